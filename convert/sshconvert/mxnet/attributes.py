@@ -1,0 +1,112 @@
+"""Typed access to a node's attributes, which MXNet stores as strings.
+
+An operator asks for every attribute it honours; whatever it did not ask for, and every value it cannot read or
+does not support, is a problem. Problems are collected, not raised, so that one report can name them all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+TRUE: Final = ("True", "true", "1")
+FALSE: Final = ("False", "false", "0")
+
+# Python 2 wrote long integers with an L, and MXNet reads them so: "(3L, 3L)".
+_INTEGER = re.compile(r"\s*([+-]?\d{1,18})L?\s*")
+_TUPLE = re.compile(r"\s*[(\[](.*)[)\]]\s*")
+
+
+class Attributes:
+    """The attributes of one node, and what was found wrong with them so far."""
+
+    def __init__(self, attributes: Mapping[str, str]) -> None:
+        # `__key__` speaks to the trainer and the scheduler; no operator reads it.
+        self._left = {key: value for key, value in attributes.items() if not re.fullmatch(r"__\w+__", key)}
+        self.problems: list[str] = []
+
+    def integer(self, name: str, default: int | None = None, *, least: int = 0) -> int:
+        """An integer of at least `least`; without a default the attribute must be there."""
+        text = self._take(name, default is None)
+        if text is None:
+            return least if default is None else default
+        match = _INTEGER.fullmatch(text)
+        if match is None or int(match[1]) < least:
+            return self._wrong(name, text, f"an integer of at least {least}", least)
+        return int(match[1])
+
+    def integers(
+        self, name: str, default: tuple[int, ...] | None = None, *, least: int | None = 0, length: int | None = None
+    ) -> tuple[int, ...]:
+        """A tuple such as "(3, 3)"; `default` also stands for an empty one, as in MXNet."""
+        text = self._take(name, default is None)
+        if text is None:
+            return default or ()
+        values = _read_tuple(text)
+        if values == () and default is not None:
+            return default
+        if values is None or (least is not None and any(value < least for value in values)):
+            bound = "" if least is None else f" of at least {least}"
+            return self._wrong(name, text, f"a tuple of integers{bound}", default or ())
+        if length is not None and len(values) != length:
+            return self._wrong(name, text, f"{length} integers", default or ())
+        return values
+
+    def boolean(self, name: str, default: bool) -> bool:
+        text = self._take(name, required=False)
+        if text is None:
+            return default
+        if text not in TRUE + FALSE:
+            return self._wrong(name, text, "True or False", default)
+        return text in TRUE
+
+    def number(self, name: str, default: float) -> float:
+        text = self._take(name, required=False)
+        if text is None:
+            return default
+        try:
+            return float(text)
+        except ValueError:
+            return self._wrong(name, text, "a number", default)
+
+    def choice(self, name: str, supported: tuple[str, ...], default: str | None = None) -> str:
+        """One of the supported values; anything else, also if MXNet knows it, is a problem."""
+        text = self._take(name, default is None)
+        value = default if text is None else text
+        if value is None or (value not in supported and value == text):
+            return supported[0] if value is None else self._wrong(name, value, " or ".join(supported), supported[0])
+        return value
+
+    def without_effect(self, *names: str) -> None:
+        """Attributes that choose an implementation or serve training, and never change what inference computes."""
+        for name in names:
+            self._left.pop(name, None)
+
+    def finish(self) -> list[str]:
+        """All problems, those of attributes nobody asked for included."""
+        unknown = [f"attribute {name}={value!r} is not known" for name, value in sorted(self._left.items())]
+        return self.problems + unknown
+
+    def _take(self, name: str, required: bool) -> str | None:
+        text = self._left.pop(name, None)
+        text = None if text == "None" else text
+        if text is None and required:
+            self.problems.append(f"attribute {name} is missing")
+        return text
+
+    def _wrong(self, name: str, text: str, expected: str, fallback: T) -> T:
+        self.problems.append(f"attribute {name}={text!r} is not supported: expected {expected}")
+        return fallback
+
+
+def _read_tuple(text: str) -> tuple[int, ...] | None:
+    match = _TUPLE.fullmatch(text)
+    inner = text if match is None else match[1]
+    parts = [part for part in inner.split(",") if part.strip()]
+    numbers = [_INTEGER.fullmatch(part) for part in parts]
+    if any(number is None for number in numbers):
+        return None
+    return tuple(int(number[1]) for number in numbers if number)

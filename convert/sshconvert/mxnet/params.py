@@ -1,0 +1,218 @@
+"""The `.params` format of MXNet: named arrays, read as views of the mapped file.
+
+All fields are little-endian::
+
+    file     = u64 0x112 | u64 reserved = 0 | u64 N | N x record | u64 K | K x (u64 length, bytes)
+
+    V0       = u32 ndim | ndim x u32 | tail | data                          (MXNet <= 0.10, no magic)
+    V1       = u32 F993FAC8 | shape | tail | data                           (0.11)
+    V2       = u32 F993FAC9 | i32 storage | shape | tail | data             (>= 0.12)
+    V3       = u32 F993FACA | i32 storage | shape | tail | data             (>= 1.5 with NumPy shapes)
+
+    shape    = i32 ndim | ndim x i64
+    tail     = i32 device type | i32 device id | i32 type flag
+
+Storage 0 is dense; sparse arrays have no place in a checkpoint of this kind and are refused. So are records
+that MXNet saves for arrays without a shape (ndim 0 before V3, -1 in V3), which end before the tail.
+
+Source of the rules: MXNet's `src/ndarray/ndarray.cc` (`NDArray::Load`, `NDArray::LegacyLoad`). Unlike MXNet,
+every count is compared with the bytes that are left before it is used.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from sshconvert.errors import ParamsError
+from sshconvert.files import staged
+
+Array = npt.NDArray[Any]
+
+LIST_MAGIC: Final = 0x112
+V1_MAGIC: Final = 0xF993FAC8
+V2_MAGIC: Final = 0xF993FAC9
+V3_MAGIC: Final = 0xF993FACA
+MAX_NDIM: Final = 32
+DENSE: Final = 0
+CPU: Final = 1
+DEVICE_TYPES: Final = {1: "cpu", 2: "gpu", 3: "cpu_pinned", 5: "cpu_shared"}
+
+TYPE_FLAGS: Final[Mapping[int, np.dtype[Any]]] = {
+    0: np.dtype("<f4"),
+    1: np.dtype("<f8"),
+    2: np.dtype("<f2"),
+    3: np.dtype("u1"),
+    4: np.dtype("<i4"),
+    5: np.dtype("i1"),
+    6: np.dtype("<i8"),
+    7: np.dtype("?"),
+    8: np.dtype("<i2"),
+    9: np.dtype("<u2"),
+    10: np.dtype("<u4"),
+    11: np.dtype("<u8"),
+    12: np.dtype(ml_dtypes.bfloat16),
+}
+
+# The fewest bytes a record (V0: ndim, one dimension, tail) and a name (its length) can take.
+_SMALLEST_RECORD: Final = 20
+_SMALLEST_NAME: Final = 8
+
+
+def read_params(path: Path) -> dict[str, Array]:
+    """Read every array of a `.params` file, in the file's order, by its full name (`arg:…` or `aux:…`).
+
+    The arrays are read-only views of the memory-mapped file: nothing is copied, and the file must not be
+    changed while they are in use.
+
+    Raises ParamsError, which names the file, the offset, what was expected and what was found.
+    """
+    return _Reader(path).read()
+
+
+class _Reader:
+    """A cursor over the mapped file that checks each field before it is used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0
+        try:
+            with path.open("rb") as file:
+                self.buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:  # mmap's answer to an empty file
+            raise self.error("the file header", "an empty file") from None
+        except OSError as error:
+            raise ParamsError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        self.size = len(self.buffer)
+
+    def read(self) -> dict[str, Array]:
+        magic, reserved = self.take("<QQ", "the file header")
+        if magic != LIST_MAGIC:
+            raise self.error(f"magic {LIST_MAGIC:#x}", f"{magic:#x}; this is no MXNet .params file", at=0)
+        if reserved != 0:
+            raise self.error("a reserved field of 0", str(reserved), at=8)
+        count = self.count("arrays", _SMALLEST_RECORD)
+        arrays = [self.record(index) for index in range(count)]
+        names = self.names(count)
+        if self.offset != self.size:
+            raise self.error("the end of the file", f"{self.size - self.offset} more bytes")
+        return dict(zip(names, arrays, strict=True))
+
+    def record(self, index: int) -> Array:
+        start = self.offset
+        (magic,) = self.take("<I", f"the header of array {index}")
+        if magic in (V2_MAGIC, V3_MAGIC):
+            (storage,) = self.take("<i", f"the storage type of array {index}")
+            if storage != DENSE:
+                raise self.error(f"dense storage (0) for array {index}", str(storage), at=start + 4)
+        if magic in (V1_MAGIC, V2_MAGIC, V3_MAGIC):
+            (ndim,) = self.take("<i", f"the number of dimensions of array {index}")
+            dimension = "q"
+        else:
+            ndim, dimension = magic, "I"
+        lowest = 0 if magic == V3_MAGIC else 1
+        if not lowest <= ndim <= MAX_NDIM:
+            raise self.error(
+                f"{lowest} to {MAX_NDIM} dimensions or a known magic for array {index}", f"{ndim} ({magic:#x})", at=start
+            )
+        shape = self.take(f"<{ndim}{dimension}", f"the shape of array {index}")
+        if any(size <= 0 for size in shape):
+            raise self.error(f"positive dimensions for array {index}", str(shape), at=start)
+        return self.data(index, shape)
+
+    def data(self, index: int, shape: tuple[int, ...]) -> Array:
+        start = self.offset
+        device, _, flag = self.take("<iii", f"the device and type of array {index}")
+        if device not in DEVICE_TYPES:
+            raise self.error(f"a device type of {sorted(DEVICE_TYPES)} for array {index}", str(device), at=start)
+        dtype = TYPE_FLAGS.get(flag)
+        if dtype is None:
+            raise self.error(f"a type flag from 0 to {max(TYPE_FLAGS)} for array {index}", str(flag), at=start + 8)
+        elements = math.prod(shape)  # Python ints: cannot wrap
+        needed, left = elements * dtype.itemsize, self.size - self.offset
+        if needed > left:
+            raise self.error(f"{needed} bytes of data for array {index} {shape} {dtype.name}", f"{left} bytes")
+        array = np.frombuffer(self.buffer, dtype, elements, self.offset).reshape(shape)
+        self.offset += needed
+        return array
+
+    def names(self, arrays: int) -> list[str]:
+        start = self.offset
+        count = self.count("names", _SMALLEST_NAME)
+        if count != arrays:
+            raise self.error(f"{arrays} names, one an array", str(count), at=start)
+        names: dict[str, None] = {}
+        for index in range(count):
+            start = self.offset
+            name = self.name(index)
+            if not name or name in names:
+                raise self.error(f"a new name for array {index}", f"{name!r}, empty or given already", at=start)
+            names[name] = None
+        return list(names)
+
+    def name(self, index: int) -> str:
+        (length,) = self.take("<Q", f"the length of name {index}")
+        if length > self.size - self.offset:
+            raise self.error(f"{length} bytes of name {index}", f"{self.size - self.offset} bytes")
+        start = self.offset
+        (raw,) = self.take(f"<{length}s", f"name {index}")
+        try:
+            return str(raw, "utf-8")
+        except UnicodeDecodeError:
+            raise self.error(f"UTF-8 in name {index}", repr(raw[:40]), at=start) from None
+
+    def count(self, what: str, smallest: int) -> int:
+        start = self.offset
+        (count,) = self.take("<Q", f"the number of {what}")
+        left = self.size - self.offset
+        if count * smallest > left:
+            raise self.error(f"at most {left // smallest} {what} in the {left} bytes left", str(count), at=start)
+        return int(count)
+
+    def take(self, layout: str, what: str) -> tuple[Any, ...]:
+        size = struct.calcsize(layout)
+        if size > self.size - self.offset:
+            raise self.error(f"{size} bytes of {what}", f"{self.size - self.offset} bytes, then the end of the file")
+        fields = struct.unpack_from(layout, self.buffer, self.offset)
+        self.offset += size
+        return fields
+
+    def error(self, expected: str, found: str, *, at: int | None = None) -> ParamsError:
+        offset = self.offset if at is None else at
+        return ParamsError(
+            f"{self.path}: offset {offset}: expected {expected}, found {found}; get the file again or export it anew"
+        )
+
+
+def write_params(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays under their full names (`arg:…`, `aux:…`) as V2, byte for byte as MXNet 0.12 to 1.9 saves them.
+
+    Raises ParamsError for an array that the format (or `read_params`) has no place for, OutputError if the file
+    cannot be written. The file appears whole or not at all.
+    """
+    flags = {dtype: flag for flag, dtype in TYPE_FLAGS.items()}
+    for name, array in arrays.items():
+        if not name or array.dtype.newbyteorder("<") not in flags or not 1 <= array.ndim <= MAX_NDIM or not array.size:
+            raise ParamsError(
+                f"{path}: {name!r} ({array.dtype}, shape {array.shape}) cannot be stored; give it a name, at least one "
+                "dimension, no dimension of 0 and a type of the format"
+            )
+    with staged(path) as part, part.open("wb") as file:
+        file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(arrays)))
+        for array in arrays.values():
+            dtype = array.dtype.newbyteorder("<")
+            shape = struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape)
+            file.write(struct.pack("<Ii", V2_MAGIC, DENSE) + shape + struct.pack("<iii", CPU, 0, flags[dtype]))
+            file.write(memoryview(np.ascontiguousarray(array, dtype).view(np.uint8).reshape(-1)))
+        file.write(struct.pack("<Q", len(arrays)))
+        for name in arrays:
+            raw = name.encode()
+            file.write(struct.pack("<Q", len(raw)) + raw)

@@ -1,0 +1,301 @@
+"""MXNet's symbol JSON, in every dialect from 0.8 to 1.9, as one `Graph`.
+
+=========  ============================================  =========================  ============================
+writer     node fields                                   input entries              top level
+=========  ============================================  =========================  ============================
+0.8        op, param, name, inputs, backward_source_id,  [node, output]             nodes, arg_nodes, heads
+           attr
+0.9-0.12   op, name, attr, inputs, control_deps          [node, output, version]    + node_row_ptr, attrs
+>= 1.0     op, name, attrs, inputs, control_deps         the same                   the same
+=========  ============================================  =========================  ============================
+
+Version = major * 10000 + minor * 100 + patch in `attrs.mxnet_version`; 800 where it is absent. What MXNet
+upgrades when it loads an older file (`src/nnvm/legacy_json_util.cc`) is upgraded here: hidden keys, auxiliary
+inputs that 0.8 left out, arguments that changed their meaning; and aliases become the operator's one name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
+
+from sshconvert.errors import SymbolError
+from sshconvert.graph import VARIABLE, Entry, Graph, Node
+
+OLDEST_VERSION: Final = 800
+NEWEST_VERSION: Final = 10999
+MAX_BYTES: Final = 16 * 1024 * 1024
+
+# Keys for the trainer and the scheduler, which never reach an operator. MXNet stores them as `__key__`.
+HIDDEN_KEYS: Final = ("ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage", "profiler_scope")
+
+# MXNet's registered aliases, and the capitalised operators that newer versions spell in lower case.
+ALIASES: Final[Mapping[str, str]] = {
+    "_Plus": "elemwise_add",
+    "_plus": "elemwise_add",
+    "_add": "elemwise_add",
+    "_Minus": "elemwise_sub",
+    "_minus": "elemwise_sub",
+    "_sub": "elemwise_sub",
+    "_Mul": "elemwise_mul",
+    "_mul": "elemwise_mul",
+    "_Div": "elemwise_div",
+    "_div": "elemwise_div",
+    "_PlusScalar": "_plus_scalar",
+    "_MinusScalar": "_minus_scalar",
+    "_RMinusScalar": "_rminus_scalar",
+    "_MulScalar": "_mul_scalar",
+    "_DivScalar": "_div_scalar",
+    "_RDivScalar": "_rdiv_scalar",
+    "_PowerScalar": "_power_scalar",
+    "_RPowerScalar": "_rpower_scalar",
+    "_MaximumScalar": "_maximum_scalar",
+    "_MinimumScalar": "_minimum_scalar",
+    "ElementWiseSum": "add_n",
+    "_sum": "add_n",
+    "Softmax": "SoftmaxOutput",
+    "broadcast_plus": "broadcast_add",
+    "broadcast_minus": "broadcast_sub",
+    "concat": "Concat",
+    "flatten": "Flatten",
+    "reshape": "Reshape",
+    "swapaxes": "SwapAxis",
+    "cast": "Cast",
+}
+
+# Inputs of the operators whose auxiliary states 0.8 did not write.
+AUXILIARY_INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "BatchNorm": ("data", "gamma", "beta", "moving_mean", "moving_var"),
+}
+# Inputs of operators by MXNet's names, to hand a key such as `weight_lr_mult` to the variable it speaks of.
+ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Convolution": ("data", "weight", "bias"),
+    "Deconvolution": ("data", "weight", "bias"),
+    "FullyConnected": ("data", "weight", "bias"),
+    **AUXILIARY_INPUTS,
+}
+
+_TOP_FIELDS: Final = {"nodes", "arg_nodes", "heads", "node_row_ptr", "attrs"}
+_NODE_FIELDS: Final = {"op", "name", "inputs", "param", "attr", "attrs", "backward_source_id", "control_deps"}
+
+
+def read_symbol(path: Path) -> Graph:
+    """Read a symbol JSON file. Raises SymbolError, which names the file, the node, and what was wrong."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SymbolError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    return parse_symbol(raw, source=str(path))
+
+
+def parse_symbol(text: str | bytes, *, source: str = "symbol") -> Graph:
+    """Parse symbol JSON. `source` names it in messages. Raises SymbolError."""
+    return _Parser(source).parse(text)
+
+
+@dataclass
+class _Draft:
+    """A node while the upgrades may still change it."""
+
+    operator: str
+    name: str
+    attributes: dict[str, str]
+    inputs: list[_Draft] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)  # output number of each input, beside `inputs`
+
+    @property
+    def is_variable(self) -> bool:
+        return self.operator == VARIABLE
+
+
+class _Parser:
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def fail(self, place: str, problem: str) -> NoReturn:
+        raise SymbolError(f"{self.source}: {place}: {problem}; get the file again or save the symbol anew")
+
+    def parse(self, text: str | bytes) -> Graph:
+        document = self.fields(self.load(text), "the file", _TOP_FIELDS)
+        version = self.version(document.get("attrs", {}))
+        drafts: list[_Draft] = []
+        names: set[str] = set()
+        for index, raw in enumerate(self.list_of(document, "nodes", "the file")):
+            draft = self.node(index, raw, drafts)
+            if draft.name in names:
+                self.fail(f"node {index}", f"the name {draft.name!r} is given to an earlier node already")
+            names.add(draft.name)
+            drafts.append(draft)
+        self.check_row_pointers(document)
+        variables = [self.index(item, "arg_nodes", len(drafts)) for item in self.list_of(document, "arg_nodes", "the file")]
+        if variables != [index for index, draft in enumerate(drafts) if draft.is_variable]:
+            self.fail("arg_nodes", "is not the list of all the nodes whose op is 'null'")
+        heads = [self.entry(item, f"head {i}", drafts) for i, item in enumerate(self.list_of(document, "heads", "the file"))]
+        if not heads:
+            self.fail("heads", "is empty, so the network has no output")
+        upgraded = self.upgrade(drafts, version, names)
+        return self.freeze(upgraded, [(drafts[head.node], head.output) for head in heads])
+
+    def load(self, text: str | bytes) -> Any:
+        if len(text) > MAX_BYTES:
+            self.fail("the file", f"is larger than {MAX_BYTES} bytes, far more than any symbol needs")
+        try:
+            return json.loads(text, object_pairs_hook=self.unique_keys, parse_constant=self.no_constant)
+        except (ValueError, RecursionError) as error:
+            self.fail("the file", f"is not valid JSON ({error})")
+
+    def unique_keys(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = dict(pairs)
+        if len(keys) != len(pairs):
+            repeated = sorted({key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1})
+            self.fail("the file", f"an object repeats the keys {repeated}")
+        return keys
+
+    def no_constant(self, constant: str) -> NoReturn:
+        self.fail("the file", f"{constant} is no JSON number")
+
+    def version(self, attributes: Any) -> int:
+        pair = self.fields(attributes, "attrs").get("mxnet_version", ["int", OLDEST_VERSION])
+        if not isinstance(pair, list) or len(pair) != 2 or pair[0] != "int" or not _is_int(pair[1]):
+            self.fail("attrs.mxnet_version", f"expected ['int', number], found {pair!r}")
+        self.check_globals(attributes)
+        version = int(pair[1])
+        if not OLDEST_VERSION <= version <= NEWEST_VERSION:
+            self.fail("attrs.mxnet_version", f"expected {OLDEST_VERSION} (0.8) to {NEWEST_VERSION} (1.9.99), found {version}")
+        return version
+
+    def check_globals(self, attributes: Mapping[str, Any]) -> None:
+        for key, value in attributes.items():
+            # With NumPy shapes a 0 in a Reshape or a weight's shape means a dimension of size 0, not "unknown".
+            if key == "is_np_shape" and value not in (["int", 0], ["bool", False]):
+                self.fail("attrs.is_np_shape", "symbols with NumPy shapes are not supported")
+            if key not in ("is_np_shape", "mxnet_version"):
+                self.fail("attrs", f"unknown key {key!r}")
+
+    def node(self, index: int, raw: Any, earlier: list[_Draft]) -> _Draft:
+        place = f"node {index}"
+        fields = self.fields(raw, place, _NODE_FIELDS)
+        operator, name = self.string(fields, "op", place), self.string(fields, "name", place)
+        place = f"node {index} ({name})"
+        if fields.get("control_deps"):
+            self.fail(place, "control dependencies are not supported")
+        source = fields.get("backward_source_id", -1)
+        if not _is_int(source) or source != -1:
+            self.fail(place, f"backward_source_id {source!r} marks a gradient node, which has no place in an inference network")
+        draft = _Draft(ALIASES.get(operator, operator), name, self.attributes(fields, place))
+        for number, item in enumerate(self.list_of(fields, "inputs", place)):
+            entry = self.entry(item, f"{place}, input {number}", earlier)
+            draft.inputs.append(earlier[entry.node])
+            draft.outputs.append(entry.output)
+        if draft.is_variable and draft.inputs:
+            self.fail(place, "a variable cannot have inputs")
+        return draft
+
+    def attributes(self, fields: Mapping[str, Any], place: str) -> dict[str, str]:
+        merged: dict[str, str] = {}
+        for key in ("param", "attr", "attrs"):
+            for name, value in self.fields(fields.get(key, {}), f"{place}, {key}").items():
+                if not isinstance(value, str):
+                    self.fail(place, f"attribute {name!r} is {value!r}, not a string")
+                if merged.setdefault(name, value) != value:
+                    self.fail(place, f"attribute {name!r} is both {merged[name]!r} and {value!r}")
+        return merged
+
+    def entry(self, item: Any, place: str, drafts: list[_Draft]) -> Entry:
+        if not isinstance(item, list) or len(item) not in (2, 3) or not all(_is_int(part) and part >= 0 for part in item):
+            self.fail(place, f"expected [node, output] or [node, output, version], found {item!r}")
+        node, output = item[0], item[1]
+        if node >= len(drafts):
+            self.fail(place, f"refers to node {node}, which is not before it")
+        if drafts[node].is_variable and output != 0:
+            self.fail(place, f"refers to output {output} of the variable {drafts[node].name!r}, which has one")
+        return Entry(node, output)
+
+    def check_row_pointers(self, document: Mapping[str, Any]) -> None:
+        pointers = document.get("node_row_ptr", [0])
+        if not isinstance(pointers, list) or not all(_is_int(item) and item >= 0 for item in pointers):
+            self.fail("node_row_ptr", "expected a list of non-negative integers")
+
+    def index(self, item: Any, place: str, limit: int) -> int:
+        if not _is_int(item) or not 0 <= item < limit:
+            self.fail(place, f"expected node numbers below {limit}, found {item!r}")
+        return int(item)
+
+    def fields(self, value: Any, place: str, known: set[str] | None = None) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self.fail(place, f"expected an object, found {type(value).__name__}")
+        unknown = sorted(value.keys() - known) if known else []
+        if unknown:
+            self.fail(place, f"unknown fields {unknown}")
+        return value
+
+    def list_of(self, fields: Mapping[str, Any], key: str, place: str) -> list[Any]:
+        value = fields.get(key)
+        if not isinstance(value, list):
+            self.fail(place, f"{key!r} is missing or not a list")
+        return value
+
+    def string(self, fields: Mapping[str, Any], key: str, place: str) -> str:
+        value = fields.get(key)
+        if not isinstance(value, str) or not value:
+            self.fail(place, f"{key!r} is missing, empty or not a string")
+        return value
+
+    def upgrade(self, drafts: list[_Draft], version: int, names: set[str]) -> list[_Draft]:
+        upgraded: list[_Draft] = []
+        for draft in drafts:
+            _hide_keys(draft)
+            if version < 905 and draft.operator in ("argmin", "argmax") and draft.attributes.get("axis") == "-1":
+                del draft.attributes["axis"]  # before 0.9.5, -1 meant "over all axes", which is now said by leaving it out
+            if version < 900:
+                upgraded.extend(self.missing_auxiliaries(draft, names))
+            upgraded.append(draft)
+        return upgraded
+
+    def missing_auxiliaries(self, draft: _Draft, names: set[str]) -> list[_Draft]:
+        missing = AUXILIARY_INPUTS.get(draft.operator, ())[len(draft.inputs) :]
+        added = [_Draft(VARIABLE, f"{draft.name}_{argument}", dict(draft.attributes)) for argument in missing]
+        for variable in added:
+            if variable.name in names:
+                self.fail(draft.name, f"its state {variable.name!r}, which MXNet 0.8 leaves out, is the name of another node")
+            names.add(variable.name)
+            draft.inputs.append(variable)
+            draft.outputs.append(0)
+        return added
+
+    def freeze(self, drafts: list[_Draft], heads: list[tuple[_Draft, int]]) -> Graph:
+        numbers = {id(draft): number for number, draft in enumerate(drafts)}
+        nodes = tuple(
+            Node(
+                draft.operator,
+                draft.name,
+                MappingProxyType(draft.attributes),
+                tuple(Entry(numbers[id(node)], output) for node, output in zip(draft.inputs, draft.outputs, strict=True)),
+            )
+            for draft in drafts
+        )
+        return Graph(nodes, tuple(Entry(numbers[id(head)], output) for head, output in heads), self.source)
+
+
+def _hide_keys(draft: _Draft) -> None:
+    """Turn `lr_mult` into `__lr_mult__`, and `weight_lr_mult` into `__lr_mult__` of the variable `weight`."""
+    for name in list(draft.attributes):
+        key = next((key for key in HIDDEN_KEYS if name == key or name.endswith("_" + key)), None)
+        if key is None:
+            continue
+        if name == key:
+            draft.attributes[f"__{key}__"] = draft.attributes.pop(name)
+            continue
+        arguments = dict(zip(ARGUMENTS.get(draft.operator, ()), draft.inputs, strict=False))
+        variable = arguments.get(name.removesuffix("_" + key))
+        if variable is not None and variable.is_variable:
+            variable.attributes[f"__{key}__"] = draft.attributes.pop(name)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
