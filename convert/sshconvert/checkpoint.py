@@ -1,0 +1,162 @@
+"""A checkpoint: a graph, the parameters that belong to it, and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pydantic
+
+from sshconvert.errors import CheckpointError
+from sshconvert.files import staged
+from sshconvert.graph import Graph, Shape
+from sshconvert.models import Model, Sha256
+from sshconvert.mxnet.params import read_params
+from sshconvert.mxnet.symbol import read_symbol
+from sshconvert.network import resolve
+
+Array = npt.NDArray[Any]
+
+RECORD_NAME: Final = "checkpoint.json"
+DEMO: Final = "demo"
+
+
+class Record(pydantic.BaseModel):
+    """`checkpoint.json`: where the files beside it come from, and what they were when they were stored."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    model: str
+    weights: str  # "demo", or "sha256:" and the archive's hash
+    source: str  # the path, URL or program that they came from
+    verified: bool  # the archive is the one that the model's description pins
+    files: Mapping[str, Sha256]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A graph and its parameters, complete and of the right shapes, by the names of the graph's variables.
+
+    `parameters` are read-only float32 views of the mapped file. `weights` says what they are: "demo", "sha256:…" of
+    the archive, or "params-sha256:…" of the parameter file when nothing says where it comes from.
+    """
+
+    model: Model
+    graph: Graph
+    parameters: Mapping[str, Array]
+    weights: str
+    symbol_path: Path
+    params_path: Path
+
+    @property
+    def input_shape(self) -> Shape:
+        """The shape of the input in the model's description."""
+        return self.model.input.shape
+
+    @property
+    def is_demo(self) -> bool:
+        return self.weights == DEMO
+
+
+def open_checkpoint(path: Path, model: Model) -> Checkpoint:
+    """Open a folder with the model's two files, or a `.params` file that has its symbol beside it. Raises
+    CheckpointError (files or parameters missing, unexpected, altered or misshapen: all are listed), and the readers'
+    ParamsError and SymbolError.
+    """
+    symbol_path, params_path = locate(path, model)
+    graph = read_symbol(symbol_path)
+    parameters = bind(graph, read_params(params_path), model, source=params_path)
+    weights = _identify(symbol_path, params_path, model)
+    return Checkpoint(model, graph, parameters, weights, symbol_path, params_path)
+
+
+def locate(path: Path, model: Model) -> tuple[Path, Path]:
+    """The symbol's and the parameters' path. Raises CheckpointError if one is missing."""
+    if path.is_dir():
+        files = (path / model.files.symbol, path / model.files.params)
+    elif path.suffix == ".params":
+        files = (path.with_name(re.sub(r"(-\d{4})?\.params$", "-symbol.json", path.name)), path)
+    else:
+        raise CheckpointError(f"{path}: is neither a folder, a .params file nor an archive; give one that exists")
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{path}: {' and '.join(missing)} not found there; `sshtool download` makes a complete checkpoint"
+        )
+    return files
+
+
+def bind(graph: Graph, arrays: Mapping[str, Array], model: Model, *, source: Path) -> dict[str, Array]:
+    """Give each variable of the graph, apart from the input, its array.
+
+    `arrays` carry MXNet's prefixes, `arg:` and `aux:`. Raises CheckpointError with all that is missing, unexpected,
+    of another shape, or not float32.
+    """
+    inputs = {model.input.name: model.input.shape}
+    expected = resolve(graph, inputs).parameters(inputs)
+    found: dict[str, Array] = {}
+    problems: list[str] = []
+    for full_name, array in arrays.items():
+        kind, _, name = full_name.partition(":")
+        if kind not in ("arg", "aux") or name not in expected or name in found:
+            problems.append(f"unexpected {full_name}")
+            continue
+        found[name] = array
+        if array.shape != expected[name] or array.dtype != np.float32:
+            problems.append(f"{name} is {array.dtype} {array.shape}, expected float32 {expected[name]}")
+    problems += [f"missing {name}" for name in expected if name not in found]
+    if problems:
+        raise CheckpointError(f"{source}: does not fit {graph.source}: {'; '.join(problems)}; use files of one checkpoint")
+    return found
+
+
+def write_record(folder: Path, model: Model, *, weights: str, source: str, verified: bool) -> None:
+    """Write `checkpoint.json` for the two files that are in `folder`."""
+    hashes = {path.name: file_sha256(path) for path in locate(folder, model)}
+    record = Record(model=model.name, weights=weights, source=source, verified=verified, files=hashes)
+    with staged(folder / RECORD_NAME) as part:
+        part.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record in `folder`, if there is one. Raises CheckpointError if it does not follow the schema."""
+    path = folder / RECORD_NAME
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except pydantic.ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise CheckpointError(f"{path}: {problems}; remove it or download the checkpoint again") from None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _identify(symbol_path: Path, params_path: Path, model: Model) -> str:
+    hashes = {path.name: file_sha256(path) for path in (symbol_path, params_path)}
+    if hashes[params_path.name] == model.demo.params_sha256:
+        return DEMO  # wherever it was copied to
+    record = read_record(params_path.parent)
+    if record is None or params_path.name not in record.files:
+        return f"params-sha256:{hashes[params_path.name]}"
+    altered = [name for name, sha256 in hashes.items() if record.files.get(name) != sha256]
+    if altered or record.model != model.name:
+        raise CheckpointError(
+            f"{params_path.parent}: {' and '.join(altered) or record.model} is not what {RECORD_NAME} describes; "
+            "download the checkpoint again, or remove that file if the change was meant"
+        )
+    return record.weights
