@@ -1,0 +1,190 @@
+"""The conversion: one checkpoint in, ONNX and OpenVINO IR out, each in the precisions that were asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from sshconvert import __version__
+from sshconvert.checkpoint import Checkpoint
+from sshconvert.errors import ShapeError
+from sshconvert.files import staging_folder
+from sshconvert.graph import Shape
+from sshconvert.network import resolve
+from sshconvert.onnx.export import export
+from sshconvert.onnx.model import OnnxModel
+from sshconvert.onnx.preprocessing import bake_preprocessing
+from sshconvert.openvino import IntermediateRepresentation, import_openvino
+from sshconvert.precision.fp16 import store_weights_as_fp16
+
+
+class Format(str, Enum):
+    """What a checkpoint is converted to."""
+
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+
+
+class Precision(str, Enum):
+    """How the weights are stored; what is computed with is the runtime's choice."""
+
+    FP32 = "FP32"
+    FP16 = "FP16"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One converted model: the file to open, and all the files that belong to it."""
+
+    format: Format
+    precision: Precision
+    path: Path
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to make. `input_shape` is N, C, H, W, the model's own by default.
+
+    With `preprocessing` the input is raw BGR, float32 0-255; without it, the original's RGB minus the mean.
+    """
+
+    formats: tuple[Format, ...] = (Format.ONNX, Format.OPENVINO)
+    precisions: tuple[Precision, ...] = (Precision.FP32,)
+    input_shape: Shape | None = None
+    preprocessing: bool = True
+
+
+def plan(model_name: str, output_dir: Path, options: Options) -> tuple[Artifact, ...]:
+    """What `convert` would write, in Open Model Zoo's layout: `<output_dir>/<model>/<precision>/<model>.{onnx,xml,bin}`."""
+    artifacts = []
+    for precision in dict.fromkeys(options.precisions):
+        for kind in dict.fromkeys(options.formats):
+            suffixes = (".onnx",) if kind is Format.ONNX else (".xml", ".bin")
+            files = tuple(output_dir / model_name / precision.value / f"{model_name}{suffix}" for suffix in suffixes)
+            artifacts.append(Artifact(kind, precision, files[0], files))
+    return tuple(artifacts)
+
+
+def convert(
+    checkpoint: Checkpoint,
+    output_dir: Path,
+    options: Options,
+    *,
+    progress: Callable[[str], None] = lambda step: None,
+) -> tuple[Artifact, ...]:
+    """Write the artifacts of `plan`. `progress` is told what is being made.
+
+    Raises UnsupportedGraphError, ShapeError, PreprocessingError, PrecisionError and OutputError. A file that was there
+    before stays whole until the new one replaces it; of an IR's two files, the .xml disappears in between.
+    """
+    artifacts = plan(checkpoint.model.name, output_dir, options)
+    if Format.OPENVINO in options.formats:
+        import_openvino()  # before anything is written, in case it is not there
+    progress("reading the network")
+    fp32 = to_onnx(checkpoint, options)
+    with staging_folder(output_dir) as staging:
+        source = staging / "source.onnx"
+        for artifact in artifacts:
+            if artifact.format is Format.ONNX:
+                progress(f"writing ONNX {artifact.precision.value}")
+                model = fp32 if artifact.precision is Precision.FP32 else store_weights_as_fp16(fp32)
+                _with_precision(model, artifact.precision).write(artifact.path)
+                if artifact.precision is Precision.FP32:
+                    source = artifact.path
+        wanted = [artifact for artifact in artifacts if artifact.format is Format.OPENVINO]
+        if wanted:
+            if not source.exists():
+                fp32.write(source)
+            _write_ir(checkpoint, options, source, wanted, staging, progress)
+    return artifacts
+
+
+def to_onnx(checkpoint: Checkpoint, options: Options) -> OnnxModel:
+    """The FP32 ONNX model of a checkpoint, with metadata that says what it is and how to feed it."""
+    model = checkpoint.model
+    inputs = {model.input.name: options.input_shape or model.input.shape}
+    if len(inputs[model.input.name]) != 4 or inputs[model.input.name][1] != model.input.shape[1]:
+        raise ShapeError(f"input shape {inputs[model.input.name]}: expected N, {model.input.shape[1]}, H, W")
+    network = resolve(checkpoint.graph, inputs)
+    converted = export(network, checkpoint.parameters, inputs, name=model.name)
+    if options.preprocessing:
+        converted = bake_preprocessing(converted, input_name=model.input.name, mean=model.input.mean)
+    return replace(converted, metadata=describe(checkpoint, options))
+
+
+def describe(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
+    """Metadata for whoever opens the file: facts only, no timestamps.
+
+    The caller feeds channels in `color_order`, float32 0-255, and subtracts `mean_values` (in that order) first.
+    """
+    model = checkpoint.model
+    mean = " ".join(f"{value:g}" for value in model.input.mean)
+    inside = f"channels reversed to RGB, mean {mean} subtracted" if options.preprocessing else "none"
+    return {
+        "model": model.name,
+        "weights": checkpoint.weights,
+        "preprocessing_inside": inside,
+        "color_order": "BGR" if options.preprocessing else "RGB",
+        "mean_values": "0 0 0" if options.preprocessing else mean,
+        "strides": " ".join(str(head.stride) for head in model.detection.heads),
+        "license_code": model.licence.code,
+        "license_weights": "MIT, made by sshtool, not the trained detector" if checkpoint.is_demo else model.licence.weights,
+        "license_note": model.licence.note,
+        "tool": f"sshtool {__version__}",
+    }
+
+
+def model_api_info(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
+    """`rt_info/model_info` in Model API's keys, for an application that has images in BGR.
+
+    With preprocessing inside, nothing is left to subtract, scale or reverse, and this says so.
+    """
+    rules = checkpoint.model.detection
+    return describe(checkpoint, options) | {
+        "labels": "face",
+        "scale_values": "1 1 1",
+        "reverse_input_channels": str(not options.preprocessing),
+        "resize_type": "standard",
+        "confidence_threshold": f"{rules.score_threshold:g}",
+        "iou_threshold": f"{rules.iou_threshold:g}",
+    }
+
+
+def _with_precision(model: OnnxModel, precision: Precision) -> OnnxModel:
+    return replace(model, metadata={**model.metadata, "precision": precision.value})
+
+
+def _write_ir(
+    checkpoint: Checkpoint,
+    options: Options,
+    source: Path,
+    artifacts: Sequence[Artifact],
+    staging: Path,
+    progress: Callable[[str], None],
+) -> None:
+    progress("optimising for OpenVINO")
+    ir = IntermediateRepresentation(source, name=checkpoint.model.name, info=model_api_info(checkpoint, options))
+    for artifact in sorted(artifacts, key=lambda artifact: artifact.precision is Precision.FP16):
+        progress(f"writing IR {artifact.precision.value}")
+        if artifact.precision is Precision.FP16:
+            ir.compress_to_fp16()
+        with _staged_pair(artifact, staging) as path:
+            ir.save(path, precision=artifact.precision.value)
+
+
+@contextlib.contextmanager
+def _staged_pair(artifact: Artifact, staging: Path) -> Iterator[Path]:
+    """Give a path for the .xml; move both files into place so that no .xml ever stands beside another's .bin."""
+    folder = staging / artifact.precision.value
+    folder.mkdir()
+    xml, weights = artifact.files
+    yield folder / xml.name
+    xml.parent.mkdir(parents=True, exist_ok=True)
+    xml.unlink(missing_ok=True)
+    os.replace(folder / weights.name, weights)
+    os.replace(folder / xml.name, xml)

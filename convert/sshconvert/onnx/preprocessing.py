@@ -1,0 +1,64 @@
+"""The preprocessing pass: the network takes a raw image, and subtracts the mean and reverses the channels itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import onnx
+
+from sshconvert.errors import PreprocessingError
+from sshconvert.onnx.model import OnnxModel
+
+CHANNELS: Final = 3
+
+
+def bake_preprocessing(model: OnnxModel, *, input_name: str, mean: Sequence[float]) -> OnnxModel:
+    """Change the contract of an input from RGB with the mean subtracted to raw BGR, both float32 [N, 3, H, W], 0-255.
+
+    `mean` is in R, G, B order. The reversal costs nothing: it is folded into the first convolution by reversing the
+    input channels of its weights, which only changes the order of the same products. The mean stays one Sub: folded
+    into the bias it would be wrong at the borders, where the convolution pads with zeros after the subtraction.
+
+    Needs: the input feeds one convolution and nothing else, as data, with 3 channels in one group, and no other node
+    shares its weights. Raises PreprocessingError otherwise.
+    """
+    first = _only_convolution(model, input_name)
+    weight_name = first.input[1]
+    mean_name, subtracted = f"{input_name}_mean", f"{input_name}_minus_mean"
+    subtraction = onnx.helper.make_node("Sub", [input_name, mean_name], [subtracted], name=subtracted)
+    convolution = onnx.NodeProto()
+    convolution.CopyFrom(first)
+    convolution.input[0] = subtracted
+    nodes = [convolution if node is first else node for node in model.nodes]
+    nodes.insert(nodes.index(convolution), subtraction)
+    constants = {
+        mean_name: np.array(mean, np.float32)[::-1].reshape(1, CHANNELS, 1, 1),
+        weight_name: model.initializers[weight_name][:, ::-1],
+    }
+    return replace(model, nodes=tuple(nodes), initializers={**model.initializers, **constants})
+
+
+def _only_convolution(model: OnnxModel, input_name: str) -> onnx.NodeProto:
+    consumers = list(model.consumers(input_name))
+    if len(consumers) != 1 or consumers[0].op_type != "Conv" or list(consumers[0].input).count(input_name) != 1:
+        found = ", ".join(f"{node.name} ({node.op_type})" for node in consumers) or "nothing"
+        raise _refusal(input_name, f"feeds {found}, not one convolution")
+    convolution = consumers[0]
+    weight = model.initializers.get(convolution.input[1])
+    if weight is None or convolution.input[0] != input_name or weight.shape[1] != CHANNELS:
+        raise _refusal(input_name, f"does not feed a convolution over {CHANNELS} channels in one group")
+    sharing = [node.name for node in model.consumers(convolution.input[1])]
+    if sharing != [convolution.name]:
+        raise _refusal(input_name, f"feeds a convolution whose weights {', '.join(sharing)} share")
+    if model.inputs[input_name][1] != CHANNELS:
+        raise _refusal(input_name, f"has shape {model.inputs[input_name]}, so the convolution is grouped")
+    return convolution
+
+
+def _refusal(input_name: str, reason: str) -> PreprocessingError:
+    return PreprocessingError(
+        f"input {input_name}: preprocessing cannot be built in because it {reason}; convert with --no-preprocessing"
+    )

@@ -1,0 +1,88 @@
+"""ONNX to OpenVINO IR, through the living `openvino` package.
+
+When it is imported, the package reports to its maker (`openvino.tools.ovc` sends an event), unless `openvino_telemetry`
+cannot be imported: then it falls back on a stub of its own. `import_openvino` sees to that, and is this project's only
+way to the package.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from sshconvert.errors import RuntimeUnavailableError
+
+# Model API, and what is built on it, reads the contract from this part of the IR.
+MODEL_INFO: Final = "model_info"
+
+# Operations whose weights FP16 compresses. Everything else (biases, the mean) is small and stays exact.
+WEIGHTED: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
+
+
+def import_openvino() -> Any:
+    """The `openvino` package, its telemetry out of reach. Raises RuntimeUnavailableError if it is not installed."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # the import system's way to say "no"
+    try:
+        import openvino
+    except ImportError as error:
+        raise RuntimeUnavailableError(f"openvino: cannot be imported ({error}); pip install openvino") from error
+    return openvino
+
+
+class IntermediateRepresentation:
+    """An ONNX file as an optimised OpenVINO model, ready to be saved in FP32 and then, if wanted, in FP16."""
+
+    def __init__(self, onnx_path: Path, *, name: str, info: Mapping[str, str]) -> None:
+        """Read a static ONNX file and apply what OpenVINO's own model conversion applies after reading.
+
+        `info` goes to `rt_info/model_info`. Names of operations are those of the ONNX file, or derived from the
+        operation that they feed, so that the same file always gives the same IR.
+        """
+        self._openvino = import_openvino()
+        # Private by name, but the only door to the optimisations: `convert_model` goes through it too.
+        from openvino._offline_transformations import apply_moc_transformations
+
+        self._model = self._openvino.Core().read_model(str(onnx_path))
+        apply_moc_transformations(self._model, cf=False, smart_reshape=True)
+        self._model.set_friendly_name(name)
+        for key, value in info.items():
+            self._model.set_rt_info(value, [MODEL_INFO, key])
+        self._name_constants()
+
+    def save(self, path: Path, *, precision: str) -> None:
+        """Write `path` (.xml) and the .bin beside it as they are; `precision` is recorded with the other information."""
+        self._model.set_rt_info(precision, [MODEL_INFO, "precision"])
+        self._openvino.save_model(self._model, str(path), compress_to_fp16=False)
+
+    def compress_to_fp16(self) -> None:
+        """Store the weights of convolutions as float16, to be decompressed where they are used.
+
+        OpenVINO's own compression would round the mean too (116.779 to 116.75), and the biases, which saves nothing.
+        """
+        from openvino._offline_transformations import compress_model_transformation
+
+        exact = self._constants(lambda consumer: consumer.get_type_name() not in WEIGHTED)
+        compress_model_transformation(self._model)
+        for name, (consumer, port, constant) in exact.items():
+            constant.set_friendly_name(name)
+            consumer.input(port).replace_source_output(constant.output(0))
+        self._name_constants()
+
+    def _constants(self, wanted: Any) -> dict[str, tuple[Any, int, Any]]:
+        found = {}
+        for operation in self._model.get_ops():
+            for port, source in enumerate(operation.input_values()):
+                constant = source.get_node()
+                if constant.get_type_name() == "Constant" and wanted(operation):
+                    found[constant.get_friendly_name()] = (operation, port, constant)
+        return found
+
+    def _name_constants(self) -> None:
+        """Name what OpenVINO folded after its reader: its own names count up in the process, so no two runs agree."""
+        for operation in self._model.get_ordered_ops():
+            for port, source in enumerate(operation.input_values()):
+                if not source.get_names():
+                    node = source.get_node()
+                    node.set_friendly_name(f"{operation.get_friendly_name()}/{node.get_type_name()}_{port}")
