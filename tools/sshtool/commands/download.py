@@ -1,0 +1,128 @@
+"""`sshtool download`: a complete, described checkpoint in the output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from sshconvert.checkpoint import DEMO, file_sha256, open_checkpoint, write_record
+from sshconvert.errors import ArchiveError, DownloadError
+from sshconvert.files import staging_folder
+from sshconvert.models import Model, load_model
+from sshtool.checkpoint import demo
+from sshtool.checkpoint.archive import is_archive, is_pinned, pack, unpack
+
+DEMO_ARCHIVE: Final = "ssh-model-demo.zip"
+
+
+@dataclass(frozen=True)
+class DownloadResult:
+    """Where the checkpoint is, and what its weights are: "demo", or "sha256:" and the archive's hash."""
+
+    model: str
+    weights: str
+    verified: bool
+    files: tuple[Path, ...]
+
+
+def checkpoint_folder(output_dir: Path, model: Model) -> Path:
+    return output_dir / "checkpoints" / model.name
+
+
+def download(
+    model_name: str,
+    output_dir: Path,
+    *,
+    demo_checkpoint: bool = False,
+    from_archive: Path | None = None,
+    allow_unverified: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[str], None] = lambda step: None,
+) -> DownloadResult:
+    """Make the demo checkpoint, or unpack an archive that the user has; store it in `<output_dir>/checkpoints/<model>`.
+
+    Raises DownloadError without either, ArchiveError if the archive is not the pinned one (unless `allow_unverified`)
+    or cannot be unpacked, and what reading the checkpoint raises: nothing is stored that cannot be converted.
+    """
+    model = load_model(model_name)
+    if demo_checkpoint:
+        return _store_demo(model, output_dir, dry_run, progress)
+    if from_archive is not None:
+        return _store_archive(model, output_dir, from_archive, allow_unverified, dry_run, progress)
+    raise DownloadError(_no_source(model))
+
+
+def _store_demo(model: Model, output_dir: Path, dry_run: bool, progress: Callable[[str], None]) -> DownloadResult:
+    folder = checkpoint_folder(output_dir, model)
+    archive = folder / DEMO_ARCHIVE
+    if not dry_run:
+        with staging_folder(folder) as staging:
+            progress("making the demo checkpoint")
+            demo.write_checkpoint(staging, model)
+            progress("packing it as upstream's archive was packed")
+            pack(staging, model, archive)
+        progress("unpacking and reading it")
+        _store(archive, model, folder, weights=DEMO, verified=True)
+    return _result(model, folder, DEMO, True, (archive,))
+
+
+def _store_archive(
+    model: Model,
+    output_dir: Path,
+    archive: Path,
+    allow_unverified: bool,
+    dry_run: bool,
+    progress: Callable[[str], None],
+) -> DownloadResult:
+    if not is_archive(archive):
+        raise ArchiveError(f"{archive}: is not a zip archive; give the path of {model.archive.name}")
+    progress("verifying the archive")
+    verified = is_pinned(archive, model)
+    if not verified and not allow_unverified:
+        raise ArchiveError(
+            f"{archive}: is not upstream's archive ({model.archive.size} bytes, SHA-256 {model.archive.sha256}; this one: "
+            f"{archive.stat().st_size} bytes, {file_sha256(archive)}); use --allow-unverified if you trust it"
+        )
+    folder = checkpoint_folder(output_dir, model)
+    weights = f"sha256:{file_sha256(archive)}"
+    if not dry_run:
+        progress("unpacking and reading it")
+        _store(archive, model, folder, weights=weights, verified=verified)
+    return _result(model, folder, weights, verified)
+
+
+def _store(archive: Path, model: Model, folder: Path, *, weights: str, verified: bool) -> None:
+    """Unpack beside the target and read what came out, so that a bad archive leaves the old checkpoint alone."""
+    with staging_folder(folder) as staging:
+        unpack(archive, model, staging)
+        open_checkpoint(staging, model)
+        write_record(staging, model, weights=weights, source=archive.name, verified=verified)
+        for path in sorted(staging.iterdir()):
+            path.replace(folder / path.name)
+
+
+def _result(
+    model: Model, folder: Path, weights: str, verified: bool, more: tuple[Path, ...] = ()
+) -> DownloadResult:
+    files = tuple(folder / name for name in (model.files.symbol, model.files.params, "checkpoint.json"))
+    return DownloadResult(model.name, weights, verified, files + more)
+
+
+def _no_source(model: Model) -> str:
+    source = model.sources[0]
+    return (
+        f"{source.url}: upstream's link has been dead since {source.dead_since}; give an archive that you have "
+        "(--from-archive FILE), make the demo checkpoint (--demo), or convert files that you have unpacked "
+        "(sshtool convert --checkpoint FOLDER)"
+    )
+
+
+def render(result: DownloadResult, plain: bool) -> RenderableType:
+    """The result as text for a person."""
+    note = "" if result.verified else " (not the archive that upstream published)"
+    return Text("\n".join([f"{result.model}: weights {result.weights}{note}", *map(str, result.files)]))

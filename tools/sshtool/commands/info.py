@@ -1,0 +1,90 @@
+"""`sshtool info`: what a model and its checkpoint are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import RenderableType
+
+from sshconvert.graph import Shape
+from sshconvert.models import load_model
+from sshconvert.network import resolve
+from sshtool.checkpoint.archive import opened
+from sshtool.commands.download import checkpoint_folder
+from sshtool.report.terminal import table
+
+
+@dataclass(frozen=True)
+class InfoResult:
+    """Facts read from the checkpoint, beside those that were published."""
+
+    model: str
+    title: str
+    weights: str
+    input_name: str
+    input_shape: Shape
+    outputs: Mapping[str, Shape]
+    operators: Mapping[str, int]
+    mparams: float
+    published_mparams: float
+    gflops: float
+    published_gflops: float
+    license_code: str
+    license_weights: str
+    license_note: str
+
+
+def info(
+    model_name: str, output_dir: Path, *, checkpoint: Path | None = None, input_shape: Shape | None = None
+) -> InfoResult:
+    """Read a checkpoint (by default the downloaded one) and describe it at `input_shape` (by default the model's).
+
+    Raises what opening it and inferring its shapes raise.
+    """
+    model = load_model(model_name)
+    with opened(checkpoint or checkpoint_folder(output_dir, model), model) as loaded:
+        shape = input_shape or model.input.shape
+        network = resolve(loaded.graph, {model.input.name: shape})
+        operators = [node.operator for node in loaded.graph.nodes if not node.is_variable]
+        parameters = sum(array.size for array in loaded.parameters.values())
+        # The model card counts the mean subtraction: one operation an input value.
+        flops = network.flops() + math.prod(shape)
+        return InfoResult(
+            model=model.name,
+            title=model.title,
+            weights=loaded.weights,
+            input_name=model.input.name,
+            input_shape=shape,
+            outputs=network.output_shapes(),
+            operators={name: operators.count(name) for name in sorted(set(operators))},
+            mparams=parameters / 1e6,
+            published_mparams=model.published.mparams,
+            gflops=flops / 1e9,
+            published_gflops=model.published.gflops,
+            license_code=model.licence.code,
+            license_weights=model.licence.weights,
+            license_note=model.licence.note,
+        )
+
+
+def render(result: InfoResult, plain: bool) -> RenderableType:
+    """The result as text for a person."""
+    rows = [
+        ["weights", result.weights],
+        ["input", f"{result.input_name} {_dimensions(result.input_shape)}, original network: RGB minus mean"],
+        *(["output", f"{name} {_dimensions(shape)}"] for name, shape in result.outputs.items()),
+        ["operators", ", ".join(f"{count} {name}" for name, count in result.operators.items())],
+        ["MParams", f"{result.mparams:.4f} (published {result.published_mparams})"],
+        ["GFLOPs", f"{result.gflops:.4f} (published {result.published_gflops} at 1x3x640x640)"],
+        ["licence of the code", result.license_code],
+        ["licence of the weights", result.license_weights],
+        ["note", result.license_note],
+    ]
+    return table([result.model, result.title], rows, plain=plain)
+
+
+def _dimensions(shape: Shape) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,55 @@
+"""Average precision of detections over a set of images, by the rule of PASCAL VOC 2010 ("max")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Boxes = npt.NDArray[np.float32]
+
+
+def overlaps(boxes: Boxes, others: Boxes) -> npt.NDArray[Any]:
+    """Intersection over union of every pair: [K, M]. Boxes are x1, y1, x2, y2 with the corner pixels included."""
+    first, second = boxes[:, None, :4], others[None, :, :4]
+    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2]) + 1
+    intersection = np.prod(np.maximum(sides, 0), axis=-1)
+    areas = [np.prod(group[..., 2:] - group[..., :2] + 1, axis=-1) for group in (first, second)]
+    union = areas[0] + areas[1] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def average_precision(detections: Sequence[Boxes], truths: Sequence[Boxes], *, iou_threshold: float = 0.5) -> float:
+    """Area under the precision envelope of all detections, ordered by score over the whole set; 0-1.
+
+    For each image, `detections` are [K, 5] (x1, y1, x2, y2, score) and `truths` [M, 4]. A detection is right when it
+    overlaps a face by at least `iou_threshold` and no better detection of the image has taken that face. Without any
+    face in the set the figure is not defined, and 0.
+    """
+    hits = [_hits(found, faces, iou_threshold) for found, faces in zip(detections, truths, strict=True)]
+    total = sum(len(faces) for faces in truths)
+    if not total:
+        return 0.0
+    scores = np.concatenate([found[:, 4] for found in detections])
+    right = np.concatenate(hits)[np.argsort(-scores, kind="stable")]
+    recalled = np.cumsum(right)
+    precision = recalled / np.arange(1, len(right) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    steps = np.diff(recalled / total, prepend=0.0)
+    return float(np.sum(steps * envelope))
+
+
+def _hits(detections: Boxes, faces: Boxes, iou_threshold: float) -> npt.NDArray[np.bool_]:
+    """For each detection, whether it finds a face that no better one has found."""
+    right = np.zeros(len(detections), bool)
+    if not len(faces):
+        return right
+    taken = np.zeros(len(faces), bool)
+    table = overlaps(detections, faces)
+    for index in np.argsort(-detections[:, 4], kind="stable"):
+        best = int(np.argmax(table[index]))
+        if table[index, best] >= iou_threshold and not taken[best]:
+            right[index] = taken[best] = True
+    return right

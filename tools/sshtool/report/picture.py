@@ -1,0 +1,37 @@
+"""A picture of an image with its detections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.files import staged
+
+BOX: Final = (0, 230, 60)
+TEXT: Final = (0, 0, 0)
+
+
+def save_picture(path: Path, image: npt.NDArray[np.uint8], detections: npt.NDArray[np.float32]) -> None:
+    """Save an image (uint8 [H, W, 3], BGR) with its detections ([K, 5]: x1, y1, x2, y2, score) drawn on it, as PNG.
+
+    Raises RuntimeUnavailableError without Pillow, OutputError if the file cannot be written.
+    """
+    try:
+        from PIL import Image, ImageDraw, ImageFont
+    except ImportError as error:
+        raise RuntimeUnavailableError(f"Pillow: cannot be imported ({error}); pip install 'sshtool[report]'") from error
+    picture = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(14)
+    for x1, y1, x2, y2, score in detections.tolist():
+        draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=BOX, width=2)
+        label = f"{score:.2f}"
+        left, top, right, bottom = draw.textbbox((x1, max(0, y1 - 18)), label, font=font)
+        draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill=BOX)
+        draw.text((x1, max(0, y1 - 18)), label, fill=TEXT, font=font)
+    with staged(path) as part:
+        picture.save(part, format="PNG")

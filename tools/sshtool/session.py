@@ -1,0 +1,85 @@
+"""One run of a verb at the command line: its progress, its result, its errors, and the exit code."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Final
+
+import typer
+from rich.console import Console, RenderableType
+
+from sshconvert.errors import SSHToolError, VerificationError
+
+# Of the JSON envelope. A new key does not change it; a changed meaning does.
+SCHEMA_VERSION: Final = 1
+INTERRUPTED: Final = 130
+
+# Wide enough for every table, where there is no terminal to ask.
+PLAIN_WIDTH: Final = 200
+
+
+class Session:
+    """Context of a verb. Prints the result on stdout, everything else on stderr, and leaves by an exit code."""
+
+    def __init__(self, verb: str, *, json: bool, quiet: bool, debug: bool) -> None:
+        self.verb, self.json, self.quiet, self.debug = verb, json, quiet, debug
+        self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.status = self.stderr.status("starting") if self.stderr.is_terminal and not quiet else None
+
+    def __enter__(self) -> Session:
+        if self.status:
+            self.status.start()
+        return self
+
+    def progress(self, step: str) -> None:
+        """Say what is being done now: a spinner on a terminal, a line elsewhere."""
+        if self.status:
+            self.status.update(step)
+        elif not self.quiet:
+            self.stderr.print(step, markup=False)
+
+    def finish(self, result: Any, render: Callable[[Any, bool], RenderableType], *, passed: bool = True) -> None:
+        """Print the result: as JSON, or as `render(result, plain)` makes it. One that did not pass ends in exit code 3."""
+        self._stop()
+        if self.json:
+            self._print_json({"ok": passed, "result": asdict(result)})
+        else:
+            plain = not sys.stdout.isatty()
+            Console(width=PLAIN_WIDTH if plain else None, highlight=False).print(render(result, plain))
+        if not passed:
+            raise typer.Exit(VerificationError.exit_code)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+        if error is None or isinstance(error, typer.Exit):
+            return
+        if self.debug:
+            traceback.print_exception(kind, error, trace)
+        if isinstance(error, KeyboardInterrupt):
+            self._fail("interrupted", "interrupted; nothing was left half done", INTERRUPTED)
+        elif isinstance(error, SSHToolError):
+            self._fail(type(error).__name__, str(error), error.exit_code)
+        elif isinstance(error, Exception):
+            self._fail("internal", f"{type(error).__name__}: {error}; this is a fault in sshtool, run with --debug", 1)
+
+    def _fail(self, kind: str, message: str, code: int) -> None:
+        line = " ".join(message.split())
+        if self.json:
+            self._print_json({"ok": False, "error": {"type": kind, "message": line}})
+        self.stderr.print(f"sshtool {self.verb}: {line}", markup=False, style="red")
+        raise typer.Exit(code)
+
+    def _print_json(self, body: dict[str, Any]) -> None:
+        document = {"schema_version": SCHEMA_VERSION, "verb": self.verb, **body}
+        print(jsonlib.dumps(document, indent=2, default=str, allow_nan=False))
+
+    def _stop(self) -> None:
+        if self.status:
+            self.status.stop()
