@@ -30,7 +30,7 @@ class OpenVino(Runtime):
             }
         )
         self._compiled = core.compile_model(model, "CPU", config)
-        self._version = str(openvino.__version__)
+        self._version = str(openvino.__version__).split("-")[0]  # without the build number
 
     @property
     def version(self) -> str:

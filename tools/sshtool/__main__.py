@@ -1,0 +1,5 @@
+"""`python -m sshtool`."""
+
+from sshtool.cli import app
+
+app()
