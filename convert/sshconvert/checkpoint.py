@@ -84,7 +84,10 @@ def locate(path: Path, model: Model) -> tuple[Path, Path]:
     elif path.suffix == ".params":
         files = (path.with_name(re.sub(r"(-\d{4})?\.params$", "-symbol.json", path.name)), path)
     else:
-        raise CheckpointError(f"{path}: is neither a folder, a .params file nor an archive; give one that exists")
+        raise CheckpointError(
+            f"{path}: is neither a folder, a .params file nor an archive; "
+            "give one, or make the demo: sshtool download --demo"
+        )
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise CheckpointError(
@@ -113,7 +116,9 @@ def bind(graph: Graph, arrays: Mapping[str, Array], model: Model, *, source: Pat
             problems.append(f"{name} is {array.dtype} {array.shape}, expected float32 {expected[name]}")
     problems += [f"missing {name}" for name in expected if name not in found]
     if problems:
-        raise CheckpointError(f"{source}: does not fit {graph.source}: {'; '.join(problems)}; use files of one checkpoint")
+        raise CheckpointError(
+            f"{source}: does not fit {graph.source}: {'; '.join(problems)}; use files of one checkpoint"
+        )
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -60,7 +59,7 @@ class Options:
 
 
 def plan(model_name: str, output_dir: Path, options: Options) -> tuple[Artifact, ...]:
-    """What `convert` would write, in Open Model Zoo's layout: `<output_dir>/<model>/<precision>/<model>.{onnx,xml,bin}`."""
+    """What `convert` would write, in Open Model Zoo's layout: `<model>/<precision>/<model>.{onnx,xml,bin}`."""
     artifacts = []
     for precision in dict.fromkeys(options.precisions):
         for kind in dict.fromkeys(options.formats):
@@ -75,7 +74,7 @@ def convert(
     output_dir: Path,
     options: Options,
     *,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Artifact, ...]:
     """Write the artifacts of `plan`. `progress` is told what is being made.
 
@@ -133,7 +132,9 @@ def describe(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
         "mean_values": "0 0 0" if options.preprocessing else mean,
         "strides": " ".join(str(head.stride) for head in model.detection.heads),
         "license_code": model.licence.code,
-        "license_weights": "MIT, made by sshtool, not the trained detector" if checkpoint.is_demo else model.licence.weights,
+        "license_weights": "MIT, made by sshtool, not the trained detector"
+        if checkpoint.is_demo
+        else model.licence.weights,
         "license_note": model.licence.note,
         "tool": f"sshtool {__version__}",
     }
@@ -186,5 +187,5 @@ def _staged_pair(artifact: Artifact, staging: Path) -> Iterator[Path]:
     yield folder / xml.name
     xml.parent.mkdir(parents=True, exist_ok=True)
     xml.unlink(missing_ok=True)
-    os.replace(folder / weights.name, weights)
-    os.replace(folder / xml.name, xml)
+    (folder / weights.name).replace(weights)
+    (folder / xml.name).replace(xml)

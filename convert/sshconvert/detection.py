@@ -32,7 +32,9 @@ def detect(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int],
     tensor is missing or has a shape that does not belong to `rules`.
     """
     batch = _check(outputs, rules)
-    return [_detect_one({name: outputs[name][index] for name in _names(rules)}, image_size, rules) for index in range(batch)]
+    return [
+        _detect_one({name: outputs[name][index] for name in _names(rules)}, image_size, rules) for index in range(batch)
+    ]
 
 
 def anchors(head: Head, height: int, width: int, base_size: int) -> Floats:
@@ -42,7 +44,7 @@ def anchors(head: Head, height: int, width: int, base_size: int) -> Floats:
     base = np.stack([centre - reach, centre - reach, centre + reach, centre + reach], axis=1)
     rows, columns = np.mgrid[:height, :width] * head.stride
     shifts = np.stack([columns, rows, columns, rows], axis=-1).reshape(-1, 1, 4)
-    return (shifts + base).reshape(-1, 4).astype(np.float32)
+    return np.asarray((shifts + base).reshape(-1, 4), np.float32)
 
 
 def apply_deltas(boxes: Floats, deltas: Floats) -> Floats:
@@ -120,5 +122,7 @@ def _check(outputs: Mapping[str, npt.NDArray[Any]], rules: Detection) -> int:
         for name, channels in ((head.scores, 2), (head.deltas, 4)):
             expected = (*batch, channels * len(head.scales), *cells)
             if len(expected) != 4 or outputs[name].shape != expected:
-                raise DetectionError(f"{name} has shape {outputs[name].shape}, expected {expected}: [N, {channels}A, H, W]")
+                raise DetectionError(
+                    f"{name} has shape {outputs[name].shape}, expected {expected}: [N, {channels}A, H, W]"
+                )
     return int(batch[0])

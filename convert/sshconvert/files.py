@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,19 +19,27 @@ def staged(target: Path) -> Iterator[Path]:
 
     Raises OutputError if the folder or the file cannot be written.
     """
-    with _output_errors(target), staging_folder(target.parent) as folder:
+    with _output_errors(target), _temporary_folder(target.parent) as folder:
         path = folder / target.name
         yield path
-        os.replace(path, target)
+        path.replace(target)
 
 
 @contextlib.contextmanager
 def staging_folder(parent: Path) -> Iterator[Path]:
-    """Give a new hidden folder inside `parent` (made if need be); remove it, with what is left in it, at the end."""
-    with _output_errors(parent):
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".sshtool-", dir=parent) as folder:
-            yield Path(folder)
+    """Give a new hidden folder inside `parent` (made if need be); remove it, with what is left in it, at the end.
+
+    Raises OutputError if it cannot be made, or if what the block writes cannot be written.
+    """
+    with _output_errors(parent), _temporary_folder(parent) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".sshtool-", dir=parent) as folder:
+        yield Path(folder)
 
 
 @contextlib.contextmanager

@@ -64,7 +64,5 @@ class Graph:
     def consumers(self, node: int) -> tuple[int, ...]:
         """Numbers of the nodes that read an output of node number `node`."""
         return tuple(
-            index
-            for index, consumer in enumerate(self.nodes)
-            if any(entry.node == node for entry in consumer.inputs)
+            index for index, consumer in enumerate(self.nodes) if any(entry.node == node for entry in consumer.inputs)
         )

@@ -65,6 +65,8 @@ def read_operators(graph: Graph) -> tuple[Operator | None, ...]:
     for reader, entry in references + [("the network's outputs", entry) for entry in graph.outputs]:
         if entry.output:
             problems.append(f"{reader}: output {entry.output} of {graph.nodes[entry.node].name} is not supported")
+    repeated = [graph.nodes[entry.node].name for entry in set(graph.outputs) if graph.outputs.count(entry) > 1]
+    problems += [f"the network's outputs: {name} is given more than once" for name in sorted(repeated)]
     if problems:
         listed = "; ".join(problems)
         raise UnsupportedGraphError(f"{graph.source}: {len(problems)} things are not supported: {listed}")
@@ -108,12 +110,15 @@ def infer_shapes(
 def _infer_node(graph: Graph, node: Node, operator: Operator, shapes: list[Shape | None]) -> Shape:
     data = shapes[node.inputs[0].node]
     if data is None:
-        raise ShapeError(f"the shape of its input {graph.nodes[node.inputs[0].node].name} is not known; name it as an input")
+        raise ShapeError(f"the shape of {graph.nodes[node.inputs[0].node].name} is not known; name it as an input")
     for entry, shape in zip(node.inputs[1:], operator.parameter_shapes(data), strict=False):
         known = shapes[entry.node]
         if known is None:
             shapes[entry.node] = shape
         elif known != shape:
             raise ShapeError(f"{graph.nodes[entry.node].name} has shape {known}, expected {shape}")
-    known_inputs = [shapes[entry.node] for entry in node.inputs]
-    return operator.output_shape(*(shape for shape in known_inputs if shape is not None))
+    inputs = [(graph.nodes[entry.node].name, shapes[entry.node]) for entry in node.inputs]
+    unknown = [name for name, shape in inputs if shape is None]
+    if unknown:
+        raise ShapeError(f"the shapes of {', '.join(unknown)} are not known; name them as inputs")
+    return operator.output_shape(*(shape for _, shape in inputs if shape is not None))

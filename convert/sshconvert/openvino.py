@@ -23,7 +23,8 @@ WEIGHTED: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData",
 
 def import_openvino() -> Any:
     """The `openvino` package, its telemetry out of reach. Raises RuntimeUnavailableError if it is not installed."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # the import system's way to say "no"
+    # None is how the import system is told that there is no such module.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # stubs do not know
     try:
         import openvino
     except ImportError as error:
@@ -52,7 +53,7 @@ class IntermediateRepresentation:
         self._name_constants()
 
     def save(self, path: Path, *, precision: str) -> None:
-        """Write `path` (.xml) and the .bin beside it as they are; `precision` is recorded with the other information."""
+        """Write `path` (.xml) and the .bin beside it as they are; `precision` is recorded beside the rest."""
         self._model.set_rt_info(precision, [MODEL_INFO, "precision"])
         self._openvino.save_model(self._model, str(path), compress_to_fp16=False)
 

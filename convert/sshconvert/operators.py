@@ -1,4 +1,4 @@
-"""What each MXNet operator means: attributes, shapes, cost and ONNX form. A new operator is added here and nowhere else.
+"""What each MXNet operator means: attributes, shapes, cost, ONNX form. A new one is added here and nowhere else.
 
 Each is a frozen class that holds what its attributes say; `OPERATORS`, at the end, is the registry. Layouts are
 NC followed by the spatial axes. The rules are those of the parameter structures under `src/operator` of MXNet 1.9.1.
@@ -167,6 +167,8 @@ class Deconvolution(Operator):
                 inputs[0][2:], self.kernel, self.stride, self.dilate, self.pad, self.adjust, strict=True
             )
         )
+        adjusted = all(adjust < stride for adjust, stride in zip(self.adjust, self.stride, strict=True))
+        _need(adjusted, f"adj {self.adjust} is not smaller than the stride {self.stride}")
         _need(all(size > 0 for size in sizes), f"the padding {self.pad} leaves nothing of {inputs[0]}")
         return (inputs[0][0], self.filters, *sizes)
 
@@ -252,10 +254,15 @@ class Pooling(Operator):
             emit.node(f"Global{name}", emit.inputs)
             return
         after = self._padding_after(emit.input_shapes[0], emit.output_shape)
+        inside = all(pad < kernel for pad, kernel in zip(self.pad + after, self.kernel * 2, strict=True))
+        _need(inside, "windows that lie in the padding alone are not supported")
         extra = {} if self.kind == "max" else {"count_include_pad": int(self.count_padding)}
         # Rounding up means that the last window hangs over the edge. Explicit padding says so without `ceil_mode`,
         # which runtimes read differently. An average would count that padding, which MXNet does not.
-        _need(self.kind == "max" or after == self.pad, "average pooling whose last window hangs over the edge is not supported")
+        _need(
+            self.kind == "max" or after == self.pad,
+            "average pooling whose last window hangs over the edge is not supported",
+        )
         emit.node(name, emit.inputs, kernel_shape=self.kernel, strides=self.stride, pads=self.pad + after, **extra)
 
     def _padding_after(self, data: Shape, output: Shape) -> Shape:
@@ -322,7 +329,7 @@ class Crop(Operator):
         size = inputs[1][2:] if self.count == 2 else self.size
         _need(min(size) > 0, f"a crop of {size} is empty")
         for begin, length, whole in zip(self._begin(inputs[0], size), size, inputs[0][2:], strict=True):
-            _need(0 <= begin and begin + length <= whole, f"{size} at {self.offset} is not inside {inputs[0]}")
+            _need(begin >= 0 and begin + length <= whole, f"{size} at {self.offset} is not inside {inputs[0]}")
         return (*inputs[0][:2], *size)
 
     def to_onnx(self, emit: Emitter) -> None:
@@ -333,7 +340,8 @@ class Crop(Operator):
         begin = self._begin(data, size)
         end = tuple(at + length for at, length in zip(begin, size, strict=True))
         bounds = [
-            emit.constant(role, np.array(values, np.int64)) for role, values in (("begin", begin), ("end", end), ("axes", (2, 3)))
+            emit.constant(role, np.array(values, np.int64))
+            for role, values in (("begin", begin), ("end", end), ("axes", (2, 3)))
         ]
         emit.node("Slice", [emit.inputs[0], *bounds])
 
@@ -414,13 +422,17 @@ class Reshape(Operator):
 
 @dataclass(frozen=True)
 class SoftmaxActivation(Operator):
-    """Softmax over the channels. (Its other mode, over whole instances, is MXNet's default and no detector's choice.)"""
+    """Softmax over the channels. The other mode, over whole instances, is the default, and no detector uses it."""
 
     @classmethod
     def read(cls, attributes: Attributes) -> SoftmaxActivation:
         if attributes.choice("mode", ("channel", "instance"), "instance") == "instance":
             attributes.problems.append("attribute mode='instance' is not supported: expected channel")
         return cls()
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        _need(len(inputs[0]) > 2, f"{inputs[0]} has no axes behind its channels")
+        return inputs[0]
 
     def flops(self, *inputs: Shape) -> float:
         return 5
@@ -431,7 +443,7 @@ class SoftmaxActivation(Operator):
 
 @dataclass(frozen=True)
 class BatchNorm(Operator):
-    """Normalisation with stored statistics. Beware of MXNet's defaults: eps 1e-3, and `fix_gamma`, which makes gamma 1."""
+    """Normalisation with stored statistics. Beware of the defaults: eps 1e-3, and `fix_gamma`, which makes gamma 1."""
 
     eps: float
     fix_gamma: bool

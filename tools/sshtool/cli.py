@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="sshtool",
-    help="Move the SSH face detector (ssh-mxnet) from MXNet to ONNX and OpenVINO, and see that it is the same detector.",
+    help="Move the SSH face detector (ssh-mxnet) from MXNet to ONNX and OpenVINO, and see that it stayed the same.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -156,9 +156,7 @@ def run(
     with Session("run", json=json, quiet=quiet, debug=debug) as session:
         from sshtool.commands.run import render, run as verb
 
-        _exclusive(
-            {"--demo": demo, "--from-archive": from_archive is not None, "--checkpoint": checkpoint is not None}
-        )
+        _exclusive({"--demo": demo, "--from-archive": from_archive is not None, "--checkpoint": checkpoint is not None})
         options = _options(precision, format, input_shape, no_preprocessing)
         result = verb(
             model,

@@ -76,7 +76,7 @@ class _Painter:
         self.canvas[:] = above * (1 - down) + below * down
 
     def clutter(self) -> None:
-        """A rectangle, a line, or an ellipse, sometimes of the colour of skin: what a detector must not take for a face."""
+        """A rectangle, a line or an ellipse, sometimes skin-coloured: what a detector must not take for a face."""
         kind = self.random.randint(4)
         x, y = self.uniform(0, self.width), self.uniform(0, self.height)
         size = self.uniform(10, 180)
@@ -114,7 +114,9 @@ class _Painter:
             self.box(x + side * eye_x, eye_y - 0.22 * radius_y, 0.42 * radius_x, 0.07 * radius_y, dark)
         self.ellipse(x, y + 0.18 * radius_y, 0.09 * radius_x, 0.18 * radius_y, skin * 0.75)
         mouth = np.array([self.uniform(50, 90), self.uniform(40, 80), self.uniform(140, 200)])
-        self.ellipse(x, y + 0.55 * radius_y, self.uniform(0.3, 0.42) * radius_x, self.uniform(0.07, 0.14) * radius_y, mouth)
+        self.ellipse(
+            x, y + 0.55 * radius_y, self.uniform(0.3, 0.42) * radius_x, self.uniform(0.07, 0.14) * radius_y, mouth
+        )
 
     def grain(self) -> None:
         """Fine noise, as a camera's."""

@@ -31,7 +31,7 @@ class Session:
         self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
         self.status = self.stderr.status("starting") if self.stderr.is_terminal and not quiet else None
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Session:  # noqa: PYI034  # typing.Self needs Python 3.11
         if self.status:
             self.status.start()
         return self
@@ -44,7 +44,7 @@ class Session:
             self.stderr.print(step, markup=False)
 
     def finish(self, result: Any, render: Callable[[Any, bool], RenderableType], *, passed: bool = True) -> None:
-        """Print the result: as JSON, or as `render(result, plain)` makes it. One that did not pass ends in exit code 3."""
+        """Print the result, as JSON or as `render(result, plain)` makes it. If it did not pass, exit with 3."""
         self._stop()
         if self.json:
             self._print_json({"ok": passed, "result": asdict(result)})
@@ -78,7 +78,7 @@ class Session:
 
     def _print_json(self, body: dict[str, Any]) -> None:
         document = {"schema_version": SCHEMA_VERSION, "verb": self.verb, **body}
-        print(jsonlib.dumps(document, indent=2, default=str, allow_nan=False))
+        sys.stdout.write(jsonlib.dumps(document, indent=2, default=str, allow_nan=False) + "\n")
 
     def _stop(self) -> None:
         if self.status:

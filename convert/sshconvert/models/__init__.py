@@ -119,7 +119,9 @@ class Model(_Strict):
 
 def model_names() -> tuple[str, ...]:
     """Names of all the models there are."""
-    return tuple(sorted(path.name.removesuffix(".toml") for path in files(__name__).iterdir() if path.name.endswith(".toml")))
+    return tuple(
+        sorted(path.name.removesuffix(".toml") for path in files(__name__).iterdir() if path.name.endswith(".toml"))
+    )
 
 
 @cache

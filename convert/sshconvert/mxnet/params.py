@@ -121,7 +121,9 @@ class _Reader:
         lowest = 0 if magic == V3_MAGIC else 1
         if not lowest <= ndim <= MAX_NDIM:
             raise self.error(
-                f"{lowest} to {MAX_NDIM} dimensions or a known magic for array {index}", f"{ndim} ({magic:#x})", at=start
+                f"{lowest} to {MAX_NDIM} dimensions or a known magic for array {index}",
+                f"{ndim} ({magic:#x})",
+                at=start,
             )
         shape = self.take(f"<{ndim}{dimension}", f"the shape of array {index}")
         if any(size <= 0 for size in shape):
@@ -200,7 +202,8 @@ def write_params(path: Path, arrays: Mapping[str, Array]) -> None:
     """
     flags = {dtype: flag for flag, dtype in TYPE_FLAGS.items()}
     for name, array in arrays.items():
-        if not name or array.dtype.newbyteorder("<") not in flags or not 1 <= array.ndim <= MAX_NDIM or not array.size:
+        storable = array.dtype.newbyteorder("<") in flags and 1 <= array.ndim <= MAX_NDIM and array.size > 0
+        if not storable or not _is_storable(name):
             raise ParamsError(
                 f"{path}: {name!r} ({array.dtype}, shape {array.shape}) cannot be stored; give it a name, at least one "
                 "dimension, no dimension of 0 and a type of the format"
@@ -211,8 +214,15 @@ def write_params(path: Path, arrays: Mapping[str, Array]) -> None:
             dtype = array.dtype.newbyteorder("<")
             shape = struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape)
             file.write(struct.pack("<Ii", V2_MAGIC, DENSE) + shape + struct.pack("<iii", CPU, 0, flags[dtype]))
-            file.write(memoryview(np.ascontiguousarray(array, dtype).view(np.uint8).reshape(-1)))
+            file.write(np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data)
         file.write(struct.pack("<Q", len(arrays)))
         for name in arrays:
             raw = name.encode()
             file.write(struct.pack("<Q", len(raw)) + raw)
+
+
+def _is_storable(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False

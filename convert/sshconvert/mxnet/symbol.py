@@ -56,7 +56,6 @@ ALIASES: Final[Mapping[str, str]] = {
     "_MaximumScalar": "_maximum_scalar",
     "_MinimumScalar": "_minimum_scalar",
     "ElementWiseSum": "add_n",
-    "_sum": "add_n",
     "Softmax": "SoftmaxOutput",
     "broadcast_plus": "broadcast_add",
     "broadcast_minus": "broadcast_sub",
@@ -132,10 +131,14 @@ class _Parser:
             names.add(draft.name)
             drafts.append(draft)
         self.check_row_pointers(document)
-        variables = [self.index(item, "arg_nodes", len(drafts)) for item in self.list_of(document, "arg_nodes", "the file")]
+        variables = [
+            self.index(item, "arg_nodes", len(drafts)) for item in self.list_of(document, "arg_nodes", "the file")
+        ]
         if variables != [index for index, draft in enumerate(drafts) if draft.is_variable]:
             self.fail("arg_nodes", "is not the list of all the nodes whose op is 'null'")
-        heads = [self.entry(item, f"head {i}", drafts) for i, item in enumerate(self.list_of(document, "heads", "the file"))]
+        heads = [
+            self.entry(item, f"head {i}", drafts) for i, item in enumerate(self.list_of(document, "heads", "the file"))
+        ]
         if not heads:
             self.fail("heads", "is empty, so the network has no output")
         upgraded = self.upgrade(drafts, version, names)
@@ -166,7 +169,9 @@ class _Parser:
         self.check_globals(attributes)
         version = int(pair[1])
         if not OLDEST_VERSION <= version <= NEWEST_VERSION:
-            self.fail("attrs.mxnet_version", f"expected {OLDEST_VERSION} (0.8) to {NEWEST_VERSION} (1.9.99), found {version}")
+            self.fail(
+                "attrs.mxnet_version", f"expected {OLDEST_VERSION} (0.8) to {NEWEST_VERSION} (1.9.99), found {version}"
+            )
         return version
 
     def check_globals(self, attributes: Mapping[str, Any]) -> None:
@@ -186,7 +191,10 @@ class _Parser:
             self.fail(place, "control dependencies are not supported")
         source = fields.get("backward_source_id", -1)
         if not _is_int(source) or source != -1:
-            self.fail(place, f"backward_source_id {source!r} marks a gradient node, which has no place in an inference network")
+            self.fail(
+                place,
+                f"backward_source_id {source!r} marks a gradient node, which has no place in an inference network",
+            )
         draft = _Draft(ALIASES.get(operator, operator), name, self.attributes(fields, place))
         for number, item in enumerate(self.list_of(fields, "inputs", place)):
             entry = self.entry(item, f"{place}, input {number}", earlier)
@@ -207,7 +215,11 @@ class _Parser:
         return merged
 
     def entry(self, item: Any, place: str, drafts: list[_Draft]) -> Entry:
-        if not isinstance(item, list) or len(item) not in (2, 3) or not all(_is_int(part) and part >= 0 for part in item):
+        if (
+            not isinstance(item, list)
+            or len(item) not in (2, 3)
+            or not all(_is_int(part) and part >= 0 for part in item)
+        ):
             self.fail(place, f"expected [node, output] or [node, output, version], found {item!r}")
         node, output = item[0], item[1]
         if node >= len(drafts):
@@ -251,7 +263,9 @@ class _Parser:
         for draft in drafts:
             _hide_keys(draft)
             if version < 905 and draft.operator in ("argmin", "argmax") and draft.attributes.get("axis") == "-1":
-                del draft.attributes["axis"]  # before 0.9.5, -1 meant "over all axes", which is now said by leaving it out
+                del draft.attributes[
+                    "axis"
+                ]  # before 0.9.5, -1 meant "over all axes", which is now said by leaving it out
             if version < 900:
                 upgraded.extend(self.missing_auxiliaries(draft, names))
             upgraded.append(draft)
@@ -262,7 +276,9 @@ class _Parser:
         added = [_Draft(VARIABLE, f"{draft.name}_{argument}", dict(draft.attributes)) for argument in missing]
         for variable in added:
             if variable.name in names:
-                self.fail(draft.name, f"its state {variable.name!r}, which MXNet 0.8 leaves out, is the name of another node")
+                self.fail(
+                    draft.name, f"its state {variable.name!r}, which MXNet 0.8 leaves out, is the name of another node"
+                )
             names.add(variable.name)
             draft.inputs.append(variable)
             draft.outputs.append(0)
@@ -275,7 +291,9 @@ class _Parser:
                 draft.operator,
                 draft.name,
                 MappingProxyType(draft.attributes),
-                tuple(Entry(numbers[id(node)], output) for node, output in zip(draft.inputs, draft.outputs, strict=True)),
+                tuple(
+                    Entry(numbers[id(node)], output) for node, output in zip(draft.inputs, draft.outputs, strict=True)
+                ),
             )
             for draft in drafts
         )

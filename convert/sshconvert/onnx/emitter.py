@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx
 
 from sshconvert.graph import Node, Shape
+from sshconvert.onnx.model import unused_name
 
 Array = npt.NDArray[Any]
 
@@ -24,6 +25,7 @@ class Emitter:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     tensors: dict[int, str] = field(default_factory=dict)  # MXNet node number -> tensor name
+    taken: set[str] = field(default_factory=set)  # names that a constant must not have
     kept: frozenset[int] = frozenset()  # numbers of the nodes whose output must keep its own name
     inputs: Sequence[str] = ()
     input_shapes: Sequence[Shape] = ()
@@ -50,6 +52,7 @@ class Emitter:
 
     def constant(self, role: str, values: Array) -> str:
         """Add a constant named after the current node and its role there; return its name."""
-        name = f"{self._name}_{role}"
+        name = unused_name(f"{self._name}_{role}", self.taken)
+        self.taken.add(name)
         self.constants[name] = values
         return name

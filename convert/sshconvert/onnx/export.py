@@ -24,7 +24,7 @@ def export(network: Network, parameters: Mapping[str, Array], inputs: Mapping[st
     named as in MXNet, the outputs in MXNet's order. Raises ShapeError for what ONNX cannot express at these shapes.
     """
     graph = network.graph
-    emit = Emitter(kept=frozenset(entry.node for entry in graph.outputs))
+    emit = Emitter(taken={node.name for node in graph.nodes}, kept=frozenset(entry.node for entry in graph.outputs))
     for number, (node, operator) in enumerate(zip(graph.nodes, network.operators, strict=True)):
         if operator is None:
             emit.tensors[number] = node.name

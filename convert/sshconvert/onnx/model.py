@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -75,22 +75,36 @@ class OnnxModel:
         heads = [(_initializer_head(name, array), array) for name, array in self.initializers.items()]
         return model.SerializeToString(deterministic=True), graph.SerializeToString(deterministic=True), heads
 
+    @property
+    def names(self) -> set[str]:
+        """Names of all tensors; nodes are named after theirs."""
+        return {*self.inputs, *self.initializers, *(name for node in self.nodes for name in node.output)}
+
     def consumers(self, tensor: str) -> Iterator[onnx.NodeProto]:
         """The nodes that read a tensor."""
         return (node for node in self.nodes if tensor in node.input)
 
 
+def unused_name(name: str, taken: Collection[str]) -> str:
+    """`name`, or with underscores behind it if it is taken."""
+    while name in taken:
+        name += "_"
+    return name
+
+
 def _initializer_head(name: str, array: Array) -> bytes:
     """Everything of a TensorProto up to the bytes of its data, as a field of the graph."""
     element = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    tensor = onnx.TensorProto(name=name, data_type=element, dims=array.shape).SerializeToString(deterministic=True)
+    tensor: bytes = onnx.TensorProto(name=name, data_type=element, dims=array.shape).SerializeToString(
+        deterministic=True
+    )
     tensor += _key(_TENSOR_RAW_DATA) + _varint(array.nbytes)
     return _key(_GRAPH_INITIALIZER) + _varint(len(tensor) + array.nbytes) + tensor
 
 
 def _write_array(file: BinaryIO, array: Array) -> None:
     little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    file.write(memoryview(little_endian.reshape(-1).view(np.uint8)))
+    file.write(little_endian.reshape(-1).view(np.uint8).data)
 
 
 def _key(field_number: int) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from sshconvert.errors import PreprocessingError
-from sshconvert.onnx.model import OnnxModel
+from sshconvert.onnx.model import OnnxModel, unused_name
 
 CHANNELS: Final = 3
 
@@ -27,7 +27,7 @@ def bake_preprocessing(model: OnnxModel, *, input_name: str, mean: Sequence[floa
     """
     first = _only_convolution(model, input_name)
     weight_name = first.input[1]
-    mean_name, subtracted = f"{input_name}_mean", f"{input_name}_minus_mean"
+    mean_name, subtracted = (unused_name(f"{input_name}_{role}", model.names) for role in ("mean", "minus_mean"))
     subtraction = onnx.helper.make_node("Sub", [input_name, mean_name], [subtracted], name=subtracted)
     convolution = onnx.NodeProto()
     convolution.CopyFrom(first)

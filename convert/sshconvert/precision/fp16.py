@@ -1,4 +1,4 @@
-"""FP16 for ONNX: weights are stored as float16 and cast back, so that the file halves and the runtime computes as it likes.
+"""FP16 for ONNX: weights stored as float16 and cast back, so that the file halves and the runtime computes as it likes.
 
 Runtimes fold the casts when they load the model, so speed is that of FP32, and only the weights are rounded. Biases
 and the mean stay float32: they are a thousandth of the file, and rounding them costs accuracy for nothing.
@@ -14,20 +14,20 @@ import numpy.typing as npt
 import onnx
 
 from sshconvert.errors import PrecisionError
-from sshconvert.onnx.model import OnnxModel
+from sshconvert.onnx.model import OnnxModel, unused_name
 
 # Operators whose second input is a weight tensor.
 WEIGHTED: Final = ("Conv", "ConvTranspose")
 
 
 def store_weights_as_fp16(model: OnnxModel) -> OnnxModel:
-    """Store the weights of convolutions and deconvolutions as float16. Raises PrecisionError for weights beyond ±65504."""
+    """Store the weights of (de)convolutions as float16. Raises PrecisionError for weights beyond ±65504."""
     weights = {node.input[1]: None for node in model.nodes if node.op_type in WEIGHTED}
     initializers = dict(model.initializers)
     casts = []
     for name in weights:
         if name in initializers:
-            stored = f"{name}_fp16"
+            stored = unused_name(f"{name}_fp16", model.names)
             initializers[stored] = _to_fp16(name, initializers.pop(name))
             casts.append(onnx.helper.make_node("Cast", [stored], [name], name=name, to=onnx.TensorProto.FLOAT))
     return replace(model, nodes=(*casts, *model.nodes), initializers=initializers)

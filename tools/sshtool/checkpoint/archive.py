@@ -36,11 +36,6 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and zipfile.is_zipfile(path)
 
 
-def is_pinned(path: Path, model: Model) -> bool:
-    """Whether an archive is the one that the model's description pins, by size and SHA-256."""
-    return path.stat().st_size == model.archive.size and file_sha256(path) == model.archive.sha256
-
-
 def unpack(path: Path, model: Model, folder: Path) -> None:
     """Put the model's two files, and nothing else of the archive, into `folder`.
 
@@ -69,7 +64,9 @@ def pack(folder: Path, model: Model, path: Path) -> None:
 
 
 def _find(archive: zipfile.ZipFile, name: str, path: Path) -> zipfile.ZipInfo:
-    members = [info for info in archive.infolist() if info.filename.count("/") <= 1 and info.filename.split("/")[-1] == name]
+    members = [
+        info for info in archive.infolist() if info.filename.count("/") <= 1 and info.filename.split("/")[-1] == name
+    ]
     if len(members) != 1:
         there = ", ".join(archive.namelist()[:10]) or "nothing"
         raise ArchiveError(f"{path}: expected {name} once, found it {len(members)} times; the archive holds {there}")

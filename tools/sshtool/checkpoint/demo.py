@@ -78,7 +78,7 @@ def _parameter(name: str, shape: Shape, random: Any) -> Floats:
 
 
 def _edges(draws: npt.NDArray[np.int64], shape: Shape) -> npt.NDArray[np.float64]:
-    """Filters that answer to edges rather than to brightness: most of each channel's mean is taken out, at twice He's scale."""
+    """Filters that answer to edges more than to brightness: most of each channel's mean out, at twice He's scale."""
     taps = math.prod(shape[2:])
     edges = draws * (5 * taps) - 4 * draws.sum(axis=(2, 3), keepdims=True)  # 5 * taps * (draw - 0.8 * mean), exact
     return np.asarray(edges / (5 * taps * _STEPS) * (2 * math.sqrt(6 / math.prod(shape[1:]))))

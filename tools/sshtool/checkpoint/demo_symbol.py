@@ -1,4 +1,4 @@
-"""The SSH VGG16 network as a symbol, built layer by layer: node for node, attributes included, what mxnet-SSH's code makes.
+"""The SSH VGG16 network as a symbol: node for node, attributes included, what mxnet-SSH's code makes.
 
 Nodes are numbered as MXNet numbers them: depth first from the outputs, inputs before the node that reads them.
 """

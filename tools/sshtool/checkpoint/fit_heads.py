@@ -146,7 +146,10 @@ def _fit_scores(inputs: Sequence[Floats], targets: Sequence[_Targets], settings:
     chosen = [np.flatnonzero(target.background)[:: settings.first_share] for target in targets]
     weights: Floats = np.zeros(inputs[0].shape[1])
     for _ in range(settings.rounds):
-        rows = [np.concatenate([np.flatnonzero(target.face), picked]) for target, picked in zip(targets, chosen, strict=True)]
+        rows = [
+            np.concatenate([np.flatnonzero(target.face), picked])
+            for target, picked in zip(targets, chosen, strict=True)
+        ]
         design = np.concatenate([cells[row] for cells, row in zip(inputs, rows, strict=True)]).astype(np.float64)
         labels = np.concatenate([target.face[row] for target, row in zip(targets, rows, strict=True)])
         weights = _logistic(design, labels.astype(np.float64), weights, settings.score_penalty)
@@ -183,7 +186,9 @@ def _logistic(design: Floats, labels: Floats, start: Floats, penalty: float) -> 
 
 def _fit_deltas(inputs: Sequence[Floats], targets: Sequence[_Targets], settings: Settings) -> Floats:
     """Ridge regression of the four deltas where the anchor is a face: [4, inputs]."""
-    design = np.concatenate([cells[target.face] for cells, target in zip(inputs, targets, strict=True)]).astype(np.float64)
+    design = np.concatenate([cells[target.face] for cells, target in zip(inputs, targets, strict=True)]).astype(
+        np.float64
+    )
     wanted = np.concatenate([target.deltas for target in targets])
     penalties = np.full(design.shape[1], settings.delta_penalty)
     penalties[-1] = 1e-6
@@ -197,7 +202,7 @@ def _spread(features: Sequence[npt.NDArray[np.float32]]) -> tuple[Floats, Floats
 
 def _normalise(features: npt.NDArray[np.float32], mean: Floats, scale: Floats) -> npt.NDArray[np.float32]:
     normal = (features - mean) / scale
-    return np.concatenate([normal, np.ones((len(normal), 1))], axis=1).astype(np.float32)
+    return np.asarray(np.concatenate([normal, np.ones((len(normal), 1))], axis=1), np.float32)
 
 
 def _to_parameters(name: str, coefficients: Floats, mean: Floats, scale: Floats) -> dict[str, npt.NDArray[np.float32]]:

@@ -42,7 +42,7 @@ def convert_checkpoint(
     *,
     checkpoint: Path | None = None,
     dry_run: bool = False,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> ConvertResult:
     """Convert a checkpoint (a folder, a `.params` file or an archive; by default the downloaded one)."""
     model = load_model(model_name)

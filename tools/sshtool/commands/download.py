@@ -15,7 +15,7 @@ from sshconvert.errors import ArchiveError, DownloadError
 from sshconvert.files import staging_folder
 from sshconvert.models import Model, load_model
 from sshtool.checkpoint import demo
-from sshtool.checkpoint.archive import is_archive, is_pinned, pack, unpack
+from sshtool.checkpoint.archive import is_archive, pack, unpack
 
 DEMO_ARCHIVE: Final = "ssh-model-demo.zip"
 
@@ -42,7 +42,7 @@ def download(
     from_archive: Path | None = None,
     allow_unverified: bool = False,
     dry_run: bool = False,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> DownloadResult:
     """Make the demo checkpoint, or unpack an archive that the user has; store it in `<output_dir>/checkpoints/<model>`.
 
@@ -82,14 +82,15 @@ def _store_archive(
     if not is_archive(archive):
         raise ArchiveError(f"{archive}: is not a zip archive; give the path of {model.archive.name}")
     progress("verifying the archive")
-    verified = is_pinned(archive, model)
+    size, sha256 = archive.stat().st_size, file_sha256(archive)
+    verified = (size, sha256) == (model.archive.size, model.archive.sha256)
     if not verified and not allow_unverified:
         raise ArchiveError(
-            f"{archive}: is not upstream's archive ({model.archive.size} bytes, SHA-256 {model.archive.sha256}; this one: "
-            f"{archive.stat().st_size} bytes, {file_sha256(archive)}); use --allow-unverified if you trust it"
+            f"{archive}: is not upstream's archive ({model.archive.size} bytes, SHA-256 {model.archive.sha256}): "
+            f"it has {size} bytes, SHA-256 {sha256}; use --allow-unverified if you trust it"
         )
     folder = checkpoint_folder(output_dir, model)
-    weights = f"sha256:{file_sha256(archive)}"
+    weights = f"sha256:{sha256}"
     if not dry_run:
         progress("unpacking and reading it")
         _store(archive, model, folder, weights=weights, verified=verified)
@@ -106,9 +107,7 @@ def _store(archive: Path, model: Model, folder: Path, *, weights: str, verified:
             path.replace(folder / path.name)
 
 
-def _result(
-    model: Model, folder: Path, weights: str, verified: bool, more: tuple[Path, ...] = ()
-) -> DownloadResult:
+def _result(model: Model, folder: Path, weights: str, verified: bool, more: tuple[Path, ...] = ()) -> DownloadResult:
     files = tuple(folder / name for name in (model.files.symbol, model.files.params, "checkpoint.json"))
     return DownloadResult(model.name, weights, verified, files + more)
 
@@ -122,7 +121,7 @@ def _no_source(model: Model) -> str:
     )
 
 
-def render(result: DownloadResult, plain: bool) -> RenderableType:
+def render(result: DownloadResult, plain: bool) -> RenderableType:  # noqa: ARG001  # the signature of all verbs
     """The result as text for a person."""
     note = "" if result.verified else " (not the archive that upstream published)"
     return Text("\n".join([f"{result.model}: weights {result.weights}{note}", *map(str, result.files)]))

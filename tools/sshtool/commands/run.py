@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -76,7 +75,7 @@ def run(
     checkpoint: Path | None = None,
     allow_unverified: bool = False,
     dry_run: bool = False,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> RunResult:
     """Get the checkpoint, convert it, run original and artifacts on a drawn scene, and compare.
 
@@ -103,7 +102,11 @@ def run(
 
 
 def _compare(
-    checkpoint: Checkpoint, artifacts: tuple[Artifact, ...], options: Options, picture: Path, progress: Callable[[str], None]
+    checkpoint: Checkpoint,
+    artifacts: tuple[Artifact, ...],
+    options: Options,
+    picture: Path,
+    progress: Callable[[str], None],
 ) -> RunResult:
     model = checkpoint.model
     batch, _, height, width = options.input_shape or model.input.shape
@@ -145,14 +148,20 @@ def _compare(
 
 
 def _run_reference(
-    checkpoint: Checkpoint, first: Artifact, images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], progress: Callable[[str], None]
+    checkpoint: Checkpoint,
+    first: Artifact,
+    images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+    progress: Callable[[str], None],
 ) -> tuple[str, Outputs, str]:
     runtime: Runtime
     try:
         runtime, note = Mxnet(checkpoint), ""
     except RuntimeUnavailableError as error:
         runtime = _RUNTIMES[first.format](first.path)
-        note = f"MXNet is not there, so this shows only that the formats agree with {runtime.name}, not with the original: {error}"
+        note = (
+            f"MXNet is not there, so this shows only that the formats agree with {runtime.name}, "
+            f"not with the original: {error}"
+        )
     progress(f"running {runtime.name}, the reference")
     return f"{runtime.name} {runtime.version}", runtime.run(images), note
 

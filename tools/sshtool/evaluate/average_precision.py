@@ -18,7 +18,7 @@ def overlaps(boxes: Boxes, others: Boxes) -> npt.NDArray[Any]:
     intersection = np.prod(np.maximum(sides, 0), axis=-1)
     areas = [np.prod(group[..., 2:] - group[..., :2] + 1, axis=-1) for group in (first, second)]
     union = areas[0] + areas[1] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return np.asarray(np.divide(intersection, union, out=np.zeros_like(union), where=union > 0))
 
 
 def average_precision(detections: Sequence[Boxes], truths: Sequence[Boxes], *, iou_threshold: float = 0.5) -> float:

@@ -18,7 +18,7 @@ SAME_BOX_IOU: Final = 0.9
 
 @dataclass(frozen=True)
 class TensorDifference:
-    """How far one output is from the reference, in absolute values; None where it is missing, misshapen or not finite."""
+    """How far one output is from the reference, absolutely; None where it is missing, misshapen or not finite."""
 
     output: str
     largest: float | None

@@ -17,7 +17,7 @@ def import_mxnet() -> Any:
         np.bool = bool  # type: ignore[attr-defined]  # MXNet 1.9.1 needs the alias that NumPy 1.24 removed
     try:
         import mxnet
-    except Exception as error:  # noqa: BLE001  # on NumPy 2 its import fails in several ways of its own
+    except Exception as error:  # on NumPy 2 its import fails in several ways of its own
         raise RuntimeUnavailableError(
             f"mxnet: cannot be imported ({error}); pip install 'sshtool[reference]' on Python 3.10 to 3.12"
         ) from error

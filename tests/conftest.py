@@ -1,0 +1,69 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pytest
+
+from sshconvert.checkpoint import Checkpoint, open_checkpoint
+from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.models import load_model
+from sshconvert.mxnet.params import write_params
+from sshtool.checkpoint import demo
+from sshtool.checkpoint.demo_symbol import ssh_vgg16_symbol
+from sshtool.runtimes.mxnet import import_mxnet
+
+Mxnet: TypeAlias = Any  # it ships no types
+
+MODEL: Final = load_model("ssh-mxnet")
+
+# `.ci/run` says which environment it made, so that its tests cannot all be skipped there without anybody noticing.
+ENVIRONMENT: Final = os.environ.get("SSHTOOL_TEST_ENVIRONMENT", "")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real checkpoints and reference figures, which lie beside the repository and are no part of it."""
+    path = Path(__file__).parents[1].parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"{path} is not there: the real data files are not part of the repository")
+    return path
+
+
+@pytest.fixture(scope="session")
+def mxnet() -> Mxnet:
+    """The original, as released."""
+    try:
+        return import_mxnet()
+    except RuntimeUnavailableError as error:
+        if ENVIRONMENT in ("reference", "legacy"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def demo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The demo checkpoint, in a folder without a record."""
+    folder = tmp_path_factory.mktemp("demo")
+    demo.write_checkpoint(folder, MODEL)
+    return open_checkpoint(folder, MODEL)
+
+
+@pytest.fixture(scope="session")
+def plain_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The same architecture with other weights: dense random filters, and biases that are not zero."""
+    folder = tmp_path_factory.mktemp("plain")
+    random: Any = np.random.RandomState(11)
+    arrays = {}
+    for name, shape in demo.parameter_shapes(MODEL).items():
+        scale = 0.003 if name.startswith("rpn_") else 1.0  # so that deltas are about 1, as trained ones are
+        spread = scale * (2 / math.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.1
+        arrays[f"arg:{name}"] = (random.standard_normal(shape) * spread).astype(np.float32)
+    write_params(folder / MODEL.files.params, arrays)
+    (folder / MODEL.files.symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
+    return open_checkpoint(folder, MODEL)

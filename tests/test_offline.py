@@ -1,0 +1,70 @@
+"""Nothing reaches for a network: the kernel kills whoever opens an internet socket, and the main job survives."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sshconvert.checkpoint import Checkpoint
+
+# A seccomp filter: socket() of the families IPv4 and IPv6 kills the process; everything else is allowed. It binds the
+# process and all its children, native code included.
+GUARD = """
+import ctypes, struct, sys
+SOCKET, ARCHITECTURE = {number}, {architecture:#x}
+LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
+KILL, ALLOW = 0x80000000, 0x7FFF0000
+rules = [
+    (LOAD, 0, 0, 4), (EQUAL, 0, 5, ARCHITECTURE),
+    (LOAD, 0, 0, 0), (EQUAL, 0, 3, SOCKET),
+    (LOAD, 0, 0, 16), (EQUAL, 2, 0, 2), (EQUAL, 1, 0, 10),
+    (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, KILL),
+]
+code = b"".join(struct.pack("<HBBI", *rule) for rule in rules)
+buffer = ctypes.create_string_buffer(code)
+program = ctypes.create_string_buffer(struct.pack("<H6xQ", len(rules), ctypes.addressof(buffer)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()
+"""
+SYSTEMS = {"x86_64": (41, 0xC000003E), "aarch64": (198, 0xC00000B7)}
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in SYSTEMS,
+    reason="the guard is a filter of the Linux kernel for x86_64 and aarch64",
+)
+
+
+def guarded(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    number, architecture = SYSTEMS[platform.machine()]
+    script = GUARD.format(number=number, architecture=architecture) + code
+    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("family", ["AF_INET", "AF_INET6"])
+def test_the_guard_kills_whoever_opens_a_socket(family: str) -> None:
+    assert guarded(f"import socket; socket.socket(socket.{family})").returncode == -signal.SIGSYS
+
+
+def test_the_guard_lets_everything_else_live() -> None:
+    assert guarded("import socket; socket.socketpair(); print('alive')").stdout == "alive\n"
+
+
+def test_converting_to_every_format_opens_no_socket(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    code = "import runpy; sys.argv[0] = 'sshtool'; runpy.run_module('sshtool', run_name='__main__')"
+    arguments = ["convert", "--checkpoint", str(demo_checkpoint.params_path), "--output-dir", str(tmp_path)]
+    result = guarded(code, *arguments, "--precision", "FP32,FP16", "--input-shape", "1,3,64,64")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "ssh-mxnet" / "FP16" / "ssh-mxnet.bin").exists()
+
+
+def test_openvinos_telemetry_is_never_imported() -> None:
+    code = (
+        "from sshconvert.openvino import import_openvino; import_openvino(); print(sys.modules['openvino_telemetry'])"
+    )
+    assert guarded(code).stdout == "None\n"

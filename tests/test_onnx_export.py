@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import Format, Options, Precision, convert, to_onnx
+from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
+from sshconvert.onnx.model import OnnxModel
+from sshconvert.onnx.preprocessing import bake_preprocessing
+from sshconvert.precision.fp16 import store_weights_as_fp16
+
+ONNX_ONLY = Options(formats=(Format.ONNX,), precisions=(Precision.FP32, Precision.FP16), input_shape=(1, 3, 128, 128))
+
+
+def written(model: OnnxModel, folder: Path) -> Path:
+    path = folder / "model.onnx"
+    model.write(path)
+    return path
+
+
+def operators(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+@pytest.fixture(scope="module")
+def fp32(demo_checkpoint: Checkpoint) -> OnnxModel:
+    return to_onnx(demo_checkpoint, Options())
+
+
+def test_the_file_passes_the_full_check_and_strict_shape_inference(fp32: OnnxModel, tmp_path: Path) -> None:
+    for index, model in enumerate((fp32, store_weights_as_fp16(fp32))):
+        path = written(model, tmp_path / str(index))
+        onnx.checker.check_model(str(path), full_check=True)
+        inferred = onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True, data_prop=True)
+        shapes = {
+            output.name: tuple(size.dim_value for size in output.type.tensor_type.shape.dim)
+            for output in inferred.graph.output
+        }
+        assert shapes == dict(fp32.outputs)
+
+
+def test_the_graph_is_clean(fp32: OnnxModel, tmp_path: Path) -> None:
+    model = onnx.load(written(fp32, tmp_path))
+    assert operators(model) == {
+        "Conv": 37,
+        "Relu": 25,
+        "Reshape": 6,
+        "MaxPool": 5,
+        "Concat": 3,
+        "Softmax": 3,
+        "Add": 1,
+        "ConvTranspose": 1,
+        "Sub": 1,
+    }
+
+
+def test_nodes_and_outputs_are_named_as_in_mxnet_in_the_order_of_the_model_card(
+    fp32: OnnxModel, demo_checkpoint: Checkpoint
+) -> None:
+    mxnet_names = {node.name for node in demo_checkpoint.graph.nodes}
+    assert {node.name for node in fp32.nodes} - mxnet_names == {"data_minus_mean"}
+    assert [node.output[0] for node in fp32.nodes] == [node.name for node in fp32.nodes]
+    assert tuple(fp32.outputs) == demo_checkpoint.model.output_names
+    assert list(fp32.outputs.values()) == [(1, channels, size, size) for size in (20, 40, 80) for channels in (4, 8)]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "slices"),
+    [(640, 640, 0), (500, 333, 1), (96, 96, 0), (33, 47, 1)],
+    ids=["divisible", "odd", "small", "smallest"],
+)
+def test_crop_is_a_slice_only_where_it_crops(demo_checkpoint: Checkpoint, height: int, width: int, slices: int) -> None:
+    model = to_onnx(demo_checkpoint, Options(input_shape=(1, 3, height, width)))
+    counted = Counter(node.op_type for node in model.nodes)
+    assert counted["Slice"] == slices
+    assert counted["Identity"] == 0
+
+
+def test_an_input_too_small_for_the_network_is_refused_with_the_node(demo_checkpoint: Checkpoint) -> None:
+    with pytest.raises(ShapeError, match=r"pooling0 \(Pooling\).*use a larger input"):
+        to_onnx(demo_checkpoint, Options(input_shape=(1, 3, 16, 640)))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 64, 64), (3, 64, 64)], ids=["channels", "dimensions"])
+def test_an_input_that_is_no_batch_of_images_is_refused(demo_checkpoint: Checkpoint, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match="expected N, 3, H, W"):
+        to_onnx(demo_checkpoint, Options(input_shape=shape))
+
+
+def test_metadata_says_what_the_file_is_and_how_to_feed_it(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (path, _) = (artifact.path for artifact in convert(demo_checkpoint, tmp_path, ONNX_ONLY))
+    found = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert found["weights"] == "demo"
+    assert found["color_order"] == "BGR"
+    assert found["mean_values"] == "0 0 0"
+    assert found["strides"] == "32 16 8"
+    assert found["precision"] == "FP32"
+    assert found["tool"].startswith("sshtool ")
+    assert "not the trained detector" in found["license_weights"]
+    plain = to_onnx(demo_checkpoint, replace(ONNX_ONLY, preprocessing=False)).metadata
+    assert (plain["color_order"], plain["mean_values"]) == ("RGB", "123.68 116.779 103.939")
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    runs = [convert(demo_checkpoint, tmp_path / name, ONNX_ONLY) for name in ("first", "second")]
+    for first, second in zip(*runs, strict=True):
+        assert first.path.read_bytes() == second.path.read_bytes()
+
+
+def test_folding_the_reversal_changes_only_the_first_weights_and_adds_one_subtraction(
+    demo_checkpoint: Checkpoint,
+) -> None:
+    plain = to_onnx(demo_checkpoint, Options(preprocessing=False))
+    baked = bake_preprocessing(plain, input_name="data", mean=(1.0, 2.0, 3.0))
+    assert [node for node in baked.nodes if node.op_type == "Sub"] == [baked.nodes[0]]
+    assert baked.initializers["data_mean"].ravel().tolist() == [3.0, 2.0, 1.0]
+    changed = [name for name in plain.initializers if plain.initializers[name] is not baked.initializers[name]]
+    assert changed == ["conv1_1_weight"]
+    np.testing.assert_array_equal(baked.initializers["conv1_1_weight"], plain.initializers["conv1_1_weight"][:, ::-1])
+    assert plain.nodes[0].input[0] == "data", "the pass must not change the model that it was given"
+
+
+def conv(name: str, data: str, weight: str, **attributes: Any) -> onnx.NodeProto:
+    return onnx.helper.make_node("Conv", [data, weight], [name], name=name, **attributes)
+
+
+WEIGHTS = {"w": np.zeros((4, 3, 1, 1), np.float32), "w1": np.zeros((4, 1, 1, 1), np.float32)}
+REFUSED = {
+    "two convolutions": ((conv("a", "data", "w"), conv("b", "data", "w")), 3),
+    "no convolution": ((onnx.helper.make_node("Relu", ["data"], ["a"], name="a"),), 3),
+    "nothing": ((), 3),
+    "one channel": ((conv("a", "data", "w1"),), 1),
+    "grouped": ((conv("a", "data", "w", group=2),), 6),
+    "shared weights": ((conv("a", "data", "w"), conv("b", "a", "w")), 3),
+    "as weights": ((conv("a", "w", "data"),), 3),
+}
+
+
+@pytest.mark.parametrize(("nodes", "channels"), REFUSED.values(), ids=REFUSED)
+def test_preprocessing_is_refused_where_it_cannot_be_folded(nodes: tuple[onnx.NodeProto, ...], channels: int) -> None:
+    model = OnnxModel("m", nodes, WEIGHTS, {"data": (1, channels, 8, 8)}, {"a": (1, 4, 8, 8)})
+    with pytest.raises(PreprocessingError, match="--no-preprocessing"):
+        bake_preprocessing(model, input_name="data", mean=(1.0, 2.0, 3.0))
+
+
+def test_fp16_is_at_most_51_percent_of_fp32_and_keeps_biases_and_mean(
+    demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    fp32, fp16 = (artifact.path for artifact in convert(demo_checkpoint, tmp_path, ONNX_ONLY))
+    assert fp16.stat().st_size <= 0.51 * fp32.stat().st_size
+    stored = {tensor.name: tensor.data_type for tensor in onnx.load(fp16).graph.initializer}
+    halves = {name for name, kind in stored.items() if kind == onnx.TensorProto.FLOAT16}
+    assert len(halves) == 38
+    assert all(name.endswith("_weight_fp16") for name in halves)
+
+
+def test_fp16_weights_are_the_nearest_halves(demo_checkpoint: Checkpoint) -> None:
+    fp32 = to_onnx(demo_checkpoint, Options())
+    fp16 = store_weights_as_fp16(fp32)
+    for name in ("conv1_1_weight", "ssh_m2_red_upsampling_weight"):
+        np.testing.assert_array_equal(fp16.initializers[f"{name}_fp16"], fp32.initializers[name].astype(np.float16))
+
+
+def test_weights_beyond_fp16_are_refused_by_name(demo_checkpoint: Checkpoint) -> None:
+    fp32 = to_onnx(demo_checkpoint, Options())
+    large = fp32.initializers["conv1_2_weight"].copy()
+    large[0, 0, 0, 0] = 70000
+    with pytest.raises(PrecisionError, match=r"conv1_2_weight: weights up to 70000.*FP32"):
+        store_weights_as_fp16(replace(fp32, initializers={**fp32.initializers, "conv1_2_weight": large}))
