@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Format, Options, Precision, convert
+from sshconvert.errors import PrecisionError
 from sshconvert.openvino import MODEL_INFO, import_openvino
 
 IR_ONLY = Options(formats=(Format.OPENVINO,), precisions=(Precision.FP32, Precision.FP16))
@@ -113,6 +115,26 @@ def test_a_second_conversion_gives_the_same_bytes_in_this_process_and_in_another
             expected = one.read_bytes()
             assert two.read_bytes() == expected
             assert (tmp_path / "other" / two.relative_to(tmp_path / "again")).read_bytes() == expected
+
+
+def test_an_ir_is_the_same_whatever_is_made_beside_it(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    shape = (1, 3, 64, 64)
+    alone = convert(plain_checkpoint, tmp_path / "alone", Options((Format.OPENVINO,), (Precision.FP16,), shape))[0]
+    both = Options((Format.ONNX, Format.OPENVINO), (Precision.FP32, Precision.FP16), shape)
+    beside = convert(plain_checkpoint, tmp_path / "beside", both)[3]
+    for one, other in zip(alone.files, beside.files, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    assert "framework" not in alone.path.read_text(encoding="utf-8")
+
+
+def test_weights_that_fp16_cannot_hold_are_refused_before_anything_is_written(
+    plain_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    large = plain_checkpoint.parameters["conv1_2_weight"] + np.float32(70000)
+    checkpoint = replace(plain_checkpoint, parameters={**plain_checkpoint.parameters, "conv1_2_weight": large})
+    with pytest.raises(PrecisionError, match="conv1_2_weight"):
+        convert(checkpoint, tmp_path / "out", IR_ONLY)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_ir_alone_leaves_no_onnx_and_no_staging_behind(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 from sshconvert import __version__
 from sshconvert.checkpoint import Checkpoint
@@ -19,6 +20,8 @@ from sshconvert.onnx.model import OnnxModel
 from sshconvert.onnx.preprocessing import bake_preprocessing
 from sshconvert.openvino import IntermediateRepresentation, import_openvino
 from sshconvert.precision.fp16 import store_weights_as_fp16
+
+DEMO_LICENCE: Final = "MIT, made by sshtool, not the trained detector"
 
 
 class Format(str, Enum):
@@ -86,19 +89,23 @@ def convert(
         import_openvino()  # before anything is written, in case it is not there
     progress("reading the network")
     fp32 = to_onnx(checkpoint, options)
+    models = {Precision.FP32: fp32}
+    if Precision.FP16 in options.precisions:
+        # Made for IR alone too, because it refuses weights that FP16 cannot hold, before anything is written.
+        models[Precision.FP16] = _to_fp16(fp32)
     with staging_folder(output_dir) as staging:
         source = staging / "source.onnx"
         for artifact in artifacts:
             if artifact.format is Format.ONNX:
                 progress(f"writing ONNX {artifact.precision.value}")
-                model = fp32 if artifact.precision is Precision.FP32 else store_weights_as_fp16(fp32)
-                _with_precision(model, artifact.precision).write(artifact.path)
+                models[artifact.precision].write(artifact.path)
                 if artifact.precision is Precision.FP32:
                     source = artifact.path
         wanted = [artifact for artifact in artifacts if artifact.format is Format.OPENVINO]
         if wanted:
             if not source.exists():
                 fp32.write(source)
+            models.clear()  # the halves are copies, and not needed any more
             _write_ir(checkpoint, options, source, wanted, staging, progress)
     return artifacts
 
@@ -113,7 +120,12 @@ def to_onnx(checkpoint: Checkpoint, options: Options) -> OnnxModel:
     converted = export(network, checkpoint.parameters, inputs, name=model.name)
     if options.preprocessing:
         converted = bake_preprocessing(converted, input_name=model.input.name, mean=model.input.mean)
-    return replace(converted, metadata=describe(checkpoint, options))
+    return replace(converted, metadata=describe(checkpoint, options) | {"precision": Precision.FP32.value})
+
+
+def _to_fp16(fp32: OnnxModel) -> OnnxModel:
+    fp16 = store_weights_as_fp16(fp32)
+    return replace(fp16, metadata={**fp16.metadata, "precision": Precision.FP16.value})
 
 
 def describe(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
@@ -132,9 +144,7 @@ def describe(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
         "mean_values": "0 0 0" if options.preprocessing else mean,
         "strides": " ".join(str(head.stride) for head in model.detection.heads),
         "license_code": model.licence.code,
-        "license_weights": "MIT, made by sshtool, not the trained detector"
-        if checkpoint.is_demo
-        else model.licence.weights,
+        "license_weights": DEMO_LICENCE if checkpoint.is_demo else model.licence.weights,
         "license_note": model.licence.note,
         "tool": f"sshtool {__version__}",
     }
@@ -154,10 +164,6 @@ def model_api_info(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
         "confidence_threshold": f"{rules.score_threshold:g}",
         "iou_threshold": f"{rules.iou_threshold:g}",
     }
-
-
-def _with_precision(model: OnnxModel, precision: Precision) -> OnnxModel:
-    return replace(model, metadata={**model.metadata, "precision": precision.value})
 
 
 def _write_ir(

@@ -17,6 +17,9 @@ from sshconvert.errors import RuntimeUnavailableError
 # Model API, and what is built on it, reads the contract from this part of the IR.
 MODEL_INFO: Final = "model_info"
 
+# Where some versions copy the metadata of the ONNX file, whose precision is not that of the IR.
+FRAMEWORK: Final = "framework"
+
 # Operations whose weights FP16 compresses. Everything else (biases, the mean) is small and stays exact.
 WEIGHTED: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 
@@ -48,6 +51,8 @@ class IntermediateRepresentation:
         self._model = self._openvino.Core().read_model(str(onnx_path))
         apply_moc_transformations(self._model, cf=False, smart_reshape=True)
         self._model.set_friendly_name(name)
+        if self._model.has_rt_info(FRAMEWORK):
+            del self._model.rt_info[FRAMEWORK]
         for key, value in info.items():
             self._model.set_rt_info(value, [MODEL_INFO, key])
         self._name_constants()

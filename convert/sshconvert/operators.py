@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -60,8 +60,8 @@ class Operator(ABC):
 
 
 @dataclass(frozen=True)
-class Convolution(Operator):
-    """Weights [filters, channels / groups, *kernel]."""
+class _Filters(Operator):
+    """What convolution and deconvolution share: a bank of filters that moves over the spatial axes."""
 
     kernel: Shape
     stride: Shape
@@ -71,32 +71,56 @@ class Convolution(Operator):
     groups: int
     bias: bool
 
-    @classmethod
-    def read(cls, attributes: Attributes) -> Convolution:
-        kernel = attributes.integers("kernel", least=1)
-        attributes.without_effect(*KERNEL_HINTS)
-        attributes.choice("layout", CHANNELS_FIRST, "NCHW")
-        return cls(
-            kernel=kernel,
-            stride=attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel)),
-            dilate=attributes.integers("dilate", (1,) * len(kernel), least=1, length=len(kernel)),
-            pad=attributes.integers("pad", (0,) * len(kernel), length=len(kernel)),
-            filters=attributes.integer("num_filter", least=1),
-            groups=attributes.integer("num_group", 1, least=1),
-            bias=not attributes.boolean("no_bias", default=False),
-        )
-
     def input_count(self) -> int:
         return 3 if self.bias else 2
 
-    def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
+    def _check(self, data: Shape) -> None:
         _need(len(data) == 2 + len(self.kernel), f"a {len(self.kernel)}-dimensional kernel cannot run over {data}")
         _need(
             data[1] % self.groups == 0 and self.filters % self.groups == 0,
             f"{data[1]} channels and {self.filters} filters do not divide into {self.groups} groups",
         )
-        weight = (self.filters, data[1] // self.groups, *self.kernel)
+
+    def _with_bias(self, weight: Shape) -> tuple[Shape, ...]:
         return (weight, (self.filters,)) if self.bias else (weight,)
+
+    def _onnx_attributes(self) -> dict[str, Any]:
+        return {
+            "kernel_shape": self.kernel,
+            "strides": self.stride,
+            "dilations": self.dilate,
+            "pads": self.pad * 2,
+            "group": self.groups,
+        }
+
+
+def _read_filters(attributes: Attributes, *, no_bias: bool) -> dict[str, Any]:
+    """The fields of `_Filters`; `no_bias` is the operator's default."""
+    kernel = attributes.integers("kernel", least=1)
+    attributes.without_effect(*KERNEL_HINTS)
+    attributes.choice("layout", CHANNELS_FIRST, "NCHW")
+    return {
+        "kernel": kernel,
+        "stride": attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel)),
+        "dilate": attributes.integers("dilate", (1,) * len(kernel), least=1, length=len(kernel)),
+        "pad": attributes.integers("pad", (0,) * len(kernel), length=len(kernel)),
+        "filters": attributes.integer("num_filter", least=1),
+        "groups": attributes.integer("num_group", 1, least=1),
+        "bias": not attributes.boolean("no_bias", default=no_bias),
+    }
+
+
+@dataclass(frozen=True)
+class Convolution(_Filters):
+    """Weights [filters, channels / groups, *kernel]."""
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> Convolution:
+        return cls(**_read_filters(attributes, no_bias=False))
+
+    def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
+        self._check(data)
+        return self._with_bias((self.filters, data[1] // self.groups, *self.kernel))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         spans = [d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilate, strict=True)]
@@ -106,69 +130,36 @@ class Convolution(Operator):
         return 2 * math.prod(inputs[1][1:]) + self.bias
 
     def to_onnx(self, emit: Emitter) -> None:
-        emit.node(
-            "Conv",
-            emit.inputs,
-            kernel_shape=self.kernel,
-            strides=self.stride,
-            dilations=self.dilate,
-            pads=self.pad * 2,
-            group=self.groups,
-        )
+        emit.node("Conv", emit.inputs, **self._onnx_attributes())
 
 
 @dataclass(frozen=True)
-class Deconvolution(Operator):
+class Deconvolution(_Filters):
     """Transposed convolution; weights [channels, filters / groups, *kernel]."""
 
-    kernel: Shape
-    stride: Shape
-    dilate: Shape
-    pad: Shape
     adjust: Shape
-    filters: int
-    groups: int
-    bias: bool
 
     @classmethod
     def read(cls, attributes: Attributes) -> Deconvolution:
-        kernel = attributes.integers("kernel", least=1)
-        attributes.without_effect(*KERNEL_HINTS)
-        attributes.choice("layout", CHANNELS_FIRST, "NCHW")
+        filters = _read_filters(attributes, no_bias=True)
         # A target shape makes MXNet ignore pad and adj and choose its own; no known detector uses it.
         attributes.choice("target_shape", ("()", "[]", "(0,)", "(0, 0)", "(0,0)"), "()")
-        return cls(
-            kernel=kernel,
-            stride=attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel)),
-            dilate=attributes.integers("dilate", (1,) * len(kernel), least=1, length=len(kernel)),
-            pad=attributes.integers("pad", (0,) * len(kernel), length=len(kernel)),
-            adjust=attributes.integers("adj", (0,) * len(kernel), length=len(kernel)),
-            filters=attributes.integer("num_filter", least=1),
-            groups=attributes.integer("num_group", 1, least=1),
-            bias=not attributes.boolean("no_bias", default=True),
-        )
-
-    def input_count(self) -> int:
-        return 3 if self.bias else 2
+        axes = len(filters["kernel"])
+        return cls(**filters, adjust=attributes.integers("adj", (0,) * axes, length=axes))
 
     def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
-        _need(len(data) == 2 + len(self.kernel), f"a {len(self.kernel)}-dimensional kernel cannot run over {data}")
-        _need(
-            data[1] % self.groups == 0 and self.filters % self.groups == 0,
-            f"{data[1]} channels and {self.filters} filters do not divide into {self.groups} groups",
-        )
-        weight = (data[1], self.filters // self.groups, *self.kernel)
-        return (weight, (self.filters,)) if self.bias else (weight,)
+        self._check(data)
+        return self._with_bias((data[1], self.filters // self.groups, *self.kernel))
 
     def output_shape(self, *inputs: Shape) -> Shape:
+        adjusted = all(adjust < stride for adjust, stride in zip(self.adjust, self.stride, strict=True))
+        _need(adjusted, f"adj {self.adjust} is not smaller than the stride {self.stride}")
         sizes = tuple(
             stride * (size - 1) + dilate * (kernel - 1) + 1 - 2 * pad + adjust
             for size, kernel, stride, dilate, pad, adjust in zip(
                 inputs[0][2:], self.kernel, self.stride, self.dilate, self.pad, self.adjust, strict=True
             )
         )
-        adjusted = all(adjust < stride for adjust, stride in zip(self.adjust, self.stride, strict=True))
-        _need(adjusted, f"adj {self.adjust} is not smaller than the stride {self.stride}")
         _need(all(size > 0 for size in sizes), f"the padding {self.pad} leaves nothing of {inputs[0]}")
         return (inputs[0][0], self.filters, *sizes)
 
@@ -177,16 +168,7 @@ class Deconvolution(Operator):
         return products / math.prod(self.stride) + self.bias
 
     def to_onnx(self, emit: Emitter) -> None:
-        emit.node(
-            "ConvTranspose",
-            emit.inputs,
-            kernel_shape=self.kernel,
-            strides=self.stride,
-            dilations=self.dilate,
-            pads=self.pad * 2,
-            output_padding=self.adjust,
-            group=self.groups,
-        )
+        emit.node("ConvTranspose", emit.inputs, output_padding=self.adjust, **self._onnx_attributes())
 
 
 @dataclass(frozen=True)
