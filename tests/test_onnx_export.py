@@ -114,6 +114,18 @@ def test_the_same_checkpoint_gives_the_same_bytes(demo_checkpoint: Checkpoint, t
         assert first.path.read_bytes() == second.path.read_bytes()
 
 
+def test_a_linked_file_holds_the_same_weights_without_their_bytes(fp32: OnnxModel, tmp_path: Path) -> None:
+    whole, linked = written(fp32, tmp_path), tmp_path / "linked.onnx"
+    fp32.write_linked(linked, whole)
+    assert linked.stat().st_size < 50_000
+    one, other = onnx.load(whole), onnx.load(linked)
+    assert list(one.graph.node) == list(other.graph.node)
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in other.graph.initializer}
+    assert arrays.keys() == fp32.initializers.keys()
+    for tensor in one.graph.initializer:
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), arrays[tensor.name])
+
+
 def test_folding_the_reversal_changes_only_the_first_weights_and_adds_one_subtraction(
     demo_checkpoint: Checkpoint,
 ) -> None:

@@ -85,29 +85,36 @@ def convert(
     before stays whole until the new one replaces it; of an IR's two files, the .xml disappears in between.
     """
     artifacts = plan(checkpoint.model.name, output_dir, options)
-    if Format.OPENVINO in options.formats:
+    by_kind = {(artifact.format, artifact.precision): artifact for artifact in artifacts}
+    representations = [artifact for artifact in artifacts if artifact.format is Format.OPENVINO]
+    if representations:
         import_openvino()  # before anything is written, in case it is not there
     progress("reading the network")
     fp32 = to_onnx(checkpoint, options)
-    models = {Precision.FP32: fp32}
     if Precision.FP16 in options.precisions:
-        # Made for IR alone too, because it refuses weights that FP16 cannot hold, before anything is written.
-        models[Precision.FP16] = _to_fp16(fp32)
-    with staging_folder(output_dir) as staging:
-        source = staging / "source.onnx"
-        for artifact in artifacts:
-            if artifact.format is Format.ONNX:
-                progress(f"writing ONNX {artifact.precision.value}")
-                models[artifact.precision].write(artifact.path)
-                if artifact.precision is Precision.FP32:
-                    source = artifact.path
-        wanted = [artifact for artifact in artifacts if artifact.format is Format.OPENVINO]
-        if wanted:
-            if not source.exists():
-                fp32.write(source)
-            models.clear()  # the halves are copies, and not needed any more
-            _write_ir(checkpoint, options, source, wanted, staging, progress)
+        _write_halves(fp32, by_kind.get((Format.ONNX, Precision.FP16)), progress)
+    whole = by_kind.get((Format.ONNX, Precision.FP32))
+    if whole or representations:
+        with staging_folder(output_dir) as staging:
+            progress("writing ONNX FP32")
+            source = staging / "source.onnx"
+            fp32.write(source)
+            if representations:
+                linked = staging / "linked.onnx"
+                fp32.write_linked(linked, source)
+                _write_ir(checkpoint, options, linked, representations, staging, progress)
+            if whole:
+                whole.path.parent.mkdir(parents=True, exist_ok=True)
+                source.replace(whole.path)
     return artifacts
+
+
+def _write_halves(fp32: OnnxModel, artifact: Artifact | None, progress: Callable[[str], None]) -> None:
+    """Write the FP16 model, if it is wanted; refuse weights that FP16 cannot hold in any case."""
+    halves = store_weights_as_fp16(fp32)
+    if artifact:
+        progress("writing ONNX FP16")
+        replace(halves, metadata={**halves.metadata, "precision": Precision.FP16.value}).write(artifact.path)
 
 
 def to_onnx(checkpoint: Checkpoint, options: Options) -> OnnxModel:
@@ -121,11 +128,6 @@ def to_onnx(checkpoint: Checkpoint, options: Options) -> OnnxModel:
     if options.preprocessing:
         converted = bake_preprocessing(converted, input_name=model.input.name, mean=model.input.mean)
     return replace(converted, metadata=describe(checkpoint, options) | {"precision": Precision.FP32.value})
-
-
-def _to_fp16(fp32: OnnxModel) -> OnnxModel:
-    fp16 = store_weights_as_fp16(fp32)
-    return replace(fp16, metadata={**fp16.metadata, "precision": Precision.FP16.value})
 
 
 def describe(checkpoint: Checkpoint, options: Options) -> dict[str, str]:

@@ -49,18 +49,38 @@ class OnnxModel:
 
         Raises OutputError if it cannot be written or is larger than one ONNX file can be.
         """
-        header, graph, tensors = self._skeleton()
-        length = len(graph) + sum(len(head) + array.nbytes for head, array in tensors)
+        header, graph = self._skeleton()
+        heads = [_initializer_head(name, array) for name, array in self.initializers.items()]
+        length = len(graph) + sum(map(len, heads)) + sum(array.nbytes for array in self.initializers.values())
         if length > MAX_BYTES:
             raise OutputError(f"{path}: {length} bytes are more than one ONNX file can hold; export FP16 instead")
         with staged(path) as part, part.open("wb") as file:
             file.write(header + _key(_MODEL_GRAPH) + _varint(length) + graph)
-            for head, array in tensors:
+            for head, array in zip(heads, self.initializers.values(), strict=True):
                 file.write(head)
                 _write_array(file, array)
 
-    def _skeleton(self) -> tuple[bytes, bytes, list[tuple[bytes, Array]]]:
-        """The serialised model without its graph, the graph without its weights, and each weight's header."""
+    def write_linked(self, path: Path, whole: Path) -> None:
+        """Write a small file whose weights are those inside `whole`, which `write` made of this model beside it.
+
+        A runtime maps them from there instead of copying them through protobuf.
+        """
+        header, graph = self._skeleton()
+        links = onnx.GraphProto()
+        position = whole.stat().st_size
+        for name, array in reversed(list(self.initializers.items())):  # the weights are the end of the file
+            position -= array.nbytes
+            tensor = links.initializer.add(name=name, dims=array.shape, data_location=onnx.TensorProto.EXTERNAL)
+            tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            for key, value in (("location", whole.name), ("offset", position), ("length", array.nbytes)):
+                tensor.external_data.add(key=key, value=str(value))
+            position -= len(_initializer_head(name, array))
+        graph += links.SerializeToString(deterministic=True)
+        with staged(path) as part:
+            part.write_bytes(header + _key(_MODEL_GRAPH) + _varint(len(graph)) + graph)
+
+    def _skeleton(self) -> tuple[bytes, bytes]:
+        """The serialised model without its graph, and the graph without its weights."""
         model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="sshtool")
         model.opset_import.add(domain="", version=OPSET)
         for key, value in sorted(self.metadata.items()):
@@ -72,8 +92,7 @@ class OnnxModel:
                 kind.elem_type = onnx.TensorProto.FLOAT
                 for size in shape:
                     kind.shape.dim.add(dim_value=size)
-        heads = [(_initializer_head(name, array), array) for name, array in self.initializers.items()]
-        return model.SerializeToString(deterministic=True), graph.SerializeToString(deterministic=True), heads
+        return model.SerializeToString(deterministic=True), graph.SerializeToString(deterministic=True)
 
     @property
     def names(self) -> set[str]:
