@@ -92,7 +92,7 @@ class Settings:
     hardest: int = 200  # of them, at most, from one scene in one round
     hard_logit: float = -3.0  # a background above it is hard
     first_share: int = 60  # one background in so many is there from the start
-    margin: float = 1.5  # taken off every logit: a scene has thousands of backgrounds, the fit sees only the hard ones
+    margin: float = 2.0  # taken off every logit: a scene has thousands of backgrounds, the fit sees only the hard ones
 
 
 def fit(model: Model, samples: Sequence[Sample], settings: Settings = Settings()) -> dict[str, npt.NDArray[np.float32]]:
