@@ -80,6 +80,19 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
         open_checkpoint(tmp_path / name, MODEL)
 
 
+def test_another_network_is_refused_by_its_outputs(shared_data: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is not ssh-mxnet.*its outputs are face_rpn_cls_prob_reshape_stride32"):
+        open_checkpoint(shared_data / "retinaface-16and32" / "16and32-0000.params", MODEL)
+
+
+def test_outputs_in_another_order_are_refused(copy: Path) -> None:
+    document = json.loads((copy / SYMBOL).read_text())
+    document["heads"].reverse()
+    (copy / SYMBOL).write_text(json.dumps(document))
+    with pytest.raises(CheckpointError, match="is not ssh-mxnet"):
+        open_checkpoint(copy, MODEL)
+
+
 def test_a_params_path_finds_its_symbol_beside_it(copy: Path) -> None:
     assert open_checkpoint(copy / PARAMS, MODEL).symbol_path == copy / SYMBOL
 

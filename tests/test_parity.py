@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Format, Options, Precision, convert
@@ -42,6 +44,20 @@ def test_every_format_and_precision_computes_what_mxnet_computes(
     for artifact in convert(checkpoint, tmp_path, Options(precisions=BOTH, input_shape=(1, 3, *size))):
         found = worst(expected, load(artifact).run(images))
         assert found <= LARGEST[artifact.precision], (artifact.format, artifact.precision, found)
+
+
+def test_stored_halves_are_at_most_as_far_from_fp32_as_a_full_fp16_conversion(
+    demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    fp32, fp16 = convert(demo_checkpoint, tmp_path, Options((Format.ONNX,), BOTH, (1, 3, 160, 160)))
+    full = convert_float_to_float16(onnx.load(fp32.path), keep_io_types=True)
+    onnx.save(full, tmp_path / "full.onnx")
+    scenes = [draw_scene(seed, 160, 160).image[None] for seed in range(6)]
+    expected, ours, theirs = (
+        [runtime.run(images) for images in scenes]
+        for runtime in map(OnnxRuntime, (fp32.path, fp16.path, tmp_path / "full.onnx"))
+    )
+    assert 0 < max(map(worst, expected, ours)) <= max(map(worst, expected, theirs))
 
 
 def test_the_original_contract_computes_the_same_as_the_built_in_one(

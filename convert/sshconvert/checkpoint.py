@@ -67,11 +67,12 @@ class Checkpoint:
 
 def open_checkpoint(path: Path, model: Model) -> Checkpoint:
     """Open a folder with the model's two files, or a `.params` file that has its symbol beside it. Raises
-    CheckpointError (files or parameters missing, unexpected, altered or misshapen: all are listed), and the readers'
-    ParamsError and SymbolError.
+    CheckpointError (files or parameters missing, unexpected, altered or misshapen: all are listed; another network) and
+    the readers' ParamsError and SymbolError.
     """
     symbol_path, params_path = locate(path, model)
     graph = read_symbol(symbol_path)
+    _check_ends(graph, model)
     parameters = bind(graph, read_params(params_path), model, source=params_path)
     weights = _identify(symbol_path, params_path, model)
     return Checkpoint(model, graph, parameters, weights, symbol_path, params_path)
@@ -120,6 +121,15 @@ def bind(graph: Graph, arrays: Mapping[str, Array], model: Model, *, source: Pat
             f"{source}: does not fit {graph.source}: {'; '.join(problems)}; use files of one checkpoint"
         )
     return found
+
+
+def _check_ends(graph: Graph, model: Model) -> None:
+    """Another network with the same file names would otherwise be converted under this model's name."""
+    if model.input.name not in graph.variables or graph.output_names != model.output_names:
+        raise CheckpointError(
+            f"{graph.source}: is not {model.name}, whose input is {model.input.name} and whose outputs are "
+            f"{', '.join(model.output_names)}; its outputs are {', '.join(graph.output_names)}"
+        )
 
 
 def write_record(folder: Path, model: Model, *, weights: str, source: str, verified: bool) -> None:

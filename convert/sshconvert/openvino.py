@@ -7,12 +7,14 @@ way to the package.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.precision import SMALLEST_HALVED
 
 # Model API, and what is built on it, reads the contract from this part of the IR.
 MODEL_INFO: Final = "model_info"
@@ -20,7 +22,7 @@ MODEL_INFO: Final = "model_info"
 # Where some versions copy the metadata of the ONNX file, whose precision is not that of the IR.
 FRAMEWORK: Final = "framework"
 
-# Operations whose weights FP16 compresses. Everything else (biases, the mean) is small and stays exact.
+# Operations whose weights FP16 compresses, if they are large.
 WEIGHTED: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 
 
@@ -63,25 +65,29 @@ class IntermediateRepresentation:
         self._openvino.save_model(self._model, str(path), compress_to_fp16=False)
 
     def compress_to_fp16(self) -> None:
-        """Store the weights of convolutions as float16, to be decompressed where they are used.
+        """Store the large weights of convolutions as float16, to be decompressed where they are used.
 
-        OpenVINO's own compression would round the mean too (116.779 to 116.75), and the biases, which saves nothing.
+        OpenVINO's own compression rounds every constant, the mean too (116.779 to 116.75); this keeps exact what
+        `sshconvert.precision.fp16` keeps.
         """
         from openvino._offline_transformations import compress_model_transformation
 
-        exact = self._constants(lambda consumer: consumer.get_type_name() not in WEIGHTED)
+        exact = self._exact_constants()
         compress_model_transformation(self._model)
         for name, (consumer, port, constant) in exact.items():
             constant.set_friendly_name(name)
             consumer.input(port).replace_source_output(constant.output(0))
         self._name_constants()
 
-    def _constants(self, wanted: Any) -> dict[str, tuple[Any, int, Any]]:
+    def _exact_constants(self) -> dict[str, tuple[Any, int, Any]]:
+        """By name: the operation that reads the constant, the number of its input, and the constant."""
         found = {}
         for operation in self._model.get_ops():
+            weighted = operation.get_type_name() in WEIGHTED
             for port, source in enumerate(operation.input_values()):
                 constant = source.get_node()
-                if constant.get_type_name() == "Constant" and wanted(operation):
+                large = math.prod(source.get_shape()) >= SMALLEST_HALVED
+                if constant.get_type_name() == "Constant" and not (weighted and large):
                     found[constant.get_friendly_name()] = (operation, port, constant)
         return found
 

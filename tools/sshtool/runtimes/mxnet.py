@@ -13,8 +13,7 @@ from sshtool.runtimes import Images, Outputs, Runtime, prepare
 
 def import_mxnet() -> Any:
     """The `mxnet` package. Raises RuntimeUnavailableError where it is not installed or cannot work."""
-    if "bool" not in vars(np):
-        np.bool = bool  # type: ignore[attr-defined]  # MXNet 1.9.1 needs the alias that NumPy 1.24 removed
+    vars(np).setdefault("bool", bool)  # MXNet 1.9.1 needs the alias that NumPy 1.24 removed
     try:
         import mxnet
     except Exception as error:  # on NumPy 2 its import fails in several ways of its own
