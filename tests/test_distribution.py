@@ -66,4 +66,4 @@ def test_locks_pin_everything_with_hashes_and_name_no_address(lock: str) -> None
     assert all("==" in pin for pin in pins)
     assert text.count("--hash=sha256:") >= len(pins)
     assert "://" not in text
-    assert "index-url" not in text
+    assert "index" not in text

@@ -143,22 +143,29 @@ def conv(name: str, data: str, weight: str, **attributes: Any) -> onnx.NodeProto
     return onnx.helper.make_node("Conv", [data, weight], [name], name=name, **attributes)
 
 
-WEIGHTS = {"w": np.zeros((4, 3, 1, 1), np.float32), "w1": np.zeros((4, 1, 1, 1), np.float32)}
+WEIGHTS = {
+    "w": np.zeros((4, 3, 1, 1), np.float32),
+    "w2": np.zeros((4, 3, 1, 1), np.float32),
+    "w1": np.zeros((4, 1, 1, 1), np.float32),
+}
+RELU = onnx.helper.make_node("Relu", ["data"], ["a"], name="a")
 REFUSED = {
-    "two convolutions": ((conv("a", "data", "w"), conv("b", "data", "w")), 3),
-    "no convolution": ((onnx.helper.make_node("Relu", ["data"], ["a"], name="a"),), 3),
-    "nothing": ((), 3),
-    "one channel": ((conv("a", "data", "w1"),), 1),
-    "grouped": ((conv("a", "data", "w", group=2),), 6),
-    "shared weights": ((conv("a", "data", "w"), conv("b", "a", "w")), 3),
-    "as weights": ((conv("a", "w", "data"),), 3),
+    "two convolutions": ((conv("a", "data", "w"), conv("b", "data", "w2")), 3, r"feeds a \(Conv\), b \(Conv\)"),
+    "no convolution": ((RELU,), 3, r"feeds a \(Relu\), not one convolution"),
+    "nothing": ((), 3, "feeds nothing"),
+    "one channel": ((conv("a", "data", "w1"),), 1, "does not feed a convolution over 3 channels"),
+    "grouped": ((conv("a", "data", "w", group=2),), 6, "the convolution is grouped"),
+    "shared weights": ((conv("a", "data", "w"), conv("b", "a", "w")), 3, "whose weights a, b share"),
+    "as weights": ((conv("a", "w", "data"),), 3, "does not feed a convolution over 3 channels"),
 }
 
 
-@pytest.mark.parametrize(("nodes", "channels"), REFUSED.values(), ids=REFUSED)
-def test_preprocessing_is_refused_where_it_cannot_be_folded(nodes: tuple[onnx.NodeProto, ...], channels: int) -> None:
+@pytest.mark.parametrize(("nodes", "channels", "reason"), REFUSED.values(), ids=REFUSED)
+def test_preprocessing_is_refused_where_it_cannot_be_folded(
+    nodes: tuple[onnx.NodeProto, ...], channels: int, reason: str
+) -> None:
     model = OnnxModel("m", nodes, WEIGHTS, {"data": (1, channels, 8, 8)}, {"a": (1, 4, 8, 8)})
-    with pytest.raises(PreprocessingError, match="--no-preprocessing"):
+    with pytest.raises(PreprocessingError, match=f"{reason}.*--no-preprocessing"):
         bake_preprocessing(model, input_name="data", mean=(1.0, 2.0, 3.0))
 
 

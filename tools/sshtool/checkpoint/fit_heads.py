@@ -2,8 +2,8 @@
 
 The body is frozen; its last features before the heads are computed once for every scene with ONNX Runtime. On them
 each anchor gets a logistic regression for its score (with rounds of hard negatives) and a ridge regression for its box
-deltas, both in closed form or by Newton's method, without any randomness. Coefficients are rounded to 12 bits at the
-end, far coarser than what another order of summation changes, so that a second fit gives the same file.
+deltas, both solved to convergence and without randomness: a second fit with the same libraries on the same kind of
+machine gives the same file.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from sshtool.commands.download import checkpoint_folder, download
 from sshtool.parity.compare import DetectionMatch, TensorDifference, compare_tensors, match_detections
 from sshtool.report.picture import save_picture
 from sshtool.report.terminal import table
-from sshtool.runtimes import Outputs, Runtime
+from sshtool.runtimes import Images, Outputs, Runtime
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.runtimes.openvino import OpenVino
@@ -117,22 +117,7 @@ def _compare(
     comparisons = []
     for artifact in artifacts:
         progress(f"running {artifact.format.value} {artifact.precision.value}")
-        runtime = _RUNTIMES[artifact.format](artifact.path)
-        outputs = runtime.run(images)
-        tensors = compare_tensors(expected, outputs)
-        found = detect(outputs, (height, width), model.detection)[0]
-        tolerance = TOLERANCES[artifact.precision]
-        comparisons.append(
-            Comparison(
-                format=artifact.format.value,
-                precision=artifact.precision.value,
-                runtime=f"{runtime.name} {runtime.version}",
-                tensors=tensors,
-                detections=match_detections(faces, found),
-                tolerance=tolerance,
-                passed=all(tensor.largest is not None and tensor.largest <= tolerance for tensor in tensors),
-            )
-        )
+        comparisons.append(_compare_one(artifact, images, expected, model))
     save_picture(picture, scene.image, faces)
     return RunResult(
         model=model.name,
@@ -147,10 +132,28 @@ def _compare(
     )
 
 
+def _compare_one(artifact: Artifact, images: Images, expected: Outputs, model: Model) -> Comparison:
+    runtime = _RUNTIMES[artifact.format](artifact.path)
+    outputs = runtime.run(images)
+    tensors = compare_tensors(expected, outputs)
+    size = images.shape[1], images.shape[2]
+    faces, found = (detect(heads, size, model.detection)[0] for heads in (expected, outputs))
+    tolerance = TOLERANCES[artifact.precision]
+    return Comparison(
+        format=artifact.format.value,
+        precision=artifact.precision.value,
+        runtime=f"{runtime.name} {runtime.version}",
+        tensors=tensors,
+        detections=match_detections(faces, found),
+        tolerance=tolerance,
+        passed=all(tensor.largest is not None and tensor.largest <= tolerance for tensor in tensors),
+    )
+
+
 def _run_reference(
     checkpoint: Checkpoint,
     first: Artifact,
-    images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+    images: Images,
     progress: Callable[[str], None],
 ) -> tuple[str, Outputs, str]:
     runtime: Runtime
