@@ -86,13 +86,13 @@ def _export_body(model: Model, path: Path) -> None:
 class Settings:
     """What the fit can be tuned by."""
 
-    score_penalty: float = 300.0
+    score_penalty: float = 700.0
     delta_penalty: float = 100.0
     rounds: int = 4  # of looking for backgrounds that are taken for faces
     hardest: int = 200  # of them, at most, from one scene in one round
     hard_logit: float = -3.0  # a background above it is hard
     first_share: int = 60  # one background in so many is there from the start
-    margin: float = 2.0  # taken off every logit: a scene has thousands of backgrounds, the fit sees only the hard ones
+    margin: float = 1.0  # taken off every logit: a scene has thousands of backgrounds, the fit sees only the hard ones
 
 
 def fit(model: Model, samples: Sequence[Sample], settings: Settings = Settings()) -> dict[str, npt.NDArray[np.float32]]:
@@ -196,8 +196,12 @@ def _fit_deltas(inputs: Sequence[Floats], targets: Sequence[_Targets], settings:
 
 
 def _spread(features: Sequence[npt.NDArray[np.float32]]) -> tuple[Floats, Floats]:
+    """Mean and scale of each channel. The scale is more than the deviation where values are large but vary little:
+    weights on such channels would mostly amplify the rounding errors that runtimes differ by.
+    """
     sample = np.concatenate([cells[::5] for cells in features]).astype(np.float64)
-    return sample.mean(axis=0), sample.std(axis=0) + 1e-3
+    size = np.sqrt(np.mean(sample**2, axis=0))
+    return sample.mean(axis=0), sample.std(axis=0) + size + 1e-3
 
 
 def _normalise(features: npt.NDArray[np.float32], mean: Floats, scale: Floats) -> npt.NDArray[np.float32]:
