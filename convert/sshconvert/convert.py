@@ -66,10 +66,15 @@ def plan(model_name: str, output_dir: Path, options: Options) -> tuple[Artifact,
     artifacts = []
     for precision in dict.fromkeys(options.precisions):
         for kind in dict.fromkeys(options.formats):
-            suffixes = (".onnx",) if kind is Format.ONNX else (".xml", ".bin")
-            files = tuple(output_dir / model_name / precision.value / f"{model_name}{suffix}" for suffix in suffixes)
-            artifacts.append(Artifact(kind, precision, files[0], files))
+            suffix = ".onnx" if kind is Format.ONNX else ".xml"
+            path = output_dir / model_name / precision.value / f"{model_name}{suffix}"
+            artifacts.append(Artifact(kind, precision, path, artifact_files(path)))
     return tuple(artifacts)
+
+
+def artifact_files(path: Path) -> tuple[Path, ...]:
+    """All files that belong to the converted model whose main file is `path`."""
+    return (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
 
 
 def convert(

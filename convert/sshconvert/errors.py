@@ -55,6 +55,18 @@ class OutputError(SSHToolError):
     """A result cannot be written where it was asked for."""
 
 
+class ArtifactError(SSHToolError):
+    """A converted model that is missing, cannot be loaded, or cannot be run on what it was given."""
+
+
+class ReferencePackError(SSHToolError):
+    """A reference pack that is malformed, or that belongs to another checkpoint, model or input size."""
+
+
+class ImageError(SSHToolError):
+    """An image file that cannot be read."""
+
+
 class RuntimeUnavailableError(SSHToolError):
     """A runtime or library that a verb needs is not installed here."""
 

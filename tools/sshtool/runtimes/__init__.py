@@ -1,46 +1,145 @@
 """Runtimes that compute the six output tensors, behind one small interface.
 
-To add one: a module here with a subclass of `Runtime`, and its test.
+To add one: a module here with a subclass of `Runtime`, and its test. Nothing else has to know of it.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from sshconvert.errors import ArtifactError, UsageError
+from sshconvert.models import Model
+
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
+
+LONGEST_REASON: Final = 300
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how a runtime computes. `threads` 0 leaves the number to the runtime."""
+
+    device: str = "CPU"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a file says of itself: how to feed it, and what it is.
+
+    `input_shape` is N, C, H, W, None where any size will do. The caller feeds channels in `color_order` minus
+    `mean_values` (in that order). A file that says nothing takes raw BGR.
+    """
+
+    input_shape: tuple[int | None, ...] = (None, 3, None, None)
+    color_order: str = "BGR"
+    mean_values: tuple[float, ...] = (0.0, 0.0, 0.0)
+    precision: str = ""
+    weights: str = ""
 
 
 class Runtime(ABC):
     """A loaded model. `run` takes images as they are and feeds what the model declares that it wants."""
 
-    name: ClassVar[str]
+    key: ClassVar[str]  # its name in options
+    name: ClassVar[str]  # its name for people
+    suffixes: ClassVar[tuple[str, ...]]  # files that it loads; of the first, it is the usual runtime
 
-    @property
+    version: str
+    settings: Settings
+    declaration: Declaration
+
+    @classmethod
     @abstractmethod
-    def version(self) -> str:
-        """Version of the library that computes."""
+    def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
+        """Load a file. Raises RuntimeUnavailableError (library or device not here) and ArtifactError (bad file)."""
 
     @abstractmethod
     def run(self, images: Images) -> Outputs:
-        """Compute the outputs, by bare name in the model's order, for uint8 [N, H, W, 3] BGR images."""
+        """Compute the outputs, by bare name in the model's order, for uint8 [N, H, W, 3] BGR images.
+
+        Raises ArtifactError if the model cannot take images of that number or size.
+        """
+
+    @abstractmethod
+    def layers(self, images: Images) -> Outputs:
+        """As `run`, but every tensor inside that has a name, in the order of computation. Takes a lot of memory."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
 
 
-def prepare(images: Images, *, color_order: str, mean_values: Sequence[float]) -> npt.NDArray[np.float32]:
-    """What a model with that contract takes: float32 [N, 3, H, W], channels in `color_order`, minus `mean_values`."""
-    channels = images if color_order == "BGR" else images[..., ::-1]
-    return np.ascontiguousarray((channels.astype(np.float32) - np.array(mean_values, np.float32)).transpose(0, 3, 1, 2))
+def prepare(images: Images, declaration: Declaration) -> npt.NDArray[np.float32]:
+    """What a model with that declaration takes: float32 [N, 3, H, W]."""
+    channels = images if declaration.color_order == "BGR" else images[..., ::-1]
+    mean = np.array(declaration.mean_values, np.float32)
+    return np.ascontiguousarray((channels.astype(np.float32) - mean).transpose(0, 3, 1, 2))
 
 
-def declared_contract(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `prepare` from an artifact's metadata; a file without them takes raw BGR."""
+def reason(error: BaseException) -> str:
+    """What a runtime says, in one line, and not more of it than a person reads."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
+
+
+def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any]) -> Declaration:
+    """The declaration in an artifact's metadata. Raises ArtifactError if it makes no sense."""
+    color_order = str(metadata.get("color_order", "BGR"))
     mean_values = str(metadata.get("mean_values", "0 0 0"))
-    return {
-        "color_order": str(metadata.get("color_order", "BGR")),
-        "mean_values": tuple(float(value) for value in mean_values.split()),
-    }
+    try:
+        means = tuple(float(value) for value in mean_values.split())
+    except ValueError:
+        means = ()
+    if color_order not in ("BGR", "RGB") or len(means) != 3 or not np.isfinite(means).all():
+        raise ArtifactError(
+            f"{path}: its metadata say color_order {color_order!r} and mean_values {mean_values!r}, "
+            "expected BGR or RGB and three numbers; convert again"
+        )
+    sizes = tuple(size if isinstance(size, int) and size > 0 else None for size in shape)
+    if len(sizes) != 4:
+        raise ArtifactError(f"{path}: its input has shape {tuple(shape)}, expected N, C, H, W; convert again")
+    return Declaration(
+        input_shape=sizes,
+        color_order=color_order,
+        mean_values=means,
+        precision=str(metadata.get("precision", "")),
+        weights=str(metadata.get("weights", "")),
+    )
+
+
+@cache
+def runtimes() -> Mapping[str, type[Runtime]]:
+    """All runtimes there are, by key: the subclasses of `Runtime` in the modules of this package."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return {kind.key: kind for kind in sorted(Runtime.__subclasses__(), key=lambda kind: kind.key)}
+
+
+def load(path: Path, model: Model, settings: Settings = Settings(), *, key: str = "") -> Runtime:  # frozen
+    """Load a file with the runtime of that key, or with the usual one for its suffix.
+
+    Raises UsageError if there is none, and what `Runtime.load` raises.
+    """
+    suffix = path.suffix.lower()
+    known = runtimes()
+    if key and key not in known:
+        raise UsageError(f"--runtime: {key} is not one of {', '.join(known)}")
+    able = [kind for kind in known.values() if suffix in kind.suffixes and key in ("", kind.key)]
+    if not able:
+        loadable = sorted({item for kind in known.values() for item in kind.suffixes if key in ("", kind.key)})
+        raise UsageError(f"{path}: {key or 'no runtime'} does not load {suffix or 'such a file'}; give {loadable}")
+    usual = min(able, key=lambda kind: kind.suffixes.index(suffix))
+    if not path.is_file():
+        raise ArtifactError(f"{path}: is not there; `sshtool convert` makes it")
+    return usual.load(path, model, settings)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sshconvert.checkpoint import Checkpoint
-from sshconvert.errors import RuntimeUnavailableError
-from sshtool.runtimes import Images, Outputs, Runtime, prepare
+from sshconvert.checkpoint import Checkpoint, open_checkpoint
+from sshconvert.errors import ArtifactError, RuntimeUnavailableError
+from sshconvert.models import Model
+from sshtool.runtimes import Declaration, Images, Outputs, Runtime, Settings, prepare, reason
 
 
-def import_mxnet() -> Any:
-    """The `mxnet` package. Raises RuntimeUnavailableError where it is not installed or cannot work."""
+def import_mxnet(threads: int = 0) -> Any:
+    """The `mxnet` package. It reads the number of its threads once, so the first import of a process decides.
+
+    Raises RuntimeUnavailableError where it is not installed or cannot work.
+    """
     vars(np).setdefault("bool", bool)  # MXNet 1.9.1 needs the alias that NumPy 1.24 removed
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
     try:
         import mxnet
     except Exception as error:  # on NumPy 2 its import fails in several ways of its own
@@ -23,26 +33,63 @@ def import_mxnet() -> Any:
     return mxnet
 
 
-class Mxnet(Runtime):
-    name = "MXNet"
+@contextlib.contextmanager
+def _without_fusion() -> Iterator[None]:
+    """MXNet 1.9.1 fuses a convolution with the ReLU behind it, and loses the ReLU when both are asked for."""
+    name = "MXNET_SUBGRAPH_BACKEND"
+    before = os.environ.get(name)
+    os.environ[name] = "NONE"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        os.environ.update({} if before is None else {name: before})
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        """Load a checkpoint's two files with MXNet's own readers. The input is RGB minus the mean."""
-        self._mxnet = import_mxnet()
-        self._model = checkpoint.model
+
+class Mxnet(Runtime):
+    key = "mxnet"
+    name = "MXNet"
+    suffixes = (".params",)
+
+    def __init__(self, checkpoint: Checkpoint, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
+        """Load a checkpoint's two files with MXNet's own readers. The input is RGB minus the mean, of any size."""
+        if settings.device != "CPU":
+            raise RuntimeUnavailableError(f"mxnet: as released it has no device {settings.device}; use CPU")
+        self._mxnet = import_mxnet(settings.threads)
         self._symbol = self._mxnet.sym.load(str(checkpoint.symbol_path))
         arrays = self._mxnet.nd.load(str(checkpoint.params_path))
         self._arguments = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
         self._auxiliaries = {name[4:]: array for name, array in arrays.items() if name.startswith("aux:")}
+        self._input = checkpoint.model.input.name
+        self.version = str(self._mxnet.__version__)
+        self.settings = settings
+        self.declaration = Declaration(
+            color_order="RGB",
+            mean_values=checkpoint.model.input.mean,
+            precision="FP32",
+            weights=checkpoint.weights,
+        )
 
-    @property
-    def version(self) -> str:
-        return str(self._mxnet.__version__)
+    @classmethod
+    def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
+        return cls(open_checkpoint(path, model), settings)
 
     def run(self, images: Images) -> Outputs:
-        data = prepare(images, color_order="RGB", mean_values=self._model.input.mean)
-        arguments = self._arguments | {self._model.input.name: self._mxnet.nd.array(data)}
-        executor = self._symbol.bind(self._mxnet.cpu(), arguments, aux_states=self._auxiliaries, grad_req="null")
-        values = executor.forward(is_train=False)
-        names = (name.removesuffix("_output") for name in self._symbol.list_outputs())
-        return {name: value.asnumpy() for name, value in zip(names, values, strict=True)}
+        return self._run(self._symbol, images)
+
+    def layers(self, images: Images) -> Outputs:
+        internals = self._symbol.get_internals()
+        names = [name for name in internals.list_outputs() if name not in {*self._arguments, *self._auxiliaries}]
+        inner = self._mxnet.sym.Group([internals[name] for name in names if name != self._input])
+        with _without_fusion():
+            return self._run(inner, images)
+
+    def _run(self, symbol: Any, images: Images) -> Outputs:
+        arguments = self._arguments | {self._input: self._mxnet.nd.array(prepare(images, self.declaration))}
+        try:
+            executor = symbol.bind(self._mxnet.cpu(), arguments, aux_states=self._auxiliaries, grad_req="null")
+            values = [value.asnumpy() for value in executor.forward(is_train=False)]
+        except self._mxnet.MXNetError as error:
+            raise ArtifactError(f"the checkpoint: MXNet cannot run it on {images.shape} ({reason(error)})") from None
+        names = (name.removesuffix("_output") for name in symbol.list_outputs())
+        return dict(zip(names, values, strict=True))

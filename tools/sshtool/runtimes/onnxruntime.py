@@ -1,37 +1,82 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from sshconvert.errors import RuntimeUnavailableError
-from sshtool.runtimes import Images, Outputs, Runtime, declared_contract, prepare
+import onnx
+
+from sshconvert.errors import ArtifactError, RuntimeUnavailableError
+from sshconvert.models import Model
+from sshtool.runtimes import Images, Outputs, Runtime, Settings, declared, prepare, reason
 
 
 class OnnxRuntime(Runtime):
+    key = "onnxruntime"
     name = "ONNX Runtime"
+    suffixes = (".onnx",)
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
-        """Load an .onnx file; `threads` 0 leaves the number to the runtime."""
+    def __init__(self, path: Path, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
+        """Load an .onnx file. A device is an execution provider without its ending: CPU, CUDA, …"""
         try:
             import onnxruntime
         except ImportError as error:
             raise RuntimeUnavailableError(
                 f"onnxruntime: cannot be imported ({error}); pip install 'sshtool[runtime]'"
             ) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
-        self._contract = declared_contract(self._session.get_modelmeta().custom_metadata_map)
-        self._version = str(onnxruntime.__version__)
+        self._onnxruntime = onnxruntime
+        self._path = path
+        self.version = str(onnxruntime.__version__)
+        self.settings = settings
+        self._session = self._open(str(path))
+        self._input = self._session.get_inputs()[0]
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.declaration = declared(path, metadata, self._input.shape)
 
-    @property
-    def version(self) -> str:
-        return self._version
+    @classmethod
+    def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
+        return cls(path, settings)
 
     def run(self, images: Images) -> Outputs:
-        names = [output.name for output in self._session.get_outputs()]
-        values = self._session.run(names, {self._input: prepare(images, **self._contract)})
+        return self._run(self._session, images)
+
+    def layers(self, images: Images) -> Outputs:
+        model = onnx.load(self._path)
+        known = {output.name for output in model.graph.output}
+        inner = [name for node in model.graph.node for name in node.output]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner if name not in known)
+        found = self._run(self._open(model.SerializeToString()), images)
+        return {name: found[name] for name in inner}
+
+    def _open(self, source: str | bytes) -> Any:
+        options = self._onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.settings.threads
+        options.log_severity_level = 4  # what goes wrong is raised
+        provider = self._provider()
+        try:
+            return self._onnxruntime.InferenceSession(source, options, providers=[provider])
+        except Exception as error:  # it raises a dozen kinds of its own, all derived from Exception
+            raise ArtifactError(
+                f"{self._path}: ONNX Runtime cannot load it ({reason(error)}); convert again"
+            ) from error
+
+    def _provider(self) -> str:
+        names = {
+            name.removesuffix("ExecutionProvider").upper(): name for name in self._onnxruntime.get_available_providers()
+        }
+        if self.settings.device.upper() not in names:
+            raise RuntimeUnavailableError(
+                f"onnxruntime: device {self.settings.device} is not here; use {', '.join(sorted(names))}"
+            )
+        return str(names[self.settings.device.upper()])
+
+    def _run(self, session: Any, images: Images) -> Outputs:
+        names = [output.name for output in session.get_outputs()]
+        try:
+            values = session.run(names, {self._input.name: prepare(images, self.declaration)})
+        except Exception as error:  # as above
+            raise ArtifactError(
+                f"{self._path}: ONNX Runtime cannot run it on {images.shape} ({reason(error)})"
+            ) from error
         return dict(zip(names, values, strict=True))

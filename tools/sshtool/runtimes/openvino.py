@@ -1,41 +1,86 @@
-"""OpenVINO on the CPU."""
+"""OpenVINO."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 
+from sshconvert.errors import ArtifactError, RuntimeUnavailableError
+from sshconvert.models import Model
 from sshconvert.openvino import MODEL_INFO, import_openvino
-from sshtool.runtimes import Images, Outputs, Runtime, declared_contract, prepare
+from sshtool.runtimes import Images, Outputs, Runtime, Settings, declared, prepare, reason
+
+DECLARED = ("color_order", "mean_values", "precision", "weights")
 
 
 class OpenVino(Runtime):
+    key = "openvino"
     name = "OpenVINO"
+    suffixes = (".xml", ".onnx")
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
-        """Load an .xml (or .onnx) file; `threads` 0 leaves the number to the runtime.
+    def __init__(self, path: Path, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
+        """Load an .xml (or .onnx) file. A device is one of OpenVINO's: CPU, GPU, …
 
-        Computes in float32, whatever shorter type the CPU would offer, so that a difference comes from the model.
+        Computes in float32, whatever shorter type the device would offer, so that a difference comes from the model.
         """
         openvino = import_openvino()
-        core = openvino.Core()
-        config = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
-        model = core.read_model(str(path))
-        self._contract = declared_contract(
-            {
-                key: model.get_rt_info([MODEL_INFO, key]).value
-                for key in ("color_order", "mean_values")
-                if model.has_rt_info([MODEL_INFO, key])
-            }
-        )
-        self._compiled = core.compile_model(model, "CPU", config)
-        self._version = str(openvino.__version__).split("-")[0]  # without the build number
+        self._path = path
+        self._core = openvino.Core()
+        self.version = str(openvino.__version__).split("-")[0]  # without the build number
+        self.settings = settings
+        model = self._read()
+        shape = [size.get_length() if size.is_static else None for size in model.inputs[0].partial_shape]
+        self.declaration = declared(path, self._metadata(model), shape)
+        self._compiled = self._compile(model)
 
-    @property
-    def version(self) -> str:
-        return self._version
+    @classmethod
+    def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
+        return cls(path, settings)
 
     def run(self, images: Images) -> Outputs:
-        results = self._compiled([prepare(images, **self._contract)])
+        return self._run(self._compiled, images)
+
+    def layers(self, images: Images) -> Outputs:
+        model = self._read()
+        known = {port.any_name for port in model.outputs}
+        ports = [port for operation in model.get_ordered_ops() for port in operation.outputs() if port.get_names()]
+        inner = [port for port in ports if port.get_node().get_type_name() not in ("Constant", "Parameter", "Result")]
+        for port in inner:
+            if not known & port.get_names():
+                model.add_outputs(port)
+        found = self._run(self._compile(model), images)
+        # A tensor has several names where operations were fused or left out.
+        return {name: found[port.any_name] for port in inner for name in sorted(port.get_names())}
+
+    def _read(self) -> Any:
+        try:
+            return self._core.read_model(str(self._path))
+        except RuntimeError as error:
+            raise ArtifactError(f"{self._path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
+
+    def _metadata(self, model: Any) -> dict[str, Any]:
+        if self._path.suffix.lower() == ".onnx":  # OpenVINO's reader keeps them in a place that depends on its version
+            return {entry.key: entry.value for entry in onnx.load(self._path).metadata_props}
+        known = [key for key in DECLARED if model.has_rt_info([MODEL_INFO, key])]
+        return {key: model.get_rt_info([MODEL_INFO, key]).value for key in known}
+
+    def _compile(self, model: Any) -> Any:
+        device, threads = self.settings.device, self.settings.threads
+        config = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        if device.split(".")[0].split(":")[0] not in (*self._core.available_devices, "AUTO", "HETERO"):
+            there = ", ".join(self._core.available_devices)
+            raise RuntimeUnavailableError(f"openvino: device {device} is not here; use {there}")
+        try:
+            return self._core.compile_model(model, device, config)
+        except RuntimeError as error:
+            raise ArtifactError(f"{self._path}: OpenVINO cannot compile it ({reason(error)}); convert again") from None
+
+    def _run(self, compiled: Any, images: Images) -> Outputs:
+        try:
+            results = compiled([prepare(images, self.declaration)])
+        except RuntimeError as error:
+            raise ArtifactError(f"{self._path}: OpenVINO cannot run it on {images.shape} ({reason(error)})") from None
         return {port.any_name: np.array(value) for port, value in results.items()}
