@@ -1,0 +1,124 @@
+"""How far a converted model may be from the original, by precision, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sshconvert.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Allowed for an element: `atol` + `rtol` * |expected|, NumPy's rule."""
+
+    atol: float
+    rtol: float
+
+    def at(self, value: float) -> float:
+        """What is allowed where the original says `value`."""
+        return self.atol + self.rtol * abs(value)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a precision is allowed, and the reason.
+
+    `overlap`: intersection over union from which two detections are the same. `corner`: how far, in pixels, a corner
+    of the same detection may be. `suppression`: how close an overlap may lie to that of the suppression to go either
+    way. `matched`: the part of all detections, from 0 to 1, that must be found on both sides. `layer`: for the tensors
+    inside the network, the largest difference relative to the tensor's range.
+    """
+
+    name: str
+    tensors: Tolerance
+    overlap: float
+    corner: float
+    suppression: float
+    matched: float
+    layer: float
+    reason: str
+
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            "FP32",
+            Tolerance(5e-5, 1e-5),
+            overlap=0.9,
+            corner=0.1,
+            suppression=1e-3,
+            matched=1.0,
+            layer=1e-4,
+            reason="the same numbers added up in another order: at most 1e-5 measured on fitted and on random weights, "
+            "times five for processors that order them otherwise; stored halves are off by 4 to 50 times as much",
+        ),
+        Profile(
+            "FP16",
+            Tolerance(1e-2, 1e-2),
+            overlap=0.9,
+            corner=4.0,
+            suppression=1e-2,
+            matched=0.995,
+            layer=1e-2,
+            reason="each weight is rounded by up to 1/2048 of itself: at most 2.6e-3 measured, times four; one "
+            "detection in 200 may go either way in the suppression",
+        ),
+        Profile(
+            "BF16",
+            Tolerance(0.08, 0.08),
+            overlap=0.75,
+            corner=16.0,
+            suppression=5e-2,
+            matched=0.97,
+            layer=8e-2,
+            reason="weights and every value between layers are rounded by up to 1/256 of themselves, eight times as "
+            "coarsely as stored halves",
+        ),
+        Profile(
+            "INT8",
+            Tolerance(0.25, 0.25),
+            overlap=0.7,
+            corner=32.0,
+            suppression=0.1,
+            matched=0.9,
+            layer=0.25,
+            reason="256 levels for each tensor: single scores move, so that what counts is the accuracy over a "
+            "dataset; these limits tell a calibrated model from a broken one",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Limits that the user sets: by output name, "" for all outputs that are not named."""
+
+    atol: Mapping[str, float] = field(default_factory=dict)
+    rtol: Mapping[str, float] = field(default_factory=dict)
+
+    def tolerance(self, profile: Profile, output: str) -> Tolerance:
+        """What an output is allowed: the user's limit for it, the user's for all, the profile's."""
+        return Tolerance(
+            self.atol.get(output, self.atol.get("", profile.tensors.atol)),
+            self.rtol.get(output, self.rtol.get("", profile.tensors.rtol)),
+        )
+
+
+def parse_limits(option: str, texts: Iterable[str], outputs: Sequence[str]) -> dict[str, float]:
+    """Read `1e-5` (for all outputs) and `name:1e-4`. Raises UsageError for an unknown output or a bad number."""
+    limits: dict[str, float] = {}
+    for text in (item for given in texts for item in given.replace(",", " ").split()):
+        name, _, number = text.rpartition(":")
+        if name and name not in outputs:
+            raise UsageError(f"{option}: {name} is not an output; there are {', '.join(outputs)}")
+        try:
+            limits[name] = float(number)
+        except ValueError:
+            limits[name] = math.nan
+        if not 0 <= limits[name] < math.inf:
+            raise UsageError(f"{option}: {text!r} is not a tolerance; write 1e-5, or an output's name:1e-4")
+    return limits

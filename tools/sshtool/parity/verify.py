@@ -1,0 +1,471 @@
+"""The comparison of artifacts with the original: every sample, every output, every detection; then one verdict.
+
+All failures are collected, the worst first; nothing stops at the first one.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sshconvert.checkpoint import file_sha256
+from sshconvert.convert import artifact_files
+from sshconvert.detection import detect
+from sshconvert.errors import ArtifactError, DetectionError
+from sshconvert.models import Detection, Model
+from sshtool.parity.detections import Box, DetectionComparison, Thresholds, boxes, compare_detections
+from sshtool.parity.reference import Answer, Progress, Reference, silent
+from sshtool.parity.samples import OTHER, Sample
+from sshtool.parity.tensors import TensorComparison, compare_tensor
+from sshtool.parity.tolerances import PROFILES, Overrides, Profile
+from sshtool.runtimes import Declaration, Outputs, Runtime, Settings, load
+
+# Of the report. A new key does not change it; a changed meaning does.
+REPORT_VERSION: Final = 1
+
+PACKAGES: Final = ("sshtool", "numpy", "mxnet", "onnx", "onnxruntime", "openvino")
+
+Decode = Callable[[Mapping[str, npt.NDArray[np.float32]], tuple[int, int], Detection], list[npt.NDArray[np.float32]]]
+# Converts the checkpoint again, as that file was converted, to another shape; None where it cannot.
+ConvertAgain = Callable[["Candidate", Declaration], "Path | None"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file to verify: the profile it is held to ("" lets the file say) and the runtime ("" takes the usual one)."""
+
+    path: Path
+    profile: str = ""
+    runtime: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that is not as it must be. `excess` is the difference over what is allowed, None where there is no
+    measure (a missing output, a file that cannot be loaded): that is worse than any number.
+    """
+
+    artifact: str
+    check: str
+    message: str
+    sample: str = ""
+    output: str = ""
+    excess: float | None = None
+
+
+@dataclass(frozen=True)
+class SampleComparison:
+    """One artifact beside the original on one sample. `converted_again`: not the file itself was run, whose shape is
+    fixed, but what the same checkpoint converts to at the sample's shape.
+    """
+
+    sample: str
+    tensors: tuple[TensorComparison, ...]
+    detections: tuple[DetectionComparison, ...]
+    converted_again: bool = False
+
+
+@dataclass(frozen=True)
+class ArtifactReport:
+    """Everything about one artifact. `label` names it in the report, for example "onnx FP16"."""
+
+    label: str
+    path: Path
+    files: Mapping[str, str]
+    runtime: str
+    settings: Settings
+    declaration: Declaration
+    profile: Profile
+    samples: tuple[SampleComparison, ...]
+    skipped: Mapping[str, str]
+    largest: float | None
+    matched: int
+    missing: int
+    extra: int
+    near_threshold: int
+    passed: bool
+
+
+@dataclass(frozen=True)
+class SampleReport:
+    """One sample: what it is there for, its shape N, H, W, C, and the original's detections in each image."""
+
+    name: str
+    purpose: str
+    shape: tuple[int, ...]
+    detections: tuple[tuple[Box, ...], ...]
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """The evidence and the verdict."""
+
+    report_version: int
+    model: str
+    weights: str
+    reference: str
+    notes: tuple[str, ...]
+    passed: bool
+    failures: tuple[Failure, ...]
+    outputs: tuple[str, ...]
+    artifacts: tuple[ArtifactReport, ...]
+    samples: tuple[SampleReport, ...]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How strictly, and how far, to compare. With `thorough` off an artifact is left at its first failing sample."""
+
+    overrides: Overrides = field(default_factory=Overrides)
+    settings: Settings = field(default_factory=Settings)
+    thorough: bool = True
+    decode: Decode = detect
+
+
+def verify(
+    model: Model,
+    reference: Reference,
+    candidates: Sequence[Candidate],
+    rules: Rules = Rules(),  # frozen
+    *,
+    convert_again: ConvertAgain = lambda _candidate, _declaration: None,
+    progress: Progress = silent,
+) -> VerifyReport:
+    """Hold every candidate to the reference.
+
+    An artifact that cannot be loaded or run is a failure in the report. Raises ReferencePackError if the reference
+    has no answers for an artifact's size, RuntimeUnavailableError if a runtime is not installed.
+    """
+    judged = [
+        _Judge(label, model, reference, rules, convert_again, progress).judge(candidate)
+        for label, candidate in _labelled(candidates).items()
+    ]
+    failures = [failure for _, found in judged for failure in found]
+    artifacts = [report for report, _ in judged if report is not None]
+    return VerifyReport(
+        report_version=REPORT_VERSION,
+        model=model.name,
+        weights=reference.weights,
+        reference=reference.source,
+        notes=tuple(_notes(reference, artifacts)),
+        passed=bool(candidates) and not failures,
+        failures=tuple(sorted(failures, key=_worst_first)),
+        outputs=model.output_names,
+        artifacts=tuple(artifacts),
+        samples=_describe_samples(model, reference, artifacts),
+        environment=environment(),
+    )
+
+
+class _Judge:
+    """Compares one candidate, and collects what is wrong with it."""
+
+    def __init__(
+        self,
+        label: str,
+        model: Model,
+        reference: Reference,
+        rules: Rules,
+        convert_again: ConvertAgain,
+        progress: Progress,
+    ) -> None:
+        self.label, self.model, self.reference, self.rules = label, model, reference, rules
+        self.convert_again, self.progress = convert_again, progress
+        self.failures: list[Failure] = []
+
+    def judge(self, candidate: Candidate) -> tuple[ArtifactReport | None, list[Failure]]:
+        try:
+            runtime = load(candidate.path, self.model, self.rules.settings, key=candidate.runtime)
+        except ArtifactError as error:
+            self.fail("load", str(error))
+            return None, self.failures
+        profile = PROFILES[_profile_name(candidate, runtime.declaration)]
+        self.check_declaration(candidate, runtime.declaration)
+        comparisons, skipped = self.compare_all(candidate, runtime, profile)
+        self.judge_detections(comparisons, profile)
+        return self.report(candidate, runtime, profile, comparisons, skipped), self.failures
+
+    def fail(
+        self, check: str, message: str, *, sample: str = "", output: str = "", excess: float | None = None
+    ) -> None:
+        finite = None if excess is None or math.isinf(excess) else excess
+        self.failures.append(Failure(self.label, check, message, sample, output, finite))
+
+    def check_declaration(self, candidate: Candidate, declaration: Declaration) -> None:
+        """What the file says of itself must fit the place where it lies and the checkpoint that it is held to."""
+        place, said = candidate.profile, declaration.precision
+        if place and said and place != said:
+            self.fail("precision", f"{candidate.path} says that it is {said}, in the place of {place}")
+        expected, found = self.reference.weights, declaration.weights
+        if _comparable(expected, found) and expected != found:
+            self.fail("weights", f"{candidate.path} was made from {found}, the reference from {expected}")
+
+    def compare_all(
+        self, candidate: Candidate, runtime: Runtime, profile: Profile
+    ) -> tuple[list[SampleComparison], dict[str, str]]:
+        _, _, *own = self.model.input.shape
+        height, width = (size or usual for size, usual in zip(runtime.declaration.input_shape[2:], own, strict=True))
+        answers = self.reference.answers(height, width)
+        comparisons: list[SampleComparison] = []
+        for done, answer in enumerate(answers):
+            if not self.rules.thorough and self.failures:
+                return comparisons, {}
+            self.progress(f"{self.label} on {runtime}", done, len(answers))
+            comparisons += self.compare(runtime, answer, profile)
+        return comparisons, self.compare_other_size(candidate, runtime, profile, comparisons)
+
+    def compare_other_size(
+        self, candidate: Candidate, runtime: Runtime, profile: Profile, comparisons: list[SampleComparison]
+    ) -> dict[str, str]:
+        """Compare at another size: the file itself if it takes any, otherwise what converts to that size."""
+        answer = self.reference.other_size()
+        if answer is None:
+            return {OTHER: f"{self.reference.source} takes one size only"}
+        if _takes(runtime.declaration, answer.sample):
+            comparisons += self.compare(runtime, answer, profile)
+            return {}
+        shape = "x".join(map(str, runtime.declaration.input_shape))
+        try:
+            again = self.convert_again(candidate, runtime.declaration)
+            if again is None:
+                return {OTHER: f"the file takes {shape} only, and there is no checkpoint to convert again"}
+            other = load(again, self.model, self.rules.settings, key=candidate.runtime)
+        except ArtifactError as error:
+            self.fail("load", str(error), sample=OTHER)
+            return {}
+        comparisons += (replace(found, converted_again=True) for found in self.compare(other, answer, profile))
+        return {}
+
+    def compare(self, runtime: Runtime, answer: Answer, profile: Profile) -> list[SampleComparison]:
+        """Compare on one sample; nothing where the artifact cannot be run."""
+        sample, expected = answer.sample, answer.outputs
+        images, expected = _fill_batch(runtime.declaration.input_shape[0], sample.images, expected)
+        try:
+            found = runtime.run(images)
+        except ArtifactError as error:
+            self.fail("run", str(error), sample=sample.name)
+            return []
+        self.check_names(expected, found, sample)
+        tensors = tuple(
+            compare_tensor(name, array, found.get(name), self.rules.overrides.tolerance(profile, name))
+            for name, array in expected.items()
+        )
+        for tensor in tensors:
+            self.judge_tensor(tensor, sample)
+        return [SampleComparison(sample.name, tensors, self.compare_faces(expected, found, sample, profile))]
+
+    def check_names(self, expected: Outputs, found: Outputs, sample: Sample) -> None:
+        if list(expected) == list(found) or any(failure.check in ("names", "order") for failure in self.failures):
+            return
+        if set(expected) != set(found):
+            missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+            self.fail("names", f"outputs missing: {missing}; unknown: {unknown}", sample=sample.name)
+        else:
+            self.fail("order", f"the outputs come in the order {', '.join(found)}", sample=sample.name)
+
+    def judge_tensor(self, tensor: TensorComparison, sample: Sample) -> None:
+        if tensor.passed:
+            return
+        if tensor.required_atol is None:
+            self.fail("tensor", f"{tensor.output}: {tensor.problem}", sample=sample.name, output=tensor.output)
+            return
+        excess = tensor.required_atol / tensor.atol if tensor.atol else math.inf
+        message = (
+            f"{tensor.output}: off by {tensor.largest:.2e} at {tensor.worst}, first beyond the tolerance at "
+            f"{tensor.first_beyond}; needs atol {tensor.required_atol:.2e}, "
+            f"has {tensor.atol:g} + {tensor.rtol:g} |expected|"
+        )
+        self.fail("tensor", message, sample=sample.name, output=tensor.output, excess=excess)
+
+    def compare_faces(
+        self, expected: Outputs, found: Outputs, sample: Sample, profile: Profile
+    ) -> tuple[DetectionComparison, ...]:
+        detection = self.model.detection
+        try:
+            right = detect(expected, sample.image_size, detection)
+            candidate = self.rules.decode(found, sample.image_size, detection)
+        except DetectionError as error:
+            return (DetectionComparison(problem=str(error)),)
+        limits = [self.rules.overrides.tolerance(profile, head.scores) for head in detection.heads]
+        thresholds = Thresholds(
+            score=detection.score_threshold,
+            score_tolerance=max(limit.at(detection.score_threshold) for limit in limits),
+            overlap=detection.iou_threshold,
+            overlap_tolerance=profile.suppression,
+        )
+        return tuple(
+            compare_detections(one, other, overlap=profile.overlap, thresholds=thresholds)
+            for one, other in zip(right, candidate, strict=True)
+        )
+
+    def judge_detections(self, comparisons: Sequence[SampleComparison], profile: Profile) -> None:
+        """Enough detections matched over all samples, and no matched one too far away on any."""
+        faces = [(item.sample, found) for item in comparisons for found in item.detections]
+        matched, differing = sum(found.matched for _, found in faces), sum(found.differing for _, found in faces)
+        if differing and matched / (matched + differing) < profile.matched:
+            where = ", ".join(
+                f"{sample}: {len(found.missing)} missing, {len(found.extra)} extra"
+                for sample, found in faces
+                if found.differing
+            )
+            share = matched / (matched + differing)
+            allowed = (1 - profile.matched) * (matched + differing)
+            self.fail(
+                "detections",
+                f"{share:.2%} of the detections matched, {profile.matched:.1%} required; {where}",
+                excess=differing / allowed if allowed >= 1 else float(differing),
+            )
+        for sample, found in faces:
+            if not found.largest_corner <= profile.corner:
+                self.fail(
+                    "corners",
+                    f"a matched box is off by {found.largest_corner:.3g} pixels, {profile.corner:g} allowed",
+                    sample=sample,
+                    excess=found.largest_corner / profile.corner,
+                )
+        undecoded = {found.problem: sample for sample, found in reversed(faces) if found.problem}
+        for problem, sample in undecoded.items():
+            self.fail("detections", problem, sample=sample)
+
+    def report(
+        self,
+        candidate: Candidate,
+        runtime: Runtime,
+        profile: Profile,
+        comparisons: Sequence[SampleComparison],
+        skipped: Mapping[str, str],
+    ) -> ArtifactReport:
+        faces = [found for item in comparisons for found in item.detections]
+        largest = [tensor.largest for item in comparisons for tensor in item.tensors]
+        known = [value for value in largest if value is not None]
+        return ArtifactReport(
+            label=self.label,
+            path=candidate.path,
+            files={path.name: file_sha256(path) for path in artifact_files(candidate.path)},
+            runtime=str(runtime),
+            settings=runtime.settings,
+            declaration=runtime.declaration,
+            profile=profile,
+            samples=tuple(comparisons),
+            skipped=skipped,
+            largest=max(known) if known and len(known) == len(largest) else None,
+            matched=sum(found.matched for found in faces),
+            missing=sum(len(found.missing) for found in faces),
+            extra=sum(len(found.extra) for found in faces),
+            near_threshold=sum(len(found.near_threshold) for found in faces),
+            passed=not self.failures,
+        )
+
+
+def environment() -> dict[str, str]:
+    """Versions and the machine, as far as they may change a result."""
+    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        found["processor"] = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        found["processor"] = platform.processor() or "unknown"
+    return found | {package: _version(package) for package in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _labelled(candidates: Sequence[Candidate]) -> dict[str, Candidate]:
+    """Each candidate once, by a name that no other has."""
+    short = [_label(candidate) for candidate in dict.fromkeys(candidates)]
+    return {
+        label if short.count(label) == 1 else f"{label} ({candidate.path})": candidate
+        for label, candidate in zip(short, dict.fromkeys(candidates), strict=True)
+    }
+
+
+def _label(candidate: Candidate) -> str:
+    form = {".xml": "openvino"}.get(candidate.path.suffix.lower(), candidate.path.suffix.lstrip(".").lower())
+    parts = [form, candidate.profile or candidate.path.parent.name]
+    return " ".join(parts) + (f" ({candidate.runtime})" if candidate.runtime else "")
+
+
+def _profile_name(candidate: Candidate, declaration: Declaration) -> str:
+    """The place decides what a file has to be; without a place, the file does; without a word from it, FP32."""
+    return next((name for name in (candidate.profile, declaration.precision) if name in PROFILES), "FP32")
+
+
+def _comparable(one: str, other: str) -> bool:
+    """Whether two names of weights must be equal: "sha256:" is of an archive, "params-sha256:" of a file in it."""
+    kinds = {name.partition(":")[0] for name in (one, other)}
+    return bool(one and other) and ("demo" in kinds or len(kinds) == 1)
+
+
+def _takes(declaration: Declaration, sample: Sample) -> bool:
+    """Whether images of that size go in; `_fill_batch` sees to their number."""
+    sizes = zip(declaration.input_shape[2:], sample.image_size, strict=True)
+    return all(declared in (None, size) for declared, size in sizes)
+
+
+def _fill_batch(
+    batch: int | None, images: npt.NDArray[np.uint8], outputs: Outputs
+) -> tuple[npt.NDArray[np.uint8], Outputs]:
+    """Repeat images, or leave some out, where the artifact takes a fixed number of them."""
+    if batch in (None, len(images)):
+        return images, outputs
+    chosen = np.arange(batch) % len(images)
+    return images[chosen], {name: array[chosen] for name, array in outputs.items()}
+
+
+def _worst_first(failure: Failure) -> tuple[float, str, str, str]:
+    excess = math.inf if failure.excess is None else failure.excess
+    return (-excess, failure.artifact, failure.sample, failure.output)
+
+
+def _notes(reference: Reference, artifacts: Iterable[ArtifactReport]) -> Iterable[str]:
+    if reference.note:
+        yield reference.note
+    for artifact in artifacts:
+        for sample, reason in artifact.skipped.items():
+            yield f"{artifact.label}: {sample} was left out: {reason}"
+        if any(item.converted_again for item in artifact.samples):
+            yield f"{artifact.label}: its shape is fixed, so the checkpoint was converted again for {OTHER}"
+        if artifact.near_threshold:
+            yield (
+                f"{artifact.label}: {artifact.near_threshold} detections that only one side has lie so close to the "
+                "threshold of the score or of the suppression that the tolerance alone decides; "
+                "they are not counted as errors"
+            )
+        if not artifact.declaration.weights:
+            yield f"{artifact.label}: the file does not say from which checkpoint it was made"
+
+
+def _describe_samples(
+    model: Model, reference: Reference, artifacts: Iterable[ArtifactReport]
+) -> tuple[SampleReport, ...]:
+    sizes = {artifact.declaration.input_shape[2:] for artifact in artifacts}
+    _, _, *own = model.input.shape
+    answers = [
+        answer
+        for height, width in sorted(sizes, key=str)
+        for answer in reference.answers(height or own[0], width or own[1])
+    ]
+    other = reference.other_size()
+    return tuple(
+        SampleReport(
+            answer.sample.name,
+            answer.sample.purpose,
+            answer.sample.images.shape,
+            tuple(boxes(faces) for faces in detect(answer.outputs, answer.sample.image_size, model.detection)),
+        )
+        for answer in (*answers, *((other,) if other else ()))
+    )
