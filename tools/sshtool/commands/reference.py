@@ -1,0 +1,66 @@
+"""`sshtool reference`: MXNet's answers in one file, to verify artifacts where MXNet cannot be installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import RenderableType
+
+from sshconvert.graph import Shape
+from sshconvert.models import load_model
+from sshtool.checkpoint.archive import opened
+from sshtool.commands.download import checkpoint_folder
+from sshtool.parity.pack import write_pack
+from sshtool.parity.reference import LiveReference, Progress, silent
+from sshtool.parity.samples import sample_names
+from sshtool.report.terminal import table
+from sshtool.runtimes import Settings
+from sshtool.runtimes.mxnet import Mxnet
+
+
+@dataclass(frozen=True)
+class ReferenceResult:
+    """The pack that was written (`bytes` 0 if only planned): of which weights, by which runtime, on which samples."""
+
+    path: Path
+    bytes: int
+    model: str
+    weights: str
+    source: str
+    samples: tuple[str, ...]
+
+
+def make_reference(
+    model_name: str,
+    output_dir: Path,
+    *,
+    path: Path | None = None,
+    checkpoint: Path | None = None,
+    input_shape: Shape | None = None,
+    scenes: int = 2,
+    settings: Settings = Settings(),  # noqa: B008  # frozen
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> ReferenceResult:
+    """Run MXNet on every sample and write its answers to `path`, by default beside the artifacts.
+
+    Raises RuntimeUnavailableError without MXNet, OutputError, and what opening the checkpoint raises.
+    """
+    model = load_model(model_name)
+    target = path or output_dir / model.name / f"{model.name}-reference.npz"
+    _, _, height, width = input_shape or model.input.shape
+    with opened(checkpoint or checkpoint_folder(output_dir, model), model) as loaded:
+        runtime = Mxnet(loaded, settings)
+        if not dry_run:
+            live = LiveReference(runtime, model, scenes=scenes, progress=progress)
+            other = live.other_size()
+            write_pack(target, loaded, str(runtime), [*live.answers(height, width), *((other,) if other else ())])
+        size = 0 if dry_run else target.stat().st_size
+        return ReferenceResult(target, size, model.name, loaded.weights, str(runtime), sample_names(scenes))
+
+
+def render(result: ReferenceResult, plain: bool) -> RenderableType:
+    """The result as text for a person."""
+    row = [str(result.path), f"{result.bytes / 1e6:.2f}", result.source, result.weights, str(len(result.samples))]
+    return table(["reference pack", ">MB", "answers of", "weights", ">samples"], [row], plain=plain)

@@ -1,0 +1,262 @@
+"""The reference pack: MXNet's answers in one small file, so that an artifact can be proved where MXNet cannot run.
+
+A zip of NumPy arrays that `numpy.load` reads too:
+
+- `reference.json`: which model, checkpoint and versions; for each sample its name, from which the images are drawn
+  again, their shape and hash, and the detections
+- `<sample>/<output>.npy`: float32 [N, C, H, W], what MXNet answered
+
+Same answers, same bytes: no times, a fixed order, one compression.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import platform
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import as_file, files
+from lzma import LZMAError
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pydantic
+
+import sshconvert
+from sshconvert.checkpoint import Checkpoint, file_sha256
+from sshconvert.detection import detect
+from sshconvert.errors import DetectionError, OutputError, ReferencePackError
+from sshconvert.files import staged
+from sshconvert.models import Model, Sha256
+from sshtool.parity.detections import boxes
+from sshtool.parity.reference import Answer, Reference
+from sshtool.parity.samples import OTHER, draw_sample
+from sshtool.runtimes import Outputs
+
+DEMO_PACK: Final = "demo_reference.npz"
+CONTENTS: Final = "reference.json"
+LARGEST_FILE: Final = 5_000_000
+LARGEST_MEMBER: Final = 64 << 20
+
+# Drawing and decoding are the same arithmetic everywhere; exp() is the one function that may round otherwise.
+SAME_DETECTION: Final = 1e-2
+
+_FORMAT: Any = np.lib.format  # NumPy 1 has no types for it
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class PackedSample(_Strict):
+    """A sample by its name, and what MXNet's outputs decode to: for each image, boxes with scores."""
+
+    name: str
+    shape: tuple[int, int, int, int]  # N, H, W, C
+    images_sha256: Sha256
+    detections: tuple[tuple[tuple[float, float, float, float, float], ...], ...]
+
+
+class Contents(_Strict):
+    """`reference.json`."""
+
+    schema_version: Literal[1] = 1
+    model: str
+    weights: str
+    checkpoint: Mapping[str, Sha256]  # hashes of the two files
+    runtime: str
+    versions: Mapping[str, str]
+    outputs: tuple[str, ...]
+    samples: tuple[PackedSample, ...]
+
+
+class PackReference(Reference):
+    """Answers from a pack."""
+
+    def __init__(self, contents: Contents, answers: Sequence[Answer], path: Path) -> None:
+        self.contents = contents
+        self.source = f"{contents.runtime} (reference pack {path.name})"
+        self.weights = contents.weights
+        self.note = (
+            f"{contents.runtime} did not run here: its answers come from the reference pack {path.name}, "
+            f"made on {contents.versions.get('platform', 'another machine')}"
+        )
+        self._path, self._answers = path, tuple(answers)
+
+    def answers(self, height: int, width: int) -> Sequence[Answer]:
+        found = [item for item in self._answers if item.sample.image_size == (height, width) and not _is_other(item)]
+        if not found:
+            sizes = sorted({item.sample.image_size for item in self._answers if not _is_other(item)})
+            raise ReferencePackError(
+                f"{self._path}: holds answers for {_sizes(sizes)}, not for {height}x{width}; "
+                "make another with `sshtool reference --input-shape` where MXNet is installed"
+            )
+        return found
+
+    def other_size(self) -> Answer | None:
+        return next(filter(_is_other, self._answers), None)
+
+
+def write_pack(path: Path, checkpoint: Checkpoint, runtime: str, answers: Iterable[Answer]) -> Contents:
+    """Write a pack of MXNet's `answers` for a checkpoint, whole or not at all.
+
+    Raises OutputError if it cannot be written or would be larger than `LARGEST_FILE`.
+    """
+    kept = tuple(answers)
+    contents = Contents(
+        model=checkpoint.model.name,
+        weights=checkpoint.weights,
+        checkpoint={file.name: file_sha256(file) for file in (checkpoint.symbol_path, checkpoint.params_path)},
+        runtime=runtime,
+        versions={
+            "sshtool": sshconvert.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+        },
+        outputs=tuple(kept[0].outputs),
+        samples=tuple(_describe(answer, checkpoint.model) for answer in kept),
+    )
+    with staged(path) as part:
+        with zipfile.ZipFile(part, "w") as archive:
+            _add(archive, CONTENTS, contents.model_dump_json(indent=1).encode())
+            for answer in kept:
+                for name, array in answer.outputs.items():
+                    data = io.BytesIO()
+                    _FORMAT.write_array(data, np.ascontiguousarray(array, "<f4"), (1, 0), allow_pickle=False)
+                    _add(archive, _member(answer.sample.name, name), data.getvalue())
+        if part.stat().st_size > LARGEST_FILE:
+            raise OutputError(
+                f"{path}: would have more than {LARGEST_FILE} bytes; take fewer --scenes or a smaller size"
+            )
+    return contents
+
+
+def read_pack(path: Path, model: Model) -> PackReference:
+    """Read a pack, draw its samples again, and check all of it.
+
+    Raises ReferencePackError if the file is malformed, belongs to another model, or was made of other images or with
+    another decoding than this version's.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ReferencePackError(f"{path}: more than the {LARGEST_FILE} bytes of any reference pack")
+        with zipfile.ZipFile(path) as archive:
+            contents = Contents.model_validate_json(_read(archive, CONTENTS))
+            _check_contents(contents, model, archive, path)
+            answers = [_answer(archive, packed, contents, model, path) for packed in contents.samples]
+    except (OSError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, KeyError, ValueError, RuntimeError) as error:
+        raise ReferencePackError(
+            f"{path}: not a reference pack ({' '.join(str(error).split()) or type(error).__name__}); "
+            "make one with `sshtool reference`"
+        ) from None
+    return PackReference(contents, answers, path)
+
+
+def demo_pack(model: Model) -> PackReference:
+    """MXNet's answers for the demo checkpoint, at the model's own size, which ship with sshtool."""
+    with as_file(files(__package__).joinpath(DEMO_PACK)) as path:
+        return read_pack(path, model)
+
+
+def _describe(answer: Answer, model: Model) -> PackedSample:
+    found = detect(answer.outputs, answer.sample.image_size, model.detection)
+    return PackedSample.model_validate(
+        {
+            "name": answer.sample.name,
+            "shape": answer.sample.images.shape,
+            "images_sha256": _sha256(answer.sample.images),
+            "detections": [boxes(faces) for faces in found],
+        }
+    )
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    member = zipfile.ZipInfo(name)
+    member.external_attr = 0o644 << 16
+    member.compress_type = zipfile.ZIP_LZMA
+    archive.writestr(member, data)
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member, whose stated size is checked before and, by zipfile, while it is unpacked."""
+    member = archive.getinfo(name)
+    if member.file_size > LARGEST_MEMBER:
+        raise ValueError(f"{name} claims {member.file_size} bytes")
+    return archive.read(member)
+
+
+def _check_contents(contents: Contents, model: Model, archive: zipfile.ZipFile, path: Path) -> None:
+    if contents.model != model.name or contents.outputs != model.output_names:
+        raise ReferencePackError(
+            f"{path}: is for {contents.model} with other outputs than {model.name}; choose --model"
+        )
+    expected = {CONTENTS, *(_member(sample.name, name) for sample in contents.samples for name in contents.outputs)}
+    listed = archive.namelist()
+    if sorted(listed) != sorted(expected):
+        odd = sorted(expected.symmetric_difference(listed)) or ["a member twice"]
+        raise ReferencePackError(f"{path}: is not complete, or holds more than it says: {', '.join(odd[:5])}")
+
+
+def _answer(archive: zipfile.ZipFile, packed: PackedSample, contents: Contents, model: Model, path: Path) -> Answer:
+    _, height, width, _ = packed.shape
+    if max(packed.shape) > 1 << 14:
+        raise ReferencePackError(f"{path}: {packed.name} claims images of {packed.shape}; make the pack again")
+    sample = draw_sample(packed.name, model, height, width)
+    if sample.images.shape != packed.shape or _sha256(sample.images) != packed.images_sha256:
+        raise ReferencePackError(
+            f"{path}: {packed.name} was another image when the pack was made; make it again with this version"
+        )
+    outputs = {name: _array(_read(archive, _member(packed.name, name))) for name in contents.outputs}
+    _check_detections(outputs, sample.image_size, packed, model, path)
+    return Answer(sample, outputs)
+
+
+def _array(data: bytes) -> npt.NDArray[np.float32]:
+    """A stored array. Its header is held against the bytes that follow before anything is allocated."""
+    stream = io.BytesIO(data)
+    if _FORMAT.read_magic(stream) != (1, 0):
+        raise ValueError("an output is not in version 1.0 of NumPy's format")
+    shape, fortran_order, dtype = _FORMAT.read_array_header_1_0(stream)
+    values = data[stream.tell() :]
+    if dtype != np.dtype("<f4") or fortran_order or math.prod(shape) * 4 != len(values) or min(shape, default=0) < 0:
+        raise ValueError(f"an output claims {dtype} {shape} in {len(values)} bytes")
+    array = np.frombuffer(values, dtype).reshape(shape)
+    if not np.isfinite(array).all():
+        raise ValueError("an output is not finite")
+    return array.astype(np.float32, copy=False)
+
+
+def _check_detections(outputs: Outputs, size: tuple[int, int], packed: PackedSample, model: Model, path: Path) -> None:
+    try:
+        found = detect(outputs, size, model.detection)
+    except DetectionError as error:
+        raise ReferencePackError(f"{path}: {packed.name}: {error}") from None
+    for faces, stored in zip(found, packed.detections, strict=True):
+        expected = np.array(stored).reshape(-1, 5)
+        if faces.shape != expected.shape or np.abs(faces - expected).max(initial=0) > SAME_DETECTION:
+            raise ReferencePackError(
+                f"{path}: {packed.name} decodes to other detections than when the pack was made; "
+                "make it again with this version"
+            )
+
+
+def _member(sample: str, output: str) -> str:
+    return f"{sample}/{output}.npy"
+
+
+def _sha256(images: npt.NDArray[np.uint8]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+
+
+def _is_other(answer: Answer) -> bool:
+    return answer.sample.name == OTHER
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"{height}x{width}" for height, width in sizes) or "no size"
