@@ -1,0 +1,121 @@
+"""The report of `sshtool verify` as JUnit XML: a suite for each artifact, a case for each output and each check.
+
+Written with the standard library: there are four kinds of elements, and junitparser, which exists to read such files,
+writes other bytes where lxml is installed and lets characters through that XML does not allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from xml.etree import ElementTree as ET
+
+from sshtool.parity.verify import Failure, VerifyReport
+from sshtool.report.summary import Column, columns, excess, headline, printable, sizes
+
+# Cases that every suite has, whether they failed or not, so that a CI system can follow them from run to run.
+LOAD: Final = "load"
+DECLARATION: Final = "declaration"
+BEFORE: Final = (LOAD, DECLARATION, "run", "names", "order")
+AFTER: Final = ("detections", "corners")
+TENSOR: Final = "tensor"
+
+# Checks that are a part of another case.
+_CASES: Final = {"precision": DECLARATION, "weights": DECLARATION}
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One test case. `skipped` says why there is no result."""
+
+    name: str
+    failures: tuple[Failure, ...] = ()
+    skipped: str = ""
+
+
+def render_junit(report: VerifyReport) -> str:
+    """The whole document. A report without any artifact is a failure, not an empty success."""
+    root = ET.Element("testsuites", name=f"sshtool verify {printable(report.model)}")
+    for column in columns(report):
+        _add_suite(root, column.label, _cases(column, report.outputs), _properties(report, column))
+    if not report.passed and not report.failures:
+        nothing = Failure("", "artifacts", headline(report))
+        _add_suite(root, "artifacts", [_Case(nothing.check, (nothing,))], {})
+    for total in ("tests", "failures", "errors", "skipped"):
+        root.set(total, str(sum(int(suite.get(total, "0")) for suite in root)))
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _cases(column: Column, outputs: Sequence[str]) -> list[_Case]:
+    """All cases of an artifact: the standard ones, one an output, and one a check that is not known here."""
+    found: dict[str, list[Failure]] = {}
+    for failure in column.failures:
+        found.setdefault(_case_name(failure), []).append(failure)
+    standard = [*BEFORE, *(f"{TENSOR} {output}" for output in outputs), *AFTER]
+    return [
+        _Case(name, tuple(found.get(name, ())), "" if name in found else _why_skipped(column, name))
+        for name in dict.fromkeys([*standard, *found])
+    ]
+
+
+def _case_name(failure: Failure) -> str:
+    return f"{TENSOR} {failure.output}" if failure.check == TENSOR else _CASES.get(failure.check, failure.check)
+
+
+def _why_skipped(column: Column, name: str) -> str:
+    if column.report is None:
+        return "the artifact could not be loaded"
+    compared = bool(column.report.samples)
+    return "" if compared or name in (LOAD, DECLARATION) else "the artifact was not compared on any sample"
+
+
+def _properties(report: VerifyReport, column: Column) -> dict[str, str]:
+    """What else there is to know of the artifact."""
+    common = {"model": report.model, "reference": report.reference, "reference weights": report.weights}
+    if column.report is None:
+        return common
+    artifact = column.report
+    return {
+        **common,
+        "path": str(artifact.path),
+        "runtime": artifact.runtime,
+        "device": artifact.settings.device,
+        "profile": artifact.profile.name,
+        "weights": artifact.declaration.weights,
+        "input shape": sizes(artifact.declaration.input_shape),
+        **{f"sha256 of {name}": digest for name, digest in artifact.files.items()},
+        **{f"{sample} was left out": reason for sample, reason in artifact.skipped.items()},
+    }
+
+
+def _add_suite(root: ET.Element, name: str, cases: Iterable[_Case], properties: dict[str, str]) -> None:
+    suite = ET.SubElement(root, "testsuite", name=printable(name))
+    if properties:
+        listed = ET.SubElement(suite, "properties")
+        for key, value in properties.items():
+            ET.SubElement(listed, "property", name=printable(key), value=printable(value))
+    for case in cases:
+        _add_case(suite, case)
+    for total, tag in (("tests", "testcase"), ("failures", "testcase/failure"), ("skipped", "testcase/skipped")):
+        suite.set(total, str(len(suite.findall(tag))))
+    suite.set("errors", "0")
+
+
+def _add_case(suite: ET.Element, case: _Case) -> None:
+    """At most one <failure> a case, which is all that some readers expect: its message is the worst, its text all."""
+    element = ET.SubElement(suite, "testcase", classname=f"sshtool.{suite.get('name')}", name=printable(case.name))
+    if case.failures:
+        worst, *others = case.failures
+        message = worst.message + (f" (and {len(others)} more)" if others else "")
+        failure = ET.SubElement(element, "failure", type=worst.check, message=printable(message))
+        failure.text = printable("\n".join(map(_line, case.failures)))
+    elif case.skipped:
+        ET.SubElement(element, "skipped", message=case.skipped)
+
+
+def _line(failure: Failure) -> str:
+    where = f"{failure.sample}: " if failure.sample else ""
+    measure = f" ({excess(failure)})" if failure.excess is not None else ""
+    return f"{where}{failure.message}{measure}"

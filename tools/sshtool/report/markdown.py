@@ -1,0 +1,133 @@
+"""The report of `sshtool verify` as Markdown, for the summary of a CI job."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from sshtool.parity.tolerances import Profile
+from sshtool.parity.verify import ArtifactReport, SampleReport, VerifyReport
+from sshtool.report.summary import (
+    Column,
+    columns,
+    excess,
+    figure,
+    headline,
+    limit,
+    matched,
+    printable,
+    sizes,
+    summary,
+    worst,
+)
+
+# More would only hide them. The summary of a GitHub job may have 1 MiB.
+MOST_FAILURES: Final = 50
+
+# What begins something in Markdown wherever it stands; what does so at the start of a line never stands there here.
+_SPECIAL: Final = re.compile(r"([\\`*_\[\]|~#$])")
+
+
+def render_markdown(report: VerifyReport) -> str:
+    """The whole document: verdict first, then the evidence, then what explains it."""
+    artifacts = columns(report)
+    weights = report.weights or "of unknown origin"
+    blocks = [
+        f"## {'✅' if report.passed else '❌'} {headline(report)}",
+        f"**{escape(report.model)}**, weights {escape(weights)}. {escape(summary(report))}",
+        *_comparison(report, artifacts),
+        *_failures(report),
+        *_notes(report),
+        *_details(report, artifacts),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that means nothing in Markdown or HTML, on one line."""
+    return _SPECIAL.sub(r"\\\1", html.escape(" ".join(printable(text).split()), quote=False))
+
+
+def _comparison(report: VerifyReport, artifacts: Sequence[Column]) -> Iterable[str]:
+    if not artifacts:
+        return
+    rows = [[output, *(_difference(column, output) for column in artifacts)] for output in report.outputs]
+    rows += [
+        ["detections matched", *(matched(column.report) if column.report else "" for column in artifacts)],
+        ["missing, extra, near the threshold", *map(_stray, artifacts)],
+        ["verdict", *("passed" if column.passed else "❌ failed" for column in artifacts)],
+    ]
+    yield _table(["Largest difference", *(column.label for column in artifacts)], rows)
+
+
+def _difference(column: Column, output: str) -> str:
+    found = worst(column, output)
+    if found is None:
+        return "❌ not compared"
+    return f"{'' if found.tensor.passed else '❌ '}{figure(found.tensor)}"
+
+
+def _stray(column: Column) -> str:
+    artifact = column.report
+    return f"{artifact.missing}, {artifact.extra}, {artifact.near_threshold}" if artifact else ""
+
+
+def _failures(report: VerifyReport) -> Iterable[str]:
+    if not report.failures:
+        return
+    yield "### Failures, the worst first"
+    shown = report.failures[:MOST_FAILURES]
+    rows = ([item.artifact, item.check, item.sample, item.message, excess(item)] for item in shown)
+    yield _table(["Artifact", "Check", "Sample", "What is wrong", "How far"], rows)
+    if len(report.failures) > len(shown):
+        yield f"… and {len(report.failures) - len(shown)} more."
+
+
+def _notes(report: VerifyReport) -> Iterable[str]:
+    if report.notes:
+        yield "### Notes"
+        yield "\n".join(f"- {escape(note)}" for note in report.notes)
+
+
+def _details(report: VerifyReport, artifacts: Sequence[Column]) -> Iterable[str]:
+    """What explains the figures, folded away."""
+    compared = [column.report for column in artifacts if column.report]
+    profiles = {artifact.profile.name: artifact.profile for artifact in compared}
+    yield "<details><summary>Artifacts, tolerances, samples and environment</summary>"
+    yield _table(["Artifact", "Path", "Runtime", "Input", "SHA-256"], map(_artifact, compared))
+    yield _table(["Profile", "Elements", "Detections", "Corners", "Why"], map(_profile, profiles.values()))
+    yield _table(["Sample", "Shape", "Detections", "What for"], map(_sample, report.samples))
+    yield _table(["Environment", ""], report.environment.items())
+    yield "</details>"
+
+
+def _artifact(artifact: ArtifactReport) -> Sequence[str]:
+    return (
+        artifact.label,
+        str(artifact.path),
+        f"{artifact.runtime} on {artifact.settings.device}",
+        f"{sizes(artifact.declaration.input_shape)}, {artifact.declaration.color_order}",
+        " ".join(f"{name} {digest}" for name, digest in artifact.files.items()),
+    )
+
+
+def _profile(profile: Profile) -> Sequence[str]:
+    return (
+        profile.name,
+        limit(profile.tensors.atol, profile.tensors.rtol),
+        f"{100 * profile.matched:g} % matched at an overlap of {profile.overlap:g}",
+        f"within {profile.corner:g} pixels",
+        profile.reason,
+    )
+
+
+def _sample(sample: SampleReport) -> Sequence[str]:
+    found = ", ".join(str(len(faces)) for faces in sample.detections)
+    return sample.name, sizes(sample.shape), found, sample.purpose
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell if cell == '---' else escape(cell) for cell in line)} |" for line in lines)

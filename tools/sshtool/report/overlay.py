@@ -1,0 +1,206 @@
+"""The samples as pictures, with the boxes of the original and of every artifact over each other, and what differs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sshconvert.errors import RuntimeUnavailableError
+from sshtool.parity.detections import Box, DetectionComparison
+from sshtool.parity.verify import SampleReport
+from sshtool.report.summary import Column
+
+Image = npt.NDArray[np.uint8]
+
+# Everything that can show a picture can show JPEG. At this quality noise, which does not compress, is 0.3 MB.
+QUALITY: Final = 80
+# A picture is shown no larger than this; a larger one only makes the page heavy.
+LONGEST_SIDE: Final = 1024
+
+# Bright, because they lie on pictures, whatever the colours of the page are. Neighbours differ for the colour-blind.
+COLOURS: Final = ("#56b4e9", "#ffb000", "#2ee6a6", "#ff7ac6", "#f0e442", "#b79cff", "#ff6b35", "#a5e65a")
+
+# The dashes of the artifacts take turns along a line, so that all show where all have the same box. In pixels.
+DASH: Final = 7
+# Above this many boxes their scores would hide the picture.
+MOST_SCORES: Final = 40
+
+MISSING: Final = "missing"
+EXTRA: Final = "extra"
+NEAR: Final = "near"
+_MEANING: Final = {
+    MISSING: "missing in {label}",
+    EXTRA: "only in {label}",
+    NEAR: "only in {label}, near the threshold",
+    f"{NEAR} original": "not in {label}, near the threshold",
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the boxes of an artifact are drawn: `dash` and `offset` as SVG has them."""
+
+    number: int
+    label: str
+    colour: str
+    dash: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The boxes of one artifact as one SVG path, and how they compare, in words."""
+
+    style: Style
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A box that only one side has. `mark` numbers it in the picture, `artifact` is its layer's number."""
+
+    mark: int
+    kind: str
+    artifact: int
+    text: str
+    box: Box
+    path: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score, and where it stands."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a sample with all that was found in it. `source` is "" where there is no image."""
+
+    name: str
+    width: int
+    height: int
+    source: str
+    original: str
+    count: int
+    scores: tuple[Score, ...]
+    layers: tuple[Layer, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody found anything."""
+        return not (self.original or self.differences or any(layer.path for layer in self.layers))
+
+
+def styles(columns: Sequence[Column]) -> tuple[Style, ...]:
+    """A colour and a place in the dashed line for each artifact."""
+    around = DASH * len(columns)  # one more place is the original's, whose line runs below all
+    return tuple(
+        Style(number, column.label, COLOURS[number % len(COLOURS)], f"{DASH} {around}", -DASH * number)
+        for number, column in enumerate(columns)
+    )
+
+
+def pictures(sample: SampleReport, images: Image | None, columns: Sequence[Column]) -> tuple[Picture, ...]:
+    """All images of a sample. Without `images` the boxes are drawn on nothing."""
+    return tuple(_picture(sample, number, images, columns) for number in range(len(sample.detections)))
+
+
+def _picture(sample: SampleReport, number: int, images: Image | None, columns: Sequence[Column]) -> Picture:
+    _, height, width, _ = sample.shape
+    expected = sample.detections[number]
+    found = {
+        style: comparison
+        for style, column in zip(styles(columns), columns, strict=True)
+        if (comparison := _comparison(column, sample.name, number)) is not None
+    }
+    return Picture(
+        name=sample.name if len(sample.detections) == 1 else f"{sample.name}, image {number + 1}",
+        width=width,
+        height=height,
+        source="" if images is None else data_uri(images[number]),
+        original=path(expected),
+        count=len(expected),
+        scores=tuple(_score(box) for box in expected) if len(expected) <= MOST_SCORES else (),
+        layers=tuple(Layer(style, path(item.found), _describe(item)) for style, item in found.items()),
+        differences=tuple(_differences(found)),
+    )
+
+
+def _comparison(column: Column, sample: str, number: int) -> DetectionComparison | None:
+    """How an artifact compares on one image; None where it was not run on it."""
+    compared = column.on(sample)
+    found = compared.detections if compared else ()
+    return found[number] if number < len(found) else None
+
+
+def _describe(item: DetectionComparison) -> str:
+    if item.problem:
+        return f"no detections: {item.problem}"
+    parts = [f"{item.matched} matched"]
+    for amount, meaning in (
+        (len(item.missing), "missing"),
+        (len(item.extra), "extra"),
+        (len(item.near_threshold), "near the threshold"),
+        (item.order_changes, "in another order"),
+    ):
+        parts += [f"{amount} {meaning}"] if amount else []
+    if item.matched:
+        parts.append(f"corners within {item.largest_corner:.2g} pixels, scores within {item.largest_score:.2g}")
+    return ", ".join(parts)
+
+
+def _differences(found: Mapping[Style, DetectionComparison]) -> Iterable[Difference]:
+    boxes = (
+        (style, kind, box)
+        for style, item in found.items()
+        for kind, alone in ((MISSING, item.missing), (EXTRA, item.extra), (NEAR, item.near_threshold))
+        for box in alone
+    )
+    for mark, (style, kind, box) in enumerate(boxes, start=1):
+        meaning = _MEANING[f"{NEAR} original" if kind == NEAR and box not in found[style].found else kind]
+        text = f"{meaning.format(label=style.label)}: {_place(box)}"
+        yield Difference(mark, kind, style.number, text, box, path([box], crossed=kind == MISSING))
+
+
+def _place(box: Box) -> str:
+    x1, y1, x2, y2, score = box
+    return f"score {score:.4f}, from {x1:.1f}, {y1:.1f} to {x2:.1f}, {y2:.1f}"
+
+
+def _score(box: Box) -> Score:
+    return Score(round(box[0], 1), round(box[1], 1), f"{box[4]:.2f}")
+
+
+def path(boxes: Iterable[Box], *, crossed: bool = False) -> str:
+    """Boxes as one SVG path, each with a cross through it if `crossed`. All begin at the upper left corner."""
+    parts = []
+    for x1, y1, x2, y2, *_ in boxes:
+        parts.append(f"M{x1:.1f} {y1:.1f}H{x2:.1f}V{y2:.1f}H{x1:.1f}Z")
+        if crossed:
+            parts.append(f"L{x2:.1f} {y2:.1f}M{x2:.1f} {y1:.1f}L{x1:.1f} {y2:.1f}")
+    return "".join(parts)
+
+
+def data_uri(image: Image) -> str:
+    """A BGR image as a JPEG inside an address, smaller if need be. Raises RuntimeUnavailableError without Pillow."""
+    try:
+        from PIL import Image as Pillow
+    except ImportError as error:
+        raise RuntimeUnavailableError(f"Pillow: cannot be imported ({error}); pip install 'sshtool[report]'") from error
+    picture = Pillow.fromarray(np.ascontiguousarray(image[..., ::-1]))
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
