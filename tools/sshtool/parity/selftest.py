@@ -1,0 +1,279 @@
+"""Whether the comparison sees faults: each known one is planted in a copy of an artifact, and has to be caught.
+
+A proof that never fails proves nothing. Neither does one that fails always, so the healthy artifact has to pass.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from sshconvert.convert import Precision, artifact_files
+from sshconvert.detection import detect
+from sshconvert.errors import UsageError
+from sshconvert.models import Model
+from sshtool.parity.faults import FAULTS, Fault, nothing
+from sshtool.parity.reference import Answer, Progress, Reference, silent
+from sshtool.parity.surgery import NotThereError, open_for_edits
+from sshtool.parity.tolerances import PROFILES
+from sshtool.parity.verify import Candidate, ConvertAgain, Failure, Rules, VerifyReport, verify
+from sshtool.runtimes import Declaration
+
+EDITABLE: Final = (".onnx", ".xml")
+
+
+class Verdict(str, Enum):
+    """What became of a fault."""
+
+    CAUGHT = "caught"
+    MISSED = "missed"
+    WITHOUT_EFFECT = "without effect"
+    NOT_PLANTED = "not planted"
+
+
+@dataclass(frozen=True)
+class FaultResult:
+    """A fault in an artifact. `reason` says why there is neither "caught" nor "missed".
+
+    `check`, `message` and `excess` are those of the worst failure that it caused; `excess` is None where nothing
+    measures it, as in `Failure`.
+    """
+
+    fault: str
+    artifact: str
+    verdict: Verdict
+    check: str = ""
+    message: str = ""
+    excess: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class HealthyResult:
+    """An artifact as it is. Where it fails, faults cannot be told from what is wrong already, and none is planted."""
+
+    artifact: str
+    failures: tuple[Failure, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+@dataclass(frozen=True)
+class SelfTestReport:
+    """Every fault in one artifact of each format."""
+
+    model: str
+    reference: str
+    passed: bool
+    healthy: tuple[HealthyResult, ...]
+    faults: tuple[FaultResult, ...]
+
+    def count(self, verdict: Verdict) -> int:
+        return sum(result.verdict is verdict for result in self.faults)
+
+
+def self_test(
+    model: Model,
+    reference: Reference,
+    candidates: Sequence[Candidate],
+    rules: Rules = Rules(),  # noqa: B008  # frozen
+    *,
+    faults: Sequence[Fault] = FAULTS,
+    convert_again: ConvertAgain = lambda _candidate, _declaration: None,
+    progress: Progress = silent,
+) -> SelfTestReport:
+    """Plant every one of the `faults` in a copy of one artifact of each format, that of the highest precision.
+
+    It passes if the artifacts have no failure as they are, and every fault that has an effect is caught. Raises
+    UsageError if there is no artifact to plant in, and what `verify` raises.
+    """
+    healthy: list[HealthyResult] = []
+    results: list[FaultResult] = []
+    for candidate in _one_of_each_format(candidates):
+        tested = _SelfTest(model, reference, candidate, rules, convert_again, progress)
+        healthy.append(tested.as_it_is())
+        if healthy[-1].passed:
+            results += tested.plant_all(faults)
+    caught, missed = ([item for item in results if item.verdict is kind] for kind in (Verdict.CAUGHT, Verdict.MISSED))
+    return SelfTestReport(
+        model=model.name,
+        reference=reference.source,
+        passed=bool(caught) and not missed and all(item.passed for item in healthy),
+        healthy=tuple(healthy),
+        faults=tuple(results),
+    )
+
+
+class _SelfTest:
+    """The test of one artifact."""
+
+    def __init__(
+        self,
+        model: Model,
+        reference: Reference,
+        candidate: Candidate,
+        rules: Rules,
+        convert_again: ConvertAgain,
+        progress: Progress,
+    ) -> None:
+        self.model, self.reference, self.candidate = model, reference, candidate
+        self.rules, self.convert_again, self.progress = rules, convert_again, progress
+        self.label, self.input_shape = "", Declaration().input_shape
+
+    def as_it_is(self) -> HealthyResult:
+        thorough = replace(self.rules, thorough=True)
+        report = self.verify(self.reference, self.candidate, thorough, self.convert_again, self.progress)
+        if not report.artifacts:  # it cannot be loaded
+            return HealthyResult(report.failures[0].artifact, report.failures)
+        (artifact,) = report.artifacts
+        self.label, self.input_shape = artifact.label, artifact.declaration.input_shape
+        return HealthyResult(self.label, report.failures)
+
+    def plant_all(self, faults: Sequence[Fault]) -> Iterator[FaultResult]:
+        for done, fault in enumerate(faults):
+            self.progress(f"{self.label}: {fault.name}", done, len(faults))
+            # One copy at a time: each is as large as the artifact. A runtime may hold a file a little longer.
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                yield self.plant(fault, Path(folder))
+
+    def plant(self, fault: Fault, folder: Path) -> FaultResult:
+        try:
+            copy = self.copy_with(fault, folder)
+            if fault.decode is detect and _same_bytes(self.candidate.path, copy):
+                reason = "the file is the same with it, for these weights"
+                return FaultResult(fault.name, self.label, Verdict.WITHOUT_EFFECT, reason=reason)
+            failures = self.failures_of(fault, replace(self.candidate, path=copy), folder)
+        except NotThereError as error:
+            return FaultResult(fault.name, self.label, Verdict.NOT_PLANTED, reason=str(error))
+        if not failures:
+            return FaultResult(fault.name, self.label, Verdict.MISSED)
+        worst = failures[0]
+        message = worst.message.replace(f"{folder}{os.sep}", "")  # another one each time
+        return FaultResult(fault.name, self.label, Verdict.CAUGHT, worst.check, message, worst.excess)
+
+    def copy_with(self, fault: Fault, folder: Path) -> Path:
+        """A copy of the artifact, in a folder named as its own, which says what it has to be; for a fault in the
+        decoding the artifact itself.
+        """
+        if fault.plant is nothing and not fault.file_of:
+            return self.candidate.path
+        original = self.candidate.path.resolve()
+        source = original
+        if fault.file_of:
+            if self.candidate.profile != Precision.FP32.value:
+                raise NotThereError("the artifact does not lie in the place of FP32")
+            source = original.parent.parent / fault.file_of / original.name
+            if not source.is_file():
+                raise NotThereError(f"there is no {fault.file_of} file beside the artifact")
+        return _copy(fault, self.model, source, folder / original.parent.name)
+
+    def failures_of(self, fault: Fault, copy: Candidate, folder: Path) -> tuple[Failure, ...]:
+        hasty = replace(self.rules, thorough=False, decode=fault.decode)
+        again = self.planted_again(fault, folder) if fault.at_other_size else self.convert_again
+        for part in self.where_it_shows(fault):
+            report = self.verify(part, copy, hasty, again, silent)
+            if report.failures:
+                return report.failures
+        return ()
+
+    def where_it_shows(self, fault: Fault) -> Iterator[Reference]:
+        """The answers that can show a fault, so that the others take no time: in parts, the best first.
+
+        Tensors show a fault in the file, and the comparison stops at the first sample that does. A fault in the
+        decoding shows where faces are, but is not looked for before all samples are done: hence one after the other.
+        """
+        if fault.at_other_size:
+            other = self.reference.other_size()
+            if other is None:
+                raise NotThereError(f"{self.reference.source} takes one size only")
+            yield _Part(self.reference, (), other)
+        elif fault.decode is detect:
+            yield self.reference
+        else:
+            for answer in self.most_faces_first:
+                yield _Part(self.reference, (answer,), None)
+
+    @cached_property
+    def most_faces_first(self) -> list[Answer]:
+        """The answers with faces."""
+        _, _, *own = self.model.input.shape
+        height, width = (size or usual for size, usual in zip(self.input_shape[2:], own, strict=True))
+        answers = self.reference.answers(height, width)
+        return sorted(filter(self.count_faces, answers), key=self.count_faces, reverse=True)
+
+    def count_faces(self, answer: Answer) -> int:
+        return sum(map(len, detect(answer.outputs, answer.sample.image_size, self.model.detection)))
+
+    def planted_again(self, fault: Fault, folder: Path) -> ConvertAgain:
+        """Converts again, and plants the fault in that too."""
+
+        def convert_and_plant(candidate: Candidate, declaration: Declaration) -> Path:
+            healthy = self.convert_again(candidate, declaration)
+            if healthy is None:
+                raise NotThereError("the file takes one size only, and there is no checkpoint to convert again")
+            return _copy(fault, self.model, healthy, folder / "again")
+
+        return convert_and_plant
+
+    def verify(
+        self, reference: Reference, candidate: Candidate, rules: Rules, again: ConvertAgain, progress: Progress
+    ) -> VerifyReport:
+        return verify(self.model, reference, [candidate], rules, convert_again=again, progress=progress)
+
+
+class _Part(Reference):
+    """Some of a reference's answers."""
+
+    def __init__(self, whole: Reference, answers: Sequence[Answer], other: Answer | None) -> None:
+        self.source, self.weights, self.note = whole.source, whole.weights, whole.note
+        self._answers, self._other = answers, other
+
+    def answers(self, height: int, width: int) -> Sequence[Answer]:
+        return self._answers
+
+    def other_size(self) -> Answer | None:
+        return self._other
+
+
+def _one_of_each_format(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The artifact of the highest precision for each suffix."""
+    precisions = list(PROFILES)
+
+    def rank(candidate: Candidate) -> int:
+        return precisions.index(candidate.profile) if candidate.profile in precisions else 0
+
+    chosen: dict[str, Candidate] = {}
+    for candidate in sorted(candidates, key=rank):
+        if candidate.path.suffix.lower() in EDITABLE:
+            chosen.setdefault(candidate.path.suffix.lower(), candidate)
+    if not chosen:
+        raise UsageError("--self-test: there is no artifact to plant faults in; give one that is .onnx or .xml")
+    return [chosen[suffix] for suffix in sorted(chosen)]
+
+
+def _copy(fault: Fault, model: Model, source: Path, folder: Path) -> Path:
+    """Copy an artifact into a folder, and plant a fault in the copy."""
+    folder.mkdir()
+    for file in artifact_files(source):
+        shutil.copyfile(file, folder / file.name)
+    copy = folder / source.name
+    if fault.plant is not nothing:
+        edited = open_for_edits(copy)
+        fault.plant(edited, model)
+        edited.save()
+    return copy
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    pairs = zip(artifact_files(one), artifact_files(other), strict=True)
+    return all(filecmp.cmp(first, second, shallow=False) for first, second in pairs)

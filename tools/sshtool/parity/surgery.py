@@ -1,0 +1,472 @@
+"""Small edits in a copy of an artifact, the same for ONNX and for IR: what planting a fault takes, and no more.
+
+(De)convolutions have the original network's names in both. Weights, biases and the mean are float32 here, whatever
+they are stored as.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from sshconvert.errors import SSHToolError
+from sshconvert.openvino import MODEL_INFO, WEIGHTED as WEIGHTED_LAYERS
+from sshconvert.precision.fp16 import WEIGHTED as WEIGHTED_NODES
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+Constant = TypeVar("Constant")
+
+ELEMENT_TYPES: Final = {"f32": "<f4", "f16": "<f2"}
+ALIGNMENT: Final = 64  # of constants that are appended to a .bin
+
+
+class NotThereError(SSHToolError):
+    """An artifact does not have what an edit is about."""
+
+
+class EditableModel(ABC, Generic[Constant]):
+    """An artifact opened for edits. `save` writes them, unless nothing became different: then the file stays as it is.
+
+    Every method raises NotThereError if the artifact does not have what it asks for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.changed = False
+
+    @property
+    @abstractmethod
+    def convolutions(self) -> tuple[str, ...]:
+        """Names of all convolutions and deconvolutions, each after those that it computes with."""
+
+    @property
+    @abstractmethod
+    def deconvolutions(self) -> tuple[str, ...]:
+        """Names of the deconvolutions."""
+
+    @abstractmethod
+    def convolution_behind(self, output: str) -> str:
+        """The name of the convolution that an output is made from, with nothing but reshapes and softmax between."""
+
+    @abstractmethod
+    def shift(self, deconvolution: str, pixels: int) -> None:
+        """Crop a deconvolution's result that much further to the lower right."""
+
+    @abstractmethod
+    def round_pooling_up(self) -> None:
+        """Let every pooling make a last, incomplete window where its input is odd."""
+
+    @abstractmethod
+    def set_softmax_axis(self, axis: int) -> None:
+        """Normalise over that axis in every softmax."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs, in their order."""
+
+    @abstractmethod
+    def rename_outputs(self, names: Mapping[str, str]) -> None:
+        """Give outputs other names. Their order and all that they are made of stay."""
+
+    @abstractmethod
+    def reorder_outputs(self, names: Sequence[str]) -> None:
+        """Put all the outputs into that order."""
+
+    @abstractmethod
+    def declared(self, key: str) -> str:
+        """What the metadata say, "" for nothing."""
+
+    @abstractmethod
+    def declare(self, key: str, value: str) -> None:
+        """Let the metadata say something else."""
+
+    def weight(self, convolution: str) -> Floats:
+        return self._read(self._weight(convolution)).astype(np.float32)
+
+    def set_weight(self, convolution: str, values: Floats) -> None:
+        self._set(self._weight(convolution), values)
+
+    def bias(self, convolution: str) -> Floats | None:
+        """One number for each output channel; None where none is stored, as for zeros in an IR."""
+        constant = self._bias(convolution)
+        return None if constant is None else self._read(constant).astype(np.float32).ravel()
+
+    def set_bias(self, convolution: str, values: Floats) -> None:
+        constant = self._bias(convolution)
+        if constant is None:
+            raise NotThereError(f"{convolution} has no bias")
+        self._set(constant, values)
+
+    def mean(self) -> Floats:
+        """What is subtracted from the input's channels, in their order."""
+        constant, sign = self._mean()
+        return self._read(constant).astype(np.float32).ravel() * np.float32(sign)
+
+    def set_mean(self, values: Floats) -> None:
+        constant, sign = self._mean()
+        self._set(constant, values * np.float32(sign))
+
+    def save(self) -> None:
+        if self.changed:
+            self._write()
+
+    def cut_off(self) -> None:
+        """Leave only the first half of the file that holds the weights. At once: there is nothing to edit any more."""
+        holder = self._weights_path
+        with holder.open("r+b") as file:
+            file.truncate(holder.stat().st_size // 2)
+
+    @property
+    def _weights_path(self) -> Path:
+        return self.path
+
+    def _set(self, constant: Constant, values: Floats) -> None:
+        stored = self._read(constant)
+        rounded = values.astype(stored.dtype).reshape(stored.shape)
+        if not np.array_equal(rounded, stored):
+            self.changed = True
+            self._replace(constant, rounded)
+
+    @abstractmethod
+    def _weight(self, convolution: str) -> Constant: ...
+
+    @abstractmethod
+    def _bias(self, convolution: str) -> Constant | None: ...
+
+    @abstractmethod
+    def _mean(self) -> tuple[Constant, int]:
+        """The constant, and its sign: -1 if it is added."""
+
+    @abstractmethod
+    def _read(self, constant: Constant) -> Array:
+        """The values in the type in which they are stored."""
+
+    @abstractmethod
+    def _replace(self, constant: Constant, values: Array) -> None:
+        """Put values of the same type and shape in the place of a constant's."""
+
+    @abstractmethod
+    def _write(self) -> None: ...
+
+
+def open_for_edits(path: Path) -> EditableModel[Any]:
+    """Open an artifact that may be changed, by its suffix. Raises NotThereError for a file that cannot be edited."""
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        return EditableOnnx(path)
+    if suffix == ".xml":
+        return EditableIr(path)
+    raise NotThereError(f"{path}: cannot be edited, only .onnx and .xml")
+
+
+class EditableOnnx(EditableModel[onnx.TensorProto]):
+    """An ONNX file: weights are initializers, those in FP16 with a Cast behind them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._model = onnx.load(path)
+        self._graph = self._model.graph
+        self._nodes: tuple[onnx.NodeProto, ...] = tuple(self._graph.node)
+        self._initializers: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in self._graph.initializer}
+
+    @property
+    def convolutions(self) -> tuple[str, ...]:
+        return tuple(node.name for node in self._of_type(*WEIGHTED_NODES))
+
+    @property
+    def deconvolutions(self) -> tuple[str, ...]:
+        return tuple(node.name for node in self._of_type("ConvTranspose"))
+
+    def convolution_behind(self, output: str) -> str:
+        node = self._maker(output)
+        while node.op_type in ("Reshape", "Softmax"):
+            node = self._maker(node.input[0])
+        return self._convolution(node.name).name
+
+    def shift(self, deconvolution: str, pixels: int) -> None:
+        node = self._convolution(deconvolution)
+        pads = next(attribute.ints for attribute in node.attribute if attribute.name == "pads")
+        axes = len(pads) // 2
+        self._set_attribute(
+            node, "pads", [*(pad + pixels for pad in pads[:axes]), *(pad - pixels for pad in pads[axes:])]
+        )
+
+    def round_pooling_up(self) -> None:
+        for node in self._of_type("MaxPool"):
+            self._set_attribute(node, "ceil_mode", 1)
+
+    def set_softmax_axis(self, axis: int) -> None:
+        for node in self._of_type("Softmax"):
+            self._set_attribute(node, "axis", axis)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(output.name for output in self._graph.output)
+
+    def rename_outputs(self, names: Mapping[str, str]) -> None:
+        self.changed = True
+        for output in self._graph.output:
+            output.name = names.get(output.name, output.name)
+        for node in self._nodes:
+            for tensors in (node.input, node.output):
+                tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
+
+    def reorder_outputs(self, names: Sequence[str]) -> None:
+        self.changed = True
+        by_name = {
+            output.name: onnx.ValueInfoProto.FromString(output.SerializeToString()) for output in self._graph.output
+        }
+        del self._graph.output[:]
+        self._graph.output.extend(by_name[name] for name in names)
+
+    def declared(self, key: str) -> str:
+        return next((str(entry.value) for entry in self._model.metadata_props if entry.key == key), "")
+
+    def declare(self, key: str, value: str) -> None:
+        self.changed = True
+        kept = {entry.key: entry.value for entry in self._model.metadata_props} | {key: value}
+        onnx.helper.set_model_props(self._model, kept)
+
+    def _weight(self, convolution: str) -> onnx.TensorProto:
+        return self._initializer(self._convolution(convolution).input[1])
+
+    def _bias(self, convolution: str) -> onnx.TensorProto | None:
+        inputs = self._convolution(convolution).input
+        return self._initializer(inputs[2]) if len(inputs) > 2 else None
+
+    def _mean(self) -> tuple[onnx.TensorProto, int]:
+        first = self._graph.input[0].name
+        for node in self._nodes:
+            if node.op_type == "Sub" and node.input[0] == first:
+                return self._initializer(node.input[1]), 1
+        raise NotThereError("no mean is subtracted inside the file")
+
+    def _read(self, constant: onnx.TensorProto) -> Array:
+        return onnx.numpy_helper.to_array(constant)
+
+    def _replace(self, constant: onnx.TensorProto, values: Array) -> None:
+        constant.CopyFrom(onnx.numpy_helper.from_array(values, constant.name))
+
+    def _write(self) -> None:
+        self.path.write_bytes(self._model.SerializeToString())
+
+    def _of_type(self, *kinds: str) -> list[onnx.NodeProto]:
+        return [node for node in self._nodes if node.op_type in kinds]
+
+    def _convolution(self, name: str) -> onnx.NodeProto:
+        for node in self._of_type(*WEIGHTED_NODES):
+            if node.name == name:
+                return node
+        raise NotThereError(f"{name} is not a convolution in the file")
+
+    def _maker(self, tensor: str) -> onnx.NodeProto:
+        for node in self._nodes:
+            if tensor in node.output:
+                return node
+        raise NotThereError(f"nothing in the file computes {tensor}")
+
+    def _initializer(self, tensor: str) -> onnx.TensorProto:
+        if tensor in self._initializers:
+            return self._initializers[tensor]
+        maker = self._maker(tensor)
+        if maker.op_type != "Cast":
+            raise NotThereError(f"{tensor} is not stored in the file as a constant")
+        return self._initializer(maker.input[0])
+
+    def _set_attribute(self, node: onnx.NodeProto, name: str, value: Any) -> None:
+        self.changed = True
+        kept = [attribute for attribute in node.attribute if attribute.name != name]
+        attributes = [*kept, onnx.helper.make_attribute(name, value)]
+        del node.attribute[:]
+        node.attribute.extend(attributes)
+
+
+class EditableIr(EditableModel[ET.Element]):
+    """An IR: layers and edges in the .xml, constants at offsets in the .bin, those in FP16 with a Convert behind them.
+
+    OpenVINO stores equal constants once, so new values are appended instead of written over the old ones.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._tree = ET.parse(path)  # noqa: S314  # an artifact that a runtime has read before
+        self._layers = {_get(layer, "id"): layer for layer in self._tree.iter("layer")}
+        self._sources = {
+            (_get(edge, "to-layer"), _get(edge, "to-port")): (_get(edge, "from-layer"), _get(edge, "from-port"))
+            for edge in self._tree.iter("edge")
+        }
+        self._new: dict[str, Array] = {}
+
+    @property
+    def convolutions(self) -> tuple[str, ...]:
+        return tuple(_original_name(layer) for layer in self._of_type(*WEIGHTED_LAYERS))
+
+    @property
+    def deconvolutions(self) -> tuple[str, ...]:
+        deconvolving = (kind for kind in WEIGHTED_LAYERS if kind.endswith("BackpropData"))
+        return tuple(_original_name(layer) for layer in self._of_type(*deconvolving))
+
+    def convolution_behind(self, output: str) -> str:
+        layer = self._results()[output]
+        # The bias is an addition of its own.
+        while _get(layer, "type") in ("Result", "Reshape", "SoftMax", "Add"):
+            layer = self._source(layer, 0)
+        return _original_name(self._convolution(_original_name(layer)))
+
+    def shift(self, deconvolution: str, pixels: int) -> None:
+        self.changed = True
+        data = _child(self._convolution(deconvolution), "data")
+        for key, step in (("pads_begin", pixels), ("pads_end", -pixels)):
+            data.set(key, ", ".join(str(int(pad) + step) for pad in _get(data, key).split(",")))
+
+    def round_pooling_up(self) -> None:
+        for layer in self._of_type("MaxPool"):
+            self.changed = True
+            _child(layer, "data").set("rounding_type", "ceil")
+
+    def set_softmax_axis(self, axis: int) -> None:
+        for layer in self._of_type("SoftMax"):
+            self.changed = True
+            _child(layer, "data").set("axis", str(axis))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(self._results())
+
+    def rename_outputs(self, names: Mapping[str, str]) -> None:
+        self.changed = True
+        for name, result in self._results().items():
+            renamed = names.get(name, name)
+            self._port_behind(result).set("names", renamed)
+            if "output_names" in result.attrib:  # newer versions of OpenVINO keep the name here too
+                result.set("output_names", renamed)
+
+    def reorder_outputs(self, names: Sequence[str]) -> None:
+        self.changed = True
+        results = self._results()
+        layers = _child(self._tree.getroot(), "layers")
+        places = [place for place, layer in enumerate(layers) if _get(layer, "type") == "Result"]
+        for place, name in zip(places, names, strict=True):
+            layers[place] = results[name]
+
+    def declared(self, key: str) -> str:
+        entry = self._tree.getroot().find(f"rt_info/{MODEL_INFO}/{key}")
+        return "" if entry is None else entry.get("value", "")
+
+    def declare(self, key: str, value: str) -> None:
+        self.changed = True
+        element = self._tree.getroot()
+        for name in ("rt_info", MODEL_INFO, key):
+            found = element.find(name)
+            element = ET.SubElement(element, name) if found is None else found
+        element.set("value", value)
+
+    @property
+    def _weights_path(self) -> Path:
+        return self.path.with_suffix(".bin")
+
+    def _weight(self, convolution: str) -> ET.Element:
+        weight = self._constant(self._convolution(convolution), 1)
+        if weight is None:
+            raise NotThereError(f"the weights of {convolution} are not stored in the file as a constant")
+        return weight
+
+    def _bias(self, convolution: str) -> ET.Element | None:
+        for layer in self._consumers(self._convolution(convolution)):
+            if _get(layer, "type") == "Add":
+                return self._constant(layer, 1)
+        return None
+
+    def _mean(self) -> tuple[ET.Element, int]:
+        signs = {"Add": -1, "Subtract": 1}  # OpenVINO makes an addition of the one and keeps the other
+        for parameter in self._of_type("Parameter"):
+            for layer in self._consumers(parameter):
+                constant = self._constant(layer, 1) if _get(layer, "type") in signs else None
+                if constant is not None:
+                    return constant, signs[_get(layer, "type")]
+        raise NotThereError("no mean is subtracted inside the file")
+
+    def _read(self, constant: ET.Element) -> Array:
+        if (number := _get(constant, "id")) in self._new:
+            return self._new[number]
+        data = _child(constant, "data")
+        kind = ELEMENT_TYPES.get(_get(data, "element_type"))
+        if kind is None:
+            raise NotThereError(f"{_get(constant, 'name')} is stored as {_get(data, 'element_type')}")
+        with self._weights_path.open("rb") as file:
+            file.seek(int(_get(data, "offset")))
+            values: Array = np.frombuffer(file.read(int(_get(data, "size"))), kind)
+        shape = [int(size) for size in _get(data, "shape").split(",")]
+        return values.reshape(shape)
+
+    def _replace(self, constant: ET.Element, values: Array) -> None:
+        self._new[_get(constant, "id")] = values
+
+    def _write(self) -> None:
+        with self._weights_path.open("ab") as file:
+            for number, values in self._new.items():
+                file.write(bytes(-file.tell() % ALIGNMENT))
+                _child(self._layers[number], "data").set("offset", str(file.tell()))
+                file.write(np.ascontiguousarray(values).data)
+        self._new.clear()
+        self._tree.write(self.path, encoding="utf-8", xml_declaration=True)
+
+    def _of_type(self, *kinds: str) -> list[ET.Element]:
+        return [layer for layer in self._tree.iter("layer") if _get(layer, "type") in kinds]
+
+    def _convolution(self, name: str) -> ET.Element:
+        for layer in self._of_type(*WEIGHTED_LAYERS):
+            if _original_name(layer) == name:
+                return layer
+        raise NotThereError(f"{name} is not a convolution in the file")
+
+    def _source(self, layer: ET.Element, port: int) -> ET.Element:
+        number, _ = self._sources[_get(layer, "id"), str(port)]
+        return self._layers[number]
+
+    def _consumers(self, layer: ET.Element) -> list[ET.Element]:
+        edges = self._sources.items()
+        return [self._layers[consumer] for (consumer, _), (source, _) in edges if source == _get(layer, "id")]
+
+    def _constant(self, layer: ET.Element, port: int) -> ET.Element | None:
+        """The constant that feeds a port of a layer, if one does."""
+        source = self._source(layer, port)
+        while _get(source, "type") in ("Convert", "Reshape"):
+            source = self._source(source, 0)
+        return source if _get(source, "type") == "Const" else None
+
+    def _results(self) -> dict[str, ET.Element]:
+        """The layers that are outputs, by name, in the order of the file, which is that of the outputs."""
+        return {_get(self._port_behind(layer), "names").split(",")[0]: layer for layer in self._of_type("Result")}
+
+    def _port_behind(self, result: ET.Element) -> ET.Element:
+        number, port = self._sources[_get(result, "id"), "0"]
+        return next(found for found in self._layers[number].iterfind("output/port") if _get(found, "id") == port)
+
+
+def _get(element: ET.Element, key: str) -> str:
+    value = element.get(key)
+    if value is None:
+        raise NotThereError(f"<{element.tag}> has no {key}")
+    return value
+
+
+def _child(element: ET.Element, tag: str) -> ET.Element:
+    found = element.find(tag)
+    if found is None:
+        raise NotThereError(f"<{element.tag}> has no <{tag}>")
+    return found
+
+
+def _original_name(layer: ET.Element) -> str:
+    """The name in the original network, behind which OpenVINO puts what it took out of the operation."""
+    return _get(layer, "name").partition("/")[0]
