@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from sshconvert.errors import SSHToolError, VerificationError
 
@@ -26,8 +27,9 @@ PLAIN_WIDTH: Final = 200
 class Session:
     """Context of a verb. Prints the result on stdout, everything else on stderr, and leaves by an exit code."""
 
-    def __init__(self, verb: str, *, json: bool, quiet: bool, debug: bool) -> None:
-        self.verb, self.json, self.quiet, self.debug = verb, json, quiet, debug
+    def __init__(self, verb: str, *, json: bool, quiet: bool, debug: bool, lines: bool = False) -> None:
+        """With `lines`, --json prints not one document but one a line: what `emit` is given."""
+        self.verb, self.json, self.quiet, self.debug, self.lines = verb, json, quiet, debug, lines
         self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
         self.status = self.stderr.status("starting") if self.stderr.is_terminal and not quiet else None
 
@@ -36,12 +38,22 @@ class Session:
             self.status.start()
         return self
 
-    def progress(self, step: str) -> None:
-        """Say what is being done now: a spinner on a terminal, a line elsewhere."""
+    def progress(self, step: str, done: int = 0, total: int = 0) -> None:
+        """Say what is being done now: a spinner that counts on a terminal, a line at its beginning elsewhere."""
         if self.status:
-            self.status.update(step)
-        elif not self.quiet:
+            # As it is: the name of a file may look like markup.
+            self.status.update(Text(f"{step}: {done + 1} of {total}" if total else step))
+        elif not self.quiet and not done:
             self.stderr.print(step, markup=False)
+
+    def emit(self, body: dict[str, Any]) -> None:
+        """With --json, print one of several documents, at once. The spinner makes room where both are on a terminal."""
+        if not self.json:
+            return
+        self._stop()
+        self._print_json(body)
+        if self.status:
+            self.status.start()
 
     def finish(self, result: Any, render: Callable[[Any, bool], RenderableType], *, passed: bool = True) -> None:
         """Print the result, as JSON or as `render(result, plain)` makes it. If it did not pass, exit with 3."""
@@ -58,7 +70,8 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
-        if error is None or isinstance(error, typer.Exit):
+        # Who reads stdout has had enough and closed it, as `head` does: there is nobody to tell, and Typer knows.
+        if error is None or isinstance(error, (typer.Exit, BrokenPipeError)):
             return
         if self.debug:
             traceback.print_exception(kind, error, trace)
@@ -78,7 +91,9 @@ class Session:
 
     def _print_json(self, body: dict[str, Any]) -> None:
         document = {"schema_version": SCHEMA_VERSION, "verb": self.verb, **body}
-        sys.stdout.write(jsonlib.dumps(document, indent=2, default=str, allow_nan=False) + "\n")
+        indent = None if self.lines else 2
+        sys.stdout.write(jsonlib.dumps(document, indent=indent, default=str, allow_nan=False) + "\n")
+        sys.stdout.flush()
 
     def _stop(self) -> None:
         if self.status:

@@ -1,0 +1,230 @@
+"""`sshtool detect`: faces in image files, with a converted model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from sshconvert.convert import Options, Precision, plan
+from sshconvert.errors import ImageError, UsageError
+from sshconvert.models import Model, load_model
+from sshtool.detector import DetectorOptions, FaceDetector, with_threshold
+from sshtool.images import Boxes, Image, read_image
+from sshtool.report.picture import save_picture
+from sshtool.report.terminal import table
+from sshtool.runtimes import runtimes
+from sshtool.selection import select_images
+
+# Of JSON. Single precision, in which all this is computed, does not hold more.
+BOX_DIGITS: Final = 3
+SCORE_DIGITS: Final = 6
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """An image that is to be done, and the picture to be made of it, if one was asked for."""
+
+    image: Path
+    picture: Path | None = None
+
+
+@dataclass(frozen=True)
+class Face:
+    """A detection: x1, y1, x2, y2 in pixels of the upright image, corner pixels included, and its score."""
+
+    box: tuple[float, float, float, float]
+    score: float
+
+
+@dataclass(frozen=True)
+class Detected:
+    """What was found in an image, best first. `width` and `height` are those of the upright image."""
+
+    image: Path
+    width: int
+    height: int
+    detections: tuple[Face, ...]
+    picture: Path | None
+
+
+@dataclass(frozen=True)
+class NotRead:
+    """An image that could not be read, and why."""
+
+    image: Path
+    error: str  # the name of the exception
+    message: str
+
+
+Outcome = ImageJob | Detected | NotRead
+
+
+@dataclass(frozen=True)
+class DetectResult:
+    """What was done with each image (or, with `dry_run`, would be)."""
+
+    model: str
+    weights: str
+    artifact: Path
+    runtime: str
+    images: tuple[Outcome, ...]
+
+    @property
+    def not_read(self) -> tuple[NotRead, ...]:
+        return tuple(item for item in self.images if isinstance(item, NotRead))
+
+
+def detect(
+    model_name: str,
+    output_dir: Path,
+    images: Sequence[str | Path],
+    options: DetectorOptions = DetectorOptions(),  # noqa: B008  # frozen
+    *,
+    artifact: Path | None = None,
+    save_images: bool = False,
+    dry_run: bool = False,
+    report: Callable[[Outcome], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> DetectResult:
+    """Find faces in images: files, folders and patterns. `report` is told of each image as soon as it is done.
+
+    Without `artifact`, the one that `convert` wrote. `save_images` writes each image with its faces to
+    `<output_dir>/<model>/detections`. An image that cannot be read is an outcome like another. Raises UsageError before
+    anything is done, and what loading and running the artifact and writing the pictures raise.
+    """
+    model = load_model(model_name)
+    with_threshold(model.detection, options.threshold)
+    jobs = _jobs(select_images(images), output_dir / model.name / "detections" if save_images else None)
+    path = artifact or default_artifact(model, output_dir, options.runtime)
+    progress(f"loading {path}")
+    detector = FaceDetector(path, model, options)
+    done = []
+    for item in jobs if dry_run else detect_each(detector, jobs, progress=progress):
+        report(item)
+        done.append(item)
+    weights = detector.runtime.declaration.weights
+    return DetectResult(model.name, weights, path, str(detector.runtime), tuple(done))
+
+
+def detect_each(
+    detector: FaceDetector, jobs: Sequence[ImageJob], *, progress: Callable[[str], None] = lambda _: None
+) -> Iterator[Detected | NotRead]:
+    """Do one image after another, as many at a time as the model takes at once, and hold no more in memory."""
+    for start in range(0, len(jobs), detector.batch):
+        group = jobs[start : start + detector.batch]
+        for number, job in enumerate(group, start + 1):
+            progress(f"{number} of {len(jobs)}: {job.image}")
+        yield from _detect_group(detector, group)
+
+
+def default_artifact(model: Model, output_dir: Path, runtime: str = "") -> Path:
+    """The artifact that `convert` wrote: FP32 rather than FP16, and of the kind that the runtime takes first.
+
+    If there is none, the one that `convert` writes first: who loads it says what to do.
+    """
+    kind = runtimes().get(runtime)
+    suffixes = kind.suffixes if kind is not None else (".onnx", ".xml")
+    paths = (
+        artifact.path
+        for precision in (Precision.FP32, Precision.FP16)
+        for suffix in suffixes
+        for artifact in plan(model.name, output_dir, Options(precisions=(precision,)))
+        if artifact.path.suffix == suffix
+    )
+    return next(filter(Path.is_file, paths), plan(model.name, output_dir, Options())[0].path)
+
+
+def as_json(item: Outcome) -> dict[str, Any]:
+    """One image as the body of a JSON line."""
+    body: dict[str, Any] = {"image": str(item.image)}
+    if isinstance(item, NotRead):
+        return body | {"error": {"type": item.error, "message": item.message}}
+    if isinstance(item, Detected):
+        body |= {"width": item.width, "height": item.height, "detections": [_rounded(face) for face in item.detections]}
+    return body if item.picture is None else body | {"picture": str(item.picture)}
+
+
+def _rounded(face: Face) -> dict[str, Any]:
+    return {
+        "box": [round(value, BOX_DIGITS) for value in face.box],
+        "score": round(face.score, SCORE_DIGITS),
+    }
+
+
+def _jobs(images: Sequence[Path], folder: Path | None) -> tuple[ImageJob, ...]:
+    """With a folder, a picture for each image, named after it, and numbered where another has that name already."""
+    if folder is None:
+        return tuple(ImageJob(image) for image in images)
+    jobs = []
+    taken: set[str] = set()
+    originals = {image.resolve() for image in images}
+    for image in images:
+        name, number = image.stem, 1
+        while name.casefold() in taken:  # some file systems do not tell upper from lower case
+            number += 1
+            name = f"{image.stem}-{number}"
+        taken.add(name.casefold())
+        picture = folder / f"{name}.png"
+        if picture.resolve() in originals:
+            raise UsageError(
+                f"{picture}: is itself one of the images and would be overwritten; use another --output-dir"
+            )
+        jobs.append(ImageJob(image, picture))
+    return tuple(jobs)
+
+
+def _detect_group(detector: FaceDetector, jobs: Sequence[ImageJob]) -> Iterator[Detected | NotRead]:
+    read = [_read(job.image) for job in jobs]
+    found = iter(detector.find([item for item in read if not isinstance(item, NotRead)]))
+    for job, item in zip(jobs, read, strict=True):
+        yield item if isinstance(item, NotRead) else _detected(job, item, next(found))
+
+
+def _read(path: Path) -> Image | NotRead:
+    try:
+        return read_image(path)
+    except ImageError as error:
+        return NotRead(path, type(error).__name__, " ".join(str(error).split()))
+
+
+def _detected(job: ImageJob, image: Image, boxes: Boxes) -> Detected:
+    if job.picture is not None:
+        save_picture(job.picture, image, boxes)
+    faces = tuple(Face((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in boxes.astype(np.float64).tolist())
+    return Detected(job.image, image.shape[1], image.shape[0], faces, job.picture)
+
+
+def render(result: DetectResult, plain: bool) -> RenderableType:
+    """The result as text for a person: a row an image, then why images were not read."""
+    rows = [[_printable(str(item.image)), *_cells(item)] for item in result.images]
+    made = table(["image", ">size", ">faces", ">best score", "picture"], rows, plain=plain)
+    notes = (Text(_printable(item.message)) for item in result.not_read)
+    return Group(Text(f"{result.model}, weights {result.weights}, {result.runtime}: {_summary(result)}"), made, *notes)
+
+
+def _summary(result: DetectResult) -> str:
+    faces = sum(len(item.detections) for item in result.images if isinstance(item, Detected))
+    planned = sum(isinstance(item, ImageJob) for item in result.images)
+    counts = {"images": len(result.images), "faces": faces, "not read": len(result.not_read), "not done": planned}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("images", "faces"))
+
+
+def _cells(item: Outcome) -> list[str]:
+    if isinstance(item, NotRead):
+        return ["not read", "", "", ""]
+    picture = _printable(item.picture.name) if item.picture is not None else ""
+    if isinstance(item, ImageJob):
+        return ["to do", "", "", picture]
+    best = f"{item.detections[0].score:.2f}" if item.detections else ""
+    return [f"{item.width}x{item.height}", str(len(item.detections)), best, picture]
+
+
+def _printable(text: str) -> str:
+    """A file's name need not be text, and what is not would not pass through the terminal's encoder."""
+    return text.encode(errors="backslashreplace").decode()

@@ -1,0 +1,74 @@
+"""A converted model as a face detector: images of any size in, faces in their own pixels out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sshconvert.detection import detect
+from sshconvert.errors import DetectionError, UsageError
+from sshconvert.models import Detection, Model
+from sshtool.images import Boxes, Colour, Image, Resize, fit
+from sshtool.runtimes import Settings, load
+
+THRESHOLD: Final = 0.5
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """How to detect. `runtime` is a runtime's key, "" for the usual one of the file; `threshold` is the least score."""
+
+    runtime: str = ""
+    settings: Settings = field(default_factory=Settings)
+    threshold: float = THRESHOLD
+    resize: Resize = Resize.LETTERBOX
+
+
+class FaceDetector:
+    """A loaded model. Images get the size that it declares, or the original's size if it takes any."""
+
+    def __init__(self, path: Path, model: Model, options: DetectorOptions = DetectorOptions()) -> None:
+        """Load a file. Raises UsageError for a threshold that means nothing, and what loading it raises."""
+        self.rules = with_threshold(model.detection, options.threshold)
+        self.runtime = load(path, model, options.settings, key=options.runtime)
+        batch, _, height, width = self.runtime.declaration.input_shape
+        self.batch = batch or 1
+        self._size = height or model.input.shape[2], width or model.input.shape[3]
+        self._path = path
+        self._resize = options.resize
+        # The mean, so that the subtraction leaves next to nothing of the padding: it looks like a convolution's own.
+        red, green, blue = (round(value) for value in model.input.mean)
+        self._padding: Colour = (blue, green, red)
+
+    def find(self, images: Sequence[Image]) -> list[Boxes]:
+        """Faces of each image (uint8 [H, W, 3], BGR): float32 [K, 5], x1, y1, x2, y2 in its pixels, score; best first.
+
+        Raises ArtifactError and DetectionError where the file is to blame.
+        """
+        groups = (images[start : start + self.batch] for start in range(0, len(images), self.batch))
+        return [boxes for group in groups for boxes in self._find_in_batch(group)]
+
+    def _find_in_batch(self, images: Sequence[Image]) -> list[Boxes]:
+        fitted = [fit(image, *self._size, self._resize, self._padding) for image in images]
+        inputs = [pixels for pixels, _ in fitted]
+        inputs += inputs[-1:] * (self.batch - len(inputs))  # a model with a fixed batch takes no fewer
+        outputs = self.runtime.run(np.stack(inputs))
+        try:
+            faces = detect(outputs, self._size, self.rules)
+        except DetectionError as error:
+            raise DetectionError(f"{self._path}: is not this model ({error}); convert again") from None
+        return [placement.to_image(boxes) for (_, placement), boxes in zip(fitted, faces, strict=False)]
+
+
+def with_threshold(rules: Detection, threshold: float) -> Detection:
+    """The rules with a higher score threshold. Raises UsageError if it is lower than upstream's, or above 1."""
+    least = rules.score_threshold
+    if not least <= threshold <= 1:
+        raise UsageError(
+            f"--threshold: {threshold:g} is not between {least:g} and 1; upstream drops scores below {least:g}"
+        )
+    return rules.model_copy(update={"score_threshold": threshold})

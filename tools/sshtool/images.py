@@ -1,0 +1,222 @@
+"""From image files to what the network sees, and from its boxes back to the pixels of the image."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sshconvert.errors import ImageError, RuntimeUnavailableError
+
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
+
+Image = npt.NDArray[np.uint8]
+Boxes = npt.NDArray[np.float32]
+Colour = tuple[int, int, int]
+
+# Behind what is transparent. Grey, because on black a dark drawing disappears, and on white a light one.
+BACKGROUND: Final[Colour] = (128, 128, 128)
+
+# Formats that Pillow names but leaves to others: to Ghostscript, which it would start, or to nobody.
+_NOT_DECODED: Final = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+
+# How to turn an image upright, by the value of EXIF's orientation: names of Pillow's transpositions.
+_TURNS: Final = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+class Resize(str, Enum):
+    """How an image gets the size of the network's input."""
+
+    LETTERBOX = "letterbox"  # as large as fits, in its own proportions; the rest, right or below, is filled
+    STRETCH = "stretch"  # to all of it, whatever becomes of the proportions
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an image of `height` x `width` lies in the network's input: from its upper left corner on, scaled.
+
+    A coordinate is a position relative to pixel centres: pixel k reaches from k - 0.5 to k + 0.5, and image and input
+    both begin at -0.5. So x_image = (x_input + 0.5) / scale - 0.5, for all four corners of a box alike.
+    """
+
+    height: int
+    width: int
+    scale_y: float
+    scale_x: float
+
+    def to_image(self, boxes: Boxes) -> Boxes:
+        """Move boxes [K, 5] (x1, y1, x2, y2, score) from the input to the image, clipped to its corner pixels.
+
+        Boxes that lie in the padding altogether have no place in the image and are left out.
+        """
+        scales = np.array([self.scale_x, self.scale_y] * 2)
+        corners = (boxes[:, :4].astype(np.float64) + 0.5) / scales - 0.5
+        inside = (corners[:, 0] < self.width - 0.5) & (corners[:, 1] < self.height - 0.5)
+        last = np.array([self.width - 1, self.height - 1] * 2)
+        moved = np.concatenate([np.clip(corners, 0, last), boxes[:, 4:]], axis=1)
+        return np.asarray(moved[inside], np.float32)
+
+
+def read_image(path: Path) -> Image:
+    """Read an image file of any mode as uint8 [H, W, 3], BGR, upright as its EXIF orientation says.
+
+    Of an animation, this is the first frame. What is transparent lets `BACKGROUND` through. 16-bit, 32-bit and
+    floating-point grey is scaled to 8 bits; see `_to_8_bits`. Colour profiles are not applied.
+
+    Raises ImageError if the file cannot be read as an image or is too large, RuntimeUnavailableError without Pillow.
+    """
+    _require_pillow()
+    with _open(path) as file, _decoding_errors(path):
+        return _decode(file)
+
+
+def readable_extensions() -> frozenset[str]:
+    """Extensions of the formats that can be read, in lower case and with the dot.
+
+    Raises RuntimeUnavailableError without Pillow.
+    """
+    _require_pillow()
+    from PIL import Image as pillow  # noqa: N813  # `Image` is the array here
+
+    formats = _formats()
+    return frozenset(name.lower() for name, kind in pillow.registered_extensions().items() if kind in formats)
+
+
+def fit(image: Image, height: int, width: int, resize: Resize, padding: Colour) -> tuple[Image, Placement]:
+    """Give an image, uint8 [H, W, 3], the size of the network's input, and say where it lies there.
+
+    A letterboxed image lies in the upper left corner, so that nothing has to be added to its coordinates; `padding`
+    fills the rest. An image that has the size already stays as it is, to the byte.
+    """
+    image_height, image_width = image.shape[:2]
+    used_height, used_width = height, width
+    if resize is Resize.LETTERBOX:
+        scale = min(height / image_height, width / image_width)
+        used_height, used_width = (max(1, round(size * scale)) for size in (image_height, image_width))
+    placement = Placement(image_height, image_width, used_height / image_height, used_width / image_width)
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = padding
+    canvas[:used_height, :used_width] = _resized(image, used_height, used_width)
+    return canvas, placement
+
+
+def _resized(image: Image, height: int, width: int) -> Image:
+    """Bicubic, over all the pixels that a new one covers: a large photo becomes neither noise nor soft.
+
+    Upstream interpolates between the nearest pixels only and so knows sharp images; bilinear over all is softer.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    _require_pillow()
+    from PIL import Image as pillow  # noqa: N813  # as above
+
+    source = pillow.fromarray(np.ascontiguousarray(image))  # the order of the channels is all the same here
+    return np.asarray(source.resize((width, height), pillow.Resampling.BICUBIC))
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        if path.is_file():  # to open a pipe would wait for its writer
+            return path.open("rb")
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be opened ({error.strerror}); change its permissions") from None
+    raise ImageError(f"{path}: is not a file, or is no longer there; name an image file")
+
+
+def _decode(file: BinaryIO) -> Image:
+    from PIL import Image as pillow  # noqa: N813  # as above
+
+    with pillow.open(file, formats=_formats()) as image:
+        image.load()  # before the orientation is read: Pillow turns TIFF itself, and then forgets its orientation
+        rgb = np.asarray(_to_rgb(_upright(image)))
+    return np.ascontiguousarray(rgb[..., ::-1])
+
+
+def _upright(image: PillowImage.Image) -> PillowImage.Image:
+    # Not ImageOps.exif_transpose: it writes the other EXIF tags again, and fails where one of them is malformed.
+    from PIL import ExifTags, Image as pillow  # noqa: N813  # as above
+
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001  # broken EXIF: a dozen kinds; the pixels are whole, and viewers show them as they lie
+        turn = None
+    return image if turn is None else image.transpose(pillow.Transpose[turn])
+
+
+def _to_rgb(image: PillowImage.Image) -> PillowImage.Image:
+    from PIL import Image as pillow  # noqa: N813  # as above
+
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return pillow.fromarray(_to_8_bits(np.asarray(image), image.mode)).convert("RGB")
+    if image.has_transparency_data:
+        behind = pillow.new("RGBA", image.size, (*BACKGROUND, 255))
+        behind.alpha_composite(image.convert("RGBA"))
+        image = behind
+    return image.convert("RGB")
+
+
+def _to_8_bits(values: npt.NDArray[Any], mode: str) -> Image:
+    """Scale grey values of more than 8 bits, [H, W], to 0-255.
+
+    16 bits are scaled from 0-65535. Mode I is 16 bits in 32, as Pillow reads some formats, and mode F is 0-1 or 0-255
+    by custom; only where the values leave those ranges are they scaled from their own smallest to their largest.
+    """
+    grey = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
+    low, high = float(grey.min()), float(grey.max())
+    customary = (1.0, 255.0) if mode == "F" else (65535.0,)
+    if low >= 0 and high <= customary[-1]:
+        low, high = 0.0, next(top for top in customary if high <= top)
+    return np.asarray(np.rint((grey - low) * (255 / max(high - low, 1e-300))), np.uint8)
+
+
+@contextmanager
+def _decoding_errors(path: Path) -> Iterator[None]:
+    """Turn what Pillow raises, and warns of, into ImageError."""
+    from PIL import Image as pillow, UnidentifiedImageError  # noqa: N813  # as above
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata; what matters is raised
+        warnings.simplefilter("error", pillow.DecompressionBombWarning)
+        try:
+            yield
+        except UnidentifiedImageError:
+            raise ImageError(f"{path}: is not an image of a format that can be read; convert it to PNG") from None
+        except (pillow.DecompressionBombWarning, pillow.DecompressionBombError, MemoryError):
+            most = f"more than {pillow.MAX_IMAGE_PIXELS} pixels, or than fit in memory"
+            raise ImageError(f"{path}: is too large ({most}); scale it down") from None
+        except Exception as error:  # noqa: BLE001  # a dozen kinds, one for each way in which a decoder can fail
+            raise ImageError(
+                f"{path}: is damaged, or of a kind that cannot be decoded ({error}); export it again as PNG"
+            ) from None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    from PIL import Image as pillow  # noqa: N813  # as above
+
+    pillow.init()
+    return tuple(name for name in pillow.ID if name not in _NOT_DECODED)
+
+
+def _require_pillow() -> None:
+    try:
+        import PIL.Image  # noqa: F401  # whether it is there
+    except ImportError as error:
+        raise RuntimeUnavailableError(f"Pillow: cannot be imported ({error}); pip install 'sshtool[report]'") from error

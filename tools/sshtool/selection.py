@@ -1,0 +1,55 @@
+"""Which image files are meant by what was given: files, folders and patterns."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from sshconvert.errors import UsageError
+from sshtool.images import readable_extensions
+
+
+def select_images(arguments: Sequence[str | Path]) -> tuple[Path, ...]:
+    """Image files in the order given, each once, by whatever names.
+
+    A file is taken whatever its extension. Of a folder, the files with an image's extension are taken, sorted, without
+    hidden ones and without those of folders inside. A pattern (`*`, `?`, `[…]`, and `**` for folders at any depth)
+    takes the files that it matches, sorted, as a shell's would.
+
+    Raises UsageError if an argument leads to no file, and RuntimeUnavailableError without Pillow.
+    """
+    named: dict[Path, Path] = {}
+    for path in (path for argument in arguments for path in _expand(str(argument))):
+        named.setdefault(path.resolve(), path)
+    return tuple(named.values())
+
+
+def _expand(argument: str) -> list[Path]:
+    try:
+        return _found(argument)
+    except OSError as error:
+        raise UsageError(f"{argument}: cannot be looked up ({error.strerror}); change its permissions") from None
+
+
+def _found(argument: str) -> list[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        return _images_of(path)
+    if path.exists():  # also where the name looks like a pattern
+        return [path]
+    if not glob.has_magic(argument):
+        raise UsageError(f"{argument}: is not there; name an image file, a folder or a pattern")
+    matches = sorted(path for path in map(Path, glob.glob(argument, recursive=True)) if path.is_file())  # noqa: PTH207  # a pattern may be absolute
+    if not matches:
+        raise UsageError(f"{argument}: matches no file; correct the pattern")
+    return matches
+
+
+def _images_of(folder: Path) -> list[Path]:
+    extensions = readable_extensions()
+    files = [path for path in folder.iterdir() if path.suffix.lower() in extensions and path.is_file()]
+    images = sorted(path for path in files if not path.name.startswith("."))
+    if not images:
+        raise UsageError(f"{folder}: holds no image files; for those of folders inside, give '{folder}/**/*.jpg'")
+    return images
