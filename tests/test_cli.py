@@ -12,7 +12,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.models import load_model
 
 MODEL = load_model("ssh-mxnet")
-VERBS = ("download", "convert", "info", "run")
+VERBS = ("download", "convert", "info", "verify", "reference", "detect", "run")
 
 
 def sshtool(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -33,7 +33,7 @@ def test_help_names_every_verb_and_imports_nothing_heavy() -> None:
     script = (
         "import sys; sys.argv = ['sshtool', '--help']\n"
         "try:\n import sshtool.__main__\nexcept SystemExit: pass\n"
-        "heavy = {'numpy', 'onnx', 'openvino', 'onnxruntime', 'mxnet', 'PIL'}\n"
+        "heavy = {'numpy', 'onnx', 'openvino', 'onnxruntime', 'mxnet', 'PIL', 'jinja2'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -127,6 +127,12 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "no precision": (("convert", "--precision", ","), 2, "--precision: nothing is not one of"),
     "unknown format": (("convert", "--format", "tflite"), 2, "--format: tflite is not one of onnx, openvino"),
     "bad shape": (("convert", "--input-shape", "640"), 2, "--input-shape: '640' is not N,C,H,W"),
+    "unknown output": (("verify", "--atol", "1e-5", "head:1"), 2, "--atol: head is not an output"),
+    "bad tolerance": (("verify", "--rtol", "much"), 2, "--rtol: 'much' is not a tolerance"),
+    "unknown profile": (("verify", "--profile", "FP8"), 2, "--profile: FP8 is not one of"),
+    "nothing to verify": (("verify",), 1, "there are no artifacts; make them with `sshtool convert`"),
+    "no reference": (("verify", "--artifact", "a.onnx", "--reference", "none.npz"), 1, "not a reference pack"),
+    "no image": (("detect", "nowhere"), 2, "nowhere"),
     "zero in shape": (("convert", "--input-shape", "1,3,0,640"), 2, "--input-shape"),
 }
 
@@ -169,19 +175,22 @@ def test_an_unwritable_folder_is_one_line(checkpoint: Path, tmp_path: Path) -> N
 
 
 def test_run_does_the_whole_job_on_the_demo(tmp_path: Path) -> None:
-    result = sshtool("run", "--demo", "-o", tmp_path, "--input-shape", "1,3,320,320", "--json")
+    result = sshtool("run", "--demo", "-o", tmp_path, "--input-shape", "1,3,160,160", "--json")
     document: dict[str, Any] = json.loads(result.stdout)
-    found = document["result"]
-    assert document["ok"] is found["passed"] is True
-    assert found["weights"] == "demo"
-    assert len(found["comparisons"]) == 4
-    for comparison in found["comparisons"]:
-        assert [tensor["output"] for tensor in comparison["tensors"]] == list(MODEL.output_names)
-        assert comparison["detections"] == {"matched": found["detections"], "missing": 0, "extra": 0}
-        if comparison["precision"] == "FP32":
-            assert max(tensor["largest"] for tensor in comparison["tensors"]) <= 1e-5
+    found, report = document["result"], document["result"]["report"]
+    assert document["ok"] is report["passed"] is True
+    assert found["weights"] == report["weights"] == "demo"
+    assert [item["label"] for item in report["artifacts"]] == [
+        "onnx FP32", "openvino FP32", "onnx FP16", "openvino FP16",
+    ]  # fmt: skip
+    for artifact in report["artifacts"]:
+        assert artifact["matched"] > 20
+        assert artifact["missing"] == artifact["extra"] == 0
+        assert artifact["largest"] <= (1e-5 if artifact["label"].endswith("FP32") else 1e-2)
     assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
-    assert ("MXNet is not there" in found["note"]) != found["reference"].startswith("MXNet")
+    assert "<h1" in Path(found["page"]).read_text(encoding="utf-8")
+    only_formats = any("this shows only that the formats agree" in note for note in report["notes"])
+    assert only_formats != report["reference"].startswith("MXNet")
     files = {path.name for path in (tmp_path / "checkpoints" / "ssh-mxnet").iterdir()}
     assert files == {"checkpoint.json", "ssh-model-demo.zip", "sshb-0000.params", "sshb-symbol.json"}
 

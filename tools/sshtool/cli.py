@@ -6,9 +6,10 @@ Everything heavy is imported by the verb that needs it, so that `sshtool --help`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from sshconvert.convert import Options
@@ -53,6 +54,89 @@ FromArchive = Annotated[
 AllowUnverified = Annotated[
     bool, typer.Option("--allow-unverified", help="Take an archive that is not the one upstream published.")
 ]
+
+ImageArguments = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE",
+        help="Image files, folders (the images in them, not in folders inside) and patterns such as 'photos/**/*.jpg'.",
+        show_default=False,
+    ),
+]
+DetectArtifact = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--artifact", help="The converted model; by default what `convert` wrote, FP32 before FP16."),
+]
+DetectRuntime = Annotated[
+    str, typer.Option("--runtime", help="onnxruntime, openvino or mxnet; by default the usual one for the file.")
+]
+DetectDevice = Annotated[str, typer.Option("--device", help="A device of the runtime.")]
+DetectThreads = Annotated[int, typer.Option("--threads", min=0, help="How many threads; 0 is the runtime's choice.")]
+Threshold = Annotated[float, typer.Option("--threshold", help="The least score, from 0.05 to 1.")]
+ResizeMode = Annotated[
+    str, typer.Option("--resize", help="letterbox keeps the proportions and fills the rest; stretch does not.")
+]
+SaveImages = Annotated[
+    bool, typer.Option("--save-images", help="Write each image with its boxes to <output-dir>/<model>/detections.")
+]
+AsJsonLines = Annotated[bool, typer.Option("--json", help="One JSON document an image on stdout, each on a line.")]
+VerifyArtifacts = Annotated[
+    list[Path],
+    typer.Option("--artifact", help="A converted model, repeatable; by default all that `convert` wrote."),
+]
+ReferencePath = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--reference", help="A reference pack, in MXNet's place."),
+]
+VerifyImages = Annotated[list[str], typer.Option("--images", help="Your own images too: a file, folder or pattern.")]
+Scenes = Annotated[int, typer.Option("--scenes", min=1, help="How many drawn scenes to compare on.")]
+ProfileName = Annotated[
+    str, typer.Option("--profile", help="Hold all to the tolerances of FP32, FP16, BF16 or INT8, whatever they are.")
+]
+Atol = Annotated[
+    list[str], typer.Option("--atol", help="Absolute tolerance: for all outputs, and for some: 1e-5 NAME:1e-4 …")
+]
+Rtol = Annotated[list[str], typer.Option("--rtol", help="Tolerance relative to the expected value, written likewise.")]
+Layers = Annotated[bool, typer.Option("--layers", help="Where an output is off, name the first layer that differs.")]
+SelfTest = Annotated[
+    bool, typer.Option("--self-test", help="Plant faults in copies of the artifacts, and require that each is caught.")
+]
+HtmlPath = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--html", help="Write the report as one self-contained page."),
+]
+JunitPath = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--junit", help="Write the report as JUnit XML, for CI."),
+]
+MarkdownPath = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--markdown", help="Write the report as Markdown, for the summary of a job."),
+]
+PackPath = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--file", help="Where the pack goes; by default beside the artifacts."),
+]
+
+
+class _ManyValues(TyperCommand):
+    """Lets `--atol 1e-5 NAME:1e-4` be written as users of other comparers write it: several values after one option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _repeat_option(args, ("--atol", "--rtol")))
+
+
+def _repeat_option(args: list[str], options: tuple[str, ...]) -> list[str]:
+    """Put the option's name before each of the values that follow it."""
+    repeated: list[str] = []
+    current = ""
+    for position, arg in enumerate(args):
+        if arg.startswith("-"):
+            current = arg if arg in options else ""
+        elif current and args[position - 1] != current:
+            repeated.append(current)
+        repeated.append(arg)
+    return repeated
 
 
 @app.command()
@@ -150,7 +234,7 @@ def run(
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Do it all: get the checkpoint, convert it, and compare every format with MXNet on a drawn scene."""
+    """Do it all: get the checkpoint, convert it, and verify every artifact against MXNet."""
     from sshtool.session import Session
 
     with Session("run", json=json, quiet=quiet, debug=debug) as session:
@@ -170,6 +254,145 @@ def run(
             progress=session.progress,
         )
         session.finish(result, render, passed=result.passed)
+
+
+@app.command(cls=_ManyValues)
+def verify(
+    model: ModelName = "ssh-mxnet",
+    output_dir: OutputDir = Path("artifacts"),
+    checkpoint: CheckpointPath = None,
+    artifact: VerifyArtifacts = [],  # noqa: B006  # Typer copies its defaults
+    reference: ReferencePath = None,
+    images: VerifyImages = [],  # noqa: B006  # as above
+    scenes: Scenes = 2,
+    profile: ProfileName = "",
+    atol: Atol = [],  # noqa: B006  # as above
+    rtol: Rtol = [],  # noqa: B006  # as above
+    runtime: DetectRuntime = "",
+    device: DetectDevice = "CPU",
+    threads: DetectThreads = 0,
+    layers: Layers = False,
+    self_test: SelfTest = False,
+    html: HtmlPath = None,
+    junit: JunitPath = None,
+    markdown: MarkdownPath = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say, with evidence, whether artifacts compute the same detector as the original. Exit code 3 if one does not."""
+    from sshtool.session import Session
+
+    with Session("verify", json=json, quiet=quiet, debug=debug) as session:
+        from sshconvert.models import load_model
+        from sshtool.commands.verify import VerifyOptions, render, verify_artifacts
+        from sshtool.parity.tolerances import Overrides, parse_limits
+        from sshtool.parity.verify import Rules
+        from sshtool.runtimes import Settings
+
+        outputs = load_model(model).output_names
+        limits = Overrides(parse_limits("--atol", atol, outputs), parse_limits("--rtol", rtol, outputs))
+        options = VerifyOptions(
+            artifacts=tuple(artifact),
+            checkpoint=checkpoint,
+            reference=reference,
+            images=tuple(images),
+            scenes=scenes,
+            profile=profile.upper(),
+            runtime=runtime,
+            layers=layers,
+            self_test=self_test,
+            html=html,
+            junit=junit,
+            markdown=markdown,
+            rules=Rules(limits, Settings(device, threads)),
+        )
+        result = verify_artifacts(model, output_dir, options, progress=session.progress)
+        session.finish(result, render, passed=result.passed)
+
+
+@app.command()
+def reference(
+    model: ModelName = "ssh-mxnet",
+    output_dir: OutputDir = Path("artifacts"),
+    checkpoint: CheckpointPath = None,
+    file: PackPath = None,
+    input_shape: InputShape = "",
+    scenes: Scenes = 2,
+    threads: DetectThreads = 0,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Store MXNet's answers in one file, so that `verify --reference` works where MXNet cannot be installed."""
+    from sshtool.session import Session
+
+    with Session("reference", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.commands.reference import make_reference, render
+        from sshtool.runtimes import Settings
+
+        result = make_reference(
+            model,
+            output_dir,
+            path=file,
+            checkpoint=checkpoint,
+            input_shape=_shape(input_shape),
+            scenes=scenes,
+            settings=Settings(threads=threads),
+            dry_run=dry_run,
+            progress=session.progress,
+        )
+        session.finish(result, render)
+
+
+@app.command()
+def detect(
+    images: ImageArguments,
+    model: ModelName = "ssh-mxnet",
+    output_dir: OutputDir = Path("artifacts"),
+    artifact: DetectArtifact = None,
+    runtime: DetectRuntime = "",
+    device: DetectDevice = "CPU",
+    threads: DetectThreads = 0,
+    threshold: Threshold = 0.5,
+    resize: ResizeMode = "letterbox",
+    save_images: SaveImages = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    json: AsJsonLines = False,
+    debug: Debug = False,
+) -> None:
+    """Find faces in images with a converted model. What cannot be read is reported, and the others are done."""
+    from sshtool.session import Session
+
+    with Session("detect", json=json, quiet=quiet, debug=debug, lines=True) as session:
+        from sshtool.commands.detect import as_json, detect as verb, render
+        from sshtool.detector import DetectorOptions
+        from sshtool.images import Resize
+        from sshtool.runtimes import Settings
+
+        options = DetectorOptions(
+            runtime=runtime,
+            settings=Settings(device, threads),
+            threshold=threshold,
+            resize=Resize(_choice("--resize", resize, [item.value for item in Resize])),
+        )
+        result = verb(
+            model,
+            output_dir,
+            images,
+            options,
+            artifact=artifact,
+            save_images=save_images,
+            dry_run=dry_run,
+            report=lambda item: session.emit(as_json(item)),
+            progress=session.progress,
+        )
+        if not json:
+            session.finish(result, render)
+        if result.not_read:
+            raise typer.Exit(1)
 
 
 def _options(precisions: list[str], formats: list[str], input_shape: str, no_preprocessing: bool) -> Options:
@@ -194,6 +417,15 @@ def _choices(option: str, given: list[str], known: list[str]) -> list[str]:
     if unknown or not items:
         raise UsageError(f"{option}: {', '.join(unknown) or 'nothing'} is not one of {', '.join(known)}")
     return list(dict.fromkeys(names[item.casefold()] for item in items))
+
+
+def _choice(option: str, given: str, known: list[str]) -> str:
+    from sshconvert.errors import UsageError
+
+    chosen = _choices(option, [given], known)
+    if len(chosen) > 1:
+        raise UsageError(f"{option}: {given} is more than one; give one of {', '.join(known)}")
+    return chosen[0]
 
 
 def _shape(text: str) -> Shape | None:

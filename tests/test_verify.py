@@ -1,0 +1,448 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import Options, Precision, artifact_files, convert
+from sshconvert.detection import detect
+from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
+from sshconvert.models import load_model
+from sshtool.commands.verify import ConvertedAgain, VerifyOptions, find_candidates, find_reference, verify_artifacts
+from sshtool.parity.pack import write_pack
+from sshtool.parity.reference import Answer, LiveReference, Reference
+from sshtool.parity.samples import OTHER, sample_names
+from sshtool.parity.tolerances import Overrides
+from sshtool.parity.verify import Candidate, Rules, VerifyReport, verify
+from sshtool.runtimes.mxnet import Mxnet
+from sshtool.runtimes.onnxruntime import OnnxRuntime
+from sshtool.scenes import draw_scene
+
+MODEL = load_model("ssh-mxnet")
+SIZE = (160, 160)
+BOTH = (Precision.FP32, Precision.FP16)
+LABELS = ["onnx FP32", "openvino FP32", "onnx FP16", "openvino FP16"]
+
+
+@pytest.fixture(scope="module")
+def output_dir(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("artifacts")
+    convert(demo_checkpoint, folder, Options(precisions=BOTH, input_shape=(1, 3, *SIZE)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(demo_checkpoint: Checkpoint, output_dir: Path) -> Reference:
+    """MXNet, and where it cannot be installed the healthy ONNX file, on every sample."""
+    try:
+        return LiveReference(Mxnet(demo_checkpoint), MODEL)
+    except RuntimeUnavailableError:
+        return LiveReference(OnnxRuntime(output_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx"), MODEL)
+
+
+class FewSamples(Reference):
+    """A part of a reference, for the tests where more samples show nothing more."""
+
+    def __init__(self, whole: Reference) -> None:
+        self.source, self.weights, self._whole = whole.source, whole.weights, whole
+
+    def answers(self, height: int, width: int) -> list[Answer]:
+        return [answer for answer in self._whole.answers(height, width) if answer.sample.name in ("scene-0", "noise")]
+
+    def other_size(self) -> Answer | None:
+        return self._whole.other_size()
+
+
+@pytest.fixture(scope="module")
+def reference(whole: Reference) -> Reference:
+    return FewSamples(whole)
+
+
+@pytest.fixture(scope="module")
+def candidates(output_dir: Path) -> tuple[Candidate, ...]:
+    return find_candidates(MODEL, output_dir, VerifyOptions())
+
+
+@pytest.fixture(scope="module")
+def healthy(
+    whole: Reference,
+    candidates: tuple[Candidate, ...],
+    demo_checkpoint: Checkpoint,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> VerifyReport:
+    again = ConvertedAgain(MODEL, demo_checkpoint, tmp_path_factory.mktemp("again"))
+    return verify(MODEL, whole, candidates, convert_again=again.path)
+
+
+def copied(candidate: Candidate, folder: Path) -> Path:
+    target = folder / "FP32"
+    target.mkdir(parents=True)
+    for path in artifact_files(candidate.path):
+        shutil.copy(path, target)
+    return target / candidate.path.name
+
+
+def planted(candidate: Candidate, folder: Path, change: Callable[[onnx.ModelProto], Any]) -> Candidate:
+    """A copy of an ONNX artifact with a fault in it."""
+    path = copied(candidate, folder)
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    return Candidate(path, "FP32")
+
+
+def add_to_weight(name: str, amount: float) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        stored = next(item for item in model.graph.initializer if item.name == name)
+        array = onnx.numpy_helper.to_array(stored).copy()
+        array.flat[array.size // 2] += amount
+        stored.CopyFrom(onnx.numpy_helper.from_array(array, name))
+
+    return change
+
+
+def test_healthy_artifacts_pass_and_the_report_holds_every_figure(healthy: VerifyReport, whole: Reference) -> None:
+    assert healthy.passed
+    assert not healthy.failures
+    assert [artifact.label for artifact in healthy.artifacts] == LABELS
+    assert healthy.reference == whole.source
+    for artifact in healthy.artifacts:
+        names = [item.sample for item in artifact.samples]
+        assert [*sample_names(), OTHER][: len(names)] == names
+        assert all([tensor.output for tensor in item.tensors] == list(MODEL.output_names) for item in artifact.samples)
+        assert artifact.largest is not None
+        assert artifact.largest <= (1e-5 if artifact.profile.name == "FP32" else 1e-2)
+        assert artifact.matched > 20
+        assert artifact.missing == artifact.extra == 0
+        assert len(artifact.files) == (1 if artifact.label.startswith("onnx") else 2)
+        assert artifact.declaration.input_shape == (1, 3, *SIZE)
+
+
+@pytest.mark.usefixtures("mxnet")
+def test_a_fixed_shape_is_converted_again_for_the_batch_of_another_size(healthy: VerifyReport) -> None:
+    for artifact in healthy.artifacts:
+        last = artifact.samples[-1]
+        assert (last.sample, last.converted_again) == (OTHER, True)
+        assert len(last.detections) == 2
+        assert not artifact.skipped
+    assert sum("converted again" in note for note in healthy.notes) == len(healthy.artifacts)
+
+
+def test_without_a_checkpoint_the_batch_of_another_size_is_left_out_and_the_report_says_so(
+    reference: Reference, candidates: tuple[Candidate, ...]
+) -> None:
+    report = verify(MODEL, reference, candidates[:1])
+    assert report.passed
+    assert OTHER in report.artifacts[0].skipped
+    assert any(f"{OTHER} was left out" in note for note in report.notes)
+
+
+def test_the_same_inputs_give_the_same_report(reference: Reference, candidates: tuple[Candidate, ...]) -> None:
+    one, other = (verify(MODEL, reference, candidates[:2]) for _ in range(2))
+    assert one == other
+
+
+def test_the_report_is_json_without_surprises(healthy: VerifyReport) -> None:
+    text = json.dumps(asdict(healthy), default=str, allow_nan=False)
+    assert json.loads(text)["artifacts"][0]["samples"][0]["tensors"][0]["output"] == MODEL.output_names[0]
+
+
+def test_an_fp16_file_in_the_place_of_fp32_is_found_by_its_word_and_by_its_numbers(
+    reference: Reference, candidates: tuple[Candidate, ...]
+) -> None:
+    for half in candidates[2:]:
+        report = verify(MODEL, reference, [Candidate(half.path, "FP32")])
+        assert {"precision", "tensor"} <= {failure.check for failure in report.failures}
+    assert verify(MODEL, reference, candidates[2:]).passed
+
+
+def test_an_artifact_of_another_checkpoint_is_found_by_its_word(
+    reference: Reference, candidates: tuple[Candidate, ...], tmp_path: Path
+) -> None:
+    def rename(model: onnx.ModelProto) -> None:
+        next(entry for entry in model.metadata_props if entry.key == "weights").value = "sha256:" + "0" * 64
+
+    report = verify(MODEL, reference, [planted(candidates[0], tmp_path, rename)])
+    assert [failure.check for failure in report.failures] == ["weights"]
+
+
+def test_all_failures_are_collected_and_the_worst_comes_first(
+    reference: Reference, candidates: tuple[Candidate, ...], tmp_path: Path
+) -> None:
+    broken = tmp_path / "FP16" / "broken.onnx"
+    broken.parent.mkdir()
+    broken.write_bytes(candidates[0].path.read_bytes()[:1000])
+    small = planted(candidates[0], tmp_path, add_to_weight("conv4_2_weight", 3.0))
+    report = verify(MODEL, reference, [candidates[0], small, Candidate(broken, "FP16")])
+    assert not report.passed
+    assert [artifact.passed for artifact in report.artifacts] == [True, False]
+    assert report.failures[0].check == "load"
+    assert report.failures[0].artifact == "onnx FP16"
+    excesses = [failure.excess for failure in report.failures if failure.excess is not None]
+    assert excesses == sorted(excesses, reverse=True)
+    assert {failure.sample for failure in report.failures} >= {"scene-0", "noise"}
+    assert all("\n" not in failure.message for failure in report.failures)
+
+
+def drop_output(model: onnx.ModelProto) -> None:
+    del model.graph.output[1]
+
+
+def swap_order(model: onnx.ModelProto) -> None:
+    outputs = list(model.graph.output)
+    del model.graph.output[:]
+    model.graph.output.extend([outputs[1], outputs[0], *outputs[2:]])
+
+
+def as_double(model: onnx.ModelProto) -> None:
+    name = model.graph.output[1].name
+    node = next(node for node in model.graph.node if name in node.output)
+    node.output[0] = "before"
+    model.graph.node.append(onnx.helper.make_node("Cast", ["before"], [name], to=onnx.TensorProto.DOUBLE))
+    model.graph.output[1].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+
+
+@pytest.mark.parametrize(
+    ("change", "checks", "message"),
+    [
+        (drop_output, {"names", "tensor", "detections"}, "outputs missing"),
+        (swap_order, {"order"}, "come in the order rpn_bbox_pred_stride32"),
+        (as_double, {"tensor"}, "float64 instead of float32"),
+        (add_to_weight("rpn_bbox_pred_stride8_bias", float("nan")), {"tensor", "detections"}, "not finite"),
+    ],
+    ids=["missing", "order", "dtype", "nan"],
+)
+def test_names_order_type_and_finiteness_are_checked_before_any_figure(
+    change: Callable[[onnx.ModelProto], Any],
+    checks: set[str],
+    message: str,
+    reference: Reference,
+    candidates: tuple[Candidate, ...],
+    tmp_path: Path,
+) -> None:
+    report = verify(MODEL, reference, [planted(candidates[0], tmp_path, change)])
+    assert {failure.check for failure in report.failures} <= checks
+    assert report.failures[0].excess is None
+    assert any(message in failure.message for failure in report.failures)
+
+
+def faint(outputs: Any, size: Any, rules: Any) -> Any:
+    box = np.array([[1, 1, 30, 30, rules.score_threshold + 1e-6]], np.float32)
+    return [np.concatenate([faces, box]) for faces in detect(outputs, size, rules)]
+
+
+def moved(outputs: Any, size: Any, rules: Any) -> Any:
+    return [faces + np.array([0.5, 0, 0, 0, 0], np.float32) for faces in detect(outputs, size, rules)]
+
+
+def test_a_detection_at_the_threshold_is_reported_apart_and_is_no_error(
+    reference: Reference, candidates: tuple[Candidate, ...]
+) -> None:
+    report = verify(MODEL, reference, candidates[:1], Rules(decode=faint))
+    assert report.passed
+    assert report.artifacts[0].near_threshold == len(report.artifacts[0].samples)
+    assert any("not counted as errors" in note for note in report.notes)
+
+
+def test_a_box_that_matches_but_lies_elsewhere_is_an_error(
+    reference: Reference, candidates: tuple[Candidate, ...]
+) -> None:
+    report = verify(MODEL, reference, candidates[:1], Rules(decode=moved))
+    assert "corners" in {failure.check for failure in report.failures}
+
+
+def test_limits_of_the_user_take_the_place_of_the_profiles(
+    reference: Reference, candidates: tuple[Candidate, ...]
+) -> None:
+    name = "rpn_bbox_pred_stride8"
+    strict = Overrides(atol={name: 0.0}, rtol={"": 0.0})
+    report = verify(MODEL, reference, candidates[2:3], Rules(strict))
+    assert {failure.output for failure in report.failures} == {name}
+    assert all(failure.excess is None for failure in report.failures)
+    assert not verify(MODEL, reference, candidates[2:3], Rules(Overrides(atol={"": 1e-6}))).passed
+    assert verify(MODEL, reference, candidates[2:3], Rules(Overrides(atol={"": 1.0}))).passed
+
+
+def test_a_hasty_verification_leaves_at_the_first_failing_sample(
+    reference: Reference, candidates: tuple[Candidate, ...], tmp_path: Path
+) -> None:
+    bad = planted(candidates[0], tmp_path, add_to_weight("conv4_2_weight", 3.0))
+    report = verify(MODEL, reference, [bad], Rules(thorough=False))
+    assert not report.passed
+    assert len(report.artifacts[0].samples) == 1
+
+
+def test_two_artifacts_never_share_a_name_in_the_report(
+    reference: Reference, candidates: tuple[Candidate, ...], tmp_path: Path
+) -> None:
+    other = Candidate(copied(candidates[0], tmp_path), "FP32")
+    report = verify(MODEL, reference, [candidates[0], other, candidates[0]])
+    labels = [artifact.label for artifact in report.artifacts]
+    assert labels == [f"onnx FP32 ({candidates[0].path})", f"onnx FP32 ({other.path})"]
+
+
+def test_an_artifact_for_batches_is_fed_batches(
+    reference: Reference, demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    convert(demo_checkpoint, tmp_path, Options(input_shape=(3, 3, *SIZE)))
+    report = verify(MODEL, reference, find_candidates(MODEL, tmp_path, VerifyOptions()))
+    assert report.passed
+    assert all(len(item.detections) == 3 for artifact in report.artifacts for item in artifact.samples)
+
+
+@pytest.mark.parametrize("layer", ["conv1_1", "conv4_2", "rpn_bbox_pred_stride16"])
+def test_the_first_layer_with_a_changed_weight_is_named(
+    layer: str, output_dir: Path, demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """The faulty ONNX file becomes a faulty IR too: OpenVINO reads it."""
+    original = output_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
+    bad = planted(Candidate(original), tmp_path / "bad", add_to_weight(f"{layer}_weight", 3.0))
+    pack = small_pack(demo_checkpoint, output_dir, tmp_path)
+    for runtime in ("onnxruntime", "openvino"):
+        options = VerifyOptions((bad.path,), demo_checkpoint.params_path, pack, runtime=runtime, layers=True)
+        result = verify_artifacts(MODEL.name, tmp_path, options)
+        assert not result.passed
+        assert [divergence.layer for divergence in result.divergences] == [layer]
+
+
+@pytest.mark.usefixtures("mxnet")
+def test_mxnet_itself_shows_where_a_layer_begins_to_differ(
+    output_dir: Path, demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    original = output_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
+    bad = planted(Candidate(original), tmp_path, add_to_weight("conv5_1_weight", 3.0))
+    result = verify_artifacts(
+        MODEL.name, tmp_path, VerifyOptions((bad.path,), demo_checkpoint.params_path, layers=True)
+    )
+    assert [divergence.layer for divergence in result.divergences] == ["conv5_1"]
+    assert result.divergences[0].compared > 70
+
+
+def small_pack(checkpoint: Checkpoint, output_dir: Path, folder: Path) -> Path:
+    runtime = OnnxRuntime(output_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx")
+    path = folder / "reference.npz"
+    answers = [LiveReference(runtime, MODEL).answer(name, *SIZE) for name in ("scene-0", "noise")]
+    write_pack(path, checkpoint, str(runtime), [answer for answer in answers if answer])
+    return path
+
+
+def test_a_pack_stands_in_for_the_original_and_the_checkpoint(
+    output_dir: Path, demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    options = VerifyOptions(reference=small_pack(demo_checkpoint, output_dir, tmp_path))
+    result = verify_artifacts(MODEL.name, output_dir, options)
+    assert result.passed
+    assert len(result.report.artifacts) == 4
+    assert "reference pack reference.npz" in result.report.reference
+    assert any("did not run here" in note for note in result.report.notes)
+
+
+@pytest.mark.usefixtures("mxnet")
+def test_users_images_are_compared_too(output_dir: Path, demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    Image.fromarray(draw_scene(77, 300, 200).image[..., ::-1]).save(tmp_path / "mine.png")
+    first = output_dir / MODEL.name / "FP32" / f"{MODEL.name}.xml"
+    options = VerifyOptions((first,), demo_checkpoint.params_path, images=(str(tmp_path),))
+    report = verify_artifacts(MODEL.name, output_dir, options).report
+    assert report.passed
+    assert str(tmp_path / "mine.png") in [sample.name for sample in report.samples]
+
+
+def test_what_cannot_be_verified_is_refused_with_a_way_out(
+    output_dir: Path, demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    with pytest.raises(ArtifactError, match="there are no artifacts; make them with `sshtool convert`"):
+        verify_artifacts(MODEL.name, tmp_path, VerifyOptions(checkpoint=demo_checkpoint.params_path))
+    with pytest.raises(UsageError, match="--profile: FP8 is not one of FP32"):
+        verify_artifacts(MODEL.name, output_dir, VerifyOptions(profile="FP8"))
+    pack = small_pack(demo_checkpoint, output_dir, tmp_path)
+    with pytest.raises(UsageError, match="--images needs MXNet"):
+        verify_artifacts(MODEL.name, output_dir, VerifyOptions(reference=pack, images=("a.png",)))
+
+
+def test_without_mxnet_only_the_demo_has_an_original_to_be_compared_with(
+    demo_checkpoint: Checkpoint, plain_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mxnet", None)
+    found = find_reference(MODEL, demo_checkpoint, VerifyOptions())
+    assert found.source == "MXNet 1.9.1 (reference pack demo_reference.npz)"
+    with pytest.raises(RuntimeUnavailableError, match="or give --reference, a pack made where MXNet is installed"):
+        find_reference(MODEL, plain_checkpoint, VerifyOptions())
+
+
+def sshtool(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sshtool", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == code, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def pack(demo_checkpoint: Checkpoint, output_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_pack(demo_checkpoint, output_dir, tmp_path_factory.mktemp("pack"))
+
+
+def test_the_command_prints_a_table_and_writes_the_reports(output_dir: Path, pack: Path, tmp_path: Path) -> None:
+    files = {name: tmp_path / f"report.{name}" for name in ("html", "junit", "markdown")}
+    options = [item for name, path in files.items() for item in (f"--{name}", path)]
+    result = sshtool("verify", "-o", output_dir, "--reference", pack, *options)
+    assert all(label in result.stdout for label in LABELS)
+    assert "passed: the same detector" in result.stdout
+    assert all(path.stat().st_size > 500 for path in files.values())
+    assert files["html"].read_text(encoding="utf-8").lower().startswith("<!doctype html>")
+
+
+def test_the_command_gives_one_json_document_and_takes_limits_as_other_comparers_do(
+    output_dir: Path, pack: Path
+) -> None:
+    artifact = output_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
+    arguments = ("verify", "--artifact", artifact, "--reference", pack, "--json")
+    assert json.loads(sshtool(*arguments).stdout)["ok"] is True
+    limits = ("--runtime", "openvino", "--atol", "1e-5", "rpn_bbox_pred_stride8:0", "--rtol", "0")
+    document = json.loads(sshtool(*arguments, *limits, code=3).stdout)
+    assert document["ok"] is False
+    assert {failure["output"] for failure in document["result"]["report"]["failures"]} == {"rpn_bbox_pred_stride8"}
+
+
+def test_the_command_exits_with_3_and_names_the_layer(
+    output_dir: Path, demo_checkpoint: Checkpoint, pack: Path, tmp_path: Path
+) -> None:
+    original = Candidate(output_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx")
+    bad = planted(original, tmp_path, add_to_weight("conv3_1_weight", 3.0))
+    result = sshtool(
+        "verify", "--artifact", bad.path, "--reference", pack, "--checkpoint", demo_checkpoint.params_path,
+        "--layers", code=3,
+    )  # fmt: skip
+    assert "DIFFERENT" in result.stdout
+    assert "conv3_1 is the first to differ" in result.stdout
+
+
+@pytest.mark.usefixtures("mxnet")
+def test_the_reference_command_writes_a_pack_that_verifies(
+    output_dir: Path, demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.npz"
+    planned = sshtool("reference", "--checkpoint", demo_checkpoint.params_path, "--file", path, "--dry-run", "--json")
+    assert json.loads(planned.stdout)["result"]["bytes"] == 0
+    assert not path.exists()
+    shape = f"1,3,{SIZE[0]},{SIZE[1]}"
+    result = sshtool(
+        "reference", "--checkpoint", demo_checkpoint.params_path, "--file", path, "--input-shape", shape,
+        "--scenes", "1", "--json",
+    )  # fmt: skip
+    document = json.loads(result.stdout)["result"]
+    assert document["bytes"] == path.stat().st_size < 5_000_000
+    assert document["source"] == "MXNet 1.9.1"
+    artifact = output_dir / MODEL.name / "FP32" / f"{MODEL.name}.xml"
+    assert "passed" in sshtool("verify", "--artifact", artifact, "--reference", path).stdout

@@ -1,0 +1,275 @@
+"""`sshtool verify`: whether artifacts compute what the original computes, with the evidence."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import Format, Options, Precision, convert
+from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
+from sshconvert.files import staged
+from sshconvert.models import Model, load_model
+from sshtool.checkpoint.archive import opened
+from sshtool.commands.download import checkpoint_folder
+from sshtool.images import Resize, fit, read_image
+from sshtool.parity.layers import Divergence, first_divergence
+from sshtool.parity.pack import demo_pack, read_pack
+from sshtool.parity.reference import LiveReference, Progress, Reference, UserImages, silent
+from sshtool.parity.samples import OTHER_SHAPE, Sample
+from sshtool.parity.selftest import SelfTestReport, self_test
+from sshtool.parity.tolerances import PROFILES
+from sshtool.parity.verify import ArtifactReport, Candidate, Rules, VerifyReport, verify
+from sshtool.report.comparison import comparison_table, self_test_table
+from sshtool.report.html import render_html
+from sshtool.report.junit import render_junit
+from sshtool.report.markdown import render_markdown
+from sshtool.runtimes import Declaration, Images, Runtime, Settings, load
+from sshtool.runtimes.mxnet import Mxnet
+from sshtool.selection import select_images
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What to compare, with what, how strictly. `profile` and `runtime` hold for all artifacts; "" decides by file."""
+
+    artifacts: tuple[Path, ...] = ()
+    checkpoint: Path | None = None
+    reference: Path | None = None
+    images: tuple[str, ...] = ()
+    scenes: int = 2
+    profile: str = ""
+    runtime: str = ""
+    layers: bool = False
+    self_test: bool = False
+    html: Path | None = None
+    junit: Path | None = None
+    markdown: Path | None = None
+    rules: Rules = field(default_factory=Rules)
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """The report, where failing artifacts begin to differ (if that was asked for), and the files it was written to."""
+
+    report: VerifyReport
+    divergences: tuple[Divergence, ...] = ()
+    self_test: SelfTestReport | None = None
+    written: tuple[Path, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every artifact is the same detector, and, if the check itself was tested, it noticed every fault."""
+        return self.report.passed and (self.self_test is None or self.self_test.passed)
+
+
+def verify_artifacts(
+    model_name: str, output_dir: Path, options: VerifyOptions, *, progress: Progress = silent
+) -> VerifyResult:
+    """Hold artifacts (by default all that `convert` left) to MXNet, or to a reference pack.
+
+    Raises UsageError, ArtifactError if there is nothing to verify, RuntimeUnavailableError if there is no original to
+    compare with, ReferencePackError, and what opening the checkpoint raises.
+    """
+    model = load_model(model_name)
+    candidates = find_candidates(model, output_dir, options)
+    with open_if_needed(model, output_dir, options) as checkpoint, tempfile.TemporaryDirectory() as folder:
+        reference = find_reference(model, checkpoint, options, progress=progress)
+        again = ConvertedAgain(model, checkpoint, Path(folder))
+        report = verify(model, reference, candidates, options.rules, convert_again=again.path, progress=progress)
+        result = VerifyResult(report)
+        if options.layers:
+            result = replace(result, divergences=_divergences(report, reference, again, options, progress))
+        if options.self_test:
+            tested = self_test(model, reference, candidates, options.rules, convert_again=again.path, progress=progress)
+            result = replace(result, self_test=tested)
+        return replace(result, written=write_reports(result, reference, options))
+
+
+def write_reports(result: VerifyResult, reference: Reference, options: VerifyOptions) -> tuple[Path, ...]:
+    """Write the reports that were asked for, each whole or not at all. Raises OutputError."""
+    report = result.report
+    texts = {
+        options.html: lambda: render_html(report, images_of(report, reference), result.divergences),
+        options.junit: lambda: render_junit(report),
+        options.markdown: lambda: render_markdown(report),
+    }
+    paths = tuple(path for path in texts if path is not None)
+    for path in paths:
+        with staged(path) as part:
+            part.write_text(texts[path](), encoding="utf-8")
+    return paths
+
+
+def images_of(report: VerifyReport, reference: Reference) -> dict[str, Images]:
+    """The images of every sample in the report, by its name."""
+    found = {}
+    for sample in report.samples:
+        answer = reference.answer(sample.name, *sample.shape[1:3])
+        if answer is not None:
+            found[sample.name] = answer.sample.images
+    return found
+
+
+def find_candidates(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[Candidate, ...]:
+    """The artifacts that were named, or all that are there. A precision's folder says what its files are held to."""
+    if options.profile and options.profile not in PROFILES:
+        raise UsageError(f"--profile: {options.profile} is not one of {', '.join(PROFILES)}")
+    folder = output_dir / model.name
+    standard = (folder / name / f"{model.name}{suffix}" for name in PROFILES for suffix in (".onnx", ".xml"))
+    paths = options.artifacts or tuple(path for path in standard if path.is_file())
+    if not paths:
+        raise ArtifactError(f"{folder}: there are no artifacts; make them with `sshtool convert`, or name --artifact")
+    return tuple(Candidate(path, options.profile or _place(path), options.runtime) for path in paths)
+
+
+@contextlib.contextmanager
+def open_if_needed(model: Model, output_dir: Path, options: VerifyOptions) -> Iterator[Checkpoint | None]:
+    """The checkpoint that was named or downloaded; None if there is none and a reference pack stands in for it."""
+    path = options.checkpoint or checkpoint_folder(output_dir, model)
+    if options.checkpoint is None and options.reference is not None and not path.exists():
+        yield None
+        return
+    with opened(path, model) as checkpoint:
+        yield checkpoint
+
+
+def find_reference(
+    model: Model, checkpoint: Checkpoint | None, options: VerifyOptions, *, progress: Progress = silent
+) -> Reference:
+    """The pack that was named; otherwise MXNet; otherwise, for the demo checkpoint, the pack that ships with sshtool.
+
+    Raises RuntimeUnavailableError if none of them is to be had.
+    """
+    if options.reference is not None:
+        if options.images:
+            raise UsageError("--images needs MXNet: a reference pack has no answers for them; leave out --reference")
+        return read_pack(options.reference, model)
+    if checkpoint is None:
+        raise UsageError("--checkpoint is missing")
+    try:
+        runtime = Mxnet(checkpoint, options.rules.settings)
+    except RuntimeUnavailableError as error:
+        if checkpoint.is_demo and not options.images:
+            return demo_pack(model)
+        raise RuntimeUnavailableError(f"{error}; or give --reference, a pack made where MXNet is installed") from None
+    return LiveReference(
+        runtime, model, scenes=options.scenes, images=user_images(options.images, model), progress=progress
+    )
+
+
+def user_images(given: Sequence[str], model: Model) -> UserImages:
+    """The user's own images (files, folders, patterns) as samples of a height and width, letterboxed.
+
+    Raises ImageError for one that cannot be read, UsageError where there is none.
+    """
+    images = {path: read_image(path) for path in (select_images(given) if given else ())}
+    red, green, blue = (round(value) for value in model.input.mean)
+
+    def fitted(height: int, width: int) -> list[Sample]:
+        return [
+            Sample(
+                str(path),
+                "given with --images",
+                fit(image, height, width, Resize.LETTERBOX, (blue, green, red))[0][None],
+            )
+            for path, image in images.items()
+        ]
+
+    return fitted
+
+
+class ConvertedAgain:
+    """Converts the checkpoint once more: to other shapes than those of an artifact."""
+
+    def __init__(self, model: Model, checkpoint: Checkpoint | None, folder: Path) -> None:
+        self.model, self._checkpoint, self._folder = model, checkpoint, folder
+
+    def path(self, candidate: Candidate, declaration: Declaration) -> Path | None:
+        """The candidate's format and precision at the shape of the batch of another size; None where that cannot be."""
+        name = candidate.profile or declaration.precision or Precision.FP32.value
+        form = Format.OPENVINO if candidate.path.suffix == ".xml" else Format.ONNX
+        if self._checkpoint is None or name not in {item.value for item in Precision}:
+            return None
+        options = Options((form,), (Precision(name),), OTHER_SHAPE, preprocessing=declaration.color_order == "BGR")
+        return convert(self._checkpoint, self._folder / declaration.color_order, options)[0].path
+
+    def original(self, sample: Sample) -> Path:
+        """FP32 ONNX at the shape of a sample. Raises UsageError without a checkpoint."""
+        if self._checkpoint is None:
+            raise UsageError("--layers: needs MXNet or the checkpoint; give --checkpoint")
+        count, height, width, channels = sample.images.shape
+        options = Options((Format.ONNX,), (Precision.FP32,), (count, channels, height, width))
+        return convert(self._checkpoint, self._folder / "original", options)[0].path
+
+
+def _place(path: Path) -> str:
+    return path.resolve().parent.name if path.resolve().parent.name in PROFILES else ""
+
+
+def _divergences(
+    report: VerifyReport, reference: Reference, again: ConvertedAgain, options: VerifyOptions, progress: Progress
+) -> tuple[Divergence, ...]:
+    """For each artifact with an output out of tolerance: where it begins, on the sample where it is worst."""
+    found = []
+    for artifact in report.artifacts:
+        failures = (item for item in report.failures if item.artifact == artifact.label and item.check == "tensor")
+        worst = next(failures, None)
+        if worst is not None:
+            progress(f"{artifact.label}: looking for the first layer that differs")
+            found.append(_first_layer(artifact, worst.sample, reference, again, options))
+    return tuple(found)
+
+
+def _first_layer(
+    artifact: ArtifactReport, sample: str, reference: Reference, again: ConvertedAgain, options: VerifyOptions
+) -> Divergence:
+    model, declaration = again.model, artifact.declaration
+    height, width = (
+        size or usual for size, usual in zip(declaration.input_shape[2:], model.input.shape[2:], strict=True)
+    )
+    answer = reference.answer(sample, height, width)
+    assert answer is not None  # the report has just been made from it
+    path = artifact.path
+    if any(item.sample == sample and item.converted_again for item in artifact.samples):
+        path = again.path(Candidate(path, artifact.profile.name), declaration) or path
+    settings = options.rules.settings
+    found = load(path, model, settings, key=options.runtime).layers(answer.sample.images)
+    expected = _original(reference, again, answer.sample, settings).layers(answer.sample.images)
+    return first_divergence(artifact.label, sample, expected, found, artifact.profile.layer)
+
+
+def _original(reference: Reference, again: ConvertedAgain, sample: Sample, settings: Settings) -> Runtime:
+    """What computes the layers as they should be: MXNet, or where it is not here a new conversion to FP32."""
+    if isinstance(reference, LiveReference):
+        return reference.runtime
+    return load(again.original(sample), again.model, settings)
+
+
+def render(result: VerifyResult, plain: bool) -> RenderableType:
+    """The result as text for a person."""
+    parts = [comparison_table(result.report, plain=plain)]
+    if result.divergences:
+        parts.append(Text("\n".join(map(_where, result.divergences))))
+    if result.self_test:
+        parts.append(self_test_table(result.self_test, plain=plain))
+    if result.written:
+        parts.append(Text("\n".join(f"report: {path}" for path in result.written)))
+    return Group(*parts)
+
+
+def _where(divergence: Divergence) -> str:
+    place = f"{divergence.artifact} on {divergence.sample}"
+    if not divergence.layer:
+        return f"{place}: all {divergence.compared} tensors inside agree to {divergence.limit:g} of their range"
+    before = f"; {divergence.before}, before it, agrees" if divergence.before else ""
+    return (
+        f"{place}: {divergence.layer} is the first to differ, by {divergence.relative:.2g} of its range "
+        f"({divergence.limit:g} allowed){before}"
+    )
