@@ -21,7 +21,7 @@ SCHEMA_VERSION: Final = 1
 INTERRUPTED: Final = 130
 
 # Wide enough for every table, where there is no terminal to ask.
-PLAIN_WIDTH: Final = 200
+PLAIN_WIDTH: Final = 2000
 
 
 class Session:

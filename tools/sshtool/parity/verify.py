@@ -432,21 +432,28 @@ def _worst_first(failure: Failure) -> tuple[float, str, str, str]:
 
 
 def _notes(reference: Reference, artifacts: Iterable[ArtifactReport]) -> Iterable[str]:
+    """What a reader must know; what holds for several artifacts is said once."""
     if reference.note:
         yield reference.note
+    concerned: dict[str, list[str]] = {}
     for artifact in artifacts:
-        for sample, reason in artifact.skipped.items():
-            yield f"{artifact.label}: {sample} was left out: {reason}"
-        if any(item.converted_again for item in artifact.samples):
-            yield f"{artifact.label}: its shape is fixed, so the checkpoint was converted again for {OTHER}"
-        if artifact.near_threshold:
-            yield (
-                f"{artifact.label}: {artifact.near_threshold} detections that only one side has lie so close to the "
-                "threshold of the score or of the suppression that the tolerance alone decides; "
-                "they are not counted as errors"
-            )
-        if not artifact.declaration.weights:
-            yield f"{artifact.label}: the file does not say from which checkpoint it was made"
+        for remark in _remarks(artifact):
+            concerned.setdefault(remark, []).append(artifact.label)
+    yield from (f"{', '.join(labels)}: {remark}" for remark, labels in concerned.items())
+
+
+def _remarks(artifact: ArtifactReport) -> Iterable[str]:
+    for sample, reason in artifact.skipped.items():
+        yield f"{sample} was left out: {reason}"
+    if any(item.converted_again for item in artifact.samples):
+        yield f"the shape is fixed, so the checkpoint was converted again for {OTHER}"
+    if artifact.near_threshold:
+        yield (
+            f"of the detections that only one side has, {artifact.near_threshold} lie so close to the threshold of "
+            "the score or of the suppression that the tolerance alone decides; they are not counted as errors"
+        )
+    if not artifact.declaration.weights:
+        yield "the file does not say from which checkpoint it was made"
 
 
 def _describe_samples(
