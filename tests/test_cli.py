@@ -8,19 +8,12 @@ from typing import Any
 
 import pytest
 
+from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.models import load_model
 
 MODEL = load_model("ssh-mxnet")
 VERBS = ("download", "convert", "info", "verify", "reference", "detect", "run")
-
-
-def sshtool(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sshtool", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == code, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")

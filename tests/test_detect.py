@@ -16,6 +16,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image as pillow  # noqa: N813  # as in sshtool.images
 from rich.console import Console
 
+from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, convert
 from sshconvert.detection import detect as detect_in_input
@@ -37,13 +38,6 @@ SCENE_SEED: Final = 118  # at SIZE, six of its seven faces are found
 ALL: Final = DetectorOptions(threshold=MODEL.detection.score_threshold)
 
 Lines = list[dict[str, Any]]
-
-
-def sshtool(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
-    assert result.returncode == code, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    return result
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -665,7 +659,7 @@ def test_every_mode_and_orientation_has_the_boxes_of_its_upright_rgb_picture(
     demo_checkpoint: Checkpoint, album: Path, tmp_path: Path
 ) -> None:
     convert(demo_checkpoint, tmp_path, Options((Format.ONNX,), input_shape=(1, 3, 128, 128)))
-    result = sshtool(album / "twins", album, "-o", tmp_path, "--threshold", "0.05", "--json", "-q")
+    result = sshtool("detect", album / "twins", album, "-o", tmp_path, "--threshold", "0.05", "--json", "-q")
     found = {Path(line["image"]).relative_to(album): line for line in lines(result.stdout)}
     assert len(found) == len(STORED) + 1 + 2 * len(MODES)
     for path, line in found.items():
@@ -679,7 +673,7 @@ def test_every_mode_and_orientation_has_the_boxes_of_its_upright_rgb_picture(
 def test_json_is_a_line_an_image_with_these_keys(artifacts: Path, tmp_path: Path, scene: Scene) -> None:
     path = save(tmp_path / "a.png", scene.image)
     save(tmp_path / "plain.png", np.full((30, 40, 3), MEAN, np.uint8))
-    first, second = lines(sshtool(tmp_path, "-o", artifacts, "--json", "--threshold", "0.7").stdout)
+    first, second = lines(sshtool("detect", tmp_path, "-o", artifacts, "--json", "--threshold", "0.7").stdout)
     assert list(first) == ["schema_version", "verb", "image", "width", "height", "detections"]
     assert {key: first[key] for key in list(first)[:-1]} == {
         "schema_version": 1,
@@ -702,7 +696,7 @@ def test_a_broken_image_is_reported_and_the_others_are_done(artifacts: Path, tmp
     first, last = (save(tmp_path / name, scene.image) for name in ("a.png", "c.png"))
     broken = tmp_path / "b.png"
     broken.write_bytes(first.read_bytes()[:5000])
-    result = sshtool(tmp_path / "*.png", "-o", artifacts, "--json", "-q", code=1)
+    result = sshtool("detect", tmp_path / "*.png", "-o", artifacts, "--json", "-q", code=1)
     done = lines(result.stdout)
     assert [line["image"] for line in done] == [str(first), str(broken), str(last)]
     assert list(done[1]) == ["schema_version", "verb", "image", "error"]
@@ -719,7 +713,7 @@ def test_a_person_gets_a_table_and_the_reasons_below_it(
     save(Path("a.png"), scene.image)
     save(Path("[/b] ü.png"), np.full((30, 40, 3), MEAN, np.uint8))  # in the folder "["; together, rich's markup
     Path("broken.png").write_bytes(b"no image")
-    result = sshtool(".", "[", "-o", artifacts, "--save-images", code=1)
+    result = sshtool("detect", ".", "[", "-o", artifacts, "--save-images", code=1)
     title, columns, *rows = (line.split() for line in result.stdout.splitlines())
     assert " ".join(title).startswith("ssh-mxnet, weights demo, ONNX Runtime")
     assert " ".join(title).endswith(": 3 images, 6 faces, 1 not read")
@@ -735,15 +729,15 @@ def test_a_person_gets_a_table_and_the_reasons_below_it(
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
 def test_a_name_that_is_not_text_does_not_stop_anything(artifacts: Path, tmp_path: Path, scene: Scene) -> None:
     save(tmp_path / "a.png", scene.image).rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n.png"))
-    assert "\\udcff" in sshtool(tmp_path, "-o", artifacts, "--dry-run").stdout
-    (line,) = lines(sshtool(tmp_path, "-o", artifacts, "--dry-run", "--json").stdout)
+    assert "\\udcff" in sshtool("detect", tmp_path, "-o", artifacts, "--dry-run").stdout
+    (line,) = lines(sshtool("detect", tmp_path, "-o", artifacts, "--dry-run", "--json").stdout)
     assert Path(line["image"]).exists()
 
 
 def test_save_images_draws_the_boxes_on_the_original(artifacts: Path, tmp_path: Path) -> None:
     drawn = draw_scene(118, 480, 640)
     turned(tmp_path / "in" / "a.tiff", drawn.image, 6)
-    (line,) = lines(sshtool(tmp_path / "in", "-o", artifacts, "--save-images", "--json", "-q").stdout)
+    (line,) = lines(sshtool("detect", tmp_path / "in", "-o", artifacts, "--save-images", "--json", "-q").stdout)
     picture = Path(line["picture"])
     assert picture == artifacts / MODEL.name / "detections" / "a.png"
     shown = read_image(picture)
@@ -763,7 +757,7 @@ def test_save_images_draws_the_boxes_on_the_original(artifacts: Path, tmp_path: 
 def test_pictures_of_equal_names_get_numbers_and_a_dry_run_names_them(artifacts: Path, tmp_path: Path) -> None:
     names = ("a/x.png", "b/X.jpg", "b/x-2.png", "c/x.bmp", "c/x.png")
     paths = [save(tmp_path / name, random_image(3, 3)) for name in names]
-    result = sshtool(*paths, "-o", artifacts, "--save-images", "--dry-run", "--json")
+    result = sshtool("detect", *paths, "-o", artifacts, "--save-images", "--dry-run", "--json")
     done = lines(result.stdout)
     assert [line["image"] for line in done] == list(map(str, paths))
     assert [Path(line["picture"]).name for line in done] == ["x.png", "X-2.png", "x-2-2.png", "x-3.png", "x-4.png"]
@@ -783,7 +777,7 @@ def test_both_runtimes_find_the_same_faces(artifacts: Path, tmp_path: Path) -> N
     save(tmp_path / "a.png", draw_scene(113, 700, 400).image)
     save(tmp_path / "b.png", draw_scene(SCENE_SEED, SIZE, SIZE).image)
     by_runtime = [
-        lines(sshtool(tmp_path, "-o", artifacts, "--runtime", key, "--threads", "1", "--json").stdout)
+        lines(sshtool("detect", tmp_path, "-o", artifacts, "--runtime", key, "--threads", "1", "--json").stdout)
         for key in ("onnxruntime", "openvino")
     ]
     for one, other in zip(*by_runtime, strict=True):
@@ -839,7 +833,7 @@ def test_an_error_is_one_line_with_the_remedy(
     artifacts: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     path = save(tmp_path / "a.png", random_image(3, 3))
-    result = sshtool(path, *arguments, "-o", artifacts, "-q", code=code)
+    result = sshtool("detect", path, *arguments, "-o", artifacts, "-q", code=code)
     assert result.stdout == ""
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
@@ -847,7 +841,7 @@ def test_an_error_is_one_line_with_the_remedy(
 
 def test_an_error_that_ends_it_is_one_json_line_too(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", random_image(3, 3))
-    (line,) = lines(sshtool(path, "-o", tmp_path, "--json", "-q", code=1).stdout)
+    (line,) = lines(sshtool("detect", path, "-o", tmp_path, "--json", "-q", code=1).stdout)
     assert line["ok"] is False
     assert line["error"]["type"] == "ArtifactError"
     assert "`sshtool convert`" in line["error"]["message"]
@@ -857,7 +851,7 @@ def test_a_picture_that_cannot_be_written_ends_it(artifacts: Path, tmp_path: Pat
     path = save(tmp_path / "a.png", scene.image)
     (tmp_path / MODEL.name).write_text("in the way")
     artifact = artifacts / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
-    result = sshtool(path, "--artifact", artifact, "-o", tmp_path, "--save-images", "-q", code=1)
+    result = sshtool("detect", path, "--artifact", artifact, "-o", tmp_path, "--save-images", "-q", code=1)
     assert "cannot be written" in result.stderr
     assert result.stderr.count("\n") == 1
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,6 +13,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Options, Precision, artifact_files, convert
 from sshconvert.detection import detect
@@ -379,14 +379,6 @@ def test_without_mxnet_only_the_demo_has_an_original_to_be_compared_with(
     assert found.source == "MXNet 1.9.1 (reference pack demo_reference.npz)"
     with pytest.raises(RuntimeUnavailableError, match="or give --reference, a pack made where MXNet is installed"):
         find_reference(MODEL, plain_checkpoint, VerifyOptions())
-
-
-def sshtool(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sshtool", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == code, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")
