@@ -353,13 +353,15 @@ def test_the_corners_of_the_used_part_come_back_as_the_corners_of_the_image(
     fitted, placement = fit(image, input_height, input_width, resize, (0, 0, 0))
     assert fitted.shape == (input_height, input_width, 3)
     rows, columns = np.nonzero(fitted[..., 0])
-    assert rows.min() == columns.min() == 0
+    assert np.min(rows) == np.min(columns) == 0
     # The used part ends half a pixel behind its last centre, as the image does.
-    edge = np.array([[-0.5, -0.5, columns.max() + 0.5, rows.max() + 0.5, 0.5]], np.float32)
+    edge = np.array([[-0.5, -0.5, np.max(columns) + 0.5, np.max(rows) + 0.5, 0.5]], np.float32)
     ends = (edge[0, 2:4] + 0.5) / [placement.scale_x, placement.scale_y] - 0.5
     np.testing.assert_allclose(ends, [width - 0.5, height - 0.5], rtol=1e-5)
-    np.testing.assert_allclose(placement.to_image(edge - [0, 0, 0.01, 0.01, 0])[0, :4], [0, 0, width - 1, height - 1])
-    used = (rows.max() + 1, columns.max() + 1)
+    np.testing.assert_allclose(
+        placement.to_image(edge - np.array([0, 0, 0.01, 0.01, 0], np.float32))[0, :4], [0, 0, width - 1, height - 1]
+    )
+    used = (int(np.max(rows)) + 1, int(np.max(columns)) + 1)
     assert used[0] == input_height or used[1] == input_width
     if resize is Resize.STRETCH:
         assert used == (input_height, input_width)
@@ -407,7 +409,7 @@ def test_a_block_drawn_in_the_image_is_where_its_box_in_the_input_leads(
     image[y1 : y2 + 1, x1 : x2 + 1] = 255
     fitted, placement = fit(image, 160, 192, resize, (0, 0, 0))
     rows, columns = np.nonzero(fitted[..., 0] > 127)
-    box = np.array([[columns.min(), rows.min(), columns.max(), rows.max(), 1]], np.float32)
+    box = np.array([[np.min(columns), np.min(rows), np.max(columns), np.max(rows), 1]], np.float32)
     pixel = max(1, 1 / placement.scale_x, 1 / placement.scale_y)  # of the coarser of both
     np.testing.assert_allclose(placement.to_image(box)[0, :4], [x1, y1, x2, y2], atol=pixel)
 

@@ -179,7 +179,7 @@ def _to_8_bits(values: npt.NDArray[Any], mode: str) -> Image:
     by custom; only where the values leave those ranges are they scaled from their own smallest to their largest.
     """
     grey = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-    low, high = float(grey.min()), float(grey.max())
+    low, high = float(np.min(grey)), float(np.max(grey))
     customary = (1.0, 255.0) if mode == "F" else (65535.0,)
     if low >= 0 and high <= customary[-1]:
         low, high = 0.0, next(top for top in customary if high <= top)

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
 from sshconvert.errors import ArchiveError
 from sshconvert.files import staged
 from sshconvert.models import Model
+from sshtool.checkpoint.zipcheck import RefusedError, check, stream
 
 
 @contextlib.contextmanager
@@ -40,15 +42,18 @@ def unpack(path: Path, model: Model, folder: Path) -> None:
     """Put the model's two files, and nothing else of the archive, into `folder`.
 
     They may lie at the archive's root or inside one enclosing folder. Raises ArchiveError if the archive cannot be
-    read or does not hold them exactly once.
+    read, does not hold them exactly once, or has anything in it that an honest archive has not (`zipcheck`).
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            check(archive)
             for name in (model.files.symbol, model.files.params):
                 member = _find(archive, name, path)
-                with staged(folder / name) as part, archive.open(member) as source, part.open("wb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+                with staged(folder / name) as part, part.open("wb") as target:
+                    target.writelines(stream(archive, member))
+    except RefusedError as error:
+        raise ArchiveError(f"{path}: {error}; get the archive again from whom you trust") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise ArchiveError(f"{path}: cannot be unpacked ({error}); get the archive again") from error
 
 

@@ -193,7 +193,7 @@ class ConvertedAgain:
 
     def path(self, candidate: Candidate, declaration: Declaration) -> Path | None:
         """The candidate's format and precision at the shape of the batch of another size; None where that cannot be."""
-        name = candidate.profile or declaration.precision or Precision.FP32.value
+        name = declaration.precision or candidate.profile or Precision.FP32.value
         form = Format.OPENVINO if candidate.path.suffix == ".xml" else Format.ONNX
         if self._checkpoint is None or name not in {item.value for item in Precision}:
             return None

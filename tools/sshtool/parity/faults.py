@@ -102,7 +102,7 @@ def flip_one_sign(copy: Editable, _model: Model) -> None:
     """One bit: the sign of the strongest weight of a large layer in the middle of the network."""
     name = _largest(copy)[0]
     weight = copy.weight(name)
-    weight.flat[np.abs(weight).argmax()] *= -1
+    weight.flat[np.argmax(np.abs(weight))] *= -1
     copy.set_weight(name, weight)
 
 
@@ -124,7 +124,7 @@ def zero_one_bias(copy: Editable, model: Model) -> None:
     if not biases:
         raise NotThereError("the file stores no bias for the deltas")
     name = max(biases, key=lambda name: float(np.abs(biases[name]).max()))
-    biases[name][np.abs(biases[name]).argmax()] = 0
+    biases[name][np.argmax(np.abs(biases[name]))] = 0
     copy.set_bias(name, biases[name])
 
 

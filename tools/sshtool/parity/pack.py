@@ -229,7 +229,7 @@ def _array(data: bytes) -> npt.NDArray[np.float32]:
     array = np.frombuffer(values, dtype).reshape(shape)
     if not np.isfinite(array).all():
         raise ValueError("an output is not finite")
-    return array.astype(np.float32, copy=False)
+    return np.asarray(array, np.float32)
 
 
 def _check_detections(outputs: Outputs, size: tuple[int, int], packed: PackedSample, model: Model, path: Path) -> None:

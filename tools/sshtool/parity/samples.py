@@ -95,7 +95,7 @@ def _gradient_across(height: int, width: int) -> Images:
 
 
 def _gradient_down(height: int, width: int) -> Images:
-    return _gradient_across(width, height).transpose(1, 0, 2)
+    return np.swapaxes(_gradient_across(width, height), 0, 1)
 
 
 def _texture(height: int, width: int) -> Images:

@@ -109,7 +109,7 @@ class EditableModel(ABC, Generic[Constant]):
     def mean(self) -> Floats:
         """What is subtracted from the input's channels, in their order."""
         constant, sign = self._mean()
-        return self._read(constant).astype(np.float32).ravel() * np.float32(sign)
+        return np.asarray(self._read(constant).astype(np.float32).ravel() * np.float32(sign))
 
     def set_mean(self, values: Floats) -> None:
         constant, sign = self._mean()

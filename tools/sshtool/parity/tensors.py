@@ -65,7 +65,7 @@ def compare_tensor(
         relative=_ratio(float(distance.max()), float(np.ptp(original))),
         cosine=_cosine(original, found),
         required_atol=float(required.max()),
-        worst=_position(int(distance.argmax()), distance.shape),
+        worst=_position(int(np.argmax(distance)), distance.shape),
         first_beyond=_position(int(beyond[0]), distance.shape) if beyond.size else None,
         histogram=_histogram(distance),
     )
