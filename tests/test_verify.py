@@ -367,8 +367,8 @@ def test_what_cannot_be_verified_is_refused_with_a_way_out(
     with pytest.raises(UsageError, match="--profile: FP8 is not one of FP32"):
         verify_artifacts(MODEL.name, output_dir, VerifyOptions(profile="FP8"))
     pack = small_pack(demo_checkpoint, output_dir, tmp_path)
-    with pytest.raises(UsageError, match="--images needs MXNet"):
-        verify_artifacts(MODEL.name, output_dir, VerifyOptions(reference=pack, images=("a.png",)))
+    with pytest.raises(UsageError, match="--layers: there is no checkpoint"):
+        verify_artifacts(MODEL.name, output_dir, VerifyOptions(reference=pack, layers=True))
 
 
 def test_without_mxnet_only_the_demo_has_an_original_to_be_compared_with(

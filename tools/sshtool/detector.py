@@ -12,7 +12,7 @@ import numpy as np
 from sshconvert.detection import detect
 from sshconvert.errors import DetectionError, UsageError
 from sshconvert.models import Detection, Model
-from sshtool.images import Boxes, Colour, Image, Resize, fit
+from sshtool.images import Boxes, Image, Resize, fit
 from sshtool.runtimes import Settings, load
 
 THRESHOLD: Final = 0.5
@@ -35,14 +35,11 @@ class FaceDetector:
         """Load a file. Raises UsageError for a threshold that means nothing, and what loading it raises."""
         self.rules = with_threshold(model.detection, options.threshold)
         self.runtime = load(path, model, options.settings, key=options.runtime)
-        batch, _, height, width = self.runtime.declaration.input_shape
-        self.batch = batch or 1
-        self._size = height or model.input.shape[2], width or model.input.shape[3]
+        self.batch = self.runtime.declaration.input_shape[0] or 1
+        self._size = self.runtime.declaration.image_size(model)
         self._path = path
         self._resize = options.resize
-        # The mean, so that the subtraction leaves next to nothing of the padding: it looks like a convolution's own.
-        red, green, blue = (round(value) for value in model.input.mean)
-        self._padding: Colour = (blue, green, red)
+        self._padding = model.input.mean_pixel  # nothing is left of it, as of a convolution's own padding
 
     def find(self, images: Sequence[Image]) -> list[Boxes]:
         """Faces of each image (uint8 [H, W, 3], BGR): float32 [K, 5], x1, y1, x2, y2 in its pixels, score; best first.

@@ -55,6 +55,12 @@ class Input(_Strict):
     shape: tuple[Positive, Positive, Positive, Positive]
     mean: tuple[float, float, float]
 
+    @property
+    def mean_pixel(self) -> tuple[int, int, int]:
+        """The mean as a colour of an image, B, G, R: of it, the subtraction leaves next to nothing."""
+        red, green, blue = self.mean
+        return round(blue), round(green), round(red)
+
 
 class Head(_Strict):
     """One stride: its two output tensors and its anchors' scales, in the order of the channels."""

@@ -12,7 +12,7 @@ import stat
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any, Final
@@ -76,36 +76,39 @@ def _folded(name: str) -> str:
 def _check_name(member: zipfile.ZipInfo) -> None:
     name = member.orig_filename
     parts = PurePosixPath(name).parts
-    problem = (
-        "has no name" * (not name.strip("/ "))
-        or "has a control character in its name" * bool(_CONTROL.search(name))
-        or "has a backslash in its name" * ("\\" in name)
-        or "has an absolute path" * (name.startswith("/") or bool(_DRIVE.match(name)))
-        or "leads out of the folder" * (".." in parts)
-        or "has an empty or a dot part in its path" * (name != "/".join(parts) + "/" * name.endswith("/"))
-        or f"is also called {member.filename!r}" * (member.filename != name)
-    )
-    if problem:
-        raise RefusedError(f"{name!r} {problem}")
+    problems = {
+        "has no name": not name.strip("/ "),
+        "has a control character in its name": bool(_CONTROL.search(name)),
+        "has a backslash in its name": "\\" in name,
+        "has an absolute path": name.startswith("/") or bool(_DRIVE.match(name)),
+        "leads out of the folder": ".." in parts,
+        "has an empty or a dot part in its path": name != "/".join(parts) + "/" * name.endswith("/"),
+        f"is also called {member.filename!r}": member.filename != name,
+    }
+    _refuse_first(name, problems)
 
 
 def _check_kind(member: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(member.external_attr >> 16)
-    ratio = member.file_size / max(1, member.compress_size)
-    problem = (
-        "is encrypted" * bool(member.flag_bits & _ENCRYPTED)
-        or "is a link or a device" * (kind not in (0, stat.S_IFREG, stat.S_IFDIR))
-        or "is a folder in one place and a file in the other"
-        * (kind != 0 and (kind == stat.S_IFDIR) != member.is_dir())
-        or "is a folder with something in it" * (member.is_dir() and member.file_size > 0)
-        or f"is packed by method {member.compress_type}" * (member.compress_type not in _METHODS)
-        or f"claims {member.file_size} bytes" * (member.file_size > LARGEST_MEMBER)
-        or f"claims to unpack to {ratio:.0f} times its size" * (member.file_size > SMALL and ratio > LARGEST_RATIO)
-        or "is stored with two different sizes"
-        * (member.compress_type == zipfile.ZIP_STORED and member.file_size != member.compress_size)
-    )
-    if problem:
-        raise RefusedError(f"{member.filename!r} {problem}")
+    packed, unpacked = member.compress_size, member.file_size
+    ratio = unpacked / max(1, packed)
+    problems = {
+        "is encrypted": bool(member.flag_bits & _ENCRYPTED),
+        "is a link or a device": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
+        "is a folder in one place and a file in the other": kind != 0 and (kind == stat.S_IFDIR) != member.is_dir(),
+        "is a folder with something in it": member.is_dir() and unpacked > 0,
+        f"is packed by method {member.compress_type}": member.compress_type not in _METHODS,
+        f"claims {unpacked} bytes": unpacked > LARGEST_MEMBER,
+        f"claims to unpack to {ratio:.0f} times its size": unpacked > SMALL and ratio > LARGEST_RATIO,
+        "is stored with two different sizes": member.compress_type == zipfile.ZIP_STORED and unpacked != packed,
+    }
+    _refuse_first(member.filename, problems)
+
+
+def _refuse_first(name: str, problems: Mapping[str, bool]) -> None:
+    for problem, present in problems.items():
+        if present:
+            raise RefusedError(f"{name!r} {problem}")
 
 
 def _check_places(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo]) -> None:

@@ -77,9 +77,12 @@ def verify_artifacts(
     Raises UsageError, ArtifactError if there is nothing to verify, RuntimeUnavailableError if there is no original to
     compare with, ReferencePackError, and what opening the checkpoint raises.
     """
+    _check(options)
     model = load_model(model_name)
     candidates = find_candidates(model, output_dir, options)
     with open_if_needed(model, output_dir, options) as checkpoint, tempfile.TemporaryDirectory() as folder:
+        if options.layers and checkpoint is None:
+            raise UsageError("--layers: there is no checkpoint to compare the layers with; give --checkpoint")
         reference = find_reference(model, checkpoint, options, progress=progress)
         again = ConvertedAgain(model, checkpoint, Path(folder))
         report = verify(model, reference, candidates, options.rules, convert_again=again.path, progress=progress)
@@ -87,7 +90,15 @@ def verify_artifacts(
         if options.layers:
             result = replace(result, divergences=_divergences(report, reference, again, options, progress))
         if options.self_test:
-            tested = self_test(model, reference, candidates, options.rules, convert_again=again.path, progress=progress)
+            tested = self_test(
+                model,
+                reference,
+                candidates,
+                options.rules,
+                verified=report,
+                convert_again=again.path,
+                progress=progress,
+            )
             result = replace(result, self_test=tested)
         return replace(result, written=write_reports(result, reference, options))
 
@@ -95,16 +106,33 @@ def verify_artifacts(
 def write_reports(result: VerifyResult, reference: Reference, options: VerifyOptions) -> tuple[Path, ...]:
     """Write the reports that were asked for, each whole or not at all. Raises OutputError."""
     report = result.report
-    texts = {
-        options.html: lambda: render_html(report, images_of(report, reference), result.divergences),
-        options.junit: lambda: render_junit(report),
-        options.markdown: lambda: render_markdown(report),
-    }
-    paths = tuple(path for path in texts if path is not None)
-    for path in paths:
-        with staged(path) as part:
-            part.write_text(texts[path](), encoding="utf-8")
-    return paths
+    if options.html:
+        _write(options.html, render_html(report, images_of(report, reference), result.divergences))
+    if options.junit:
+        _write(options.junit, render_junit(report))
+    if options.markdown:
+        _write(options.markdown, render_markdown(report))
+    return tuple(filter(None, _report_paths(options)))
+
+
+def _write(path: Path, text: str) -> None:
+    with staged(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _report_paths(options: VerifyOptions) -> tuple[Path | None, ...]:
+    return options.html, options.junit, options.markdown
+
+
+def _check(options: VerifyOptions) -> None:
+    """Refuse what contradicts itself before minutes of work. Raises UsageError."""
+    paths = [path.resolve() for path in _report_paths(options) if path]
+    if len(set(paths)) < len(paths):
+        raise UsageError("--html, --junit and --markdown: two name the same file; give each its own")
+    if options.reference is not None and options.images:
+        raise UsageError("--images needs MXNet: a reference pack has no answers for them; leave out --reference")
+    if options.profile and options.profile not in PROFILES:
+        raise UsageError(f"--profile: {options.profile} is not one of {', '.join(PROFILES)}")
 
 
 def images_of(report: VerifyReport, reference: Reference) -> dict[str, Images]:
@@ -119,11 +147,12 @@ def images_of(report: VerifyReport, reference: Reference) -> dict[str, Images]:
 
 def find_candidates(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[Candidate, ...]:
     """The artifacts that were named, or all that are there. A precision's folder says what its files are held to."""
-    if options.profile and options.profile not in PROFILES:
-        raise UsageError(f"--profile: {options.profile} is not one of {', '.join(PROFILES)}")
     folder = output_dir / model.name
     standard = (folder / name / f"{model.name}{suffix}" for name in PROFILES for suffix in (".onnx", ".xml"))
     paths = options.artifacts or tuple(path for path in standard if path.is_file())
+    missing = [str(path) for path in options.artifacts if not path.is_file()]
+    if missing:
+        raise UsageError(f"--artifact: {', '.join(missing)} is not there; name a file that `sshtool convert` made")
     if not paths:
         raise ArtifactError(f"{folder}: there are no artifacts; make them with `sshtool convert`, or name --artifact")
     return tuple(Candidate(path, options.profile or _place(path), options.runtime) for path in paths)
@@ -148,11 +177,8 @@ def find_reference(
     Raises RuntimeUnavailableError if none of them is to be had.
     """
     if options.reference is not None:
-        if options.images:
-            raise UsageError("--images needs MXNet: a reference pack has no answers for them; leave out --reference")
         return read_pack(options.reference, model)
-    if checkpoint is None:
-        raise UsageError("--checkpoint is missing")
+    assert checkpoint is not None  # only a pack stands in for it
     try:
         runtime = Mxnet(checkpoint, options.rules.settings)
     except RuntimeUnavailableError as error:
@@ -170,17 +196,12 @@ def user_images(given: Sequence[str], model: Model) -> UserImages:
     Raises ImageError for one that cannot be read, UsageError where there is none.
     """
     images = {path: read_image(path) for path in (select_images(given) if given else ())}
-    red, green, blue = (round(value) for value in model.input.mean)
 
     def fitted(height: int, width: int) -> list[Sample]:
-        return [
-            Sample(
-                str(path),
-                "given with --images",
-                fit(image, height, width, Resize.LETTERBOX, (blue, green, red))[0][None],
-            )
-            for path, image in images.items()
-        ]
+        placed = {
+            path: fit(image, height, width, Resize.LETTERBOX, model.input.mean_pixel) for path, image in images.items()
+        }
+        return [Sample(str(path), "given with --images", pixels[None]) for path, (pixels, _) in placed.items()]
 
     return fitted
 
@@ -201,9 +222,8 @@ class ConvertedAgain:
         return convert(self._checkpoint, self._folder / declaration.color_order, options)[0].path
 
     def original(self, sample: Sample) -> Path:
-        """FP32 ONNX at the shape of a sample. Raises UsageError without a checkpoint."""
-        if self._checkpoint is None:
-            raise UsageError("--layers: needs MXNet or the checkpoint; give --checkpoint")
+        """FP32 ONNX at the shape of a sample; there has to be a checkpoint."""
+        assert self._checkpoint is not None  # `verify_artifacts` sees to that
         count, height, width, channels = sample.images.shape
         options = Options((Format.ONNX,), (Precision.FP32,), (count, channels, height, width))
         return convert(self._checkpoint, self._folder / "original", options)[0].path
@@ -231,10 +251,7 @@ def _first_layer(
     artifact: ArtifactReport, sample: str, reference: Reference, again: ConvertedAgain, options: VerifyOptions
 ) -> Divergence:
     model, declaration = again.model, artifact.declaration
-    height, width = (
-        size or usual for size, usual in zip(declaration.input_shape[2:], model.input.shape[2:], strict=True)
-    )
-    answer = reference.answer(sample, height, width)
+    answer = reference.answer(sample, *declaration.image_size(model))
     assert answer is not None  # the report has just been made from it
     path = artifact.path
     if any(item.sample == sample and item.converted_again for item in artifact.samples):

@@ -60,8 +60,7 @@ def draw_sample(name: str, model: Model, height: int, width: int) -> Sample:
         image = draw_scene(int(name.removeprefix(SCENE)), height, width).image
         return Sample(name, "drawn faces among clutter: detections", image[None])
     if name == MEAN:
-        red, green, blue = (round(value) for value in model.input.mean)
-        image = _constant(blue, green, red)(height, width)
+        image = _constant(*model.input.mean_pixel)(height, width)
         return Sample(name, "nothing is left after the mean is subtracted: the biases", image[None])
     purpose, draw = _DRAWN[name]
     return Sample(name, purpose, np.ascontiguousarray(draw(height, width)[None]))

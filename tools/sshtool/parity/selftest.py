@@ -24,7 +24,16 @@ from sshtool.parity.faults import FAULTS, Fault, nothing
 from sshtool.parity.reference import Answer, Progress, Reference, silent
 from sshtool.parity.surgery import NotThereError, open_for_edits
 from sshtool.parity.tolerances import PROFILES
-from sshtool.parity.verify import Candidate, ConvertAgain, Failure, Rules, VerifyReport, verify
+from sshtool.parity.verify import (
+    ArtifactReport,
+    Candidate,
+    ConvertAgain,
+    Failure,
+    Rules,
+    VerifyReport,
+    labelled,
+    verify,
+)
 from sshtool.runtimes import Declaration
 
 EDITABLE: Final = (".onnx", ".xml")
@@ -89,20 +98,30 @@ def self_test(
     rules: Rules = Rules(),  # noqa: B008  # frozen
     *,
     faults: Sequence[Fault] = FAULTS,
+    verified: VerifyReport | None = None,
     convert_again: ConvertAgain = lambda _candidate, _declaration: None,
     progress: Progress = silent,
 ) -> SelfTestReport:
     """Plant every one of the `faults` in a copy of one artifact of each format, that of the highest precision.
 
-    It passes if the artifacts have no failure as they are, and every fault that has an effect is caught. Raises
-    UsageError if there is no artifact to plant in, and what `verify` raises.
+    It passes if the artifacts have no failure as they are, and every fault that has an effect is caught. `verified` is
+    the thorough report of all the candidates; without it, those in which faults are planted are verified first.
+
+    Raises UsageError if there is no artifact to plant in, and what `verify` raises.
     """
+    chosen = _one_of_each_format(candidates)
+    if verified is None:
+        thorough = replace(rules, thorough=True)
+        verified = verify(model, reference, chosen, thorough, convert_again=convert_again, progress=progress)
+        candidates = chosen
     healthy: list[HealthyResult] = []
     results: list[FaultResult] = []
-    for candidate in _one_of_each_format(candidates):
-        tested = _SelfTest(model, reference, candidate, rules, convert_again, progress)
-        healthy.append(tested.as_it_is())
-        if healthy[-1].passed:
+    for label, candidate in labelled(candidates).items():
+        if candidate in chosen:
+            healthy.append(HealthyResult(label, tuple(item for item in verified.failures if item.artifact == label)))
+        if candidate in chosen and healthy[-1].passed:
+            artifact = next(item for item in verified.artifacts if item.label == label)
+            tested = _SelfTest(model, reference, candidate, artifact, rules, convert_again, progress)
             results += tested.plant_all(faults)
     caught, missed = ([item for item in results if item.verdict is kind] for kind in (Verdict.CAUGHT, Verdict.MISSED))
     return SelfTestReport(
@@ -122,22 +141,14 @@ class _SelfTest:
         model: Model,
         reference: Reference,
         candidate: Candidate,
+        artifact: ArtifactReport,
         rules: Rules,
         convert_again: ConvertAgain,
         progress: Progress,
     ) -> None:
         self.model, self.reference, self.candidate = model, reference, candidate
         self.rules, self.convert_again, self.progress = rules, convert_again, progress
-        self.label, self.input_shape = "", Declaration().input_shape
-
-    def as_it_is(self) -> HealthyResult:
-        thorough = replace(self.rules, thorough=True)
-        report = self.verify(self.reference, self.candidate, thorough, self.convert_again, self.progress)
-        if not report.artifacts:  # it cannot be loaded
-            return HealthyResult(report.failures[0].artifact, report.failures)
-        (artifact,) = report.artifacts
-        self.label, self.input_shape = artifact.label, artifact.declaration.input_shape
-        return HealthyResult(self.label, report.failures)
+        self.label, self.declaration = artifact.label, artifact.declaration
 
     def plant_all(self, faults: Sequence[Fault]) -> Iterator[FaultResult]:
         for done, fault in enumerate(faults):
@@ -181,7 +192,7 @@ class _SelfTest:
         hasty = replace(self.rules, thorough=False, decode=fault.decode)
         again = self.planted_again(fault, folder) if fault.at_other_size else self.convert_again
         for part in self.where_it_shows(fault):
-            report = self.verify(part, copy, hasty, again, silent)
+            report = verify(self.model, part, [copy], hasty, convert_again=again)
             if report.failures:
                 return report.failures
         return ()
@@ -206,9 +217,7 @@ class _SelfTest:
     @cached_property
     def most_faces_first(self) -> list[Answer]:
         """The answers with faces."""
-        _, _, *own = self.model.input.shape
-        height, width = (size or usual for size, usual in zip(self.input_shape[2:], own, strict=True))
-        answers = self.reference.answers(height, width)
+        answers = self.reference.answers(*self.declaration.image_size(self.model))
         return sorted(filter(self.count_faces, answers), key=self.count_faces, reverse=True)
 
     def count_faces(self, answer: Answer) -> int:
@@ -224,11 +233,6 @@ class _SelfTest:
             return _copy(fault, self.model, healthy, folder / "again")
 
         return convert_and_plant
-
-    def verify(
-        self, reference: Reference, candidate: Candidate, rules: Rules, again: ConvertAgain, progress: Progress
-    ) -> VerifyReport:
-        return verify(self.model, reference, [candidate], rules, convert_again=again, progress=progress)
 
 
 class _Part(Reference):

@@ -147,7 +147,7 @@ def verify(
     """
     judged = [
         _Judge(label, model, reference, rules, convert_again, progress).judge(candidate)
-        for label, candidate in _labelled(candidates).items()
+        for label, candidate in labelled(candidates).items()
     ]
     failures = [failure for _, found in judged for failure in found]
     artifacts = [report for report, _ in judged if report is not None]
@@ -212,9 +212,7 @@ class _Judge:
     def compare_all(
         self, candidate: Candidate, runtime: Runtime, profile: Profile
     ) -> tuple[list[SampleComparison], dict[str, str]]:
-        _, _, *own = self.model.input.shape
-        height, width = (size or usual for size, usual in zip(runtime.declaration.input_shape[2:], own, strict=True))
-        answers = self.reference.answers(height, width)
+        answers = self.reference.answers(*runtime.declaration.image_size(self.model))
         comparisons: list[SampleComparison] = []
         for done, answer in enumerate(answers):
             if not self.rules.thorough and self.failures:
@@ -384,7 +382,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _labelled(candidates: Sequence[Candidate]) -> dict[str, Candidate]:
+def labelled(candidates: Sequence[Candidate]) -> dict[str, Candidate]:
     """Each candidate once, by a name that no other has."""
     short = [_label(candidate) for candidate in dict.fromkeys(candidates)]
     return {
@@ -459,13 +457,8 @@ def _remarks(artifact: ArtifactReport) -> Iterable[str]:
 def _describe_samples(
     model: Model, reference: Reference, artifacts: Iterable[ArtifactReport]
 ) -> tuple[SampleReport, ...]:
-    sizes = {artifact.declaration.input_shape[2:] for artifact in artifacts}
-    _, _, *own = model.input.shape
-    answers = [
-        answer
-        for height, width in sorted(sizes, key=str)
-        for answer in reference.answers(height or own[0], width or own[1])
-    ]
+    sizes = {artifact.declaration.image_size(model) for artifact in artifacts}
+    answers = [answer for size in sorted(sizes) for answer in reference.answers(*size)]
     other = reference.other_size()
     return tuple(
         SampleReport(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from sshtool.parity.selftest import FaultResult, HealthyResult, SelfTestReport, Verdict
 from sshtool.parity.verify import ArtifactReport, VerifyReport
+from sshtool.report.summary import columns, count, limit, matched
 from sshtool.report.terminal import table
 
 # Failures beyond these are counted, not listed; `--json` and the reports have them all.
@@ -18,20 +20,25 @@ LISTED: Final = 12
 
 def comparison_table(report: VerifyReport, *, plain: bool) -> RenderableType:
     """The table of all artifacts, the failures, the worst first, and what a reader must know."""
-    columns = ["largest / mean difference", *(f">{artifact.label}" for artifact in report.artifacts)]
-    rows = [[name, *(_difference(artifact, name) for artifact in report.artifacts)] for name in report.outputs]
-    rows += [
-        ["tolerance", *(_tolerance(artifact) for artifact in report.artifacts)],
-        ["detections matched", *(_matches(artifact) for artifact in report.artifacts)],
-        ["largest corner, score", *(_farthest(artifact) for artifact in report.artifacts)],
-        ["runtime", *(artifact.runtime for artifact in report.artifacts)],
-        ["verdict", *("same" if artifact.passed else "DIFFERENT" for artifact in report.artifacts)],
+    artifacts = columns(report)
+    figures: dict[str, Callable[[ArtifactReport], str]] = {
+        **{name: partial(_difference, output=name) for name in report.outputs},
+        "tolerance": _tolerance,
+        "detections matched": _matches,
+        "largest corner, score": _farthest,
+        "runtime": lambda artifact: artifact.runtime,
+    }
+    rows = [
+        [name, *(figure(item.report) if item.report else "not loaded" for item in artifacts)]
+        for name, figure in figures.items()
     ]
+    rows.append(["verdict", *("same" if item.passed else "DIFFERENT" for item in artifacts)])
     title = f"{report.model}, weights {report.weights}, against {report.reference}, {len(report.samples)} samples"
+    heads = ["largest / mean difference", *(f">{item.label}" for item in artifacts)]
     lines = [*_failures(report), *(f"note: {note}" for note in report.notes)]
-    verdict = "passed: the same detector" if report.passed else f"FAILED: {len(report.failures)} failures"
+    verdict = "passed: the same detector" if report.passed else f"FAILED: {count(len(report.failures), 'failure')}"
     body = Text("\n".join([*lines, verdict]), style="" if report.passed else "red")
-    return Group(table(columns, rows, title=title, plain=plain), body) if report.artifacts else body
+    return Group(table(heads, rows, title=title, plain=plain), body)
 
 
 def _failures(report: VerifyReport) -> Sequence[str]:
@@ -51,13 +58,13 @@ def _difference(artifact: ArtifactReport, output: str) -> str:
 
 def _tolerance(artifact: ArtifactReport) -> str:
     limits = {(tensor.atol, tensor.rtol) for item in artifact.samples for tensor in item.tensors}
-    return ", ".join(f"{atol:g} + {rtol:g} |x|" for atol, rtol in sorted(limits))
+    return ", ".join(limit(*pair) for pair in sorted(limits))
 
 
 def _matches(artifact: ArtifactReport) -> str:
     extra = f", {artifact.extra} extra" if artifact.extra else ""
     near = f", {artifact.near_threshold} near the threshold" if artifact.near_threshold else ""
-    return f"{artifact.matched} of {artifact.matched + artifact.missing}{extra}{near}"
+    return f"{matched(artifact)}{extra}{near}"
 
 
 def _farthest(artifact: ArtifactReport) -> str:

@@ -48,6 +48,11 @@ class Declaration:
     precision: str = ""
     weights: str = ""
 
+    def image_size(self, model: Model) -> tuple[int, int]:
+        """Height and width to feed: those declared, the model's own where any will do."""
+        _, _, height, width = self.input_shape
+        return height or model.input.shape[2], width or model.input.shape[3]
+
 
 class Runtime(ABC):
     """A loaded model. `run` takes images as they are and feeds what the model declares that it wants."""
