@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -24,6 +25,24 @@ MODEL: Final = load_model("ssh-mxnet")
 
 # `.ci/run` says which environment it made, so that its tests cannot all be skipped there without anybody noticing.
 ENVIRONMENT: Final = os.environ.get("SSHTOOL_TEST_ENVIRONMENT", "")
+
+# Tests that import ONNX Runtime themselves do not phone home either.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+# A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: none could be interrupted.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests marked `long`, at their full dose")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        skip = pytest.mark.skip(reason="takes long; run with --long")
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import Format, Options, convert
 
 # A seccomp filter: socket() of the families IPv4 and IPv6 kills the process; everything else is allowed. It binds the
 # process and all its children, native code included.
@@ -68,3 +70,30 @@ def test_openvinos_telemetry_is_never_imported() -> None:
         "from sshconvert.openvino import import_openvino; import_openvino(); print(sys.modules['openvino_telemetry'])"
     )
     assert guarded(code).stdout == "None\n"
+
+
+def test_a_session_of_onnx_runtime_opens_no_internet_socket(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Its telemetry starts with the first session; without CI's own variable, which would silence it too."""
+    convert(demo_checkpoint, tmp_path, Options(formats=(Format.ONNX,), input_shape=(1, 3, 64, 64)))
+    code = (
+        "import os, time; from pathlib import Path\n"
+        "[os.environ.pop(name, None) for name in ('CI', 'ORT_DISABLE_TELEMETRY', 'ORT_RUNNING_UNIT_TESTS')]\n"
+        "from sshtool.runtimes.onnxruntime import OnnxRuntime\n"
+        "OnnxRuntime(Path(sys.argv[1])); time.sleep(1); print('alive')"
+    )
+    result = guarded(code, str(tmp_path / "ssh-mxnet" / "FP32" / "ssh-mxnet.onnx"))
+    assert (result.returncode, result.stdout) == (0, "alive\n"), result.stderr
+
+
+def test_the_package_goes_to_the_runtimes_by_their_doors_only() -> None:
+    root = Path(__file__).parents[1]
+    doors = {"convert/sshconvert/openvino.py", "convert/sshconvert/onnxruntime.py"}
+    sources = [path for folder in ("convert", "tools") for path in (root / folder).rglob("*.py")]
+    importers = {
+        str(path.relative_to(root))
+        for path in sources
+        if re.search(
+            r"^\s*(import|from) (onnxruntime|openvino)\b(?!\._)", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    assert importers == doors

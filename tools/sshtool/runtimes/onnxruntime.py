@@ -9,6 +9,7 @@ import onnx
 
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.models import Model
+from sshconvert.onnxruntime import import_onnxruntime
 from sshtool.runtimes import Images, Outputs, Runtime, Settings, declared, prepare, reason
 
 
@@ -19,15 +20,9 @@ class OnnxRuntime(Runtime):
 
     def __init__(self, path: Path, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
         """Load an .onnx file. A device is an execution provider without its ending: CPU, CUDA, …"""
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise RuntimeUnavailableError(
-                f"onnxruntime: cannot be imported ({error}); pip install 'sshtool[runtime]'"
-            ) from error
-        self._onnxruntime = onnxruntime
+        self._onnxruntime = import_onnxruntime()
         self._path = path
-        self.version = str(onnxruntime.__version__)
+        self.version = str(self._onnxruntime.__version__)
         self.settings = settings
         self._session = self._open(str(path))
         self._input = self._session.get_inputs()[0]
