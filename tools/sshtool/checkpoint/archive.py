@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
 from sshconvert.errors import ArchiveError
-from sshconvert.files import staged
+from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model
 from sshtool.checkpoint.zipcheck import RefusedError, check, stream
 
@@ -27,9 +26,9 @@ def opened(path: Path, model: Model) -> Iterator[Checkpoint]:
     if not is_archive(path):
         yield open_checkpoint(path, model)
         return
-    with tempfile.TemporaryDirectory(prefix="sshtool-") as folder:
-        unpack(path, model, Path(folder))
-        checkpoint = open_checkpoint(Path(folder), model)
+    with scratch_folder() as folder:
+        unpack(path, model, folder)
+        checkpoint = open_checkpoint(folder, model)
         yield checkpoint if checkpoint.is_demo else replace(checkpoint, weights=f"sha256:{file_sha256(path)}")
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sshconvert.checkpoint import DEMO, file_sha256, open_checkpoint, write_record
 from sshconvert.errors import ArchiveError, DownloadError
-from sshconvert.files import staging_folder
+from sshconvert.files import replace_folder, staging_folder
 from sshconvert.models import Model, load_model
 from sshtool.checkpoint import demo
 from sshtool.checkpoint.archive import is_archive, pack, unpack
@@ -61,13 +61,14 @@ def _store_demo(model: Model, output_dir: Path, dry_run: bool, progress: Callabl
     folder = checkpoint_folder(output_dir, model)
     archive = folder / DEMO_ARCHIVE
     if not dry_run:
-        with staging_folder(folder) as staging:
+        with staging_folder(folder.parent) as staging:
             progress("making the demo checkpoint")
             demo.write_checkpoint(staging, model)
             progress("packing it as upstream's archive was packed")
-            pack(staging, model, archive)
-        progress("unpacking and reading it")
-        _store(archive, model, folder, weights=DEMO, verified=True)
+            packed = staging / archive.name
+            pack(staging, model, packed)
+            progress("unpacking and reading it")
+            _store(packed, model, folder, weights=DEMO, verified=True, with_archive=True)
     return _result(model, folder, DEMO, True, (archive,))
 
 
@@ -97,14 +98,23 @@ def _store_archive(
     return _result(model, folder, weights, verified)
 
 
-def _store(archive: Path, model: Model, folder: Path, *, weights: str, verified: bool) -> None:
-    """Unpack beside the target and read what came out, so that a bad archive leaves the old checkpoint alone."""
-    with staging_folder(folder) as staging:
-        unpack(archive, model, staging)
-        open_checkpoint(staging, model)
-        write_record(staging, model, weights=weights, source=archive.name, verified=verified)
-        for path in sorted(staging.iterdir()):
-            path.replace(folder / path.name)
+def _store(
+    archive: Path, model: Model, folder: Path, *, weights: str, verified: bool, with_archive: bool = False
+) -> None:
+    """Unpack beside the target and read what came out, so that a bad archive leaves the old checkpoint alone.
+
+    The folder is replaced as a whole, `archive` moved into it if so wished; other files that are in it stay there.
+    """
+    folder = folder.resolve() if folder.is_symlink() else folder
+    with staging_folder(folder.parent) as staging:
+        new = staging / folder.name
+        new.mkdir()
+        unpack(archive, model, new)
+        open_checkpoint(new, model)
+        write_record(new, model, weights=weights, source=archive.name, verified=verified)
+        if with_archive:
+            archive.replace(new / archive.name)
+        replace_folder(new, folder)
 
 
 def _result(model: Model, folder: Path, weights: str, verified: bool, more: tuple[Path, ...] = ()) -> DownloadResult:
