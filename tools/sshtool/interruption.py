@@ -45,10 +45,11 @@ def catch_signals() -> None:
 
 
 def settle() -> None:
-    """The program has come to its end: signals change nothing any more."""
+    """The program has come to its end: signals change nothing any more. Clean up what one kept from being cleaned up."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     _settled.set()
+    _clean_up()
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
@@ -63,10 +64,14 @@ def _watch(reader: int) -> None:
         return
     stop = Interrupted(number)
     try:
-        files = sys.modules.get("sshconvert.files")  # if it was not imported, nothing was written
-        if files is not None:
-            files.remove_staging()
+        _clean_up()
         cursor = SHOW_CURSOR if os.isatty(2) else ""
         os.write(2, f"{cursor}sshtool: {stop}\n".encode())
     finally:
         os._exit(stop.exit_code)
+
+
+def _clean_up() -> None:
+    files = sys.modules.get("sshconvert.files")  # if it was not imported, nothing was written
+    if files is not None:
+        files.remove_staging()
