@@ -63,7 +63,9 @@ def workshop(inputs: Path, can_mount: bool, tmp_path_factory: pytest.TempPathFac
     @cache
     def trials(job: str, dose: str) -> list[Trial]:
         doses = {"long": LONG, "short": DEMO_SHORT if job == DEMO else SHORT}[dose]
-        ways = {way: count for name, part in doses.items() for way, count in part.items() if name != "disks" or can_mount}
+        ways = {
+            way: count for name, part in doses.items() for way, count in part.items() if name != "disks" or can_mount
+        }
         work = tmp_path_factory.mktemp("work")
         command = [*(UNSHARED if can_mount else ()), sys.executable, str(Path(__file__).with_name("workshop.py"))]
         done = subprocess.run(

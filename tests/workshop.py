@@ -2,15 +2,15 @@
 
     python tests/workshop.py INPUTS WORK JOB DOSE
 
-`INPUTS` is what `make_inputs` made. `DOSE` is a JSON object: for each way of stopping, how many moments, spread over all
-that there are (-1: every one). It imports everything once and forks for each trial, and prints a JSON line for each:
-what stopped the child, what each target was then, and what a second run made of it.
+`INPUTS` is what `make_inputs` made. `DOSE` is a JSON object: for each way of stopping, how many moments, spread over
+all that there are (-1: every one). It imports everything once and forks for each trial, and prints a JSON line for
+each: what stopped the child, what each target was then, and what a second run made of it.
 
 The ways: `event`, SIGKILL before the n-th operation on the file system; `size`, death (by the signal of the limit) when
-a file grows beyond n bytes, in Python or in native code; `time`, SIGKILL from outside after a part of the time that the
-job takes; `limit`, no file may grow beyond n bytes; `full`, the disk has room for n bytes more; `read-only`, the disk is;
-`interrupt`, `interrupt again` and `terminate`, a signal before the n-th operation, and again before each that follows.
-Disks take the right to mount some: `UNSHARED` gives it, where it works.
+a file grows beyond n bytes, in Python or in native code; `time`, SIGKILL from outside after a part of the time that
+the job takes; `limit`, no file may grow beyond n bytes; `full`, the disk has room for n bytes more; `read-only`, the
+disk is; `interrupt`, `interrupt again` and `terminate`, a signal before the n-th operation, and again before each that
+follows. Disks take the right to mount some: `UNSHARED` gives it, where it works.
 
 A new verb that writes is another entry in `JOBS`.
 """
@@ -353,7 +353,7 @@ class Workshop:
         if stop is not None and stop.way == "time":
             time.sleep(stop.at)
             os.kill(pid, signal.SIGKILL)
-        with open(reader, encoding="utf-8") as stderr:
+        with os.fdopen(reader, encoding="utf-8") as stderr:
             self.stderr = stderr.read()
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -446,13 +446,6 @@ def main() -> None:
 def _import_everything() -> None:
     """So that no trial has to. Nothing here may start a thread: it would not be there in the children."""
     import sshconvert.openvino
-    import sshtool.cli
-    import sshtool.commands.convert
-    import sshtool.commands.detect
-    import sshtool.commands.download
-    import sshtool.commands.verify
-    import sshtool.main
-    import sshtool.session
 
     sshconvert.openvino.import_openvino()
     threads = len(list(Path("/proc/self/task").iterdir()))

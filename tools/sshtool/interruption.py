@@ -25,7 +25,7 @@ _first = threading.Event()
 _settled = threading.Event()
 
 
-class Interrupted(BaseException):  # noqa: N818  # no error: as KeyboardInterrupt, but no library catches it
+class Interrupted(BaseException):  # no error: as KeyboardInterrupt, but no library catches it
     """The user, or the system, wants the program to end. The message is the line to print."""
 
     def __init__(self, number: int) -> None:
