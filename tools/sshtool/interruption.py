@@ -45,7 +45,10 @@ def catch_signals() -> None:
 
 
 def settle() -> None:
-    """The program has come to its end: signals change nothing any more. Clean up what one kept from being cleaned up."""
+    """The program has come to its end: signals change nothing any more.
+
+    What one of them kept from being cleaned up is cleaned up now.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     _settled.set()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json as jsonlib
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -116,13 +114,14 @@ class Session:
 @contextlib.contextmanager
 def _stdout() -> Iterator[None]:
     """Write to stdout. Raises OutputError if it is closed or full, BrokenPipeError if nobody reads it any more."""
+    cannot = "standard output: cannot be written ({}); send it elsewhere"
+    if sys.stdout is None:
+        raise OutputError(cannot.format("it is closed"))
     try:
-        if sys.stdout is None:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         yield
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
         discard_stdout()
-        raise OutputError(f"standard output: cannot be written ({error.strerror}); send it elsewhere") from error
+        raise OutputError(cannot.format(error.strerror)) from error
