@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -266,6 +266,43 @@ def test_files_that_cannot_all_be_replaced_stay_as_they_were(there: tuple[int, .
         with pytest.raises(FileNotFoundError):
             replace_files(new, targets, staging)
     assert contents(tmp_path) == before
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from sshconvert.files import replace_files, replace_folder, staging_folder
+out, name = Path(sys.argv[1]), sys.argv[2]
+for number in range(80):
+    with staging_folder(out.parent) as staging:
+        new = [staging / "a.xml", staging / "a.bin"]
+        folder = staging / "folder"
+        folder.mkdir()
+        for path in (*new, folder / "a", folder / "b"):
+            path.write_text(f"{name} {number}")
+        replace_files(new, [out / "a.xml", out / "a.bin"], staging)
+        replace_folder(folder, out.parent / "folder")
+"""
+
+
+def test_processes_that_replace_the_same_files_at_once_do_not_mix_them(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(out), str(number)]) for number in range(4)]
+    seen = 0
+    while any(writer.poll() is None for writer in writers):
+        texts = []
+        for name in ("a.xml", "a.bin", "a.xml"):
+            with suppress(FileNotFoundError):
+                texts.append((out / name).read_text())
+        if len(texts) == 3 and texts[0] == texts[2]:  # nothing was replaced in between
+            seen += 1
+            assert texts[1] == texts[0]
+    assert seen
+    assert [writer.returncode for writer in writers] == [0] * 4
+    assert len(set(contents(out).values())) == 1
+    assert len(set(contents(tmp_path / "folder").values())) == 1
+    assert hidden(tmp_path) == []
 
 
 # Folders.

@@ -15,6 +15,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -93,17 +94,19 @@ def replace_files(new: Sequence[Path], targets: Sequence[Path], staging: Path) -
         check_replaceable(target)
     stash = staging / f"replaced-{secrets.token_hex(4)}"
     stash.mkdir()
-    try:
-        for target in targets:
-            with contextlib.suppress(FileNotFoundError):
-                target.rename(stash / target.name)
-        for path, target in reversed(list(zip(new, targets, strict=True))):
-            path.rename(target)
-    except BaseException:
-        if new[0].exists():
-            for path, target in reversed(list(zip(new, targets, strict=True))):
-                _undo(path, target, stash / target.name)
-        raise
+    backwards = list(reversed(list(zip(new, targets, strict=True))))
+    with _alone_in(targets[0].parent):
+        try:
+            for target in targets:
+                with contextlib.suppress(FileNotFoundError):
+                    target.rename(stash / target.name)
+            for path, target in backwards:
+                path.rename(target)
+        except BaseException:
+            if new[0].exists():  # so not all of them are in place
+                for path, target in backwards:
+                    _undo(path, target, stash / target.name)
+            raise
 
 
 def replace_folder(new: Path, target: Path) -> None:
@@ -112,18 +115,22 @@ def replace_folder(new: Path, target: Path) -> None:
     What `target` holds under other names than `new` is not this program's: it is carried over. A crash between the
     two renames leaves `target` absent; the next process that stages there puts the old one back before anything else.
     """
-    if target.exists() and not target.is_dir():
-        raise OutputError(f"{target}: is a file where a folder has to be; move it away or name another folder")
     old = new.parent / OLD / target.name
     old.parent.mkdir(exist_ok=True)
-    try:
-        if target.is_dir():
-            _carry_over(target, new)
-            target.rename(old)
-        new.rename(target)
-    except BaseException:
-        _put_back(old, target)
-        raise
+    with _alone_in(target.parent):
+        there = _mode(target)
+        if there is not None and not stat.S_ISDIR(there):
+            raise OutputError(f"{target}: is a file where a folder has to be; move it away or name another folder")
+        try:
+            if there is not None:
+                _carry_over(target, new)
+                target.rename(old)
+            new.rename(target)
+            if there is not None:
+                old.rename(new.parent / "replaced")  # nobody puts it back any more
+        except BaseException:
+            _put_back(old, target)
+            raise
 
 
 def check_replaceable(target: Path) -> None:
@@ -132,7 +139,8 @@ def check_replaceable(target: Path) -> None:
     Raises OutputError.
     """
     with output_errors(target):
-        if target.exists() and not target.is_file():
+        there = _mode(target)
+        if there is not None and not stat.S_ISREG(there):
             raise OutputError(f"{target}: cannot be written (it is there and no file); name another file")
 
 
@@ -219,8 +227,26 @@ def _remove(folder: Path) -> None:
 def _discard(folder: Path) -> None:
     """Remove a staging folder, but not what was moved into it to make room for something that never came."""
     for old in (folder / OLD).glob("*"):
-        _put_back(old, folder.parent / old.name)
+        with contextlib.suppress(OSError), _alone_in(folder.parent):
+            _put_back(old, folder.parent / old.name)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """No other process replaces anything in `folder` during the block, where folders can be locked (not on Windows)."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _undo(path: Path, target: Path, old: Path) -> None:
@@ -233,6 +259,14 @@ def _undo(path: Path, target: Path, old: Path) -> None:
 def _put_back(old: Path, target: Path) -> None:
     if old.exists() and not target.exists():
         old.rename(target)
+
+
+def _mode(path: Path) -> int | None:
+    """What there is at a path, its links followed; None if there is nothing."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
 
 
 def _carry_over(folder: Path, new: Path) -> None:

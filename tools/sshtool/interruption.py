@@ -36,10 +36,11 @@ class Interrupted(BaseException):  # no error: as KeyboardInterrupt, but no libr
 def catch_signals() -> None:
     """From now on the signals end the program as said above, apart from those that its parent had it ignore."""
     caught = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
+    if os.name == "posix":  # elsewhere a signal cannot write to a pipe
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(reader,), daemon=True).start()
     for number in caught:
         signal.signal(number, _interrupt)
 

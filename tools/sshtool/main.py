@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -14,6 +15,8 @@ def main() -> None:
         try:
             catch_signals()
             _open_standard_files()
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
             from sshtool.cli import app
 
             app()
