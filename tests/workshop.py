@@ -241,6 +241,7 @@ class Workshop:
         start = time.monotonic()
         self.new = self._make("new", work / "old")
         self.seconds = time.monotonic() - start
+        assert not job.folder or f"{job.folder}/{NOTES}" in self.new
         self.fresh = self._make("new", None)
         self.events = self._count()
         self.largest = max(map(len, self.new.values()))
@@ -254,10 +255,10 @@ class Workshop:
             last = self.largest if way != "full" else sum(map(len, self.new.values()))
             yield from (Stop(way, at) for at in _spread(range(last), dose))
         else:
-            # Most can go wrong just after something was renamed.
-            renamed = [number + 2 for number, event in enumerate(self.events) if event.startswith("os.rename")]
-            chosen = (*_spread(renamed, dose // 2), *_spread(range(1, len(self.events) + 1), dose - dose // 2))
+            # Most can go wrong just after something came into its place, or went from there.
             every = range(1, len(self.events) + 1)
+            after = [at + 1 for at, event in zip(every, self.events, strict=True) if _moves_a_target(event)]
+            chosen = (*(after if way == "event" else _spread(after, dose - dose // 2)), *_spread(every, dose // 2))
             yield from (Stop(way, at) for at in (every if dose < 0 else chosen))
 
     def trial(self, stop: Stop, *, fresh: bool) -> dict[str, Any]:
@@ -397,7 +398,8 @@ class Hook:
             return
         self.count += 1
         if self.stop.way == "count":
-            os.write(self.log, f"{event} {arguments[0]}\n".replace(self.folder, "").encode())
+            paths = map(str, arguments[: 2 if event == "os.rename" else 1])
+            os.write(self.log, f"{' '.join((event, *paths))}\n".replace(self.folder, "").encode())
         elif self.stop.way == "event" and self.count == self.stop.at:
             os.kill(os.getpid(), signal.SIGKILL)
         elif self.count == self.stop.at or ("again" in self.stop.way and self.count > self.stop.at):
@@ -406,6 +408,11 @@ class Hook:
     def _writes(self, arguments: tuple[Any, ...]) -> bool:
         path, _, flags = arguments
         return str(path).startswith(self.folder) and bool(flags & WRITING)
+
+
+def _moves_a_target(event: str) -> bool:
+    name, *paths = event.split()
+    return name == "os.rename" and not all(HIDDEN in path for path in paths)
 
 
 def _spread(moments: Sequence[int], dose: int) -> list[int]:

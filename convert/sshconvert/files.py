@@ -113,7 +113,7 @@ def replace_folder(new: Path, target: Path) -> None:
     """Put the folder `new`, which lies in a staging folder beside `target`, in its place, whole.
 
     What `target` holds under other names than `new` is not this program's: it is carried over. A crash between the
-    two renames leaves `target` absent; the next process that stages there puts the old one back before anything else.
+    two renames leaves `target` absent; whoever removes the staging folder, now or later, puts the old one back.
     """
     old = new.parent / OLD / target.name
     old.parent.mkdir(exist_ok=True)
@@ -121,16 +121,13 @@ def replace_folder(new: Path, target: Path) -> None:
         there = _mode(target)
         if there is not None and not stat.S_ISDIR(there):
             raise OutputError(f"{target}: is a file where a folder has to be; move it away or name another folder")
-        try:
-            if there is not None:
-                _carry_over(target, new)
-                target.rename(old)
+        if there is None:
             new.rename(target)
-            if there is not None:
-                old.rename(new.parent / "replaced")  # nobody puts it back any more
-        except BaseException:
-            _put_back(old, target)
-            raise
+            return
+        _carry_over(target, new)
+        target.rename(old)
+        new.rename(target)
+        old.rename(new.parent / "replaced")  # nobody puts it back any more
 
 
 def check_replaceable(target: Path) -> None:
@@ -227,8 +224,10 @@ def _remove(folder: Path) -> None:
 def _discard(folder: Path) -> None:
     """Remove a staging folder, but not what was moved into it to make room for something that never came."""
     for old in (folder / OLD).glob("*"):
+        target = folder.parent / old.name
         with contextlib.suppress(OSError), _alone_in(folder.parent):
-            _put_back(old, folder.parent / old.name)
+            if not target.exists():
+                old.rename(target)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -254,11 +253,6 @@ def _undo(path: Path, target: Path, old: Path) -> None:
         old.replace(target)
     elif not path.exists():
         target.unlink(missing_ok=True)
-
-
-def _put_back(old: Path, target: Path) -> None:
-    if old.exists() and not target.exists():
-        old.rename(target)
 
 
 def _mode(path: Path) -> int | None:
