@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -15,16 +15,21 @@ import pydantic
 
 from sshconvert.errors import CheckpointError
 from sshconvert.files import staged
+from sshconvert.finite import NonFinite, find_nonfinite, summary
 from sshconvert.graph import Graph, Shape
 from sshconvert.models import Model, Sha256
-from sshconvert.mxnet.params import read_params
-from sshconvert.mxnet.symbol import read_symbol
+from sshconvert.mxnet.params import parse_params, snapshot_params
+from sshconvert.mxnet.symbol import parse_symbol, snapshot_symbol
 from sshconvert.network import resolve
+from sshconvert.snapshot import Snapshot
 
 Array = npt.NDArray[Any]
 
 RECORD_NAME: Final = "checkpoint.json"
 DEMO: Final = "demo"
+
+# Of a list of problems, so many are told: a message is for a person.
+MOST_TOLD: Final = 50
 
 
 class Record(pydantic.BaseModel):
@@ -44,8 +49,9 @@ class Record(pydantic.BaseModel):
 class Checkpoint:
     """A graph and its parameters, complete and of the right shapes, by the names of the graph's variables.
 
-    `parameters` are read-only float32 views of the mapped file. `weights` says what they are: "demo", "sha256:…" of
-    the archive, or "params-sha256:…" of the parameter file when nothing says where it comes from.
+    `parameters` are read-only float32 views of the file's bytes, in memory since it was opened. `weights` says what
+    they are: "demo", "sha256:…" of the archive, or "params-sha256:…" of the parameter file when nothing says where it
+    comes from. `nonfinite` are the parameters with NaN or infinities, where they were allowed.
     """
 
     model: Model
@@ -54,6 +60,7 @@ class Checkpoint:
     weights: str
     symbol_path: Path
     params_path: Path
+    nonfinite: tuple[NonFinite, ...] = ()
 
     @property
     def input_shape(self) -> Shape:
@@ -65,17 +72,24 @@ class Checkpoint:
         return self.weights == DEMO
 
 
-def open_checkpoint(path: Path, model: Model) -> Checkpoint:
+def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) -> Checkpoint:
     """Open a folder with the model's two files, or a `.params` file that has its symbol beside it. Raises
-    CheckpointError (files or parameters missing, unexpected, altered or misshapen: all are listed; another network) and
-    the readers' ParamsError and SymbolError.
+    CheckpointError (files or parameters missing, unexpected, altered or misshapen: all are listed; another network; NaN
+    or infinities, unless they are allowed) and the readers' ParamsError and SymbolError.
     """
     symbol_path, params_path = locate(path, model)
-    graph = read_symbol(symbol_path)
+    symbol = snapshot_symbol(symbol_path)
+    graph = parse_symbol(bytes(symbol.data), source=str(symbol_path))
     _check_ends(graph, model)
-    parameters = bind(graph, read_params(params_path), model, source=params_path)
-    weights = _identify(symbol_path, params_path, model)
-    return Checkpoint(model, graph, parameters, weights, symbol_path, params_path)
+    params = snapshot_params(params_path)
+    parameters = bind(graph, parse_params(params.data, source=str(params_path)), model, source=params_path)
+    nonfinite = find_nonfinite(parameters)
+    if nonfinite and not allow_nonfinite:
+        raise CheckpointError(
+            f"{params_path}: {summary(nonfinite)}: {_list(nonfinite)}; get the file again, "
+            "or use --allow-nonfinite if they are meant"
+        )
+    return Checkpoint(model, graph, parameters, _identify(symbol, params, model), symbol_path, params_path, nonfinite)
 
 
 def locate(path: Path, model: Model) -> tuple[Path, Path]:
@@ -117,10 +131,13 @@ def bind(graph: Graph, arrays: Mapping[str, Array], model: Model, *, source: Pat
             problems.append(f"{name} is {array.dtype} {array.shape}, expected float32 {expected[name]}")
     problems += [f"missing {name}" for name in expected if name not in found]
     if problems:
-        raise CheckpointError(
-            f"{source}: does not fit {graph.source}: {'; '.join(problems)}; use files of one checkpoint"
-        )
+        raise CheckpointError(f"{source}: does not fit {graph.source}: {_list(problems)}; use files of one checkpoint")
     return found
+
+
+def _list(problems: Sequence[object]) -> str:
+    more = len(problems) - MOST_TOLD
+    return "; ".join(map(str, problems[:MOST_TOLD])) + (f"; and {more} more" if more > 0 else "")
 
 
 def _check_ends(graph: Graph, model: Model) -> None:
@@ -161,13 +178,15 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _identify(symbol_path: Path, params_path: Path, model: Model) -> str:
-    hashes = {path.name: file_sha256(path) for path in (symbol_path, params_path)}
-    if hashes[params_path.name] == model.demo.params_sha256:
+def _identify(symbol: Snapshot, params: Snapshot, model: Model) -> str:
+    """What the weights are, by the bytes that were read."""
+    params_path = params.path
+    if params.sha256 == model.demo.params_sha256:
         return DEMO  # wherever it was copied to
     record = read_record(params_path.parent)
     if record is None or params_path.name not in record.files:
-        return f"params-sha256:{hashes[params_path.name]}"
+        return f"params-sha256:{params.sha256}"
+    hashes = {item.path.name: item.sha256 for item in (symbol, params)}
     altered = [name for name, sha256 in hashes.items() if record.files.get(name) != sha256]
     if altered or record.model != model.name:
         raise CheckpointError(
