@@ -51,7 +51,8 @@ class Checkpoint:
 
     `parameters` are read-only float32 views of the file's bytes, in memory since it was opened. `weights` says what
     they are: "demo", "sha256:…" of the archive, or "params-sha256:…" of the parameter file when nothing says where it
-    comes from. `nonfinite` are the parameters with NaN or infinities, where they were allowed.
+    comes from. `sha256` are the hashes of the two files' bytes, by name, as they were read. `nonfinite` are the
+    parameters with NaN or infinities, where they were allowed.
     """
 
     model: Model
@@ -60,6 +61,7 @@ class Checkpoint:
     weights: str
     symbol_path: Path
     params_path: Path
+    sha256: Mapping[str, str]
     nonfinite: tuple[NonFinite, ...] = ()
 
     @property
@@ -89,7 +91,9 @@ def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) 
             f"{params_path}: {summary(nonfinite)}: {_list(nonfinite)}; get the file again, "
             "or use --allow-nonfinite if they are meant"
         )
-    return Checkpoint(model, graph, parameters, _identify(symbol, params, model), symbol_path, params_path, nonfinite)
+    weights = _identify(symbol, params, model)
+    sha256 = {file.path.name: file.sha256 for file in (symbol, params)}
+    return Checkpoint(model, graph, parameters, weights, symbol_path, params_path, sha256, nonfinite)
 
 
 def locate(path: Path, model: Model) -> tuple[Path, Path]:
@@ -114,17 +118,19 @@ def locate(path: Path, model: Model) -> tuple[Path, Path]:
 def bind(graph: Graph, arrays: Mapping[str, Array], model: Model, *, source: Path) -> dict[str, Array]:
     """Give each variable of the graph, apart from the input, its array.
 
-    `arrays` carry MXNet's prefixes, `arg:` and `aux:`. Raises CheckpointError with all that is missing, unexpected,
-    of another shape, or not float32.
+    `arrays` carry MXNet's prefixes: `aux:` for BatchNorm's moving averages, `arg:` for all else. Raises
+    CheckpointError with all that is missing, unexpected, of another shape, or not float32.
     """
     inputs = {model.input.name: model.input.shape}
     expected = resolve(graph, inputs).parameters(inputs)
+    normalisations = (node for node in graph.nodes if node.operator == "BatchNorm")
+    averages = {graph.nodes[entry.node].name for node in normalisations for entry in node.inputs[3:]}
     found: dict[str, Array] = {}
     problems: list[str] = []
     for full_name, array in arrays.items():
-        kind, _, name = full_name.partition(":")
-        if kind not in ("arg", "aux") or name not in expected or name in found:
-            problems.append(f"unexpected {full_name}")
+        name = full_name[4:]
+        if name not in expected or full_name[:4] != ("aux:" if name in averages else "arg:"):
+            problems.append(f"unexpected {full_name}" + ("" if ":" in full_name else " (neither arg: nor aux:)"))
             continue
         found[name] = array
         if array.shape != expected[name] or array.dtype != np.float32:
@@ -179,7 +185,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _identify(symbol: Snapshot, params: Snapshot, model: Model) -> str:
-    """What the weights are, by the bytes that were read."""
+    """What the weights are, by the bytes that were read. Raises CheckpointError if a record says otherwise."""
     params_path = params.path
     if params.sha256 == model.demo.params_sha256:
         return DEMO  # wherever it was copied to

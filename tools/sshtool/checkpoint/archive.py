@@ -19,17 +19,17 @@ from sshtool.checkpoint.zipcheck import RefusedError, check, stream
 
 
 @contextlib.contextmanager
-def opened(path: Path, model: Model) -> Iterator[Checkpoint]:
+def opened(path: Path, model: Model, *, allow_nonfinite: bool = False) -> Iterator[Checkpoint]:
     """Open a folder, a `.params` file, or an archive, which is unpacked for as long as the block lasts.
 
     Raises what `open_checkpoint` and `unpack` raise.
     """
     if not is_archive(path):
-        yield open_checkpoint(path, model)
+        yield open_checkpoint(path, model, allow_nonfinite=allow_nonfinite)
         return
     with tempfile.TemporaryDirectory(prefix="sshtool-") as folder:
         unpack(path, model, Path(folder))
-        checkpoint = open_checkpoint(Path(folder), model)
+        checkpoint = open_checkpoint(Path(folder), model, allow_nonfinite=allow_nonfinite)
         yield checkpoint if checkpoint.is_demo else replace(checkpoint, weights=f"sha256:{file_sha256(path)}")
 
 

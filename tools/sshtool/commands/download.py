@@ -41,6 +41,7 @@ def download(
     demo_checkpoint: bool = False,
     from_archive: Path | None = None,
     allow_unverified: bool = False,
+    allow_nonfinite: bool = False,
     dry_run: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> DownloadResult:
@@ -53,7 +54,7 @@ def download(
     if demo_checkpoint:
         return _store_demo(model, output_dir, dry_run, progress)
     if from_archive is not None:
-        return _store_archive(model, output_dir, from_archive, allow_unverified, dry_run, progress)
+        return _store_archive(model, output_dir, from_archive, allow_unverified, allow_nonfinite, dry_run, progress)
     raise DownloadError(_no_source(model))
 
 
@@ -76,6 +77,7 @@ def _store_archive(
     output_dir: Path,
     archive: Path,
     allow_unverified: bool,
+    allow_nonfinite: bool,
     dry_run: bool,
     progress: Callable[[str], None],
 ) -> DownloadResult:
@@ -93,15 +95,17 @@ def _store_archive(
     weights = f"sha256:{sha256}"
     if not dry_run:
         progress("unpacking and reading it")
-        _store(archive, model, folder, weights=weights, verified=verified)
+        _store(archive, model, folder, weights=weights, verified=verified, allow_nonfinite=allow_nonfinite)
     return _result(model, folder, weights, verified)
 
 
-def _store(archive: Path, model: Model, folder: Path, *, weights: str, verified: bool) -> None:
+def _store(
+    archive: Path, model: Model, folder: Path, *, weights: str, verified: bool, allow_nonfinite: bool = False
+) -> None:
     """Unpack beside the target and read what came out, so that a bad archive leaves the old checkpoint alone."""
     with staging_folder(folder) as staging:
         unpack(archive, model, staging)
-        open_checkpoint(staging, model)
+        open_checkpoint(staging, model, allow_nonfinite=allow_nonfinite)
         write_record(staging, model, weights=weights, source=archive.name, verified=verified)
         for path in sorted(staging.iterdir()):
             path.replace(folder / path.name)
