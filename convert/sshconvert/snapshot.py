@@ -19,8 +19,9 @@ from sshconvert.errors import SSHToolError
 BLOCK: Final = 1 << 18
 # What `check` is given: the magic and the counts of any format.
 HEAD: Final = 64
-# File systems tell times this far apart: within it, a second change leaves the time of the first.
+# File systems tell times this many seconds apart: within them, a second change leaves the time of the first.
 CLOCK_TICK: Final = 0.02
+PATIENCE: Final = 10  # ticks to wait for whatever writes the file
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def take_snapshot(
     except MemoryError:
         raise error(f"{path}: there is no memory for its {before.st_size} bytes; free some") from None
     if not whole or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise error(f"{path}: changed while it was read; try again when whatever writes it is done")
+        raise _changed(path, error)
     return Snapshot(path, memory.toreadonly(), digest.hexdigest())
 
 
@@ -69,13 +70,23 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def _status(path: Path, descriptor: int, error: type[SSHToolError], limit: int) -> os.stat_result:
-    """The status from which a change can be told, which that of a file changed just now cannot: wait for the clock."""
-    status = os.fstat(descriptor)
-    if 0 <= time.time() - status.st_mtime < CLOCK_TICK:
-        time.sleep(CLOCK_TICK)
-        status = os.fstat(descriptor)
+    """The status of a file that may be read, from which any change after now can be told."""
+    status = _settled(path, descriptor, error)
     if not stat.S_ISREG(status.st_mode):
         raise error(f"{path}: is no regular file; copy what it gives into one")
     if status.st_size > limit:
         raise error(f"{path}: has {status.st_size} bytes, expected at most {limit}; check the path")
     return status
+
+
+def _settled(path: Path, descriptor: int, error: type[SSHToolError]) -> os.stat_result:
+    for _ in range(PATIENCE):
+        status = os.fstat(descriptor)
+        if not 0 <= time.time() - status.st_mtime < CLOCK_TICK:
+            return status
+        time.sleep(CLOCK_TICK)
+    raise _changed(path, error)
+
+
+def _changed(path: Path, error: type[SSHToolError]) -> SSHToolError:
+    return error(f"{path}: changed while it was read; try again when whatever writes it is done")
