@@ -66,7 +66,7 @@ def one(raw_record: bytes, name: bytes = b"arg:a") -> bytes:
     return container([raw_record], [name])
 
 
-def accepted(raw: bytes) -> dict[str, Array] | None:
+def accepted(raw: bytes | memoryview) -> dict[str, Array] | None:
     """What the reader makes of a file; None if it is refused."""
     try:
         return parse_params(raw)

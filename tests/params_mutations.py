@@ -1,6 +1,7 @@
 """Damaged `.params` files, the same ones each time, and what the reader makes of them in a process with little memory.
 
-`python tests/params_mutations.py FIRST LAST` tries those with these numbers, and prints what happened as JSON.
+`python tests/params_mutations.py try FIRST LAST` tries those with these numbers, and `… read FILE BYTES` reads a file;
+both print what happened as JSON.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import sys
 import time
 from collections import Counter
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from params_files import MAGICS, seeds
 from sshconvert.errors import ParamsError
-from sshconvert.mxnet.params import parse_params
+from sshconvert.mxnet.params import parse_params, read_params
 
 # Above what the process has when it begins, and above three times the file.
 MEMORY: Final = 64 << 20
@@ -132,15 +134,14 @@ def judge(raw: bytes) -> str:
 def limit_memory(more: int) -> None:
     """From now on, this process gets no more than so many bytes more of address space."""
     import resource
-    from pathlib import Path
 
     used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + more, resource.RLIM_INFINITY))
 
 
-def main(first: int, last: int) -> None:
-    largest = max(map(len, originals()))
-    limit_memory(MEMORY + 3 * largest)
+def try_mutations(first: int, last: int) -> dict[str, Any]:
+    """The reader's verdicts on the damaged files with these numbers, and the seconds that the slowest took."""
+    limit_memory(MEMORY + 3 * max(map(len, originals())))
     verdicts: Counter[str] = Counter()
     slowest = 0.0
     for number in range(first, last):
@@ -148,9 +149,22 @@ def main(first: int, last: int) -> None:
         start = time.perf_counter()
         verdicts[judge(raw)] += 1
         slowest = max(slowest, time.perf_counter() - start)
-    result: dict[str, Any] = {"verdicts": dict(verdicts.most_common()), "slowest": slowest}
+    return {"verdicts": dict(verdicts.most_common()), "slowest": slowest}
+
+
+def read(path: Path, memory: int) -> dict[str, Any]:
+    """How many arrays are read from a file, or the error, with 64 MB and so much memory more."""
+    limit_memory(MEMORY + memory)
+    try:
+        return {"read": len(read_params(path))}
+    except ParamsError as error:
+        return {"error": str(error)}
+
+
+def main(verb: str, *arguments: str) -> None:
+    result = try_mutations(*map(int, arguments)) if verb == "try" else read(Path(arguments[0]), int(arguments[1]))
     sys.stdout.write(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -39,7 +39,7 @@ def compare(mxnet: Any, number: int, path: Path) -> str:
 
 
 def _theirs(mxnet: Any, raw: bytes, path: Path) -> dict[str, np.ndarray[Any, Any]] | None:
-    """What MXNet reads, None if it reports an error. It takes V3 only where NumPy's shapes are on, 2 being everywhere."""
+    """What MXNet reads, None if it reports an error. V3 needs NumPy's shapes: 2 turns them on for all."""
     mxnet.util.set_np_shape(2 if MAGICS["V3"].to_bytes(4, "little") in raw else 0)
     try:
         loaded = mxnet.nd.load(str(path))

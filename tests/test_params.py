@@ -433,6 +433,47 @@ def test_what_is_written_is_read_back_bit_for_bit_in_order(tmp_path: Path, array
         assert back[name].tobytes() == array.tobytes()
 
 
+@st.composite
+def arrays_of_any_layout(draw: st.DrawFn) -> Array:
+    """Any bits (so NaN of any kind), of any type, in either byte order, and not always one after the other."""
+    dtype = draw(st.sampled_from(list(TYPE_FLAGS.values())))
+    shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+    size = int(np.prod(shape)) * dtype.itemsize
+    array = np.frombuffer(draw(st.binary(min_size=size, max_size=size)), dtype).reshape(shape)
+    if draw(st.booleans()) and dtype.name != "bfloat16":  # which has no other byte order
+        array = array.byteswap().view(dtype.newbyteorder(">"))
+    layout = draw(st.sampled_from(["as it is", "transposed", "reversed", "every second", "Fortran"]))
+    if layout == "every second":
+        array = np.repeat(array, 2, axis=-1)[..., ::2]
+    if layout == "Fortran":
+        array = np.asfortranarray(array)
+    other: dict[str, Array] = {"transposed": array.T, "reversed": array[::-1]}
+    return other.get(layout, array)
+
+
+@given(array=arrays_of_any_layout())
+@settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_any_bits_in_any_layout_are_read_back_bit_for_bit(tmp_path: Path, array: Array) -> None:
+    write_params(tmp_path / "a.params", {"arg:a": array})
+    back = parse_params((tmp_path / "a.params").read_bytes())["arg:a"]
+
+    assert back.dtype == array.dtype.newbyteorder("<")
+    assert back.shape == array.shape
+    assert bits(back) == bits(array)
+
+
+def bits(array: Array) -> list[Any]:
+    """The elements as integers, in the order of the indices, whatever the layout in memory."""
+    unsigned: npt.NDArray[Any] = array.view(np.dtype(f"{array.dtype.byteorder}u{array.dtype.itemsize}"))
+    return list(unsigned.flatten().tolist())
+
+
 def test_arrays_in_any_memory_layout_are_written_by_value(tmp_path: Path) -> None:
     values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     layouts = {"transposed": values.T, "strided": values[:, ::2, ::-1], "big-endian": values.astype(">f4")}
