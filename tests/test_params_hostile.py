@@ -17,7 +17,7 @@ import pytest
 
 import params_mutations
 from fuzzing import run_fuzzer
-from params_files import accepted, container, content, floats, one, record, seeds
+from params_files import VERSIONS, accepted, container, content, floats, one, record, seeds
 from program import json_of
 from sshconvert.errors import ParamsError
 from sshconvert.mxnet.params import (
@@ -198,11 +198,11 @@ FIELDS: Final = (
     Field("device type", "V2", 52, 4, (
         (52, "a device type", "0 v-1 32 33 2^16 2^31-1 2^31 2^32-2 2^32-1"),
         (None, SAME, "1"),
-        (None, f"{SAME}: where the array lay when it was saved does not matter", "2 v+1"),
+        (None, f"{SAME}: where it was saved does not matter", "2 v+1"),
     )),
     Field("device id", "V2", 56, 4, (
         (None, SAME, "0"),
-        (None, f"{SAME}: where the array lay when it was saved does not matter", "1 2 v-1 v+1 32 33 2^16 2^31-1 2^31 2^32-2 2^32-1"),
+        (None, f"{SAME}: where it was saved does not matter", "1 2 v-1 v+1 32 33 2^16 2^31-1 2^31 2^32-2 2^32-1"),
     )),
     Field("type flag", "V2", 60, 4, (
         (None, SAME, "0"),
@@ -225,7 +225,7 @@ FIELDS: Final = (
 )
 # fmt: on
 FILES: Final = {
-    **{version: one(record(version, (2, 1), floats(1, 2))) for version in ("V0", "V1", "V2", "V3")},
+    **{version: one(record(version, (2, 1), floats(1, 2))) for version in VERSIONS},
     "V3 scalar": one(record("V3", (), floats(1))),
 }
 
@@ -268,7 +268,7 @@ def test_every_integer_has_its_verdict_at_twelve_boundary_values(field: Field) -
         ("V2", {*range(64), *range(72, 88)}),
         ("V3", {*range(24, 52)}),
     ],
-    ids=["V0", "V1", "V2", "V3"],
+    ids=VERSIONS,
 )
 def test_the_table_leaves_no_integer_out(file: str, integers: set[int]) -> None:
     """Of V2 all but the data and the name; of the others, what they have in V2's place."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from sshconvert.convert import Artifact, Options, convert, plan
 from sshconvert.finite import NonFinite, summary
@@ -68,6 +69,5 @@ def render(result: ConvertResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
     rows = [[item.format, item.precision, f"{item.bytes / 1e6:.1f}", str(item.path)] for item in result.artifacts]
     title = f"{result.model}, weights {result.weights}"
-    if result.nonfinite:
-        title += f", {summary(result.nonfinite)}"
-    return table(["format", "precision", ">MB", "path"], rows, title=title, plain=plain)
+    made = table(["format", "precision", ">MB", "path"], rows, title=title, plain=plain)
+    return Group(made, Text(f"weights: {summary(result.nonfinite)}")) if result.nonfinite else made
