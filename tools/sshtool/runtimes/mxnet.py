@@ -75,7 +75,7 @@ class Mxnet(Runtime):
         try:
             read = self._mxnet.sym.load(str(paths[0])), self._mxnet.nd.load(str(paths[1]))
             now = {path.name: file_sha256(path) for path in paths}
-        except (self._mxnet.MXNetError, OSError) as error:
+        except (self._mxnet.MXNetError, OSError, UnicodeDecodeError) as error:  # the last for an error with odd letters
             raise ArtifactError(f"{paths[1]}: MXNet cannot read the checkpoint ({reason(error)})") from None
         if now != checkpoint.sha256:
             raise ArtifactError(f"{paths[1].parent}: the checkpoint changed after it was opened; verify it again")
