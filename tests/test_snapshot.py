@@ -210,6 +210,15 @@ def test_an_error_of_the_disk_is_named(tmp_path: Path) -> None:
         take_snapshot(path, ParamsError, limit=MAX_BYTES, check=fail)
 
 
+@linux
+def test_a_file_with_more_in_it_than_its_size_is_refused() -> None:
+    path = Path("/proc/self/status")
+    assert path.stat().st_size == 0
+
+    with pytest.raises(ParamsError, match="/proc/self/status: changed while it was read"):
+        take_snapshot(path, ParamsError, limit=MAX_BYTES)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names here")
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "pipe.params"

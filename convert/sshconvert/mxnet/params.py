@@ -94,7 +94,7 @@ def snapshot_params(path: Path) -> Snapshot:
 
 
 def parse_params(raw: bytes | memoryview, *, source: str = "params") -> dict[str, Array]:
-    """As `read_params`, from the file's bytes. `source` names them in messages. Raises ParamsError."""
+    """As `read_params`, from the file's bytes, which the arrays are views of. `source` names them in messages."""
     return _Reader(raw, source).read()
 
 
@@ -102,7 +102,7 @@ class _Reader:
     """A cursor over the file's bytes that checks each field before it is used."""
 
     def __init__(self, raw: bytes | memoryview, source: str) -> None:
-        self.buffer = memoryview(raw).toreadonly()
+        self.buffer = memoryview(raw)
         self.source = source
         self.offset = 0
         self.size = len(self.buffer)
