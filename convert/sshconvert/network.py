@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from sshconvert.errors import ShapeError, UnsupportedGraphError
 from sshconvert.graph import Graph, Node, Shape
-from sshconvert.mxnet.attributes import Attributes
+from sshconvert.messages import listed
+from sshconvert.mxnet.attributes import MAX_DIMENSIONS, MAX_INTEGER, Attributes
 from sshconvert.operators import OPERATORS, Operator
+
+MAX_ELEMENTS: Final = 2**60  # of one tensor, so that its bytes can be counted in 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,14 @@ def read_operators(graph: Graph) -> tuple[Operator | None, ...]:
     for reader, entry in references + [("the network's outputs", entry) for entry in graph.outputs]:
         if entry.output:
             problems.append(f"{reader}: output {entry.output} of {graph.nodes[entry.node].name} is not supported")
-    repeated = [graph.nodes[entry.node].name for entry in set(graph.outputs) if graph.outputs.count(entry) > 1]
-    problems += [f"the network's outputs: {name} is given more than once" for name in sorted(repeated)]
+    for entry, count in Counter(graph.outputs).items():
+        node = graph.nodes[entry.node]
+        if count > 1:
+            problems.append(f"the network's outputs: {node.name} is given more than once")
+        if node.is_variable:
+            problems.append(f"the network's outputs: {node.name} is a variable, which no operator computes")
     if problems:
-        listed = "; ".join(problems)
-        raise UnsupportedGraphError(f"{graph.source}: {len(problems)} things are not supported: {listed}")
+        raise UnsupportedGraphError(f"{graph.source}: {len(problems)} things are not supported: {listed(problems)}")
     return tuple(operators)
 
 
@@ -93,6 +101,9 @@ def infer_shapes(
     graph: Graph, operators: tuple[Operator | None, ...], inputs: Mapping[str, Shape]
 ) -> tuple[Shape, ...]:
     """The shape of each node's output, given those of the network's inputs. Raises ShapeError."""
+    for name, shape in inputs.items():
+        if reason := _unusable(shape):
+            raise ShapeError(f"{graph.source}: input {name}: {reason}")
     shapes: list[Shape | None] = [inputs.get(node.name) if node.is_variable else None for node in graph.nodes]
     for number, (node, operator) in enumerate(zip(graph.nodes, operators, strict=True)):
         if operator is None:
@@ -103,7 +114,9 @@ def infer_shapes(
             raise ShapeError(f"{graph.source}: {node.name} ({node.operator}): {error}") from None
     unknown = [node.name for node, shape in zip(graph.nodes, shapes, strict=True) if shape is None]
     if unknown:
-        raise ShapeError(f"{graph.source}: the shapes of {', '.join(unknown)} cannot be inferred; name them as inputs")
+        raise ShapeError(
+            f"{graph.source}: the shapes of {listed(unknown, ', ')} cannot be inferred; name them as inputs"
+        )
     return tuple(shape for shape in shapes if shape is not None)
 
 
@@ -113,6 +126,8 @@ def _infer_node(graph: Graph, node: Node, operator: Operator, shapes: list[Shape
         raise ShapeError(f"the shape of {graph.nodes[node.inputs[0].node].name} is not known; name it as an input")
     for entry, shape in zip(node.inputs[1:], operator.parameter_shapes(data), strict=False):
         known = shapes[entry.node]
+        if reason := _unusable(shape):
+            raise ShapeError(f"{graph.nodes[entry.node].name}: {reason}")
         if known is None:
             shapes[entry.node] = shape
         elif known != shape:
@@ -120,5 +135,19 @@ def _infer_node(graph: Graph, node: Node, operator: Operator, shapes: list[Shape
     inputs = [(graph.nodes[entry.node].name, shapes[entry.node]) for entry in node.inputs]
     unknown = [name for name, shape in inputs if shape is None]
     if unknown:
-        raise ShapeError(f"the shapes of {', '.join(unknown)} are not known; name them as inputs")
-    return operator.output_shape(*(shape for _, shape in inputs if shape is not None))
+        raise ShapeError(f"the shapes of {listed(unknown, ', ')} are not known; name them as inputs")
+    output = operator.output_shape(*(shape for _, shape in inputs if shape is not None))
+    if reason := _unusable(output):
+        raise ShapeError(f"its output: {reason}")
+    return output
+
+
+def _unusable(shape: Shape) -> str:
+    """Why no tensor can have this shape, or nothing. Nobody allocates one, but ONNX counts in 64 bits."""
+    if not 1 <= len(shape) <= MAX_DIMENSIONS:
+        return f"{len(shape)} dimensions, expected 1 to {MAX_DIMENSIONS}"
+    if not all(1 <= size <= MAX_INTEGER for size in shape):
+        return f"shape {shape}, expected sizes from 1 to {MAX_INTEGER}"
+    if math.prod(shape) > MAX_ELEMENTS:
+        return f"shape {shape}, expected at most {MAX_ELEMENTS} elements"
+    return ""

@@ -21,7 +21,8 @@ import numpy as np
 
 from sshconvert.errors import ShapeError
 from sshconvert.graph import Shape
-from sshconvert.mxnet.attributes import Attributes
+from sshconvert.messages import shown
+from sshconvert.mxnet.attributes import MAX_INTEGER, Attributes
 
 if TYPE_CHECKING:
     from sshconvert.onnx.emitter import Emitter
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # Hints for MXNet's own kernels, which choose an algorithm and never change the result.
 KERNEL_HINTS: Final = ("workspace", "cudnn_tune", "cudnn_off")
 CHANNELS_FIRST: Final = ("NCHW", "NCW", "NCDHW")
+MAX_AXES: Final = 3  # that a kernel moves over
 
 
 class Operator(ABC):
@@ -96,7 +98,7 @@ class _Filters(Operator):
 
 def _read_filters(attributes: Attributes, *, no_bias: bool) -> dict[str, Any]:
     """The fields of `_Filters`; `no_bias` is the operator's default."""
-    kernel = attributes.integers("kernel", least=1)
+    kernel = attributes.integers("kernel", least=1, most=MAX_AXES)
     attributes.without_effect(*KERNEL_HINTS)
     attributes.choice("layout", CHANNELS_FIRST, "NCHW")
     return {
@@ -207,7 +209,7 @@ class Pooling(Operator):
     @classmethod
     def read(cls, attributes: Attributes) -> Pooling:
         whole = attributes.boolean("global_pool", default=False)
-        kernel = attributes.integers("kernel", () if whole else None, least=1)
+        kernel = attributes.integers("kernel", () if whole else None, least=1, most=MAX_AXES)
         attributes.without_effect(*KERNEL_HINTS)
         attributes.choice("layout", CHANNELS_FIRST, "NCHW")
         return cls(
@@ -221,6 +223,7 @@ class Pooling(Operator):
         )
 
     def output_shape(self, *inputs: Shape) -> Shape:
+        _need(len(inputs[0]) > 2, f"{inputs[0]} has no axes behind its channels")
         batch, channels, *sizes = inputs[0]
         if self.whole:
             return (batch, channels, *(1 for _ in sizes))
@@ -275,7 +278,7 @@ class Concat(Operator):
         first = inputs[0]
         _need(self.axis < len(first), f"axis {self.axis} is not an axis of {first}")
         rest = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in inputs}
-        _need(len(rest) == 1, f"the inputs {list(inputs)} differ outside axis {self.axis}")
+        _need(len(rest) == 1, f"the inputs {shown(list(inputs))} differ outside axis {self.axis}")
         return (*first[: self.axis], sum(shape[self.axis] for shape in inputs), *first[self.axis + 1 :])
 
     def to_onnx(self, emit: Emitter) -> None:
@@ -513,6 +516,7 @@ def _windows(
     """How many windows of `spans` fit into each axis."""
     counts = []
     for size, span, stride, pad in zip(sizes, spans, strides, pads, strict=True):
+        _need(size + 2 * pad <= MAX_INTEGER, f"{size} padded by {pad} is larger than {MAX_INTEGER}")
         room = size + 2 * pad - span
         _need(room >= 0, f"a window of {span} does not fit into {size} padded by {pad}; use a larger input")
         counts.append((room + stride - 1 if up else room) // stride + 1)
@@ -522,7 +526,7 @@ def _windows(
 def _fill(shape: list[int], elements: int, problem: str) -> Shape:
     """Replace the one -1 of `shape`, so that it holds `elements`."""
     known = math.prod(size for size in shape if size != -1)
-    _need(shape.count(-1) <= 1 and known > 0, problem)
+    _need(shape.count(-1) <= 1 and all(size > 0 or size == -1 for size in shape), problem)
     filled = tuple(elements // known if size == -1 else size for size in shape)
     _need(math.prod(filled) == elements, problem)
     return filled
