@@ -90,9 +90,7 @@ def test_what_is_no_tuple_of_such_integers_is_a_problem(text: str) -> None:
     attributes = given(text)
     attributes.integers("key", (1, 1))
 
-    assert attributes.finish() == [
-        f"attribute key={text!r} is not supported: expected integers from 0 to 2147483647"
-    ]
+    assert attributes.finish() == [f"attribute key={text!r} is not supported: expected integers from 0 to 2147483647"]
 
 
 @pytest.mark.parametrize("digits", ["9" * 5000, "(" + "9" * 5000 + ",)", "(" + "1, " * 5000 + ")"])

@@ -289,6 +289,12 @@ def test_all_shapes_of_the_ssh_symbol_are_those_that_mxnet_infers(size: Shape, m
     assert ours == dict(zip(names, theirs, strict=True))
 
 
+def test_mxnet_misplaces_a_minus_one_behind_a_split_which_is_why_it_is_refused(mxnet: Mxnet) -> None:
+    reshaped = mxnet.sym.Reshape(mxnet.sym.Variable("data"), shape=(-4, 1, 2, -1, 0))
+
+    assert reshaped.infer_shape(data=(2, 5, 1))[1] == [(1, 2, 1, 5)]  # its documentation says (1, 2, 5, 1)
+
+
 def test_batch_norm_with_a_fixed_gamma_ignores_the_stored_one(mxnet: Mxnet, tmp_path: Path) -> None:
     symbol = mxnet.sym.BatchNorm(mxnet.sym.Variable("data"), name="bn")
     inputs = {"data": (1, 2, 3, 3)}
@@ -420,6 +426,8 @@ UNSUPPORTED: Final = [
     pytest.param(lone("Reshape", 1), "attribute shape is missing", id="reshape to nothing"),
     pytest.param(lone("Reshape", 1, target_shape="(2, 0)"), "attribute shape is missing", id="0.8's target_shape"),
     pytest.param(lone("Reshape", 1, shape="(0, -5)"), "attribute shape='(0, -5)'", id="code -5"),
+    pytest.param(lone("Reshape", 1, shape="(-4, 1, -1, -1, 0)"), "a -1 behind -2 or -4", id="-1 behind -4"),
+    pytest.param(lone("Reshape", 1, shape="(0, -2, -1)"), "MXNet misplaces a -1 behind", id="-1 behind -2"),
     pytest.param(lone("Reshape", 1, shape="(-1,)", reverse="True"), "attribute reverse='True'", id="reverse"),
     pytest.param(lone("SoftmaxActivation", 1), "attribute mode='instance'", id="softmax by default"),
     pytest.param(lone("SoftmaxActivation", 1, mode="instance"), "attribute mode='instance'", id="softmax of instances"),
@@ -523,6 +531,8 @@ MISSHAPEN: Final = [
     pytest.param(lone("Reshape", 1, shape="(-2, 0)"), DATA, "ask for more dimensions", id="0 after the last"),
     pytest.param(lone("Reshape", 1, shape="(0, 0, 0, -3)"), DATA, "ask for more dimensions", id="-3 over the last"),
     pytest.param(lone("Reshape", 1, shape="(0, -4, 2)"), DATA, "ask for more dimensions", id="-4 with one number"),
+    pytest.param(lone("Reshape", 1, shape="(0, -4, -2, -2, -2)"), DATA, "of 4 does not split so", id="-4 by -2 and -2"),
+    pytest.param(lone("Reshape", 1, shape="(0, -4, 0, -1, -2)"), DATA, "of 4 does not split so", id="-4 by 0"),
     pytest.param(lone("Reshape", 1, shape="(0, -4, 3, -1, -2)"), DATA, "of 4 does not split so", id="-4 by 3"),
     pytest.param(lone("Reshape", 1, shape="(0, -4, -1, -1, -2)"), DATA, "does not split so", id="-4 by -1 and -1"),
     pytest.param(lone("BatchNorm", 5), {"data": (4,)}, "has no channels", id="vector without channels"),

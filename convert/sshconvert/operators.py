@@ -371,6 +371,8 @@ class Reshape(Operator):
         codes = attributes.integers("shape", least=-4)
         if attributes.boolean("reverse", default=False):
             attributes.problems.append("attribute reverse='True' is not supported")
+        if _is_misplaced(codes):
+            attributes.problems.append(f"attribute shape='{codes}' is not supported: MXNet misplaces a -1 behind -2 or -4")
         # The predecessors of `shape`: without effect once `shape` is given.
         attributes.without_effect("target_shape", "keep_highest")
         return cls(codes)
@@ -508,6 +510,21 @@ OPERATORS: Final[Mapping[str, type[Operator]]] = MappingProxyType(
 def _need(condition: bool, problem: str) -> None:
     if not condition:
         raise ShapeError(problem)
+
+
+def _is_misplaced(codes: Sequence[int]) -> bool:
+    """Whether a -1 follows -2 or -4. MXNet takes its place among the codes for its place in the shape, which they
+    shift: it gives other shapes, or writes behind the shape's end.
+    """
+    left = iter(codes)
+    shifted = False
+    for code in left:
+        if code == -1 and shifted:
+            return True
+        shifted = shifted or code in (-2, -4)
+        if code == -4:
+            next(left, None), next(left, None)  # the numbers that it splits into
+    return False
 
 
 def _windows(
