@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -62,7 +62,8 @@ class Damaged:
         return self.operators("null")
 
     def shape_of(self, node: Document, place: int = 0) -> Shape:
-        return self.shapes[node["inputs"][place][0]]
+        source: int = node["inputs"][place][0]
+        return self.shapes[source]
 
 
 Refusal: TypeAlias = tuple[type[SSHToolError], str]  # the error, and a part of its message
@@ -181,7 +182,9 @@ def _duplicate(damaged: Damaged) -> Refusal:
 @_fault("name that cannot be printed")
 def _unprintable(damaged: Damaged) -> Refusal:
     number = damaged.random.randrange(len(damaged.nodes))
-    damaged.nodes[number]["name"] += damaged.random.choice(("\n", "\0", "\x1b[2J", "\ud800", "\u2028", "\u202e", "\ufeff"))
+    damaged.nodes[number]["name"] += damaged.random.choice(
+        ("\n", "\0", "\x1b[2J", "\ud800", "\u2028", "\u202e", "\ufeff")
+    )
     return SymbolError, f": node {number}: name '"
 
 
@@ -217,7 +220,9 @@ def _needed_attribute(damaged: Damaged, *, number: bool = False) -> tuple[Docume
 @_fault("attribute that cannot be read")
 def _malformed(damaged: Damaged) -> Refusal:
     node, key = _needed_attribute(damaged)
-    node["attrs"][key] = damaged.random.choice(("(3, x)", "(", "", "3.5", "0x3", "NaN", "1e999", "((1, 1))", "\0", "３"))
+    node["attrs"][key] = damaged.random.choice(
+        ("(3, x)", "(", "", "3.5", "0x3", "NaN", "1e999", "((1, 1))", "\0", "\u0663")
+    )
     return UnsupportedGraphError, f"{_operator_place(node)}attribute {key}="
 
 
@@ -333,7 +338,7 @@ def _missing_inputs(damaged: Damaged) -> Refusal:
 @_fault("node that is no object")
 def _no_object(damaged: Damaged) -> Refusal:
     number = damaged.random.randrange(len(damaged.nodes))
-    damaged.nodes[number] = damaged.random.choice((None, [], "node", 1))
+    damaged.document["nodes"][number] = damaged.random.choice((None, [], "node", 1))
     return SymbolError, f": node {number}: expected an object"
 
 
@@ -424,14 +429,19 @@ def _kernel_axes(damaged: Damaged) -> Refusal:
     for key in ("kernel", "stride", "dilate", "pad", "adj"):
         node["attrs"].pop(key, None)
     node["attrs"]["kernel"] = "(1, 1)" if axes != 2 else "(1,)"
-    return ShapeError, f"{_operator_place(node)}a {len(node['attrs']['kernel'].split()) if axes != 2 else 1}-dimensional"
+    return (
+        ShapeError,
+        f"{_operator_place(node)}a {len(node['attrs']['kernel'].split()) if axes != 2 else 1}-dimensional",
+    )
 
 
 @_fault("sum of different shapes")
 def _sum(damaged: Damaged) -> Refusal:
     number = damaged.choose(damaged.operators("elemwise_add"))
     node = damaged.nodes[number]
-    others = [n for n in range(number) if damaged.shapes[n] != damaged.shape_of(node) and n in (0, *damaged.operators())]
+    others = [
+        n for n in range(number) if damaged.shapes[n] != damaged.shape_of(node) and n in (0, *damaged.operators())
+    ]
     node["inputs"][1] = [damaged.choose(others), 0, 0]
     return ShapeError, f"{_operator_place(node)}shapes {damaged.shape_of(node)} and {damaged.shape_of(node, 1)} differ"
 

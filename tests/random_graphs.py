@@ -60,10 +60,12 @@ def _prefixed(name: str) -> str:
 
 def _values(name: str, shape: Shape, random: np.random.Generator) -> Array:
     if name.endswith("_var"):
-        return random.uniform(0.2, 2, shape).astype(np.float32)
-    if name.endswith("_weight"):
-        return (random.normal(0, 1, shape) / math.prod(shape[1:]) ** 0.5).astype(np.float32)
-    return random.normal(0.5 if name.endswith("_gamma") else 0, 0.5, shape).astype(np.float32)
+        values = random.uniform(0.2, 2, shape)
+    elif name.endswith("_weight"):
+        values = random.normal(0, 1, shape) / math.prod(shape[1:]) ** 0.5
+    else:
+        values = random.normal(0.5 if name.endswith("_gamma") else 0, 0.5, shape)
+    return np.asarray(values, np.float32)
 
 
 class _Builder:
@@ -98,7 +100,12 @@ class _Builder:
         return self._add({"op": "null", "name": name, "inputs": []}, shape)
 
     def operator(
-        self, kind: str, inputs: Sequence[int], shape: Shape, attributes: Mapping[str, Any], *parameters: tuple[str, Shape]
+        self,
+        kind: str,
+        inputs: Sequence[int],
+        shape: Shape,
+        attributes: Mapping[str, Any],
+        *parameters: tuple[str, Shape],
     ) -> None:
         """Add a node and its parameters, unless it makes more data than these tests want."""
         spatial = shape[2:]
@@ -275,7 +282,8 @@ def _crop(builder: _Builder, number: int) -> None:
     shape, random = builder.shapes[number], builder.random
     if len(shape) != 4:
         return
-    inputs, a = [number], {}
+    inputs = [number]
+    a: dict[str, Any] = {}
     like = [other for other in builder.tensors if len(builder.shapes[other]) == 4]
     like = [other for other in like if all(s <= w for s, w in zip(builder.shapes[other][2:], shape[2:], strict=True))]
     if like and random.random() < 0.6:
@@ -303,7 +311,7 @@ def _reshape(builder: _Builder, number: int) -> None:
     shape: list[int] = []
     free = True  # -1 may still be used: once, and not behind -4, where MXNet misplaces it
     while left:
-        kind = random.choice(("keep", "keep", "number", "rest", "join", "split", "infer"))
+        kind = random.choice(("keep", "keep", "number", "rest", "join", "split", "infer", "flatten"))
         if kind == "rest":
             codes, shape, left = [*codes, -2], [*shape, *left], []
         elif kind == "join" and len(left) > 1:
@@ -315,6 +323,8 @@ def _reshape(builder: _Builder, number: int) -> None:
             unknown = random.choice((None, 0, 1))
             codes += [-4, *(-1 if place == unknown else size for place, size in enumerate(pair))]
             shape += pair
+        elif kind == "flatten" and free:
+            codes, shape, left = [*codes, -1], [*shape, math.prod(left)], []
         elif kind == "infer" and free:
             free = False
             codes, shape = [*codes, -1], [*shape, left.pop(0)]

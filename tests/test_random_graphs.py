@@ -32,9 +32,9 @@ DOSE: Final = 300
 FULL_DOSE: Final = 10_000
 CHUNKS: Final = [pytest.param(range(at, at + 100), id=f"{at} to {at + 99}") for at in range(0, DOSE, 100)]
 
-# Both add up a few hundred products of float32, in another order, in up to thirteen layers: at most 6e-7 of the largest
-# value was measured in 10,000 networks. A wrong attribute or axis shows in the first digits.
-TOLERANCE: Final = 1e-5
+# Both add up a few hundred products of float32, in another order, in up to thirteen layers: at most 8e-6 of a tensor's
+# largest value was measured in 10,000 networks. A wrong attribute or axis shows in the first digits.
+TOLERANCE: Final = 1e-4
 
 
 def converted(document: Document, arrays: Mapping[str, Array], input_shape: Shape) -> OnnxModel:

@@ -372,7 +372,9 @@ class Reshape(Operator):
         if attributes.boolean("reverse", default=False):
             attributes.problems.append("attribute reverse='True' is not supported")
         if _is_misplaced(codes):
-            attributes.problems.append(f"attribute shape='{codes}' is not supported: MXNet misplaces a -1 behind -2 or -4")
+            attributes.problems.append(
+                f"attribute shape='{codes}' is not supported: MXNet misplaces a -1 behind -2 or -4"
+            )
         # The predecessors of `shape`: without effect once `shape` is given.
         attributes.without_effect("target_shape", "keep_highest")
         return cls(codes)
