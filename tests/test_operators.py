@@ -535,6 +535,14 @@ MISSHAPEN: Final = [
     pytest.param(lone("Reshape", 1, shape="(0, -4, 0, -1, -2)"), DATA, "of 4 does not split so", id="-4 by 0"),
     pytest.param(lone("Reshape", 1, shape="(0, -4, 3, -1, -2)"), DATA, "of 4 does not split so", id="-4 by 3"),
     pytest.param(lone("Reshape", 1, shape="(0, -4, -1, -1, -2)"), DATA, "does not split so", id="-4 by -1 and -1"),
+    pytest.param(lone("Pooling", 1, global_pool="True"), {"data": (4,)}, "(4,) has no axes", id="pooling of a vector"),
+    pytest.param(pooling(), {"data": (1, 4)}, "(1, 4) has no axes behind its channels", id="pooling of 2-D data"),
+    pytest.param(upsampling(), {"data": (1, 4, 0, 8)}, "input data: shape (1, 4, 0, 8), expected sizes", id="size 0"),
+    pytest.param(
+        upsampling(), {"data": (1, 4, -8, 8)}, "input data: shape (1, 4, -8, 8), expected", id="negative size"
+    ),
+    pytest.param(upsampling(), {"data": (1, 4, 2**31, 8)}, "input data: shape", id="input beyond 31 bits"),
+    pytest.param(lone("Activation", 1, act_type="relu"), {"data": ()}, "input data: 0 dimensions", id="scalar"),
     pytest.param(lone("BatchNorm", 5), {"data": (4,)}, "has no channels", id="vector without channels"),
     pytest.param(upsampling(), {"data": (1, 4, 8)}, "only NCHW data", id="upsampling of 3-D data"),
     pytest.param(lone("elemwise_add", 2), DATA, "in1", id="add of something unknown"),

@@ -346,8 +346,8 @@ MALFORMED: Final = [
         "the file: an object repeats the keys ['a']",
         id="repeated attribute",
     ),
-    pytest.param("[" * 200_000, "the file: is not valid JSON", id="deep nesting"),
-    pytest.param('{"nodes": ' * 100_000, "the file: is not valid JSON", id="deep nesting of objects"),
+    pytest.param("[" * 200_000, "the file: is nested more than 16", id="deep nesting"),
+    pytest.param('{"nodes": ' * 100_000, "the file: is nested more than 16 deep", id="deep nesting of objects"),
     pytest.param("9" * 5000, "the file: ", id="a number of 5000 digits"),
     pytest.param(" " * MAX_BYTES + "{}", "the file: is larger than 16777216 bytes", id="more than 16 MB"),
     pytest.param(extended(extra=1), "the file: unknown fields ['extra']", id="unknown field at the top"),
@@ -441,9 +441,19 @@ MALFORMED: Final = [
     pytest.param(edited("attrs", "mxnet_version", to=["int", 1e4]), "expected ['int', number]", id="version 1e4"),
     pytest.param(edited("attrs", "mxnet_version", to=["str", "10901"]), "expected ['int', number]", id="version text"),
     pytest.param(edited("attrs", "mxnet_version", to=10901), "expected ['int', number]", id="bare version"),
-    pytest.param(edited("node_row_ptr", to=4), "node_row_ptr: expected a list", id="node_row_ptr as a number"),
-    pytest.param(edited("node_row_ptr", to=[0, -1]), "node_row_ptr: expected a list", id="node_row_ptr negative"),
-    pytest.param(edited("node_row_ptr", to=[0, True]), "node_row_ptr: expected a list", id="node_row_ptr true"),
+    pytest.param(
+        edited("node_row_ptr", to=4), "'node_row_ptr' is missing or not a list", id="node_row_ptr as a number"
+    ),
+    pytest.param(
+        edited("node_row_ptr", to=[0, -1]),
+        "node_row_ptr: expected rising numbers, found [0, ",
+        id="node_row_ptr negative",
+    ),
+    pytest.param(
+        edited("node_row_ptr", to=[0, True]),
+        "node_row_ptr: expected rising numbers, found [0, ",
+        id="node_row_ptr true",
+    ),
 ]
 
 

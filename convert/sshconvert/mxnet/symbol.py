@@ -38,8 +38,9 @@ from sshconvert.messages import shown
 OLDEST_VERSION: Final = 800
 NEWEST_VERSION: Final = 10999
 MAX_BYTES: Final = 16 * 1024 * 1024
-# Brackets and commas. A node has about 16, so that this is good for 15,000 nodes; a value takes up to 250 bytes.
-MAX_VALUES: Final = 300_000
+# Brackets and commas. A node has about 16, so that this is good for 12,000 nodes; a value takes up to 250 bytes.
+MAX_VALUES: Final = 200_000
+MAX_DEPTH: Final = 16  # five are in use
 MAX_NAME: Final = 256
 MAX_DIGITS: Final = 19  # of an integer of 64 bits
 
@@ -149,7 +150,6 @@ class _Parser:
                 self.fail(f"node {index}", f"the name {draft.name!r} is given to an earlier node already")
             names.add(draft.name)
             drafts.append(draft)
-        self.check_row_pointers(document, drafts)
         variables = [
             self.index(item, "arg_nodes", len(drafts)) for item in self.list_of(document, "arg_nodes", "the file")
         ]
@@ -160,6 +160,7 @@ class _Parser:
         ]
         if not heads:
             self.fail("heads", "is empty, so the network has no output")
+        self.check_row_pointers(document, drafts, heads)
         upgraded = self.upgrade(drafts, version, names)
         return self.freeze(upgraded, [(drafts[head.node], head.output) for head in heads])
 
@@ -174,13 +175,16 @@ class _Parser:
         if sum(map(text.count, "[{,")) > MAX_VALUES:
             self.fail("the file", f"holds more than {MAX_VALUES} values, far more than any symbol needs")
         try:
-            return json.loads(
+            document = json.loads(
                 text, object_pairs_hook=self.unique_keys, parse_constant=self.no_constant, parse_int=self.integer
             )
-        except RecursionError:
-            self.fail("the file", "is not valid JSON for a symbol (nested too deeply)")
         except ValueError as error:
             self.fail("the file", f"is not valid JSON ({error})")
+        except RecursionError:  # at a depth that depends on the version of Python
+            self.fail("the file", f"is nested more than {MAX_DEPTH} deep")
+        if _depth_exceeds(document, MAX_DEPTH):
+            self.fail("the file", f"is nested more than {MAX_DEPTH} deep")
+        return document
 
     def unique_keys(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = dict(pairs)
@@ -266,24 +270,25 @@ class _Parser:
             self.fail(place, f"refers to output {output} of the variable {drafts[node].name!r}, which has one")
         return Entry(node, output)
 
-    def check_row_pointers(self, document: Mapping[str, Any], drafts: list[_Draft]) -> None:
+    def check_row_pointers(self, document: Mapping[str, Any], drafts: list[_Draft], heads: list[Entry]) -> None:
         """`node_row_ptr` numbers all outputs of all nodes: where each node's begin, and where the last node's end."""
         if "node_row_ptr" not in document:
             return
-        pointers = document["node_row_ptr"]
-        if not isinstance(pointers, list) or not all(_is_int(item) and item >= 0 for item in pointers):
-            self.fail("node_row_ptr", "expected a list of non-negative integers")
-        rising = all(begin < end for begin, end in pairwise(pointers))
-        if len(pointers) != len(drafts) + 1 or pointers[0] != 0 or not rising:
-            self.fail("node_row_ptr", f"expected {len(drafts) + 1} rising numbers from 0, found {shown(pointers)}")
+        pointers = self.list_of(document, "node_row_ptr", "the file")
+        if not all(_is_int(item) for item in pointers) or not all(begin < end for begin, end in pairwise(pointers)):
+            self.fail("node_row_ptr", f"expected rising numbers, found {shown(pointers)}")
+        if len(pointers) != len(drafts) + 1 or pointers[0] != 0:
+            self.fail("node_row_ptr", f"expected {len(drafts) + 1} numbers from 0, found {shown(pointers)}")
         counts = {id(draft): end - begin for draft, (begin, end) in zip(drafts, pairwise(pointers), strict=True)}
-        for index, draft in enumerate(drafts):
-            for number, (node, output) in enumerate(zip(draft.inputs, draft.outputs, strict=True)):
-                if output >= counts[id(node)]:
-                    self.fail(
-                        f"node {index} ({draft.name}), input {number}",
-                        f"refers to output {output} of {node.name!r}, which has {counts[id(node)]}",
-                    )
+        reads = [
+            (f"node {index} ({draft.name}), input {number}", node, output)
+            for index, draft in enumerate(drafts)
+            for number, (node, output) in enumerate(zip(draft.inputs, draft.outputs, strict=True))
+        ]
+        reads += [(f"head {number}", drafts[head.node], head.output) for number, head in enumerate(heads)]
+        for place, node, output in reads:
+            if output >= counts[id(node)]:
+                self.fail(place, f"refers to output {output} of {node.name!r}, which has {counts[id(node)]}")
 
     def index(self, item: Any, place: str, limit: int) -> int:
         if not _is_int(item) or not 0 <= item < limit:
@@ -375,6 +380,14 @@ def _hide_keys(draft: _Draft) -> None:
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _depth_exceeds(document: Any, limit: int) -> bool:
+    level: list[Any] = [[document]]
+    for _ in range(limit + 1):
+        parts = [part.values() if isinstance(part, dict) else part for part in level]
+        level = [inner for part in parts for inner in part if isinstance(inner, dict | list)]
+    return bool(level)
 
 
 def _is_unicode(text: str) -> bool:
