@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +18,7 @@ from sshconvert.mxnet.symbol import MAX_BYTES, MAX_VALUES, parse_symbol, read_sy
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
+from symbol_mutations import LINUX_ONLY, try_in_little_memory
 
 Json: TypeAlias = Any  # whatever `json.loads` can give
 Document: TypeAlias = dict[str, Json]
@@ -274,53 +275,65 @@ def lone(operator: str, inputs: int, **attributes: str) -> bytes:
 
 
 # Each has as many of something as fits into the limits, to find work that grows faster than the file.
-CROWDED: Final = [
-    pytest.param(
-        chain(19_000, "LeakyReLU"), "19000 things are not supported: n0: operator LeakyReLU; n1: ", id="nodes"
+CROWDED: Final[Mapping[str, tuple[Callable[[], bytes], str]]] = {
+    "nodes": (
+        lambda: chain(19_000, "LeakyReLU"),
+        "19000 things are not supported: n0: operator LeakyReLU; n1: ",
     ),
-    pytest.param(
-        lone("Pooling", 1, kernel="(1, 1)", **{f"a{number:06}": "" for number in range(190_000)}),
+    "attributes": (
+        lambda: lone("Pooling", 1, kernel="(1, 1)", **{f"a{number:06}": "" for number in range(190_000)}),
         "190000 things are not supported: n (Pooling): attribute a000000='' is not known; ",
-        id="attributes",
     ),
-    pytest.param(
-        lone("Pooling", 1, kernel="(1, 1)", **{f"a{number}_lr_mult": "" for number in range(190_000)}),
+    "attributes for the trainer": (
+        lambda: lone("Pooling", 1, kernel="(1, 1)", **{f"a{number}_lr_mult": "" for number in range(190_000)}),
         "190000 things are not supported",
-        id="attributes for the trainer",
     ),
-    pytest.param(lone("Concat", 45_000, num_args="3"), "45000 inputs, expected 3", id="inputs"),
-    pytest.param(
-        edited("heads", to=[[0, 0]] * 60_000), "2 things are not supported: the network's outputs: data", id="outputs"
+    "inputs": (lambda: lone("Concat", 45_000, num_args="3"), "45000 inputs, expected 3"),
+    "outputs": (
+        lambda: edited("heads", to=[[0, 0]] * 60_000),
+        "2 things are not supported: the network's outputs: data",
     ),
-    pytest.param(edited("heads", to=[[2, 1]] * 60_000), "output 1 of 'conv', which has 1", id="wrong outputs"),
-    pytest.param(edited("node_row_ptr", to=list(range(190_000))), "found [0, 1, 2, 3, 4, 5, ...]", id="node_row_ptr"),
-    pytest.param(
-        "{" + ", ".join(f'"k{at // 2:06}": 0' for at in range(190_000)) + "}",
+    "second outputs": (lambda: edited("heads", to=[[7, 1]] * 60_000), "60001 things are not supported: the network's"),
+    "statistics left out by 0.8": (
+        lambda: json.dumps(
+            {
+                "nodes": [node("null", "data"), *(node("BatchNorm", f"n{at}", 0, 0, 0) for at in range(9_000))],
+                "arg_nodes": [0],
+                "heads": [[9_000, 0]],
+            }
+        ).encode(),
+        "n0 (BatchNorm): data has shape (1, 3, 10, 10), expected (3,)",
+    ),
+    "node_row_ptr": (lambda: edited("node_row_ptr", to=list(range(190_000))), "found [0, 1, 2, 3, 4, 5, ...]"),
+    "repeated keys": (
+        lambda: b"{" + b", ".join(b'"k%06d": 0' % (at // 2) for at in range(190_000)) + b"}",
         "an object repeats the keys ['k000000', 'k000001', 'k000002', 'k000003', 'k000004', 'k000005', ...]",
-        id="repeated keys",
     ),
-    pytest.param("9" * MAX_BYTES, f"has {MAX_BYTES} digits", id="digits"),
-    pytest.param('{"heads": ' + "9" * (MAX_BYTES - 100) + ".5}", "'nodes' is missing", id="digits of a fraction"),
-    pytest.param('{"' + "\\n" * (MAX_BYTES // 2 - 100) + '": 0}', "unknown fields ['\\n", id="a key"),
-    pytest.param(" " * MAX_BYTES, "(Expecting value", id="spaces"),
-    pytest.param("[" * MAX_VALUES, "is nested more than 16 deep", id="depth"),
-    pytest.param('[{"a": ' * (MAX_VALUES // 2), "is nested more than 16 deep", id="depth of both kinds"),
-    pytest.param(
-        edited("pool", "attrs", "kernel", to="(" + " " * 15_000_000), "attribute kernel='(  ", id="spaces in a value"
+    "digits": (lambda: b"9" * MAX_BYTES, f"has {MAX_BYTES} digits"),
+    "digits of a fraction": (lambda: b'{"heads": ' + b"9" * (MAX_BYTES - 100) + b".5}", "'nodes' is missing"),
+    "a key": (lambda: b'{"' + b"\\n" * (MAX_BYTES // 2 - 100) + b'": 0}', "unknown fields ['\\n"),
+    "a wide key": (lambda: '{"😀'.encode() + b"9" * (MAX_BYTES // 4 - 100) + b'": 0}', "unknown fields ['😀9999"),
+    "4 MB beyond ASCII": (lambda: '{"😀'.encode() + b" " * (MAX_BYTES // 4), "is larger than 4194304 bytes"),
+    "spaces": (lambda: b" " * MAX_BYTES, "(Expecting value"),
+    "depth": (lambda: b"[" * MAX_VALUES, "is nested more than 16 deep"),
+    "depth of both kinds": (lambda: b'[{"a": ' * (MAX_VALUES // 2), "is nested more than 16 deep"),
+    "spaces in a value": (
+        lambda: edited("pool", "attrs", "kernel", to="(" + " " * 15_000_000),
+        "attribute kernel='(  ",
     ),
-    pytest.param(
-        edited("pool", "attrs", "kernel", to="(" + ") " * 7_000_000 + "x"),
+    "brackets in a value": (
+        lambda: edited("pool", "attrs", "kernel", to="(" + ") " * 7_000_000 + "x"),
         "attribute kernel='() )",
-        id="brackets in a value",
     ),
-    pytest.param(edited("pool", "attrs", "kernel", to=f"({'1,' * 190_000})"), "attribute kernel='(1,1,", id="a tuple"),
-    pytest.param(edited("bn", "attrs", "eps", to="1" * 15_000_000), "attribute eps='1111", id="a number in a value"),
-]
+    "a tuple": (lambda: edited("pool", "attrs", "kernel", to=f"({'1,' * 190_000})"), "attribute kernel='(1,1,"),
+    "a number in a value": (lambda: edited("bn", "attrs", "eps", to="1" * 15_000_000), "attribute eps='1111"),
+}
 
 
-@pytest.mark.parametrize(("text", "problem"), CROWDED)
-def test_a_symbol_with_too_much_of_anything_is_refused_soon_and_briefly(text: str | bytes, problem: str) -> None:
-    raw = text.encode() if isinstance(text, str) else text
+@pytest.mark.parametrize("name", CROWDED)
+def test_a_symbol_with_too_much_of_anything_is_refused_soon_and_briefly(name: str) -> None:
+    make, problem = CROWDED[name]
+    raw = make()
     assert len(raw) <= MAX_BYTES
 
     begin = time.process_time()
@@ -328,6 +341,19 @@ def test_a_symbol_with_too_much_of_anything_is_refused_soon_and_briefly(text: st
 
     assert time.process_time() - begin < 2
     assert problem in str(refused)
+
+
+@LINUX_ONLY
+def test_a_symbol_with_too_much_of_anything_is_refused_in_little_memory(tmp_path: Path) -> None:
+    paths = []
+    for number, (make, _) in enumerate(CROWDED.values()):
+        paths.append(tmp_path / f"{number}-symbol.json")
+        paths[-1].write_bytes(make())
+
+    verdicts = try_in_little_memory(*paths)
+
+    assert sum(verdicts.values()) == len(CROWDED)
+    assert "converted" not in verdicts
 
 
 def test_a_long_list_of_problems_is_cut_and_counted() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Collection
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final
 
@@ -19,7 +19,14 @@ def shown(value: Any) -> str:
     return _SHORT.repr(value)
 
 
-def listed(items: Collection[str], separator: str = "; ") -> str:
+def listed(items: Iterable[str], separator: str = "; ") -> str:
     """The items in one line: the first `MOST_LISTED`, and how many more there are."""
-    more = len(items) - MOST_LISTED
-    return separator.join(islice(items, MOST_LISTED)) + (f"{separator}and {more} more" if more > 0 else "")
+    return counted(items, separator)[1]
+
+
+def counted(items: Iterable[str], separator: str = "; ") -> tuple[int, str]:
+    """How many items there are, and the line of `listed`. The others are not kept."""
+    left = iter(items)
+    first = list(islice(left, MOST_LISTED))
+    more = sum(1 for _ in left)
+    return len(first) + more, separator.join(first) + (f"{separator}and {more} more" if more else "")

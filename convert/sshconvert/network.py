@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from sshconvert.errors import ShapeError, UnsupportedGraphError
 from sshconvert.graph import Graph, Node, Shape
-from sshconvert.messages import listed
+from sshconvert.messages import counted, listed
 from sshconvert.mxnet.attributes import MAX_DIMENSIONS, MAX_INTEGER, Attributes
 from sshconvert.operators import OPERATORS, Operator
 
@@ -64,37 +65,47 @@ def resolve(graph: Graph, inputs: Mapping[str, Shape]) -> Network:
 
 def read_operators(graph: Graph) -> tuple[Operator | None, ...]:
     """The operator of each node. Raises UnsupportedGraphError with everything that is not supported."""
-    problems: list[str] = []
-    operators = [_read_operator(node, problems) for node in graph.nodes]
-    references = [(node.name, entry) for node in graph.nodes for entry in node.inputs]
-    for reader, entry in references + [("the network's outputs", entry) for entry in graph.outputs]:
-        if entry.output:
-            problems.append(f"{reader}: output {entry.output} of {graph.nodes[entry.node].name} is not supported")
-    for entry, count in Counter(graph.outputs).items():
-        node = graph.nodes[entry.node]
-        if count > 1:
-            problems.append(f"the network's outputs: {node.name} is given more than once")
-        if node.is_variable:
-            problems.append(f"the network's outputs: {node.name} is a variable, which no operator computes")
-    if problems:
-        raise UnsupportedGraphError(f"{graph.source}: {len(problems)} things are not supported: {listed(problems)}")
+    operators: list[Operator | None] = []
+    count, problems = counted(chain(_read_nodes(graph, operators), _check_entries(graph)))
+    if count:
+        raise UnsupportedGraphError(f"{graph.source}: {count} things are not supported: {problems}")
     return tuple(operators)
 
 
-def _read_operator(node: Node, problems: list[str]) -> Operator | None:
-    if node.is_variable:
-        return None
-    kind = OPERATORS.get(node.operator)
-    if kind is None:
-        problems.append(f"{node.name}: operator {node.operator}")
-        return None
-    attributes = Attributes(node.attributes)
-    operator = kind.read(attributes)
-    found = attributes.finish()
-    if not found and operator.input_count() != len(node.inputs):
-        found = [f"{len(node.inputs)} inputs, expected {operator.input_count()}"]
-    problems += [f"{node.name} ({node.operator}): {problem}" for problem in found]
-    return operator
+def _read_nodes(graph: Graph, operators: list[Operator | None]) -> Iterator[str]:
+    """Add the operator of each node to `operators`; give what is wrong with them."""
+    for node in graph.nodes:
+        kind = OPERATORS.get(node.operator)
+        if node.is_variable or kind is None:
+            operators.append(None)
+            if not node.is_variable:
+                yield f"{node.name}: operator {node.operator}"
+            continue
+        attributes = Attributes(node.attributes)
+        operator = kind.read(attributes)
+        operators.append(operator)
+        found = attributes.finish()
+        if not found and operator.input_count() != len(node.inputs):
+            found = [f"{len(node.inputs)} inputs, expected {operator.input_count()}"]
+        for problem in found:
+            yield f"{node.name} ({node.operator}): {problem}"
+
+
+def _check_entries(graph: Graph) -> Iterator[str]:
+    """Every supported operator has one output, and the network gives each of its own once."""
+    reads = chain(
+        ((node.name, entry) for node in graph.nodes for entry in node.inputs),
+        (("the network's outputs", entry) for entry in graph.outputs),
+    )
+    for reader, entry in reads:
+        if entry.output:
+            yield f"{reader}: output {entry.output} of {graph.nodes[entry.node].name} is not supported"
+    for entry, count in Counter(graph.outputs).items():
+        node = graph.nodes[entry.node]
+        if count > 1:
+            yield f"the network's outputs: {node.name} is given more than once"
+        if node.is_variable:
+            yield f"the network's outputs: {node.name} is a variable, which no operator computes"
 
 
 def infer_shapes(

@@ -459,7 +459,7 @@ class BatchNorm(Operator):
     def to_onnx(self, emit: Emitter) -> None:
         data, gamma, *rest = emit.inputs
         if self.fix_gamma:
-            gamma = emit.constant("gamma", np.ones(emit.input_shapes[1], np.float32))
+            gamma = emit.constant("gamma", np.broadcast_to(np.float32(1), emit.input_shapes[1]))
         emit.node("BatchNormalization", [data, gamma, *rest], epsilon=self.eps)
 
 

@@ -80,16 +80,14 @@ ALIASES: Final[Mapping[str, str]] = {
     "cast": "Cast",
 }
 
-# Inputs of the operators whose auxiliary states 0.8 did not write.
-AUXILIARY_INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "BatchNorm": ("data", "gamma", "beta", "moving_mean", "moving_var"),
-}
+# How many inputs, the last, are auxiliary states, which 0.8 did not write.
+AUXILIARIES: Final[Mapping[str, int]] = {"BatchNorm": 2}
 # Inputs of operators by MXNet's names, to hand a key such as `weight_lr_mult` to the variable it speaks of.
 ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Convolution": ("data", "weight", "bias"),
     "Deconvolution": ("data", "weight", "bias"),
     "FullyConnected": ("data", "weight", "bias"),
-    **AUXILIARY_INPUTS,
+    "BatchNorm": ("data", "gamma", "beta", "moving_mean", "moving_var"),
 }
 
 _TOP_FIELDS: Final = {"nodes", "arg_nodes", "heads", "node_row_ptr", "attrs"}
@@ -165,8 +163,9 @@ class _Parser:
         return self.freeze(upgraded, [(drafts[head.node], head.output) for head in heads])
 
     def load(self, text: str | bytes) -> Any:
-        if len(text) > MAX_BYTES:
-            self.fail("the file", f"is larger than {MAX_BYTES} bytes, far more than any symbol needs")
+        most = MAX_BYTES if text.isascii() else MAX_BYTES // 4  # Python then takes up to four bytes a character
+        if len(text) > most:
+            self.fail("the file", f"is larger than {most} bytes, far more than any symbol needs")
         try:
             # `json` would guess at UTF-16 and UTF-32, let lone surrogates pass, and skip a byte order mark.
             text = text.decode() if isinstance(text, bytes) else text
@@ -335,7 +334,9 @@ class _Parser:
         return upgraded
 
     def missing_auxiliaries(self, draft: _Draft, names: set[str]) -> list[_Draft]:
-        missing = AUXILIARY_INPUTS.get(draft.operator, ())[len(draft.inputs) :]
+        missing = ARGUMENTS.get(draft.operator, ())[len(draft.inputs) :]
+        if len(missing) > AUXILIARIES.get(draft.operator, 0):
+            return []  # something else is missing, and the operator says so
         added = [_Draft(VARIABLE, f"{draft.name}_{argument}", dict(draft.attributes)) for argument in missing]
         for variable in added:
             if variable.name in names:
