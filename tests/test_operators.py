@@ -574,6 +574,13 @@ def test_a_shape_that_does_not_fit_is_refused_by_the_nodes_name() -> None:
         resolve(graph, {"data": (1, 1, 8, 8)})
 
 
+def test_variables_that_nothing_reads_are_refused_by_name() -> None:
+    graph = graph_of(variable("data"), variable("idle"), node("Activation", "relu", (0,), act_type="relu"))
+
+    with pytest.raises(ShapeError, match=r"^model-symbol\.json: the shapes of idle cannot be inferred"):
+        resolve(graph, DATA)
+
+
 def test_weights_that_two_layers_share_must_fit_both() -> None:
     layers = (
         variable("data"),
@@ -715,6 +722,7 @@ COSTS: Final = [
     pytest.param(lone("Reshape", 1, shape="(0, -1)"), 0, id="reshape"),
     pytest.param(lone("Crop", 1, num_args="1", h_w="(2, 2)"), 0, id="crop"),
     pytest.param(upsampling(), 0, id="upsampling"),
+    pytest.param(lone("BatchNorm", 5), 4 * 8 * 8 * 2, id="batch normalisation"),
 ]
 
 
