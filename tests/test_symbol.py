@@ -336,7 +336,6 @@ MALFORMED: Final = [
     pytest.param("[" * 200_000, "the file: is nested more than 16", id="deep nesting"),
     pytest.param('{"nodes": ' * 100_000, "the file: is nested more than 16 deep", id="deep nesting of objects"),
     pytest.param("9" * 5000, "the file: ", id="a number of 5000 digits"),
-    pytest.param(" " * MAX_BYTES + "{}", "the file: is larger than 16777216 bytes", id="more than 16 MB"),
     pytest.param(extended(extra=1), "the file: unknown fields ['extra']", id="unknown field at the top"),
     pytest.param(edited("nodes", gone=True), "the file: 'nodes' is missing or not a list", id="no nodes"),
     pytest.param(edited("nodes", to={}), "the file: 'nodes' is missing or not a list", id="nodes as an object"),
@@ -469,6 +468,11 @@ def test_the_document_that_the_malformed_ones_are_made_of_is_good() -> None:
 @pytest.mark.parametrize("flag", [["int", 0], ["bool", False]])
 def test_a_symbol_that_says_it_has_no_numpy_shapes_is_read(flag: Sequence[Json]) -> None:
     assert parse_symbol(edited("attrs", "is_np_shape", to=flag)) == parse(good())
+
+
+def test_more_than_16_mb_are_refused() -> None:
+    with pytest.raises(SymbolError, match="symbol: the file: is larger than 16777216 bytes"):
+        parse_symbol(b" " * MAX_BYTES + b"{}")
 
 
 def test_text_that_is_no_utf_8_is_refused() -> None:
