@@ -479,6 +479,15 @@ def test_one_refusal_lists_everything_that_is_not_supported() -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution", "Pooling"])
+def test_a_kernel_that_cannot_be_read_is_the_only_problem_told(kind: str) -> None:
+    filters = {} if kind == "Pooling" else {"num_filter": "4", "no_bias": "True"}
+    attributes = {"kernel": "(3, x)", "stride": "(2, 2)", "pad": "(1, 1)", **filters}
+
+    with pytest.raises(UnsupportedGraphError, match=r": 1 things are not supported: node \(\w+\): attribute kernel="):
+        resolve(lone(kind, 1 if kind == "Pooling" else 2, **attributes), {"data": (1, 4, 8, 8)})
+
+
 def test_a_second_output_is_refused_wherever_it_is_read() -> None:
     nodes = (variable("data"), node("Activation", "relu", (0,), act_type="relu"))
     reader = Node("Activation", "again", {"act_type": "relu"}, (Entry(1, 1),))

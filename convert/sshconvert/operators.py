@@ -103,9 +103,9 @@ def _read_filters(attributes: Attributes, *, no_bias: bool) -> dict[str, Any]:
     attributes.choice("layout", CHANNELS_FIRST, "NCHW")
     return {
         "kernel": kernel,
-        "stride": attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel)),
-        "dilate": attributes.integers("dilate", (1,) * len(kernel), least=1, length=len(kernel)),
-        "pad": attributes.integers("pad", (0,) * len(kernel), length=len(kernel)),
+        "stride": attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel) or None),
+        "dilate": attributes.integers("dilate", (1,) * len(kernel), least=1, length=len(kernel) or None),
+        "pad": attributes.integers("pad", (0,) * len(kernel), length=len(kernel) or None),
         "filters": attributes.integer("num_filter", least=1),
         "groups": attributes.integer("num_group", 1, least=1),
         "bias": not attributes.boolean("no_bias", default=no_bias),
@@ -147,7 +147,7 @@ class Deconvolution(_Filters):
         # A target shape makes MXNet ignore pad and adj and choose its own; no known detector uses it.
         attributes.choice("target_shape", ("()", "[]", "(0,)", "(0, 0)", "(0,0)"), "()")
         axes = len(filters["kernel"])
-        return cls(**filters, adjust=attributes.integers("adj", (0,) * axes, length=axes))
+        return cls(**filters, adjust=attributes.integers("adj", (0,) * axes, length=axes or None))
 
     def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
         self._check(data)
@@ -214,8 +214,8 @@ class Pooling(Operator):
         attributes.choice("layout", CHANNELS_FIRST, "NCHW")
         return cls(
             kernel=kernel,
-            stride=attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel)),
-            pad=attributes.integers("pad", (0,) * len(kernel), length=len(kernel)),
+            stride=attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel) or None),
+            pad=attributes.integers("pad", (0,) * len(kernel), length=len(kernel) or None),
             kind=attributes.choice("pool_type", ("max", "avg"), "max"),
             convention=attributes.choice("pooling_convention", ("valid", "full"), "valid"),
             whole=whole,
