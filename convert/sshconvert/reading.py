@@ -16,15 +16,20 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113  # that one raises OSError for a name that is too long
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there, likewise."""
+    return os.path.isdir(path)  # noqa: PTH112  # as above
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file to read. Raises OSError for all that is none: to open a pipe would wait for its writer."""
     try:
-        file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115  # pathlib knows no opener; the caller closes
+        file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115  # the caller closes it
     except ValueError as error:  # a zero byte, or what the file system's encoding does not have
         raise OSError(errno.EINVAL, "no file can have that name") from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "it is not a regular file")
+        raise OSError(errno.EINVAL, "it is not a file")
     return file
 
 
