@@ -34,7 +34,8 @@ class Session:
         self, verb: str, *, json: bool, quiet: bool, debug: bool, lines: bool = False, events: bool = False
     ) -> None:
         """With `lines`, --json prints not one document but one a line: what `emit` is given. With `events`, progress
-        is nothing but the JSON events of a download: on stdout, which the result leaves to them, or on stderr with --json.
+        is nothing but the JSON events of a download: on stdout, which the result leaves to
+        them, or on stderr with --json.
         """
         self.verb, self.json, self.quiet, self.debug, self.lines = verb, json, quiet, debug, lines
         self.events = events

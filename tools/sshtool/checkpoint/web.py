@@ -64,8 +64,8 @@ def download(
         if attempt == limits.attempts:
             raise SourceFailedError(f"{error}, {attempt} times" if attempt > 1 else str(error))
         if wait > limits.longest_wait or time.monotonic() + wait >= end:
-            raise SourceFailedError(f"{error}, and it would take {wait:.3g} s until the next attempt")
-        say(f"{source.shown}: {error}; trying again" + (f" in {wait:.3g} s" if wait else ""))
+            raise SourceFailedError(f"{error}, and it would take {_rounded(wait)} s until the next attempt")
+        say(f"{source.shown}: {error}; trying again" + (f" in {_rounded(wait)} s" if wait else ""))
         time.sleep(wait)
 
 
@@ -82,6 +82,10 @@ def _outcome(
     except SourceFailedError as error:
         return error
     return None
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds:.0f}" if seconds >= 1 else f"{seconds:.1g}"
 
 
 def _attempt(
@@ -170,8 +174,8 @@ def _refusal(answer: httpx.Response) -> SourceFailedError:
 def _retry_after(answer: httpx.Response) -> float | None:
     """How long the server asks to wait: seconds or a date (RFC 9110, 10.2.3). None if it does not, or unreadably."""
     text = answer.headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d{1,9}", text, re.ASCII):
-        return float(text)
+    if re.fullmatch(r"\d+", text, re.ASCII):
+        return min(float(text), 1e9)
     try:
         date = parsedate_to_datetime(text)
         return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
@@ -199,17 +203,33 @@ def _answer(
         if not may_ask(url.scheme, url.host, loopback=loopback):
             raise SourceFailedError(f"leads to {_shown(url)}, and only https may be followed")
         request = client.build_request("GET", url, headers=headers, timeout=timeout, extensions=extensions)
-        answer = client.send(request, stream=True)
         try:
-            if answer.status_code not in REDIRECTS:
-                yield answer
-                return
-            if "Location" not in answer.headers:
-                raise SourceFailedError(f"HTTP {answer.status_code} without a Location")
-            url = _joined(url, answer.headers["Location"])
+            answer = client.send(request, stream=True)
+        except _Moved as moved:
+            url = _joined(url, moved.location)
+            continue
+        try:
+            yield answer
         finally:
             answer.close()
+        return
     raise SourceFailedError(f"redirects more than {limits.redirects} times, last to {_shown(url)}")
+
+
+class _Moved(Exception):  # noqa: N818  # it is none
+    """An answer was a redirect."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location = location
+
+
+def _raise_moved(answer: httpx.Response) -> None:
+    """Left alone, httpx prepares the next request even if it does not follow, and stumbles over what is no URL."""
+    if answer.status_code in REDIRECTS:
+        if "Location" not in answer.headers:
+            raise SourceFailedError(f"HTTP {answer.status_code} without a Location")
+        raise _Moved(answer.headers["Location"])
 
 
 def _joined(url: httpx.URL, location: str) -> httpx.URL:
@@ -238,7 +258,7 @@ def _client(context: ssl.SSLContext) -> Iterator[httpx.Client]:
     }
     headers = {"User-Agent": f"sshtool/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
     try:
-        client = httpx.Client(verify=context, headers=headers, mounts=direct, follow_redirects=False)
+        client = httpx.Client(verify=context, headers=headers, mounts=direct, event_hooks={"response": [_raise_moved]})
     except (ImportError, ValueError):  # their messages may quote the proxy's password
         raise SourceFailedError(
             "cannot be asked: the proxy that the environment names (HTTPS_PROXY, ALL_PROXY) is not an http one"

@@ -58,7 +58,7 @@ def run(
     from_archive: Path | None = None,
     checkpoint: Path | None = None,
     allow_unverified: bool = False,
-    fetch_options: FetchOptions = FetchOptions(),
+    fetch_options: FetchOptions = FetchOptions(),  # noqa: B008  # it is frozen
     dry_run: bool = False,
     progress: Progress = silent,
     report_transfer: Report = no_report,
