@@ -27,6 +27,7 @@ def test_help_names_every_verb_and_imports_nothing_heavy() -> None:
         "import sys; sys.argv = ['sshtool', '--help']\n"
         "try:\n import sshtool.__main__\nexcept SystemExit: pass\n"
         "heavy = {'numpy', 'onnx', 'openvino', 'onnxruntime', 'mxnet', 'PIL', 'jinja2'}\n"
+        "heavy |= {'httpx', 'filelock', 'platformdirs', 'pydantic'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -111,7 +112,7 @@ def test_info_reproduces_the_published_figures(checkpoint: Path) -> None:
 
 
 ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
-    "dead link": (("download",), 1, "dead since May 2021"),
+    "dead link": (("download", "--offline"), 1, "dead since May 2021"),
     "contradiction": (("run", "--demo", "--from-archive", "a.zip"), 2, "--demo and --from-archive contradict"),
     "no archive": (("download", "--from-archive", "nowhere.zip"), 1, "is not a zip archive"),
     "unknown model": (("info", "--model", "ssd"), 1, "no such model"),
@@ -145,7 +146,7 @@ def test_an_error_is_one_line_with_the_remedy(
 
 
 def test_an_error_in_json_mode_is_one_document_too(tmp_path: Path) -> None:
-    result = sshtool("download", "-o", tmp_path, "--json", code=1)
+    result = sshtool("download", "--offline", "-o", tmp_path, "--json", code=1)
     document = json.loads(result.stdout)
     assert document["ok"] is False
     assert document["error"]["type"] == "DownloadError"
@@ -153,7 +154,7 @@ def test_an_error_in_json_mode_is_one_document_too(tmp_path: Path) -> None:
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sshtool", "download", "-o", str(tmp_path), "--debug"]
+    command = [sys.executable, "-m", "sshtool", "download", "--offline", "-o", str(tmp_path), "--debug"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "Traceback" in result.stderr

@@ -287,7 +287,9 @@ def _failure(error: httpx.HTTPError) -> SourceFailedError:
     if isinstance(error, httpx.ConnectError):
         return SourceFailedError(f"cannot be reached ({_short(error)})", again=True)
     if isinstance(error, httpx.ProxyError):
-        return SourceFailedError(f"cannot be reached through the proxy ({_short(error)})", again=True)
+        # It begins with the proxy's status.
+        final = str(error).startswith("4")
+        return SourceFailedError(f"cannot be reached through the proxy ({_short(error)})", again=not final)
     return SourceFailedError(f"broke off ({_short(error)})", again=True)
 
 
