@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import random
 import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,15 +15,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from rich.console import Console
 
 from server import DATE, ETAG, FAULTS, Server
 from sshconvert.errors import ConfigError, DownloadError, OutputError, UsageError
 from sshconvert.models import Archive, load_model
 from sshtool.checkpoint.cache import Entry, Origin
 from sshtool.checkpoint.fetch import Fetched, fetch
-from sshtool.checkpoint.sources import Source, find_sources, parse_source, shown_url
+from sshtool.checkpoint.sources import LOOPBACK, Source, find_sources, parse_source, shown_url
 from sshtool.checkpoint.web import Limits
 from sshtool.config import Config, read_config
+from sshtool.report.transfer import Lines
 
 MODEL: Final = load_model("ssh-mxnet")
 BODY: Final = random.Random(4).randbytes(200_003)  # noqa: S311  # it only has to be the same in each run
@@ -189,6 +193,31 @@ SUCCEEDING: Final = [
     for resumed in (False, True)
     if not verdict.of(resumed=resumed)
 ]
+
+
+CONTACTED: Final[list[Any]] = []
+
+
+def _note_other_machines(event: str, arguments: tuple[Any, ...]) -> None:
+    """Who is looked up or connected to, unless it is this machine."""
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    elif event == "socket.getaddrinfo":
+        host = arguments[0]
+    else:
+        return
+    if host not in LOOPBACK:
+        CONTACTED.append(host)
+
+
+sys.addaudithook(_note_other_machines)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else_is_contacted() -> Iterator[None]:
+    CONTACTED.clear()
+    yield
+    assert CONTACTED == []
 
 
 @pytest.fixture(autouse=True)
@@ -391,6 +420,21 @@ def test_the_cache_is_verified_before_each_use_and_a_damaged_file_is_replaced(
     assert len(own_server.requests) == 5
     entry_in(tmp_path)._origin.unlink()
     assert get(tmp_path, source).source == str(path)
+
+
+def test_the_rate_is_of_what_came_in_this_run() -> None:
+    stream = io.StringIO()
+    lines = Lines(Console(file=stream, width=200))
+    lines.show("model_file_download_begin", {"size": 10_000_000})
+    sizes = (4_000_000, 5_000_000, 7_000_000, 0, 2_500_000)  # resumed at 4 MB, and begun again later
+    for number, size in enumerate(sizes):
+        lines._line(size, now=10.0 * number)
+    lines._line(sizes[-1] + 1, now=41.0)  # too soon for another line
+    assert stream.getvalue().splitlines() == [
+        "5.0 of 10.0 MB, 0.10 MB/s, 50 s remaining",
+        "7.0 of 10.0 MB, 0.15 MB/s, 20 s remaining",
+        "2.5 of 10.0 MB, 0.25 MB/s, 30 s remaining",
+    ]
 
 
 def test_no_source_at_all_is_an_error_too(tmp_path: Path) -> None:

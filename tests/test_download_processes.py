@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pty
 import random
 import re
 import shutil
@@ -291,7 +290,7 @@ def test_progress_is_lines_where_there_is_no_terminal(server: Server, tmp_path: 
 
 
 def test_progress_is_a_bar_at_a_terminal(server: Server, tmp_path: Path) -> None:
-    terminal, inside = pty.openpty()
+    terminal, inside = pytest.importorskip("pty").openpty()
     arguments = command(ARCHIVE, "download", "--source", f"{server.url}/pause%20mid-body/", "-o", tmp_path)
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=inside, env=environment)

@@ -135,7 +135,10 @@ class Entry:
             )
 
     def part_size(self) -> int:
-        return self._part.stat().st_size if self._part.is_file() else 0
+        try:
+            return self._part.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def resumable(self, source: str) -> tuple[int, str]:
         """How many bytes of that source are there to go on from, and their validator; (0, "") if there are none that
