@@ -382,6 +382,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "429 without a time that can be read": once(status("429 Too Many Requests", Retry_After="soon")),
     "429 for an hour": status("429 Too Many Requests", Retry_After=3600),
     "503 until in an hour": status("503 Service Unavailable", Retry_After=IN_AN_HOUR),
+    "429 for five seconds": status("429 Too Many Requests", Retry_After=5),
     "429 for a century": status("429 Too Many Requests", Retry_After="9" * 40),
     "500 once": once(status("500 Internal Server Error")),
     "500": status("500 Internal Server Error"),
