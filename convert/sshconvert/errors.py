@@ -75,6 +75,10 @@ class DetectionError(SSHToolError):
     """Head tensors that are missing or whose shapes do not belong to the model."""
 
 
+class ConfigError(SSHToolError):
+    """The user's config file cannot be read, or says something that it cannot say."""
+
+
 class UsageError(SSHToolError):
     """Options that are unknown, contradict one another or cannot be read."""
 

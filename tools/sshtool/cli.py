@@ -57,6 +57,24 @@ AllowUnverified = Annotated[
 AllowNonfinite = Annotated[
     bool, typer.Option("--allow-nonfinite", help="Take weights that are NaN or infinite, and say how many there are.")
 ]
+FetchSources = Annotated[
+    list[str],
+    typer.Option(
+        "--source",
+        help="A mirror of the archive: an https URL, a folder or a file. Repeatable; tried before SSHTOOL_SOURCES, "
+        "the config file's and the model's own.",
+    ),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Never use the network: only the cache, and mirrors that are files.")
+]
+CacheDir = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--cache-dir", help="Where downloaded archives are kept; by default the platform's place for caches."),
+]
+ProgressFormat = Annotated[
+    str, typer.Option("--progress-format", help="text, or json: Open Model Zoo's events, one a line, on stdout.")
+]
 
 ImageArguments = Annotated[
     list[str],
@@ -148,20 +166,26 @@ def download(
     output_dir: OutputDir = Path("artifacts"),
     demo: Demo = False,
     from_archive: FromArchive = None,
+    source: FetchSources = [],  # noqa: B006  # Typer copies its defaults
+    offline: Offline = False,
+    cache_dir: CacheDir = None,
     allow_unverified: AllowUnverified = False,
     allow_nonfinite: AllowNonfinite = False,
+    progress_format: ProgressFormat = "text",
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Get a checkpoint: make the demo, or unpack and verify an archive."""
+    """Get a checkpoint: download its archive, unpack one that you have, or make the demo."""
     from sshtool.session import Session
 
-    with Session("download", json=json, quiet=quiet, debug=debug) as session:
-        from sshtool.commands.download import download as verb, render
+    events = progress_format == "json"
+    with Session("download", json=json, quiet=quiet, debug=debug, events=events) as session:
+        from sshtool.commands.download import FetchOptions, download as verb, render
 
-        _exclusive({"--demo": demo, "--from-archive": from_archive is not None})
+        _choice("--progress-format", progress_format, ["text", "json"])
+        _exclusive({"--demo": demo, "--from-archive": from_archive is not None, "--source": bool(source)})
         result = verb(
             model,
             output_dir,
@@ -169,8 +193,10 @@ def download(
             from_archive=from_archive,
             allow_unverified=allow_unverified,
             allow_nonfinite=allow_nonfinite,
+            options=FetchOptions(tuple(source), offline, cache_dir),
             dry_run=dry_run,
             progress=session.progress,
+            report=session.transfers(model),
         )
         session.finish(result, render)
 
@@ -243,8 +269,11 @@ def run(
     demo: Demo = False,
     from_archive: FromArchive = None,
     checkpoint: CheckpointPath = None,
+    source: FetchSources = [],  # noqa: B006  # Typer copies its defaults
+    offline: Offline = False,
+    cache_dir: CacheDir = None,
     allow_unverified: AllowUnverified = False,
-    precision: Precisions = ["FP32,FP16"],  # noqa: B006  # Typer copies its defaults
+    precision: Precisions = ["FP32,FP16"],  # noqa: B006  # as above
     format: Formats = ["onnx,openvino"],  # noqa: A002, B006  # the option's name; as above
     input_shape: InputShape = "",
     no_preprocessing: NoPreprocessing = False,
@@ -258,9 +287,17 @@ def run(
     from sshtool.session import Session
 
     with Session("run", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.commands.download import FetchOptions
         from sshtool.commands.run import render, run as verb
 
-        _exclusive({"--demo": demo, "--from-archive": from_archive is not None, "--checkpoint": checkpoint is not None})
+        _exclusive(
+            {
+                "--demo": demo,
+                "--from-archive": from_archive is not None,
+                "--checkpoint": checkpoint is not None,
+                "--source": bool(source),
+            }
+        )
         options = _options(precision, format, input_shape, no_preprocessing)
         result = verb(
             model,
@@ -271,8 +308,10 @@ def run(
             checkpoint=checkpoint,
             allow_unverified=allow_unverified,
             allow_nonfinite=allow_nonfinite,
+            fetch_options=FetchOptions(tuple(source), offline, cache_dir),
             dry_run=dry_run,
             progress=session.progress,
+            report_transfer=session.transfers(model),
         )
         session.finish(result, render, passed=result.passed)
 
