@@ -34,6 +34,7 @@ ENORMOUS: Final = 100  # times the limit: enough to be no limit, and little enou
 
 _PROBLEMS: Final = re.compile(r"(^|_)problems$")
 _LISTED: Final = re.compile(r"(^|_)(problems|unknown|missing)$")
+_CHECKING: Final = re.compile(r"^_?(check|require|refuse|compare)(_|$)")
 _REFUSING_CALLS: Final = {"fail", "_wrong"}
 
 Edit = tuple[int, int, str]  # from this byte of the source to that one stands this instead
@@ -76,7 +77,7 @@ def find_guards(source: str) -> list[Guard]:
         found[guard.edits] = replace(earlier, lines=earlier.lines | guard.lines) if earlier else guard
     counts: Counter[str] = Counter()
     guards = []
-    for guard in sorted(found.values(), key=lambda item: (item.line, item.edits)):
+    for guard in sorted(found.values(), key=lambda item: (item.line, item.edits[0][0])):
         counts[guard.name] += 1
         number = counts[guard.name]
         guards.append(guard if number == 1 else replace(guard, text=f"{guard.text} #{number}"))
@@ -107,6 +108,9 @@ class _Finder:
                 yield from self.assignment(node)
             elif isinstance(node, ast.Raise | ast.Expr):
                 yield from self.otherwise(node)
+                yield from self.check(node)
+            elif isinstance(node, ast.Return):
+                yield from self.predicate(node)
             elif isinstance(node, ast.Call) and _called(node) in _CONSTRAINED:
                 yield from self.constraints(node)
 
@@ -128,22 +132,29 @@ class _Finder:
 
     def assignment(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> Iterator[Guard]:
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-        value = node.value
-        if isinstance(target, ast.Name) and value is not None:
-            if isinstance(self.parents[node], ast.Module):
-                yield from self.limit(target.id, value)
-            if _PROBLEMS.search(target.id) and isinstance(value, ast.Dict):
-                for entry in value.values:
-                    for text, edits in self.parts(entry, True, node):
-                        yield self.guard("problem", text, edits, self.told(node, target.id), _lines([entry]))
-            elif self.is_list_of_problems(node, target.id, value):
-                edit = self.edit(value, "[]")
-                yield self.guard("problem", ast.unparse(node), (edit,), self.told(node, target.id), _lines([node]))
-        if isinstance(node, ast.AnnAssign) and isinstance(self.parents[node], ast.ClassDef):
+        holder = self.parents[node]
+        if isinstance(target, ast.Name) and node.value is not None:
+            yield from self.problems(node, target.id, node.value)
+            if isinstance(holder, ast.ClassDef) and holder.name.endswith("Limits"):
+                yield from self.limit(target.id, node.value, _UPPER)
+            elif isinstance(holder, ast.Module) and target.id.isupper():
+                direction = next((rule for rule in (_LOWER, _UPPER) if rule.search(target.id)), None)
+                yield from self.limit(target.id, node.value, direction) if direction else ()
+        if isinstance(node, ast.AnnAssign) and isinstance(holder, ast.ClassDef) and _is_model(holder):
             for part in ast.walk(node.annotation):
-                if isinstance(part, ast.Subscript) and _is_name(part.value, "Literal") and self.is_model(node):
+                if isinstance(part, ast.Subscript) and _is_name(part.value, "Literal"):
                     edit = self.edit(part, "object")
                     yield self.guard("pydantic", ast.unparse(node), (edit,), self.validation(), frozenset())
+
+    def problems(self, node: ast.stmt, name: str, value: ast.expr) -> Iterator[Guard]:
+        """`problems = {"is too long": x or y}`: x, and y; `problems += [… for … in … if …]`: all of it."""
+        if _PROBLEMS.search(name) and isinstance(value, ast.Dict):
+            for entry in value.values:
+                for text, edits in self.parts(entry, True, node):
+                    yield self.guard("problem", text, edits, self.told(node, name), _lines([entry]))
+        elif self.is_list_of_problems(node, name, value):
+            edit = self.edit(value, "[]")
+            yield self.guard("problem", ast.unparse(node), (edit,), self.told(node, name), _lines([node]))
 
     def otherwise(self, node: ast.Raise | ast.Expr) -> Iterator[Guard]:
         """What refuses when nothing before it did: at the end of a function, or behind `else`."""
@@ -153,21 +164,54 @@ class _Finder:
         if isinstance(node, ast.Raise) and function.name in self.never_return:
             return  # this is the means of the other guards
         parent = self.parents[node]
-        if isinstance(parent, ast.If) and node in parent.body or isinstance(parent, ast.ExceptHandler):
+        if (isinstance(parent, ast.If) and node in parent.body) or isinstance(parent, ast.ExceptHandler):
             return
         text = ast.unparse(node)
         yield self.guard("otherwise", text[:77], (self.edit(node, "pass"),), _lines([node]), _lines([node]))
 
+    def check(self, node: ast.stmt) -> Iterator[Guard]:
+        """`check(x)`: a function that gives nothing back, and may refuse."""
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and not self.refuses(node):
+            name = _called(node.value)
+            function = self.functions.get(name) if _is_own(node.value) else None
+            lines = self.refusals(function) if function and _is_none(function.returns) else frozenset()
+            if lines or _CHECKING.search(name):
+                yield self.guard("check", ast.unparse(node), (self.edit(node, "pass"),), lines, _lines([node]))
+
+    def predicate(self, node: ast.Return) -> Iterator[Guard]:
+        """`return x and y`, of a function that says yes or no: x, and y."""
+        function = self.function(node)
+        if node.value is not None and function and _is_name(function.returns, "bool"):
+            parts = self.parts(node.value, False, node)
+            for text, edits in parts if len(parts) > 1 else []:
+                yield self.guard("predicate", text, edits, frozenset(), _lines([node]))
+
+    def refusals(self, function: Function) -> frozenset[int]:
+        """Lines of a function that refuse, or that call a function of this module that does."""
+        called = [
+            self.functions[_called(node)]
+            for node in ast.walk(function)
+            if isinstance(node, ast.Call)
+            and _is_own(node)
+            and _called(node) in self.functions.keys() - self.never_return
+        ]
+        return _lines(
+            node
+            for holder in (function, *called)
+            for node in ast.walk(holder)
+            if isinstance(node, ast.stmt) and not isinstance(node, ast.Return) and self.refuses(node)
+        )
+
     def constraints(self, node: ast.Call) -> Iterator[Guard]:
         for keyword in node.keywords:
-            if keyword.arg in _LOOSE:
+            if keyword.arg is not None and keyword.arg in _LOOSE:
                 edit = self.edit(keyword.value, _LOOSE[keyword.arg])
                 yield self.guard("pydantic", ast.unparse(keyword), (edit,), self.validation(), frozenset())
 
-    def limit(self, name: str, value: ast.expr) -> Iterator[Guard]:
-        if not name.isupper() or not all(isinstance(part, _NUMERIC) for part in ast.walk(value)):
+    def limit(self, name: str, value: ast.expr, direction: re.Pattern[str]) -> Iterator[Guard]:
+        if not all(isinstance(part, _NUMERIC) for part in ast.walk(value)):
             return
-        loads = [node for node in ast.walk(self.tree) if _is_name(node, name) and isinstance(node.ctx, ast.Load)]  # type: ignore[attr-defined]  # it is a name
+        loads = [node for node in ast.walk(self.tree) if _is_load(node, name)]
         around = _lines(self.statement(node) for node in loads)
         guarded = frozenset(
             line
@@ -175,17 +219,10 @@ class _Finder:
             if isinstance(test := self.statement(node), ast.If) and any(self.refuses(item) for item in test.body)
             for line in _lines(test.body)
         )
-        if _UPPER.search(name):
-            edit = self.edit(value, f"({self.text(value)}) * {ENORMOUS}")
-        elif _LOWER.search(name):
-            edit = self.edit(value, "0")
-        else:
-            return
+        edit = self.edit(value, "0" if direction is _LOWER else f"({self.text(value)}) * {ENORMOUS}")
         yield self.guard("limit", f"{name} = {ast.unparse(value)}", (edit,), guarded, around)
 
-    def parts(
-        self, node: ast.expr, positive: bool, user: ast.AST, seen: tuple[ast.AST, ...] = ()
-    ) -> list[Part]:
+    def parts(self, node: ast.expr, positive: bool, user: ast.AST, seen: tuple[ast.AST, ...] = ()) -> list[Part]:
         """The parts of a condition of which each is enough to make it true (or false, if not `positive`)."""
         if isinstance(node, ast.BoolOp):
             inner = [self.parts(value, positive, user, seen) for value in node.values]
@@ -225,9 +262,7 @@ class _Finder:
             ]
         return []
 
-    def call(
-        self, node: ast.Call, positive: bool, user: ast.AST, seen: tuple[ast.AST, ...]
-    ) -> list[Part]:
+    def call(self, node: ast.Call, positive: bool, user: ast.AST, seen: tuple[ast.AST, ...]) -> list[Part]:
         """`any(x or y for …)`, `bool(x or y)`, and functions of this module that return such a condition."""
         name = _called(node)
         if name in ("any", "all", "bool") and len(node.args) == 1:
@@ -251,7 +286,10 @@ class _Finder:
             node
             for node in ast.walk(function or self.tree)
             if isinstance(node, ast.Assign | ast.AugAssign | ast.NamedExpr | ast.For | ast.AnnAssign)
-            and any(_is_name(target, name.id) for target in (node.targets if isinstance(node, ast.Assign) else [node.target]))
+            and any(
+                _is_name(target, name.id)
+                for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            )
         ]
         only = assignments[0] if len(assignments) == 1 else None
         return only.value if isinstance(only, ast.Assign) and isinstance(only.value, ast.BoolOp | ast.Compare) else None
@@ -264,6 +302,8 @@ class _Finder:
         call = statement.value if isinstance(statement, ast.Expr | ast.Return) else None
         if not isinstance(call, ast.Call):
             return False
+        if isinstance(statement, ast.Return) and _called(call).endswith("Error"):
+            return True
         if isinstance(call.func, ast.Attribute) and call.func.attr in ("append", "extend"):
             return bool(_PROBLEMS.search(ast.unparse(call.func.value).rpartition(".")[2]))
         return _called(call) in self.never_return
@@ -298,10 +338,6 @@ class _Finder:
             if re.search(r"ValidationError|ValueError", ast.unparse(handler.type or handler))
             for statement in handler.body
         )
-
-    def is_model(self, node: ast.stmt) -> bool:
-        parent = self.parents[node]
-        return isinstance(parent, ast.ClassDef) and bool(parent.bases) and not parent.decorator_list
 
     def function(self, node: ast.AST) -> Function | None:
         while not isinstance(node, Function):
@@ -350,6 +386,19 @@ def _is_name(node: ast.AST | None, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
 
 
+def _is_load(node: ast.AST, name: str) -> bool:
+    found = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
+    return found == name and isinstance(node.ctx, ast.Load)  # type: ignore[attr-defined]  # both have one
+
+
+def _is_model(node: ast.ClassDef) -> bool:
+    return bool(node.bases) and not node.decorator_list
+
+
+def _is_none(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
 def _negated(node: ast.expr) -> ast.expr:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         return node.operand
@@ -359,6 +408,13 @@ def _negated(node: ast.expr) -> ast.expr:
 def _called(node: ast.Call) -> str:
     """The last name of what is called."""
     return ast.unparse(node.func).rpartition(".")[2]
+
+
+def _is_own(node: ast.Call) -> bool:
+    """Whether it may be a function of this module: `f()`, `self.f()`, or the check of some other object."""
+    if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+        return node.func.value.id == "self" or bool(_CHECKING.search(node.func.attr))
+    return isinstance(node.func, ast.Name)
 
 
 def _lines(nodes: Iterable[ast.AST] | Sequence[ast.AST]) -> frozenset[int]:

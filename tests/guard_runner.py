@@ -50,6 +50,16 @@ include =
 patch = _exit
 disable_warnings = no-data-collected, module-not-measured, module-not-imported, couldnt-parse, no-ctracer
 """
+_COMBINE: Final = """\
+[run]
+branch = True
+data_file = {folder}/combined
+[paths]
+all =
+    {copies}
+[report]
+partial_also = sys.version_info
+"""
 # Python runs this when it starts: so the processes that the tests start are measured too.
 _MEASURE: Final = "import coverage\ncoverage.process_startup()\n"
 
@@ -80,35 +90,37 @@ class Survey:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of the tests without the guard: `by` is the test that noticed, `broken` a module that does not load."""
+    """What the tests say to a guard that is off. `by` is the test that noticed; `broken`: the module does not load."""
 
     caught: bool
     by: str = ""
     broken: bool = False
 
 
-class Bench:
+@contextlib.contextmanager
+def bench(project: Project, jobs: int) -> Iterator[Bench]:
     """Copies of a project, one for each job, as long as the block lasts."""
-
-    def __init__(self, project: Project, jobs: int) -> None:
-        self.project, self.jobs = project, jobs
-
-    def __enter__(self) -> Bench:
-        self._folder = tempfile.TemporaryDirectory(prefix="guards-")
-        self.folder = Path(self._folder.name)
-        self.copies: queue.Queue[Path] = queue.Queue()
-        for number in range(self.jobs):
-            copy = self.folder / str(number) / self.project.root.name
-            shutil.copytree(self.project.root, copy, ignore=_IGNORED)
-            beside = self.project.root.parent / "shared"
+    with tempfile.TemporaryDirectory(prefix="guards-") as name:
+        copies: queue.Queue[Path] = queue.Queue()
+        for number in range(jobs):
+            copy = Path(name) / str(number) / project.root.name
+            shutil.copytree(project.root, copy, ignore=_IGNORED)
+            beside = project.root.parent / "shared"
             if beside.is_dir():  # real data, which some tests read
                 (copy.parent / "shared").symlink_to(beside)
-            subprocess.run([sys.executable, "-m", "compileall", "-q", *self.project.sources], cwd=copy, check=True)
-            self.copies.put(copy)
-        return self
+            subprocess.run([sys.executable, "-m", "compileall", "-q", *project.sources], cwd=copy, check=True)
+            copies.put(copy)
+        yield Bench(project, jobs, Path(name), copies)
 
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+
+@dataclass(frozen=True)
+class Bench:
+    """Where tests run: `copies` of the project that nobody uses now, and a folder for what is measured."""
+
+    project: Project
+    jobs: int
+    folder: Path
+    copies: queue.Queue[Path]
 
     def survey(self, modules: Sequence[str], tests: Sequence[str]) -> Survey:
         """Run the test files, each by itself, under coverage."""
@@ -117,7 +129,7 @@ class Bench:
         result = Survey()
         for log, _ in outcomes:
             _read_log(log, result)
-        self._read_coverage([folder for _, folder in outcomes], modules, result)
+        self._read_coverage([folder for _, folder in outcomes], result)
         return result
 
     def check(
@@ -169,28 +181,30 @@ class Bench:
             return Verdict(caught=True, by=failed[0])
         return Verdict(caught=False, broken=code not in (0, 5))
 
-    def _read_coverage(self, folders: Iterable[Path], modules: Sequence[str], result: Survey) -> None:
+    def _read_coverage(self, folders: Iterable[Path], result: Survey) -> None:
         """Bring the measurements of all processes and copies together."""
-        import coverage
-
         home, *others = list(self.copies.queue)  # they are alike
-        rules = self.folder / "combine"
-        same = "\n    ".join(map(str, (home, *others)))
-        rules.write_text(f"[run]\nbranch = True\n[paths]\nall =\n    {same}\n", encoding="utf-8")
-        whole = coverage.Coverage(data_file=str(self.folder / "combined"), config_file=str(rules))
-        whole.combine([str(path) for folder in folders for path in folder.glob("coverage.*")])
-        data = whole.get_data()
-        for module in modules:
-            path = str(home / module)
+        (self.folder / "combine").write_text(
+            _COMBINE.replace("{folder}", str(self.folder)).replace(
+                "{copies}", "\n    ".join(map(str, (home, *others)))
+            ),
+            encoding="utf-8",
+        )
+        parts = [str(path) for folder in folders for path in folder.glob("coverage.*")]
+        report = self.folder / "report.json"
+        if not parts:
+            return
+        for command in (["combine", *parts], ["json", "--show-contexts", "-o", str(report)]):
+            rules = f"--rcfile={self.folder / 'combine'}"
+            subprocess.run(
+                [sys.executable, "-m", "coverage", *command[:1], rules, "-q", *command[1:]], cwd=home, check=True
+            )
+        for module, content in json.loads(report.read_text(encoding="utf-8"))["files"].items():
             result.seen[module] = {
-                line: {context.split("|")[-1] for context in contexts}
-                for line, contexts in data.contexts_by_lineno(path).items()
+                int(line): {context.split("|")[-1] for context in contexts}
+                for line, contexts in content["contexts"].items()
             }
-            report = self.folder / "report.json"
-            with contextlib.suppress(coverage.exceptions.NoDataError):
-                whole.json_report(morfs=[path], outfile=str(report))
-                totals = json.loads(report.read_text(encoding="utf-8"))["totals"]
-                result.branches[module] = (totals["covered_branches"], totals["num_branches"])
+            result.branches[module] = (content["summary"]["covered_branches"], content["summary"]["num_branches"])
 
 
 def _choose(module: str, guard: Guard, files: Sequence[str], found: Survey) -> list[list[str]]:
@@ -235,7 +249,16 @@ def _pytest(
             guard_probe.CONTEXT: "",
             **(more or {}),
         }
-        options = ["-q", "-n0", "-p", "no:cacheprovider", "-p", "guard_probe", f"--basetemp={folder / 'tests'}", f"--rootdir={copy}"]
+        options = [
+            "-q",
+            "-n0",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "guard_probe",
+            f"--basetemp={folder / 'tests'}",
+            f"--rootdir={copy}",
+        ]
         stop = ["-x"] if tests is not None else []
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *options, *stop, *files],
@@ -286,7 +309,9 @@ def _read_log(log: Sequence[Mapping[str, Any]], result: Survey) -> None:
             test = entry["test"]
             if entry["outcome"] == "failed":
                 result.failed.append(test)
-            result.seconds[test] = result.seconds.get(test, 0) + (entry["seconds"] if entry["when"] != "teardown" else 0)
+            result.seconds[test] = result.seconds.get(test, 0) + (
+                entry["seconds"] if entry["when"] != "teardown" else 0
+            )
     skipped = {entry["test"] for entry in log if entry.get("outcome") == "skipped"}
     for test in {*skipped, *result.failed}:
         result.seconds.pop(test, None)
