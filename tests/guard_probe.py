@@ -18,6 +18,9 @@ CONTEXT: Final = "GUARD_CONTEXT"  # the test that runs, for coverage in the proc
 # Fixtures of tests that are left out: MXNet takes seconds to import, and no reader needs it to refuse.
 _SLOW_FIXTURES: Final = {"mxnet"}
 
+# Opened once: some tests make it impossible to open a file.
+_log_file: Final = os.open(os.environ.get(LOG, os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -52,5 +55,4 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 
 def _log(**entry: object) -> None:
-    with Path(os.environ[LOG]).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    os.write(_log_file, json.dumps(entry).encode() + b"\n")

@@ -90,7 +90,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the tests say to a guard that is off. `by` is the test that noticed; `broken`: the module does not load."""
+    """What the tests say to a guard that is off. `by` is the test that noticed; `broken`: they could not be run."""
 
     caught: bool
     by: str = ""
@@ -166,7 +166,9 @@ class Bench:
             (folder / "coveragerc").write_text(rules, encoding="utf-8")
             (folder / "sitecustomize.py").write_text(_MEASURE, encoding="utf-8")
             more = {"COVERAGE_PROCESS_START": str(folder / "coveragerc"), "PYTHONDONTWRITEBYTECODE": ""}
-            log, _ = _pytest(self.project, copy, [file], None, WHOLE_FILE, front=folder, more=more)
+            log, code = _pytest(self.project, copy, [file], None, WHOLE_FILE, front=folder, more=more)
+            if code not in (0, 1, 5):
+                log.append({"broken": file, "why": f"pytest ends with {code}: {_last_line(copy)}"})
             return log, folder
 
     def _verdict(self, copy: Path, chosen: Sequence[str], found: Survey) -> Verdict:
@@ -179,7 +181,8 @@ class Bench:
         failed = [entry["test"] for entry in log if entry.get("outcome") == "failed"]
         if failed:
             return Verdict(caught=True, by=failed[0])
-        return Verdict(caught=False, broken=code not in (0, 5))
+        broken = code not in (0, 5)
+        return Verdict(caught=False, by=f"pytest ends with {code}: {_last_line(copy)}" if broken else "", broken=broken)
 
     def _read_coverage(self, folders: Iterable[Path], result: Survey) -> None:
         """Bring the measurements of all processes and copies together."""
@@ -260,21 +263,27 @@ def _pytest(
             f"--rootdir={copy}",
         ]
         stop = ["-x"] if tests is not None else []
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *options, *stop, *files],
-            cwd=copy,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with (copy.parent / "output").open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", *options, *stop, *files],
+                cwd=copy,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         for limit, most in _LIMITS.items():
             resource.prlimit(process.pid, limit, (most, most))
         code = _wait(process, seconds)
         log = folder / "log"
         lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
         return [json.loads(line) for line in lines], code
+
+
+def _last_line(copy: Path) -> str:
+    """The end of what pytest had to say."""
+    return (copy.parent / "output").read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:

@@ -98,7 +98,7 @@ def judge(module: str, guard: Guard, verdict: Verdict, excuses: Mapping[str, str
     """Hold what the tests said against the excuses."""
     excuse = excuses.get(key(module, guard))
     if verdict.broken:
-        state, detail = "ERROR", "the module does not load without it"
+        state, detail = "ERROR", verdict.by
     elif verdict.caught and excuse:
         state, detail = "STALE", f"excused, yet caught by {verdict.by}"
     elif verdict.caught:
