@@ -23,7 +23,9 @@ _LOOSE: Final[Mapping[str, str]] = {
         ("pattern", "gt", "ge", "lt", "le", "min_length", "max_length", "max_digits", "multiple_of"), "None"
     ),
 }
-_CONSTRAINED: Final = {"ConfigDict", "Field", "StringConstraints", "Interval", "Len"}
+_CONSTRAINED: Final = {
+    "ConfigDict", "Field", "StringConstraints", "Interval", "Len", "model_validate", "model_validate_json",
+}  # fmt: skip
 
 # Names of constants that limit something from above and from below.
 _UPPER: Final = re.compile(
