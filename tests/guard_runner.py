@@ -30,7 +30,7 @@ from guard_finder import Guard
 # A guard that is off may let a file ask for anything.
 _LIMITS: Final = {resource.RLIMIT_AS: 8 << 30, resource.RLIMIT_FSIZE: 4 << 30}
 # A test has these seconds, and as many times what it took under coverage: then it hangs.
-GRACE: Final = 60
+GRACE: Final = 30
 PATIENCE: Final = 10
 WHOLE_FILE: Final = 1800
 # How many tests run first, and the seconds that all others may take together.
