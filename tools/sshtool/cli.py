@@ -54,6 +54,9 @@ FromArchive = Annotated[
 AllowUnverified = Annotated[
     bool, typer.Option("--allow-unverified", help="Take an archive that is not the one upstream published.")
 ]
+AllowNonfinite = Annotated[
+    bool, typer.Option("--allow-nonfinite", help="Take weights that are NaN or infinite, and say how many there are.")
+]
 
 ImageArguments = Annotated[
     list[str],
@@ -146,6 +149,7 @@ def download(
     demo: Demo = False,
     from_archive: FromArchive = None,
     allow_unverified: AllowUnverified = False,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -164,6 +168,7 @@ def download(
             demo_checkpoint=demo,
             from_archive=from_archive,
             allow_unverified=allow_unverified,
+            allow_nonfinite=allow_nonfinite,
             dry_run=dry_run,
             progress=session.progress,
         )
@@ -179,6 +184,7 @@ def convert(
     format: Formats = ["onnx,openvino"],  # noqa: A002, B006  # the option's name; as above
     input_shape: InputShape = "",
     no_preprocessing: NoPreprocessing = False,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -192,7 +198,13 @@ def convert(
 
         options = _options(precision, format, input_shape, no_preprocessing)
         result = convert_checkpoint(
-            model, output_dir, options, checkpoint=checkpoint, dry_run=dry_run, progress=session.progress
+            model,
+            output_dir,
+            options,
+            checkpoint=checkpoint,
+            allow_nonfinite=allow_nonfinite,
+            dry_run=dry_run,
+            progress=session.progress,
         )
         session.finish(result, render)
 
@@ -203,6 +215,7 @@ def info(
     output_dir: OutputDir = Path("artifacts"),
     checkpoint: CheckpointPath = None,
     input_shape: InputShape = "",
+    allow_nonfinite: AllowNonfinite = False,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
@@ -213,7 +226,13 @@ def info(
     with Session("info", json=json, quiet=quiet, debug=debug) as session:
         from sshtool.commands.info import info as verb, render
 
-        result = verb(model, output_dir, checkpoint=checkpoint, input_shape=_shape(input_shape))
+        result = verb(
+            model,
+            output_dir,
+            checkpoint=checkpoint,
+            input_shape=_shape(input_shape),
+            allow_nonfinite=allow_nonfinite,
+        )
         session.finish(result, render)
 
 
@@ -229,6 +248,7 @@ def run(
     format: Formats = ["onnx,openvino"],  # noqa: A002, B006  # the option's name; as above
     input_shape: InputShape = "",
     no_preprocessing: NoPreprocessing = False,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -250,6 +270,7 @@ def run(
             from_archive=from_archive,
             checkpoint=checkpoint,
             allow_unverified=allow_unverified,
+            allow_nonfinite=allow_nonfinite,
             dry_run=dry_run,
             progress=session.progress,
         )
@@ -276,6 +297,7 @@ def verify(
     html: HtmlPath = None,
     junit: JunitPath = None,
     markdown: MarkdownPath = None,
+    allow_nonfinite: AllowNonfinite = False,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
@@ -305,7 +327,7 @@ def verify(
             html=html,
             junit=junit,
             markdown=markdown,
-            rules=Rules(limits, Settings(device, threads)),
+            rules=Rules(limits, Settings(device, threads, allow_nonfinite)),
         )
         result = verify_artifacts(model, output_dir, options, progress=session.progress)
         session.finish(result, render, passed=result.passed)
@@ -320,6 +342,7 @@ def reference(
     input_shape: InputShape = "",
     scenes: Scenes = 2,
     threads: DetectThreads = 0,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -340,6 +363,7 @@ def reference(
             input_shape=_shape(input_shape),
             scenes=scenes,
             settings=Settings(threads=threads),
+            allow_nonfinite=allow_nonfinite,
             dry_run=dry_run,
             progress=session.progress,
         )
@@ -358,6 +382,7 @@ def detect(
     threshold: Threshold = 0.5,
     resize: ResizeMode = "letterbox",
     save_images: SaveImages = False,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJsonLines = False,
@@ -374,7 +399,7 @@ def detect(
 
         options = DetectorOptions(
             runtime=runtime,
-            settings=Settings(device, threads),
+            settings=Settings(device, threads, allow_nonfinite),
             threshold=threshold,
             resize=Resize(_choice("--resize", resize, [item.value for item in Resize])),
         )

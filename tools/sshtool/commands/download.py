@@ -10,12 +10,12 @@ from typing import Final
 from rich.console import RenderableType
 from rich.text import Text
 
-from sshconvert.checkpoint import DEMO, file_sha256, open_checkpoint, write_record
+from sshconvert.checkpoint import DEMO, open_checkpoint, write_record
 from sshconvert.errors import ArchiveError, DownloadError
 from sshconvert.files import staging_folder
 from sshconvert.models import Model, load_model
 from sshtool.checkpoint import demo
-from sshtool.checkpoint.archive import is_archive, pack, unpack
+from sshtool.checkpoint.archive import Archive, is_archive, open_archive, pack
 
 DEMO_ARCHIVE: Final = "ssh-model-demo.zip"
 
@@ -41,6 +41,7 @@ def download(
     demo_checkpoint: bool = False,
     from_archive: Path | None = None,
     allow_unverified: bool = False,
+    allow_nonfinite: bool = False,
     dry_run: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> DownloadResult:
@@ -53,7 +54,7 @@ def download(
     if demo_checkpoint:
         return _store_demo(model, output_dir, dry_run, progress)
     if from_archive is not None:
-        return _store_archive(model, output_dir, from_archive, allow_unverified, dry_run, progress)
+        return _store_archive(model, output_dir, from_archive, allow_unverified, allow_nonfinite, dry_run, progress)
     raise DownloadError(_no_source(model))
 
 
@@ -67,7 +68,8 @@ def _store_demo(model: Model, output_dir: Path, dry_run: bool, progress: Callabl
             progress("packing it as upstream's archive was packed")
             pack(staging, model, archive)
         progress("unpacking and reading it")
-        _store(archive, model, folder, weights=DEMO, verified=True)
+        with open_archive(archive) as packed:
+            _store(packed, model, folder, weights=DEMO, verified=True)
     return _result(model, folder, DEMO, True, (archive,))
 
 
@@ -76,33 +78,37 @@ def _store_archive(
     output_dir: Path,
     archive: Path,
     allow_unverified: bool,
+    allow_nonfinite: bool,
     dry_run: bool,
     progress: Callable[[str], None],
 ) -> DownloadResult:
     if not is_archive(archive):
         raise ArchiveError(f"{archive}: is not a zip archive; give the path of {model.archive.name}")
     progress("verifying the archive")
-    size, sha256 = archive.stat().st_size, file_sha256(archive)
-    verified = (size, sha256) == (model.archive.size, model.archive.sha256)
-    if not verified and not allow_unverified:
-        raise ArchiveError(
-            f"{archive}: is not upstream's archive ({model.archive.size} bytes, SHA-256 {model.archive.sha256}): "
-            f"it has {size} bytes, SHA-256 {sha256}; use --allow-unverified if you trust it"
-        )
-    folder = checkpoint_folder(output_dir, model)
-    weights = f"sha256:{sha256}"
-    if not dry_run:
-        progress("unpacking and reading it")
-        _store(archive, model, folder, weights=weights, verified=verified)
+    with open_archive(archive) as source:
+        size, sha256 = source.size, source.sha256()
+        verified = (size, sha256) == (model.archive.size, model.archive.sha256)
+        if not verified and not allow_unverified:
+            raise ArchiveError(
+                f"{archive}: is not upstream's archive ({model.archive.size} bytes, SHA-256 {model.archive.sha256}): "
+                f"it has {size} bytes, SHA-256 {sha256}; use --allow-unverified if you trust it"
+            )
+        folder = checkpoint_folder(output_dir, model)
+        weights = f"sha256:{sha256}"
+        if not dry_run:
+            progress("unpacking and reading it")
+            _store(source, model, folder, weights=weights, verified=verified, allow_nonfinite=allow_nonfinite)
     return _result(model, folder, weights, verified)
 
 
-def _store(archive: Path, model: Model, folder: Path, *, weights: str, verified: bool) -> None:
+def _store(
+    archive: Archive, model: Model, folder: Path, *, weights: str, verified: bool, allow_nonfinite: bool = False
+) -> None:
     """Unpack beside the target and read what came out, so that a bad archive leaves the old checkpoint alone."""
     with staging_folder(folder) as staging:
-        unpack(archive, model, staging)
-        open_checkpoint(staging, model)
-        write_record(staging, model, weights=weights, source=archive.name, verified=verified)
+        archive.unpack(model, staging)
+        open_checkpoint(staging, model, allow_nonfinite=allow_nonfinite)
+        write_record(staging, model, weights=weights, source=archive.path.name, verified=verified)
         for path in sorted(staging.iterdir()):
             path.replace(folder / path.name)
 

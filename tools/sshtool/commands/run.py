@@ -57,6 +57,7 @@ def run(
     from_archive: Path | None = None,
     checkpoint: Path | None = None,
     allow_unverified: bool = False,
+    allow_nonfinite: bool = False,
     dry_run: bool = False,
     progress: Progress = silent,
 ) -> RunResult:
@@ -73,13 +74,15 @@ def run(
             demo_checkpoint=demo_checkpoint,
             from_archive=from_archive,
             allow_unverified=allow_unverified,
+            allow_nonfinite=allow_nonfinite,
             dry_run=dry_run,
             progress=progress,
         )
     result = _planned(model, output_dir, options)
     if dry_run:
         return result
-    with opened(checkpoint or checkpoint_folder(output_dir, model), model) as loaded:
+    path = checkpoint or checkpoint_folder(output_dir, model)
+    with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
         artifacts = convert(loaded, output_dir, options, progress=progress)
         reference = _find_reference(loaded, artifacts, options, progress)
         report = _verify(loaded, artifacts, reference, progress)
