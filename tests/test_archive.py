@@ -326,6 +326,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         local(size=0xFFFFFFFF, extra=struct.pack("<2HI", 1, 4, 7)),
         "sizes that are not in its zip64 field",
     ),
+    "another size in header and directory": (
+        beside(named("a", local={"size": 1}, listed={"size": 1})),
+        "is stored with two different sizes",
+    ),
     "another size in the directory": (listed(size=1), "has size 10240 in its header and 1 in the directory"),
     "both sizes larger in the directory": (listed(size=11000, packed=11000), "packed size|overlaps|directory"),
     "both sizes larger in header and directory": (
