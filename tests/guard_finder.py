@@ -172,12 +172,15 @@ class _Finder:
         yield self.guard("otherwise", text[:77], (self.edit(node, "pass"),), _lines([node]), _lines([node]))
 
     def check(self, node: ast.stmt) -> Iterator[Guard]:
-        """`check(x)`: a function that gives nothing back, and may refuse."""
+        """`check(x)`: a function that gives nothing back, and may refuse. Of `need(x and y)`: x, and y."""
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and not self.refuses(node):
             name = _called(node.value)
             function = self.functions.get(name) if _is_own(node.value) else None
             lines = self.refusals(function) if function and _is_none(function.returns) else frozenset()
-            if lines or _CHECKING.search(name):
+            if lines and function and node.value.args and _demands_its_first(function):
+                for text, edits in self.parts(node.value.args[0], False, node):
+                    yield self.guard("check", text, edits, lines, _lines([node]))
+            elif lines or _CHECKING.search(name):
                 yield self.guard("check", ast.unparse(node), (self.edit(node, "pass"),), lines, _lines([node]))
 
     def predicate(self, node: ast.Return) -> Iterator[Guard]:
@@ -417,6 +420,17 @@ def _is_own(node: ast.Call) -> bool:
     if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
         return node.func.value.id == "self" or bool(_CHECKING.search(node.func.attr))
     return isinstance(node.func, ast.Name)
+
+
+def _demands_its_first(function: Function) -> bool:
+    """Whether a function does nothing but refuse unless its first argument is true."""
+    first = function.body[-1]
+    return (
+        isinstance(first, ast.If)
+        and isinstance(first.test, ast.UnaryOp)
+        and bool(function.args.args)
+        and _is_name(first.test.operand, function.args.args[0].arg)
+    )
 
 
 def _lines(nodes: Iterable[ast.AST] | Sequence[ast.AST]) -> frozenset[int]:

@@ -212,17 +212,18 @@ class Bench:
 
 def _choose(module: str, guard: Guard, files: Sequence[str], found: Survey) -> list[list[str]]:
     """The tests for a guard: first some that saw it refuse, then all others that may notice, within a budget."""
-    mapped = [test for test in found.seconds if test.split("::")[0] in set(files)]
-    best = found.at(module, guard.lines)
+    mapped = {test for test in found.seconds if test.split("::")[0] in files}
     around = found.at(module, guard.around)
-    others = [test for test in [*best, *around] if test in set(mapped)]
-    if not best and not around:  # it ran while the module was imported, or in a process that was killed
-        others = sorted(mapped, key=lambda test: (found.seconds[test], test))
-    ordered = list(dict.fromkeys(others))
+    refused = found.at(module, guard.lines)
+    by_it = set(refused) & set(around) or set(refused)
+    ordered = list(dict.fromkeys([*(test for test in refused if test in by_it), *around]))
+    if not ordered:  # it ran while the module was imported, or in a process that was killed
+        ordered = sorted(mapped, key=lambda test: (found.seconds[test], test))
+    ordered = [test for test in ordered if test in mapped]
     rest, spent = [], 0.0
     for test in ordered[FIRST:]:
         spent += found.seconds[test]
-        if spent < BUDGET or test in set(best):
+        if spent < BUDGET or test in by_it:
             rest.append(test)
     return [chosen for chosen in (ordered[:FIRST], rest) if chosen]
 

@@ -88,6 +88,7 @@ def test_a_guard_without_a_test_and_an_excuse_without_a_need_are_reported(tmp_pa
         pytest.param("problems = {'x': a or b, 'y': c}", ["a", "b", "c"], id="a table of problems"),
         pytest.param("problems += [x for x in a if x]", ["problems += [x for x in a if x]"], id="a list of problems"),
         pytest.param("check(a)", ["check(a)"], id="the call of a check"),
+        pytest.param("_need(a and b < 1)", ["not a", "not b < 1", "not x"], id="what a function demands"),
         pytest.param("ConfigDict(extra='forbid')", ["extra='forbid'"], id="a constraint of pydantic"),
         pytest.param("if a: return b", [], id="a condition that refuses nothing"),
     ],
@@ -96,6 +97,8 @@ def test_guards_are_found_in_the_syntax_tree(source: str, expected: list[str]) -
     module = f"def read(a, b, c, d):\n    {source}\n"
     if "_fine" in source:
         module += "def _fine(a) -> bool:\n    return a > 0 and a < 9\n"
+    if "_need" in source:
+        module += "def _need(x) -> None:\n    if not x: raise E\n"
     found = find_guards(module)
     assert [guard.text for guard in found if "_fine" in source or guard.kind != "predicate"] == expected
     for guard in found:
