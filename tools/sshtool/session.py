@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as jsonlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Final
@@ -14,7 +15,9 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from sshconvert.errors import SSHToolError, VerificationError
+from sshconvert.errors import OutputError, SSHToolError, VerificationError
+from sshtool.interruption import Interrupted
+from sshtool.main import discard_stdout
 
 # Of the JSON envelope. A new key does not change it; a changed meaning does.
 SCHEMA_VERSION: Final = 1
@@ -44,7 +47,7 @@ class Session:
             # As it is: the name of a file may look like markup.
             self.status.update(Text(f"{step}: {done + 1} of {total}" if total else step))
         elif not self.quiet and not done:
-            self.stderr.print(step, markup=False)
+            self._say(step)
 
     def emit(self, body: dict[str, Any]) -> None:
         """With --json, print one of several documents, at once. The spinner makes room where both are on a terminal."""
@@ -61,8 +64,9 @@ class Session:
         if self.json:
             self._print_json({"ok": passed, "result": asdict(result)})
         else:
-            plain = not sys.stdout.isatty()
-            Console(width=PLAIN_WIDTH if plain else None, highlight=False).print(render(result, plain))
+            with _stdout():
+                plain = not sys.stdout.isatty()
+                Console(width=PLAIN_WIDTH if plain else None, highlight=False).print(render(result, plain))
         if not passed:
             raise typer.Exit(VerificationError.exit_code)
 
@@ -75,7 +79,9 @@ class Session:
             return
         if self.debug:
             traceback.print_exception(kind, error, trace)
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, Interrupted):
+            self._fail("interrupted", str(error), error.exit_code)
+        elif isinstance(error, KeyboardInterrupt):
             self._fail("interrupted", "interrupted; nothing was left half done", INTERRUPTED)
         elif isinstance(error, SSHToolError):
             self._fail(type(error).__name__, str(error), error.exit_code)
@@ -85,16 +91,37 @@ class Session:
     def _fail(self, kind: str, message: str, code: int) -> None:
         line = " ".join(message.split())
         if self.json:
-            self._print_json({"ok": False, "error": {"type": kind, "message": line}})
-        self.stderr.print(f"sshtool {self.verb}: {line}", markup=False, style="red")
+            with contextlib.suppress(OutputError):  # stderr tells
+                self._print_json({"ok": False, "error": {"type": kind, "message": line}})
+        self._say(f"sshtool {self.verb}: {line}", style="red")
         raise typer.Exit(code)
+
+    def _say(self, line: str, style: str | None = None) -> None:
+        with contextlib.suppress(OSError):  # stderr is full: there is nobody to tell
+            self.stderr.print(line, markup=False, style=style)
 
     def _print_json(self, body: dict[str, Any]) -> None:
         document = {"schema_version": SCHEMA_VERSION, "verb": self.verb, **body}
         indent = None if self.lines else 2
-        sys.stdout.write(jsonlib.dumps(document, indent=indent, default=str, allow_nan=False) + "\n")
-        sys.stdout.flush()
+        with _stdout():
+            sys.stdout.write(jsonlib.dumps(document, indent=indent, default=str, allow_nan=False) + "\n")
 
     def _stop(self) -> None:
         if self.status:
             self.status.stop()
+
+
+@contextlib.contextmanager
+def _stdout() -> Iterator[None]:
+    """Write to stdout. Raises OutputError if it is closed or full, BrokenPipeError if nobody reads it any more."""
+    cannot = "standard output: cannot be written ({}); send it elsewhere"
+    if sys.stdout is None:
+        raise OutputError(cannot.format("it is closed"))
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise OutputError(cannot.format(error.strerror)) from error

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sshconvert.checkpoint import DEMO, open_checkpoint, write_record
 from sshconvert.errors import ArchiveError, DownloadError
-from sshconvert.files import staging_folder
+from sshconvert.files import replace_folder, staging_folder
 from sshconvert.models import Model, load_model
 from sshtool.checkpoint import demo
 from sshtool.checkpoint.archive import Archive, is_archive, open_archive, pack
@@ -62,14 +62,15 @@ def _store_demo(model: Model, output_dir: Path, dry_run: bool, progress: Callabl
     folder = checkpoint_folder(output_dir, model)
     archive = folder / DEMO_ARCHIVE
     if not dry_run:
-        with staging_folder(folder) as staging:
+        with staging_folder(folder.parent) as staging:
             progress("making the demo checkpoint")
             demo.write_checkpoint(staging, model)
             progress("packing it as upstream's archive was packed")
-            pack(staging, model, archive)
-        progress("unpacking and reading it")
-        with open_archive(archive) as packed:
-            _store(packed, model, folder, weights=DEMO, verified=True)
+            packed = staging / archive.name
+            pack(staging, model, packed)
+            progress("unpacking and reading it")
+            with open_archive(packed) as source:
+                _store(source, model, folder, weights=DEMO, verified=True, with_archive=True)
     return _result(model, folder, DEMO, True, (archive,))
 
 
@@ -102,15 +103,29 @@ def _store_archive(
 
 
 def _store(
-    archive: Archive, model: Model, folder: Path, *, weights: str, verified: bool, allow_nonfinite: bool = False
+    archive: Archive,
+    model: Model,
+    folder: Path,
+    *,
+    weights: str,
+    verified: bool,
+    allow_nonfinite: bool = False,
+    with_archive: bool = False,
 ) -> None:
-    """Unpack beside the target and read what came out, so that a bad archive leaves the old checkpoint alone."""
-    with staging_folder(folder) as staging:
-        archive.unpack(model, staging)
-        open_checkpoint(staging, model, allow_nonfinite=allow_nonfinite)
-        write_record(staging, model, weights=weights, source=archive.path.name, verified=verified)
-        for path in sorted(staging.iterdir()):
-            path.replace(folder / path.name)
+    """Unpack beside the target and read what came out, so that a bad archive leaves the old checkpoint alone.
+
+    The folder is replaced as a whole, `archive` moved into it if so wished; other files that are in it stay there.
+    """
+    folder = folder.resolve() if folder.is_symlink() else folder
+    with staging_folder(folder.parent) as staging:
+        new = staging / folder.name
+        new.mkdir()
+        archive.unpack(model, new)
+        open_checkpoint(new, model, allow_nonfinite=allow_nonfinite)
+        write_record(new, model, weights=weights, source=archive.path.name, verified=verified)
+        if with_archive:
+            archive.path.replace(new / archive.path.name)
+        replace_folder(new, folder)
 
 
 def _result(model: Model, folder: Path, weights: str, verified: bool, more: tuple[Path, ...] = ()) -> DownloadResult:

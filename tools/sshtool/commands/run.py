@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Options, convert, plan
 from sshconvert.detection import detect
 from sshconvert.errors import ReferencePackError, RuntimeUnavailableError
-from sshconvert.files import staged
+from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model, load_model
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder, download
@@ -96,8 +95,8 @@ def _verify(
     checkpoint: Checkpoint, artifacts: Sequence[Artifact], reference: Reference, progress: Progress
 ) -> VerifyReport:
     candidates = [Candidate(artifact.path, artifact.precision.value) for artifact in artifacts]
-    with tempfile.TemporaryDirectory() as folder:
-        again = ConvertedAgain(checkpoint.model, checkpoint, Path(folder))
+    with scratch_folder() as folder:
+        again = ConvertedAgain(checkpoint.model, checkpoint, folder)
         return verify(checkpoint.model, reference, candidates, convert_again=again.path, progress=progress)
 
 
