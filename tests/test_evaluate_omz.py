@@ -75,7 +75,7 @@ def plain_figure(images: Images) -> tuple[float, int]:
             outcomes[at] = "neither" if annotations[number][match][1] else "hit"
             used.add((number, match))
     # Objects are sorted by the quicksort that the accuracy checker had.
-    order = np.argsort(np.array([-row[4] for row, _ in flat], object), kind="quicksort") if flat else []
+    order = np.argsort(np.array([-row[4] for row, _ in flat], object), kind="quicksort").tolist()
     hits, points = 0, []
     for seen, at in enumerate(order, 1):
         hits += outcomes[at] == "hit"
