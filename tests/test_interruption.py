@@ -241,10 +241,14 @@ def check_stdout(stdout: int | None, arguments: tuple[str, ...], checkpoint: Che
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
-def test_a_stderr_that_takes_nothing_does_not_stop_a_verb(redirection: str, tmp_path: Path) -> None:
+def test_a_stderr_that_takes_nothing_does_not_stop_a_verb(
+    redirection: str, demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
     """Its progress is lost, its result and its exit code are not."""
-    for code, options in ((0, ("--demo", "--dry-run")), (1, ())):
-        command = [sys.executable, "-m", "sshtool", "download", *options, "-o", str(tmp_path)]
+    folder = str(demo_checkpoint.params_path.parent)
+    options = ("--format", "onnx", "--input-shape", "1,3,64,64", "-o", str(tmp_path))
+    for code, source in ((0, folder), (1, str(tmp_path / "nowhere"))):
+        command = [sys.executable, "-m", "sshtool", "convert", "--checkpoint", source, *options]
         shell = ["sh", "-c", f'"$@" {redirection}', "sh"]
         result = subprocess.run([*shell, *command], stdout=subprocess.PIPE, text=True, check=False)
         assert result.returncode == code

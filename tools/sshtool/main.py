@@ -25,14 +25,7 @@ def main() -> None:
     except Interrupted as stop:
         _fail(str(stop), stop.exit_code)
     except OSError as error:  # verbs see to their own; this is Typer, printing help
-        discard_stdout()
         _fail(f"standard output: cannot be written ({error.strerror}); send it elsewhere", 1)
-
-
-def discard_stdout() -> None:
-    """What could not be written is not to be tried again when the interpreter ends."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_standard_files() -> None:

@@ -17,7 +17,6 @@ from rich.text import Text
 
 from sshconvert.errors import OutputError, SSHToolError, VerificationError
 from sshtool.interruption import Interrupted
-from sshtool.main import discard_stdout
 
 if TYPE_CHECKING:
     from sshtool.report.transfer import Transfer
@@ -161,5 +160,4 @@ def _stdout() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        discard_stdout()
         raise OutputError(cannot.format(error.strerror)) from error
