@@ -6,6 +6,7 @@ To add one: a module here with a subclass of `Runtime`, and its test. Nothing el
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,11 +20,15 @@ import numpy.typing as npt
 
 from sshconvert.errors import ArtifactError, UsageError
 from sshconvert.models import Model
+from sshconvert.reading import is_file
+from sshconvert.schema import one_line
 
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
 
 LONGEST_REASON: Final = 300
+MOST_PIXELS: Final = 1 << 26  # of a whole batch: no more than a large photo, which would take minutes
+LARGEST_MEAN: Final = 1e6
 
 
 @dataclass(frozen=True)
@@ -106,20 +111,23 @@ def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any]) -> D
         means = tuple(float(value) for value in mean_values.split())
     except ValueError:
         means = ()
-    if color_order not in ("BGR", "RGB") or len(means) != 3 or not np.isfinite(means).all():
+    if color_order not in ("BGR", "RGB") or len(means) != 3 or not all(abs(mean) <= LARGEST_MEAN for mean in means):
         raise ArtifactError(
-            f"{path}: its metadata say color_order {color_order!r} and mean_values {mean_values!r}, "
+            f"{path}: its metadata say color_order {one_line(color_order)!r} and mean_values "
+            f"{one_line(mean_values)!r}, "
             "expected BGR or RGB and three numbers; convert again"
         )
     sizes = tuple(size if isinstance(size, int) and size > 0 else None for size in shape)
     if len(sizes) != 4:
         raise ArtifactError(f"{path}: its input has shape {tuple(shape)}, expected N, C, H, W; convert again")
+    if math.prod(size or 1 for size in sizes) > 3 * MOST_PIXELS or sizes[1] not in (3, None):
+        raise ArtifactError(f"{path}: its input has shape {tuple(shape)}, expected 3 channels of a photo; convert again")
     return Declaration(
         input_shape=sizes,
         color_order=color_order,
         mean_values=means,
-        precision=str(metadata.get("precision", "")),
-        weights=str(metadata.get("weights", "")),
+        precision=one_line(metadata.get("precision", "")),
+        weights=one_line(metadata.get("weights", "")),
     )
 
 
@@ -145,6 +153,6 @@ def load(path: Path, model: Model, settings: Settings = Settings(), *, key: str 
         loadable = sorted({item for kind in known.values() for item in kind.suffixes if key in ("", kind.key)})
         raise UsageError(f"{path}: {key or 'no runtime'} does not load {suffix or 'such a file'}; give {loadable}")
     usual = min(able, key=lambda kind: kind.suffixes.index(suffix))
-    if not path.is_file():
+    if not is_file(path):
         raise ArtifactError(f"{path}: is not there; `sshtool convert` makes it")
     return usual.load(path, model, settings)
