@@ -34,7 +34,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_small(path: Path, largest: int) -> bytes:
-    """All of a regular file. Raises OSError if it cannot be read, has more than `largest` bytes, or changes meanwhile."""
+    """All of a file. Raises OSError if it cannot be read, changes meanwhile, or has more than `largest` bytes."""
     with open_regular(path) as file:
         before = state(file)
         if before[0] > largest:

@@ -22,8 +22,8 @@ Schema = TypeVar("Schema", bound=pydantic.BaseModel)
 
 
 def parse_json(schema: type[Schema], data: bytes) -> Schema:
-    """Parse a JSON document. Raises ValueError, in one line: for what is no JSON (NaN is none), for an object that has a
-    key twice, of which readers would take the one or the other, and for what does not follow the schema.
+    """Parse a JSON document. Raises ValueError, in one line: for what is no JSON (NaN is none), for an object that has
+    a key twice, of which readers would take the one or the other, and for what does not follow the schema.
     """
     try:
         json.loads(data.decode(), object_pairs_hook=_require_unique, parse_constant=_refuse_constant)

@@ -42,7 +42,7 @@ LARGEST_FILE: Final = 512 << 20
 _SMALL: Final = 1 << 24
 _PIXELS_PER_BYTE: Final = 10_000
 
-# How often a progressive JPEG may go over all its pixels: ten scans are usual, each takes up to half a second for these.
+# How many pixels a progressive JPEG may go over, in all its scans, of which ten are usual: these take two seconds.
 _MOST_SCANNED: Final = 2_000_000_000
 _START_OF_SCAN: Final = 0xDA
 _MARKER: Final = re.compile(rb"\xff+([^\x00\x01\xff\xd0-\xd7])", re.DOTALL)

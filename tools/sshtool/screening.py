@@ -7,13 +7,12 @@ left to it: its errors are caught.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from xml.parsers import expat
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from sshconvert.errors import ArtifactError
 from sshconvert.reading import open_regular, read_small
@@ -55,10 +54,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(read_small(path, LARGEST_ONNX))
+        _parse_onnx(model, read_small(path, LARGEST_ONNX))
         _check_graph(model.graph)
-    except (DecodeError, UnicodeDecodeError):
-        raise ArtifactError(f"{path}: is no ONNX file, or a damaged one; convert again") from None
     except (OSError, ValueError) as error:
         raise _refused(path, error) from None
     return model
@@ -88,6 +85,25 @@ def _refused(path: Path, error: OSError | ValueError) -> ArtifactError:
 
 
 # --- ONNX -------------------------------------------------------------------------------------------------------------
+
+
+def _parse_onnx(model: onnx.ModelProto, data: bytes) -> None:
+    try:
+        model.ParseFromString(data)
+        _decode_texts(model)
+    except Exception:  # noqa: BLE001  # each implementation of protobuf has its own, and text that is none is another
+        raise ValueError("it is no ONNX file, or a damaged one") from None
+
+
+def _decode_texts(message: Any) -> None:
+    """Look at every text in a message: those that are not UTF-8 raise an error here, and not inside of a runtime."""
+    for field, value in message.ListFields():
+        values = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+        if field.type == field.TYPE_STRING:
+            "".join(values)
+        elif field.type == field.TYPE_MESSAGE:
+            for inner in values:
+                _decode_texts(inner)
 
 
 def _check_graph(graph: onnx.GraphProto) -> None:

@@ -219,7 +219,7 @@ class _Archive:
 def _check_contents(contents: Contents, model: Model, listed: Sequence[str], path: Path) -> None:
     if contents.model != model.name or contents.outputs != model.output_names:
         raise ReferencePackError(
-            f"{path}: is for {contents.model} with other outputs than {model.name}; choose --model"
+            f"{path}: is for {one_line(contents.model)} with other outputs than {model.name}; choose --model"
         )
     expected = {CONTENTS, *(_member(sample.name, name) for sample in contents.samples for name in contents.outputs)}
     if odd := sorted(expected.symmetric_difference(listed)):

@@ -121,7 +121,7 @@ def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any]) -> D
     if len(sizes) != 4:
         raise ArtifactError(f"{path}: its input has shape {tuple(shape)}, expected N, C, H, W; convert again")
     if math.prod(size or 1 for size in sizes) > 3 * MOST_PIXELS or sizes[1] not in (3, None):
-        raise ArtifactError(f"{path}: its input has shape {tuple(shape)}, expected 3 channels of a photo; convert again")
+        raise ArtifactError(f"{path}: its input has shape {tuple(shape)}, expected that of a photo; convert again")
     return Declaration(
         input_shape=sizes,
         color_order=color_order,

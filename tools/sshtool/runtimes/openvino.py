@@ -59,11 +59,11 @@ class OpenVino(Runtime):
     def _read(self) -> Any:
         try:
             return self._core.read_model(str(self._path))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # a message may quote bytes that are no text
             raise ArtifactError(f"{self._path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
 
     def _screen(self) -> dict[str, Any] | None:
-        """Check the file. Returns an ONNX file's metadata: where OpenVINO's reader keeps them depends on its version."""
+        """Check the file. Returns an ONNX file's metadata: where OpenVINO's reader keeps them is not certain."""
         if self._path.suffix.lower() == ".onnx":
             return {entry.key: entry.value for entry in read_onnx(self._path).metadata_props}
         check_ir(self._path)
@@ -81,7 +81,7 @@ class OpenVino(Runtime):
             raise RuntimeUnavailableError(f"openvino: device {device} is not here; use {there}")
         try:
             return self._core.compile_model(model, device, config)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # as above
             raise ArtifactError(f"{self._path}: OpenVINO cannot compile it ({reason(error)}); convert again") from None
 
     def _run(self, compiled: Any, images: Images) -> Outputs:
