@@ -75,6 +75,14 @@ class DetectionError(SSHToolError):
     """Head tensors that are missing or whose shapes do not belong to the model."""
 
 
+class DatasetError(SSHToolError):
+    """A data set whose annotations or ground truth are missing, malformed or contradict one another."""
+
+
+class EvaluationError(SSHToolError):
+    """Predictions or records of an evaluation that cannot be read or do not belong together."""
+
+
 class UsageError(SSHToolError):
     """Options that are unknown, contradict one another or cannot be read."""
 
