@@ -31,10 +31,23 @@ def detect(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int],
     Returns, for each image, float32 [K, 5]: x1, y1, x2, y2, score, highest score first. Raises DetectionError if a
     tensor is missing or has a shape that does not belong to `rules`.
     """
+    return [select(found, rules) for found in candidates(outputs, image_size, rules)]
+
+
+def candidates(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: Detection) -> list[Floats]:
+    """What `detect` selects from, for the same arguments: of each stride the boxes with the highest scores, clipped."""
     batch = _check(outputs, rules)
     return [
-        _detect_one({name: outputs[name][index] for name in _names(rules)}, image_size, rules) for index in range(batch)
+        np.concatenate([_candidates(outputs, index, head, image_size, rules) for head in rules.heads])
+        for index in range(batch)
     ]
+
+
+def select(boxes: Floats, rules: Detection) -> Floats:
+    """The faces among candidates [K, 5], of one image but perhaps of several scales; best first."""
+    # Dropping low scores before the suppression instead of after it changes nothing: they suppress only lower ones.
+    boxes = _best_first(boxes[boxes[:, 4] >= rules.score_threshold])
+    return boxes[suppress(boxes[:, :4], rules.iou_threshold)]
 
 
 def anchors(head: Head, height: int, width: int, base_size: int) -> Floats:
@@ -85,19 +98,12 @@ def suppress(boxes: Floats, iou_threshold: float) -> npt.NDArray[np.intp]:
     return np.array(kept, np.intp)
 
 
-def _detect_one(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: Detection) -> Floats:
-    candidates = np.concatenate([_candidates(outputs, head, image_size, rules) for head in rules.heads])
-    # Dropping low scores before the suppression instead of after it changes nothing: they suppress only lower ones.
-    candidates = _best_first(candidates[candidates[:, 4] >= rules.score_threshold])
-    return candidates[suppress(candidates[:, :4], rules.iou_threshold)]
-
-
 def _candidates(
-    outputs: Mapping[str, npt.NDArray[Any]], head: Head, image_size: tuple[int, int], rules: Detection
+    outputs: Mapping[str, npt.NDArray[Any]], index: int, head: Head, image_size: tuple[int, int], rules: Detection
 ) -> Floats:
     count = len(head.scales)
-    scores = outputs[head.scores][count:].transpose(1, 2, 0).reshape(-1, 1)
-    deltas = outputs[head.deltas]
+    scores = outputs[head.scores][index, count:].transpose(1, 2, 0).reshape(-1, 1)
+    deltas = outputs[head.deltas][index]
     height, width = deltas.shape[1:]
     deltas = deltas.reshape(count, 4, height, width).transpose(2, 3, 0, 1).reshape(-1, 4)
     boxes = apply_deltas(anchors(head, height, width, rules.base_size), deltas)

@@ -117,6 +117,8 @@ PackPath = Annotated[
     Optional[Path],  # noqa: UP045  # as above
     typer.Option("--file", help="Where the pack goes; by default beside the artifacts."),
 ]
+ImageCount = Annotated[int, typer.Option("--images", help="How many images to draw.")]
+Seed = Annotated[int, typer.Option("--seed", help="Which images: the same seed draws the same ones.")]
 
 
 class _ManyValues(TyperCommand):
@@ -393,6 +395,26 @@ def detect(
             session.finish(result, render)
         if result.not_read:
             raise typer.Exit(1)
+
+
+@app.command()
+def demo_dataset(
+    output_dir: OutputDir = Path("artifacts"),
+    images: ImageCount = 24,
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Draw a dataset in WIDER FACE's layout, so that `evaluate` can be tried anywhere."""
+    from sshtool.session import Session
+
+    with Session("demo-dataset", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.commands.demo_dataset import demo_dataset as verb, render
+
+        result = verb(output_dir, images=images, seed=seed, dry_run=dry_run, progress=session.progress)
+        session.finish(result, render)
 
 
 def _options(precisions: list[str], formats: list[str], input_shape: str, no_preprocessing: bool) -> Options:

@@ -24,13 +24,14 @@ import numpy.typing as npt
 
 from sshconvert.errors import OutputError, RuntimeUnavailableError
 from sshconvert.files import staging_folder
-from sshtool.scenes import SMALLEST_FACE, draw_scene
+from sshtool.evaluate.ground_truth import ImageTruth, write_ground_truth
+from sshtool.scenes import draw_scene
 
 # Height and width. Heights above 640 let faces of every size of the scenes occur.
 SIZES: Final = ((768, 1024), (600, 800), (480, 640))
 
 # The least height of a face, in pixels, that a setting counts.
-SETTINGS: Final = {"easy": 96, "medium": 48, "hard": SMALLEST_FACE // 2}
+SETTINGS: Final = {"easy": 96, "medium": 48, "hard": 20}
 
 # Scenes on which nothing was fitted, and which nothing else uses. A seed owns as many as a dataset may have images.
 FIRST_SCENE: Final = 1_000_000
@@ -70,6 +71,7 @@ def write_dataset(
             progress(len(drawn))
         by_event = sorted(drawn, key=lambda item: (item.event, item.name))
         _write_annotations(made / "wider_face_split" / "wider_face_val_bbx_gt.txt", by_event)
+        write_ground_truth(made / "ground_truth", [_truth(item) for item in by_event])
         record = {"drawn_by": "sshtool demo-dataset", "seed": seed, "images": images}
         (made / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
@@ -81,6 +83,14 @@ def write_dataset(
 def counted(faces: npt.NDArray[np.int64], setting: str) -> npt.NDArray[np.int64]:
     """Numbers, from 0, of the faces (x, y, w, h) that a setting counts."""
     return np.flatnonzero(faces[:, 3] >= SETTINGS[setting])
+
+
+def _truth(item: DrawnImage) -> ImageTruth:
+    boxes = item.faces.astype(np.float64)
+    numbers = np.arange(len(boxes))
+    return ImageTruth(
+        f"{item.event}/{item.name}.jpg", boxes, boxes, {name: np.isin(numbers, counted(item.faces, name)) for name in SETTINGS}
+    )
 
 
 def _draw(folder: Path, images: int, seed: int) -> Iterator[DrawnImage]:

@@ -28,10 +28,15 @@ LONGEST_REASON: Final = 300
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how a runtime computes. `threads` 0 leaves the number to the runtime."""
+    """Where and how a runtime computes. `threads` 0 leaves the number to the runtime.
+
+    With `throughput` it works on several images at a time where that finishes many images sooner, though each of them
+    later: `Runtime.parallel` says how many.
+    """
 
     device: str = "CPU"
     threads: int = 0
+    throughput: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Runtime(ABC):
     version: str
     settings: Settings
     declaration: Declaration
+    parallel: int = 1  # as many threads may call `run` at once, and are worth it
 
     @classmethod
     @abstractmethod
