@@ -36,9 +36,7 @@ def detect(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int],
 
 def candidates(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: Detection) -> list[Floats]:
     """What `detect` selects from, for the same arguments: of each stride the boxes with the highest scores, clipped."""
-    images = [
-        {name: outputs[name][index] for name in _names(rules)} for index in range(batch_size(outputs, rules))
-    ]
+    images = [{name: outputs[name][index] for name in _names(rules)} for index in range(batch_size(outputs, rules))]
     return [np.concatenate([_candidates(image, head, image_size, rules) for head in rules.heads]) for image in images]
 
 

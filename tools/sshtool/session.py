@@ -27,8 +27,18 @@ PLAIN_WIDTH: Final = 2000
 class Session:
     """Context of a verb. Prints the result on stdout, everything else on stderr, and leaves by an exit code."""
 
-    def __init__(self, verb: str, *, json: bool, quiet: bool, debug: bool, lines: bool = False) -> None:
+    def __init__(
+        self,
+        verb: str,
+        *,
+        json: bool,
+        quiet: bool,
+        debug: bool,
+        lines: bool = False,
+        interrupted: str = "interrupted; nothing was left half done",
+    ) -> None:
         """With `lines`, --json prints not one document but one a line: what `emit` is given."""
+        self.interrupted = interrupted
         self.verb, self.json, self.quiet, self.debug, self.lines = verb, json, quiet, debug, lines
         self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
         self.status = self.stderr.status("starting") if self.stderr.is_terminal and not quiet else None
@@ -55,8 +65,15 @@ class Session:
         if self.status:
             self.status.start()
 
-    def finish(self, result: Any, render: Callable[[Any, bool], RenderableType], *, passed: bool = True) -> None:
-        """Print the result, as JSON or as `render(result, plain)` makes it. If it did not pass, exit with 3."""
+    def finish(
+        self,
+        result: Any,
+        render: Callable[[Any, bool], RenderableType],
+        *,
+        passed: bool = True,
+        code: int = VerificationError.exit_code,
+    ) -> None:
+        """Print the result, as JSON or as `render(result, plain)` makes it. If it did not pass, exit with `code`."""
         self._stop()
         if self.json:
             self._print_json({"ok": passed, "result": asdict(result)})
@@ -64,7 +81,7 @@ class Session:
             plain = not sys.stdout.isatty()
             Console(width=PLAIN_WIDTH if plain else None, highlight=False).print(render(result, plain))
         if not passed:
-            raise typer.Exit(VerificationError.exit_code)
+            raise typer.Exit(code)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -76,7 +93,7 @@ class Session:
         if self.debug:
             traceback.print_exception(kind, error, trace)
         if isinstance(error, KeyboardInterrupt):
-            self._fail("interrupted", "interrupted; nothing was left half done", INTERRUPTED)
+            self._fail("interrupted", self.interrupted, INTERRUPTED)
         elif isinstance(error, SSHToolError):
             self._fail(type(error).__name__, str(error), error.exit_code)
         elif isinstance(error, Exception):

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -22,21 +22,21 @@ from sshconvert.files import staged
 from sshconvert.models import Model, load_model
 from sshtool.commands.verify import VerifyOptions, find_candidates
 from sshtool.evaluate import journal
+from sshtool.evaluate.curves import ImageFaults, Result
 from sshtool.evaluate.feeding import Feed, Fitted, Omz, Size, UpstreamScales, accepts
 from sshtool.evaluate.figures import (
     ArtifactFigures,
     EvaluateResult,
     NotEvaluated,
-    ProtocolFigures,
     artifact_figures,
     compared,
     protocol_figures,
 )
-from sshtool.evaluate.omz import SETTING
-from sshtool.evaluate.ground_truth import GroundTruth, read_ground_truth
+from sshtool.evaluate.ground_truth import GroundTruth, ImageTruth, read_ground_truth
 from sshtool.evaluate.journal import Entry, Header, Journal, read_entries
 from sshtool.evaluate.merge import JOURNAL, read_runs
 from sshtool.evaluate.meter import Meter
+from sshtool.evaluate.omz import SETTING
 from sshtool.evaluate.predictions import read_predictions
 from sshtool.evaluate.records import in_order
 from sshtool.evaluate.run import Evaluator, Job, shown
@@ -231,7 +231,7 @@ class _Run:
 
     def _cannot_take(self, feed: Feed, declaration: Declaration) -> str:
         """Which images an artifact of fixed size cannot take in the sizes in which they are to be shown to it."""
-        if None in declaration.input_shape[2:] and declaration.input_shape[2:] == (None, None):
+        if declaration.input_shape[2:] == (None, None):
             return ""
         wanted = Counter(size for height, width in self._known_sizes() for size in set(feed.sizes(height, width)))
         refused = Counter({size: count for size, count in wanted.items() if not accepts(declaration, size)})
@@ -241,10 +241,10 @@ class _Run:
         most = ", ".join(f"{w}x{h} ({count})" for (h, w), count in refused.most_common(3))
         more = f" and {len(refused) - 3} more sizes" if len(refused) > 3 else ""
         (h, w), _ = refused.most_common(1)[0]
+        remedy = f"convert with --input-shape 1,3,{h},{w}" if len(wanted) == 1 else "give an artifact of any size"
         return (
             f"takes {width}x{height} only, and upstream's test ({feed.text}) makes {most}{more} of the images; "
-            + (f"convert with --input-shape 1,3,{h},{w}, or " if len(wanted) == 1 else "give an artifact of any size, or ")
-            + "add --resize letterbox, whose figures are not those of upstream's scale"
+            f"{remedy}, or add --resize letterbox, whose figures are not those of upstream's scale"
         )
 
     def _known_sizes(self) -> Iterable[Size]:
@@ -287,15 +287,17 @@ def images_folder(dataset: Path) -> Path:
 
 def _file_name(label: str) -> str:
     """A label as the name of a file. Where that is not the label itself, a digest keeps two apart."""
-    plain = label.replace(" ", "-")
-    if re.fullmatch(r"[\w.-]{1,60}", plain, re.ASCII):
+    plain = re.sub(r"[^\w.-]+", "-", label, flags=re.ASCII)[:60]
+    if plain == label.replace(" ", "-"):
         return plain
-    return re.sub(r"[^\w.-]+", "-", plain, flags=re.ASCII)[:60] + hashlib.sha256(label.encode(errors="replace")).hexdigest()[:8]
+    return f"{plain}-{hashlib.sha256(label.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def _batch_note(declaration: Declaration) -> str:
     batch = declaration.input_shape[0] or 1
-    return f"the artifact takes {batch} images at once and gets one {batch} times: convert with a batch of 1" if batch > 1 else ""
+    if batch == 1:
+        return ""
+    return f"it takes {batch} images at once and got each of them {batch} times: a batch of 1 is as good, and faster"
 
 
 # --- in place of a run -----------------------------------------------------------------------------------------------
@@ -310,7 +312,7 @@ def _merge(model: Model, options: EvaluateOptions, progress: Progress) -> Evalua
         images = images_folder(options.dataset)
         truth = _limited(read_ground_truth(options.dataset), first.images)
         if truth.digest != first.dataset:
-            raise EvaluationError(f"{options.dataset}: is not the dataset of the journals; name the one that they are of")
+            raise EvaluationError(f"{options.dataset}: is not the dataset of the journals; name the right one")
     figures, pictured = [], []
     for parts in runs.values():
         header = parts[0][1]
@@ -325,26 +327,33 @@ def _merge(model: Model, options: EvaluateOptions, progress: Progress) -> Evalua
 
 def _score(model: Model, options: EvaluateOptions, truth: GroundTruth, folder: Path) -> EvaluateResult:
     """The figures of predictions that somebody saved."""
-    assert options.dataset is not None
-    protocols, pictured = [], []
-    failures: dict[str, str] = {}
-    label = str(folder)
-    for protocol in options.protocols:
-        result = score_predictions(truth, folder, protocol)
-        faces = {item.image: item.faces for item in result.faults}  # of the last setting
-        made = protocol_figures(result, "as saved", sum(faces[image] for image, _ in result.failures))
-        failures |= dict(result.failures)
-        protocols.append(made)
-        wanted = {item.image for item in made.worst}
-        for number, image in enumerate(truth.images):
-            if image.image in wanted:
-                found = read_predictions(folder, image.image)
-                entry = Entry(judge_image(number, image, {protocol: found}), {protocol: shown(found)})
-                pictured.append(Pictured(label, protocol, entry, image, None))
-    figures = ArtifactFigures(label, "", "", "", "", {}, tuple(protocols), tuple(map(NotEvaluated, *zip(*failures.items(), strict=True))) if failures else ())
+    assert options.dataset is not None  # `_check` sees to that
+    images = None
     with contextlib.suppress(DatasetError):  # without images the report has boxes alone
         images = images_folder(options.dataset)
-        pictured = [replace(item, path=images / PurePosixPath(item.truth.image)) for item in pictured]
+    protocols, pictured = [], []
+    failures: dict[str, str] = {}
+    for protocol in options.protocols:
+        result = score_predictions(truth, folder, protocol)
+        failures |= dict(result.failures)
+        missed = sum(item.faces for item in _hardest(result) if item.image in failures)
+        protocols.append(protocol_figures(result, "as saved", missed))
+        worst = {item.image for item in protocols[-1].worst}
+        for number, image in enumerate(truth.images):
+            if image.image in worst:
+                found = read_predictions(folder, image.image)
+                entry = Entry(judge_image(number, image, {protocol: found}), {protocol: shown(found)})
+                pictured.append(_pictured(str(folder), protocol, entry, image, images))
+    figures = ArtifactFigures(
+        artifact=str(folder),
+        format="",
+        precision="",
+        weights="",
+        runtime="",
+        files={},
+        protocols=tuple(protocols),
+        not_evaluated=tuple(NotEvaluated(image, reason) for image, reason in failures.items()),
+    )
     return _with_html(_result(model, options, truth, [figures], [], []), options, pictured)
 
 
@@ -354,24 +363,33 @@ def _score(model: Model, options: EvaluateOptions, truth: GroundTruth, folder: P
 def _figures(
     header: Header, entries: Sequence[Entry], truth: GroundTruth | None, images: Path | None, rate: float | None
 ) -> tuple[ArtifactFigures, list[Pictured]]:
+    """Of one artifact, with the images that went worst if the ground truth is there."""
     protocols, pictured = [], []
-    records = [entry.record for entry in entries]
     for protocol, text in header.protocols.items():
-        result = finish(records, protocol)
-        missed = sum(
-            max(record.protocols[protocol].faces.values(), default=0) for record in records if record.failure
-        )
+        result = finish([entry.record for entry in entries], protocol)
+        failed = {image for image, _ in result.failures}
+        missed = sum(item.faces for item in _hardest(result) if item.image in failed)
         notes = (*header.notes[protocol], *result.notes)
-        figures = protocol_figures(replace(result, notes=notes), text, missed)
-        protocols.append(figures)
-        wanted = {item.image for item in figures.worst}
-        for entry in entries:
-            if truth is not None and images is not None and entry.record.image in wanted:
-                image = truth.images[entry.record.index]
-                path = images / PurePosixPath(image.image)
-                pictured.append(Pictured(header.artifact, protocol, entry, image, path))
-    failures = [(record.image, record.failure) for record in records if record.failure]
+        protocols.append(protocol_figures(replace(result, notes=notes), text, missed))
+        worst = {item.image for item in protocols[-1].worst}
+        if truth is not None:
+            pictured += [
+                _pictured(header.artifact, protocol, entry, truth.images[entry.record.index], images)
+                for entry in entries
+                if entry.record.image in worst
+            ]
+    failures = [(entry.record.image, entry.record.failure) for entry in entries if entry.record.failure]
     return artifact_figures(header, protocols, failures, rate), pictured
+
+
+def _hardest(result: Result) -> list[ImageFaults]:
+    """What each image got wrong in the last setting, which counts the most faces."""
+    return [item for item in result.faults if item.setting == result.curves[-1].setting]
+
+
+def _pictured(artifact: str, protocol: str, entry: Entry, truth: ImageTruth, images: Path | None) -> Pictured:
+    path = None if images is None else images / PurePosixPath(truth.image)
+    return Pictured(artifact, protocol, entry, truth, path)
 
 
 def _result(
@@ -426,8 +444,10 @@ def _with_html(result: EvaluateResult, options: EvaluateOptions, pictured: Seque
 def render(result: EvaluateResult, plain: bool) -> RenderableType:
     """The result as text: a table for each protocol, then what to know about it."""
     parts: list[RenderableType] = [Text(headline(result))]
-    for protocol in figure_tables(result):
-        parts += [Text(f"{protocol.title}, images {protocol.input}"), table(protocol.columns, protocol.rows, plain=plain)]
+    parts += [
+        table(item.columns, item.rows, title=f"{item.title}, {item.input}", plain=plain)
+        for item in figure_tables(result)
+    ]
     parts += [Text(note) for note in remarks(result)]
     listed = result.not_evaluated[:MOST_LISTED]
     parts += [Text(f"not evaluated: {printable(item.reason)}") for item in listed]

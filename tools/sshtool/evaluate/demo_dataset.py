@@ -89,7 +89,10 @@ def _truth(item: DrawnImage) -> ImageTruth:
     boxes = item.faces.astype(np.float64)
     numbers = np.arange(len(boxes))
     return ImageTruth(
-        f"{item.event}/{item.name}.jpg", boxes, boxes, {name: np.isin(numbers, counted(item.faces, name)) for name in SETTINGS}
+        f"{item.event}/{item.name}.jpg",
+        boxes,
+        boxes,
+        {name: np.isin(numbers, counted(item.faces, name)) for name in SETTINGS},
     )
 
 

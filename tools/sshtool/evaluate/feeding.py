@@ -1,8 +1,8 @@
 """How each protocol shows an image to the network, and how what comes out becomes predictions in the image's pixels.
 
-`omz` stretches the image to one size. `wider` runs upstream's test: one scale, or a pyramid of four, each of which gives
-every image a size of its own; a network that takes one size only can stand in with a letterboxed or stretched image,
-but that is not upstream's test any more, and the figures say so.
+`omz` stretches the image to one size. `wider` runs upstream's test: one scale, or a pyramid of four, each of which
+gives every image a size of its own; a network that takes one size only can stand in with a letterboxed or stretched
+image, but that is not upstream's test any more, and the figures say so.
 """
 
 from __future__ import annotations

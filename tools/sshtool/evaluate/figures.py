@@ -115,7 +115,8 @@ def protocol_figures(result: Result, text: str, missed_faces: int = 0) -> Protoc
         images=result.images,
         predictions=result.predictions,
         settings=tuple(
-            SettingFigures(curve.setting, curve.average_precision, curve.faces, _points(curve)) for curve in result.curves
+            SettingFigures(curve.setting, curve.average_precision, curve.faces, _points(curve))
+            for curve in result.curves
         ),
         worst=_worst(result),
         missed_faces=missed_faces,
@@ -159,7 +160,9 @@ def _compared(artifact: ArtifactFigures, artifacts: Sequence[ArtifactFigures]) -
         replace(
             protocol,
             settings=tuple(
-                replace(setting, change=_change(setting, known.get((protocol.protocol, protocol.input, setting.setting))))
+                replace(
+                    setting, change=_change(setting, known.get((protocol.protocol, protocol.input, setting.setting)))
+                )
                 for setting in protocol.settings
             ),
         )
@@ -196,4 +199,3 @@ def _worst(result: Result) -> tuple[WorstImage, ...]:
         WorstImage(item.image, item.setting, item.faces, item.misses, item.false_boxes)
         for item in dict.fromkeys([*missing, *wrong])
     )
-

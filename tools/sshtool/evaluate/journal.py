@@ -30,8 +30,8 @@ Box = tuple[float, float, float, float, float]
 class Header:
     """What the records of a journal are of. Two journals belong to one run if all but their shards are the same.
 
-    `files` are the artifact's, by name, with their SHA-256; `dataset` is the ground truth's digest; `protocols` says for
-    each what was done with an image; `notes` are on its figures. `images` counts what the run is over, all shards
+    `files` are the artifact's, by name, with their SHA-256; `dataset` is the ground truth's digest; `protocols` says
+    for each what was done with an image; `notes` are on its figures. `images` counts what the run is over, all shards
     together, and `shard` is (which, of how many), from 1.
     """
 

@@ -48,4 +48,6 @@ def _check_parts(label: str, parts: list[tuple[Path, Header]]) -> None:
         raise EvaluationError(f"{twice}: another journal is of the same shard; merge each once")
     missing = [str(which) for which in range(1, count + 1) if (which, count) not in shards]
     if missing:
-        raise EvaluationError(f"{label}: shard {', '.join(missing)} of {count} is missing; merge the journals of all shards")
+        raise EvaluationError(
+            f"{label}: shard {', '.join(missing)} of {count} is missing; merge the journals of all shards"
+        )

@@ -1,4 +1,4 @@
-"""The report of `sshtool evaluate` as one HTML page that holds everything it shows: no script, nothing from a network."""
+"""The report of `sshtool evaluate` as one HTML page that holds everything it shows, without a script."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class WorstPicture:
-    """An image with its faces and an artifact's boxes, as SVG paths. `symbol` is the id of the image, "" without one."""
+    """An image with its faces and an artifact's boxes, as SVG paths. `symbol` is the image's id, "" without one."""
 
     image: str
     artifact: str
@@ -206,10 +206,7 @@ def _picture(item: Pictured, worst: WorstImage, symbol: Symbol | None) -> WorstP
     return WorstPicture(
         image=worst.image,
         artifact=item.artifact,
-        text=(
-            f"{summary.count(worst.misses, 'face')} of {worst.faces} missed, "
-            f"{summary.count(worst.false_boxes, 'false box')}"
-        ).replace("boxs", "boxes"),
+        text=f"{worst.misses} of {summary.count(worst.faces, 'face')} missed, {worst.false_boxes} false",
         width=symbol.width if symbol else int(room[0]) + 1,
         height=symbol.height if symbol else int(room[1]) + 1,
         symbol=symbol.name if symbol else "",

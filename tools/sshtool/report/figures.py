@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sshconvert.checkpoint import DEMO
-from sshtool.evaluate.figures import ArtifactFigures, EvaluateResult, ProtocolFigures
+from sshtool.evaluate.figures import REFERENCE, ArtifactFigures, EvaluateResult, ProtocolFigures
 from sshtool.report.summary import count
 
 TITLES: Final = {"omz": "Open Model Zoo's measure", "wider": "WIDER FACE's own evaluation"}
@@ -68,14 +68,16 @@ def _own_remarks(result: EvaluateResult) -> Iterator[str]:
         yield "These figures are of one shard: --merge the journals of all shards for those of the dataset."
     for artifact in result.artifacts:
         if artifact.not_evaluated:
-            missed = ", ".join(f"{count(item.missed_faces, 'face')} of {item.protocol}" for item in artifact.protocols)
-            images = count(len(artifact.not_evaluated), "image")
-            yield f"{artifact.artifact}: {images} not evaluated, which the figures count as images without predictions ({missed} missed)."
+            missed = ", ".join(f"{item.missed_faces:,} for {item.protocol}" for item in artifact.protocols)
+            yield (
+                f"{artifact.artifact}: {count(len(artifact.not_evaluated), 'image')} not evaluated. The figures take "
+                f"them for images without predictions, and their faces ({missed}) for missed."
+            )
     if any(artifact.weights == DEMO for artifact in result.artifacts):
-        yield "The weights are the demo's, which find drawn faces: nothing here is to be compared with published figures."
-    if not any(artifact.baseline or artifact.precision == "FP32" for artifact in result.artifacts):
-        if any(artifact.precision for artifact in result.artifacts):
-            yield "There is no FP32 artifact to compare with."
+        yield "The weights are the demo's, which find drawn faces: the figures say nothing about the published ones."
+    precisions = {artifact.precision for artifact in result.artifacts} - {""}
+    if precisions and REFERENCE not in precisions:
+        yield f"There is no {REFERENCE} artifact to compare with."
 
 
 def _sentence(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,7 +59,7 @@ def render_html(
     artifacts = summary.columns(report)
     loaded = [column for column in artifacts if column.report]
     shown = [(sample, overlay.pictures(sample, images.get(sample.name), loaded)) for sample in report.samples]
-    filters = {
+    filters: dict[str, Callable[..., str]] = {
         "count": summary.count,
         "excess": summary.excess,
         "limit": lambda tolerance: summary.limit(tolerance.atol, tolerance.rtol),

@@ -35,12 +35,12 @@ class OpenVino(Runtime):
         model = self._read()
         shape = [size.get_length() if size.is_static else None for size in model.inputs[0].partial_shape]
         self.declaration = declared(path, self._metadata(model), shape)
-        compiled = self._compile(model)
+        self._compiled = self._compile(model)
         count = 1
         if settings.throughput:
-            count = max(1, int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
+            count = max(1, int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
             self.parallel = count + 1  # one is prepared while the others are computed
-        self._requests = _requests(compiled, count)
+        self._requests = _requests(self._compiled, count)
 
     @classmethod
     def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
