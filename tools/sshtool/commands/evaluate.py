@@ -22,7 +22,6 @@ from sshconvert.files import staged
 from sshconvert.models import Model, load_model
 from sshtool.commands.verify import VerifyOptions, find_candidates
 from sshtool.evaluate import journal
-from sshtool.evaluate.curves import ImageFaults, Result
 from sshtool.evaluate.feeding import Feed, Fitted, Omz, Size, UpstreamScales, accepts
 from sshtool.evaluate.figures import (
     ArtifactFigures,
@@ -30,6 +29,7 @@ from sshtool.evaluate.figures import (
     NotEvaluated,
     artifact_figures,
     compared,
+    hardest,
     protocol_figures,
 )
 from sshtool.evaluate.ground_truth import GroundTruth, ImageTruth, read_ground_truth
@@ -267,7 +267,7 @@ class _Run:
         return self.journals / f"{_file_name(label)}.{protocols}{part}{JOURNAL}"
 
     def _saved(self, label: str, feeds: Sequence[Feed]) -> dict[str, Path]:
-        """Where predictions go: to the folder itself, or, if there are several kinds of them, to one inside for each."""
+        """Where predictions go: to the folder itself, or, if there are several kinds of them, to one in it for each."""
         folder = self.options.save_predictions
         if folder is None:
             return {}
@@ -278,7 +278,7 @@ class _Run:
 
 
 def images_folder(dataset: Path) -> Path:
-    """Where a dataset has its images: WIDER FACE's own place, or `images`. Raises DatasetError if they are not there."""
+    """Where a dataset has its images: WIDER FACE's own place, or `images`. Raises DatasetError without either."""
     found = next((dataset / name for name in IMAGES if (dataset / name).is_dir()), None)
     if found is None:
         raise DatasetError(f"{dataset}: has no folder {' or '.join(IMAGES)}; unpack WIDER_val.zip there")
@@ -336,7 +336,7 @@ def _score(model: Model, options: EvaluateOptions, truth: GroundTruth, folder: P
     for protocol in options.protocols:
         result = score_predictions(truth, folder, protocol)
         failures |= dict(result.failures)
-        missed = sum(item.faces for item in _hardest(result) if item.image in failures)
+        missed = sum(item.faces for item in hardest(result) if item.image in failures)
         protocols.append(protocol_figures(result, "as saved", missed))
         worst = {item.image for item in protocols[-1].worst}
         for number, image in enumerate(truth.images):
@@ -368,7 +368,7 @@ def _figures(
     for protocol, text in header.protocols.items():
         result = finish([entry.record for entry in entries], protocol)
         failed = {image for image, _ in result.failures}
-        missed = sum(item.faces for item in _hardest(result) if item.image in failed)
+        missed = sum(item.faces for item in hardest(result) if item.image in failed)
         notes = (*header.notes[protocol], *result.notes)
         protocols.append(protocol_figures(replace(result, notes=notes), text, missed))
         worst = {item.image for item in protocols[-1].worst}
@@ -380,11 +380,6 @@ def _figures(
             ]
     failures = [(entry.record.image, entry.record.failure) for entry in entries if entry.record.failure]
     return artifact_figures(header, protocols, failures, rate), pictured
-
-
-def _hardest(result: Result) -> list[ImageFaults]:
-    """What each image got wrong in the last setting, which counts the most faces."""
-    return [item for item in result.faults if item.setting == result.curves[-1].setting]
 
 
 def _pictured(artifact: str, protocol: str, entry: Entry, truth: ImageTruth, images: Path | None) -> Pictured:
@@ -417,8 +412,8 @@ def _result(
 
 
 def _published(model: Model, artifacts: Sequence[ArtifactFigures]) -> dict[str, dict[str, float]]:
-    """The published figures, 0-1, by protocol and setting. The demo's weights have nothing to do with them."""
-    if all(artifact.weights == DEMO for artifact in artifacts):
+    """The published figures, 0-1, by protocol and setting, beside weights that may be those which they are of."""
+    if all(artifact.weights in ("", DEMO) for artifact in artifacts):
         return {}
     omz = {SETTING: model.published.map_percent}
     percents = {OMZ: omz, WIDER: model.published.wider_percent}

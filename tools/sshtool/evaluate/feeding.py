@@ -61,7 +61,7 @@ class Omz(Feed):
         self.text = f"stretched to {_text(size)}"
         published = model.input.shape[2:]
         if size != published:
-            self.note = f"omz is defined at {_text(published)}; this is its figure at {_text(size)}"
+            self.note = f"defined at {_text(published)}, run at {_text(size)}"
 
     def sizes(self, height: int, width: int) -> list[Size]:
         return [self._size]
@@ -115,7 +115,7 @@ class Fitted(Feed):
         self._size, self._mode = size, mode
         self._rules, self._padding = model.detection, model.input.mean_pixel
         self.text = f"{mode.value} to {_text(size)}"
-        self.note = f"wider ran with {mode.value} to {_text(size)}, not at upstream's test scale"
+        self.note = f"run with {mode.value} to {_text(size)}, not at upstream's test scale"
 
     def sizes(self, height: int, width: int) -> list[Size]:
         return [self._size]

@@ -10,9 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from sshtool.evaluate.curves import Curve, Result
+from sshtool.evaluate.curves import Curve, ImageFaults, Result
 from sshtool.evaluate.journal import Header
 
+# From the fewest faces to the most; others come behind, in their own order.
+SETTINGS: Final = ("easy", "medium", "hard")
 # Of recall, between 0 and 1: more could not be told apart on a screen.
 STEPS: Final = 400
 # Images with the most misses, and as many with the most false boxes.
@@ -116,12 +118,23 @@ def protocol_figures(result: Result, text: str, missed_faces: int = 0) -> Protoc
         predictions=result.predictions,
         settings=tuple(
             SettingFigures(curve.setting, curve.average_precision, curve.faces, _points(curve))
-            for curve in result.curves
+            for curve in _ordered(result)
         ),
         worst=_worst(result),
         missed_faces=missed_faces,
         notes=tuple(result.notes),
     )
+
+
+def hardest(result: Result) -> list[ImageFaults]:
+    """What each image got wrong in the setting that counts the most faces, in the order of the dataset."""
+    ordered = _ordered(result)
+    return [item for item in result.faults if ordered and item.setting == ordered[-1].setting]
+
+
+def _ordered(result: Result) -> list[Curve]:
+    known = {name: number for number, name in enumerate(SETTINGS)}
+    return sorted(result.curves, key=lambda curve: known.get(curve.setting, len(known)))
 
 
 def artifact_figures(
@@ -189,10 +202,9 @@ def _points(curve: Curve) -> tuple[tuple[float, float], ...]:
 
 
 def _worst(result: Result) -> tuple[WorstImage, ...]:
-    """In the last setting, which counts the most faces. Equals in the order of the dataset."""
-    setting = result.curves[-1].setting if result.curves else ""
+    """Of the images that were evaluated; equals in the order of the dataset."""
     unread = {image for image, _ in result.failures}
-    faults = [item for item in result.faults if item.setting == setting and item.image not in unread]
+    faults = [item for item in hardest(result) if item.image not in unread]
     missing = sorted((item for item in faults if item.misses), key=attrgetter("misses"), reverse=True)[:WORST]
     wrong = sorted((item for item in faults if item.false_boxes), key=attrgetter("false_boxes"), reverse=True)[:WORST]
     return tuple(

@@ -72,7 +72,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class WorstPicture:
-    """An image with its faces and an artifact's boxes, as SVG paths. `symbol` is the image's id, "" without one."""
+    """An image with its faces and the boxes of artifacts, as SVG paths. `symbol` is the image's id, "" without one."""
 
     image: str
     artifact: str
@@ -180,41 +180,48 @@ def _symbols(pictured: Sequence[Pictured]) -> dict[str, Symbol]:
 
 
 def _pictures(item: FigureTable, pictured: Sequence[Pictured], symbols: dict[str, Symbol]) -> list[WorstPicture]:
-    made = []
+    """One for each image, and for each way in which artifacts went wrong on it."""
+    alike: dict[tuple[WorstImage, str], list[Pictured]] = {}
     for artifact, protocol in item.artifacts:
         for worst in protocol.worst:
             found = next((one for one in pictured if _is_of(one, artifact.artifact, item.protocol, worst)), None)
             if found is not None:
-                made.append(_picture(found, worst, symbols.get(worst.image)))
-    return made
+                alike.setdefault((worst, _letters(found, worst.setting)), []).append(found)
+    return [_picture(group, worst, symbols.get(worst.image)) for (worst, _), group in alike.items()]
 
 
 def _is_of(one: Pictured, artifact: str, protocol: str, worst: WorstImage) -> bool:
     return (one.artifact, one.protocol, one.truth.image) == (artifact, protocol, worst.image)
 
 
-def _picture(item: Pictured, worst: WorstImage, symbol: Symbol | None) -> WorstPicture:
+def _letters(item: Pictured, setting: str) -> str:
+    """What became of each box that is shown."""
+    outcomes = item.entry.record.protocols[item.protocol].outcomes[setting]
+    return outcomes[: len(item.entry.shown.get(item.protocol, ()))]
+
+
+def _picture(group: Sequence[Pictured], worst: WorstImage, symbol: Symbol | None) -> WorstPicture:
+    """The boxes are those of the first of the group; those of the others are less than an overlap of 0.5 away."""
+    item = group[0]
     boxes = np.array(item.entry.shown.get(item.protocol, ()), np.float64).reshape(-1, 5)
-    letters = np.array(list(item.entry.record.protocols[item.protocol].outcomes[worst.setting][: len(boxes)]), "U1")
+    found, letters = corners(boxes[:, :4]), np.array(list(_letters(item, worst.setting)), "U1")
     faces, counted = _faces(item, worst.setting)
-    hits = letters == HIT
-    on = best_face(corners(boxes[hits, :4]), faces[counted])
+    on = best_face(found[letters == HIT], faces[counted])
     missed = np.ones(int(np.count_nonzero(counted)), bool)
     missed[on[on != NOWHERE]] = False
-    # Without the image, as much room as the boxes need.
-    room = np.concatenate([faces, corners(boxes[:, :4]), [[0, 0, 1, 1]]])[:, 2:].max(axis=0)
+    room = np.concatenate([faces, found, np.zeros((1, 4))])[:, 2:].max(axis=0)  # where there is no image
     return WorstPicture(
         image=worst.image,
-        artifact=item.artifact,
+        artifact=", ".join(one.artifact for one in group),
         text=f"{worst.misses} of {summary.count(worst.faces, 'face')} missed, {worst.false_boxes} false",
         width=symbol.width if symbol else int(room[0]) + 1,
         height=symbol.height if symbol else int(room[1]) + 1,
         symbol=symbol.name if symbol else "",
         found=_path(faces[counted][~missed]),
-        missed=path([(*face, 0.0) for face in faces[counted][missed].tolist()], crossed=True),
-        hits=_path(corners(boxes[hits, :4])),
-        false_boxes=_path(corners(boxes[~hits & (letters != NEITHER), :4])),
-        ignored=_path(np.concatenate([corners(boxes[letters == NEITHER, :4]), faces[~counted]])),
+        missed=_path(faces[counted][missed], crossed=True),
+        hits=_path(found[letters == HIT]),
+        false_boxes=_path(found[(letters != HIT) & (letters != NEITHER)]),
+        ignored=_path(np.concatenate([found[letters == NEITHER], faces[~counted]])),
     )
 
 
@@ -225,5 +232,5 @@ def _faces(item: Pictured, setting: str) -> tuple[npt.NDArray[np.float64], npt.N
     return corners(item.truth.boxes), item.truth.counted[setting]
 
 
-def _path(boxes: npt.NDArray[np.float64]) -> str:
-    return path([(*box, 0.0) for box in boxes.tolist()])
+def _path(boxes: npt.NDArray[np.float64], *, crossed: bool = False) -> str:
+    return path([(*box, 0.0) for box in boxes.tolist()], crossed=crossed)

@@ -55,12 +55,18 @@ def change(value: float | None) -> str:
 
 
 def remarks(result: EvaluateResult) -> tuple[str, ...]:
-    """What to know about the figures, a sentence each, each once."""
-    found = [*_own_remarks(result), *result.notes]
+    """What to know about the figures, a sentence each, each once. What holds for some artifacts only names them."""
+    concerned: dict[tuple[str, str], list[str]] = {}
     for artifact in result.artifacts:
         for protocol in artifact.protocols:
-            found += [_sentence(f"{artifact.artifact}, {protocol.protocol}: {note}") for note in protocol.notes]
-    return tuple(dict.fromkeys(found))
+            for note in protocol.notes:
+                concerned.setdefault((protocol.protocol, note), []).append(artifact.artifact)
+    notes = [
+        f"{protocol}: {note}" if len(names) == len(result.artifacts) else f"{', '.join(names)}, {protocol}: {note}"
+        for (protocol, note), names in concerned.items()
+    ]
+    sentences = (text if text.endswith(".") else f"{text}." for text in (*_own_remarks(result), *result.notes, *notes))
+    return tuple(dict.fromkeys(sentences))
 
 
 def _own_remarks(result: EvaluateResult) -> Iterator[str]:
@@ -78,10 +84,6 @@ def _own_remarks(result: EvaluateResult) -> Iterator[str]:
     precisions = {artifact.precision for artifact in result.artifacts} - {""}
     if precisions and REFERENCE not in precisions:
         yield f"There is no {REFERENCE} artifact to compare with."
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith(".") else f"{text}."
 
 
 def _table(
