@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import compress
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +90,7 @@ def judgements(records: Sequence[ImageRecord], protocol: str) -> list[Judgement]
     return found
 
 
-def make_curve(setting: str, hits: Floats, wrong: Floats, scores: Floats, faces: int) -> Curve:
+def make_curve(setting: str, hits: npt.NDArray[Any], wrong: npt.NDArray[Any], scores: Floats, faces: int) -> Curve:
     """From `hits` and `wrong` so far, [P], at each of `scores`."""
     with np.errstate(invalid="ignore"):  # 0 of 0
         precision = hits / (hits + wrong)
@@ -100,7 +101,9 @@ def make_curve(setting: str, hits: Floats, wrong: Floats, scores: Floats, faces:
 def make_result(protocol: str, records: Sequence[ImageRecord], curves: Sequence[Curve], notes: Sequence[str]) -> Result:
     """Put together what `records` and `curves` of one protocol say."""
     found = [record.protocols[protocol] for record in records]
-    undefined = [f"No face counts in {curve.setting}: the figure is not defined." for curve in curves if not curve.faces]
+    undefined = [
+        f"No face counts in {curve.setting}: the figure is not defined." for curve in curves if not curve.faces
+    ]
     return Result(
         protocol=protocol,
         curves=tuple(curves),
@@ -117,10 +120,10 @@ def make_result(protocol: str, records: Sequence[ImageRecord], curves: Sequence[
 
 
 def _faults(image: str, judgement: Judgement) -> list[ImageFaults]:
-    shown = int(np.count_nonzero(judgement.scores >= SHOWN))
+    shown = judgement.scores >= SHOWN
     faults = []
     for setting, faces in judgement.faces.items():
-        letters = judgement.outcomes[setting][:shown]  # best first
+        letters = "".join(compress(judgement.outcomes[setting], shown))
         false_boxes = letters.count(FALSE) + letters.count(DUPLICATE)
         faults.append(ImageFaults(image, setting, faces, faces - letters.count(HIT), false_boxes))
     return faults

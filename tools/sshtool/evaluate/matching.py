@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,8 @@ Numbers = npt.NDArray[np.intp]
 
 # A prediction is on a face from this overlap on, in both protocols.
 ON_FACE: Final = 0.5
+
+# The number of no face.
 NOWHERE: Final = -1
 
 # Overlaps computed at once: bounds memory, whatever the number of predictions.
@@ -26,28 +29,29 @@ def corners(boxes: Floats) -> Floats:
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
-def best_face(predictions: Floats, faces: Floats) -> Numbers:
+def best_face(predictions: Floats, faces: Floats, measure: Callable[[Floats, Floats], Floats] = overlaps) -> Numbers:
     """For each of `predictions` [K, 4] the number of the face [F, 4] that it overlaps most, the first of equals.
 
-    `NOWHERE` if that overlap, with +1, is less than `ON_FACE`.
+    `NOWHERE` if that overlap, by `measure`, is less than `ON_FACE`.
     """
     best = np.full(len(predictions), NOWHERE, np.intp)
     if not len(faces):
         return best
     rows = max(1, _LARGEST_TABLE // len(faces))
     for start in range(0, len(predictions), rows):
-        table = overlaps(predictions[start : start + rows], faces)
+        table = measure(predictions[start : start + rows], faces)
         number = np.argmax(table, axis=1)
         on_face = table[np.arange(len(table)), number] >= ON_FACE
         best[start : start + rows] = np.where(on_face, number, NOWHERE)
     return best
 
 
-def first_on_its_face(matches: Numbers) -> npt.NDArray[np.bool_]:
-    """For each of `matches` [K], best prediction first, whether no earlier one has the same face."""
+def first_on_its_face(matches: Numbers, scores: Floats) -> npt.NDArray[np.bool_]:
+    """For each of `matches` [K], whether no prediction of a higher score, or an equal one before it, has its face."""
+    order = np.argsort(-scores, kind="stable")
     first = np.zeros(len(matches), bool)
-    first[np.unique(matches, return_index=True)[1]] = True
-    return first & (matches != NOWHERE)
+    first[order[np.unique(matches[order], return_index=True)[1]]] = True
+    return np.asarray(first & (matches != NOWHERE))
 
 
 def letters(false: npt.NDArray[np.bool_], neither: npt.NDArray[np.bool_], first: npt.NDArray[np.bool_]) -> str:

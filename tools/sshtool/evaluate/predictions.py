@@ -25,7 +25,7 @@ LARGEST_NUMBER: Final = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one image: `boxes` float64 [K, 4], x, y, w, h in its pixels, and `scores` float64 [K], in any order.
+    """Of one image: `boxes` float64 [K, 4], x, y, w, h in its pixels, and `scores` float64 [K], finite, in any order.
 
     This is what the text format holds, and what both protocols judge: a run judges what it would save, so that scoring
     its saved predictions gives the run's own figures.
@@ -33,11 +33,6 @@ class Predictions:
 
     boxes: npt.NDArray[np.float64]
     scores: npt.NDArray[np.float64]
-
-    def best_first(self) -> Predictions:
-        """Ordered by score, highest first; equals keep their order."""
-        order = np.argsort(-self.scores, kind="stable")
-        return Predictions(self.boxes[order], self.scores[order])
 
 
 NONE: Final = Predictions(np.zeros((0, 4)), np.zeros(0))
@@ -56,14 +51,13 @@ def prediction_file(folder: Path, image: str) -> Path:
 
 
 def write_predictions(folder: Path, image: str, predictions: Predictions) -> Path:
-    """Write the file of one image, best first, whole or not at all.
+    """Write the file of one image, in the order of `predictions`, whole or not at all.
 
     Numbers are written with the digits that give the same float64, so float32, again, and the same predictions give
     the same bytes. Raises OutputError if it cannot be written.
     """
     path = prediction_file(folder, image)
-    ordered = predictions.best_first()
-    rows = np.column_stack([ordered.boxes, ordered.scores]).tolist()
+    rows = np.column_stack([predictions.boxes, predictions.scores]).tolist()
     lines = [path.stem, str(len(rows)), *(" ".join(map(repr, row)) for row in rows)]
     with staged(path) as part:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")

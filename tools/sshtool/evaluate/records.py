@@ -7,13 +7,14 @@ depends on more than one image (ordering over the data set, normalisation of sco
 records put into the order of the data set by their `index`.
 
 On disk a record is one line of JSON (`to_line`, `from_line`). Scores are stored as the base64 of little-endian
-float64, best first, and what became of each prediction as one letter, so that a thousand predictions take 12 KB.
+float64, and what became of each prediction as one letter, so that a thousand predictions take 12 KB.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ LETTERS: Final = frozenset((HIT, DUPLICATE, FALSE, NEITHER))
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of one image under one protocol: `outcomes[name]` has a letter for each of `scores`, best first.
+    """Of one image under one protocol: `outcomes[name]` has a letter for each of `scores`, in the order in which the
+    predictions came, because that decides between equal scores.
 
     `faces[name]` counts the faces that count, whether found or not. The names are the settings of the protocol:
     `omz` has one, "mAP"; `wider` has "easy", "medium" and "hard", or what the ground truth calls them.
@@ -95,7 +97,7 @@ def in_order(records: Iterable[ImageRecord], count: int | None = None) -> list[I
     Raises EvaluationError if an image is there twice, or, with `count`, if any of 0 ... count - 1 is missing.
     """
     ordered = sorted(records, key=lambda record: record.index)
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in itertools.pairwise(ordered):
         if one.index == other.index:
             raise EvaluationError(f"{one.image}: is there twice (as number {one.index}); merge each part once")
     if count is not None and [record.index for record in ordered] != list(range(count)):
@@ -113,12 +115,12 @@ def _judgement(entry: Any) -> Judgement:
     if outcomes.keys() != faces.keys():
         raise ValueError("outcomes and faces have different settings")
     for name, letters in outcomes.items():
-        if len(letters) != len(scores) or not LETTERS.issuperset(letters):
+        if type(letters) is not str or len(letters) != len(scores) or not LETTERS.issuperset(letters):
             raise ValueError(f"{name}: one letter of {', '.join(sorted(LETTERS))} for each score expected")
         if type(faces[name]) is not int or letters.count(HIT) > faces[name]:
             raise ValueError(f"{name}: more faces found than there are")
-    if not np.isfinite(scores).all() or (np.diff(scores) > 0).any():
-        raise ValueError("the scores are not finite, best first")
+    if not np.isfinite(scores).all():
+        raise ValueError("the scores are not finite")
     return Judgement(scores, outcomes, faces)
 
 

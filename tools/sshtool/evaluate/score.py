@@ -20,8 +20,7 @@ from sshtool.evaluate.ground_truth import GroundTruth, ImageTruth
 from sshtool.evaluate.predictions import NONE, Predictions, prediction_file, read_predictions, strangers
 from sshtool.evaluate.records import ImageRecord
 
-_PROTOCOLS: Final = {omz.PROTOCOL: omz, wider.PROTOCOL: wider}
-PROTOCOLS: Final = tuple(_PROTOCOLS)
+PROTOCOLS: Final = (omz.PROTOCOL, wider.PROTOCOL)
 
 ANYBODYS_OMZ: Final = (
     "Rules 4 to 7 of omz were applied to the files as they are: the figure compares to the published one only if they "
@@ -36,7 +35,7 @@ def judge_image(
 
     With a `failure` the predictions are `NONE`. Raises UsageError for an unknown protocol.
     """
-    judged = {name: _protocol(name).judge(truth, found) for name, found in predictions.items()}
+    judged = {name: (omz if _is_omz(name) else wider).judge(truth, found) for name, found in predictions.items()}
     return ImageRecord(index, truth.image, judged, failure)
 
 
@@ -45,7 +44,7 @@ def finish(records: Sequence[ImageRecord], protocol: str) -> Result:
 
     Raises EvaluationError if the records do not belong together, UsageError for an unknown protocol.
     """
-    return _protocol(protocol).finish(records)
+    return (omz if _is_omz(protocol) else wider).finish(records)
 
 
 def score_predictions(truth: GroundTruth, folder: Path, protocol: str) -> Result:
@@ -54,7 +53,7 @@ def score_predictions(truth: GroundTruth, folder: Path, protocol: str) -> Result
     A missing or unreadable file counts as no prediction, and is one of the result's failures. Files that belong to no
     image are noted. Raises EvaluationError if there is no file for any image, UsageError for an unknown protocol.
     """
-    _protocol(protocol)
+    notes = _notes(truth, folder, protocol)
     if not any(prediction_file(folder, image.image).is_file() for image in truth.images):
         example = prediction_file(folder, truth.images[0].image)
         raise EvaluationError(
@@ -62,7 +61,7 @@ def score_predictions(truth: GroundTruth, folder: Path, protocol: str) -> Result
             "name the folder that holds the events' folders"
         )
     result = finish([_record(index, image, folder, protocol) for index, image in enumerate(truth.images)], protocol)
-    return replace(result, notes=(*result.notes, *_notes(truth, folder, protocol)))
+    return replace(result, notes=(*result.notes, *notes))
 
 
 def _record(index: int, image: ImageTruth, folder: Path, protocol: str) -> ImageRecord:
@@ -73,14 +72,14 @@ def _record(index: int, image: ImageTruth, folder: Path, protocol: str) -> Image
 
 
 def _notes(truth: GroundTruth, folder: Path, protocol: str) -> list[str]:
-    notes = [ANYBODYS_OMZ] if protocol == omz.PROTOCOL else []
+    notes = [ANYBODYS_OMZ] if _is_omz(protocol) else []
     others = strangers(folder, [image.image for image in truth.images])
     if others:
         notes.append(f"{len(others)} files of predictions belong to no image of the data set, such as {others[0]}.")
     return notes
 
 
-def _protocol(name: str) -> object:
-    if name not in _PROTOCOLS:
-        raise UsageError(f"{name!r} is no protocol; choose from {', '.join(_PROTOCOLS)}")
-    return _PROTOCOLS[name]
+def _is_omz(protocol: str) -> bool:
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"{protocol!r} is no protocol; choose from {', '.join(PROTOCOLS)}")
+    return protocol == omz.PROTOCOL
