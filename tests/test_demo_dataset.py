@@ -9,6 +9,7 @@ import pytest
 
 from program import sshtool
 from sshconvert.errors import OutputError
+from sshconvert.models import load_model
 from sshtool.checkpoint.fit_heads import TRAINING_SEEDS, VALIDATION_SEEDS
 from sshtool.evaluate import demo_dataset
 from sshtool.evaluate.demo_dataset import FIRST_SCENE, RECORD, SETTINGS, SIZES, DrawnImage, write_dataset
@@ -16,7 +17,6 @@ from sshtool.evaluate.feeding import UpstreamScales
 from sshtool.evaluate.ground_truth import read_ground_truth
 from sshtool.images import read_image, read_size
 from sshtool.scenes import draw_scene
-from sshconvert.models import load_model
 
 IMAGES: Final = 7  # two of two sizes and three of one
 MODEL: Final = load_model("ssh-mxnet")
@@ -49,9 +49,8 @@ def test_the_folder_is_laid_out_as_wider_face(folder: Path, drawn: tuple[DrawnIm
     }  # fmt: skip
 
 
-def test_the_same_seed_gives_the_same_bytes_and_more_images_only_add(
-    folder: Path, drawn: tuple[DrawnImage, ...], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("drawn")
+def test_the_same_seed_gives_the_same_bytes_and_more_images_only_add(folder: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "again", images=IMAGES, seed=5)
     assert files(tmp_path / "again") == files(folder)
     write_dataset(tmp_path / "more", images=IMAGES + 1, seed=5)
@@ -60,7 +59,8 @@ def test_the_same_seed_gives_the_same_bytes_and_more_images_only_add(
     assert all(fewer[name] == more[name] for name in fewer if name.endswith(".jpg"))
 
 
-def test_another_seed_gives_other_images(folder: Path, drawn: tuple[DrawnImage, ...], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("drawn")
+def test_another_seed_gives_other_images(folder: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "other", images=2, seed=6)
     mine, theirs = files(folder), files(tmp_path / "other")
     assert not [name for name in theirs if name.endswith(".jpg") and mine.get(name) == theirs[name]]

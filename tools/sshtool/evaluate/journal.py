@@ -66,7 +66,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Entry:
-    """An image's record, and for each protocol the boxes that a report may show, best first."""
+    """An image's record, and for each protocol the boxes that a report may show."""
 
     record: ImageRecord
     shown: Mapping[str, Sequence[Box]]

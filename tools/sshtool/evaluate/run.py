@@ -102,8 +102,7 @@ class _StoppedError(Exception):
 
 
 def shown(predictions: Predictions) -> list[Box]:
-    """The boxes that a report may show, best first."""
-    ordered = predictions.best_first()
-    count = min(int(np.count_nonzero(ordered.scores >= SHOWN)), MOST_SHOWN)
-    rows = np.column_stack([ordered.boxes[:count], ordered.scores[:count]]).tolist()
+    """The boxes that a report may show, in their own order."""
+    there = predictions.scores >= SHOWN
+    rows = np.column_stack([predictions.boxes[there], predictions.scores[there]])[:MOST_SHOWN].tolist()
     return [(x, y, w, h, score) for x, y, w, h, score in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Final
 
@@ -196,12 +197,13 @@ def _is_of(one: Pictured, artifact: str, protocol: str, worst: WorstImage) -> bo
 
 def _letters(item: Pictured, setting: str) -> str:
     """What became of each box that is shown."""
-    outcomes = item.entry.record.protocols[item.protocol].outcomes[setting]
-    return outcomes[: len(item.entry.shown.get(item.protocol, ()))]
+    judgement = item.entry.record.protocols[item.protocol]
+    letters = "".join(compress(judgement.outcomes[setting], judgement.scores >= SHOWN))
+    return letters[: len(item.entry.shown.get(item.protocol, ()))]
 
 
 def _picture(group: Sequence[Pictured], worst: WorstImage, symbol: Symbol | None) -> WorstPicture:
-    """The boxes are those of the first of the group; those of the others are less than an overlap of 0.5 away."""
+    """The boxes are those of the first of the group; the others have as many, and the same became of them."""
     item = group[0]
     boxes = np.array(item.entry.shown.get(item.protocol, ()), np.float64).reshape(-1, 5)
     found, letters = corners(boxes[:, :4]), np.array(list(_letters(item, worst.setting)), "U1")
