@@ -46,7 +46,7 @@ from sshtool.parity.reference import Progress, silent
 from sshtool.parity.verify import Candidate, labelled
 from sshtool.report.evaluation import Pictured, render_evaluation
 from sshtool.report.figures import figure_tables, headline, remarks
-from sshtool.report.summary import printable
+from sshtool.report.summary import count, printable
 from sshtool.report.terminal import table
 from sshtool.runtimes import Declaration, Runtime, Settings, load
 
@@ -56,6 +56,7 @@ IMAGES: Final = ("WIDER_val/images", "images")
 
 # Images that were not evaluated are listed up to here; --json has them all.
 MOST_LISTED: Final = 20
+MOST_SIZES: Final = 3
 
 
 @dataclass(frozen=True)
@@ -233,18 +234,18 @@ class _Run:
         """Which images an artifact of fixed size cannot take in the sizes in which they are to be shown to it."""
         if declaration.input_shape[2:] == (None, None):
             return ""
-        wanted = Counter(size for height, width in self._known_sizes() for size in set(feed.sizes(height, width)))
-        refused = Counter({size: count for size, count in wanted.items() if not accepts(declaration, size)})
+        wanted = Counter(size for height, width in self._known_sizes() for size in feed.sizes(height, width))
+        refused = sorted((-number, size) for size, number in wanted.items() if not accepts(declaration, size))
         if not refused:
             return ""
         height, width = (size or "any" for size in declaration.input_shape[2:])
-        most = ", ".join(f"{w}x{h} ({count})" for (h, w), count in refused.most_common(3))
-        more = f" and {len(refused) - 3} more sizes" if len(refused) > 3 else ""
-        (h, w), _ = refused.most_common(1)[0]
+        most = ", ".join(f"{w}x{h} ({-number})" for number, (h, w) in refused[:MOST_SIZES])
+        more = f" and {count(len(refused) - MOST_SIZES, 'more size')}" if len(refused) > MOST_SIZES else ""
+        h, w = refused[0][1]
         remedy = f"convert with --input-shape 1,3,{h},{w}" if len(wanted) == 1 else "give an artifact of any size"
         return (
             f"takes {width}x{height} only, and upstream's test ({feed.text}) makes {most}{more} of the images; "
-            f"{remedy}, or add --resize letterbox, whose figures are not those of upstream's scale"
+            f"{remedy}, or take --resize letterbox, whose figures are not those of upstream's scale"
         )
 
     def _known_sizes(self) -> Iterable[Size]:
@@ -439,10 +440,8 @@ def _with_html(result: EvaluateResult, options: EvaluateOptions, pictured: Seque
 def render(result: EvaluateResult, plain: bool) -> RenderableType:
     """The result as text: a table for each protocol, then what to know about it."""
     parts: list[RenderableType] = [Text(headline(result))]
-    parts += [
-        table(item.columns, item.rows, title=f"{item.title}, {item.input}", plain=plain)
-        for item in figure_tables(result)
-    ]
+    for item in figure_tables(result):
+        parts += [Text(f"{item.title}, images {item.input}"), table(item.columns, item.rows, plain=plain)]
     parts += [Text(note) for note in remarks(result)]
     listed = result.not_evaluated[:MOST_LISTED]
     parts += [Text(f"not evaluated: {printable(item.reason)}") for item in listed]

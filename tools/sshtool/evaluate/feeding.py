@@ -94,7 +94,7 @@ class UpstreamScales(Feed):
         for number, scale in enumerate(self._scales(height, width), start=1):
             size = _scaled(height, width, scale)
             rules = _without_largest_stride(self._rules) if number == len(PYRAMID) else self._rules
-            boxes = candidates(run(resize(image, size, scale, scale)), size, rules)[0]
+            boxes = _candidates(run(resize(image, size, scale, scale)), size, rules)
             boxes[:, :4] /= np.float32(scale)
             found.append(boxes)
         return _predictions(select(np.concatenate(found), self._rules))
@@ -122,7 +122,7 @@ class Fitted(Feed):
 
     def find(self, image: Image, run: Run) -> Predictions:
         pixels, placement = fit(image, *self._size, self._mode, self._padding)
-        found = select(candidates(run(pixels), self._size, self._rules)[0], self._rules)
+        found = select(_candidates(run(pixels), self._size, self._rules), self._rules)
         return _predictions(placement.to_image(found))
 
 
@@ -169,9 +169,16 @@ def _without_largest_stride(rules: Detection) -> Detection:
     return rules.model_copy(update={"heads": tuple(head for head in rules.heads if head.stride < largest)})
 
 
+def _candidates(outputs: Outputs, size: Size, rules: Detection) -> npt.NDArray[np.float32]:
+    """Those of one image. What is no number would disappear without a word: it is above no threshold."""
+    found = candidates(outputs, size, rules)[0]
+    for name in (name for head in rules.heads for name in (head.scores, head.deltas)):
+        if not np.isfinite(outputs[name]).all():
+            raise DetectionError(f"{name} holds NaN or infinity; `sshtool verify` says whether the artifact is whole")
+    return found
+
+
 def _predictions(boxes: npt.NDArray[np.float32]) -> Predictions:
-    if not np.isfinite(boxes).all():
-        raise DetectionError("the outputs hold NaN or infinity; `sshtool verify` says whether the artifact is whole")
     return from_corners(boxes[:, :4], boxes[:, 4])
 
 

@@ -43,9 +43,9 @@ def _check_parts(label: str, parts: list[tuple[Path, Header]]) -> None:
     mixed = next((path for path, header in parts if header.shard[1] != count), None)
     if mixed is not None:
         raise EvaluationError(f"{mixed}: is of another split than {parts[0][0]}; merge the shards of one")
-    twice = next((path for path, header in parts if shards.count(header.shard) > 1), None)
-    if twice is not None:
-        raise EvaluationError(f"{twice}: another journal is of the same shard; merge each once")
+    for number, (path, header) in enumerate(parts):
+        if header.shard in shards[:number]:
+            raise EvaluationError(f"{path}: another journal is of the same shard; merge each once")
     missing = [str(which) for which in range(1, count + 1) if (which, count) not in shards]
     if missing:
         raise EvaluationError(
