@@ -6,8 +6,9 @@ import math
 import os
 import shutil
 import signal
+import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -55,6 +56,19 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"{path} is not there: the real data files are not part of the repository")
     return path
+
+
+@pytest.fixture(scope="session")
+def official_predictions(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Predictions over WIDER FACE's validation set which the official evaluators have scored."""
+    folder = tmp_path_factory.mktemp("predictions")
+    with tarfile.open(shared_data / "wider" / "predictions.tar.gz") as archive:
+        for member in archive:
+            if member.isfile() and (file := archive.extractfile(member)):
+                target = folder / PurePosixPath(member.name).parent.name / PurePosixPath(member.name).name
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes(file.read())
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -87,10 +87,11 @@ def apply_deltas(boxes: Floats, deltas: Floats) -> Floats:
     return np.concatenate([centres - reach, centres + reach], axis=1)
 
 
-def decode(outputs: Mapping[str, npt.NDArray[Any]], head: Head, rules: Detection) -> Floats:
+def decode(outputs: Mapping[str, npt.NDArray[Any]], head: Head, rules: Detection) -> npt.NDArray[Any]:
     """Every anchor of a head moved by its deltas, with its score, for one image: [H * W * A, 5], row by row.
 
-    `outputs` are the head tensors of the image, without the batch: [2A, H, W] and [4A, H, W]. Nothing is clipped.
+    `outputs` are the head tensors of the image, without the batch: [2A, H, W] and [4A, H, W]. The result has their
+    precision, and nothing in it is clipped.
     """
     count = len(head.scales)
     scores = outputs[head.scores][count:].transpose(1, 2, 0).reshape(-1, 1)
@@ -113,7 +114,7 @@ def best_first(candidates: Floats) -> Floats:
     return candidates[np.argsort(-candidates[:, 4], kind="stable")]
 
 
-def suppress(boxes: Floats, iou_threshold: float, *, inclusive: bool = True) -> npt.NDArray[np.intp]:
+def suppress(boxes: npt.NDArray[Any], iou_threshold: float, *, inclusive: bool = True) -> npt.NDArray[np.intp]:
     """Greedy non-maximum suppression of `boxes` [K, 4], best first: numbers of those that stay.
 
     A box goes when its intersection over union with a better box that stays is at least `iou_threshold`, or, if that

@@ -16,6 +16,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from sshconvert.errors import DatasetError, RuntimeUnavailableError
 from sshconvert.files import staged
 
 # The real files have 0.4 MB, 3 MB unpacked.
-LARGEST_FILE: Final = 64 << 20
+LARGEST_FILE: Final = 16 << 20
 
 HEADER: Final = 128
 _TEXT: Final = 116
@@ -157,7 +158,7 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _name(body: bytes, order: str) -> str:
-    return _head(list(_elements(body, order)), order)[2]
+    return _head(list(islice(_elements(body, order), 3)), order)[2]
 
 
 def _head(parts: list[tuple[int, bytes]], order: str) -> tuple[int, tuple[int, ...], str]:
@@ -172,27 +173,30 @@ def _head(parts: list[tuple[int, bytes]], order: str) -> tuple[int, tuple[int, .
 
 
 def _check_matrix(body: bytes, order: str, depth: int) -> None:
-    parts = list(_elements(body, order))
-    if not parts and depth:
+    if not body and depth:
         return  # MATLAB's empty cell
-    flags, dimensions, _ = _head(parts, order)
-    kind, count, content = flags & 0xFF, math.prod(dimensions), parts[3:]
+    content = _elements(body, order)
+    flags, dimensions, _ = _head(list(islice(content, 3)), order)
+    kind, count = flags & 0xFF, math.prod(dimensions)
     if kind == _CELL:
         _check_cells(content, count, order, depth)
     elif kind == _CHAR or (kind in _NUMERIC and not flags & _COMPLEX):
-        values = [len(data) // _SIZES[type_] if type_ in _SIZES else -1 for type_, data in content]
+        values = [len(data) // _SIZES[type_] if type_ in _SIZES else -1 for type_, data in islice(content, 2)]
         if len(values) != 1 or values[0] < count or (kind != _CHAR and values[0] != count):
             raise _MalformedError(f"an array announces {count} values and has others")
     else:
         raise _MalformedError(f"a matrix of class {kind}, expected a cell, text or real numbers")
 
 
-def _check_cells(content: list[tuple[int, bytes]], count: int, order: str, depth: int) -> None:
-    if len(content) != count:
-        raise _MalformedError(f"a cell array announces {count} cells and has {len(content)}")
+def _check_cells(content: Iterator[tuple[int, bytes]], count: int, order: str, depth: int) -> None:
     if depth == _DEEPEST:
         raise _MalformedError("its cells are nested too deeply")
-    for type_, data in content:
+    number = 0
+    for number, (type_, data) in enumerate(content, 1):
+        if number > count:
+            raise _MalformedError(f"a cell array announces {count} cells and has more")
         if type_ != _MATRIX:
             raise _MalformedError(f"a cell of type {type_}")
         _check_matrix(data, order, depth + 1)
+    if number < count:
+        raise _MalformedError(f"a cell array announces {count} cells and has {number}")

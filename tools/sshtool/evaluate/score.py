@@ -35,7 +35,10 @@ def judge_image(
 
     With a `failure` the predictions are `NONE`. Raises UsageError for an unknown protocol.
     """
-    judged = {name: (omz if _is_omz(name) else wider).judge(truth, found) for name, found in predictions.items()}
+    judged = {
+        name: omz.judge(truth, found) if _is_omz(name) else wider.judge(truth, found)
+        for name, found in predictions.items()
+    }
     return ImageRecord(index, truth.image, judged, failure)
 
 
@@ -44,7 +47,7 @@ def finish(records: Sequence[ImageRecord], protocol: str) -> Result:
 
     Raises EvaluationError if the records do not belong together, UsageError for an unknown protocol.
     """
-    return (omz if _is_omz(protocol) else wider).finish(records)
+    return omz.finish(records) if _is_omz(protocol) else wider.finish(records)
 
 
 def score_predictions(truth: GroundTruth, folder: Path, protocol: str) -> Result:

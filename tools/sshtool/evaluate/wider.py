@@ -7,9 +7,9 @@ The rules, by their numbers. "With +1" says that a width is x2 - x1 + 1.
 2. Predictions (x, y, w, h, score) are sorted by score, highest first. Without a readable file there are none.
 3. Scores are normalised over the whole data set: (s - min) / (max - min). (`finish`)
 4. Per image: x2 = x + w and y2 = y + h. For each prediction, in order, the overlap with +1 with all faces: the best
-   one, the first of equals, is its face if they overlap by 0.5 or more. A prediction on an ignored face is taken out: it is
-   neither right nor wrong. A face that counts is recalled once; a second prediction on it stays a proposal, as one on
-   no face does, and so lowers precision. (`judge`)
+   one, the first of equals, is its face if they overlap by 0.5 or more. A prediction on an ignored face is taken out:
+   it is neither right nor wrong. A face that counts is recalled once; a second prediction on it stays a proposal, as
+   one on no face does, and so lowers precision. (`judge`)
 5. For each of the thresholds 1 - t / 1000, t = 1 ... 1000: up to the last prediction with at least that score, the
    proposals that were not taken out, and the faces recalled. Images without face boxes or without predictions
    contribute nothing, not even false positives; their scores are normalised with the others. (`finish`)
