@@ -138,13 +138,45 @@ PackPath = Annotated[
     Optional[Path],  # noqa: UP045  # as above
     typer.Option("--file", help="Where the pack goes; by default beside the artifacts."),
 ]
+DatasetPath = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--dataset", help="The folder of WIDER FACE, as its archives unpack, or of `demo-dataset`."),
+]
+ProtocolName = Annotated[
+    str, typer.Option("--protocol", help="omz is Open Model Zoo's measure, wider WIDER FACE's own; or both.")
+]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="Only so many images, the first; 0 is all.")]
+Shard = Annotated[str, typer.Option("--shard", help="I/N: of N parts of the images, the I-th.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run with these options was interrupted.")]
+Merge = Annotated[
+    list[Path], typer.Option("--merge", help="Put journals of shards together: files, or folders that hold them.")
+]
+Predictions = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--predictions", help="Score a folder of predictions in WIDER FACE's text format, anybody's."),
+]
+SavePredictions = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option(
+        "--save-predictions", help="Write predictions there in that format; with several artifacts, a folder for each."
+    ),
+]
+Pyramid = Annotated[bool, typer.Option("--pyramid", help="wider at the four scales of upstream's pyramid.")]
+WiderResize = Annotated[
+    str,
+    typer.Option(
+        "--resize", help="wider on artifacts of one size, by letterbox or stretch: not what upstream's figures are of."
+    ),
+]
+ImageCount = Annotated[int, typer.Option("--images", help="How many images to draw.")]
+Seed = Annotated[int, typer.Option("--seed", help="Which images: the same seed draws the same ones.")]
 
 
 class _ManyValues(TyperCommand):
-    """Lets `--atol 1e-5 NAME:1e-4` be written as users of other comparers write it: several values after one option."""
+    """Lets several values follow one option: `--atol 1e-5 NAME:1e-4`, as users of other comparers write it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, _repeat_option(args, ("--atol", "--rtol")))
+        return super().parse_args(ctx, _repeat_option(args, ("--atol", "--rtol", "--merge")))
 
 
 def _repeat_option(args: list[str], options: tuple[str, ...]) -> list[str]:
@@ -459,6 +491,79 @@ def detect(
             raise typer.Exit(1)
 
 
+@app.command(cls=_ManyValues)
+def evaluate(
+    model: ModelName = "ssh-mxnet",
+    output_dir: OutputDir = Path("artifacts"),
+    dataset: DatasetPath = None,
+    artifact: VerifyArtifacts = [],  # noqa: B006  # Typer copies its defaults
+    protocol: ProtocolName = "omz",
+    limit: Limit = 0,
+    shard: Shard = "1/1",
+    resume: Resume = False,
+    merge: Merge = [],  # noqa: B006  # as above
+    predictions: Predictions = None,
+    save_predictions: SavePredictions = None,
+    pyramid: Pyramid = False,
+    resize: WiderResize = "",
+    html: HtmlPath = None,
+    runtime: DetectRuntime = "",
+    device: DetectDevice = "CPU",
+    threads: DetectThreads = 0,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure average precision on WIDER FACE, by both published ways. Exit code 1 if an image could not be read."""
+    from sshtool.session import Session
+
+    interrupted = "what was evaluated is kept, and --resume goes on from there"
+    with Session("evaluate", json=json, quiet=quiet, debug=debug, interrupted=interrupted) as session:
+        from sshtool.commands.evaluate import EvaluateOptions, evaluate as verb, render
+        from sshtool.images import Resize
+        from sshtool.runtimes import Settings
+
+        chosen = _choice("--protocol", protocol, ["omz", "wider", "both"])
+        options = EvaluateOptions(
+            dataset=dataset,
+            artifacts=tuple(artifact),
+            protocols=("omz", "wider") if chosen == "both" else (chosen,),
+            limit=limit,
+            shard=_shard(shard),
+            resume=resume,
+            merge=tuple(merge),
+            predictions=predictions,
+            save_predictions=save_predictions,
+            pyramid=pyramid,
+            resize=Resize(_choice("--resize", resize, [item.value for item in Resize])) if resize else None,
+            html=html,
+            runtime=runtime,
+            settings=Settings(device, threads),
+        )
+        result = verb(model, output_dir, options, progress=session.progress)
+        session.finish(result, render, passed=not result.not_evaluated, code=1)
+
+
+@app.command()
+def demo_dataset(
+    output_dir: OutputDir = Path("artifacts"),
+    images: ImageCount = 24,
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Draw a dataset in WIDER FACE's layout, so that `evaluate` can be tried anywhere."""
+    from sshtool.session import Session
+
+    with Session("demo-dataset", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.commands.demo_dataset import demo_dataset as verb, render
+
+        result = verb(output_dir, images=images, seed=seed, dry_run=dry_run, progress=session.progress)
+        session.finish(result, render)
+
+
 def _options(precisions: list[str], formats: list[str], input_shape: str, no_preprocessing: bool) -> Options:
     from sshconvert.convert import Format, Options, Precision
 
@@ -490,6 +595,15 @@ def _choice(option: str, given: str, known: list[str]) -> str:
     if len(chosen) > 1:
         raise UsageError(f"{option}: {given} is more than one; give one of {', '.join(known)}")
     return chosen[0]
+
+
+def _shard(text: str) -> tuple[int, int]:
+    from sshconvert.errors import UsageError
+
+    which, _, count = text.partition("/")
+    if not (which.isdecimal() and count.isdecimal() and 0 < int(which) <= int(count)):
+        raise UsageError(f"--shard: {text!r} is not I/N with I from 1 to N; write for example 2/4")
+    return int(which), int(count)
 
 
 def _shape(text: str) -> Shape | None:
