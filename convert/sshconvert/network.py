@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sshconvert.errors import ShapeError, UnsupportedGraphError
@@ -23,7 +23,7 @@ class Network:
     def input_shapes(self, node: Node) -> list[Shape]:
         return [self.shapes[entry.node] for entry in node.inputs]
 
-    def parameters(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+    def parameters(self, inputs: Collection[str]) -> dict[str, Shape]:
         """Name and shape of every variable that is not one of the network's `inputs`."""
         return {
             node.name: shape

@@ -43,6 +43,13 @@ Formats = Annotated[list[str], typer.Option("--format", help="onnx, openvino; se
 InputShape = Annotated[
     str, typer.Option("--input-shape", help="N,C,H,W instead of the model's 1,3,640,640. Sizes need not divide by 32.")
 ]
+Batch = Annotated[int, typer.Option("--batch", min=0, help="How many images go in at once; 0 is what the shape says.")]
+DynamicDimensions = Annotated[
+    str, typer.Option("--dynamic", help="none, batch, size or all: which dimensions every run may choose.")
+]
+InputLayout = Annotated[str, typer.Option("--input-layout", help="NCHW or NHWC.")]
+InputDtype = Annotated[str, typer.Option("--input-dtype", help="f32, or u8 as images have it; 0-255 in both.")]
+InputColor = Annotated[str, typer.Option("--input-color", help="bgr or rgb; by default bgr, the original's is rgb.")]
 NoPreprocessing = Annotated[
     bool, typer.Option("--no-preprocessing", help="Keep the original's input: RGB, minus the mean.")
 ]
@@ -178,6 +185,11 @@ def convert(
     precision: Precisions = ["FP32"],  # noqa: B006  # Typer copies its defaults
     format: Formats = ["onnx,openvino"],  # noqa: A002, B006  # the option's name; as above
     input_shape: InputShape = "",
+    batch: Batch = 0,
+    dynamic: DynamicDimensions = "none",
+    input_layout: InputLayout = "NCHW",
+    input_dtype: InputDtype = "f32",
+    input_color: InputColor = "",
     no_preprocessing: NoPreprocessing = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -190,7 +202,16 @@ def convert(
     with Session("convert", json=json, quiet=quiet, debug=debug) as session:
         from sshtool.commands.convert import convert_checkpoint, render
 
-        options = _options(precision, format, input_shape, no_preprocessing)
+        options = _options(
+            precision,
+            format,
+            _batched(_shape(input_shape), batch, model),
+            preprocessing=not no_preprocessing,
+            dynamic=dynamic,
+            layout=input_layout,
+            input_type=input_dtype,
+            color=input_color,
+        )
         result = convert_checkpoint(
             model, output_dir, options, checkpoint=checkpoint, dry_run=dry_run, progress=session.progress
         )
@@ -228,6 +249,11 @@ def run(
     precision: Precisions = ["FP32,FP16"],  # noqa: B006  # Typer copies its defaults
     format: Formats = ["onnx,openvino"],  # noqa: A002, B006  # the option's name; as above
     input_shape: InputShape = "",
+    batch: Batch = 0,
+    dynamic: DynamicDimensions = "none",
+    input_layout: InputLayout = "NCHW",
+    input_dtype: InputDtype = "f32",
+    input_color: InputColor = "",
     no_preprocessing: NoPreprocessing = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -241,7 +267,16 @@ def run(
         from sshtool.commands.run import render, run as verb
 
         _exclusive({"--demo": demo, "--from-archive": from_archive is not None, "--checkpoint": checkpoint is not None})
-        options = _options(precision, format, input_shape, no_preprocessing)
+        options = _options(
+            precision,
+            format,
+            _batched(_shape(input_shape), batch, model),
+            preprocessing=not no_preprocessing,
+            dynamic=dynamic,
+            layout=input_layout,
+            input_type=input_dtype,
+            color=input_color,
+        )
         result = verb(
             model,
             output_dir,
@@ -395,17 +430,46 @@ def detect(
             raise typer.Exit(1)
 
 
-def _options(precisions: list[str], formats: list[str], input_shape: str, no_preprocessing: bool) -> Options:
-    from sshconvert.convert import Format, Options, Precision
+def _options(
+    precisions: list[str],
+    formats: list[str],
+    shape: Shape | None,
+    *,
+    preprocessing: bool,
+    dynamic: str,
+    layout: str,
+    input_type: str,
+    color: str,
+) -> Options:
+    from sshconvert.convert import Color, Dynamic, Format, InputType, Layout, Options, Precision
+    from sshconvert.errors import UsageError
 
+    if not preprocessing and color.casefold() not in ("", Color.RGB.value):
+        raise UsageError("--input-color: the original takes rgb; leave out --no-preprocessing to feed bgr")
     return Options(
         formats=tuple(Format(name) for name in _choices("--format", formats, [item.value for item in Format])),
         precisions=tuple(
             Precision(name) for name in _choices("--precision", precisions, [item.value for item in Precision])
         ),
-        input_shape=_shape(input_shape),
-        preprocessing=not no_preprocessing,
+        input_shape=shape,
+        preprocessing=preprocessing,
+        dynamic=Dynamic(_choice("--dynamic", dynamic, [item.value for item in Dynamic])),
+        layout=Layout(_choice("--input-layout", layout, [item.value for item in Layout])),
+        input_type=InputType(_choice("--input-dtype", input_type, [item.value for item in InputType])),
+        color=Color(_choice("--input-color", color or Color.BGR.value, [item.value for item in Color])),
     )
+
+
+def _batched(shape: Shape | None, batch: int, model: str) -> Shape | None:
+    """The shape with that many images; 0 leaves it as it is."""
+    from sshconvert.errors import UsageError
+    from sshconvert.models import load_model
+
+    if not batch:
+        return shape
+    if shape and shape[0] not in (1, batch):
+        raise UsageError(f"--batch: {batch} contradicts --input-shape, which begins with {shape[0]}; give one")
+    return (batch, *(shape or load_model(model).input.shape)[1:])
 
 
 def _choices(option: str, given: list[str], known: list[str]) -> list[str]:
