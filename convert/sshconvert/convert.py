@@ -14,10 +14,12 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.errors import PreprocessingError, ShapeError
 from sshconvert.files import staging_folder
 from sshconvert.graph import Shape
+from sshconvert.models import Detection, Model
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.input_form import take_bytes, take_channels_last
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.onnx.postprocessing import OUTPUTS, append_postprocessing
 from sshconvert.onnx.preprocessing import bake_preprocessing
 from sshconvert.openvino import IntermediateRepresentation, import_openvino
 from sshconvert.precision.fp16 import store_weights_as_fp16
@@ -86,11 +88,27 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Faces:
+    """Post-processing inside (`sshconvert.onnx.postprocessing`). None leaves a threshold to the model's description."""
+
+    score_threshold: float | None = None
+    iou_threshold: float | None = None
+    top_k: int = 1000
+    keep_heads: bool = False
+
+    def rules(self, model: Model) -> Detection:
+        """The model's rules with these thresholds."""
+        wanted = {"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold}
+        return model.detection.model_copy(update={key: value for key, value in wanted.items() if value is not None})
+
+
+@dataclass(frozen=True)
 class Options:
     """What to make. `input_shape` is N, C, H, W whatever the layout, the model's own by default; of it, `dynamic` frees
     dimensions, and the file still says nothing of the sizes that they had.
 
     With `preprocessing` the input is raw, 0-255, in `color`; without it, the original's RGB minus the mean, float32.
+    With `faces` the outputs are faces instead of the heads' tensors, or before them.
     """
 
     formats: tuple[Format, ...] = (Format.ONNX, Format.OPENVINO)
@@ -101,6 +119,7 @@ class Options:
     layout: Layout = Layout.NCHW
     input_type: InputType = InputType.FLOAT32
     color: Color = Color.BGR
+    faces: Faces | None = None
 
     @property
     def color_order(self) -> str:
@@ -181,6 +200,14 @@ def to_onnx(checkpoint: Checkpoint, options: Options) -> OnnxModel:
     if options.preprocessing:
         reverse = options.color is Color.BGR
         converted = bake_preprocessing(converted, input_name=name, mean=model.input.mean, reverse=reverse)
+    if options.faces:
+        converted = append_postprocessing(
+            converted,
+            input_name=name,
+            rules=options.faces.rules(model),
+            top_k=options.faces.top_k,
+            keep_heads=options.faces.keep_heads,
+        )
     if options.input_type is InputType.UINT8:
         converted = take_bytes(converted, input_name=name)
     if options.layout is Layout.NHWC:
@@ -214,7 +241,7 @@ def describe(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
     mean = " ".join(f"{value:g}" for value in model.input.mean)
     reversal = "channels reversed to RGB, " if options.color is Color.BGR else ""
     inside = f"{reversal}mean {mean} subtracted" if options.preprocessing else "none"
-    return {
+    return _describe_faces(model, options.faces) | {
         "model": model.name,
         "weights": checkpoint.weights,
         "preprocessing_inside": inside,
@@ -229,12 +256,24 @@ def describe(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
     }
 
 
+def _describe_faces(model: Model, faces: Faces | None) -> dict[str, str]:
+    if faces is None:
+        return {}
+    rules = faces.rules(model)
+    return {
+        "postprocessing_inside": " ".join(OUTPUTS),
+        "score_threshold": str(rules.score_threshold),
+        "iou_threshold": str(rules.iou_threshold),
+        "top_k": str(faces.top_k),
+    }
+
+
 def model_api_info(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
     """`rt_info/model_info` in Model API's keys, for an application that has images in BGR.
 
     With preprocessing inside, nothing is left to subtract, scale or reverse, and this says so.
     """
-    rules = checkpoint.model.detection
+    rules = (options.faces or Faces()).rules(checkpoint.model)
     return describe(checkpoint, options) | {
         "labels": "face",
         "scale_values": "1 1 1",

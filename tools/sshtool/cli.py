@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from sshconvert.convert import Options
+    from sshconvert.convert import Faces, Options
     from sshconvert.graph import Shape
 
 app = typer.Typer(
@@ -50,6 +50,15 @@ DynamicDimensions = Annotated[
 InputLayout = Annotated[str, typer.Option("--input-layout", help="NCHW or NHWC.")]
 InputDtype = Annotated[str, typer.Option("--input-dtype", help="f32, or u8 as images have it; 0-255 in both.")]
 InputColor = Annotated[str, typer.Option("--input-color", help="bgr or rgb; by default bgr, the original's is rgb.")]
+Postprocess = Annotated[
+    bool, typer.Option("--postprocess", help="Let the model give boxes, scores and count instead of the six heads.")
+]
+ScoreThreshold = Annotated[float, typer.Option("--score-threshold", help="With --postprocess: the least score.")]
+IouThreshold = Annotated[
+    float, typer.Option("--iou-threshold", help="With --postprocess: from this overlap on, the lower score goes.")
+]
+TopK = Annotated[int, typer.Option("--top-k", min=1, help="With --postprocess: at most so many faces of an image.")]
+KeepHeads = Annotated[bool, typer.Option("--keep-heads", help="With --postprocess: the six heads too.")]
 NoPreprocessing = Annotated[
     bool, typer.Option("--no-preprocessing", help="Keep the original's input: RGB, minus the mean.")
 ]
@@ -190,6 +199,11 @@ def convert(
     input_layout: InputLayout = "NCHW",
     input_dtype: InputDtype = "f32",
     input_color: InputColor = "",
+    postprocess: Postprocess = False,
+    score_threshold: ScoreThreshold = 0.05,
+    iou_threshold: IouThreshold = 0.3,
+    top_k: TopK = 1000,
+    keep_heads: KeepHeads = False,
     no_preprocessing: NoPreprocessing = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -211,6 +225,7 @@ def convert(
             layout=input_layout,
             input_type=input_dtype,
             color=input_color,
+            faces=_faces(postprocess, score_threshold, iou_threshold, top_k, keep_heads),
         )
         result = convert_checkpoint(
             model, output_dir, options, checkpoint=checkpoint, dry_run=dry_run, progress=session.progress
@@ -254,6 +269,11 @@ def run(
     input_layout: InputLayout = "NCHW",
     input_dtype: InputDtype = "f32",
     input_color: InputColor = "",
+    postprocess: Postprocess = False,
+    score_threshold: ScoreThreshold = 0.05,
+    iou_threshold: IouThreshold = 0.3,
+    top_k: TopK = 1000,
+    keep_heads: KeepHeads = False,
     no_preprocessing: NoPreprocessing = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -276,6 +296,7 @@ def run(
             layout=input_layout,
             input_type=input_dtype,
             color=input_color,
+            faces=_faces(postprocess, score_threshold, iou_threshold, top_k, keep_heads),
         )
         result = verb(
             model,
@@ -440,6 +461,7 @@ def _options(
     layout: str,
     input_type: str,
     color: str,
+    faces: Faces | None,
 ) -> Options:
     from sshconvert.convert import Color, Dynamic, Format, InputType, Layout, Options, Precision
     from sshconvert.errors import UsageError
@@ -457,7 +479,25 @@ def _options(
         layout=Layout(_choice("--input-layout", layout, [item.value for item in Layout])),
         input_type=InputType(_choice("--input-dtype", input_type, [item.value for item in InputType])),
         color=Color(_choice("--input-color", color or Color.BGR.value, [item.value for item in Color])),
+        faces=faces,
     )
+
+
+def _faces(
+    postprocess: bool, score_threshold: float, iou_threshold: float, top_k: int, keep_heads: bool
+) -> Faces | None:
+    from sshconvert.convert import Faces
+    from sshconvert.errors import UsageError
+
+    faces = Faces(score_threshold, iou_threshold, top_k, keep_heads)
+    if not postprocess:
+        if faces != Faces(0.05, 0.3):
+            raise UsageError("--score-threshold, --iou-threshold, --top-k and --keep-heads: they need --postprocess")
+        return None
+    for option, value in (("--score-threshold", score_threshold), ("--iou-threshold", iou_threshold)):
+        if not 0 < value <= 1:
+            raise UsageError(f"{option}: {value:g} is not above 0 and at most 1")
+    return faces
 
 
 def _batched(shape: Shape | None, batch: int, model: str) -> Shape | None:

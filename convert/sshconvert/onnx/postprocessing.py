@@ -34,15 +34,14 @@ _CORNERS: Final = 4
 
 
 def append_postprocessing(
-    model: OnnxModel, *, image_size: tuple[int | str, int | str], rules: Detection, top_k: int, keep_heads: bool = False
+    model: OnnxModel, *, input_name: str, rules: Detection, top_k: int, keep_heads: bool = False
 ) -> OnnxModel:
     """Decode the heads and suppress what overlaps, with standard operators. The heads go, or stay behind the faces.
 
-    `image_size` is the height and width of the input, names where every run may choose them. Thresholds and numbers
-    are those of `rules`; `top_k` bounds the faces of an image.
+    The input is [N, C, H, W]. Thresholds and numbers are those of `rules`; `top_k` bounds the faces of an image.
     """
     build = _Builder(set(model.names) | set(OUTPUTS))
-    limits = _limits(build, model, image_size)
+    limits = _limits(build, model, input_name)
     candidates = [_decode(build, model, head, rules, limits) for head in rules.heads]
     boxes = build.node("all_boxes", "Concat", [item.boxes for item in candidates], axis=1)
     scores = build.node("all_scores", "Concat", [item.scores for item in candidates], axis=1)
@@ -108,15 +107,13 @@ class _Builder:
         return name
 
 
-def _limits(build: _Builder, model: OnnxModel, image_size: tuple[int | str, int | str]) -> str:
+def _limits(build: _Builder, model: OnnxModel, input_name: str) -> str:
     """The last column and row of the input, as x, y, x, y."""
-    height, width = image_size
+    *_, height, width = model.inputs[input_name]
     if isinstance(height, int) and isinstance(width, int):
         return build.floats("limits", [width - 1, height - 1, width - 1, height - 1])
-    (name, dimensions), *_ = model.inputs.items()
-    axes = [dimensions.index(size) for size in (width, height, width, height)]
-    shape = build.node("input_shape", "Shape", [name])
-    sizes = build.node("sizes", "Gather", [shape, build.integers("corners", axes)])
+    shape = build.node("input_shape", "Shape", [input_name])
+    sizes = build.node("sizes", "Gather", [shape, build.integers("corners", [3, 2, 3, 2])])
     as_float = build.node("sizes_float", "Cast", [sizes], to=onnx.TensorProto.FLOAT)
     return build.node("limits", "Sub", [as_float, build.floats("one", 1)])
 
@@ -177,16 +174,30 @@ def _grid(build: _Builder, head: Head, rules: Detection, height: int | str, widt
 
 
 def _best(build: _Builder, candidates: _Candidates, most: int, role: str) -> _Candidates:
-    """At most that many candidates of each image, the best, in their own order."""
+    """At most that many candidates of each image, the best; of one score the first, and these in their own order.
+
+    TopK alone would not do: ONNX Runtime takes the first of one score, OpenVINO any. So TopK finds the score of the
+    last that is kept, and then chooses by numbers that are all different: those above it first, then those of it.
+    """
     if candidates.count is not None and candidates.count <= most:
         return candidates
-    if candidates.count is None:
-        number = _at_most(build, _count(build, candidates.scores, role), most, role)
-    else:
-        number = build.integers(f"{role}_number", [most])
-    _, best = build.split(role, "TopK", [candidates.scores, number], 2, axis=1)
-    # Their own order, because OpenVINO leaves it open in which order TopK gives candidates of one score.
-    places, _ = build.split(f"{role}_places", "TopK", [best, number], 2, axis=1, largest=0)
+    count = _count(build, candidates.scores, role)
+    number = build.node(f"{role}_number", "Min", [count, build.integers(f"{role}_most", [most])])
+    highest, _ = build.split(f"{role}_scores_alone", "TopK", [candidates.scores, number], 2, axis=1)
+    last = build.node(f"{role}_last", "ReduceMin", [highest], axes=[1])
+    above, kept = (
+        build.node(f"{role}_{name}_float", "Cast", [compared], to=onnx.TensorProto.FLOAT)
+        for name, compared in (
+            ("above", build.node(f"{role}_above", "Greater", [candidates.scores, last])),
+            ("kept", build.node(f"{role}_kept", "GreaterOrEqual", [candidates.scores, last])),
+        )
+    )
+    group = build.node(f"{role}_group", "Add", [above, kept])
+    width = build.node(f"{role}_width", "Cast", [count], to=onnx.TensorProto.FLOAT)
+    keys = build.node(
+        f"{role}_keys", "Sub", [build.node(f"{role}_of", "Mul", [group, width]), _order(build, count, role)]
+    )
+    _, places = build.split(f"{role}_chosen", "TopK", [keys, number], 2, axis=1)
     boxes, scores = (
         _gather(build, values, places, f"{role}_{name}")
         for name, values in (("boxes", candidates.boxes), ("scores", candidates.scores))
@@ -194,14 +205,18 @@ def _best(build: _Builder, candidates: _Candidates, most: int, role: str) -> _Ca
     return _Candidates(boxes, scores, None if candidates.count is None else most)
 
 
+def _order(build: _Builder, count: str, role: str) -> str:
+    """0, 1, 2, … for that many candidates: float32 [S]."""
+    number = build.node(f"{role}_end", "Squeeze", [count])
+    steps = [build.integers(f"{role}_{name}", value) for name, value in (("first", 0), ("step", 1))]
+    order = build.node(f"{role}_order", "Range", [steps[0], number, steps[1]])
+    return build.node(f"{role}_order_float", "Cast", [order], to=onnx.TensorProto.FLOAT)
+
+
 def _count(build: _Builder, scores: str, role: str) -> str:
     """How many candidates there are: int64 [1]."""
     shape = build.node(f"{role}_shape", "Shape", [scores])
     return build.node(f"{role}_all", "Gather", [shape, build.integers(f"{role}_axis", [1])])
-
-
-def _at_most(build: _Builder, count: str, most: int, role: str) -> str:
-    return build.node(f"{role}_number", "Min", [count, build.integers(f"{role}_most", [most])])
 
 
 def _gather(build: _Builder, values: str, places: str, role: str) -> str:
@@ -245,7 +260,9 @@ def _choose(build: _Builder, ranked: str, faces: _Candidates, top_k: int) -> int
         most = min(top_k, faces.count)
         number = build.integers("top_k", [most])
     else:
-        number = _at_most(build, _count(build, faces.scores, "top"), top_k, "top")
+        number = build.node(
+            "top_number", "Min", [_count(build, faces.scores, "top"), build.integers("top_most", [top_k])]
+        )
     ranks, places = build.split("chosen", "TopK", [ranked, number], 2, axis=1)
     there = build.node("there", "Greater", [ranks, build.floats("no_rank", 0)])
     there_float = build.node("there_float", "Cast", [there], to=onnx.TensorProto.FLOAT)

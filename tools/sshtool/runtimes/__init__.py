@@ -17,8 +17,9 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.errors import ArtifactError, UsageError
-from sshconvert.models import Model
+from sshconvert.errors import ArtifactError, DetectionError, UsageError
+from sshconvert.models import Detection, Model
+from sshconvert.onnx.postprocessing import OUTPUTS as FACES
 
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
@@ -39,6 +40,19 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class FacesInside:
+    """A file whose outputs are faces: by which thresholds, and at most how many of an image."""
+
+    score_threshold: float
+    iou_threshold: float
+    top_k: int
+
+    def rules(self, rules: Detection) -> Detection:
+        """The model's rules as the file applies them."""
+        return rules.model_copy(update={"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold})
+
+
+@dataclass(frozen=True)
 class Declaration:
     """What a file says of itself: how to feed it, and what it is.
 
@@ -54,6 +68,7 @@ class Declaration:
     mean_values: tuple[float, ...] = (0.0, 0.0, 0.0)
     precision: str = ""
     weights: str = ""
+    faces: FacesInside | None = None
 
     def image_size(self, model: Model) -> tuple[int, int]:
         """Height and width to feed: those declared, the model's own where any will do."""
@@ -139,7 +154,34 @@ def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], inpu
         mean_values=means,
         precision=str(metadata.get("precision", "")),
         weights=str(metadata.get("weights", "")),
+        faces=_faces_inside(path, metadata),
     )
+
+
+def _faces_inside(path: Path, metadata: Mapping[str, Any]) -> FacesInside | None:
+    if not metadata.get("postprocessing_inside"):
+        return None
+    said = [str(metadata.get(key, "")) for key in ("score_threshold", "iou_threshold", "top_k")]
+    try:
+        return FacesInside(float(said[0]), float(said[1]), int(said[2]))
+    except ValueError:
+        raise ArtifactError(
+            f"{path}: its metadata say score_threshold {said[0]!r}, iou_threshold {said[1]!r} and top_k {said[2]!r}, "
+            "expected three numbers; convert again"
+        ) from None
+
+
+def faces_in(outputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+    """The faces that a file with post-processing inside has found in each image: float32 [K, 5], x1, y1, x2, y2, score.
+
+    Raises DetectionError if the outputs are others.
+    """
+    boxes, scores, counts = (outputs.get(name, np.zeros(0)) for name in FACES)
+    fits = boxes.ndim == 3 and boxes.shape[2] == 4 and scores.shape == boxes.shape[:2]
+    if not fits or counts.shape != boxes.shape[:1] or (counts > scores.shape[1]).any():
+        raise DetectionError(f"the outputs are not {', '.join(FACES)}: [N, K, 4], [N, K] and [N]")
+    rows = np.concatenate([boxes, scores[..., None]], axis=2)
+    return [row[:count] for row, count in zip(rows, counts.tolist(), strict=True)]
 
 
 @cache

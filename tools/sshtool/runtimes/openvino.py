@@ -13,7 +13,17 @@ from sshconvert.models import Model
 from sshconvert.openvino import MODEL_INFO, import_openvino
 from sshtool.runtimes import Images, Outputs, Runtime, Settings, declared, prepare, reason
 
-DECLARED = ("input_layout", "color_order", "mean_values", "precision", "weights")
+DECLARED = (
+    "input_layout",
+    "color_order",
+    "mean_values",
+    "precision",
+    "weights",
+    "postprocessing_inside",
+    "score_threshold",
+    "iou_threshold",
+    "top_k",
+)
 
 
 class OpenVino(Runtime):
