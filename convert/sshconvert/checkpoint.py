@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
-from sshconvert.errors import CheckpointError
+from sshconvert.errors import CheckpointError, SymbolError
 from sshconvert.files import staged
 from sshconvert.finite import NonFinite, find_nonfinite, summary
 from sshconvert.graph import Graph, Shape
 from sshconvert.models import Model, Sha256
 from sshconvert.mxnet.params import parse_params, snapshot_params
-from sshconvert.mxnet.symbol import parse_symbol, snapshot_symbol
+from sshconvert.mxnet.symbol import MAX_BYTES as MAX_SYMBOL_BYTES, parse_symbol
 from sshconvert.network import resolve
-from sshconvert.snapshot import Snapshot
+from sshconvert.snapshot import Snapshot, take_snapshot
 
 Array = npt.NDArray[Any]
 
@@ -80,7 +80,7 @@ def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) 
     or infinities, unless they are allowed) and the readers' ParamsError and SymbolError.
     """
     symbol_path, params_path = locate(path, model)
-    symbol = snapshot_symbol(symbol_path)
+    symbol = take_snapshot(symbol_path, SymbolError, limit=MAX_SYMBOL_BYTES)
     graph = parse_symbol(bytes(symbol.data), source=str(symbol_path))
     _check_ends(graph, model)
     params = snapshot_params(params_path)

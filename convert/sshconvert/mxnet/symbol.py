@@ -25,7 +25,6 @@ from typing import Any, Final, NoReturn
 
 from sshconvert.errors import SymbolError
 from sshconvert.graph import VARIABLE, Entry, Graph, Node
-from sshconvert.snapshot import Snapshot, take_snapshot
 
 OLDEST_VERSION: Final = 800
 NEWEST_VERSION: Final = 10999
@@ -85,12 +84,12 @@ _NODE_FIELDS: Final = {"op", "name", "inputs", "param", "attr", "attrs", "backwa
 
 def read_symbol(path: Path) -> Graph:
     """Read a symbol JSON file. Raises SymbolError, which names the file, the node, and what was wrong."""
-    return parse_symbol(bytes(snapshot_symbol(path).data), source=str(path))
-
-
-def snapshot_symbol(path: Path) -> Snapshot:
-    """The bytes of a symbol JSON file, with their hash. Raises SymbolError if it cannot be read or changes then."""
-    return take_snapshot(path, SymbolError, limit=MAX_BYTES)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SymbolError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    return parse_symbol(raw, source=str(path))
 
 
 def parse_symbol(text: str | bytes, *, source: str = "symbol") -> Graph:
