@@ -72,6 +72,9 @@ CacheDir = Annotated[
 ProgressFormat = Annotated[
     str, typer.Option("--progress-format", help="text, or json: Open Model Zoo's events, one a line, on stdout.")
 ]
+AllowNonfinite = Annotated[
+    bool, typer.Option("--allow-nonfinite", help="Take weights that are NaN or infinite, and say how many there are.")
+]
 
 ImageArguments = Annotated[
     list[str],
@@ -168,6 +171,7 @@ def download(
     cache_dir: CacheDir = None,
     allow_unverified: AllowUnverified = False,
     progress_format: ProgressFormat = "text",
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -189,6 +193,7 @@ def download(
             from_archive=from_archive,
             allow_unverified=allow_unverified,
             options=FetchOptions(tuple(source), offline, cache_dir),
+            allow_nonfinite=allow_nonfinite,
             dry_run=dry_run,
             progress=session.progress,
             report=session.transfers(model),
@@ -205,6 +210,7 @@ def convert(
     format: Formats = ["onnx,openvino"],  # noqa: A002, B006  # the option's name; as above
     input_shape: InputShape = "",
     no_preprocessing: NoPreprocessing = False,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -218,7 +224,13 @@ def convert(
 
         options = _options(precision, format, input_shape, no_preprocessing)
         result = convert_checkpoint(
-            model, output_dir, options, checkpoint=checkpoint, dry_run=dry_run, progress=session.progress
+            model,
+            output_dir,
+            options,
+            checkpoint=checkpoint,
+            allow_nonfinite=allow_nonfinite,
+            dry_run=dry_run,
+            progress=session.progress,
         )
         session.finish(result, render)
 
@@ -229,6 +241,7 @@ def info(
     output_dir: OutputDir = Path("artifacts"),
     checkpoint: CheckpointPath = None,
     input_shape: InputShape = "",
+    allow_nonfinite: AllowNonfinite = False,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
@@ -239,7 +252,13 @@ def info(
     with Session("info", json=json, quiet=quiet, debug=debug) as session:
         from sshtool.commands.info import info as verb, render
 
-        result = verb(model, output_dir, checkpoint=checkpoint, input_shape=_shape(input_shape))
+        result = verb(
+            model,
+            output_dir,
+            checkpoint=checkpoint,
+            input_shape=_shape(input_shape),
+            allow_nonfinite=allow_nonfinite,
+        )
         session.finish(result, render)
 
 
@@ -258,6 +277,7 @@ def run(
     format: Formats = ["onnx,openvino"],  # noqa: A002, B006  # the option's name; as above
     input_shape: InputShape = "",
     no_preprocessing: NoPreprocessing = False,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -288,6 +308,7 @@ def run(
             checkpoint=checkpoint,
             allow_unverified=allow_unverified,
             fetch_options=FetchOptions(tuple(source), offline, cache_dir),
+            allow_nonfinite=allow_nonfinite,
             dry_run=dry_run,
             progress=session.progress,
             report_transfer=session.transfers(model),
@@ -315,6 +336,7 @@ def verify(
     html: HtmlPath = None,
     junit: JunitPath = None,
     markdown: MarkdownPath = None,
+    allow_nonfinite: AllowNonfinite = False,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
@@ -344,7 +366,7 @@ def verify(
             html=html,
             junit=junit,
             markdown=markdown,
-            rules=Rules(limits, Settings(device, threads)),
+            rules=Rules(limits, Settings(device, threads, allow_nonfinite)),
         )
         result = verify_artifacts(model, output_dir, options, progress=session.progress)
         session.finish(result, render, passed=result.passed)
@@ -359,6 +381,7 @@ def reference(
     input_shape: InputShape = "",
     scenes: Scenes = 2,
     threads: DetectThreads = 0,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -379,6 +402,7 @@ def reference(
             input_shape=_shape(input_shape),
             scenes=scenes,
             settings=Settings(threads=threads),
+            allow_nonfinite=allow_nonfinite,
             dry_run=dry_run,
             progress=session.progress,
         )
@@ -397,6 +421,7 @@ def detect(
     threshold: Threshold = 0.5,
     resize: ResizeMode = "letterbox",
     save_images: SaveImages = False,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJsonLines = False,
@@ -413,7 +438,7 @@ def detect(
 
         options = DetectorOptions(
             runtime=runtime,
-            settings=Settings(device, threads),
+            settings=Settings(device, threads, allow_nonfinite),
             threshold=threshold,
             resize=Resize(_choice("--resize", resize, [item.value for item in Resize])),
         )

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Final
 from rich.console import RenderableType
 from rich.text import Text
 
-from sshconvert.checkpoint import DEMO, file_sha256, open_checkpoint, write_record
+from sshconvert.checkpoint import DEMO, open_checkpoint, write_record
 from sshconvert.errors import ArchiveError, UsageError
 from sshconvert.files import staging_folder
 from sshconvert.models import Model, load_model
 from sshtool.checkpoint import demo
-from sshtool.checkpoint.archive import is_archive, pack, unpack
+from sshtool.checkpoint.archive import Archive, is_archive, open_archive, pack
 from sshtool.checkpoint.cache import Entry
 from sshtool.checkpoint.fetch import Fetched, Report, fetch, no_report
 from sshtool.checkpoint.sources import find_sources
-from sshtool.config import config_path, read_config
+from sshtool.config import config_path, read_config, user_path
 
 if TYPE_CHECKING:
     from sshtool.checkpoint.web import Limits
@@ -69,6 +69,7 @@ def download(
     from_archive: Path | None = None,
     allow_unverified: bool = False,
     options: FetchOptions = FetchOptions(),
+    allow_nonfinite: bool = False,
     dry_run: bool = False,
     progress: Callable[[str], None] = lambda _: None,
     report: Report = no_report,
@@ -88,14 +89,16 @@ def download(
         if demo_checkpoint:
             result = _store_demo(model, output_dir, dry_run, progress, report)
         elif from_archive is not None:
-            result = _store_archive(model, output_dir, from_archive, allow_unverified, dry_run, progress, report)
+            result = _store_archive(
+                model, output_dir, from_archive, allow_unverified, allow_nonfinite, dry_run, progress, report
+            )
         else:
             if allow_unverified:
                 raise UsageError(
                     "--allow-unverified is for --from-archive: what a source sends has to be the pinned archive; get "
                     "the file yourself, and give it with --from-archive"
                 )
-            result = _store_download(model, output_dir, options, dry_run, progress, report)
+            result = _store_download(model, output_dir, options, allow_nonfinite, dry_run, progress, report)
         successful = True
         return result
     finally:
@@ -114,8 +117,8 @@ def _store_demo(
             progress("packing it as upstream's archive was packed")
             pack(staging, model, archive)
         progress("unpacking and reading it")
-        with _told(report):
-            _store(archive, model, folder, weights=DEMO, source=archive.name, verified=True)
+        with _told(report), open_archive(archive) as packed:
+            _store(packed, model, folder, weights=DEMO, source=archive.name, verified=True)
     return _result(model, folder, DEMO, Fetched(archive, archive.name, cached=False), True, (archive,))
 
 
@@ -124,6 +127,7 @@ def _store_archive(
     output_dir: Path,
     archive: Path,
     allow_unverified: bool,
+    allow_nonfinite: bool,
     dry_run: bool,
     progress: Callable[[str], None],
     report: Report,
@@ -131,19 +135,28 @@ def _store_archive(
     if not is_archive(archive):
         raise ArchiveError(f"{archive}: is not a zip archive; give the path of {model.archive.name}")
     progress("verifying the archive")
-    size, sha256 = archive.stat().st_size, file_sha256(archive)
-    verified = (size, sha256) == (model.archive.size, model.archive.sha256)
-    if not verified and not allow_unverified:
-        raise ArchiveError(
-            f"{archive}: is not upstream's archive ({model.archive.size} bytes, SHA-256 {model.archive.sha256}): "
-            f"it has {size} bytes, SHA-256 {sha256}; use --allow-unverified if you trust it"
-        )
-    folder = checkpoint_folder(output_dir, model)
-    weights = f"sha256:{sha256}"
-    if not dry_run:
-        progress("unpacking and reading it")
-        with _told(report):
-            _store(archive, model, folder, weights=weights, source=archive.name, verified=verified)
+    with open_archive(archive) as packed:
+        size, sha256 = packed.size, packed.sha256()
+        verified = (size, sha256) == (model.archive.size, model.archive.sha256)
+        if not verified and not allow_unverified:
+            raise ArchiveError(
+                f"{archive}: is not upstream's archive ({model.archive.size} bytes, SHA-256 {model.archive.sha256}): "
+                f"it has {size} bytes, SHA-256 {sha256}; use --allow-unverified if you trust it"
+            )
+        folder = checkpoint_folder(output_dir, model)
+        weights = f"sha256:{sha256}"
+        if not dry_run:
+            progress("unpacking and reading it")
+            with _told(report):
+                _store(
+                    packed,
+                    model,
+                    folder,
+                    weights=weights,
+                    source=archive.name,
+                    verified=verified,
+                    allow_nonfinite=allow_nonfinite,
+                )
     return _result(model, folder, weights, Fetched(archive, archive.name, cached=False), verified)
 
 
@@ -151,6 +164,7 @@ def _store_download(
     model: Model,
     output_dir: Path,
     options: FetchOptions,
+    allow_nonfinite: bool,
     dry_run: bool,
     progress: Callable[[str], None],
     report: Report,
@@ -158,11 +172,11 @@ def _store_download(
     path = config_path()
     config = read_config(path)
     sources = find_sources(model, options.sources, config, path.parent)
-    cache = options.cache_dir or (path.parent / config.cache_dir.expanduser() if config.cache_dir else default_cache())
+    cache = options.cache_dir or (user_path(config.cache_dir, path.parent) if config.cache_dir else default_cache())
     folder = checkpoint_folder(output_dir, model)
     weights = f"sha256:{model.archive.sha256}"
     if dry_run:
-        fetched = Fetched(Entry(cache, model.archive).path, sources[0].shown, cached=False)
+        fetched = Fetched(Entry(cache, model.archive).path, sources[0].shown if sources else "", cached=False)
         return _result(model, folder, weights, fetched, True)
     fetched = fetch(
         model.archive,
@@ -174,8 +188,16 @@ def _store_download(
         report=report,
     )
     progress("unpacking and reading it")
-    with _told(report):
-        _store(fetched.path, model, folder, weights=weights, source=fetched.source, verified=True)
+    with _told(report), open_archive(fetched.path) as archive:
+        _store(
+            archive,
+            model,
+            folder,
+            weights=weights,
+            source=fetched.source,
+            verified=True,
+            allow_nonfinite=allow_nonfinite,
+        )
     return _result(model, folder, weights, fetched, True)
 
 
@@ -195,11 +217,20 @@ def default_cache() -> Path:
     return platformdirs.user_cache_path("sshtool", appauthor=False)
 
 
-def _store(archive: Path, model: Model, folder: Path, *, weights: str, source: str, verified: bool) -> None:
+def _store(
+    archive: Archive,
+    model: Model,
+    folder: Path,
+    *,
+    weights: str,
+    source: str,
+    verified: bool,
+    allow_nonfinite: bool = False,
+) -> None:
     """Unpack beside the target and read what came out, so that a bad archive leaves the old checkpoint alone."""
     with staging_folder(folder) as staging:
-        unpack(archive, model, staging)
-        open_checkpoint(staging, model)
+        archive.unpack(model, staging)
+        open_checkpoint(staging, model, allow_nonfinite=allow_nonfinite)
         write_record(staging, model, weights=weights, source=source, verified=verified)
         for path in sorted(staging.iterdir()):
             path.replace(folder / path.name)

@@ -59,6 +59,7 @@ def run(
     checkpoint: Path | None = None,
     allow_unverified: bool = False,
     fetch_options: FetchOptions = FetchOptions(),  # noqa: B008  # it is frozen
+    allow_nonfinite: bool = False,
     dry_run: bool = False,
     progress: Progress = silent,
     report_transfer: Report = no_report,
@@ -79,6 +80,7 @@ def run(
             from_archive=from_archive,
             allow_unverified=allow_unverified,
             options=fetch_options,
+            allow_nonfinite=allow_nonfinite,
             dry_run=dry_run,
             progress=progress,
             report=report_transfer,
@@ -86,7 +88,8 @@ def run(
     result = _planned(model, output_dir, options)
     if dry_run:
         return result
-    with opened(checkpoint or checkpoint_folder(output_dir, model), model) as loaded:
+    path = checkpoint or checkpoint_folder(output_dir, model)
+    with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
         artifacts = convert(loaded, output_dir, options, progress=progress)
         reference = _find_reference(loaded, artifacts, options, progress)
         report = _verify(loaded, artifacts, reference, progress)

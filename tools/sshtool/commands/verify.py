@@ -165,7 +165,7 @@ def open_if_needed(model: Model, output_dir: Path, options: VerifyOptions) -> It
     if options.checkpoint is None and options.reference is not None and not path.exists():
         yield None
         return
-    with opened(path, model) as checkpoint:
+    with opened(path, model, allow_nonfinite=options.rules.settings.allow_nonfinite) as checkpoint:
         yield checkpoint
 
 

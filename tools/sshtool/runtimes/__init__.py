@@ -28,10 +28,14 @@ LONGEST_REASON: Final = 300
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how a runtime computes. `threads` 0 leaves the number to the runtime."""
+    """Where and how a runtime computes. `threads` 0 leaves the number to the runtime.
+
+    `allow_nonfinite` lets MXNet load a checkpoint with NaN or infinities; artifacts are not looked at.
+    """
 
     device: str = "CPU"
     threads: int = 0
+    allow_nonfinite: bool = False
 
 
 @dataclass(frozen=True)
