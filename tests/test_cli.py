@@ -126,7 +126,11 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "unknown profile": (("verify", "--profile", "FP8"), 2, "--profile: FP8 is not one of"),
     "nothing to verify": (("verify",), 1, "there are no artifacts; make them with `sshtool convert`"),
     "no such artifact": (("verify", "--artifact", "a.onnx"), 2, "--artifact: a.onnx is not there"),
-    "no reference": (("verify", "--artifact", __file__, "--reference", "none.npz"), 1, "not a reference pack"),
+    "no reference": (
+        ("verify", "--artifact", __file__, "--reference", "none.npz"),
+        1,
+        "none.npz: cannot be read (No such file or directory)",
+    ),
     "one file for two reports": (("verify", "--html", "a", "--junit", "a"), 2, "two name the same file"),
     "images and a pack": (("verify", "--images", ".", "--reference", "a.npz"), 2, "--images needs MXNet"),
     "no image": (("detect", "nowhere"), 2, "nowhere"),

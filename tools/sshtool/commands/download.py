@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sshconvert.checkpoint import DEMO, open_checkpoint, write_record
 from sshconvert.errors import ArchiveError, UsageError
-from sshconvert.files import staging_folder
+from sshconvert.files import replace_folder, staging_folder
 from sshconvert.models import Model, load_model
 from sshtool.checkpoint import demo
 from sshtool.checkpoint.archive import Archive, is_archive, open_archive, pack
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from sshtool.checkpoint.web import Limits
 
 DEMO_ARCHIVE: Final = "ssh-model-demo.zip"
+
+
+@dataclass(frozen=True)
+class Accept:
+    """What the user trusts an archive of their own with: to be another than upstream's, to hold NaN or infinities."""
+
+    unverified: bool = False
+    nonfinite: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,8 @@ def download(
     demo_checkpoint: bool = False,
     from_archive: Path | None = None,
     allow_unverified: bool = False,
-    options: FetchOptions = FetchOptions(),
     allow_nonfinite: bool = False,
+    options: FetchOptions = FetchOptions(),
     dry_run: bool = False,
     progress: Callable[[str], None] = lambda _: None,
     report: Report = no_report,
@@ -89,9 +97,8 @@ def download(
         if demo_checkpoint:
             result = _store_demo(model, output_dir, dry_run, progress, report)
         elif from_archive is not None:
-            result = _store_archive(
-                model, output_dir, from_archive, allow_unverified, allow_nonfinite, dry_run, progress, report
-            )
+            accept = Accept(unverified=allow_unverified, nonfinite=allow_nonfinite)
+            result = _store_archive(model, output_dir, from_archive, accept, dry_run, progress, report)
         else:
             if allow_unverified:
                 raise UsageError(
@@ -111,14 +118,15 @@ def _store_demo(
     folder = checkpoint_folder(output_dir, model)
     archive = folder / DEMO_ARCHIVE
     if not dry_run:
-        with staging_folder(folder) as staging:
+        with staging_folder(folder.parent) as staging:
             progress("making the demo checkpoint")
             demo.write_checkpoint(staging, model)
             progress("packing it as upstream's archive was packed")
-            pack(staging, model, archive)
-        progress("unpacking and reading it")
-        with _told(report), open_archive(archive) as packed:
-            _store(packed, model, folder, weights=DEMO, source=archive.name, verified=True)
+            packed = staging / archive.name
+            pack(staging, model, packed)
+            progress("unpacking and reading it")
+            with _told(report), open_archive(packed) as opened:
+                _store(opened, model, folder, weights=DEMO, source=archive.name, verified=True, with_archive=True)
     return _result(model, folder, DEMO, Fetched(archive, archive.name, cached=False), True, (archive,))
 
 
@@ -126,8 +134,7 @@ def _store_archive(
     model: Model,
     output_dir: Path,
     archive: Path,
-    allow_unverified: bool,
-    allow_nonfinite: bool,
+    accept: Accept,
     dry_run: bool,
     progress: Callable[[str], None],
     report: Report,
@@ -135,10 +142,10 @@ def _store_archive(
     if not is_archive(archive):
         raise ArchiveError(f"{archive}: is not a zip archive; give the path of {model.archive.name}")
     progress("verifying the archive")
-    with open_archive(archive) as packed:
-        size, sha256 = packed.size, packed.sha256()
+    with open_archive(archive) as opened:
+        size, sha256 = opened.size, opened.sha256()
         verified = (size, sha256) == (model.archive.size, model.archive.sha256)
-        if not verified and not allow_unverified:
+        if not verified and not accept.unverified:
             raise ArchiveError(
                 f"{archive}: is not upstream's archive ({model.archive.size} bytes, SHA-256 {model.archive.sha256}): "
                 f"it has {size} bytes, SHA-256 {sha256}; use --allow-unverified if you trust it"
@@ -149,13 +156,13 @@ def _store_archive(
             progress("unpacking and reading it")
             with _told(report):
                 _store(
-                    packed,
+                    opened,
                     model,
                     folder,
                     weights=weights,
                     source=archive.name,
                     verified=verified,
-                    allow_nonfinite=allow_nonfinite,
+                    allow_nonfinite=accept.nonfinite,
                 )
     return _result(model, folder, weights, Fetched(archive, archive.name, cached=False), verified)
 
@@ -188,9 +195,9 @@ def _store_download(
         report=report,
     )
     progress("unpacking and reading it")
-    with _told(report), open_archive(fetched.path) as archive:
+    with _told(report), open_archive(fetched.path) as opened:
         _store(
-            archive,
+            opened,
             model,
             folder,
             weights=weights,
@@ -226,14 +233,22 @@ def _store(
     source: str,
     verified: bool,
     allow_nonfinite: bool = False,
+    with_archive: bool = False,
 ) -> None:
-    """Unpack beside the target and read what came out, so that a bad archive leaves the old checkpoint alone."""
-    with staging_folder(folder) as staging:
-        archive.unpack(model, staging)
-        open_checkpoint(staging, model, allow_nonfinite=allow_nonfinite)
-        write_record(staging, model, weights=weights, source=source, verified=verified)
-        for path in sorted(staging.iterdir()):
-            path.replace(folder / path.name)
+    """Unpack beside the target and read what came out, so that a bad archive leaves the old checkpoint alone.
+
+    The folder is replaced as a whole, `archive` moved into it if so wished; other files that are in it stay there.
+    """
+    folder = folder.resolve() if folder.is_symlink() else folder
+    with staging_folder(folder.parent) as staging:
+        new = staging / folder.name
+        new.mkdir()
+        archive.unpack(model, new)
+        open_checkpoint(new, model, allow_nonfinite=allow_nonfinite)
+        write_record(new, model, weights=weights, source=source, verified=verified)
+        if with_archive:
+            archive.path.replace(new / archive.path.name)
+        replace_folder(new, folder)
 
 
 def _result(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Options, convert, plan
 from sshconvert.detection import detect
 from sshconvert.errors import ReferencePackError, RuntimeUnavailableError
-from sshconvert.files import staged
+from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model, load_model
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.fetch import Report, no_report
@@ -58,8 +57,8 @@ def run(
     from_archive: Path | None = None,
     checkpoint: Path | None = None,
     allow_unverified: bool = False,
-    fetch_options: FetchOptions = FetchOptions(),  # noqa: B008  # it is frozen
     allow_nonfinite: bool = False,
+    fetch_options: FetchOptions = FetchOptions(),  # noqa: B008  # it is frozen
     dry_run: bool = False,
     progress: Progress = silent,
     report_transfer: Report = no_report,
@@ -79,8 +78,8 @@ def run(
             demo_checkpoint=demo_checkpoint,
             from_archive=from_archive,
             allow_unverified=allow_unverified,
-            options=fetch_options,
             allow_nonfinite=allow_nonfinite,
+            options=fetch_options,
             dry_run=dry_run,
             progress=progress,
             report=report_transfer,
@@ -107,8 +106,8 @@ def _verify(
     checkpoint: Checkpoint, artifacts: Sequence[Artifact], reference: Reference, progress: Progress
 ) -> VerifyReport:
     candidates = [Candidate(artifact.path, artifact.precision.value) for artifact in artifacts]
-    with tempfile.TemporaryDirectory() as folder:
-        again = ConvertedAgain(checkpoint.model, checkpoint, Path(folder))
+    with scratch_folder() as folder:
+        again = ConvertedAgain(checkpoint.model, checkpoint, folder)
         return verify(checkpoint.model, reference, candidates, convert_again=again.path, progress=progress)
 
 
