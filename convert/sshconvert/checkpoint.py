@@ -4,42 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pydantic
 
-from sshconvert.errors import CheckpointError, SymbolError
+from sshconvert.errors import CheckpointError
 from sshconvert.files import staged
 from sshconvert.finite import NonFinite, find_nonfinite, summary
 from sshconvert.graph import Graph, Shape
+from sshconvert.messages import listed
 from sshconvert.models import Model, Sha256
 from sshconvert.mxnet.params import parse_params, snapshot_params
-from sshconvert.mxnet.symbol import MAX_BYTES as MAX_SYMBOL_BYTES, parse_symbol
+from sshconvert.mxnet.symbol import parse_symbol, snapshot_symbol
 from sshconvert.network import resolve
-from sshconvert.snapshot import Snapshot, take_snapshot
+from sshconvert.reading import is_file, is_folder, read_small
+from sshconvert.schema import Strict, parse_json
+from sshconvert.snapshot import Snapshot
 
 Array = npt.NDArray[Any]
 
 RECORD_NAME: Final = "checkpoint.json"
+LARGEST_RECORD: Final = 1 << 20
 DEMO: Final = "demo"
 
-# Of a list of problems, so many are told: a message is for a person.
-MOST_TOLD: Final = 50
+Weights = Annotated[str, pydantic.StringConstraints(pattern=r"^(demo|(params-)?sha256:[0-9a-f]{64})$")]
 
 
-class Record(pydantic.BaseModel):
+class Record(Strict):
     """`checkpoint.json`: where the files beside it come from, and what they were when they were stored."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     model: str
-    weights: str  # "demo", or "sha256:" and the archive's hash
+    weights: Weights  # "demo", or "sha256:" and the archive's hash
     source: str  # the path, URL or program that they came from
     verified: bool  # the archive is the one that the model's description pins
     files: Mapping[str, Sha256]
@@ -80,7 +81,7 @@ def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) 
     or infinities, unless they are allowed) and the readers' ParamsError and SymbolError.
     """
     symbol_path, params_path = locate(path, model)
-    symbol = take_snapshot(symbol_path, SymbolError, limit=MAX_SYMBOL_BYTES)
+    symbol = snapshot_symbol(symbol_path)
     graph = parse_symbol(bytes(symbol.data), source=str(symbol_path))
     _check_ends(graph, model)
     params = snapshot_params(params_path)
@@ -88,7 +89,7 @@ def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) 
     nonfinite = find_nonfinite(parameters)
     if nonfinite and not allow_nonfinite:
         raise CheckpointError(
-            f"{params_path}: {summary(nonfinite)} ({_list(nonfinite)}); get the file again, "
+            f"{params_path}: {summary(nonfinite)} ({listed(map(str, nonfinite))}); get the file again, "
             "or use --allow-nonfinite if they are meant"
         )
     weights = _identify(symbol, params, model)
@@ -98,7 +99,7 @@ def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) 
 
 def locate(path: Path, model: Model) -> tuple[Path, Path]:
     """The symbol's and the parameters' path. Raises CheckpointError if one is missing."""
-    if path.is_dir():
+    if is_folder(path):
         files = (path / model.files.symbol, path / model.files.params)
     elif path.suffix == ".params":
         files = (path.with_name(re.sub(r"(-\d{4})?\.params$", "-symbol.json", path.name)), path)
@@ -107,7 +108,7 @@ def locate(path: Path, model: Model) -> tuple[Path, Path]:
             f"{path}: is neither a folder, a .params file nor an archive; "
             "give one, or make the demo: sshtool download --demo"
         )
-    missing = [file.name for file in files if not file.is_file()]
+    missing = [file.name for file in files if not is_file(file)]
     if missing:
         raise CheckpointError(
             f"{path}: {' and '.join(missing)} not found there; `sshtool download` makes a complete checkpoint"
@@ -137,13 +138,8 @@ def bind(graph: Graph, arrays: Mapping[str, Array], model: Model, *, source: Pat
             problems.append(f"{name} is {array.dtype} {array.shape}, expected float32 {expected[name]}")
     problems += [f"missing {name}" for name in expected if name not in found]
     if problems:
-        raise CheckpointError(f"{source}: does not fit {graph.source}: {_list(problems)}; use files of one checkpoint")
+        raise CheckpointError(f"{source}: does not fit {graph.source}: {listed(problems)}; use files of one checkpoint")
     return found
-
-
-def _list(problems: Sequence[object]) -> str:
-    more = len(problems) - MOST_TOLD
-    return "; ".join(map(str, problems[:MOST_TOLD])) + (f"; and {more} more" if more > 0 else "")
 
 
 def _check_ends(graph: Graph, model: Model) -> None:
@@ -158,6 +154,8 @@ def _check_ends(graph: Graph, model: Model) -> None:
 def write_record(folder: Path, model: Model, *, weights: str, source: str, verified: bool) -> None:
     """Write `checkpoint.json` for the two files that are in `folder`."""
     hashes = {path.name: file_sha256(path) for path in locate(folder, model)}
+    # A file's name need not be text.
+    source = source.encode(errors="backslashreplace").decode()
     record = Record(model=model.name, weights=weights, source=source, verified=verified, files=hashes)
     with staged(folder / RECORD_NAME) as part:
         part.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -167,12 +165,13 @@ def read_record(folder: Path) -> Record | None:
     """The record in `folder`, if there is one. Raises CheckpointError if it does not follow the schema."""
     path = folder / RECORD_NAME
     try:
-        return Record.model_validate_json(path.read_bytes())
+        return parse_json(Record, read_small(path, LARGEST_RECORD))
     except FileNotFoundError:
         return None
-    except pydantic.ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise CheckpointError(f"{path}: {problems}; remove it or download the checkpoint again") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); remove it, or change it") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}; remove it or download the checkpoint again") from None
 
 
 def file_sha256(path: Path) -> str:
