@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +22,7 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112  # as above
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file to read. Raises OSError for all that is none: to open a pipe would wait for its writer."""
     try:
         file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115  # the caller closes it
