@@ -57,6 +57,24 @@ AllowUnverified = Annotated[
 AllowNonfinite = Annotated[
     bool, typer.Option("--allow-nonfinite", help="Take weights that are NaN or infinite, and say how many there are.")
 ]
+FetchSources = Annotated[
+    list[str],
+    typer.Option(
+        "--source",
+        help="A mirror of the archive: an https URL, a folder or a file. Repeatable; tried before SSHTOOL_SOURCES, "
+        "the config file's and the model's own.",
+    ),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Never use the network: only the cache, and mirrors that are files.")
+]
+CacheDir = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--cache-dir", help="Where downloaded archives are kept; by default the platform's place for caches."),
+]
+ProgressFormat = Annotated[
+    str, typer.Option("--progress-format", help="text, or json: Open Model Zoo's events, one a line, on stdout.")
+]
 
 ImageArguments = Annotated[
     list[str],
@@ -120,13 +138,45 @@ PackPath = Annotated[
     Optional[Path],  # noqa: UP045  # as above
     typer.Option("--file", help="Where the pack goes; by default beside the artifacts."),
 ]
+DatasetPath = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--dataset", help="The folder of WIDER FACE, as its archives unpack, or of `demo-dataset`."),
+]
+ProtocolName = Annotated[
+    str, typer.Option("--protocol", help="omz is Open Model Zoo's measure, wider WIDER FACE's own; or both.")
+]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="Only so many images, the first; 0 is all.")]
+Shard = Annotated[str, typer.Option("--shard", help="I/N: of N parts of the images, the I-th.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run with these options was interrupted.")]
+Merge = Annotated[
+    list[Path], typer.Option("--merge", help="Put journals of shards together: files, or folders that hold them.")
+]
+Predictions = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--predictions", help="Score a folder of predictions in WIDER FACE's text format, anybody's."),
+]
+SavePredictions = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option(
+        "--save-predictions", help="Write predictions there in that format; with several artifacts, a folder for each."
+    ),
+]
+Pyramid = Annotated[bool, typer.Option("--pyramid", help="wider at the four scales of upstream's pyramid.")]
+WiderResize = Annotated[
+    str,
+    typer.Option(
+        "--resize", help="wider on artifacts of one size, by letterbox or stretch: not what upstream's figures are of."
+    ),
+]
+ImageCount = Annotated[int, typer.Option("--images", help="How many images to draw.")]
+Seed = Annotated[int, typer.Option("--seed", help="Which images: the same seed draws the same ones.")]
 
 
 class _ManyValues(TyperCommand):
-    """Lets `--atol 1e-5 NAME:1e-4` be written as users of other comparers write it: several values after one option."""
+    """Lets several values follow one option: `--atol 1e-5 NAME:1e-4`, as users of other comparers write it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, _repeat_option(args, ("--atol", "--rtol")))
+        return super().parse_args(ctx, _repeat_option(args, ("--atol", "--rtol", "--merge")))
 
 
 def _repeat_option(args: list[str], options: tuple[str, ...]) -> list[str]:
@@ -148,20 +198,26 @@ def download(
     output_dir: OutputDir = Path("artifacts"),
     demo: Demo = False,
     from_archive: FromArchive = None,
+    source: FetchSources = [],  # noqa: B006  # Typer copies its defaults
+    offline: Offline = False,
+    cache_dir: CacheDir = None,
     allow_unverified: AllowUnverified = False,
     allow_nonfinite: AllowNonfinite = False,
+    progress_format: ProgressFormat = "text",
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Get a checkpoint: make the demo, or unpack and verify an archive."""
+    """Get a checkpoint: download its archive, unpack one that you have, or make the demo."""
     from sshtool.session import Session
 
-    with Session("download", json=json, quiet=quiet, debug=debug) as session:
-        from sshtool.commands.download import download as verb, render
+    events = progress_format == "json"
+    with Session("download", json=json, quiet=quiet, debug=debug, events=events) as session:
+        from sshtool.commands.download import FetchOptions, download as verb, render
 
-        _exclusive({"--demo": demo, "--from-archive": from_archive is not None})
+        _choice("--progress-format", progress_format, ["text", "json"])
+        _exclusive({"--demo": demo, "--from-archive": from_archive is not None, "--source": bool(source)})
         result = verb(
             model,
             output_dir,
@@ -169,8 +225,10 @@ def download(
             from_archive=from_archive,
             allow_unverified=allow_unverified,
             allow_nonfinite=allow_nonfinite,
+            options=FetchOptions(tuple(source), offline, cache_dir),
             dry_run=dry_run,
             progress=session.progress,
+            report=session.transfers(model),
         )
         session.finish(result, render)
 
@@ -243,8 +301,11 @@ def run(
     demo: Demo = False,
     from_archive: FromArchive = None,
     checkpoint: CheckpointPath = None,
+    source: FetchSources = [],  # noqa: B006  # Typer copies its defaults
+    offline: Offline = False,
+    cache_dir: CacheDir = None,
     allow_unverified: AllowUnverified = False,
-    precision: Precisions = ["FP32,FP16"],  # noqa: B006  # Typer copies its defaults
+    precision: Precisions = ["FP32,FP16"],  # noqa: B006  # as above
     format: Formats = ["onnx,openvino"],  # noqa: A002, B006  # the option's name; as above
     input_shape: InputShape = "",
     no_preprocessing: NoPreprocessing = False,
@@ -258,9 +319,17 @@ def run(
     from sshtool.session import Session
 
     with Session("run", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.commands.download import FetchOptions
         from sshtool.commands.run import render, run as verb
 
-        _exclusive({"--demo": demo, "--from-archive": from_archive is not None, "--checkpoint": checkpoint is not None})
+        _exclusive(
+            {
+                "--demo": demo,
+                "--from-archive": from_archive is not None,
+                "--checkpoint": checkpoint is not None,
+                "--source": bool(source),
+            }
+        )
         options = _options(precision, format, input_shape, no_preprocessing)
         result = verb(
             model,
@@ -271,8 +340,10 @@ def run(
             checkpoint=checkpoint,
             allow_unverified=allow_unverified,
             allow_nonfinite=allow_nonfinite,
+            fetch_options=FetchOptions(tuple(source), offline, cache_dir),
             dry_run=dry_run,
             progress=session.progress,
+            report_transfer=session.transfers(model),
         )
         session.finish(result, render, passed=result.passed)
 
@@ -420,6 +491,79 @@ def detect(
             raise typer.Exit(1)
 
 
+@app.command(cls=_ManyValues)
+def evaluate(
+    model: ModelName = "ssh-mxnet",
+    output_dir: OutputDir = Path("artifacts"),
+    dataset: DatasetPath = None,
+    artifact: VerifyArtifacts = [],  # noqa: B006  # Typer copies its defaults
+    protocol: ProtocolName = "omz",
+    limit: Limit = 0,
+    shard: Shard = "1/1",
+    resume: Resume = False,
+    merge: Merge = [],  # noqa: B006  # as above
+    predictions: Predictions = None,
+    save_predictions: SavePredictions = None,
+    pyramid: Pyramid = False,
+    resize: WiderResize = "",
+    html: HtmlPath = None,
+    runtime: DetectRuntime = "",
+    device: DetectDevice = "CPU",
+    threads: DetectThreads = 0,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure average precision on WIDER FACE, by both published ways. Exit code 1 if an image could not be read."""
+    from sshtool.session import Session
+
+    interrupted = "what was evaluated is kept, and --resume goes on from there"
+    with Session("evaluate", json=json, quiet=quiet, debug=debug, interrupted=interrupted) as session:
+        from sshtool.commands.evaluate import EvaluateOptions, evaluate as verb, render
+        from sshtool.images import Resize
+        from sshtool.runtimes import Settings
+
+        chosen = _choice("--protocol", protocol, ["omz", "wider", "both"])
+        options = EvaluateOptions(
+            dataset=dataset,
+            artifacts=tuple(artifact),
+            protocols=("omz", "wider") if chosen == "both" else (chosen,),
+            limit=limit,
+            shard=_shard(shard),
+            resume=resume,
+            merge=tuple(merge),
+            predictions=predictions,
+            save_predictions=save_predictions,
+            pyramid=pyramid,
+            resize=Resize(_choice("--resize", resize, [item.value for item in Resize])) if resize else None,
+            html=html,
+            runtime=runtime,
+            settings=Settings(device, threads),
+        )
+        result = verb(model, output_dir, options, progress=session.progress)
+        session.finish(result, render, passed=not result.not_evaluated, code=1)
+
+
+@app.command()
+def demo_dataset(
+    output_dir: OutputDir = Path("artifacts"),
+    images: ImageCount = 24,
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Draw a dataset in WIDER FACE's layout, so that `evaluate` can be tried anywhere."""
+    from sshtool.session import Session
+
+    with Session("demo-dataset", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.commands.demo_dataset import demo_dataset as verb, render
+
+        result = verb(output_dir, images=images, seed=seed, dry_run=dry_run, progress=session.progress)
+        session.finish(result, render)
+
+
 def _options(precisions: list[str], formats: list[str], input_shape: str, no_preprocessing: bool) -> Options:
     from sshconvert.convert import Format, Options, Precision
 
@@ -451,6 +595,15 @@ def _choice(option: str, given: str, known: list[str]) -> str:
     if len(chosen) > 1:
         raise UsageError(f"{option}: {given} is more than one; give one of {', '.join(known)}")
     return chosen[0]
+
+
+def _shard(text: str) -> tuple[int, int]:
+    from sshconvert.errors import UsageError
+
+    which, _, count = text.partition("/")
+    if not (which.isdecimal() and count.isdecimal() and 0 < int(which) <= int(count)):
+        raise UsageError(f"--shard: {text!r} is not I/N with I from 1 to N; write for example 2/4")
+    return int(which), int(count)
 
 
 def _shape(text: str) -> Shape | None:

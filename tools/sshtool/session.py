@@ -9,15 +9,18 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from sshconvert.errors import OutputError, SSHToolError, VerificationError
-from sshtool.interruption import Interrupted
+from sshtool.interruption import NOTHING_LEFT, Interrupted
 from sshtool.main import discard_stdout
+
+if TYPE_CHECKING:
+    from sshtool.report.transfer import Transfer
 
 # Of the JSON envelope. A new key does not change it; a changed meaning does.
 SCHEMA_VERSION: Final = 1
@@ -30,11 +33,27 @@ PLAIN_WIDTH: Final = 2000
 class Session:
     """Context of a verb. Prints the result on stdout, everything else on stderr, and leaves by an exit code."""
 
-    def __init__(self, verb: str, *, json: bool, quiet: bool, debug: bool, lines: bool = False) -> None:
-        """With `lines`, --json prints not one document but one a line: what `emit` is given."""
+    def __init__(
+        self,
+        verb: str,
+        *,
+        json: bool,
+        quiet: bool,
+        debug: bool,
+        lines: bool = False,
+        events: bool = False,
+        interrupted: str = NOTHING_LEFT,
+    ) -> None:
+        """With `lines`, --json prints not one document but one a line: what `emit` is given. With `events`, progress
+        is nothing but the JSON events of a download: on stdout, which the result leaves to them, or on stderr with
+        --json. `interrupted` says how things stand when somebody stops it.
+        """
+        self.interrupted = interrupted
         self.verb, self.json, self.quiet, self.debug, self.lines = verb, json, quiet, debug, lines
+        self.events = events
         self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.status = self.stderr.status("starting") if self.stderr.is_terminal and not quiet else None
+        self.status = self.stderr.status("starting") if self.stderr.is_terminal and not (quiet or events) else None
+        self.transfer: Transfer | None = None
 
     def __enter__(self) -> Session:  # noqa: PYI034  # typing.Self needs Python 3.11
         if self.status:
@@ -43,11 +62,34 @@ class Session:
 
     def progress(self, step: str, done: int = 0, total: int = 0) -> None:
         """Say what is being done now: a spinner that counts on a terminal, a line at its beginning elsewhere."""
-        if self.status:
+        if self.status and not self.transfer:
             # As it is: the name of a file may look like markup.
             self.status.update(Text(f"{step}: {done + 1} of {total}" if total else step))
-        elif not self.quiet and not done:
+        elif not (self.quiet or self.events or done):
             self._say(step)
+
+    def transfers(self, model: str) -> Callable[..., None]:
+        """What a download reports to (`sshtool.checkpoint.fetch.Report`): a bar on a terminal, lines elsewhere, or
+        JSON.
+        """
+        from sshtool.report.transfer import Bar, JsonEvents, Lines
+
+        def show(event: str, /, **members: str | int) -> None:
+            if self.quiet:
+                return
+            if self.transfer is None and self.events:
+                self.transfer = JsonEvents(sys.stderr if self.json else sys.stdout, model)
+            elif self.transfer is None and event == "model_file_download_begin":
+                self._stop()
+                self.transfer = Bar(self.stderr) if self.status else Lines(self.stderr)
+            if self.transfer:
+                self.transfer.show(event, members)
+            if event == "model_file_download_end" and not self.events:
+                self.transfer = None
+                if self.status:
+                    self.status.start()
+
+        return show
 
     def emit(self, body: dict[str, Any]) -> None:
         """With --json, print one of several documents, at once. The spinner makes room where both are on a terminal."""
@@ -58,17 +100,25 @@ class Session:
         if self.status:
             self.status.start()
 
-    def finish(self, result: Any, render: Callable[[Any, bool], RenderableType], *, passed: bool = True) -> None:
-        """Print the result, as JSON or as `render(result, plain)` makes it. If it did not pass, exit with 3."""
+    def finish(
+        self,
+        result: Any,
+        render: Callable[[Any, bool], RenderableType],
+        *,
+        passed: bool = True,
+        code: int = VerificationError.exit_code,
+    ) -> None:
+        """Print the result, as JSON or as `render(result, plain)` makes it. If it did not pass, exit with `code`."""
         self._stop()
         if self.json:
             self._print_json({"ok": passed, "result": asdict(result)})
         else:
             with _stdout():
-                plain = not sys.stdout.isatty()
-                Console(width=PLAIN_WIDTH if plain else None, highlight=False).print(render(result, plain))
+                stream = sys.stderr if self.events else sys.stdout
+                plain = not stream.isatty()
+                Console(file=stream, width=PLAIN_WIDTH if plain else None, highlight=False).print(render(result, plain))
         if not passed:
-            raise typer.Exit(VerificationError.exit_code)
+            raise typer.Exit(code)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -80,9 +130,9 @@ class Session:
         if self.debug:
             traceback.print_exception(kind, error, trace)
         if isinstance(error, Interrupted):
-            self._fail("interrupted", str(error), error.exit_code)
+            self._fail("interrupted", f"{error.what}; {self.interrupted}", error.exit_code)
         elif isinstance(error, KeyboardInterrupt):
-            self._fail("interrupted", "interrupted; nothing was left half done", INTERRUPTED)
+            self._fail("interrupted", f"interrupted; {self.interrupted}", INTERRUPTED)
         elif isinstance(error, SSHToolError):
             self._fail(type(error).__name__, str(error), error.exit_code)
         elif isinstance(error, Exception):
@@ -107,6 +157,8 @@ class Session:
             sys.stdout.write(jsonlib.dumps(document, indent=indent, default=str, allow_nan=False) + "\n")
 
     def _stop(self) -> None:
+        if self.transfer:
+            self.transfer.stop()
         if self.status:
             self.status.stop()
 

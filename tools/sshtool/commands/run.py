@@ -17,7 +17,8 @@ from sshconvert.errors import ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model, load_model
 from sshtool.checkpoint.archive import opened
-from sshtool.commands.download import checkpoint_folder, download
+from sshtool.checkpoint.fetch import Report, no_report
+from sshtool.commands.download import FetchOptions, checkpoint_folder, download
 from sshtool.commands.verify import ConvertedAgain, VerifyOptions, find_reference, images_of
 from sshtool.parity.reference import LiveReference, Progress, Reference, silent
 from sshtool.parity.samples import SCENE
@@ -57,16 +58,20 @@ def run(
     checkpoint: Path | None = None,
     allow_unverified: bool = False,
     allow_nonfinite: bool = False,
+    fetch_options: FetchOptions = FetchOptions(),  # noqa: B008  # it is frozen
     dry_run: bool = False,
     progress: Progress = silent,
+    report_transfer: Report = no_report,
 ) -> RunResult:
     """Get the checkpoint, convert it, and hold every artifact to the original on every sample.
 
     The original is MXNet where it is installed, its answers from the pack for the demo checkpoint elsewhere; if there
-    is neither, it is the first artifact, and the report's notes say so. Raises what the steps raise.
+    is neither, it is the first artifact, and the report's notes say so. A checkpoint that is there is used, unless the
+    options name a source. Raises what the steps raise.
     """
     model = load_model(model_name)
-    if checkpoint is None and (demo_checkpoint or from_archive is not None):
+    named = demo_checkpoint or from_archive is not None or bool(fetch_options.sources)
+    if checkpoint is None and (named or not _is_there(checkpoint_folder(output_dir, model), model)):
         download(
             model_name,
             output_dir,
@@ -74,8 +79,10 @@ def run(
             from_archive=from_archive,
             allow_unverified=allow_unverified,
             allow_nonfinite=allow_nonfinite,
+            options=fetch_options,
             dry_run=dry_run,
             progress=progress,
+            report=report_transfer,
         )
     result = _planned(model, output_dir, options)
     if dry_run:
@@ -89,6 +96,10 @@ def run(
         with staged(result.page) as part:
             part.write_text(render_html(report, images_of(report, reference)), encoding="utf-8")
         return replace(result, weights=loaded.weights, report=report)
+
+
+def _is_there(folder: Path, model: Model) -> bool:
+    return all((folder / name).is_file() for name in (model.files.symbol, model.files.params))
 
 
 def _verify(
