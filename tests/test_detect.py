@@ -16,6 +16,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image as pillow  # noqa: N813  # as in sshtool.images
 from rich.console import Console
 
+from limited import allow, run_limited
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, convert
@@ -336,6 +337,20 @@ def test_an_image_too_large_to_be_honest_is_refused(
         read_image(path)
     monkeypatch.setattr(pillow, "MAX_IMAGE_PIXELS", 400)
     assert read_image(path).shape == (20, 20, 3)
+
+
+def test_an_image_for_which_there_is_no_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    pillow.new("L", (9000, 9000)).save(path)
+    assert "too large" in run_limited(f"test_detect:refusal_in_little_memory({str(path)!r})")
+
+
+def refusal_in_little_memory(path: str) -> str:
+    """For a process of its own."""
+    allow(0)
+    with pytest.raises(ImageError) as caught:
+        read_image(Path(path))
+    return str(caught.value)
 
 
 # --- placing ---------------------------------------------------------------------------------------------------------
