@@ -313,7 +313,7 @@ def test_what_is_no_whole_image_is_refused_in_one_line_that_names_it(tmp_path: P
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ImageError, match=r"is not a file|No such file"):
+    with pytest.raises(ImageError, match="is not a file"):
         read_image(tmp_path / "pipe.png")
 
 
@@ -322,7 +322,7 @@ def test_a_file_that_may_not_be_opened_is_refused(tmp_path: Path, monkeypatch: p
         raise PermissionError(13, "Permission denied")
 
     path = save(tmp_path / "a.png", random_image(2, 2))
-    monkeypatch.setattr(Path, "open", refuse)  # the superuser may open anything
+    monkeypatch.setattr(os, "open", refuse)  # the superuser may open anything
     with pytest.raises(ImageError, match=r"cannot be opened \(Permission denied\)"):
         read_image(path)
 

@@ -238,7 +238,7 @@ def test_a_pack_that_is_not_there_is_an_error_and_one_that_is_too_large_too(tmp_
         read_pack(tmp_path / "none.npz", MODEL)
     with (tmp_path / "large.npz").open("wb") as file:
         file.truncate(LARGEST_FILE + 1)
-    with pytest.raises(ReferencePackError, match="more than the 5000000 bytes"):
+    with pytest.raises(ReferencePackError, match="more than 5000000 bytes"):
         read_pack(tmp_path / "large.npz", MODEL)
 
 
