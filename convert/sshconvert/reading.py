@@ -35,11 +35,14 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_small(path: Path, largest: int) -> bytes:
-    """All of a regular file. Raises OSError if it cannot be read or has more than `largest` bytes."""
+    """All of a regular file. Raises OSError if it cannot be read, is larger than `largest` bytes, or changes."""
     with open_regular(path) as file:
-        data = file.read(largest + 1)
-    if len(data) > largest:
-        raise OSError(errno.EFBIG, f"it has more than {largest} bytes")
+        before = state(file)
+        if before[0] > largest:
+            raise OSError(errno.EFBIG, f"it has more than {largest} bytes")
+        data = file.read(before[0] + 1)
+        if state(file) != before or len(data) != before[0]:
+            raise OSError(errno.EBUSY, "it changed while it was read")
     return data
 
 
