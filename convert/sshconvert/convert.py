@@ -12,7 +12,7 @@ from typing import Final
 from sshconvert import __version__
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.errors import ShapeError
-from sshconvert.files import staging_folder
+from sshconvert.files import check_replaceable, replace_files, staging_folder
 from sshconvert.graph import Shape
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
@@ -90,6 +90,8 @@ def convert(
     before stays whole until the new one replaces it; of an IR's two files, the .xml disappears in between.
     """
     artifacts = plan(checkpoint.model.name, output_dir, options)
+    for path in (path for artifact in artifacts for path in artifact.files):
+        check_replaceable(path)
     by_kind = {(artifact.format, artifact.precision): artifact for artifact in artifacts}
     representations = [artifact for artifact in artifacts if artifact.format is Format.OPENVINO]
     if representations:
@@ -196,9 +198,6 @@ def _staged_pair(artifact: Artifact, staging: Path) -> Iterator[Path]:
     """Give a path for the .xml; move both files into place so that no .xml ever stands beside another's .bin."""
     folder = staging / artifact.precision.value
     folder.mkdir()
-    xml, weights = artifact.files
-    yield folder / xml.name
-    xml.parent.mkdir(parents=True, exist_ok=True)
-    xml.unlink(missing_ok=True)
-    (folder / weights.name).replace(weights)
-    (folder / xml.name).replace(xml)
+    yield folder / artifact.path.name
+    artifact.path.parent.mkdir(parents=True, exist_ok=True)
+    replace_files([folder / path.name for path in artifact.files], artifact.files, staging)

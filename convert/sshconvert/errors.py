@@ -83,6 +83,10 @@ class EvaluationError(SSHToolError):
     """Predictions or records of an evaluation that cannot be read or do not belong together."""
 
 
+class ConfigError(SSHToolError):
+    """The user's config file cannot be read, or says something that it cannot say."""
+
+
 class UsageError(SSHToolError):
     """Options that are unknown, contradict one another or cannot be read."""
 

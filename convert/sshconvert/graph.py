@@ -60,9 +60,3 @@ class Graph:
     def output_names(self) -> tuple[str, ...]:
         """The bare names of the outputs (MXNet lists them with a suffix, `…_output`)."""
         return tuple(self.nodes[entry.node].name for entry in self.outputs)
-
-    def consumers(self, node: int) -> tuple[int, ...]:
-        """Numbers of the nodes that read an output of node number `node`."""
-        return tuple(
-            index for index, consumer in enumerate(self.nodes) if any(entry.node == node for entry in consumer.inputs)
-        )

@@ -8,6 +8,7 @@ way to the package.
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ MODEL_INFO: Final = "model_info"
 
 # Where some versions copy the metadata of the ONNX file, whose precision is not that of the IR.
 FRAMEWORK: Final = "framework"
+
+# In the .xml, where a constant lies in the .bin.
+_CONSTANT: Final = re.compile(rb'offset="(\d+)" size="(\d+)"')
 
 # Operations whose weights FP16 compresses, if they are large.
 WEIGHTED: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
@@ -60,9 +64,16 @@ class IntermediateRepresentation:
         self._name_constants()
 
     def save(self, path: Path, *, precision: str) -> None:
-        """Write `path` (.xml) and the .bin beside it as they are; `precision` is recorded beside the rest."""
+        """Write `path` (.xml) and the .bin beside it as they are; `precision` is recorded beside the rest.
+
+        Raises OSError if they cannot be written, or were not written to their end, whatever OpenVINO says.
+        """
         self._model.set_rt_info(precision, [MODEL_INFO, "precision"])
-        self._openvino.save_model(self._model, str(path), compress_to_fp16=False)
+        try:
+            self._openvino.save_model(self._model, str(path), compress_to_fp16=False)
+        except RuntimeError as error:
+            raise OSError(f"OpenVINO: {' '.join(str(error).split())}") from error
+        _check_whole(path)
 
     def compress_to_fp16(self) -> None:
         """Store the large weights of convolutions as float16, to be decompressed where they are used.
@@ -98,3 +109,11 @@ class IntermediateRepresentation:
                 if not source.get_names():
                     node = source.get_node()
                     node.set_friendly_name(f"{operation.get_friendly_name()}/{node.get_type_name()}_{port}")
+
+
+def _check_whole(path: Path) -> None:
+    """Hold the two files to one another: the .xml closes its root, and the .bin holds all that the .xml refers to."""
+    text = path.read_bytes()
+    ends = [int(offset) + int(size) for offset, size in _CONSTANT.findall(text)]
+    if not text.rstrip().endswith(b"</net>") or path.with_suffix(".bin").stat().st_size < max(ends, default=0):
+        raise OSError("OpenVINO wrote only a part")

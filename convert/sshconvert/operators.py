@@ -21,7 +21,8 @@ import numpy as np
 
 from sshconvert.errors import ShapeError
 from sshconvert.graph import Shape
-from sshconvert.mxnet.attributes import Attributes
+from sshconvert.messages import shown
+from sshconvert.mxnet.attributes import MAX_INTEGER, Attributes
 
 if TYPE_CHECKING:
     from sshconvert.onnx.emitter import Emitter
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # Hints for MXNet's own kernels, which choose an algorithm and never change the result.
 KERNEL_HINTS: Final = ("workspace", "cudnn_tune", "cudnn_off")
 CHANNELS_FIRST: Final = ("NCHW", "NCW", "NCDHW")
+MAX_AXES: Final = 3  # that a kernel moves over
 
 
 class Operator(ABC):
@@ -96,14 +98,14 @@ class _Filters(Operator):
 
 def _read_filters(attributes: Attributes, *, no_bias: bool) -> dict[str, Any]:
     """The fields of `_Filters`; `no_bias` is the operator's default."""
-    kernel = attributes.integers("kernel", least=1)
+    kernel = attributes.integers("kernel", least=1, most=MAX_AXES)
     attributes.without_effect(*KERNEL_HINTS)
     attributes.choice("layout", CHANNELS_FIRST, "NCHW")
     return {
         "kernel": kernel,
-        "stride": attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel)),
-        "dilate": attributes.integers("dilate", (1,) * len(kernel), least=1, length=len(kernel)),
-        "pad": attributes.integers("pad", (0,) * len(kernel), length=len(kernel)),
+        "stride": attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel) or None),
+        "dilate": attributes.integers("dilate", (1,) * len(kernel), least=1, length=len(kernel) or None),
+        "pad": attributes.integers("pad", (0,) * len(kernel), length=len(kernel) or None),
         "filters": attributes.integer("num_filter", least=1),
         "groups": attributes.integer("num_group", 1, least=1),
         "bias": not attributes.boolean("no_bias", default=no_bias),
@@ -145,7 +147,7 @@ class Deconvolution(_Filters):
         # A target shape makes MXNet ignore pad and adj and choose its own; no known detector uses it.
         attributes.choice("target_shape", ("()", "[]", "(0,)", "(0, 0)", "(0,0)"), "()")
         axes = len(filters["kernel"])
-        return cls(**filters, adjust=attributes.integers("adj", (0,) * axes, length=axes))
+        return cls(**filters, adjust=attributes.integers("adj", (0,) * axes, length=axes or None))
 
     def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
         self._check(data)
@@ -207,13 +209,13 @@ class Pooling(Operator):
     @classmethod
     def read(cls, attributes: Attributes) -> Pooling:
         whole = attributes.boolean("global_pool", default=False)
-        kernel = attributes.integers("kernel", () if whole else None, least=1)
+        kernel = attributes.integers("kernel", () if whole else None, least=1, most=MAX_AXES)
         attributes.without_effect(*KERNEL_HINTS)
         attributes.choice("layout", CHANNELS_FIRST, "NCHW")
         return cls(
             kernel=kernel,
-            stride=attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel)),
-            pad=attributes.integers("pad", (0,) * len(kernel), length=len(kernel)),
+            stride=attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel) or None),
+            pad=attributes.integers("pad", (0,) * len(kernel), length=len(kernel) or None),
             kind=attributes.choice("pool_type", ("max", "avg"), "max"),
             convention=attributes.choice("pooling_convention", ("valid", "full"), "valid"),
             whole=whole,
@@ -221,6 +223,7 @@ class Pooling(Operator):
         )
 
     def output_shape(self, *inputs: Shape) -> Shape:
+        _need(len(inputs[0]) > 2, f"{inputs[0]} has no axes behind its channels")
         batch, channels, *sizes = inputs[0]
         if self.whole:
             return (batch, channels, *(1 for _ in sizes))
@@ -275,7 +278,7 @@ class Concat(Operator):
         first = inputs[0]
         _need(self.axis < len(first), f"axis {self.axis} is not an axis of {first}")
         rest = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in inputs}
-        _need(len(rest) == 1, f"the inputs {list(inputs)} differ outside axis {self.axis}")
+        _need(len(rest) == 1, f"the inputs {shown(list(inputs))} differ outside axis {self.axis}")
         return (*first[: self.axis], sum(shape[self.axis] for shape in inputs), *first[self.axis + 1 :])
 
     def to_onnx(self, emit: Emitter) -> None:
@@ -368,6 +371,10 @@ class Reshape(Operator):
         codes = attributes.integers("shape", least=-4)
         if attributes.boolean("reverse", default=False):
             attributes.problems.append("attribute reverse='True' is not supported")
+        if _is_misplaced(codes):
+            attributes.problems.append(
+                f"attribute shape='{codes}' is not supported: MXNet misplaces a -1 behind -2 or -4"
+            )
         # The predecessors of `shape`: without effect once `shape` is given.
         attributes.without_effect("target_shape", "keep_highest")
         return cls(codes)
@@ -452,7 +459,7 @@ class BatchNorm(Operator):
     def to_onnx(self, emit: Emitter) -> None:
         data, gamma, *rest = emit.inputs
         if self.fix_gamma:
-            gamma = emit.constant("gamma", np.ones(emit.input_shapes[1], np.float32))
+            gamma = emit.constant("gamma", np.broadcast_to(np.float32(1), emit.input_shapes[1]))
         emit.node("BatchNormalization", [data, gamma, *rest], epsilon=self.eps)
 
 
@@ -507,12 +514,28 @@ def _need(condition: bool, problem: str) -> None:
         raise ShapeError(problem)
 
 
+def _is_misplaced(codes: Sequence[int]) -> bool:
+    """Whether a -1 follows -2 or -4. MXNet takes its place among the codes for its place in the shape, which they
+    shift: it gives other shapes, or writes behind the shape's end.
+    """
+    left = iter(codes)
+    shifted = False
+    for code in left:
+        if code == -1 and shifted:
+            return True
+        shifted = shifted or code in (-2, -4)
+        if code == -4:
+            next(left, None), next(left, None)  # the numbers that it splits into
+    return False
+
+
 def _windows(
     sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int], pads: Sequence[int], *, up: bool = False
 ) -> Shape:
     """How many windows of `spans` fit into each axis."""
     counts = []
     for size, span, stride, pad in zip(sizes, spans, strides, pads, strict=True):
+        _need(size + 2 * pad <= MAX_INTEGER, f"{size} padded by {pad} is larger than {MAX_INTEGER}")
         room = size + 2 * pad - span
         _need(room >= 0, f"a window of {span} does not fit into {size} padded by {pad}; use a larger input")
         counts.append((room + stride - 1 if up else room) // stride + 1)
@@ -522,7 +545,7 @@ def _windows(
 def _fill(shape: list[int], elements: int, problem: str) -> Shape:
     """Replace the one -1 of `shape`, so that it holds `elements`."""
     known = math.prod(size for size in shape if size != -1)
-    _need(shape.count(-1) <= 1 and known > 0, problem)
+    _need(shape.count(-1) <= 1 and all(size > 0 or size == -1 for size in shape), problem)
     filled = tuple(elements // known if size == -1 else size for size in shape)
     _need(math.prod(filled) == elements, problem)
     return filled

@@ -54,6 +54,27 @@ FromArchive = Annotated[
 AllowUnverified = Annotated[
     bool, typer.Option("--allow-unverified", help="Take an archive that is not the one upstream published.")
 ]
+AllowNonfinite = Annotated[
+    bool, typer.Option("--allow-nonfinite", help="Take weights that are NaN or infinite, and say how many there are.")
+]
+FetchSources = Annotated[
+    list[str],
+    typer.Option(
+        "--source",
+        help="A mirror of the archive: an https URL, a folder or a file. Repeatable; tried before SSHTOOL_SOURCES, "
+        "the config file's and the model's own.",
+    ),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Never use the network: only the cache, and mirrors that are files.")
+]
+CacheDir = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--cache-dir", help="Where downloaded archives are kept; by default the platform's place for caches."),
+]
+ProgressFormat = Annotated[
+    str, typer.Option("--progress-format", help="text, or json: Open Model Zoo's events, one a line, on stdout.")
+]
 
 ImageArguments = Annotated[
     list[str],
@@ -177,27 +198,37 @@ def download(
     output_dir: OutputDir = Path("artifacts"),
     demo: Demo = False,
     from_archive: FromArchive = None,
+    source: FetchSources = [],  # noqa: B006  # Typer copies its defaults
+    offline: Offline = False,
+    cache_dir: CacheDir = None,
     allow_unverified: AllowUnverified = False,
+    allow_nonfinite: AllowNonfinite = False,
+    progress_format: ProgressFormat = "text",
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Get a checkpoint: make the demo, or unpack and verify an archive."""
+    """Get a checkpoint: download its archive, unpack one that you have, or make the demo."""
     from sshtool.session import Session
 
-    with Session("download", json=json, quiet=quiet, debug=debug) as session:
-        from sshtool.commands.download import download as verb, render
+    events = progress_format == "json"
+    with Session("download", json=json, quiet=quiet, debug=debug, events=events) as session:
+        from sshtool.commands.download import FetchOptions, download as verb, render
 
-        _exclusive({"--demo": demo, "--from-archive": from_archive is not None})
+        _choice("--progress-format", progress_format, ["text", "json"])
+        _exclusive({"--demo": demo, "--from-archive": from_archive is not None, "--source": bool(source)})
         result = verb(
             model,
             output_dir,
             demo_checkpoint=demo,
             from_archive=from_archive,
             allow_unverified=allow_unverified,
+            allow_nonfinite=allow_nonfinite,
+            options=FetchOptions(tuple(source), offline, cache_dir),
             dry_run=dry_run,
             progress=session.progress,
+            report=session.transfers(model),
         )
         session.finish(result, render)
 
@@ -211,6 +242,7 @@ def convert(
     format: Formats = ["onnx,openvino"],  # noqa: A002, B006  # the option's name; as above
     input_shape: InputShape = "",
     no_preprocessing: NoPreprocessing = False,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -224,7 +256,13 @@ def convert(
 
         options = _options(precision, format, input_shape, no_preprocessing)
         result = convert_checkpoint(
-            model, output_dir, options, checkpoint=checkpoint, dry_run=dry_run, progress=session.progress
+            model,
+            output_dir,
+            options,
+            checkpoint=checkpoint,
+            allow_nonfinite=allow_nonfinite,
+            dry_run=dry_run,
+            progress=session.progress,
         )
         session.finish(result, render)
 
@@ -235,6 +273,7 @@ def info(
     output_dir: OutputDir = Path("artifacts"),
     checkpoint: CheckpointPath = None,
     input_shape: InputShape = "",
+    allow_nonfinite: AllowNonfinite = False,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
@@ -245,7 +284,13 @@ def info(
     with Session("info", json=json, quiet=quiet, debug=debug) as session:
         from sshtool.commands.info import info as verb, render
 
-        result = verb(model, output_dir, checkpoint=checkpoint, input_shape=_shape(input_shape))
+        result = verb(
+            model,
+            output_dir,
+            checkpoint=checkpoint,
+            input_shape=_shape(input_shape),
+            allow_nonfinite=allow_nonfinite,
+        )
         session.finish(result, render)
 
 
@@ -256,11 +301,15 @@ def run(
     demo: Demo = False,
     from_archive: FromArchive = None,
     checkpoint: CheckpointPath = None,
+    source: FetchSources = [],  # noqa: B006  # Typer copies its defaults
+    offline: Offline = False,
+    cache_dir: CacheDir = None,
     allow_unverified: AllowUnverified = False,
-    precision: Precisions = ["FP32,FP16"],  # noqa: B006  # Typer copies its defaults
+    precision: Precisions = ["FP32,FP16"],  # noqa: B006  # as above
     format: Formats = ["onnx,openvino"],  # noqa: A002, B006  # the option's name; as above
     input_shape: InputShape = "",
     no_preprocessing: NoPreprocessing = False,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -270,9 +319,17 @@ def run(
     from sshtool.session import Session
 
     with Session("run", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.commands.download import FetchOptions
         from sshtool.commands.run import render, run as verb
 
-        _exclusive({"--demo": demo, "--from-archive": from_archive is not None, "--checkpoint": checkpoint is not None})
+        _exclusive(
+            {
+                "--demo": demo,
+                "--from-archive": from_archive is not None,
+                "--checkpoint": checkpoint is not None,
+                "--source": bool(source),
+            }
+        )
         options = _options(precision, format, input_shape, no_preprocessing)
         result = verb(
             model,
@@ -282,8 +339,11 @@ def run(
             from_archive=from_archive,
             checkpoint=checkpoint,
             allow_unverified=allow_unverified,
+            allow_nonfinite=allow_nonfinite,
+            fetch_options=FetchOptions(tuple(source), offline, cache_dir),
             dry_run=dry_run,
             progress=session.progress,
+            report_transfer=session.transfers(model),
         )
         session.finish(result, render, passed=result.passed)
 
@@ -308,6 +368,7 @@ def verify(
     html: HtmlPath = None,
     junit: JunitPath = None,
     markdown: MarkdownPath = None,
+    allow_nonfinite: AllowNonfinite = False,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
@@ -337,7 +398,7 @@ def verify(
             html=html,
             junit=junit,
             markdown=markdown,
-            rules=Rules(limits, Settings(device, threads)),
+            rules=Rules(limits, Settings(device, threads, allow_nonfinite)),
         )
         result = verify_artifacts(model, output_dir, options, progress=session.progress)
         session.finish(result, render, passed=result.passed)
@@ -352,6 +413,7 @@ def reference(
     input_shape: InputShape = "",
     scenes: Scenes = 2,
     threads: DetectThreads = 0,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -372,6 +434,7 @@ def reference(
             input_shape=_shape(input_shape),
             scenes=scenes,
             settings=Settings(threads=threads),
+            allow_nonfinite=allow_nonfinite,
             dry_run=dry_run,
             progress=session.progress,
         )
@@ -390,6 +453,7 @@ def detect(
     threshold: Threshold = 0.5,
     resize: ResizeMode = "letterbox",
     save_images: SaveImages = False,
+    allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     json: AsJsonLines = False,
@@ -406,7 +470,7 @@ def detect(
 
         options = DetectorOptions(
             runtime=runtime,
-            settings=Settings(device, threads),
+            settings=Settings(device, threads, allow_nonfinite),
             threshold=threshold,
             resize=Resize(_choice("--resize", resize, [item.value for item in Resize])),
         )
@@ -453,8 +517,7 @@ def evaluate(
     """Measure average precision on WIDER FACE, by both published ways. Exit code 1 if an image could not be read."""
     from sshtool.session import Session
 
-    interrupted = "interrupted; what was evaluated is kept, and --resume goes on from there"
-    with Session("evaluate", json=json, quiet=quiet, debug=debug, interrupted=interrupted) as session:
+    with Session("evaluate", json=json, quiet=quiet, debug=debug, resume="--resume goes on from there") as session:
         from sshtool.commands.evaluate import EvaluateOptions, evaluate as verb, render
         from sshtool.images import Resize
         from sshtool.runtimes import Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import ImageError, RuntimeUnavailableError
+from sshconvert.reading import open_regular, state
+from sshconvert.schema import one_line
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -26,8 +29,23 @@ Colour = tuple[int, int, int]
 # Behind what is transparent. Grey, because on black a dark drawing disappears, and on white a light one.
 BACKGROUND: Final[Colour] = (128, 128, 128)
 
-# Formats that Pillow names but leaves to others: to Ghostscript, which it would start, or to nobody.
-_NOT_DECODED: Final = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+# What photos and drawings come in. Pillow knows 30 more, which it decodes in slow Python, or leaves to others: EPS to
+# Ghostscript, which it would start.
+_FORMATS: Final = frozenset(
+    {"AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP"}
+)
+
+LARGEST_FILE: Final = 512 << 20
+
+# Beyond so many pixels, a file has to have a byte for each ten thousand. Of an honest picture, a byte is good for some
+# ten pixels, and for a thousand if it is almost empty.
+_SMALL: Final = 1 << 24
+_PIXELS_PER_BYTE: Final = 10_000
+
+# How often a progressive JPEG may go over all its pixels: ten scans are usual, each of these takes up to half a second.
+_MOST_SCANNED: Final = 2_000_000_000
+_START_OF_SCAN: Final = 0xDA
+_MARKER: Final = re.compile(rb"\xff+([^\x00\x01\xff\xd0-\xd7])", re.DOTALL)
 
 # How to turn an image upright, by the value of EXIF's orientation: names of Pillow's transpositions.
 _TURNS: Final = {
@@ -146,20 +164,47 @@ def _resized(image: Image, height: int, width: int) -> Image:
 
 def _open(path: Path) -> BinaryIO:
     try:
-        if path.is_file():  # to open a pipe would wait for its writer
-            return path.open("rb")
+        file = open_regular(path)
     except OSError as error:
-        raise ImageError(f"{path}: cannot be opened ({error.strerror}); change its permissions") from None
-    raise ImageError(f"{path}: is not a file, or is no longer there; name an image file")
+        raise ImageError(f"{path}: cannot be opened ({error.strerror}); name an image file") from None
+    size = state(file)[0]
+    if size > LARGEST_FILE:
+        file.close()
+        raise ImageError(f"{path}: has {size} bytes, more than any image that can be read; scale it down")
+    return file
 
 
 def _decode(file: BinaryIO) -> Image:
     from PIL import Image as pillow  # noqa: N813  # as above
 
     with pillow.open(file, formats=_formats()) as image:
+        _check_claims(file, image)
         image.load()  # before the orientation is read: Pillow turns TIFF itself, and then forgets its orientation
         rgb = np.asarray(_to_rgb(_upright(image)))
     return np.ascontiguousarray(rgb[..., ::-1])
+
+
+def _check_claims(file: BinaryIO, image: PillowImage.Image) -> None:
+    """Hold what the image claims against the file, before it is decoded. Raises ValueError."""
+    pixels, size = image.width * image.height, state(file)[0]
+    if pixels > max(_SMALL, size * _PIXELS_PER_BYTE):
+        raise ValueError(f"it claims {image.width}x{image.height} pixels in {size} bytes")
+    if image.format in ("JPEG", "MPO"):
+        file.seek(0)
+        if (scans := _count_scans(file.read())) * pixels > _MOST_SCANNED:
+            raise ValueError(f"it goes over {image.width}x{image.height} pixels {scans} times")
+
+
+def _count_scans(data: bytes) -> int:
+    """How many scans a JPEG has. What only looks like one, inside of other segments, does not count."""
+    scans, position = 0, 2
+    while marker := _MARKER.search(data, position):
+        position = marker.end()
+        if marker[1] == b"\xd9":  # the end
+            break
+        scans += marker[1][0] == _START_OF_SCAN
+        position += int.from_bytes(data[position : position + 2], "big")
+    return scans
 
 
 def _upright(image: PillowImage.Image) -> PillowImage.Image:
@@ -216,7 +261,7 @@ def _decoding_errors(path: Path) -> Iterator[None]:
             raise ImageError(f"{path}: is too large ({most}); scale it down") from None
         except Exception as error:  # noqa: BLE001  # a dozen kinds, one for each way in which a decoder can fail
             raise ImageError(
-                f"{path}: is damaged, or of a kind that cannot be decoded ({error}); export it again as PNG"
+                f"{path}: is damaged, or of a kind that cannot be decoded ({one_line(error)}); export it again as PNG"
             ) from None
 
 
@@ -225,7 +270,7 @@ def _formats() -> tuple[str, ...]:
     from PIL import Image as pillow  # noqa: N813  # as above
 
     pillow.init()
-    return tuple(name for name in pillow.ID if name not in _NOT_DECODED)
+    return tuple(name for name in pillow.ID if name in _FORMATS)
 
 
 def _require_pillow() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from functools import cache
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 import pydantic
 
 from sshconvert.errors import ModelError
+from sshconvert.schema import Strict, one_line, problems
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -17,23 +18,34 @@ else:
     import tomli as tomllib
 
 
-class _Strict(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
+# Ten times what a description has. Long dotted keys take the parser quadratic time.
+LARGEST_TOML: Final = 24 << 10
 
 Sha256 = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^[\w][\w.-]*$")]
+FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^\w([\w.-]*\w)?$", max_length=100)]
+TensorName = Annotated[str, pydantic.StringConstraints(pattern=r"^\w[\w./-]*$", max_length=100)]
+Url = Annotated[str, pydantic.StringConstraints(pattern=r"^https://[^\s/]+/\S*$")]
 Positive = Annotated[int, pydantic.Field(gt=0)]
+Dimension = Annotated[int, pydantic.Field(gt=0, le=1 << 14)]
+Colour = Annotated[float, pydantic.Field(ge=0, le=255)]
+Share = Annotated[float, pydantic.Field(gt=0, lt=1)]
+Figure = Annotated[float, pydantic.Field(gt=0)]
 
 
-class Files(_Strict):
+class Files(Strict):
     """Names of the checkpoint's two files, in a folder or an archive."""
 
     symbol: FileName
     params: FileName
 
+    @pydantic.model_validator(mode="after")
+    def _are_two(self) -> Files:
+        if self.symbol.casefold() == self.params.casefold():
+            raise ValueError("both files have the same name")
+        return self
 
-class Archive(_Strict):
+
+class Archive(Strict):
     """Upstream's archive, pinned."""
 
     name: FileName
@@ -41,19 +53,19 @@ class Archive(_Strict):
     sha256: Sha256
 
 
-class Source(_Strict):
+class Source(Strict):
     """Where the archive was or is published."""
 
-    url: str
+    url: Url
     dead_since: str | None = None
 
 
-class Input(_Strict):
+class Input(Strict):
     """The original network's input: float32 NCHW, RGB minus `mean` (R, G, B)."""
 
-    name: str
-    shape: tuple[Positive, Positive, Positive, Positive]
-    mean: tuple[float, float, float]
+    name: TensorName
+    shape: tuple[Dimension, Literal[3], Dimension, Dimension]
+    mean: tuple[Colour, Colour, Colour]
 
     @property
     def mean_pixel(self) -> tuple[int, int, int]:
@@ -62,47 +74,54 @@ class Input(_Strict):
         return round(blue), round(green), round(red)
 
 
-class Head(_Strict):
+class Head(Strict):
     """One stride: its two output tensors and its anchors' scales, in the order of the channels."""
 
-    stride: Positive
-    scales: tuple[Positive, ...]
-    scores: str
-    deltas: str
+    stride: Dimension
+    scales: tuple[Dimension, ...] = pydantic.Field(min_length=1)
+    scores: TensorName
+    deltas: TensorName
 
 
-class Detection(_Strict):
+class Detection(Strict):
     """How the outputs become boxes."""
 
-    base_size: Positive
-    score_threshold: float
-    iou_threshold: float
+    base_size: Dimension
+    score_threshold: Share
+    iou_threshold: Share
     candidates_per_stride: Positive
-    heads: tuple[Head, ...]
+    heads: tuple[Head, ...] = pydantic.Field(min_length=1)
+
+    @pydantic.model_validator(mode="after")
+    def _are_different(self) -> Detection:
+        names = [name for head in self.heads for name in (head.scores, head.deltas)]
+        if len(set(names)) < len(names):
+            raise ValueError("two outputs have the same name")
+        return self
 
 
-class Published(_Strict):
+class Published(Strict):
     """Published figures. Accuracies are on the validation set of WIDER FACE, those of its own evaluation by setting."""
 
-    gflops: float
-    mparams: float
-    map_percent: float
-    wider_percent: dict[str, float]
+    gflops: Figure
+    mparams: Figure
+    map_percent: Figure
+    wider_percent: dict[str, Figure]
 
 
-class Demo(_Strict):
+class Demo(Strict):
     """How to tell the demo checkpoint, which is the same bytes everywhere, from a trained one."""
 
     params_sha256: Sha256
 
 
-class Licence(_Strict):
+class Licence(Strict):
     code: str
     weights: str
     note: str
 
 
-class Model(_Strict):
+class Model(Strict):
     """One model, as its TOML file describes it."""
 
     name: FileName
@@ -142,10 +161,13 @@ def load_model(name: str) -> Model:
 
 def parse_model(text: str, *, source: str) -> Model:
     """Parse a model's TOML. `source` names it in messages. Raises ModelError with every problem."""
+    if len(text) > LARGEST_TOML:
+        raise ModelError(f"{source}: more than {LARGEST_TOML} characters; shorten it")
     try:
-        return Model.model_validate(tomllib.loads(text), strict=False)
-    except tomllib.TOMLDecodeError as error:
-        raise ModelError(f"{source}: not valid TOML ({error}); correct it") from None
+        return Model.model_validate(tomllib.loads(text))
     except pydantic.ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise ModelError(f"{source}: {problems}; correct it") from None
+        raise ModelError(f"{source}: {problems(error)}; correct it") from None
+    except ValueError as error:  # TOMLDecodeError, and what Python says of a number with thousands of digits
+        raise ModelError(f"{source}: not valid TOML ({one_line(error)}); correct it") from None
+    except RecursionError:
+        raise ModelError(f"{source}: nested too deeply; correct it") from None

@@ -34,7 +34,7 @@ _LENGTH_DELIMITED: Final = 2
 class OnnxModel:
     """A static float32 graph. `inputs` and `outputs` give name and shape in order; `initializers` are weights by name.
 
-    The initializers may be views of a mapped file: they are written straight from there, and never all in memory.
+    The initializers may be views of a file's bytes: they are written straight from there, without a copy.
     """
 
     name: str

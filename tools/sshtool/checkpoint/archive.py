@@ -3,58 +3,139 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
-import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO, Final
 
-from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
+from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.errors import ArchiveError
-from sshconvert.files import staged
+from sshconvert.files import scratch_folder, staged, staging_folder
 from sshconvert.models import Model
-from sshtool.checkpoint.zipcheck import RefusedError, check, stream
+from sshconvert.reading import open_regular, state
+from sshtool.checkpoint.zipcheck import check
+from sshtool.checkpoint.ziplayout import Member, RefusedError, read_members, stream
+
+_SIGNATURE: Final = b"PK\x03\x04"
 
 
 @contextlib.contextmanager
-def opened(path: Path, model: Model) -> Iterator[Checkpoint]:
+def opened(path: Path, model: Model, *, allow_nonfinite: bool = False) -> Iterator[Checkpoint]:
     """Open a folder, a `.params` file, or an archive, which is unpacked for as long as the block lasts.
 
     Raises what `open_checkpoint` and `unpack` raise.
     """
     if not is_archive(path):
-        yield open_checkpoint(path, model)
+        yield open_checkpoint(path, model, allow_nonfinite=allow_nonfinite)
         return
-    with tempfile.TemporaryDirectory(prefix="sshtool-") as folder:
-        unpack(path, model, Path(folder))
-        checkpoint = open_checkpoint(Path(folder), model)
-        yield checkpoint if checkpoint.is_demo else replace(checkpoint, weights=f"sha256:{file_sha256(path)}")
+    with scratch_folder() as folder:
+        sha256 = unpack(path, model, folder)
+        checkpoint = open_checkpoint(folder, model, allow_nonfinite=allow_nonfinite)
+        yield checkpoint if checkpoint.is_demo else replace(checkpoint, weights=f"sha256:{sha256}")
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the path is a zip file, whatever it is called."""
-    return path.is_file() and zipfile.is_zipfile(path)
-
-
-def unpack(path: Path, model: Model, folder: Path) -> None:
-    """Put the model's two files, and nothing else of the archive, into `folder`.
-
-    They may lie at the archive's root or inside one enclosing folder. Raises ArchiveError if the archive cannot be
-    read, does not hold them exactly once, or has anything in it that an honest archive has not (`zipcheck`).
-    """
+    """Whether the path is a zip file, whatever it is called; also if it is a broken one."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            check(archive)
-            for name in (model.files.symbol, model.files.params):
-                member = _find(archive, name, path)
-                with staged(folder / name) as part, part.open("wb") as target:
-                    target.writelines(stream(archive, member))
-    except RefusedError as error:
-        raise ArchiveError(f"{path}: {error}; get the archive again from whom you trust") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise ArchiveError(f"{path}: cannot be unpacked ({error}); get the archive again") from error
+        with open_regular(path) as file:
+            return file.read(len(_SIGNATURE)) == _SIGNATURE or zipfile.is_zipfile(file)
+    except OSError:
+        return False
+
+
+class Archive:
+    """An open archive: what is hashed is what is unpacked. Raises ArchiveError, also if it changes meanwhile."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self._file = file
+        self._state = state(file)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._state[0]
+
+    def sha256(self) -> str:
+        """In hexadecimal."""
+        digest = hashlib.sha256()
+        with self._errors():
+            self._file.seek(0)
+            while block := self._file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def unpack(self, model: Model, folder: Path) -> None:
+        """Put the model's two files, and nothing else of the archive, into `folder`: both or none.
+
+        They may lie at the archive's root or inside one enclosing folder. Raises ArchiveError if the archive does not
+        hold them exactly once, or has anything in it that an honest archive has not; OutputError.
+        """
+        with self._errors():
+            members = read_members(self._file)
+            check(members)
+            wanted = {name: self._find(members, name) for name in (model.files.symbol, model.files.params)}
+        with staging_folder(folder) as staging:
+            for name, member in wanted.items():
+                with (staging / name).open("wb") as target:
+                    self._write(member, target)
+            for name in wanted:
+                (staging / name).replace(folder / name)
+
+    def _write(self, member: Member, target: BinaryIO) -> None:
+        """Errors of the archive are told from those of the target, of which there are as many."""
+        pieces = stream(self._file, member)
+        while True:
+            with self._errors():
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            target.write(piece)
+
+    def _find(self, members: Sequence[Member], name: str) -> Member:
+        found = [member for member in members if member.name in (name, f"{member.name.split('/')[0]}/{name}")]
+        if len(found) != 1:
+            there = ", ".join(repr(member.name) for member in members[:10]) or "nothing"
+            raise ArchiveError(
+                f"{self.path}: expected {name} once, found it {len(found)} times; the archive holds {there}"
+            )
+        return found[0]
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except RefusedError as error:
+            self._require_unchanged()  # or the reason would be a wrong one
+            raise ArchiveError(f"{self.path}: {error}; get the archive again from whom you trust") from None
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+        self._require_unchanged()
+
+    def _require_unchanged(self) -> None:
+        if state(self._file) != self._state:
+            raise ArchiveError(f"{self.path}: changed while it was read; try again when it is complete")
+
+
+@contextlib.contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open an archive for as long as the block lasts. Raises ArchiveError if it cannot be read."""
+    try:
+        file = open_regular(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    with file:
+        yield Archive(path, file)
+
+
+def unpack(path: Path, model: Model, folder: Path) -> str:
+    """Unpack an archive into `folder`, as `Archive.unpack` does, and return its SHA-256."""
+    with open_archive(path) as archive:
+        archive.unpack(model, folder)
+        return archive.sha256()
 
 
 def pack(folder: Path, model: Model, path: Path) -> None:
@@ -68,11 +149,5 @@ def pack(folder: Path, model: Model, path: Path) -> None:
                 shutil.copyfileobj(source, target, 1 << 20)
 
 
-def _find(archive: zipfile.ZipFile, name: str, path: Path) -> zipfile.ZipInfo:
-    members = [
-        info for info in archive.infolist() if info.filename.count("/") <= 1 and info.filename.split("/")[-1] == name
-    ]
-    if len(members) != 1:
-        there = ", ".join(archive.namelist()[:10]) or "nothing"
-        raise ArchiveError(f"{path}: expected {name} once, found it {len(members)} times; the archive holds {there}")
-    return members[0]
+def _unreadable(path: Path, error: OSError) -> ArchiveError:
+    return ArchiveError(f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.text import Text
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, Precision, convert
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
-from sshconvert.files import staged
+from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model, load_model
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
@@ -80,11 +79,11 @@ def verify_artifacts(
     _check(options)
     model = load_model(model_name)
     candidates = find_candidates(model, output_dir, options)
-    with open_if_needed(model, output_dir, options) as checkpoint, tempfile.TemporaryDirectory() as folder:
+    with open_if_needed(model, output_dir, options) as checkpoint, scratch_folder() as folder:
         if options.layers and checkpoint is None:
             raise UsageError("--layers: there is no checkpoint to compare the layers with; give --checkpoint")
         reference = find_reference(model, checkpoint, options, progress=progress)
-        again = ConvertedAgain(model, checkpoint, Path(folder))
+        again = ConvertedAgain(model, checkpoint, folder)
         report = verify(model, reference, candidates, options.rules, convert_again=again.path, progress=progress)
         result = VerifyResult(report)
         if options.layers:
@@ -165,7 +164,7 @@ def open_if_needed(model: Model, output_dir: Path, options: VerifyOptions) -> It
     if options.checkpoint is None and options.reference is not None and not path.exists():
         yield None
         return
-    with opened(path, model) as checkpoint:
+    with opened(path, model, allow_nonfinite=options.rules.settings.allow_nonfinite) as checkpoint:
         yield checkpoint
 
 

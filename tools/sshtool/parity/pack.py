@@ -15,24 +15,27 @@ import hashlib
 import io
 import math
 import platform
+import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import as_file, files
-from lzma import LZMAError
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, BinaryIO, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pydantic
 
 import sshconvert
-from sshconvert.checkpoint import Checkpoint, file_sha256
+from sshconvert.checkpoint import Checkpoint
 from sshconvert.detection import detect
 from sshconvert.errors import DetectionError, OutputError, ReferencePackError
 from sshconvert.files import staged
-from sshconvert.models import Model, Sha256
+from sshconvert.models import Dimension, Model, Sha256
+from sshconvert.reading import open_regular
+from sshconvert.schema import Strict, one_line, parse_json
+from sshtool.checkpoint.zipcheck import Limits, check
+from sshtool.checkpoint.ziplayout import DEFLATED, LZMA, STORED, Member, RefusedError, read_members, stream
 from sshtool.parity.detections import boxes
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER, draw_sample
@@ -41,37 +44,46 @@ from sshtool.runtimes import Outputs
 DEMO_PACK: Final = "demo_reference.npz"
 CONTENTS: Final = "reference.json"
 LARGEST_FILE: Final = 5_000_000
-LARGEST_MEMBER: Final = 64 << 20
+# What is in such a file hardly shrinks. More than the largest honest ones hold, and little enough to be held in memory.
+LARGEST_CONTENTS: Final = 2 << 20
+LARGEST_ANSWERS: Final = 32 << 20
+MOST_PIXELS: Final = 1 << 20  # of a sample, before it is drawn again
 
 # Drawing and decoding are the same arithmetic everywhere; exp() is the one function that may round otherwise.
 SAME_DETECTION: Final = 1e-2
 
 _FORMAT: Any = np.lib.format  # NumPy 1 has no types for it
 
+# The one header of the format's version 1.0 that a pack has. NumPy's own reader evaluates an expression.
+_HEADER: Final = re.compile(
+    rb"\x93NUMPY\x01\x00(..)\{'descr': '<f4', 'fortran_order': False, "
+    rb"'shape': \(([0-9]{1,5}), ([0-9]{1,5}), ([0-9]{1,5}), ([0-9]{1,5})\), \} *\n",
+    re.DOTALL,
+)
 
-class _Strict(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+Name = Annotated[str, pydantic.StringConstraints(pattern=r"^\w[\w-]*$", max_length=100)]
+Text = Annotated[str, pydantic.StringConstraints(max_length=200)]
 
 
-class PackedSample(_Strict):
+class PackedSample(Strict):
     """A sample by its name, and what MXNet's outputs decode to: for each image, boxes with scores."""
 
-    name: str
-    shape: tuple[int, int, int, int]  # N, H, W, C
+    name: Name
+    shape: tuple[Dimension, Dimension, Dimension, Literal[3]]  # N, H, W, C
     images_sha256: Sha256
     detections: tuple[tuple[tuple[float, float, float, float, float], ...], ...]
 
 
-class Contents(_Strict):
+class Contents(Strict):
     """`reference.json`."""
 
     schema_version: Literal[1] = 1
-    model: str
-    weights: str
-    checkpoint: Mapping[str, Sha256]  # hashes of the two files
-    runtime: str
-    versions: Mapping[str, str]
-    outputs: tuple[str, ...]
+    model: Text
+    weights: Text
+    checkpoint: Mapping[Text, Sha256]  # hashes of the two files
+    runtime: Text
+    versions: Mapping[Text, Text]
+    outputs: tuple[Text, ...]
     samples: tuple[PackedSample, ...]
 
 
@@ -111,7 +123,7 @@ def write_pack(path: Path, checkpoint: Checkpoint, runtime: str, answers: Iterab
     contents = Contents(
         model=checkpoint.model.name,
         weights=checkpoint.weights,
-        checkpoint={file.name: file_sha256(file) for file in (checkpoint.symbol_path, checkpoint.params_path)},
+        checkpoint=checkpoint.sha256,
         runtime=runtime,
         versions={
             "sshtool": sshconvert.__version__,
@@ -144,16 +156,19 @@ def read_pack(path: Path, model: Model) -> PackReference:
     another decoding than this version's.
     """
     try:
-        if path.stat().st_size > LARGEST_FILE:
+        with open_regular(path) as file:
+            data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
             raise ReferencePackError(f"{path}: more than the {LARGEST_FILE} bytes of any reference pack")
-        with zipfile.ZipFile(path) as archive:
-            contents = Contents.model_validate_json(_read(archive, CONTENTS))
-            _check_contents(contents, model, archive, path)
-            answers = [_answer(archive, packed, contents, model, path) for packed in contents.samples]
-    except (OSError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, KeyError, ValueError, RuntimeError) as error:
+        archive = _Archive(io.BytesIO(data))
+        contents = parse_json(Contents, archive.read(CONTENTS))
+        _check_contents(contents, model, archive.names, path)
+        answers = [_answer(archive, packed, contents, model, path) for packed in contents.samples]
+    except OSError as error:
+        raise ReferencePackError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (RefusedError, KeyError, ValueError) as error:
         raise ReferencePackError(
-            f"{path}: not a reference pack ({' '.join(str(error).split()) or type(error).__name__}); "
-            "make one with `sshtool reference`"
+            f"{path}: not a reference pack ({one_line(error)}); make one with `sshtool reference`"
         ) from None
     return PackReference(contents, answers, path)
 
@@ -183,50 +198,65 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(member, data)
 
 
-def _read(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A member, whose stated size is checked before and, by zipfile, while it is unpacked."""
-    member = archive.getinfo(name)
-    if member.file_size > LARGEST_MEMBER:
-        raise ValueError(f"{name} claims {member.file_size} bytes")
-    return archive.read(member)
+class _Archive:
+    """The members of a pack, checked before one is unpacked. Raises RefusedError."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        members = read_members(file)
+        # Constant images have constant answers, which shrink to nothing: only sizes count.
+        check(members, Limits((STORED, DEFLATED, LZMA), LARGEST_ANSWERS, ratio=math.inf))
+        self._file = file
+        self._members: dict[str, Member] = {member.name: member for member in members}
+        self.names = tuple(self._members)
+        answers = sum(member.unpacked for member in members if member.name != CONTENTS)
+        if answers > LARGEST_ANSWERS or self._size(CONTENTS) > LARGEST_CONTENTS:
+            raise RefusedError(f"it claims {answers} bytes of answers and {self._size(CONTENTS)} of {CONTENTS}")
+
+    def read(self, name: str) -> bytes:
+        """All of a member. Raises KeyError if there is none."""
+        return b"".join(stream(self._file, self._members[name]))
+
+    def _size(self, name: str) -> int:
+        return self._members[name].unpacked if name in self._members else 0
 
 
-def _check_contents(contents: Contents, model: Model, archive: zipfile.ZipFile, path: Path) -> None:
+def _check_contents(contents: Contents, model: Model, listed: Sequence[str], path: Path) -> None:
     if contents.model != model.name or contents.outputs != model.output_names:
         raise ReferencePackError(
             f"{path}: is for {contents.model} with other outputs than {model.name}; choose --model"
         )
     expected = {CONTENTS, *(_member(sample.name, name) for sample in contents.samples for name in contents.outputs)}
-    listed = archive.namelist()
-    if sorted(listed) != sorted(expected):
-        odd = sorted(expected.symmetric_difference(listed)) or ["a member twice"]
+    if odd := sorted(expected.symmetric_difference(listed)):
         raise ReferencePackError(f"{path}: is not complete, or holds more than it says: {', '.join(odd[:5])}")
+    names = [sample.name for sample in contents.samples]
+    if len(set(names)) < len(names):
+        raise ReferencePackError(f"{path}: has answers for one sample twice; make the pack again")
 
 
-def _answer(archive: zipfile.ZipFile, packed: PackedSample, contents: Contents, model: Model, path: Path) -> Answer:
-    _, height, width, _ = packed.shape
-    if max(packed.shape) > 1 << 14:
+def _answer(archive: _Archive, packed: PackedSample, contents: Contents, model: Model, path: Path) -> Answer:
+    count, height, width, _ = packed.shape
+    if count * height * width > MOST_PIXELS:
         raise ReferencePackError(f"{path}: {packed.name} claims images of {packed.shape}; make the pack again")
     sample = draw_sample(packed.name, model, height, width)
     if sample.images.shape != packed.shape or _sha256(sample.images) != packed.images_sha256:
         raise ReferencePackError(
             f"{path}: {packed.name} was another image when the pack was made; make it again with this version"
         )
-    outputs = {name: _array(_read(archive, _member(packed.name, name))) for name in contents.outputs}
+    outputs = {name: _array(archive.read(_member(packed.name, name))) for name in contents.outputs}
     _check_detections(outputs, sample.image_size, packed, model, path)
     return Answer(sample, outputs)
 
 
 def _array(data: bytes) -> npt.NDArray[np.float32]:
     """A stored array. Its header is held against the bytes that follow before anything is allocated."""
-    stream = io.BytesIO(data)
-    if _FORMAT.read_magic(stream) != (1, 0):
-        raise ValueError("an output is not in version 1.0 of NumPy's format")
-    shape, fortran_order, dtype = _FORMAT.read_array_header_1_0(stream)
-    values = data[stream.tell() :]
-    if dtype != np.dtype("<f4") or fortran_order or math.prod(shape) * 4 != len(values) or min(shape, default=0) < 0:
-        raise ValueError(f"an output claims {dtype} {shape} in {len(values)} bytes")
-    array = np.frombuffer(values, dtype).reshape(shape)
+    header = _HEADER.match(data)
+    if header is None or int.from_bytes(header[1], "little") != header.end() - 10:
+        raise ValueError("an output is not float32 [N, C, H, W] in version 1.0 of NumPy's format")
+    shape = tuple(map(int, header.groups()[1:]))
+    left = len(data) - header.end()
+    if math.prod(shape) * 4 != left:
+        raise ValueError(f"an output claims float32 {shape} in {left} bytes")
+    array = np.frombuffer(data, "<f4", offset=header.end()).reshape(shape)
     if not np.isfinite(array).all():
         raise ValueError("an output is not finite")
     return np.asarray(array, np.float32)

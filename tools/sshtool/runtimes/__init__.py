@@ -30,12 +30,14 @@ LONGEST_REASON: Final = 300
 class Settings:
     """Where and how a runtime computes. `threads` 0 leaves the number to the runtime.
 
+    `allow_nonfinite` lets MXNet load a checkpoint with NaN or infinities; artifacts are not looked at.
     With `throughput` it works on several images at a time where that finishes many images sooner, though each of them
     later: `Runtime.parallel` says how many.
     """
 
     device: str = "CPU"
     threads: int = 0
+    allow_nonfinite: bool = False
     throughput: bool = False
 
 

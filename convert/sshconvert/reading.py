@@ -1,0 +1,52 @@
+"""Opening files that somebody else made: a path may lead to anything, and a file may change under its reader."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+State = tuple[int, int, int]
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there. Unlike `Path.is_file`, also for names that no file system takes."""
+    return os.path.isfile(path)  # noqa: PTH113  # that one raises OSError for a name that is too long
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there, likewise."""
+    return os.path.isdir(path)  # noqa: PTH112  # as above
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read. Raises OSError for all that is none: to open a pipe would wait for its writer."""
+    try:
+        file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115  # the caller closes it
+    except ValueError as error:  # a zero byte, or what the file system's encoding does not have
+        raise OSError(errno.EINVAL, "no file can have that name") from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is not a file")
+    return file
+
+
+def read_small(path: Path, largest: int) -> bytes:
+    """All of a regular file. Raises OSError if it cannot be read or has more than `largest` bytes."""
+    with open_regular(path) as file:
+        data = file.read(largest + 1)
+    if len(data) > largest:
+        raise OSError(errno.EFBIG, f"it has more than {largest} bytes")
+    return data
+
+
+def state(file: BinaryIO) -> State:
+    """Size and times of an open file: other ones later mean that it was changed."""
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # which Windows has not, and regular files ignore

@@ -1,0 +1,63 @@
+"""Data that somebody else wrote, held to a schema: whole and strict, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any, Final, NoReturn, TypeVar
+
+import pydantic
+
+MOST_PROBLEMS: Final = 10
+LONGEST_PROBLEM: Final = 200
+
+
+class Strict(pydantic.BaseModel):
+    """A schema without unknown keys, NaN and infinities."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Schema = TypeVar("Schema", bound=pydantic.BaseModel)
+
+
+def parse_json(schema: type[Schema], data: bytes) -> Schema:
+    """Parse a JSON document. Raises ValueError, in one line: for what is no JSON (NaN is none), for an object that has
+    a key twice, of which readers would take the one or the other, and for what does not follow the schema.
+    """
+    try:
+        json.loads(data.decode(), object_pairs_hook=_require_unique, parse_constant=_refuse_constant)
+        return schema.model_validate_json(data, strict=True)
+    except pydantic.ValidationError as error:
+        raise ValueError(problems(error)) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def problems(error: pydantic.ValidationError) -> str:
+    """What does not follow a schema, in one line that a person can read, whatever the keys are called."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    lines = [one_line(f"{'.'.join(map(str, item['loc']))}: {item['msg']}") for item in found[:MOST_PROBLEMS]]
+    more = len(found) - len(lines)
+    return "; ".join(lines) + (f"; and {more} more" if more else "")
+
+
+def one_line(text: object) -> str:
+    """A text from a file as a part of a message: without line breaks and control characters, and not too long."""
+    line = " ".join(str(text).split())
+    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
+    return line if len(line) <= LONGEST_PROBLEM else f"{line[:LONGEST_PROBLEM]}…"
+
+
+def _require_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) != len(pairs):
+        repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        raise ValueError(f"the key {one_line(repeated[0])!r} is there more than once")
+    return keys
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")

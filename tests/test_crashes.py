@@ -1,0 +1,188 @@
+"""Verbs are stopped at chosen moments (see `workshop.py`): what they write is then absent, old or new, never a part."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import pytest
+
+from workshop import JOBS, UNSHARED, make_inputs
+
+Trial: TypeAlias = dict[str, Any]
+Workshop: TypeAlias = Callable[[str, str], list[Trial]]
+
+ROOT: Final = Path(__file__).parents[1]
+
+# For each job: how many moments of each way. 30 kills and more in all; the long run takes every operation.
+KILLS: Final = {"event": 6, "time": 1, "size": 1}
+SIGNALS: Final = {"interrupt": 3, "interrupt again": 2, "terminate": 1}
+LIMITS: Final = {"limit": 4}
+DISKS: Final = {"full": 3, "read-only": 1}
+LONG: Final = {
+    "kills": {"event": -1, "time": 25, "size": 20},
+    "signals": {"interrupt": -1, "interrupt again": -1, "terminate": 20},
+    "limits": {"limit": 20},
+    "disks": {"full": 20, "read-only": 1},
+}
+SHORT: Final = {"kills": KILLS, "signals": SIGNALS, "limits": LIMITS, "disks": DISKS}
+
+# The demo is of full size, the others are slim.
+DEMO: Final = "download --demo"
+DEMO_SHORT: Final = {"kills": {"event": 3}}
+SLIM: Final = [job for job in JOBS if job != DEMO]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("PIL")
+    folder = tmp_path_factory.mktemp("inputs")
+    make_inputs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def can_mount(tmp_path_factory: pytest.TempPathFactory) -> bool:
+    if shutil.which(UNSHARED[0]) is None:
+        return False
+    command = [*UNSHARED, "mount", "-t", "tmpfs", "none", str(tmp_path_factory.mktemp("mount"))]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def workshop(inputs: Path, can_mount: bool, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """`workshop(job, dose)` gives the trials of a job. All of a dose are done in one process."""
+
+    @cache
+    def trials(job: str, dose: str) -> list[Trial]:
+        doses = {"long": LONG, "short": DEMO_SHORT if job == DEMO else SHORT}[dose]
+        ways = {
+            way: count for name, part in doses.items() for way, count in part.items() if name != "disks" or can_mount
+        }
+        work = tmp_path_factory.mktemp("work")
+        command = [*(UNSHARED if can_mount else ()), sys.executable, str(Path(__file__).with_name("workshop.py"))]
+        done = subprocess.run(
+            [*command, str(inputs), str(work), job, json.dumps(ways)],
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,  # no signal of a trial reaches the tests
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert done.returncode == 0, done.stderr
+        shutil.rmtree(work)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return trials
+
+
+def of(trials: Sequence[Trial], *ways: str) -> list[Trial]:
+    chosen = [trial for trial in trials if trial["way"] in ways]
+    assert {trial["way"] for trial in chosen} == set(ways)
+    return chosen
+
+
+def check_rerun(trial: Trial) -> None:
+    """Whatever happened: the next run does the job, and nothing that the first one left remains."""
+    assert trial["again"] == 0, trial
+    assert trial["same"], trial
+    assert trial["left_again"] == [], trial
+
+
+def check_killed(trial: Trial) -> None:
+    assert set(trial["outcomes"]) <= {"absent", "old", "new"}, trial
+    check_rerun(trial)
+
+
+def check_stopped(trial: Trial) -> None:
+    """A process that could clean up did, and left what was there before, unless it had something new in its place."""
+    allowed = {"absent", "new"} if trial["fresh"] else {"old", "new"}
+    assert set(trial["outcomes"]) <= allowed, trial
+    assert trial["left"] == [], trial
+    check_rerun(trial)
+
+
+def check_one_line(trial: Trial, *parts: str) -> None:
+    assert trial["stderr"].count("\n") == 1, trial
+    assert trial["stderr"].startswith("sshtool"), trial
+    assert any(part in trial["stderr"] for part in parts), trial
+
+
+def print_counts(job: str, trials: Sequence[Trial]) -> None:
+    for way in dict.fromkeys(trial["way"] for trial in trials):
+        chosen = [trial for trial in trials if trial["way"] == way]
+        killed = sum(trial["status"] == -9 for trial in chosen)
+        outcomes = dict(Counter(outcome for trial in chosen for outcome in trial["outcomes"]))
+        sys.stdout.write(f"{job}: {way}: {len(chosen)} trials, {killed} SIGKILL, {outcomes}\n")
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_killed_verb_leaves_old_or_new_or_nothing_and_a_rerun_succeeds(workshop: Workshop, job: str) -> None:
+    ways = [way for way in ("event", "time", "size") if job != DEMO or way == "event"]
+    for trial in of(workshop(job, "short"), *ways):
+        check_killed(trial)
+
+
+@pytest.mark.parametrize("job", SLIM)
+def test_a_signal_ends_a_verb_with_its_code_and_one_line_and_cleans_up(workshop: Workshop, job: str) -> None:
+    for trial in of(workshop(job, "short"), *SIGNALS):
+        check_signalled(trial)
+
+
+def check_signalled(trial: Trial) -> None:
+    assert trial["status"] == (143 if trial["way"] == "terminate" else 130), trial
+    check_one_line(trial, "nothing was left half done")
+    check_stopped(trial)
+
+
+@pytest.mark.parametrize("job", SLIM)
+def test_a_limit_on_the_size_of_files_is_one_line_and_leaves_what_was_there(workshop: Workshop, job: str) -> None:
+    for trial in of(workshop(job, "short"), "limit"):
+        check_refused(trial, "ulimit", "OpenVINO")
+
+
+@pytest.mark.parametrize("job", SLIM)
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(workshop: Workshop, job: str, can_mount: bool) -> None:
+    if not can_mount:
+        pytest.skip("no disk can be mounted here")
+    for trial in of(workshop(job, "short"), "full"):
+        check_refused(trial, "No space left", "OpenVINO")
+
+
+@pytest.mark.parametrize("job", SLIM)
+def test_a_read_only_disk_is_one_line_and_leaves_what_was_there(workshop: Workshop, job: str, can_mount: bool) -> None:
+    if not can_mount:
+        pytest.skip("no disk can be mounted here")
+    for trial in of(workshop(job, "short"), "read-only"):
+        assert trial["status"] == 1
+        check_refused(trial, "Read-only file system")
+
+
+def check_refused(trial: Trial, *causes: str) -> None:
+    assert trial["status"] in (0, 1), trial
+    if trial["status"] == 1:
+        check_one_line(trial, *causes)
+        assert ".sshtool-" not in trial["stderr"], trial
+    check_stopped(trial)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("job", JOBS)
+def test_every_moment(workshop: Workshop, job: str) -> None:
+    trials = workshop(job, "long")
+    print_counts(job, trials)
+    for trial in trials:
+        if trial["way"] in LONG["kills"]:
+            check_killed(trial)
+        elif trial["way"] in LONG["signals"]:
+            check_signalled(trial)
+        else:
+            check_refused(trial, "ulimit", "OpenVINO", "No space left", "Read-only file system")
