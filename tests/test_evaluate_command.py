@@ -478,7 +478,7 @@ def test_images_that_cannot_be_read_count_as_without_predictions(
     truth = read_ground_truth(damaged)
     lost = [truth.images[number] for number in (1, 2, 4)]
     assert [item.image for item in result.not_evaluated] == [image.image for image in lost]
-    for item, reason in zip(result.not_evaluated, ("is not a file", "is damaged", "is not an image"), strict=True):
+    for item, reason in zip(result.not_evaluated, ("No such file", "is damaged", "is not an image"), strict=True):
         assert reason in item.reason
     records = [entry.record for entry in read_entries(whole.journal("onnx-FP32"))]
     for number in (1, 2, 4):
