@@ -89,7 +89,7 @@ def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) 
     nonfinite = find_nonfinite(parameters)
     if nonfinite and not allow_nonfinite:
         raise CheckpointError(
-            f"{params_path}: {summary(nonfinite)}: {listed(map(str, nonfinite))}; get the file again, "
+            f"{params_path}: {summary(nonfinite)} ({listed(map(str, nonfinite))}); get the file again, "
             "or use --allow-nonfinite if they are meant"
         )
     weights = _identify(symbol, params, model)

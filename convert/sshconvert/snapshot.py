@@ -46,7 +46,7 @@ def take_snapshot(
             before = _status(path, file.fileno(), error, limit)
             check(file.read(HEAD))
             file.seek(0)
-            # NumPy asks for large pages, which take a third of the time to fill.
+            # NumPy asks the kernel for large pages, which cost less to fill than small ones.
             memory = memoryview(np.empty(before.st_size, np.uint8))
             digest = hashlib.sha256()
             filled = 0
@@ -71,11 +71,13 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 def _status(path: Path, descriptor: int, error: type[SSHToolError], limit: int) -> os.stat_result:
     """The status of a file that may be read, from which any change after now can be told."""
-    status = _settled(path, descriptor, error)
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise error(f"{path}: is no regular file; copy what it gives into one")
+    status = _settled(path, descriptor, error)
     if status.st_size > limit:
-        raise error(f"{path}: has {status.st_size} bytes, expected at most {limit}; check the path")
+        raise error(
+            f"{path}: the file: is larger than {limit} bytes, far more than any checkpoint needs; check the path"
+        )
     return status
 
 

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from sshconvert.convert import Options
+    from sshconvert.convert import Faces, Options
     from sshconvert.graph import Shape
 
 app = typer.Typer(
@@ -43,6 +43,22 @@ Formats = Annotated[list[str], typer.Option("--format", help="onnx, openvino; se
 InputShape = Annotated[
     str, typer.Option("--input-shape", help="N,C,H,W instead of the model's 1,3,640,640. Sizes need not divide by 32.")
 ]
+Batch = Annotated[int, typer.Option("--batch", min=0, help="How many images go in at once; 0 is what the shape says.")]
+DynamicDimensions = Annotated[
+    str, typer.Option("--dynamic", help="none, batch, size or all: which dimensions every run may choose.")
+]
+InputLayout = Annotated[str, typer.Option("--input-layout", help="NCHW or NHWC.")]
+InputDtype = Annotated[str, typer.Option("--input-dtype", help="f32, or u8 as images have it; 0-255 in both.")]
+InputColor = Annotated[str, typer.Option("--input-color", help="bgr or rgb; by default bgr, the original's is rgb.")]
+Postprocess = Annotated[
+    bool, typer.Option("--postprocess", help="Let the model give boxes, scores and count instead of the six heads.")
+]
+ScoreThreshold = Annotated[float, typer.Option("--score-threshold", help="With --postprocess: the least score.")]
+IouThreshold = Annotated[
+    float, typer.Option("--iou-threshold", help="With --postprocess: from this overlap on, the lower score goes.")
+]
+TopK = Annotated[int, typer.Option("--top-k", min=1, help="With --postprocess: at most so many faces of an image.")]
+KeepHeads = Annotated[bool, typer.Option("--keep-heads", help="With --postprocess: the six heads too.")]
 NoPreprocessing = Annotated[
     bool, typer.Option("--no-preprocessing", help="Keep the original's input: RGB, minus the mean.")
 ]
@@ -241,6 +257,16 @@ def convert(
     precision: Precisions = ["FP32"],  # noqa: B006  # Typer copies its defaults
     format: Formats = ["onnx,openvino"],  # noqa: A002, B006  # the option's name; as above
     input_shape: InputShape = "",
+    batch: Batch = 0,
+    dynamic: DynamicDimensions = "none",
+    input_layout: InputLayout = "NCHW",
+    input_dtype: InputDtype = "f32",
+    input_color: InputColor = "",
+    postprocess: Postprocess = False,
+    score_threshold: ScoreThreshold = 0.05,
+    iou_threshold: IouThreshold = 0.3,
+    top_k: TopK = 1000,
+    keep_heads: KeepHeads = False,
     no_preprocessing: NoPreprocessing = False,
     allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
@@ -254,7 +280,17 @@ def convert(
     with Session("convert", json=json, quiet=quiet, debug=debug) as session:
         from sshtool.commands.convert import convert_checkpoint, render
 
-        options = _options(precision, format, input_shape, no_preprocessing)
+        options = _options(
+            precision,
+            format,
+            _batched(_shape(input_shape), batch, model),
+            preprocessing=not no_preprocessing,
+            dynamic=dynamic,
+            layout=input_layout,
+            input_type=input_dtype,
+            color=input_color,
+            faces=_faces(postprocess, score_threshold, iou_threshold, top_k, keep_heads),
+        )
         result = convert_checkpoint(
             model,
             output_dir,
@@ -308,6 +344,16 @@ def run(
     precision: Precisions = ["FP32,FP16"],  # noqa: B006  # as above
     format: Formats = ["onnx,openvino"],  # noqa: A002, B006  # the option's name; as above
     input_shape: InputShape = "",
+    batch: Batch = 0,
+    dynamic: DynamicDimensions = "none",
+    input_layout: InputLayout = "NCHW",
+    input_dtype: InputDtype = "f32",
+    input_color: InputColor = "",
+    postprocess: Postprocess = False,
+    score_threshold: ScoreThreshold = 0.05,
+    iou_threshold: IouThreshold = 0.3,
+    top_k: TopK = 1000,
+    keep_heads: KeepHeads = False,
     no_preprocessing: NoPreprocessing = False,
     allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
@@ -330,7 +376,17 @@ def run(
                 "--source": bool(source),
             }
         )
-        options = _options(precision, format, input_shape, no_preprocessing)
+        options = _options(
+            precision,
+            format,
+            _batched(_shape(input_shape), batch, model),
+            preprocessing=not no_preprocessing,
+            dynamic=dynamic,
+            layout=input_layout,
+            input_type=input_dtype,
+            color=input_color,
+            faces=_faces(postprocess, score_threshold, iou_threshold, top_k, keep_heads),
+        )
         result = verb(
             model,
             output_dir,
@@ -517,7 +573,8 @@ def evaluate(
     """Measure average precision on WIDER FACE, by both published ways. Exit code 1 if an image could not be read."""
     from sshtool.session import Session
 
-    with Session("evaluate", json=json, quiet=quiet, debug=debug, resume="--resume goes on from there") as session:
+    interrupted = "what was evaluated is kept, and --resume goes on from there"
+    with Session("evaluate", json=json, quiet=quiet, debug=debug, interrupted=interrupted) as session:
         from sshtool.commands.evaluate import EvaluateOptions, evaluate as verb, render
         from sshtool.images import Resize
         from sshtool.runtimes import Settings
@@ -563,17 +620,65 @@ def demo_dataset(
         session.finish(result, render)
 
 
-def _options(precisions: list[str], formats: list[str], input_shape: str, no_preprocessing: bool) -> Options:
-    from sshconvert.convert import Format, Options, Precision
+def _options(
+    precisions: list[str],
+    formats: list[str],
+    shape: Shape | None,
+    *,
+    preprocessing: bool,
+    dynamic: str,
+    layout: str,
+    input_type: str,
+    color: str,
+    faces: Faces | None,
+) -> Options:
+    from sshconvert.convert import Color, Dynamic, Format, InputType, Layout, Options, Precision
+    from sshconvert.errors import UsageError
 
+    if not preprocessing and color.casefold() not in ("", Color.RGB.value):
+        raise UsageError("--input-color: the original takes rgb; leave out --no-preprocessing to feed bgr")
     return Options(
         formats=tuple(Format(name) for name in _choices("--format", formats, [item.value for item in Format])),
         precisions=tuple(
             Precision(name) for name in _choices("--precision", precisions, [item.value for item in Precision])
         ),
-        input_shape=_shape(input_shape),
-        preprocessing=not no_preprocessing,
+        input_shape=shape,
+        preprocessing=preprocessing,
+        dynamic=Dynamic(_choice("--dynamic", dynamic, [item.value for item in Dynamic])),
+        layout=Layout(_choice("--input-layout", layout, [item.value for item in Layout])),
+        input_type=InputType(_choice("--input-dtype", input_type, [item.value for item in InputType])),
+        color=Color(_choice("--input-color", color or Color.BGR.value, [item.value for item in Color])),
+        faces=faces,
     )
+
+
+def _faces(
+    postprocess: bool, score_threshold: float, iou_threshold: float, top_k: int, keep_heads: bool
+) -> Faces | None:
+    from sshconvert.convert import Faces
+    from sshconvert.errors import UsageError
+
+    faces = Faces(score_threshold, iou_threshold, top_k, keep_heads)
+    if not postprocess:
+        if faces != Faces(0.05, 0.3):
+            raise UsageError("--score-threshold, --iou-threshold, --top-k and --keep-heads: they need --postprocess")
+        return None
+    for option, value in (("--score-threshold", score_threshold), ("--iou-threshold", iou_threshold)):
+        if not 0 < value <= 1:
+            raise UsageError(f"{option}: {value:g} is not above 0 and at most 1")
+    return faces
+
+
+def _batched(shape: Shape | None, batch: int, model: str) -> Shape | None:
+    """The shape with that many images; 0 leaves it as it is."""
+    from sshconvert.errors import UsageError
+    from sshconvert.models import load_model
+
+    if not batch:
+        return shape
+    if shape and shape[0] not in (1, batch):
+        raise UsageError(f"--batch: {batch} contradicts --input-shape, which begins with {shape[0]}; give one")
+    return (batch, *(shape or load_model(model).input.shape)[1:])
 
 
 def _choices(option: str, given: list[str], known: list[str]) -> list[str]:

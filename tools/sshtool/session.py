@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from sshconvert.errors import OutputError, SSHToolError, VerificationError
-from sshtool.interruption import Interrupted
+from sshtool.interruption import NOTHING_LEFT, Interrupted
 from sshtool.main import discard_stdout
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ class Session:
         debug: bool,
         lines: bool = False,
         events: bool = False,
-        resume: str = "",
+        interrupted: str = NOTHING_LEFT,
     ) -> None:
         """With `lines`, --json prints not one document but one a line: what `emit` is given. With `events`, progress
-        is nothing but the JSON events of a download: on stdout, which the result leaves to
-        them, or on stderr with --json. `resume` says what goes on after an interruption.
+        is nothing but the JSON events of a download: on stdout, which the result leaves to them, or on stderr with
+        --json. `interrupted` says how things stand when somebody stops it.
         """
-        self.resume = f"; {resume}" if resume else ""
+        self.interrupted = interrupted
         self.verb, self.json, self.quiet, self.debug, self.lines = verb, json, quiet, debug, lines
         self.events = events
         self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -130,9 +130,9 @@ class Session:
         if self.debug:
             traceback.print_exception(kind, error, trace)
         if isinstance(error, Interrupted):
-            self._fail("interrupted", f"{error}{self.resume}", error.exit_code)
+            self._fail("interrupted", f"{error.what}; {self.interrupted}", error.exit_code)
         elif isinstance(error, KeyboardInterrupt):
-            self._fail("interrupted", f"interrupted; nothing was left half done{self.resume}", INTERRUPTED)
+            self._fail("interrupted", f"interrupted; {self.interrupted}", INTERRUPTED)
         elif isinstance(error, SSHToolError):
             self._fail(type(error).__name__, str(error), error.exit_code)
         elif isinstance(error, Exception):

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Format, Options, Precision, convert
+from sshconvert.convert import Color, Faces, Format, InputType, Layout, Options, Precision, convert
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model, load_model
@@ -210,6 +210,7 @@ class ConvertedAgain:
 
     def __init__(self, model: Model, checkpoint: Checkpoint | None, folder: Path) -> None:
         self.model, self._checkpoint, self._folder = model, checkpoint, folder
+        self._made: dict[Options, int] = {}  # and the number of its folder
 
     def path(self, candidate: Candidate, declaration: Declaration) -> Path | None:
         """The candidate's format and precision at the shape of the batch of another size; None where that cannot be."""
@@ -217,8 +218,19 @@ class ConvertedAgain:
         form = Format.OPENVINO if candidate.path.suffix == ".xml" else Format.ONNX
         if self._checkpoint is None or name not in {item.value for item in Precision}:
             return None
-        options = Options((form,), (Precision(name),), OTHER_SHAPE, preprocessing=declaration.color_order == "BGR")
-        return convert(self._checkpoint, self._folder / declaration.color_order, options)[0].path
+        inside = declaration.faces
+        options = Options(
+            (form,),
+            (Precision(name),),
+            OTHER_SHAPE,
+            preprocessing=not any(declaration.mean_values),
+            layout=Layout(declaration.input_layout),
+            input_type=InputType.UINT8 if declaration.input_type == "uint8" else InputType.FLOAT32,
+            color=Color(declaration.color_order.lower()),
+            faces=Faces(inside.score_threshold, inside.iou_threshold, inside.top_k) if inside else None,
+        )
+        made = self._made.setdefault(options, len(self._made))
+        return convert(self._checkpoint, self._folder / str(made), options)[0].path
 
     def original(self, sample: Sample) -> Path:
         """FP32 ONNX at the shape of a sample; there has to be a checkpoint."""

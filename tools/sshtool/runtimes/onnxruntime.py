@@ -31,7 +31,8 @@ class OnnxRuntime(Runtime):
         self._session = self._open(str(path))
         self._input = self._session.get_inputs()[0]
         metadata = self._session.get_modelmeta().custom_metadata_map
-        self.declaration = declared(path, metadata, self._input.shape)
+        kind = {"tensor(float)": "float32"}.get(self._input.type, self._input.type[len("tensor(") : -1])
+        self.declaration = declared(path, metadata, self._input.shape, kind)
 
     @classmethod
     def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:

@@ -14,7 +14,17 @@ from sshconvert.models import Model
 from sshconvert.openvino import MODEL_INFO, import_openvino
 from sshtool.runtimes import Images, Outputs, Runtime, Settings, declared, prepare, reason
 
-DECLARED = ("color_order", "mean_values", "precision", "weights")
+DECLARED = (
+    "input_layout",
+    "color_order",
+    "mean_values",
+    "precision",
+    "weights",
+    "postprocessing_inside",
+    "score_threshold",
+    "iou_threshold",
+    "top_k",
+)
 
 
 class OpenVino(Runtime):
@@ -34,7 +44,8 @@ class OpenVino(Runtime):
         self.settings = settings
         model = self._read()
         shape = [size.get_length() if size.is_static else None for size in model.inputs[0].partial_shape]
-        self.declaration = declared(path, self._metadata(model), shape)
+        kind = model.inputs[0].element_type.to_dtype().name
+        self.declaration = declared(path, self._metadata(model), shape, kind)
         self._compiled = self._compile(model)
         count = 1
         if settings.throughput:
