@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def sshtool(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -14,3 +16,11 @@ def sshtool(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProces
     assert result.returncode == code, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     return result
+
+
+def json_of(script: str, *arguments: str | Path | int, seconds: int = 120) -> Any:
+    """The JSON that one of the scripts beside this file prints, run in a process of its own."""
+    command = [sys.executable, str(Path(__file__).parent / script), *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return json.loads(result.stdout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import os
 import shutil
 import stat
@@ -26,12 +27,13 @@ from sshconvert.errors import ArchiveError
 from sshconvert.models import load_model
 from sshconvert.reading import state
 from sshtool.checkpoint.archive import Archive, is_archive, open_archive, unpack
-from sshtool.checkpoint.ziplayout import MOST_MEMBERS
+from sshtool.checkpoint.ziplayout import MOST_MEMBERS, PIECE, RefusedError, read_members, stream
 
 MODEL = load_model("ssh-mxnet")
 SYMBOL, PARAMS = MODEL.files.symbol, MODEL.files.params
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 UTF8 = 0x800
+UNREADABLE = Path("/proc/self/mem")
 
 
 @dataclass(frozen=True)
@@ -160,15 +162,15 @@ def test_archives_of_common_writers_are_unpacked(tmp_path: Path) -> None:
         def tell(self) -> int:
             raise io.UnsupportedOperation
 
-    for number, (stream, force) in enumerate([(Pipe(), False), (io.BytesIO(), True), (Pipe(), True)]):
-        with zipfile.ZipFile(stream, "w", DEFLATED) as archive:
+    for number, (target, force) in enumerate([(Pipe(), False), (io.BytesIO(), True), (Pipe(), True)]):
+        with zipfile.ZipFile(target, "w", DEFLATED) as archive:
             for name in (SYMBOL, PARAMS):
                 info = zipfile.ZipInfo(f"ssh/{name}")
                 info.compress_type = DEFLATED
                 with archive.open(info, "w", force_zip64=force) as member:
                     member.write(bytes(range(256)) * 1000)
         path = tmp_path / f"{number}.zip"
-        path.write_bytes(stream.getvalue())
+        path.write_bytes(target.getvalue())
         unpack(path, MODEL, tmp_path / str(number))
         assert (tmp_path / str(number) / PARAMS).stat().st_size == 256_000
 
@@ -225,6 +227,36 @@ def huge_directory(size: int) -> bytes:
     padding = bytes(size)
     end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 2, 2, length + len(padding), body, 0)
     return whole[: body + length] + padding + end
+
+
+def end_record_inside_another() -> bytes:
+    """A comment of such a length that the length, and the first bytes of the comment, are an end record's signature."""
+    length = int.from_bytes(b"PK", "little")
+    return (b"\x05\x06" + struct.pack("<4H2IH", 0, 0, 0, 0, 0, 0, length - 20)).ljust(length, b"\0")
+
+
+def cut_entry() -> bytes:
+    """An archive whose directory ends after the first bytes of the second entry."""
+    body, _ = zip_lengths(*HONEST)
+    length = 46 + len(SYMBOL) + 20
+    return write(*HONEST)[: body + length] + write(end={"here": 2, "count": 2, "length": length, "offset": body})
+
+
+def deflated_to(size: int) -> tuple[bytes, bytes]:
+    """A deflated stream of that many bytes, in blocks that are stored, and the data in it."""
+    stream, data = b"", b""
+    while len(stream) < size:
+        length = min(0xFFFF, size - len(stream) - 5)
+        last = len(stream) + 5 + length == size
+        stream += struct.pack("<B2H", last, length, length ^ 0xFFFF) + b"a" * length
+        data += b"a" * length
+    return stream, data
+
+
+def behind_a_whole_piece() -> bytes:
+    """Something behind packed data that are exactly as long as what is read at a time."""
+    stream, data = deflated_to(PIECE)
+    return stored_as_deflated(stream + b"more", data)
 
 
 ZEROS = bytes(3 << 20)
@@ -294,6 +326,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "zip64 with a field too short": (
         local(size=0xFFFFFFFF, extra=struct.pack("<2HI", 1, 4, 7)),
         "sizes that are not in its zip64 field",
+    ),
+    "another size in header and directory": (
+        beside(named("a", local={"size": 1}, listed={"size": 1})),
+        "is stored with two different sizes",
     ),
     "another size in the directory": (listed(size=1), "has size 10240 in its header and 1 in the directory"),
     "both sizes larger in the directory": (listed(size=11000, packed=11000), "packed size|overlaps|directory"),
@@ -398,6 +434,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "bytes behind the extra fields": (beside(named("a", local={"extra": b"\0\0\0"})), "an extra field that is cut off"),
     "a zip64 field that nothing needs": (with_extra(1, bytes(16)), "a zip64 field that nothing needs"),
+    "an empty zip64 field": (with_extra(1, b""), "a zip64 field that nothing needs"),
     "two zip64 fields": (local(size=0xFFFFFFFF, extra=2 * extra(1, bytes(16))), "the same extra field twice"),
     "another size in the zip64 field": (
         local(size=0xFFFFFFFF, packed=0xFFFFFFFF, extra=extra(1, struct.pack("<2Q", 5, 10240))),
@@ -443,6 +480,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         write(*HONEST, comment=write(comment=b"abc")[:-1]),
         "several end records",
     ),
+    "an end record that begins inside another": (
+        write(*HONEST, comment=end_record_inside_another()),
+        "several end records",
+    ),
     "a comment longer than the file": (write(*HONEST, comment=b"abc")[:-1], "no end record"),
     "no entry where one is counted": (write(*HONEST, end={"here": 3, "count": 3}), "no entry 3 of the 3"),
     "one entry more than counted": (write(*HONEST, end={"here": 1, "count": 1}), "more than the 1 members"),
@@ -467,6 +508,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         + write(end={"here": 2, "count": 2, "length": zip_lengths(*HONEST)[1] + 3, "offset": zip_lengths(*HONEST)[0]}),
         "entry 2 of its directory is cut off",
     ),
+    "an entry of which only the beginning is there": (cut_entry(), "no entry 2 of the 2"),
     "a digital signature in the directory": (
         write(*HONEST, end64=b"PK\x05\x05\x01\0a", end={"length": zip_lengths(*HONEST)[1] + 7}),
         "more than the 2 members",
@@ -485,6 +527,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a zip64 end record that contradicts the other": (
         write(*HONEST, end64=end64(*HONEST, here=1, count=1)),
         "do not say the same",
+    ),
+    "a zip64 end record without its signature": (
+        zip64().replace(b"PK\x06\x06", b"PK\x06\x00"),
+        "no zip64 end record where",
     ),
     "a locator without its record": (write(*HONEST, end64=end64(*HONEST)[56:]), "no zip64 end record where"),
     "a locator at the beginning of the file": (end64()[56:] + write(), "no zip64 end record where"),
@@ -513,6 +559,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         write(HONEST[0], named(PARAMS, data=bytes(1 << 20), method=DEFLATED, local={"size": 99}, listed={"size": 99})),
         "unpacks to more instead of 99 bytes",
     ),
+    "bytes behind packed data that end with a piece": (behind_a_whole_piece(), "behind its packed"),
     "a bomb beside the wanted files": (beside(named("a", data=bytes(1 << 21), method=DEFLATED)), "times its size"),
 }
 
@@ -526,6 +573,61 @@ def test_a_hostile_archive_is_refused_and_nothing_is_written(data: bytes, messag
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert [found for found in tmp_path.rglob("*") if not found.is_dir()] == [path]
+
+
+TEXT = b"the quick brown fox " * 99
+
+
+def lzma_packed(length: int = 5, packing: int = 0x5D, dictionary: int = 1 << 16) -> bytes:
+    """`TEXT` as LZMA has it in a zip: the packer's version, what its properties say, and the stream."""
+    kind = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": 3, "lp": 0, "pb": 2}
+    packed = lzma.compress(TEXT, lzma.FORMAT_RAW, filters=[kind])
+    return struct.pack("<2sHBI", b"\x09\x04", length, packing, dictionary) + packed
+
+
+def packed_by_lzma(packed: bytes) -> io.BytesIO:
+    claims: dict[str, int | bytes] = {"method": 14, "size": len(TEXT), "crc": zlib.crc32(TEXT)}
+    return io.BytesIO(write(named("a", data=packed, local=claims, listed=claims)))
+
+
+def test_a_member_that_is_packed_by_lzma_is_read() -> None:
+    """No checkpoint's archive has one, but reference packs do."""
+    file = packed_by_lzma(lzma_packed())
+    (member,) = read_members(file)
+    assert b"".join(stream(file, member)) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("packed", "message"),
+    [
+        pytest.param(lzma_packed()[:8], "it is cut off", id="cut off in its head"),
+        pytest.param(lzma_packed()[:-9], "it is cut off", id="cut off"),
+        pytest.param(lzma_packed()[:12] + bytes(40), "cannot be unpacked", id="broken"),
+        pytest.param(lzma_packed(length=6), "unknown properties", id="properties of another length"),
+        pytest.param(lzma_packed(packing=225), "unknown properties", id="properties that no packer has"),
+        pytest.param(lzma_packed(dictionary=(16 << 20) + 1), "asks for 16777217 bytes", id="a dictionary of 16 MB"),
+        pytest.param(lzma_packed() + b"more", "something behind its packed data", id="something behind it"),
+    ],
+)
+def test_a_broken_or_hostile_lzma_stream_is_refused(packed: bytes, message: str) -> None:
+    file = packed_by_lzma(packed)
+    (member,) = read_members(file)
+    with pytest.raises(RefusedError, match=message):
+        list(stream(file, member))
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_refused() -> None:
+    file = io.BytesIO(write(*HONEST))
+    _, member = read_members(file)
+    file.truncate(5000)
+    with pytest.raises(RefusedError, match="became shorter"):
+        list(stream(file, member))
+
+
+@pytest.mark.skipif(not UNREADABLE.is_file(), reason=f"{UNREADABLE}, which opens and then cannot be read, is Linux's")
+def test_a_file_that_opens_and_cannot_be_read_is_one_named_error() -> None:
+    with open_archive(UNREADABLE) as archive, pytest.raises(ArchiveError, match=r"cannot be read \(Input/output error"):
+        archive.sha256()
 
 
 SMALL = (named(SYMBOL, data=b"{}"), named(PARAMS, data=bytes(range(64)) * 2, method=DEFLATED))

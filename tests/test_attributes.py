@@ -31,12 +31,12 @@ def test_an_integer_is_read(text: str | None, value: int) -> None:
     assert attributes.finish() == []
 
 
-@pytest.mark.parametrize("text", ["", "three", "3.0", "-1", "(3,)", "0x3", "3LL", "9" * 19])
+@pytest.mark.parametrize("text", ["", "three", "3.0", "-1", "(3,)", "0x3", "3LL", "٣", "2147483648", "9" * 19])
 def test_what_is_no_integer_of_that_size_is_a_problem(text: str) -> None:
     attributes = given(text)
     attributes.integer("key", 7)
 
-    assert attributes.finish() == [f"attribute key={text!r} is not supported: expected an integer of at least 0"]
+    assert attributes.finish() == [f"attribute key={text!r} is not supported: expected an integer from 0 to 2147483647"]
 
 
 def test_an_integer_may_not_be_less_than_the_least() -> None:
@@ -44,7 +44,7 @@ def test_an_integer_may_not_be_less_than_the_least() -> None:
 
     attributes = given("0")
     assert attributes.integer("key", least=1) == 1
-    assert attributes.finish() == ["attribute key='0' is not supported: expected an integer of at least 1"]
+    assert attributes.finish() == ["attribute key='0' is not supported: expected an integer from 1 to 2147483647"]
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,47 @@ def test_a_tuple_is_read(text: str | None, values: tuple[int, ...]) -> None:
     assert attributes.finish() == []
 
 
-@pytest.mark.parametrize("text", ["(3, x)", "(3.0, 3)", "(3, 3", "(3 3)", "((3, 3))", "(-1, 3)", "(3, None)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(3, x)",
+        "(3.0, 3)",
+        "(3, 3",
+        "(3 3)",
+        "((3, 3))",
+        "(-1, 3)",
+        "(3, None)",
+        "(3,, 3)",
+        "(,)",
+        "3, 3",
+        "(2147483648, 1)",
+        "(99999999999999999999,1)",
+    ],
+)
 def test_what_is_no_tuple_of_such_integers_is_a_problem(text: str) -> None:
     attributes = given(text)
     attributes.integers("key", (1, 1))
 
-    assert attributes.finish() == [
-        f"attribute key={text!r} is not supported: expected a tuple of integers of at least 0"
-    ]
+    assert attributes.finish() == [f"attribute key={text!r} is not supported: expected integers from 0 to 2147483647"]
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "(" + "9" * 5000 + ",)", "(" + "1, " * 5000 + ")"])
+def test_a_value_that_is_far_too_long_is_a_problem_of_one_short_line(digits: str) -> None:
+    for ask in (Attributes.integer, Attributes.integers):
+        attributes = given(digits)
+        ask(attributes, "key")
+        (problem,) = attributes.finish()
+        assert problem.startswith("attribute key='")
+        assert len(problem) < 200
+
+
+@pytest.mark.parametrize(("most", "text"), [(3, "(1, 1, 1, 1)"), (32, f"({'1, ' * 33})"), (3, "()"), (3, "[ ]")])
+def test_a_required_tuple_has_between_one_number_and_the_most(most: int, text: str) -> None:
+    attributes = given(text)
+    attributes.integers("key", most=most)
+
+    (problem,) = attributes.finish()
+    assert problem.endswith(f"is not supported: expected 1 to {most} integers")
 
 
 def test_a_tuple_of_another_length_is_a_problem() -> None:
@@ -124,11 +157,12 @@ def test_a_number_is_read(text: str | None, value: float) -> None:
     assert attributes.finish() == []
 
 
-def test_what_is_no_number_is_a_problem() -> None:
-    attributes = given("small")
+@pytest.mark.parametrize("text", ["small", "", "nan", "inf", "-1", "1e999", "1e39", "1_0", "0x1", "٣", "1" * 61])
+def test_what_is_no_number_that_float32_holds_is_a_problem(text: str) -> None:
+    attributes = given(text)
     attributes.number("key", 0.5)
 
-    assert attributes.finish() == ["attribute key='small' is not supported: expected a number"]
+    assert attributes.finish() == [f"attribute key={text!r} is not supported: expected a number of at least 0"]
 
 
 @pytest.mark.parametrize(("text", "value"), [("a", "a"), ("b", "b"), ("None", "b"), (None, "b")])
@@ -189,11 +223,11 @@ def test_all_problems_are_collected_in_the_order_of_asking() -> None:
     attributes.number("f", 0.0)
 
     assert attributes.finish() == [
-        "attribute a='x' is not supported: expected an integer of at least 0",
-        "attribute b='(1, y)' is not supported: expected a tuple of integers of at least 0",
+        "attribute a='x' is not supported: expected an integer from 0 to 2147483647",
+        "attribute b='(1, y)' is not supported: expected integers from 0 to 2147483647",
         "attribute c='maybe' is not supported: expected True or False",
         "attribute d='wrong' is not supported: expected left or right",
         "attribute e is missing",
-        "attribute f='big' is not supported: expected a number",
+        "attribute f='big' is not supported: expected a number of at least 0",
         "attribute z='1' is not known",
     ]

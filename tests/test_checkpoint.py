@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint, read_record
-from sshconvert.errors import ArchiveError, CheckpointError, DownloadError, ModelError
+from sshconvert.checkpoint import Checkpoint, bind, file_sha256, open_checkpoint, read_record
+from sshconvert.errors import ArchiveError, ArtifactError, CheckpointError, DownloadError, ModelError
 from sshconvert.models import load_model, model_names, parse_model
 from sshconvert.mxnet.params import read_params, write_params
+from sshconvert.mxnet.symbol import parse_symbol
 from sshtool.checkpoint.archive import opened, pack, unpack
 from sshtool.commands.download import download
+from sshtool.runtimes.mxnet import Mxnet
 
 MODEL = load_model("ssh-mxnet")
 SYMBOL, PARAMS = MODEL.files.symbol, MODEL.files.params
@@ -43,6 +45,7 @@ def test_all_missing_unexpected_and_misshapen_parameters_are_listed_at_once(copy
     arrays["arg:conv2_1_bias"] = np.zeros(128, np.float64)
     arrays["arg:fc6_weight"] = np.zeros(1, np.float32)
     arrays["conv2_2_bias"] = np.zeros(128, np.float32)
+    arrays["aux:conv4_1_bias"] = arrays.pop("arg:conv4_1_bias")
     write_params(copy / "other-0001.params", arrays)
     shutil.copyfile(copy / SYMBOL, copy / "other-symbol.json")
     with pytest.raises(CheckpointError) as caught:
@@ -54,7 +57,9 @@ def test_all_missing_unexpected_and_misshapen_parameters_are_listed_at_once(copy
         "conv1_2_bias is float32 (63,), expected float32 (64,)",
         "conv2_1_bias is float64",
         "unexpected arg:fc6_weight",
-        "unexpected conv2_2_bias",
+        "unexpected conv2_2_bias (neither arg: nor aux:)",
+        "unexpected aux:conv4_1_bias",
+        "missing conv4_1_bias",
         "other-0001.params",
         "other-symbol.json",
     ):
@@ -62,7 +67,64 @@ def test_all_missing_unexpected_and_misshapen_parameters_are_listed_at_once(copy
     assert "\n" not in message
 
 
-def test_weights_are_views_of_the_mapped_file(demo_checkpoint: Checkpoint) -> None:
+def test_no_more_problems_are_listed_than_a_person_reads(copy: Path) -> None:
+    arrays = {f"arg:parameter_{number}": np.zeros(1, np.float32) for number in range(1000)}
+    write_params(copy / PARAMS, arrays)
+    with pytest.raises(
+        CheckpointError, match=r"unexpected arg:parameter_19; and 1\d\d\d more; use files of one"
+    ) as caught:
+        open_checkpoint(copy, MODEL)
+    assert "parameter_50" not in str(caught.value)
+
+
+def test_moving_averages_are_auxiliary_and_nothing_else_is(tmp_path: Path) -> None:
+    variables = ("data", "bn_gamma", "bn_beta", "bn_moving_mean", "bn_moving_var")
+    nodes: list[dict[str, object]] = [{"op": "null", "name": name, "inputs": []} for name in variables]
+    nodes.append({"op": "BatchNorm", "name": "bn", "inputs": [[index, 0, 0] for index in range(5)]})
+    symbol = {
+        "nodes": nodes,
+        "arg_nodes": [*range(5)],
+        "heads": [[5, 0, 0]],
+        "attrs": {"mxnet_version": ["int", 10901]},
+    }
+    graph = parse_symbol(json.dumps(symbol))
+    arrays = {f"{'aux' if 'moving' in name else 'arg'}:{name}": np.ones(3, np.float32) for name in variables[1:]}
+    assert list(bind(graph, arrays, MODEL, source=tmp_path)) == [*variables[1:]]
+    with pytest.raises(CheckpointError, match=r"unexpected arg:bn_moving_var; missing bn_moving_var; use"):
+        bind(
+            graph,
+            {name.replace("aux:bn_moving_var", "arg:bn_moving_var"): array for name, array in arrays.items()},
+            MODEL,
+            source=tmp_path,
+        )
+
+
+def test_both_files_are_hashed_as_they_were_read(copy: Path) -> None:
+    before = {path.name: file_sha256(path) for path in copy.iterdir()}
+    checkpoint = open_checkpoint(copy, MODEL)
+    total = sum(float(array.sum()) for array in checkpoint.parameters.values())
+    for path in copy.iterdir():
+        path.write_bytes(b"")
+    assert checkpoint.sha256 == before
+    assert sum(float(array.sum()) for array in checkpoint.parameters.values()) == total
+
+
+@pytest.mark.usefixtures("mxnet")
+@pytest.mark.parametrize("name", [SYMBOL, PARAMS])
+def test_mxnet_does_not_answer_for_files_that_changed_after_they_were_opened(copy: Path, name: str) -> None:
+    checkpoint = open_checkpoint(copy, MODEL)
+    Mxnet(checkpoint)
+    with (copy / name).open("r+b") as file:
+        file.seek(-30, 2)  # inside the symbol's heads, or the last parameter's name
+        file.write(b" " if name == SYMBOL else b"\x01")
+    with pytest.raises(ArtifactError, match=r"MXNet cannot read|changed after it was opened"):
+        Mxnet(checkpoint)
+    (copy / name).write_bytes(b"")
+    with pytest.raises(ArtifactError, match=r"sshb-0000.params: MXNet cannot read the checkpoint"):
+        Mxnet(checkpoint)
+
+
+def test_weights_are_views_of_what_was_read(demo_checkpoint: Checkpoint) -> None:
     assert all(not array.flags.owndata and not array.flags.writeable for array in demo_checkpoint.parameters.values())
 
 

@@ -71,14 +71,18 @@ def test_faces_lie_inside_the_scene(size: tuple[int, int]) -> None:
         assert (faces[:, 3] <= size[0] - 1).all()
 
 
-def test_the_demo_finds_the_faces_of_50_scenes_that_the_fit_never_saw(
-    demo_checkpoint: Checkpoint, tmp_path: Path
+@pytest.mark.parametrize(
+    "scenes",
+    [pytest.param(UNSEEN[:12], id="12 scenes"), pytest.param(UNSEEN, id="50 scenes", marks=pytest.mark.long)],
+)
+def test_the_demo_finds_the_faces_of_scenes_that_the_fit_never_saw(
+    demo_checkpoint: Checkpoint, tmp_path: Path, scenes: range
 ) -> None:
     artifact = convert(demo_checkpoint, tmp_path, Options((Format.ONNX,), (Precision.FP32,)))[0]
     runtime = OnnxRuntime(artifact.path)
-    scenes = [draw_scene(seed) for seed in UNSEEN]
-    found = [detect(runtime.run(scene.image[None]), (640, 640), MODEL.detection)[0] for scene in scenes]
-    truths = [scene.faces for scene in scenes]
+    drawn = [draw_scene(seed) for seed in scenes]
+    found = [detect(runtime.run(scene.image[None]), (640, 640), MODEL.detection)[0] for scene in drawn]
+    truths = [scene.faces for scene in drawn]
     false = [
         int(((boxes[:, 4] >= 0.5) & (overlaps(boxes, faces).max(axis=1, initial=0) < 0.5)).sum())
         for boxes, faces in zip(found, truths, strict=True)

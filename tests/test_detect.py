@@ -16,11 +16,12 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image as pillow  # noqa: N813  # as in sshtool.images
 from rich.console import Console
 
+from limited import allow, run_limited
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, convert
 from sshconvert.detection import detect as detect_in_input
-from sshconvert.errors import DetectionError, ImageError, UsageError
+from sshconvert.errors import DetectionError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.models import load_model
 from sshtool.commands.detect import Detected, NotRead, Outcome, default_artifact, detect
 from sshtool.detector import DetectorOptions, FaceDetector
@@ -336,6 +337,20 @@ def test_an_image_too_large_to_be_honest_is_refused(
         read_image(path)
     monkeypatch.setattr(pillow, "MAX_IMAGE_PIXELS", 400)
     assert read_image(path).shape == (20, 20, 3)
+
+
+def test_an_image_for_which_there_is_no_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    pillow.new("L", (9000, 9000)).save(path)
+    assert "too large" in run_limited(f"test_detect:refusal_in_little_memory({str(path)!r})")
+
+
+def refusal_in_little_memory(path: str) -> str:
+    """For a process of its own."""
+    allow(0)
+    with pytest.raises(ImageError) as caught:
+        read_image(Path(path))
+    return str(caught.value)
 
 
 # --- placing ---------------------------------------------------------------------------------------------------------
@@ -866,6 +881,19 @@ def test_without_pillow_it_says_what_to_install(artifacts: Path, tmp_path: Path)
     assert result.returncode == 1
     assert "pip install 'sshtool[report]'" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(readable_extensions, id="asking what can be read"),
+        pytest.param(lambda: fit(random_image(4, 4), 8, 8, Resize.STRETCH, (0, 0, 0)), id="resizing"),
+    ],
+)
+def test_each_use_of_pillow_says_what_to_install(use: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(RuntimeUnavailableError, match=r"pip install 'sshtool\[report\]'"):
+        use()
 
 
 def test_the_spinner_takes_a_files_name_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

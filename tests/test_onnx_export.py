@@ -88,7 +88,9 @@ def test_an_input_too_small_for_the_network_is_refused_with_the_node(demo_checkp
         to_onnx(demo_checkpoint, Options(input_shape=(1, 3, 16, 640)))
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 64, 64), (3, 64, 64)], ids=["channels", "dimensions"])
+@pytest.mark.parametrize(
+    "shape", [(1, 4, 64, 64), (3, 64, 64), (64, 3, 64)], ids=["channels", "dimensions", "dimensions of which one is 3"]
+)
 def test_an_input_that_is_no_batch_of_images_is_refused(demo_checkpoint: Checkpoint, shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match="expected N, 3, H, W"):
         to_onnx(demo_checkpoint, Options(input_shape=shape))

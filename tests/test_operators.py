@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from sshconvert.errors import ShapeError, UnsupportedGraphError
-from sshconvert.graph import Entry, Graph, Node, Shape
+from sshconvert.graph import Dimensions, Entry, Graph, Node, Shape
 from sshconvert.mxnet.params import read_params
 from sshconvert.mxnet.symbol import parse_symbol, read_symbol
 from sshconvert.network import Network, resolve
@@ -289,6 +289,51 @@ def test_all_shapes_of_the_ssh_symbol_are_those_that_mxnet_infers(size: Shape, m
     assert ours == dict(zip(names, theirs, strict=True))
 
 
+def test_mxnet_misplaces_a_minus_one_behind_a_split_which_is_why_it_is_refused(mxnet: Mxnet) -> None:
+    reshaped = mxnet.sym.Reshape(mxnet.sym.Variable("data"), shape=(-4, 1, 2, -1, 0))
+
+    assert reshaped.infer_shape(data=(2, 5, 1))[1] == [(1, 2, 1, 5)]  # its documentation says (1, 2, 5, 1)
+
+
+# What an operator cannot do at every size, because no ONNX operator says it.
+NOT_FREE: Final = ("is not supported at a free size", "more than one free dimension is not supported")
+
+
+@pytest.mark.parametrize("tested", CASES)
+def test_with_free_dimensions_an_operator_computes_the_same_at_every_size(
+    tested: Case, mxnet: Mxnet, tmp_path: Path
+) -> None:
+    """Export once for any batch, height and width; run at two sizes, and compare with what is made for each."""
+    symbol = tested.symbol(mxnet)
+    images = {name: shape for name, shape in tested.inputs.items() if len(shape) == 4}
+    if images.keys() != tested.inputs.keys():
+        pytest.skip("only images have a size to be free")
+    axis = tested.attributes.get("dim", 1) if tested.operator == "Concat" else 1  # which is not free
+    sizes = [tested.inputs, *({n: _larger(s, by, axis) for n, s in images.items()} for by in ((1, 8, 16), (3, 5, 2)))]
+    named: dict[str, Dimensions] = {
+        name: tuple(shape[i] if i in (1, axis) else "nchw"[i] for i in range(4)) for name, shape in images.items()
+    }
+    try:
+        networks = [network_of(symbol, inputs) for inputs in sizes]
+        values = values_for(networks[0].parameters(tested.inputs))
+        free = export(networks[0], values, named, name="test", larger=networks[1])
+    except ShapeError as error:
+        if not any(reason in str(error) for reason in (*NOT_FREE, "cannot be reshaped", "does not split so")):
+            raise
+        pytest.skip(str(error))
+    for network, inputs in zip(networks, sizes, strict=True):
+        fed = values | values_for(inputs)
+        static = run_onnx(export(network, values, inputs, name="test"), tmp_path, fed)
+        for one, other in zip(run_onnx(free, tmp_path, fed), static, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def _larger(shape: Shape, by: tuple[int, int, int], kept: int) -> Shape:
+    batch, height, width = by
+    grown = (shape[0] + batch, shape[1], shape[2] + height, shape[3] + width)
+    return tuple(shape[axis] if axis in (1, kept) else size for axis, size in enumerate(grown))
+
+
 def test_batch_norm_with_a_fixed_gamma_ignores_the_stored_one(mxnet: Mxnet, tmp_path: Path) -> None:
     symbol = mxnet.sym.BatchNorm(mxnet.sym.Variable("data"), name="bn")
     inputs = {"data": (1, 2, 3, 3)}
@@ -420,6 +465,8 @@ UNSUPPORTED: Final = [
     pytest.param(lone("Reshape", 1), "attribute shape is missing", id="reshape to nothing"),
     pytest.param(lone("Reshape", 1, target_shape="(2, 0)"), "attribute shape is missing", id="0.8's target_shape"),
     pytest.param(lone("Reshape", 1, shape="(0, -5)"), "attribute shape='(0, -5)'", id="code -5"),
+    pytest.param(lone("Reshape", 1, shape="(-4, 1, -1, -1, 0)"), "a -1 behind -2 or -4", id="-1 behind -4"),
+    pytest.param(lone("Reshape", 1, shape="(0, -2, -1)"), "MXNet misplaces a -1 behind", id="-1 behind -2"),
     pytest.param(lone("Reshape", 1, shape="(-1,)", reverse="True"), "attribute reverse='True'", id="reverse"),
     pytest.param(lone("SoftmaxActivation", 1), "attribute mode='instance'", id="softmax by default"),
     pytest.param(lone("SoftmaxActivation", 1, mode="instance"), "attribute mode='instance'", id="softmax of instances"),
@@ -464,11 +511,20 @@ def test_one_refusal_lists_everything_that_is_not_supported() -> None:
         "model-symbol.json: 7 things are not supported: leaky: operator LeakyReLU",
         "pool (Pooling): attribute pool_type='sum' is not supported: expected max or avg",
         "pool (Pooling): attribute pooling_convention='same' is not supported: expected valid or full",
-        "reshape (Reshape): attribute shape='(0, -9)' is not supported: expected a tuple of integers of at least -4",
+        "reshape (Reshape): attribute shape='(0, -9)' is not supported: expected integers from -4 to 2147483647",
         "reshape (Reshape): attribute reverse='True' is not supported",
         "reshape (Reshape): attribute colour='red' is not known",
         "mystery: operator Mystery",
     ]
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution", "Pooling"])
+def test_a_kernel_that_cannot_be_read_is_the_only_problem_told(kind: str) -> None:
+    filters = {} if kind == "Pooling" else {"num_filter": "4", "no_bias": "True"}
+    attributes = {"kernel": "(3, x)", "stride": "(2, 2)", "pad": "(1, 1)", **filters}
+
+    with pytest.raises(UnsupportedGraphError, match=r": 1 things are not supported: node \(\w+\): attribute kernel="):
+        resolve(lone(kind, 1 if kind == "Pooling" else 2, **attributes), {"data": (1, 4, 8, 8)})
 
 
 def test_a_second_output_is_refused_wherever_it_is_read() -> None:
@@ -523,8 +579,18 @@ MISSHAPEN: Final = [
     pytest.param(lone("Reshape", 1, shape="(-2, 0)"), DATA, "ask for more dimensions", id="0 after the last"),
     pytest.param(lone("Reshape", 1, shape="(0, 0, 0, -3)"), DATA, "ask for more dimensions", id="-3 over the last"),
     pytest.param(lone("Reshape", 1, shape="(0, -4, 2)"), DATA, "ask for more dimensions", id="-4 with one number"),
+    pytest.param(lone("Reshape", 1, shape="(0, -4, -2, -2, -2)"), DATA, "of 4 does not split so", id="-4 by -2 and -2"),
+    pytest.param(lone("Reshape", 1, shape="(0, -4, 0, -1, -2)"), DATA, "of 4 does not split so", id="-4 by 0"),
     pytest.param(lone("Reshape", 1, shape="(0, -4, 3, -1, -2)"), DATA, "of 4 does not split so", id="-4 by 3"),
     pytest.param(lone("Reshape", 1, shape="(0, -4, -1, -1, -2)"), DATA, "does not split so", id="-4 by -1 and -1"),
+    pytest.param(lone("Pooling", 1, global_pool="True"), {"data": (4,)}, "(4,) has no axes", id="pooling of a vector"),
+    pytest.param(pooling(), {"data": (1, 4)}, "(1, 4) has no axes behind its channels", id="pooling of 2-D data"),
+    pytest.param(upsampling(), {"data": (1, 4, 0, 8)}, "input data: shape (1, 4, 0, 8), expected sizes", id="size 0"),
+    pytest.param(
+        upsampling(), {"data": (1, 4, -8, 8)}, "input data: shape (1, 4, -8, 8), expected", id="negative size"
+    ),
+    pytest.param(upsampling(), {"data": (1, 4, 2**31, 8)}, "input data: shape", id="input beyond 31 bits"),
+    pytest.param(lone("Activation", 1, act_type="relu"), {"data": ()}, "input data: 0 dimensions", id="scalar"),
     pytest.param(lone("BatchNorm", 5), {"data": (4,)}, "has no channels", id="vector without channels"),
     pytest.param(upsampling(), {"data": (1, 4, 8)}, "only NCHW data", id="upsampling of 3-D data"),
     pytest.param(lone("elemwise_add", 2), DATA, "in1", id="add of something unknown"),
@@ -554,6 +620,13 @@ def test_a_shape_that_does_not_fit_is_refused_by_the_nodes_name() -> None:
 
     with pytest.raises(ShapeError, match=r"model-symbol\.json: second \(Pooling\): a window of 5"):
         resolve(graph, {"data": (1, 1, 8, 8)})
+
+
+def test_variables_that_nothing_reads_are_refused_by_name() -> None:
+    graph = graph_of(variable("data"), variable("idle"), node("Activation", "relu", (0,), act_type="relu"))
+
+    with pytest.raises(ShapeError, match=r"^model-symbol\.json: the shapes of idle cannot be inferred"):
+        resolve(graph, DATA)
 
 
 def test_weights_that_two_layers_share_must_fit_both() -> None:
@@ -697,6 +770,7 @@ COSTS: Final = [
     pytest.param(lone("Reshape", 1, shape="(0, -1)"), 0, id="reshape"),
     pytest.param(lone("Crop", 1, num_args="1", h_w="(2, 2)"), 0, id="crop"),
     pytest.param(upsampling(), 0, id="upsampling"),
+    pytest.param(lone("BatchNorm", 5), 4 * 8 * 8 * 2, id="batch normalisation"),
 ]
 
 

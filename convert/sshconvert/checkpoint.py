@@ -15,13 +15,16 @@ import pydantic
 
 from sshconvert.errors import CheckpointError
 from sshconvert.files import staged
+from sshconvert.finite import NonFinite, find_nonfinite, summary
 from sshconvert.graph import Graph, Shape
+from sshconvert.messages import listed
 from sshconvert.models import Model, Sha256
-from sshconvert.mxnet.params import read_params
-from sshconvert.mxnet.symbol import read_symbol
+from sshconvert.mxnet.params import parse_params, snapshot_params
+from sshconvert.mxnet.symbol import parse_symbol, snapshot_symbol
 from sshconvert.network import resolve
 from sshconvert.reading import is_file, is_folder, read_small
 from sshconvert.schema import Strict, parse_json
+from sshconvert.snapshot import Snapshot
 
 Array = npt.NDArray[Any]
 
@@ -47,8 +50,10 @@ class Record(Strict):
 class Checkpoint:
     """A graph and its parameters, complete and of the right shapes, by the names of the graph's variables.
 
-    `parameters` are read-only float32 views of the mapped file. `weights` says what they are: "demo", "sha256:…" of
-    the archive, or "params-sha256:…" of the parameter file when nothing says where it comes from.
+    `parameters` are read-only float32 views of the file's bytes, in memory since it was opened. `weights` says what
+    they are: "demo", "sha256:…" of the archive, or "params-sha256:…" of the parameter file when nothing says where it
+    comes from. `sha256` are the hashes of the two files' bytes, by name, as they were read. `nonfinite` are the
+    parameters with NaN or infinities, where they were allowed.
     """
 
     model: Model
@@ -57,6 +62,8 @@ class Checkpoint:
     weights: str
     symbol_path: Path
     params_path: Path
+    sha256: Mapping[str, str]
+    nonfinite: tuple[NonFinite, ...] = ()
 
     @property
     def input_shape(self) -> Shape:
@@ -68,17 +75,26 @@ class Checkpoint:
         return self.weights == DEMO
 
 
-def open_checkpoint(path: Path, model: Model) -> Checkpoint:
+def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) -> Checkpoint:
     """Open a folder with the model's two files, or a `.params` file that has its symbol beside it. Raises
-    CheckpointError (files or parameters missing, unexpected, altered or misshapen: all are listed; another network) and
-    the readers' ParamsError and SymbolError.
+    CheckpointError (files or parameters missing, unexpected, altered or misshapen: all are listed; another network; NaN
+    or infinities, unless they are allowed) and the readers' ParamsError and SymbolError.
     """
     symbol_path, params_path = locate(path, model)
-    graph = read_symbol(symbol_path)
+    symbol = snapshot_symbol(symbol_path)
+    graph = parse_symbol(bytes(symbol.data), source=str(symbol_path))
     _check_ends(graph, model)
-    parameters = bind(graph, read_params(params_path), model, source=params_path)
-    weights = _identify(symbol_path, params_path, model)
-    return Checkpoint(model, graph, parameters, weights, symbol_path, params_path)
+    params = snapshot_params(params_path)
+    parameters = bind(graph, parse_params(params.data, source=str(params_path)), model, source=params_path)
+    nonfinite = find_nonfinite(parameters)
+    if nonfinite and not allow_nonfinite:
+        raise CheckpointError(
+            f"{params_path}: {summary(nonfinite)} ({listed(map(str, nonfinite))}); get the file again, "
+            "or use --allow-nonfinite if they are meant"
+        )
+    weights = _identify(symbol, params, model)
+    sha256 = {file.path.name: file.sha256 for file in (symbol, params)}
+    return Checkpoint(model, graph, parameters, weights, symbol_path, params_path, sha256, nonfinite)
 
 
 def locate(path: Path, model: Model) -> tuple[Path, Path]:
@@ -103,26 +119,26 @@ def locate(path: Path, model: Model) -> tuple[Path, Path]:
 def bind(graph: Graph, arrays: Mapping[str, Array], model: Model, *, source: Path) -> dict[str, Array]:
     """Give each variable of the graph, apart from the input, its array.
 
-    `arrays` carry MXNet's prefixes, `arg:` and `aux:`. Raises CheckpointError with all that is missing, unexpected,
-    of another shape, or not float32.
+    `arrays` carry MXNet's prefixes: `aux:` for BatchNorm's moving averages, `arg:` for all else. Raises
+    CheckpointError with all that is missing, unexpected, of another shape, or not float32.
     """
     inputs = {model.input.name: model.input.shape}
     expected = resolve(graph, inputs).parameters(inputs)
+    normalisations = (node for node in graph.nodes if node.operator == "BatchNorm")
+    averages = {graph.nodes[entry.node].name for node in normalisations for entry in node.inputs[3:]}
     found: dict[str, Array] = {}
     problems: list[str] = []
     for full_name, array in arrays.items():
-        kind, _, name = full_name.partition(":")
-        if kind not in ("arg", "aux") or name not in expected or name in found:
-            problems.append(f"unexpected {full_name}")
+        name = full_name[4:]
+        if name not in expected or full_name[:4] != ("aux:" if name in averages else "arg:"):
+            problems.append(f"unexpected {full_name}" + ("" if ":" in full_name else " (neither arg: nor aux:)"))
             continue
         found[name] = array
         if array.shape != expected[name] or array.dtype != np.float32:
             problems.append(f"{name} is {array.dtype} {array.shape}, expected float32 {expected[name]}")
     problems += [f"missing {name}" for name in expected if name not in found]
     if problems:
-        raise CheckpointError(
-            f"{source}: does not fit {graph.source}: {'; '.join(problems)}; use files of one checkpoint"
-        )
+        raise CheckpointError(f"{source}: does not fit {graph.source}: {listed(problems)}; use files of one checkpoint")
     return found
 
 
@@ -131,7 +147,7 @@ def _check_ends(graph: Graph, model: Model) -> None:
     if model.input.name not in graph.variables or graph.output_names != model.output_names:
         raise CheckpointError(
             f"{graph.source}: is not {model.name}, whose input is {model.input.name} and whose outputs are "
-            f"{', '.join(model.output_names)}; its outputs are {', '.join(graph.output_names)}"
+            f"{', '.join(model.output_names)}; its outputs are {listed(graph.output_names, ', ')}"
         )
 
 
@@ -167,13 +183,15 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _identify(symbol_path: Path, params_path: Path, model: Model) -> str:
-    hashes = {path.name: file_sha256(path) for path in (symbol_path, params_path)}
-    if hashes[params_path.name] == model.demo.params_sha256:
+def _identify(symbol: Snapshot, params: Snapshot, model: Model) -> str:
+    """What the weights are, by the bytes that were read. Raises CheckpointError if a record says otherwise."""
+    params_path = params.path
+    if params.sha256 == model.demo.params_sha256:
         return DEMO  # wherever it was copied to
     record = read_record(params_path.parent)
     if record is None or params_path.name not in record.files:
-        return f"params-sha256:{hashes[params_path.name]}"
+        return f"params-sha256:{params.sha256}"
+    hashes = {item.path.name: item.sha256 for item in (symbol, params)}
     altered = [name for name, sha256 in hashes.items() if record.files.get(name) != sha256]
     if altered or record.model != model.name:
         raise CheckpointError(

@@ -31,10 +31,40 @@ def detect(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int],
     Returns, for each image, float32 [K, 5]: x1, y1, x2, y2, score, highest score first. Raises DetectionError if a
     tensor is missing or has a shape that does not belong to `rules`.
     """
-    batch = _check(outputs, rules)
-    return [
-        _detect_one({name: outputs[name][index] for name in _names(rules)}, image_size, rules) for index in range(batch)
-    ]
+    return [select(found, rules) for found in candidates(outputs, image_size, rules)]
+
+
+def candidates(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: Detection) -> list[Floats]:
+    """What `detect` selects from, for the same arguments: of each stride the boxes with the highest scores, clipped."""
+    images = [{name: outputs[name][index] for name in _names(rules)} for index in range(batch_size(outputs, rules))]
+    return [np.concatenate([_candidates(image, head, image_size, rules) for head in rules.heads]) for image in images]
+
+
+def select(boxes: Floats, rules: Detection) -> Floats:
+    """The faces among candidates [K, 5], of one image but perhaps of several scales; best first."""
+    # Dropping low scores before the suppression instead of after it changes nothing: they suppress only lower ones.
+    boxes = best_first(boxes[boxes[:, 4] >= rules.score_threshold])
+    return boxes[suppress(boxes[:, :4], rules.iou_threshold)]
+
+
+def batch_size(outputs: Mapping[str, npt.NDArray[Any]], rules: Detection) -> int:
+    """How many images the head tensors are of.
+
+    Raises DetectionError if a tensor is missing or has a shape that does not belong to `rules`.
+    """
+    missing = [name for name in _names(rules) if name not in outputs]
+    if missing:
+        raise DetectionError(f"the outputs {', '.join(missing)} are missing; give all of {', '.join(_names(rules))}")
+    batch = outputs[_names(rules)[0]].shape[:1]
+    for head in rules.heads:
+        cells = outputs[head.scores].shape[2:]
+        for name, channels in ((head.scores, 2), (head.deltas, 4)):
+            expected = (*batch, channels * len(head.scales), *cells)
+            if len(expected) != 4 or outputs[name].shape != expected:
+                raise DetectionError(
+                    f"{name} has shape {outputs[name].shape}, expected {expected}: [N, {channels}A, H, W]"
+                )
+    return int(batch[0])
 
 
 def anchors(head: Head, height: int, width: int, base_size: int) -> Floats:
@@ -57,6 +87,21 @@ def apply_deltas(boxes: Floats, deltas: Floats) -> Floats:
     return np.concatenate([centres - reach, centres + reach], axis=1)
 
 
+def decode(outputs: Mapping[str, npt.NDArray[Any]], head: Head, rules: Detection) -> npt.NDArray[Any]:
+    """Every anchor of a head moved by its deltas, with its score, for one image: [H * W * A, 5], row by row.
+
+    `outputs` are the head tensors of the image, without the batch: [2A, H, W] and [4A, H, W]. The result has their
+    precision, and nothing in it is clipped.
+    """
+    count = len(head.scales)
+    scores = outputs[head.scores][count:].transpose(1, 2, 0).reshape(-1, 1)
+    deltas = outputs[head.deltas]
+    height, width = deltas.shape[1:]
+    deltas = deltas.reshape(count, 4, height, width).transpose(2, 3, 0, 1).reshape(-1, 4)
+    boxes = apply_deltas(anchors(head, height, width, rules.base_size), deltas)
+    return np.concatenate([boxes, scores], axis=1)
+
+
 def clip(boxes: Floats, image_size: tuple[int, int]) -> Floats:
     """Move corners outside the image to its border pixels."""
     height, width = image_size
@@ -64,11 +109,18 @@ def clip(boxes: Floats, image_size: tuple[int, int]) -> Floats:
     return np.clip(boxes, 0, limits)
 
 
-def suppress(boxes: Floats, iou_threshold: float) -> npt.NDArray[np.intp]:
+def best_first(candidates: Floats) -> Floats:
+    """Candidates [K, 5] ordered by score, highest first; equals keep their order."""
+    return candidates[np.argsort(-candidates[:, 4], kind="stable")]
+
+
+def suppress(boxes: npt.NDArray[Any], iou_threshold: float, *, inclusive: bool = True) -> npt.NDArray[np.intp]:
     """Greedy non-maximum suppression of `boxes` [K, 4], best first: numbers of those that stay.
 
-    A box goes when its intersection over union with a better box that stays is at least `iou_threshold`.
+    A box goes when its intersection over union with a better box that stays is at least `iou_threshold`, or, if that
+    is not `inclusive`, more.
     """
+    too_much = np.greater_equal if inclusive else np.greater
     x1, y1, x2, y2 = boxes.T
     areas = (x2 - x1 + 1) * (y2 - y1 + 1)
     order = np.arange(len(boxes))
@@ -81,48 +133,17 @@ def suppress(boxes: Floats, iou_threshold: float) -> npt.NDArray[np.intp]:
         intersection = np.maximum(width, 0) * np.maximum(height, 0)
         with np.errstate(invalid="ignore"):  # two empty boxes have no overlap to speak of, and both stay
             iou = intersection / (areas[best] + areas[rest] - intersection)
-        order = rest[~(iou >= iou_threshold)]
+        order = rest[~too_much(iou, iou_threshold)]
     return np.array(kept, np.intp)
-
-
-def _detect_one(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: Detection) -> Floats:
-    candidates = np.concatenate([_candidates(outputs, head, image_size, rules) for head in rules.heads])
-    # Dropping low scores before the suppression instead of after it changes nothing: they suppress only lower ones.
-    candidates = _best_first(candidates[candidates[:, 4] >= rules.score_threshold])
-    return candidates[suppress(candidates[:, :4], rules.iou_threshold)]
 
 
 def _candidates(
     outputs: Mapping[str, npt.NDArray[Any]], head: Head, image_size: tuple[int, int], rules: Detection
 ) -> Floats:
-    count = len(head.scales)
-    scores = outputs[head.scores][count:].transpose(1, 2, 0).reshape(-1, 1)
-    deltas = outputs[head.deltas]
-    height, width = deltas.shape[1:]
-    deltas = deltas.reshape(count, 4, height, width).transpose(2, 3, 0, 1).reshape(-1, 4)
-    boxes = apply_deltas(anchors(head, height, width, rules.base_size), deltas)
-    return _best_first(np.concatenate([clip(boxes, image_size), scores], axis=1))[: rules.candidates_per_stride]
-
-
-def _best_first(candidates: Floats) -> Floats:
-    return candidates[np.argsort(-candidates[:, 4], kind="stable")]
+    found = decode(outputs, head, rules)
+    found[:, :4] = clip(found[:, :4], image_size)
+    return best_first(found)[: rules.candidates_per_stride]
 
 
 def _names(rules: Detection) -> list[str]:
     return [name for head in rules.heads for name in (head.scores, head.deltas)]
-
-
-def _check(outputs: Mapping[str, npt.NDArray[Any]], rules: Detection) -> int:
-    missing = [name for name in _names(rules) if name not in outputs]
-    if missing:
-        raise DetectionError(f"the outputs {', '.join(missing)} are missing; give all of {', '.join(_names(rules))}")
-    batch = outputs[_names(rules)[0]].shape[:1]
-    for head in rules.heads:
-        cells = outputs[head.scores].shape[2:]
-        for name, channels in ((head.scores, 2), (head.deltas, 4)):
-            expected = (*batch, channels * len(head.scales), *cells)
-            if len(expected) != 4 or outputs[name].shape != expected:
-                raise DetectionError(
-                    f"{name} has shape {outputs[name].shape}, expected {expected}: [N, {channels}A, H, W]"
-                )
-    return int(batch[0])

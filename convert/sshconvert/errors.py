@@ -75,6 +75,18 @@ class DetectionError(SSHToolError):
     """Head tensors that are missing or whose shapes do not belong to the model."""
 
 
+class ConfigError(SSHToolError):
+    """The user's config file cannot be read, or says something that it cannot say."""
+
+
+class DatasetError(SSHToolError):
+    """A data set whose annotations or ground truth are missing, malformed or contradict one another."""
+
+
+class EvaluationError(SSHToolError):
+    """Predictions or records of an evaluation that cannot be read or do not belong together."""
+
+
 class UsageError(SSHToolError):
     """Options that are unknown, contradict one another or cannot be read."""
 

@@ -10,6 +10,9 @@ VARIABLE: Final = "null"
 
 Shape = tuple[int, ...]
 
+# A shape in a model file: numbers, and names of the dimensions that every run may choose ("" for one that follows).
+Dimensions = tuple[int | str, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -60,9 +63,3 @@ class Graph:
     def output_names(self) -> tuple[str, ...]:
         """The bare names of the outputs (MXNet lists them with a suffix, `…_output`)."""
         return tuple(self.nodes[entry.node].name for entry in self.outputs)
-
-    def consumers(self, node: int) -> tuple[int, ...]:
-        """Numbers of the nodes that read an output of node number `node`."""
-        return tuple(
-            index for index, consumer in enumerate(self.nodes) if any(entry.node == node for entry in consumer.inputs)
-        )

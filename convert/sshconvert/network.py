@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
+from typing import Final
 
 from sshconvert.errors import ShapeError, UnsupportedGraphError
 from sshconvert.graph import Graph, Node, Shape
-from sshconvert.mxnet.attributes import Attributes
+from sshconvert.messages import counted, listed
+from sshconvert.mxnet.attributes import MAX_DIMENSIONS, MAX_INTEGER, Attributes
 from sshconvert.operators import OPERATORS, Operator
+
+MAX_ELEMENTS: Final = 2**60  # of one tensor, so that its bytes can be counted in 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,7 @@ class Network:
     def input_shapes(self, node: Node) -> list[Shape]:
         return [self.shapes[entry.node] for entry in node.inputs]
 
-    def parameters(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+    def parameters(self, inputs: Collection[str]) -> dict[str, Shape]:
         """Name and shape of every variable that is not one of the network's `inputs`."""
         return {
             node.name: shape
@@ -59,40 +65,56 @@ def resolve(graph: Graph, inputs: Mapping[str, Shape]) -> Network:
 
 def read_operators(graph: Graph) -> tuple[Operator | None, ...]:
     """The operator of each node. Raises UnsupportedGraphError with everything that is not supported."""
-    problems: list[str] = []
-    operators = [_read_operator(node, problems) for node in graph.nodes]
-    references = [(node.name, entry) for node in graph.nodes for entry in node.inputs]
-    for reader, entry in references + [("the network's outputs", entry) for entry in graph.outputs]:
-        if entry.output:
-            problems.append(f"{reader}: output {entry.output} of {graph.nodes[entry.node].name} is not supported")
-    repeated = [graph.nodes[entry.node].name for entry in set(graph.outputs) if graph.outputs.count(entry) > 1]
-    problems += [f"the network's outputs: {name} is given more than once" for name in sorted(repeated)]
-    if problems:
-        listed = "; ".join(problems)
-        raise UnsupportedGraphError(f"{graph.source}: {len(problems)} things are not supported: {listed}")
+    operators: list[Operator | None] = []
+    count, problems = counted(chain(_read_nodes(graph, operators), _check_entries(graph)))
+    if count:
+        raise UnsupportedGraphError(f"{graph.source}: {count} things are not supported: {problems}")
     return tuple(operators)
 
 
-def _read_operator(node: Node, problems: list[str]) -> Operator | None:
-    if node.is_variable:
-        return None
-    kind = OPERATORS.get(node.operator)
-    if kind is None:
-        problems.append(f"{node.name}: operator {node.operator}")
-        return None
-    attributes = Attributes(node.attributes)
-    operator = kind.read(attributes)
-    found = attributes.finish()
-    if not found and operator.input_count() != len(node.inputs):
-        found = [f"{len(node.inputs)} inputs, expected {operator.input_count()}"]
-    problems += [f"{node.name} ({node.operator}): {problem}" for problem in found]
-    return operator
+def _read_nodes(graph: Graph, operators: list[Operator | None]) -> Iterator[str]:
+    """Add the operator of each node to `operators`; give what is wrong with them."""
+    for node in graph.nodes:
+        kind = OPERATORS.get(node.operator)
+        if node.is_variable or kind is None:
+            operators.append(None)
+            if not node.is_variable:
+                yield f"{node.name}: operator {node.operator}"
+            continue
+        attributes = Attributes(node.attributes)
+        operator = kind.read(attributes)
+        operators.append(operator)
+        found = attributes.finish()
+        if not found and operator.input_count() != len(node.inputs):
+            found = [f"{len(node.inputs)} inputs, expected {operator.input_count()}"]
+        for problem in found:
+            yield f"{node.name} ({node.operator}): {problem}"
+
+
+def _check_entries(graph: Graph) -> Iterator[str]:
+    """Every supported operator has one output, and the network gives each of its own once."""
+    reads = chain(
+        ((node.name, entry) for node in graph.nodes for entry in node.inputs),
+        (("the network's outputs", entry) for entry in graph.outputs),
+    )
+    for reader, entry in reads:
+        if entry.output:
+            yield f"{reader}: output {entry.output} of {graph.nodes[entry.node].name} is not supported"
+    for entry, count in Counter(graph.outputs).items():
+        node = graph.nodes[entry.node]
+        if count > 1:
+            yield f"the network's outputs: {node.name} is given more than once"
+        if node.is_variable:
+            yield f"the network's outputs: {node.name} is a variable, which no operator computes"
 
 
 def infer_shapes(
     graph: Graph, operators: tuple[Operator | None, ...], inputs: Mapping[str, Shape]
 ) -> tuple[Shape, ...]:
     """The shape of each node's output, given those of the network's inputs. Raises ShapeError."""
+    for name, shape in inputs.items():
+        if reason := _unusable(shape):
+            raise ShapeError(f"{graph.source}: input {name}: {reason}")
     shapes: list[Shape | None] = [inputs.get(node.name) if node.is_variable else None for node in graph.nodes]
     for number, (node, operator) in enumerate(zip(graph.nodes, operators, strict=True)):
         if operator is None:
@@ -103,7 +125,9 @@ def infer_shapes(
             raise ShapeError(f"{graph.source}: {node.name} ({node.operator}): {error}") from None
     unknown = [node.name for node, shape in zip(graph.nodes, shapes, strict=True) if shape is None]
     if unknown:
-        raise ShapeError(f"{graph.source}: the shapes of {', '.join(unknown)} cannot be inferred; name them as inputs")
+        raise ShapeError(
+            f"{graph.source}: the shapes of {listed(unknown, ', ')} cannot be inferred; name them as inputs"
+        )
     return tuple(shape for shape in shapes if shape is not None)
 
 
@@ -113,6 +137,8 @@ def _infer_node(graph: Graph, node: Node, operator: Operator, shapes: list[Shape
         raise ShapeError(f"the shape of {graph.nodes[node.inputs[0].node].name} is not known; name it as an input")
     for entry, shape in zip(node.inputs[1:], operator.parameter_shapes(data), strict=False):
         known = shapes[entry.node]
+        if reason := _unusable(shape):
+            raise ShapeError(f"{graph.nodes[entry.node].name}: {reason}")
         if known is None:
             shapes[entry.node] = shape
         elif known != shape:
@@ -120,5 +146,19 @@ def _infer_node(graph: Graph, node: Node, operator: Operator, shapes: list[Shape
     inputs = [(graph.nodes[entry.node].name, shapes[entry.node]) for entry in node.inputs]
     unknown = [name for name, shape in inputs if shape is None]
     if unknown:
-        raise ShapeError(f"the shapes of {', '.join(unknown)} are not known; name them as inputs")
-    return operator.output_shape(*(shape for _, shape in inputs if shape is not None))
+        raise ShapeError(f"the shapes of {listed(unknown, ', ')} are not known; name them as inputs")
+    output = operator.output_shape(*(shape for _, shape in inputs if shape is not None))
+    if reason := _unusable(output):
+        raise ShapeError(f"its output: {reason}")
+    return output
+
+
+def _unusable(shape: Shape) -> str:
+    """Why no tensor can have this shape, or nothing. Nobody allocates one, but ONNX counts in 64 bits."""
+    if not 1 <= len(shape) <= MAX_DIMENSIONS:
+        return f"{len(shape)} dimensions, expected 1 to {MAX_DIMENSIONS}"
+    if not all(1 <= size <= MAX_INTEGER for size in shape):
+        return f"shape {shape}, expected sizes from 1 to {MAX_INTEGER}"
+    if math.prod(shape) > MAX_ELEMENTS:
+        return f"shape {shape}, expected at most {MAX_ELEMENTS} elements"
+    return ""

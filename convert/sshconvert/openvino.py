@@ -8,6 +8,7 @@ way to the package.
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ MODEL_INFO: Final = "model_info"
 
 # Where some versions copy the metadata of the ONNX file, whose precision is not that of the IR.
 FRAMEWORK: Final = "framework"
+
+# In the .xml, where a constant lies in the .bin.
+_CONSTANT: Final = re.compile(rb'offset="(\d+)" size="(\d+)"')
 
 # Operations whose weights FP16 compresses, if they are large.
 WEIGHTED: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
@@ -40,11 +44,11 @@ def import_openvino() -> Any:
 class IntermediateRepresentation:
     """An ONNX file as an optimised OpenVINO model, ready to be saved in FP32 and then, if wanted, in FP16."""
 
-    def __init__(self, onnx_path: Path, *, name: str, info: Mapping[str, str]) -> None:
-        """Read a static ONNX file and apply what OpenVINO's own model conversion applies after reading.
+    def __init__(self, onnx_path: Path, *, name: str, info: Mapping[str, str], layout: str = "NCHW") -> None:
+        """Read an ONNX file and apply what OpenVINO's own model conversion applies after reading.
 
-        `info` goes to `rt_info/model_info`. Names of operations are those of the ONNX file, or derived from the
-        operation that they feed, so that the same file always gives the same IR.
+        `info` goes to `rt_info/model_info`, `layout` is declared for the input. Names of operations are those of the
+        ONNX file, or derived from the operation that they feed, so that the same file always gives the same IR.
         """
         self._openvino = import_openvino()
         # Private by name, but the only door to the optimisations: `convert_model` goes through it too.
@@ -53,6 +57,8 @@ class IntermediateRepresentation:
         self._model = self._openvino.Core().read_model(str(onnx_path))
         apply_moc_transformations(self._model, cf=False, smart_reshape=True)
         self._model.set_friendly_name(name)
+        for parameter in self._model.get_parameters():
+            parameter.set_layout(self._openvino.Layout(layout))
         if self._model.has_rt_info(FRAMEWORK):
             del self._model.rt_info[FRAMEWORK]
         for key, value in info.items():
@@ -60,9 +66,16 @@ class IntermediateRepresentation:
         self._name_constants()
 
     def save(self, path: Path, *, precision: str) -> None:
-        """Write `path` (.xml) and the .bin beside it as they are; `precision` is recorded beside the rest."""
+        """Write `path` (.xml) and the .bin beside it as they are; `precision` is recorded beside the rest.
+
+        Raises OSError if they cannot be written, or were not written to their end, whatever OpenVINO says.
+        """
         self._model.set_rt_info(precision, [MODEL_INFO, "precision"])
-        self._openvino.save_model(self._model, str(path), compress_to_fp16=False)
+        try:
+            self._openvino.save_model(self._model, str(path), compress_to_fp16=False)
+        except RuntimeError as error:
+            raise OSError(f"OpenVINO: {' '.join(str(error).split())}") from error
+        _check_whole(path)
 
     def compress_to_fp16(self) -> None:
         """Store the large weights of convolutions as float16, to be decompressed where they are used.
@@ -86,8 +99,9 @@ class IntermediateRepresentation:
             weighted = operation.get_type_name() in WEIGHTED
             for port, source in enumerate(operation.input_values()):
                 constant = source.get_node()
-                large = math.prod(source.get_shape()) >= SMALLEST_HALVED
-                if constant.get_type_name() == "Constant" and not (weighted and large):
+                if constant.get_type_name() != "Constant":  # others may have no shape yet
+                    continue
+                if not (weighted and math.prod(source.get_shape()) >= SMALLEST_HALVED):
                     found[constant.get_friendly_name()] = (operation, port, constant)
         return found
 
@@ -98,3 +112,11 @@ class IntermediateRepresentation:
                 if not source.get_names():
                     node = source.get_node()
                     node.set_friendly_name(f"{operation.get_friendly_name()}/{node.get_type_name()}_{port}")
+
+
+def _check_whole(path: Path) -> None:
+    """Hold the two files to one another: the .xml closes its root, and the .bin holds all that the .xml refers to."""
+    text = path.read_bytes()
+    ends = [int(offset) + int(size) for offset, size in _CONSTANT.findall(text)]
+    if not text.rstrip().endswith(b"</net>") or path.with_suffix(".bin").stat().st_size < max(ends, default=0):
+        raise OSError("OpenVINO wrote only a part")

@@ -21,7 +21,8 @@ import numpy as np
 
 from sshconvert.errors import ShapeError
 from sshconvert.graph import Shape
-from sshconvert.mxnet.attributes import Attributes
+from sshconvert.messages import shown
+from sshconvert.mxnet.attributes import MAX_INTEGER, Attributes
 
 if TYPE_CHECKING:
     from sshconvert.onnx.emitter import Emitter
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # Hints for MXNet's own kernels, which choose an algorithm and never change the result.
 KERNEL_HINTS: Final = ("workspace", "cudnn_tune", "cudnn_off")
 CHANNELS_FIRST: Final = ("NCHW", "NCW", "NCDHW")
+MAX_AXES: Final = 3  # that a kernel moves over
 
 
 class Operator(ABC):
@@ -96,14 +98,14 @@ class _Filters(Operator):
 
 def _read_filters(attributes: Attributes, *, no_bias: bool) -> dict[str, Any]:
     """The fields of `_Filters`; `no_bias` is the operator's default."""
-    kernel = attributes.integers("kernel", least=1)
+    kernel = attributes.integers("kernel", least=1, most=MAX_AXES)
     attributes.without_effect(*KERNEL_HINTS)
     attributes.choice("layout", CHANNELS_FIRST, "NCHW")
     return {
         "kernel": kernel,
-        "stride": attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel)),
-        "dilate": attributes.integers("dilate", (1,) * len(kernel), least=1, length=len(kernel)),
-        "pad": attributes.integers("pad", (0,) * len(kernel), length=len(kernel)),
+        "stride": attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel) or None),
+        "dilate": attributes.integers("dilate", (1,) * len(kernel), least=1, length=len(kernel) or None),
+        "pad": attributes.integers("pad", (0,) * len(kernel), length=len(kernel) or None),
         "filters": attributes.integer("num_filter", least=1),
         "groups": attributes.integer("num_group", 1, least=1),
         "bias": not attributes.boolean("no_bias", default=no_bias),
@@ -145,7 +147,7 @@ class Deconvolution(_Filters):
         # A target shape makes MXNet ignore pad and adj and choose its own; no known detector uses it.
         attributes.choice("target_shape", ("()", "[]", "(0,)", "(0, 0)", "(0,0)"), "()")
         axes = len(filters["kernel"])
-        return cls(**filters, adjust=attributes.integers("adj", (0,) * axes, length=axes))
+        return cls(**filters, adjust=attributes.integers("adj", (0,) * axes, length=axes or None))
 
     def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
         self._check(data)
@@ -207,13 +209,13 @@ class Pooling(Operator):
     @classmethod
     def read(cls, attributes: Attributes) -> Pooling:
         whole = attributes.boolean("global_pool", default=False)
-        kernel = attributes.integers("kernel", () if whole else None, least=1)
+        kernel = attributes.integers("kernel", () if whole else None, least=1, most=MAX_AXES)
         attributes.without_effect(*KERNEL_HINTS)
         attributes.choice("layout", CHANNELS_FIRST, "NCHW")
         return cls(
             kernel=kernel,
-            stride=attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel)),
-            pad=attributes.integers("pad", (0,) * len(kernel), length=len(kernel)),
+            stride=attributes.integers("stride", (1,) * len(kernel), least=1, length=len(kernel) or None),
+            pad=attributes.integers("pad", (0,) * len(kernel), length=len(kernel) or None),
             kind=attributes.choice("pool_type", ("max", "avg"), "max"),
             convention=attributes.choice("pooling_convention", ("valid", "full"), "valid"),
             whole=whole,
@@ -221,6 +223,7 @@ class Pooling(Operator):
         )
 
     def output_shape(self, *inputs: Shape) -> Shape:
+        _need(len(inputs[0]) > 2, f"{inputs[0]} has no axes behind its channels")
         batch, channels, *sizes = inputs[0]
         if self.whole:
             return (batch, channels, *(1 for _ in sizes))
@@ -235,6 +238,9 @@ class Pooling(Operator):
         if self.whole:
             emit.node(f"Global{name}", emit.inputs)
             return
+        if self.convention == "full" and any(emit.free_output[2:]):
+            self._round_up(emit, name)
+            return
         after = self._padding_after(emit.input_shapes[0], emit.output_shape)
         inside = all(pad < kernel for pad, kernel in zip(self.pad + after, self.kernel * 2, strict=True))
         _need(inside, "windows that lie in the padding alone are not supported")
@@ -246,6 +252,13 @@ class Pooling(Operator):
             "average pooling whose last window hangs over the edge is not supported",
         )
         emit.node(name, emit.inputs, kernel_shape=self.kernel, strides=self.stride, pads=self.pad + after, **extra)
+
+    def _round_up(self, emit: Emitter, name: str) -> None:
+        """Where the size is free, so is the padding. Without padding before, all runtimes read `ceil_mode` as MXNet."""
+        simple = self.kind == "max" and not any(self.pad)
+        simple = simple and all(k >= s for k, s in zip(self.kernel, self.stride, strict=True))
+        _need(simple, "pooling that rounds up, with padding, gaps or averages, is not supported at a free size")
+        emit.node(name, emit.inputs, kernel_shape=self.kernel, strides=self.stride, pads=self.pad * 2, ceil_mode=1)
 
     def _padding_after(self, data: Shape, output: Shape) -> Shape:
         needed = (
@@ -275,7 +288,7 @@ class Concat(Operator):
         first = inputs[0]
         _need(self.axis < len(first), f"axis {self.axis} is not an axis of {first}")
         rest = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in inputs}
-        _need(len(rest) == 1, f"the inputs {list(inputs)} differ outside axis {self.axis}")
+        _need(len(rest) == 1, f"the inputs {shown(list(inputs))} differ outside axis {self.axis}")
         return (*first[: self.axis], sum(shape[self.axis] for shape in inputs), *first[self.axis + 1 :])
 
     def to_onnx(self, emit: Emitter) -> None:
@@ -316,6 +329,9 @@ class Crop(Operator):
 
     def to_onnx(self, emit: Emitter) -> None:
         data, size = emit.input_shapes[0], emit.output_shape[2:]
+        if emit.larger_input_shapes[0][2:] != data[2:] or any(emit.free_output[2:]):
+            self._follow(emit)
+            return
         if data[2:] == size:
             emit.passthrough(emit.inputs[0])
             return
@@ -326,6 +342,22 @@ class Crop(Operator):
             for role, values in (("begin", begin), ("end", end), ("axes", (2, 3)))
         ]
         emit.node("Slice", [emit.inputs[0], *bounds])
+
+    def _follow(self, emit: Emitter) -> None:
+        """Crop by the shapes of the run."""
+        axes = emit.constant("axes", np.array((2, 3), np.int64))
+        if self.count == 2:
+            shape = emit.step("like", "Shape", [emit.inputs[1]])
+            size = emit.step("size", "Gather", [shape, axes])
+        else:
+            size = emit.constant("size", np.array(self.size, np.int64))
+        if self.centre:
+            whole = emit.step("whole", "Gather", [emit.step("shape", "Shape", [emit.inputs[0]]), axes])
+            margin = emit.step("margin", "Sub", [whole, size])
+            begin = emit.step("begin", "Div", [margin, emit.constant("two", np.array(2, np.int64))])
+        else:
+            begin = emit.constant("begin", np.array(self.offset, np.int64))
+        emit.node("Slice", [emit.inputs[0], begin, emit.step("end", "Add", [begin, size]), axes])
 
     def _begin(self, data: Shape, size: Shape) -> Shape:
         if not self.centre:
@@ -368,6 +400,10 @@ class Reshape(Operator):
         codes = attributes.integers("shape", least=-4)
         if attributes.boolean("reverse", default=False):
             attributes.problems.append("attribute reverse='True' is not supported")
+        if _is_misplaced(codes):
+            attributes.problems.append(
+                f"attribute shape='{codes}' is not supported: MXNet misplaces a -1 behind -2 or -4"
+            )
         # The predecessors of `shape`: without effect once `shape` is given.
         attributes.without_effect("target_shape", "keep_highest")
         return cls(codes)
@@ -399,7 +435,20 @@ class Reshape(Operator):
         return [code]
 
     def to_onnx(self, emit: Emitter) -> None:
-        emit.node("Reshape", [emit.inputs[0], emit.constant("shape", np.array(emit.output_shape, np.int64))])
+        codes = self._onnx_codes(emit) if any(emit.free_output) else emit.output_shape
+        emit.node("Reshape", [emit.inputs[0], emit.constant("shape", np.array(codes, np.int64))])
+
+    @staticmethod
+    def _onnx_codes(emit: Emitter) -> Shape:
+        """0 for a free dimension that stays as it is, -1 for the one that may change."""
+        before = list(zip(emit.input_shapes[0], emit.larger_input_shapes[0], strict=True))
+        after = list(zip(emit.output_shape, emit.larger_output_shape, strict=True))
+        codes = []
+        for axis, (sizes, is_free) in enumerate(zip(after, emit.free_output, strict=True)):
+            stays = axis < len(before) and before[axis] == sizes
+            codes.append((0 if stays else -1) if is_free else sizes[0])
+        _need(codes.count(-1) <= 1, "a reshape of more than one free dimension is not supported")
+        return tuple(codes)
 
 
 @dataclass(frozen=True)
@@ -452,7 +501,7 @@ class BatchNorm(Operator):
     def to_onnx(self, emit: Emitter) -> None:
         data, gamma, *rest = emit.inputs
         if self.fix_gamma:
-            gamma = emit.constant("gamma", np.ones(emit.input_shapes[1], np.float32))
+            gamma = emit.constant("gamma", np.broadcast_to(np.float32(1), emit.input_shapes[1]))
         emit.node("BatchNormalization", [data, gamma, *rest], epsilon=self.eps)
 
 
@@ -507,12 +556,28 @@ def _need(condition: bool, problem: str) -> None:
         raise ShapeError(problem)
 
 
+def _is_misplaced(codes: Sequence[int]) -> bool:
+    """Whether a -1 follows -2 or -4. MXNet takes its place among the codes for its place in the shape, which they
+    shift: it gives other shapes, or writes behind the shape's end.
+    """
+    left = iter(codes)
+    shifted = False
+    for code in left:
+        if code == -1 and shifted:
+            return True
+        shifted = shifted or code in (-2, -4)
+        if code == -4:
+            next(left, None), next(left, None)  # the numbers that it splits into
+    return False
+
+
 def _windows(
     sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int], pads: Sequence[int], *, up: bool = False
 ) -> Shape:
     """How many windows of `spans` fit into each axis."""
     counts = []
     for size, span, stride, pad in zip(sizes, spans, strides, pads, strict=True):
+        _need(size + 2 * pad <= MAX_INTEGER, f"{size} padded by {pad} is larger than {MAX_INTEGER}")
         room = size + 2 * pad - span
         _need(room >= 0, f"a window of {span} does not fit into {size} padded by {pad}; use a larger input")
         counts.append((room + stride - 1 if up else room) // stride + 1)
@@ -522,7 +587,7 @@ def _windows(
 def _fill(shape: list[int], elements: int, problem: str) -> Shape:
     """Replace the one -1 of `shape`, so that it holds `elements`."""
     known = math.prod(size for size in shape if size != -1)
-    _need(shape.count(-1) <= 1 and known > 0, problem)
+    _need(shape.count(-1) <= 1 and all(size > 0 or size == -1 for size in shape), problem)
     filled = tuple(elements // known if size == -1 else size for size in shape)
     _need(math.prod(filled) == elements, problem)
     return filled

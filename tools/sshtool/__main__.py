@@ -1,5 +1,5 @@
 """`python -m sshtool`."""
 
-from sshtool.cli import app
+from sshtool.main import main
 
-app()
+main()

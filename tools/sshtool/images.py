@@ -42,7 +42,7 @@ LARGEST_FILE: Final = 512 << 20
 _SMALL: Final = 1 << 24
 _PIXELS_PER_BYTE: Final = 10_000
 
-# How many pixels a progressive JPEG may go over, in all its scans, of which ten are usual: these take two seconds.
+# How often a progressive JPEG may go over all its pixels: ten scans are usual, each of these takes up to half a second.
 _MOST_SCANNED: Final = 2_000_000_000
 _START_OF_SCAN: Final = 0xDA
 _MARKER: Final = re.compile(rb"\xff+([^\x00\x01\xff\xd0-\xd7])", re.DOTALL)
@@ -57,6 +57,8 @@ _TURNS: Final = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+
+_SIDEWAYS: Final = range(5, 9)
 
 
 class Resize(str, Enum):
@@ -103,6 +105,17 @@ def read_image(path: Path) -> Image:
     _require_pillow()
     with _open(path) as file, _decoding_errors(path):
         return _decode(file)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of what `read_image` would return, from the file's beginning alone. Raises as it does."""
+    _require_pillow()
+    from PIL import ExifTags, Image as pillow  # noqa: N813  # `Image` is the array here
+
+    with _open(path) as file, _decoding_errors(path), pillow.open(file, formats=_formats()) as image:
+        width, height = image.size
+        lies = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
+    return (width, height) if lies else (height, width)
 
 
 def readable_extensions() -> frozenset[str]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as jsonlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from sshconvert.errors import SSHToolError, VerificationError
+from sshconvert.errors import OutputError, SSHToolError, VerificationError
+from sshtool.interruption import NOTHING_LEFT, Interrupted
+from sshtool.main import discard_stdout
+
+if TYPE_CHECKING:
+    from sshtool.report.transfer import Transfer
 
 # Of the JSON envelope. A new key does not change it; a changed meaning does.
 SCHEMA_VERSION: Final = 1
@@ -27,11 +33,27 @@ PLAIN_WIDTH: Final = 2000
 class Session:
     """Context of a verb. Prints the result on stdout, everything else on stderr, and leaves by an exit code."""
 
-    def __init__(self, verb: str, *, json: bool, quiet: bool, debug: bool, lines: bool = False) -> None:
-        """With `lines`, --json prints not one document but one a line: what `emit` is given."""
+    def __init__(
+        self,
+        verb: str,
+        *,
+        json: bool,
+        quiet: bool,
+        debug: bool,
+        lines: bool = False,
+        events: bool = False,
+        interrupted: str = NOTHING_LEFT,
+    ) -> None:
+        """With `lines`, --json prints not one document but one a line: what `emit` is given. With `events`, progress
+        is nothing but the JSON events of a download: on stdout, which the result leaves to them, or on stderr with
+        --json. `interrupted` says how things stand when somebody stops it.
+        """
+        self.interrupted = interrupted
         self.verb, self.json, self.quiet, self.debug, self.lines = verb, json, quiet, debug, lines
+        self.events = events
         self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.status = self.stderr.status("starting") if self.stderr.is_terminal and not quiet else None
+        self.status = self.stderr.status("starting") if self.stderr.is_terminal and not (quiet or events) else None
+        self.transfer: Transfer | None = None
 
     def __enter__(self) -> Session:  # noqa: PYI034  # typing.Self needs Python 3.11
         if self.status:
@@ -40,11 +62,36 @@ class Session:
 
     def progress(self, step: str, done: int = 0, total: int = 0) -> None:
         """Say what is being done now: a spinner that counts on a terminal, a line at its beginning elsewhere."""
-        if self.status:
+        if self.status and not self.transfer:
             # As it is: the name of a file may look like markup.
             self.status.update(Text(f"{step}: {done + 1} of {total}" if total else step))
-        elif not self.quiet and not done:
-            self.stderr.print(step, markup=False)
+        elif not (self.quiet or self.events or done):
+            self._say(step)
+
+    def transfers(self, model: str) -> Callable[..., None]:
+        """What a download reports to (`sshtool.checkpoint.fetch.Report`): a bar on a terminal, lines elsewhere, or
+        JSON.
+        """
+        from sshtool.report.transfer import Bar, JsonEvents, Lines
+
+        def show(event: str, /, **members: str | int) -> None:
+            if self.quiet:
+                return
+            if self.transfer is None and self.events:
+                with contextlib.nullcontext() if self.json else _stdout():
+                    self.transfer = JsonEvents(sys.stderr if self.json else sys.stdout, model)
+            elif self.transfer is None and event == "model_file_download_begin":
+                self._stop()
+                self.transfer = Bar(self.stderr) if self.status else Lines(self.stderr)
+            if self.transfer:
+                with _stdout() if self.events and not self.json else contextlib.suppress(OSError):
+                    self.transfer.show(event, members)
+            if event == "model_file_download_end" and not self.events:
+                self.transfer = None
+                if self.status:
+                    self.status.start()
+
+        return show
 
     def emit(self, body: dict[str, Any]) -> None:
         """With --json, print one of several documents, at once. The spinner makes room where both are on a terminal."""
@@ -55,16 +102,25 @@ class Session:
         if self.status:
             self.status.start()
 
-    def finish(self, result: Any, render: Callable[[Any, bool], RenderableType], *, passed: bool = True) -> None:
-        """Print the result, as JSON or as `render(result, plain)` makes it. If it did not pass, exit with 3."""
+    def finish(
+        self,
+        result: Any,
+        render: Callable[[Any, bool], RenderableType],
+        *,
+        passed: bool = True,
+        code: int = VerificationError.exit_code,
+    ) -> None:
+        """Print the result, as JSON or as `render(result, plain)` makes it. If it did not pass, exit with `code`."""
         self._stop()
         if self.json:
             self._print_json({"ok": passed, "result": asdict(result)})
         else:
-            plain = not sys.stdout.isatty()
-            Console(width=PLAIN_WIDTH if plain else None, highlight=False).print(render(result, plain))
+            with _stdout():
+                stream = sys.stderr if self.events else sys.stdout
+                plain = not stream.isatty()
+                Console(file=stream, width=PLAIN_WIDTH if plain else None, highlight=False).print(render(result, plain))
         if not passed:
-            raise typer.Exit(VerificationError.exit_code)
+            raise typer.Exit(code)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -75,8 +131,10 @@ class Session:
             return
         if self.debug:
             traceback.print_exception(kind, error, trace)
-        if isinstance(error, KeyboardInterrupt):
-            self._fail("interrupted", "interrupted; nothing was left half done", INTERRUPTED)
+        if isinstance(error, Interrupted):
+            self._fail("interrupted", f"{error.what}; {self.interrupted}", error.exit_code)
+        elif isinstance(error, KeyboardInterrupt):
+            self._fail("interrupted", f"interrupted; {self.interrupted}", INTERRUPTED)
         elif isinstance(error, SSHToolError):
             self._fail(type(error).__name__, str(error), error.exit_code)
         elif isinstance(error, Exception):
@@ -85,16 +143,39 @@ class Session:
     def _fail(self, kind: str, message: str, code: int) -> None:
         line = " ".join(message.split())
         if self.json:
-            self._print_json({"ok": False, "error": {"type": kind, "message": line}})
-        self.stderr.print(f"sshtool {self.verb}: {line}", markup=False, style="red")
+            with contextlib.suppress(OutputError):  # stderr tells
+                self._print_json({"ok": False, "error": {"type": kind, "message": line}})
+        self._say(f"sshtool {self.verb}: {line}", style="red")
         raise typer.Exit(code)
+
+    def _say(self, line: str, style: str | None = None) -> None:
+        with contextlib.suppress(OSError):  # stderr is full: there is nobody to tell
+            self.stderr.print(line, markup=False, style=style)
 
     def _print_json(self, body: dict[str, Any]) -> None:
         document = {"schema_version": SCHEMA_VERSION, "verb": self.verb, **body}
         indent = None if self.lines else 2
-        sys.stdout.write(jsonlib.dumps(document, indent=indent, default=str, allow_nan=False) + "\n")
-        sys.stdout.flush()
+        with _stdout():
+            sys.stdout.write(jsonlib.dumps(document, indent=indent, default=str, allow_nan=False) + "\n")
 
     def _stop(self) -> None:
+        if self.transfer:
+            self.transfer.stop()
         if self.status:
             self.status.stop()
+
+
+@contextlib.contextmanager
+def _stdout() -> Iterator[None]:
+    """Write to stdout. Raises OutputError if it is closed or full, BrokenPipeError if nobody reads it any more."""
+    cannot = "standard output: cannot be written ({}); send it elsewhere"
+    if sys.stdout is None:
+        raise OutputError(cannot.format("it is closed"))
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise OutputError(cannot.format(error.strerror)) from error

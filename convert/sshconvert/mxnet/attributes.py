@@ -10,14 +10,22 @@ import re
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
+from sshconvert.messages import shown
+
 T = TypeVar("T")
 
 TRUE: Final = ("True", "true", "1")
 FALSE: Final = ("False", "false", "0")
 
+# No kernel, stride, size or count of channels is larger, so that sums and products of a few stay inside 64 bits.
+MAX_INTEGER: Final = 2**31 - 1
+MAX_DIMENSIONS: Final = 32
+MAX_FLOAT32: Final = 3.4e38
+
 # Python 2 wrote long integers with an L, and MXNet reads them so: "(3L, 3L)".
-_INTEGER = re.compile(r"\s*([+-]?\d{1,18})L?\s*")
-_TUPLE = re.compile(r"\s*[(\[](.*)[)\]]\s*")
+_INTEGER: Final = re.compile(r"\s*([+-]?\d{1,18})L?\s*", re.ASCII)
+_TUPLE: Final = re.compile(r"\s*[(\[](.*)[)\]]\s*", re.ASCII)
+_NUMBER: Final = re.compile(r"\s*[+-]?(\d{1,60}\.?\d{0,60}|\.\d{1,60})(e[+-]?\d{1,4})?\s*", re.ASCII | re.IGNORECASE)
 
 
 class Attributes:
@@ -29,28 +37,37 @@ class Attributes:
         self.problems: list[str] = []
 
     def integer(self, name: str, default: int | None = None, *, least: int = 0) -> int:
-        """An integer of at least `least`; without a default the attribute must be there."""
+        """An integer from `least` to `MAX_INTEGER`; without a default the attribute must be there."""
         text = self._take(name, default is None)
         if text is None:
             return least if default is None else default
         match = _INTEGER.fullmatch(text)
-        if match is None or int(match[1]) < least:
-            return self._wrong(name, text, f"an integer of at least {least}", least)
+        if match is None or not least <= int(match[1]) <= MAX_INTEGER:
+            return self._wrong(name, text, f"an integer from {least} to {MAX_INTEGER}", least)
         return int(match[1])
 
     def integers(
-        self, name: str, default: tuple[int, ...] | None = None, *, least: int | None = 0, length: int | None = None
+        self,
+        name: str,
+        default: tuple[int, ...] | None = None,
+        *,
+        least: int = 0,
+        length: int | None = None,
+        most: int = MAX_DIMENSIONS,
     ) -> tuple[int, ...]:
-        """A tuple such as "(3, 3)"; `default` also stands for an empty one, as in MXNet."""
+        """A tuple such as "(3, 3)"; `default` also stands for an empty one, as in MXNet. Of `length`, if that is
+        given, else of 1 to `most`.
+        """
         text = self._take(name, default is None)
         if text is None:
             return default or ()
         values = _read_tuple(text)
         if values == () and default is not None:
             return default
-        if values is None or (least is not None and any(value < least for value in values)):
-            bound = "" if least is None else f" of at least {least}"
-            return self._wrong(name, text, f"a tuple of integers{bound}", default or ())
+        if values is None or any(not least <= value <= MAX_INTEGER for value in values):
+            return self._wrong(name, text, f"integers from {least} to {MAX_INTEGER}", default or ())
+        if length is None and not 1 <= len(values) <= most:
+            return self._wrong(name, text, f"1 to {most} integers", default or ())
         if length is not None and len(values) != length:
             return self._wrong(name, text, f"{length} integers", default or ())
         return values
@@ -63,14 +80,14 @@ class Attributes:
             return self._wrong(name, text, "True or False", default)
         return text in TRUE
 
-    def number(self, name: str, default: float) -> float:
+    def number(self, name: str, default: float, *, least: float = 0) -> float:
+        """A number of at least `least`, and no larger than float32 can hold."""
         text = self._take(name, required=False)
         if text is None:
             return default
-        try:
-            return float(text)
-        except ValueError:
-            return self._wrong(name, text, "a number", default)
+        if not _NUMBER.fullmatch(text) or not least <= float(text) <= MAX_FLOAT32:
+            return self._wrong(name, text, f"a number of at least {least}", default)
+        return float(text)
 
     def choice(self, name: str, supported: tuple[str, ...], default: str | None = None) -> str:
         """One of the supported values; anything else, also if MXNet knows it, is a problem."""
@@ -87,7 +104,7 @@ class Attributes:
 
     def finish(self) -> list[str]:
         """All problems, those of attributes nobody asked for included."""
-        unknown = [f"attribute {name}={value!r} is not known" for name, value in sorted(self._left.items())]
+        unknown = [f"attribute {name}={shown(value)} is not known" for name, value in sorted(self._left.items())]
         return self.problems + unknown
 
     def _take(self, name: str, required: bool) -> str | None:
@@ -98,14 +115,15 @@ class Attributes:
         return text
 
     def _wrong(self, name: str, text: str, expected: str, fallback: T) -> T:
-        self.problems.append(f"attribute {name}={text!r} is not supported: expected {expected}")
+        self.problems.append(f"attribute {name}={shown(text)} is not supported: expected {expected}")
         return fallback
 
 
 def _read_tuple(text: str) -> tuple[int, ...] | None:
     match = _TUPLE.fullmatch(text)
-    inner = text if match is None else match[1]
-    parts = [part for part in inner.split(",") if part.strip()]
+    parts = [text] if match is None else match[1].split(",")
+    if match is not None and not parts[-1].strip():
+        parts.pop()  # nothing at all, or what is behind the comma of "(3,)"
     numbers = [_INTEGER.fullmatch(part) for part in parts]
     if any(number is None for number in numbers):
         return None

@@ -1,4 +1,4 @@
-"""The `.params` format of MXNet: named arrays, read as views of the mapped file.
+"""The `.params` format of MXNet: named arrays, read as views of the file's bytes.
 
 All fields are little-endian::
 
@@ -16,13 +16,14 @@ Storage 0 is dense; sparse arrays have no place in a checkpoint of this kind and
 that MXNet saves for arrays without a shape (ndim 0 before V3, -1 in V3), which end before the tail.
 
 Source of the rules: MXNet's `src/ndarray/ndarray.cc` (`NDArray::Load`, `NDArray::LegacyLoad`). Unlike MXNet,
-every count is compared with the bytes that are left before it is used.
+every count is compared with the bytes that are left before it is used, and there are limits: far above what any
+checkpoint has, and low enough that a hostile file costs no more memory than an honest one of its size.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ import numpy.typing as npt
 
 from sshconvert.errors import ParamsError
 from sshconvert.files import staged
+from sshconvert.snapshot import Snapshot, take_snapshot
 
 Array = npt.NDArray[Any]
 
@@ -41,7 +43,10 @@ LIST_MAGIC: Final = 0x112
 V1_MAGIC: Final = 0xF993FAC8
 V2_MAGIC: Final = 0xF993FAC9
 V3_MAGIC: Final = 0xF993FACA
+MAX_BYTES: Final = 16 << 30
+MAX_ARRAYS: Final = 1 << 14
 MAX_NDIM: Final = 32
+MAX_NAME: Final = 1 << 10  # bytes
 DENSE: Final = 0
 CPU: Final = 1
 DEVICE_TYPES: Final = {1: "cpu", 2: "gpu", 3: "cpu_pinned", 5: "cpu_shared"}
@@ -62,49 +67,61 @@ TYPE_FLAGS: Final[Mapping[int, np.dtype[Any]]] = {
     12: np.dtype(ml_dtypes.bfloat16),
 }
 
-# The fewest bytes a record (V0: ndim, one dimension, tail) and a name (its length) can take.
-_SMALLEST_RECORD: Final = 20
+# The fewest bytes a record (V0: ndim, one dimension, tail, one element) and a name (its length) can take.
+_SMALLEST_RECORD: Final = 21
 _SMALLEST_NAME: Final = 8
+
+# Unicode's control characters and separators of lines: what would end a string, a line or a message in disguise.
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def read_params(path: Path) -> dict[str, Array]:
     """Read every array of a `.params` file, in the file's order, by its full name (`arg:…` or `aux:…`).
 
-    The arrays are read-only views of the memory-mapped file: nothing is copied, and the file must not be
-    changed while they are in use.
+    The file is read once; what becomes of it afterwards does not matter. The arrays are read-only views of its bytes.
 
     Raises ParamsError, which names the file, the offset, what was expected and what was found.
     """
-    return _Reader(path).read()
+    return parse_params(snapshot_params(path).data, source=str(path))
+
+
+def snapshot_params(path: Path) -> Snapshot:
+    """The bytes of a `.params` file for `parse_params`, with their hash. Of another file, only the first are read.
+
+    Raises ParamsError if it is none, cannot be read, or changes meanwhile.
+    """
+    return take_snapshot(path, ParamsError, limit=MAX_BYTES, check=lambda head: _Reader(head, str(path)).header())
+
+
+def parse_params(raw: bytes | memoryview, *, source: str = "params") -> dict[str, Array]:
+    """As `read_params`, from the file's bytes, which the arrays are views of. `source` names them in messages."""
+    return _Reader(raw, source).read()
 
 
 class _Reader:
-    """A cursor over the mapped file that checks each field before it is used."""
+    """A cursor over the file's bytes that checks each field before it is used."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, raw: bytes | memoryview, source: str) -> None:
+        self.buffer = memoryview(raw)
+        self.source = source
         self.offset = 0
-        try:
-            with path.open("rb") as file:
-                self.buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:  # mmap's answer to an empty file
-            raise self.error("the file header", "an empty file") from None
-        except OSError as error:
-            raise ParamsError(f"{path}: cannot be read ({error.strerror}); check the path") from error
         self.size = len(self.buffer)
 
     def read(self) -> dict[str, Array]:
-        magic, reserved = self.take("<QQ", "the file header")
-        if magic != LIST_MAGIC:
-            raise self.error(f"magic {LIST_MAGIC:#x}", f"{magic:#x}; this is no MXNet .params file", at=0)
-        if reserved != 0:
-            raise self.error("a reserved field of 0", str(reserved), at=8)
+        self.header()
         count = self.count("arrays", _SMALLEST_RECORD)
         arrays = [self.record(index) for index in range(count)]
         names = self.names(count)
         if self.offset != self.size:
             raise self.error("the end of the file", f"{self.size - self.offset} more bytes")
         return dict(zip(names, arrays, strict=True))
+
+    def header(self) -> None:
+        magic, reserved = self.take("<QQ", "the file header")
+        if magic != LIST_MAGIC:
+            raise self.error(f"magic {LIST_MAGIC:#x}", f"{magic:#x}; this is no MXNet .params file", at=0)
+        if reserved != 0:
+            raise self.error("a reserved field of 0", str(reserved), at=8)
 
     def record(self, index: int) -> Array:
         start = self.offset
@@ -161,22 +178,28 @@ class _Reader:
         return list(names)
 
     def name(self, index: int) -> str:
+        start = self.offset
         (length,) = self.take("<Q", f"the length of name {index}")
-        if length > self.size - self.offset:
-            raise self.error(f"{length} bytes of name {index}", f"{self.size - self.offset} bytes")
+        most = min(MAX_NAME, self.size - self.offset)
+        if length > most:
+            raise self.error(f"at most {most} bytes of name {index}", str(length), at=start)
         start = self.offset
         (raw,) = self.take(f"<{length}s", f"name {index}")
         try:
-            return str(raw, "utf-8")
+            name = str(raw, "utf-8")
         except UnicodeDecodeError:
             raise self.error(f"UTF-8 in name {index}", repr(raw[:40]), at=start) from None
+        if _CONTROL.search(name):
+            raise self.error(f"a name {index} without control characters", ascii(name[:40]), at=start)
+        return name
 
     def count(self, what: str, smallest: int) -> int:
         start = self.offset
         (count,) = self.take("<Q", f"the number of {what}")
         left = self.size - self.offset
-        if count * smallest > left:
-            raise self.error(f"at most {left // smallest} {what} in the {left} bytes left", str(count), at=start)
+        most = min(MAX_ARRAYS, left // smallest)
+        if count > most:
+            raise self.error(f"at most {most} {what} in the {left} bytes left", str(count), at=start)
         return int(count)
 
     def take(self, layout: str, what: str) -> tuple[Any, ...]:
@@ -190,7 +213,7 @@ class _Reader:
     def error(self, expected: str, found: str, *, at: int | None = None) -> ParamsError:
         offset = self.offset if at is None else at
         return ParamsError(
-            f"{self.path}: offset {offset}: expected {expected}, found {found}; get the file again or export it anew"
+            f"{self.source}: offset {offset}: expected {expected}, found {found}; get the file again or export it anew"
         )
 
 
@@ -201,12 +224,15 @@ def write_params(path: Path, arrays: Mapping[str, Array]) -> None:
     cannot be written. The file appears whole or not at all.
     """
     flags = {dtype: flag for flag, dtype in TYPE_FLAGS.items()}
+    if len(arrays) > MAX_ARRAYS:
+        raise ParamsError(f"{path}: {len(arrays)} arrays cannot be stored; give at most {MAX_ARRAYS}")
     for name, array in arrays.items():
         storable = array.dtype.newbyteorder("<") in flags and 1 <= array.ndim <= MAX_NDIM and array.size > 0
         if not storable or not _is_storable(name):
             raise ParamsError(
-                f"{path}: {name!r} ({array.dtype}, shape {array.shape}) cannot be stored; give it a name, at least one "
-                "dimension, no dimension of 0 and a type of the format"
+                f"{path}: {name!r} ({array.dtype}, shape {array.shape}) cannot be stored; give it a name of 1 to "
+                f"{MAX_NAME} bytes without control characters, at least one dimension, no dimension of 0 and a type of "
+                "the format"
             )
     with staged(path) as part, part.open("wb") as file:
         file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(arrays)))
@@ -223,6 +249,6 @@ def write_params(path: Path, arrays: Mapping[str, Array]) -> None:
 
 def _is_storable(name: str) -> bool:
     try:
-        return bool(name.encode())
+        return 1 <= len(name.encode()) <= MAX_NAME and not _CONTROL.search(name)
     except UnicodeEncodeError:  # half of a surrogate pair
         return False

@@ -12,23 +12,36 @@ writer     node fields                                   input entries          
 Version = major * 10000 + minor * 100 + patch in `attrs.mxnet_version`; 800 where it is absent. What MXNet
 upgrades when it loads an older file (`src/nnvm/legacy_json_util.cc`) is upgraded here: hidden keys, auxiliary
 inputs that 0.8 left out, arguments that changed their meaning; and aliases become the operator's one name.
+
+MXNet's own loader checks next to nothing. Here every value has its place and its type, a node reads only what comes
+before it, so that no cycle can be written down, and work and memory are proportional to the file, whose size, and
+number of values, is limited before it is parsed.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from sshconvert.errors import SymbolError
 from sshconvert.graph import VARIABLE, Entry, Graph, Node
+from sshconvert.messages import shown
+from sshconvert.snapshot import Snapshot, take_snapshot
 
 OLDEST_VERSION: Final = 800
 NEWEST_VERSION: Final = 10999
 MAX_BYTES: Final = 16 * 1024 * 1024
+# Brackets and commas. A node has about 16, so that this is good for 12,000 nodes; a value takes up to 250 bytes.
+MAX_VALUES: Final = 200_000
+MAX_DEPTH: Final = 16  # five are in use
+MAX_NAME: Final = 256
+MAX_DIGITS: Final = 19  # of an integer of 64 bits
 
 # Keys for the trainer and the scheduler, which never reach an operator. MXNet stores them as `__key__`.
 HIDDEN_KEYS: Final = ("ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage", "profiler_scope")
@@ -66,16 +79,14 @@ ALIASES: Final[Mapping[str, str]] = {
     "cast": "Cast",
 }
 
-# Inputs of the operators whose auxiliary states 0.8 did not write.
-AUXILIARY_INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "BatchNorm": ("data", "gamma", "beta", "moving_mean", "moving_var"),
-}
+# How many inputs, the last, are auxiliary states, which 0.8 did not write.
+AUXILIARIES: Final[Mapping[str, int]] = {"BatchNorm": 2}
 # Inputs of operators by MXNet's names, to hand a key such as `weight_lr_mult` to the variable it speaks of.
 ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Convolution": ("data", "weight", "bias"),
     "Deconvolution": ("data", "weight", "bias"),
     "FullyConnected": ("data", "weight", "bias"),
-    **AUXILIARY_INPUTS,
+    "BatchNorm": ("data", "gamma", "beta", "moving_mean", "moving_var"),
 }
 
 _TOP_FIELDS: Final = {"nodes", "arg_nodes", "heads", "node_row_ptr", "attrs"}
@@ -84,12 +95,12 @@ _NODE_FIELDS: Final = {"op", "name", "inputs", "param", "attr", "attrs", "backwa
 
 def read_symbol(path: Path) -> Graph:
     """Read a symbol JSON file. Raises SymbolError, which names the file, the node, and what was wrong."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise SymbolError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    return parse_symbol(raw, source=str(path))
+    return parse_symbol(bytes(snapshot_symbol(path).data), source=str(path))
+
+
+def snapshot_symbol(path: Path) -> Snapshot:
+    """The bytes of a symbol JSON file, with their hash. Raises SymbolError if it cannot be read or changes then."""
+    return take_snapshot(path, SymbolError, limit=MAX_BYTES)
 
 
 def parse_symbol(text: str | bytes, *, source: str = "symbol") -> Graph:
@@ -97,7 +108,7 @@ def parse_symbol(text: str | bytes, *, source: str = "symbol") -> Graph:
     return _Parser(source).parse(text)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Draft:
     """A node while the upgrades may still change it."""
 
@@ -130,7 +141,6 @@ class _Parser:
                 self.fail(f"node {index}", f"the name {draft.name!r} is given to an earlier node already")
             names.add(draft.name)
             drafts.append(draft)
-        self.check_row_pointers(document)
         variables = [
             self.index(item, "arg_nodes", len(drafts)) for item in self.list_of(document, "arg_nodes", "the file")
         ]
@@ -141,31 +151,52 @@ class _Parser:
         ]
         if not heads:
             self.fail("heads", "is empty, so the network has no output")
+        self.check_row_pointers(document, drafts, heads)
         upgraded = self.upgrade(drafts, version, names)
         return self.freeze(upgraded, [(drafts[head.node], head.output) for head in heads])
 
     def load(self, text: str | bytes) -> Any:
-        if len(text) > MAX_BYTES:
-            self.fail("the file", f"is larger than {MAX_BYTES} bytes, far more than any symbol needs")
+        most = MAX_BYTES if text.isascii() else MAX_BYTES // 4  # Python then takes up to four bytes a character
+        if len(text) > most:
+            self.fail("the file", f"is larger than {most} bytes, far more than any symbol needs")
         try:
-            return json.loads(text, object_pairs_hook=self.unique_keys, parse_constant=self.no_constant)
-        except (ValueError, RecursionError) as error:
+            # `json` would guess at UTF-16 and UTF-32, let lone surrogates pass, and skip a byte order mark.
+            text = text.decode() if isinstance(text, bytes) else text
+        except UnicodeDecodeError as error:
+            self.fail("the file", f"is not valid JSON (byte {error.start} is not UTF-8)")
+        if sum(map(text.count, "[{,")) > MAX_VALUES:
+            self.fail("the file", f"holds more than {MAX_VALUES} values, far more than any symbol needs")
+        try:
+            document = json.loads(
+                text, object_pairs_hook=self.unique_keys, parse_constant=self.no_constant, parse_int=self.integer
+            )
+        except ValueError as error:
             self.fail("the file", f"is not valid JSON ({error})")
+        except RecursionError:  # at a depth that depends on the version of Python
+            self.fail("the file", f"is nested more than {MAX_DEPTH} deep")
+        if _depth_exceeds(document, MAX_DEPTH):
+            self.fail("the file", f"is nested more than {MAX_DEPTH} deep")
+        return document
 
     def unique_keys(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = dict(pairs)
         if len(keys) != len(pairs):
-            repeated = sorted({key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1})
-            self.fail("the file", f"an object repeats the keys {repeated}")
+            repeated = sorted(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            self.fail("the file", f"an object repeats the keys {shown(repeated)}")
         return keys
 
     def no_constant(self, constant: str) -> NoReturn:
         self.fail("the file", f"{constant} is no JSON number")
 
+    def integer(self, digits: str) -> int:
+        if len(digits) > MAX_DIGITS:  # before it is converted, which takes quadratic time
+            self.fail("the file", f"the number {shown(digits)} has {len(digits)} digits")
+        return int(digits)
+
     def version(self, attributes: Any) -> int:
         pair = self.fields(attributes, "attrs").get("mxnet_version", ["int", OLDEST_VERSION])
         if not isinstance(pair, list) or len(pair) != 2 or pair[0] != "int" or not _is_int(pair[1]):
-            self.fail("attrs.mxnet_version", f"expected ['int', number], found {pair!r}")
+            self.fail("attrs.mxnet_version", f"expected ['int', number], found {shown(pair)}")
         self.check_globals(attributes)
         version = int(pair[1])
         if not OLDEST_VERSION <= version <= NEWEST_VERSION:
@@ -180,20 +211,20 @@ class _Parser:
             if key == "is_np_shape" and value not in (["int", 0], ["bool", False]):
                 self.fail("attrs.is_np_shape", "symbols with NumPy shapes are not supported")
             if key not in ("is_np_shape", "mxnet_version"):
-                self.fail("attrs", f"unknown key {key!r}")
+                self.fail("attrs", f"unknown key {shown(key)}")
 
     def node(self, index: int, raw: Any, earlier: list[_Draft]) -> _Draft:
         place = f"node {index}"
         fields = self.fields(raw, place, _NODE_FIELDS)
         operator, name = self.string(fields, "op", place), self.string(fields, "name", place)
         place = f"node {index} ({name})"
-        if fields.get("control_deps"):
+        if fields.get("control_deps", []) != []:
             self.fail(place, "control dependencies are not supported")
         source = fields.get("backward_source_id", -1)
         if not _is_int(source) or source != -1:
             self.fail(
                 place,
-                f"backward_source_id {source!r} marks a gradient node, which has no place in an inference network",
+                f"backward_source_id {shown(source)} marks a gradient node, which has no place in an inference network",
             )
         draft = _Draft(ALIASES.get(operator, operator), name, self.attributes(fields, place))
         for number, item in enumerate(self.list_of(fields, "inputs", place)):
@@ -208,10 +239,13 @@ class _Parser:
         merged: dict[str, str] = {}
         for key in ("param", "attr", "attrs"):
             for name, value in self.fields(fields.get(key, {}), f"{place}, {key}").items():
+                self.check_name(name, f"{place}, {key}", "attribute")
                 if not isinstance(value, str):
-                    self.fail(place, f"attribute {name!r} is {value!r}, not a string")
+                    self.fail(place, f"attribute {name!r} is {shown(value)}, not a string")
+                if not _is_unicode(value):
+                    self.fail(place, f"attribute {name!r} is {shown(value)}, with half a surrogate pair")
                 if merged.setdefault(name, value) != value:
-                    self.fail(place, f"attribute {name!r} is both {merged[name]!r} and {value!r}")
+                    self.fail(place, f"attribute {name!r} is both {shown(merged[name])} and {shown(value)}")
         return merged
 
     def entry(self, item: Any, place: str, drafts: list[_Draft]) -> Entry:
@@ -220,7 +254,7 @@ class _Parser:
             or len(item) not in (2, 3)
             or not all(_is_int(part) and part >= 0 for part in item)
         ):
-            self.fail(place, f"expected [node, output] or [node, output, version], found {item!r}")
+            self.fail(place, f"expected [node, output] or [node, output, version], found {shown(item)}")
         node, output = item[0], item[1]
         if node >= len(drafts):
             self.fail(place, f"refers to node {node}, which is not before it")
@@ -228,14 +262,29 @@ class _Parser:
             self.fail(place, f"refers to output {output} of the variable {drafts[node].name!r}, which has one")
         return Entry(node, output)
 
-    def check_row_pointers(self, document: Mapping[str, Any]) -> None:
-        pointers = document.get("node_row_ptr", [0])
-        if not isinstance(pointers, list) or not all(_is_int(item) and item >= 0 for item in pointers):
-            self.fail("node_row_ptr", "expected a list of non-negative integers")
+    def check_row_pointers(self, document: Mapping[str, Any], drafts: list[_Draft], heads: list[Entry]) -> None:
+        """`node_row_ptr` numbers all outputs of all nodes: where each node's begin, and where the last node's end."""
+        if "node_row_ptr" not in document:
+            return
+        pointers = self.list_of(document, "node_row_ptr", "the file")
+        if not all(_is_int(item) for item in pointers) or not all(begin < end for begin, end in pairwise(pointers)):
+            self.fail("node_row_ptr", f"expected rising numbers, found {shown(pointers)}")
+        if len(pointers) != len(drafts) + 1 or pointers[0] != 0:
+            self.fail("node_row_ptr", f"expected {len(drafts) + 1} numbers from 0, found {shown(pointers)}")
+        counts = {id(draft): end - begin for draft, (begin, end) in zip(drafts, pairwise(pointers), strict=True)}
+        reads = [
+            (f"node {index} ({draft.name}), input {number}", node, output)
+            for index, draft in enumerate(drafts)
+            for number, (node, output) in enumerate(zip(draft.inputs, draft.outputs, strict=True))
+        ]
+        reads += [(f"head {number}", drafts[head.node], head.output) for number, head in enumerate(heads)]
+        for place, node, output in reads:
+            if output >= counts[id(node)]:
+                self.fail(place, f"refers to output {output} of {node.name!r}, which has {counts[id(node)]}")
 
     def index(self, item: Any, place: str, limit: int) -> int:
         if not _is_int(item) or not 0 <= item < limit:
-            self.fail(place, f"expected node numbers below {limit}, found {item!r}")
+            self.fail(place, f"expected node numbers below {limit}, found {shown(item)}")
         return int(item)
 
     def fields(self, value: Any, place: str, known: set[str] | None = None) -> dict[str, Any]:
@@ -243,7 +292,7 @@ class _Parser:
             self.fail(place, f"expected an object, found {type(value).__name__}")
         unknown = sorted(value.keys() - known) if known else []
         if unknown:
-            self.fail(place, f"unknown fields {unknown}")
+            self.fail(place, f"unknown fields {shown(unknown)}")
         return value
 
     def list_of(self, fields: Mapping[str, Any], key: str, place: str) -> list[Any]:
@@ -256,7 +305,13 @@ class _Parser:
         value = fields.get(key)
         if not isinstance(value, str) or not value:
             self.fail(place, f"{key!r} is missing, empty or not a string")
+        self.check_name(value, place, key)
         return value
+
+    def check_name(self, name: str, place: str, what: str) -> None:
+        """Names become those of ONNX tensors, and stand in messages: no line breaks, NUL or lone surrogates there."""
+        if len(name) > MAX_NAME or not name.isprintable():
+            self.fail(place, f"{what} {shown(name)} is longer than {MAX_NAME} characters or not printable")
 
     def upgrade(self, drafts: list[_Draft], version: int, names: set[str]) -> list[_Draft]:
         upgraded: list[_Draft] = []
@@ -272,7 +327,9 @@ class _Parser:
         return upgraded
 
     def missing_auxiliaries(self, draft: _Draft, names: set[str]) -> list[_Draft]:
-        missing = AUXILIARY_INPUTS.get(draft.operator, ())[len(draft.inputs) :]
+        missing = ARGUMENTS.get(draft.operator, ())[len(draft.inputs) :]
+        if len(missing) > AUXILIARIES.get(draft.operator, 0):
+            return []  # something else is missing, and the operator says so
         added = [_Draft(VARIABLE, f"{draft.name}_{argument}", dict(draft.attributes)) for argument in missing]
         for variable in added:
             if variable.name in names:
@@ -317,3 +374,20 @@ def _hide_keys(draft: _Draft) -> None:
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _depth_exceeds(document: Any, limit: int) -> bool:
+    level: list[Any] = [[document]]
+    for _ in range(limit + 1):
+        parts = [part.values() if isinstance(part, dict) else part for part in level]
+        level = [inner for part in parts for inner in part if isinstance(inner, dict | list)]
+    return bool(level)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether `text` can be written to a file: JSON can spell characters that are none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

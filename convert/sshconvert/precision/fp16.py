@@ -26,10 +26,12 @@ def store_weights_as_fp16(model: OnnxModel) -> OnnxModel:
     """Store the large weights of (de)convolutions as float16. Raises PrecisionError for weights beyond 65504."""
     weights = {node.input[1]: None for node in model.nodes if node.op_type in WEIGHTED}
     initializers = dict(model.initializers)
+    taken = model.names
     casts = []
     for name in weights:
         if name in initializers and initializers[name].size >= SMALLEST_HALVED:
-            stored = unused_name(f"{name}_fp16", model.names)
+            stored = unused_name(f"{name}_fp16", taken)
+            taken.add(stored)
             initializers[stored] = _to_fp16(name, initializers.pop(name))
             casts.append(onnx.helper.make_node("Cast", [stored], [name], name=name, to=onnx.TensorProto.FLOAT))
     return replace(model, nodes=(*casts, *model.nodes), initializers=initializers)

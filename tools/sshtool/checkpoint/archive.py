@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import BinaryIO, Final
 
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.errors import ArchiveError
-from sshconvert.files import staged, staging_folder
+from sshconvert.files import scratch_folder, staged, staging_folder
 from sshconvert.models import Model
 from sshconvert.reading import open_regular, state
 from sshtool.checkpoint.zipcheck import check
@@ -24,17 +23,17 @@ _SIGNATURE: Final = b"PK\x03\x04"
 
 
 @contextlib.contextmanager
-def opened(path: Path, model: Model) -> Iterator[Checkpoint]:
+def opened(path: Path, model: Model, *, allow_nonfinite: bool = False) -> Iterator[Checkpoint]:
     """Open a folder, a `.params` file, or an archive, which is unpacked for as long as the block lasts.
 
     Raises what `open_checkpoint` and `unpack` raise.
     """
     if not is_archive(path):
-        yield open_checkpoint(path, model)
+        yield open_checkpoint(path, model, allow_nonfinite=allow_nonfinite)
         return
-    with tempfile.TemporaryDirectory(prefix="sshtool-") as folder:
-        sha256 = unpack(path, model, Path(folder))
-        checkpoint = open_checkpoint(Path(folder), model)
+    with scratch_folder() as folder:
+        sha256 = unpack(path, model, folder)
+        checkpoint = open_checkpoint(folder, model, allow_nonfinite=allow_nonfinite)
         yield checkpoint if checkpoint.is_demo else replace(checkpoint, weights=f"sha256:{sha256}")
 
 

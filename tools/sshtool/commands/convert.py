@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from sshconvert.convert import Artifact, Options, convert, plan
+from sshconvert.finite import NonFinite, summary
 from sshconvert.models import load_model
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
@@ -28,11 +30,12 @@ class ArtifactResult:
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """What was written (or, with `dry_run`, would be)."""
+    """What was written (or, with `dry_run`, would be). `nonfinite` are the weights that are NaN or infinite."""
 
     model: str
     weights: str
     artifacts: tuple[ArtifactResult, ...]
+    nonfinite: tuple[NonFinite, ...] = ()
 
 
 def convert_checkpoint(
@@ -41,17 +44,20 @@ def convert_checkpoint(
     options: Options,
     *,
     checkpoint: Path | None = None,
+    allow_nonfinite: bool = False,
     dry_run: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ConvertResult:
     """Convert a checkpoint (a folder, a `.params` file or an archive; by default the downloaded one)."""
     model = load_model(model_name)
-    with opened(checkpoint or checkpoint_folder(output_dir, model), model) as loaded:
+    path = checkpoint or checkpoint_folder(output_dir, model)
+    with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
         if dry_run:
             artifacts = plan(model.name, output_dir, options)
         else:
             artifacts = convert(loaded, output_dir, options, progress=progress)
-        return ConvertResult(model.name, loaded.weights, tuple(_measure(artifact) for artifact in artifacts))
+        measured = tuple(_measure(artifact) for artifact in artifacts)
+        return ConvertResult(model.name, loaded.weights, measured, loaded.nonfinite)
 
 
 def _measure(artifact: Artifact) -> ArtifactResult:
@@ -63,4 +69,5 @@ def render(result: ConvertResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
     rows = [[item.format, item.precision, f"{item.bytes / 1e6:.1f}", str(item.path)] for item in result.artifacts]
     title = f"{result.model}, weights {result.weights}"
-    return table(["format", "precision", ">MB", "path"], rows, title=title, plain=plain)
+    made = table(["format", "precision", ">MB", "path"], rows, title=title, plain=plain)
+    return Group(made, Text(summary(result.nonfinite))) if result.nonfinite else made

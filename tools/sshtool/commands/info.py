@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
+from sshconvert.finite import NonFinite, summary
 from sshconvert.graph import Shape
 from sshconvert.models import load_model
 from sshconvert.network import resolve
@@ -35,17 +36,24 @@ class InfoResult:
     license_code: str
     license_weights: str
     license_note: str
+    nonfinite: tuple[NonFinite, ...]  # weights that are NaN or infinite
 
 
 def info(
-    model_name: str, output_dir: Path, *, checkpoint: Path | None = None, input_shape: Shape | None = None
+    model_name: str,
+    output_dir: Path,
+    *,
+    checkpoint: Path | None = None,
+    input_shape: Shape | None = None,
+    allow_nonfinite: bool = False,
 ) -> InfoResult:
     """Read a checkpoint (by default the downloaded one) and describe it at `input_shape` (by default the model's).
 
     Raises what opening it and inferring its shapes raise.
     """
     model = load_model(model_name)
-    with opened(checkpoint or checkpoint_folder(output_dir, model), model) as loaded:
+    path = checkpoint or checkpoint_folder(output_dir, model)
+    with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
         shape = input_shape or model.input.shape
         network = resolve(loaded.graph, {model.input.name: shape})
         operators = [node.operator for node in loaded.graph.nodes if not node.is_variable]
@@ -67,6 +75,7 @@ def info(
             license_code=model.licence.code,
             license_weights=model.licence.weights,
             license_note=model.licence.note,
+            nonfinite=loaded.nonfinite,
         )
 
 
@@ -74,6 +83,7 @@ def render(result: InfoResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
     rows = [
         ["weights", result.weights],
+        *([["", summary(result.nonfinite)]] if result.nonfinite else []),
         ["input", f"{result.input_name} {_dimensions(result.input_shape)}, original network: RGB minus mean"],
         *(["output", f"{name} {_dimensions(shape)}"] for name, shape in result.outputs.items()),
         ["operators", ", ".join(f"{count} {name}" for name, count in result.operators.items())],

@@ -40,6 +40,7 @@ def make_reference(
     input_shape: Shape | None = None,
     scenes: int = 2,
     settings: Settings = Settings(),  # noqa: B008  # frozen
+    allow_nonfinite: bool = False,
     dry_run: bool = False,
     progress: Progress = silent,
 ) -> ReferenceResult:
@@ -50,7 +51,8 @@ def make_reference(
     model = load_model(model_name)
     target = path or output_dir / model.name / f"{model.name}-reference.npz"
     _, _, height, width = input_shape or model.input.shape
-    with opened(checkpoint or checkpoint_folder(output_dir, model), model) as loaded:
+    source = checkpoint or checkpoint_folder(output_dir, model)
+    with opened(source, model, allow_nonfinite=allow_nonfinite) as loaded:
         runtime = Mxnet(loaded, settings)
         if not dry_run:
             live = LiveReference(runtime, model, scenes=scenes, progress=progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +14,11 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Options, convert, plan
 from sshconvert.detection import detect
 from sshconvert.errors import ReferencePackError, RuntimeUnavailableError
-from sshconvert.files import staged
+from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model, load_model
 from sshtool.checkpoint.archive import opened
-from sshtool.commands.download import checkpoint_folder, download
+from sshtool.checkpoint.fetch import Report, no_report
+from sshtool.commands.download import FetchOptions, checkpoint_folder, download
 from sshtool.commands.verify import ConvertedAgain, VerifyOptions, find_reference, images_of
 from sshtool.parity.reference import LiveReference, Progress, Reference, silent
 from sshtool.parity.samples import SCENE
@@ -57,29 +57,38 @@ def run(
     from_archive: Path | None = None,
     checkpoint: Path | None = None,
     allow_unverified: bool = False,
+    allow_nonfinite: bool = False,
+    fetch_options: FetchOptions = FetchOptions(),  # noqa: B008  # it is frozen
     dry_run: bool = False,
     progress: Progress = silent,
+    report_transfer: Report = no_report,
 ) -> RunResult:
     """Get the checkpoint, convert it, and hold every artifact to the original on every sample.
 
     The original is MXNet where it is installed, its answers from the pack for the demo checkpoint elsewhere; if there
-    is neither, it is the first artifact, and the report's notes say so. Raises what the steps raise.
+    is neither, it is the first artifact, and the report's notes say so. A checkpoint that is there is used, unless the
+    options name a source. Raises what the steps raise.
     """
     model = load_model(model_name)
-    if checkpoint is None and (demo_checkpoint or from_archive is not None):
+    named = demo_checkpoint or from_archive is not None or bool(fetch_options.sources)
+    if checkpoint is None and (named or not _is_there(checkpoint_folder(output_dir, model), model)):
         download(
             model_name,
             output_dir,
             demo_checkpoint=demo_checkpoint,
             from_archive=from_archive,
             allow_unverified=allow_unverified,
+            allow_nonfinite=allow_nonfinite,
+            options=fetch_options,
             dry_run=dry_run,
             progress=progress,
+            report=report_transfer,
         )
     result = _planned(model, output_dir, options)
     if dry_run:
         return result
-    with opened(checkpoint or checkpoint_folder(output_dir, model), model) as loaded:
+    path = checkpoint or checkpoint_folder(output_dir, model)
+    with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
         artifacts = convert(loaded, output_dir, options, progress=progress)
         reference = _find_reference(loaded, artifacts, options, progress)
         report = _verify(loaded, artifacts, reference, progress)
@@ -89,12 +98,16 @@ def run(
         return replace(result, weights=loaded.weights, report=report)
 
 
+def _is_there(folder: Path, model: Model) -> bool:
+    return all((folder / name).is_file() for name in (model.files.symbol, model.files.params))
+
+
 def _verify(
     checkpoint: Checkpoint, artifacts: Sequence[Artifact], reference: Reference, progress: Progress
 ) -> VerifyReport:
     candidates = [Candidate(artifact.path, artifact.precision.value) for artifact in artifacts]
-    with tempfile.TemporaryDirectory() as folder:
-        again = ConvertedAgain(checkpoint.model, checkpoint, Path(folder))
+    with scratch_folder() as folder:
+        again = ConvertedAgain(checkpoint.model, checkpoint, folder)
         return verify(checkpoint.model, reference, candidates, convert_again=again.path, progress=progress)
 
 

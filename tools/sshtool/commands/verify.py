@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Format, Options, Precision, convert
+from sshconvert.convert import Color, Faces, Format, InputType, Layout, Options, Precision, convert
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
-from sshconvert.files import staged
+from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model, load_model
 from sshconvert.reading import is_file, is_folder
 from sshtool.checkpoint.archive import opened
@@ -81,11 +80,11 @@ def verify_artifacts(
     _check(options)
     model = load_model(model_name)
     candidates = find_candidates(model, output_dir, options)
-    with open_if_needed(model, output_dir, options) as checkpoint, tempfile.TemporaryDirectory() as folder:
+    with open_if_needed(model, output_dir, options) as checkpoint, scratch_folder() as folder:
         if options.layers and checkpoint is None:
             raise UsageError("--layers: there is no checkpoint to compare the layers with; give --checkpoint")
         reference = find_reference(model, checkpoint, options, progress=progress)
-        again = ConvertedAgain(model, checkpoint, Path(folder))
+        again = ConvertedAgain(model, checkpoint, folder)
         report = verify(model, reference, candidates, options.rules, convert_again=again.path, progress=progress)
         result = VerifyResult(report)
         if options.layers:
@@ -166,7 +165,7 @@ def open_if_needed(model: Model, output_dir: Path, options: VerifyOptions) -> It
     if options.checkpoint is None and options.reference is not None and not is_folder(path):
         yield None
         return
-    with opened(path, model) as checkpoint:
+    with opened(path, model, allow_nonfinite=options.rules.settings.allow_nonfinite) as checkpoint:
         yield checkpoint
 
 
@@ -212,6 +211,7 @@ class ConvertedAgain:
 
     def __init__(self, model: Model, checkpoint: Checkpoint | None, folder: Path) -> None:
         self.model, self._checkpoint, self._folder = model, checkpoint, folder
+        self._made: dict[Options, int] = {}  # and the number of its folder
 
     def path(self, candidate: Candidate, declaration: Declaration) -> Path | None:
         """The candidate's format and precision at the shape of the batch of another size; None where that cannot be."""
@@ -219,8 +219,19 @@ class ConvertedAgain:
         form = Format.OPENVINO if candidate.path.suffix == ".xml" else Format.ONNX
         if self._checkpoint is None or name not in {item.value for item in Precision}:
             return None
-        options = Options((form,), (Precision(name),), OTHER_SHAPE, preprocessing=declaration.color_order == "BGR")
-        return convert(self._checkpoint, self._folder / declaration.color_order, options)[0].path
+        inside = declaration.faces
+        options = Options(
+            (form,),
+            (Precision(name),),
+            OTHER_SHAPE,
+            preprocessing=not any(declaration.mean_values),
+            layout=Layout(declaration.input_layout),
+            input_type=InputType.UINT8 if declaration.input_type == "uint8" else InputType.FLOAT32,
+            color=Color(declaration.color_order.lower()),
+            faces=Faces(inside.score_threshold, inside.iou_threshold, inside.top_k) if inside else None,
+        )
+        made = self._made.setdefault(options, len(self._made))
+        return convert(self._checkpoint, self._folder / str(made), options)[0].path
 
     def original(self, sample: Sample) -> Path:
         """FP32 ONNX at the shape of a sample; there has to be a checkpoint."""

@@ -11,14 +11,25 @@ import numpy.typing as npt
 Boxes = npt.NDArray[np.float32]
 
 
-def overlaps(boxes: Boxes, others: Boxes) -> npt.NDArray[Any]:
+def overlaps(boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Intersection over union of every pair: [K, M]. Boxes are x1, y1, x2, y2 with the corner pixels included."""
     first, second = boxes[:, None, :4], others[None, :, :4]
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2]) + 1
-    intersection = np.prod(np.maximum(sides, 0), axis=-1)
+    sides = np.maximum(sides, 0)
+    intersection = sides[..., 0] * sides[..., 1]
     areas = [np.prod(group[..., 2:] - group[..., :2] + 1, axis=-1) for group in (first, second)]
     union = areas[0] + areas[1] - intersection
     return np.asarray(np.divide(intersection, union, out=np.zeros_like(union), where=union > 0))
+
+
+def area_under_envelope(precision: npt.NDArray[np.float64], recall: npt.NDArray[np.float64]) -> float:
+    """VOC "max": the area under precision [P] over recall [P], 0-1.
+
+    Recall starts at 0, never falls, and has no precision beyond its last point. Precision at a recall is the highest at
+    that recall or a larger one. A point without precision (NaN, that is 0 of 0) has no area of its own.
+    """
+    envelope = np.maximum.accumulate(np.nan_to_num(precision[::-1], nan=0.0))[::-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
 def average_precision(detections: Sequence[Boxes], truths: Sequence[Boxes], *, iou_threshold: float = 0.5) -> float:
@@ -35,10 +46,7 @@ def average_precision(detections: Sequence[Boxes], truths: Sequence[Boxes], *, i
     scores = np.concatenate([found[:, 4] for found in detections])
     right = np.concatenate(hits)[np.argsort(-scores, kind="stable")]
     recalled = np.cumsum(right)
-    precision = recalled / np.arange(1, len(right) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    steps = np.diff(recalled / total, prepend=0.0)
-    return float(np.sum(steps * envelope))
+    return area_under_envelope(recalled / np.arange(1, len(right) + 1), recalled / total)
 
 
 def _hits(detections: Boxes, faces: Boxes, iou_threshold: float) -> npt.NDArray[np.bool_]:

@@ -27,7 +27,7 @@ import numpy.typing as npt
 import pydantic
 
 import sshconvert
-from sshconvert.checkpoint import Checkpoint, file_sha256
+from sshconvert.checkpoint import Checkpoint
 from sshconvert.detection import detect
 from sshconvert.errors import DetectionError, OutputError, ReferencePackError
 from sshconvert.files import staged
@@ -123,7 +123,7 @@ def write_pack(path: Path, checkpoint: Checkpoint, runtime: str, answers: Iterab
     contents = Contents(
         model=checkpoint.model.name,
         weights=checkpoint.weights,
-        checkpoint={file.name: file_sha256(file) for file in (checkpoint.symbol_path, checkpoint.params_path)},
+        checkpoint=checkpoint.sha256,
         runtime=runtime,
         versions={
             "sshtool": sshconvert.__version__,

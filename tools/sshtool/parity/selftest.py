@@ -8,7 +8,6 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -19,6 +18,7 @@ from typing import Final
 from sshconvert.convert import Precision, artifact_files
 from sshconvert.detection import detect
 from sshconvert.errors import UsageError
+from sshconvert.files import output_errors, scratch_folder
 from sshconvert.models import Model
 from sshtool.parity.faults import FAULTS, Fault, nothing
 from sshtool.parity.reference import Answer, Progress, Reference, silent
@@ -153,9 +153,8 @@ class _SelfTest:
     def plant_all(self, faults: Sequence[Fault]) -> Iterator[FaultResult]:
         for done, fault in enumerate(faults):
             self.progress(f"{self.label}: {fault.name}", done, len(faults))
-            # One copy at a time: each is as large as the artifact. A runtime may hold a file a little longer.
-            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                yield self.plant(fault, Path(folder))
+            with scratch_folder() as folder:  # one copy at a time: each is as large as the artifact
+                yield self.plant(fault, folder)
 
     def plant(self, fault: Fault, folder: Path) -> FaultResult:
         try:
@@ -267,14 +266,15 @@ def _one_of_each_format(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 def _copy(fault: Fault, model: Model, source: Path, folder: Path) -> Path:
     """Copy an artifact into a folder, and plant a fault in the copy."""
-    folder.mkdir()
-    for file in artifact_files(source):
-        shutil.copyfile(file, folder / file.name)
     copy = folder / source.name
-    if fault.plant is not nothing:
-        edited = open_for_edits(copy)
-        fault.plant(edited, model)
-        edited.save()
+    with output_errors(folder):
+        folder.mkdir()
+        for file in artifact_files(source):
+            shutil.copyfile(file, folder / file.name)
+        if fault.plant is not nothing:
+            edited = open_for_edits(copy)
+            fault.plant(edited, model)
+            edited.save()
     return copy
 
 

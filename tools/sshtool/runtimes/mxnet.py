@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sshconvert.checkpoint import Checkpoint, open_checkpoint
+from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.models import Model
 from sshtool.runtimes import Declaration, Images, Outputs, Runtime, Settings, prepare, reason
@@ -56,8 +56,7 @@ class Mxnet(Runtime):
         if settings.device != "CPU":
             raise RuntimeUnavailableError(f"mxnet: as released it has no device {settings.device}; use CPU")
         self._mxnet = import_mxnet(settings.threads)
-        self._symbol = self._mxnet.sym.load(str(checkpoint.symbol_path))
-        arrays = self._mxnet.nd.load(str(checkpoint.params_path))
+        self._symbol, arrays = self._read(checkpoint)
         self._arguments = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
         self._auxiliaries = {name[4:]: array for name, array in arrays.items() if name.startswith("aux:")}
         self._input = checkpoint.model.input.name
@@ -70,9 +69,21 @@ class Mxnet(Runtime):
             weights=checkpoint.weights,
         )
 
+    def _read(self, checkpoint: Checkpoint) -> tuple[Any, Any]:
+        """The symbol and the arrays as MXNet reads them: of the same bytes as those that were checked and converted."""
+        paths = (checkpoint.symbol_path, checkpoint.params_path)
+        try:
+            read = self._mxnet.sym.load(str(paths[0])), self._mxnet.nd.load(str(paths[1]))
+            now = {path.name: file_sha256(path) for path in paths}
+        except (self._mxnet.MXNetError, OSError, UnicodeDecodeError) as error:  # the last for an error with odd letters
+            raise ArtifactError(f"{paths[1]}: MXNet cannot read the checkpoint ({reason(error)})") from None
+        if now != checkpoint.sha256:
+            raise ArtifactError(f"{paths[1].parent}: the checkpoint changed after it was opened; verify it again")
+        return read
+
     @classmethod
     def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
-        return cls(open_checkpoint(path, model), settings)
+        return cls(open_checkpoint(path, model, allow_nonfinite=settings.allow_nonfinite), settings)
 
     def run(self, images: Images) -> Outputs:
         return self._run(self._symbol, images)

@@ -1,0 +1,238 @@
+"""Tests of the tests: switches off each guard of the readers and writers in turn, and requires that a test fails.
+
+    python tests/guards.py [--module NAME] [--guard TEXT] [--list] [--jobs 2] [--json FILE]
+
+Guards are found in the syntax tree (`guard_finder`) and switched off in copies of the project (`guard_runner`). A new
+module with guards is named in `MODULES`, with the tests that are meant to notice; one that nothing outside can reach,
+in `NO_READERS`. A guard that no test can notice needs a reason in `EXCUSES`; a reason that is no longer needed is an
+error, as is a guard that nothing notices: exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from guard_finder import Guard, find_guards
+from guard_runner import Project, Survey, Verdict, bench
+
+PROJECT: Final = Project(Path(__file__).parents[1], ("convert", "tools"))
+
+# The modules that read what others made, or write files, and the test files that guard them.
+MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    "convert/sshconvert/reading.py": ("test_archive", "test_checkpoint", "test_pack", "test_detect"),
+    "convert/sshconvert/snapshot.py": ("test_snapshot", "test_params_hostile"),
+    "convert/sshconvert/schema.py": ("test_checkpoint", "test_pack"),
+    "convert/sshconvert/models/__init__.py": ("test_checkpoint", "test_faults"),
+    "convert/sshconvert/mxnet/params.py": ("test_params", "test_params_hostile", "test_snapshot"),
+    "convert/sshconvert/mxnet/symbol.py": ("test_symbol", "test_broken_symbols", "test_random_graphs"),
+    "convert/sshconvert/mxnet/attributes.py": ("test_attributes", "test_operators"),
+    "convert/sshconvert/operators.py": ("test_operators", "test_attributes", "test_broken_symbols"),
+    "convert/sshconvert/network.py": ("test_operators", "test_broken_symbols", "test_random_graphs", "test_checkpoint"),
+    "convert/sshconvert/checkpoint.py": ("test_checkpoint", "test_finite", "test_snapshot", "test_faults"),
+    "convert/sshconvert/convert.py": ("test_onnx_export", "test_cli", "test_faults"),
+    "convert/sshconvert/onnx/model.py": ("test_onnx_export",),
+    "convert/sshconvert/openvino.py": ("test_openvino_ir", "test_faults"),
+    "convert/sshconvert/files.py": ("test_staging", "test_params", "test_faults"),
+    "tools/sshtool/checkpoint/ziplayout.py": ("test_archive", "test_pack"),
+    "tools/sshtool/checkpoint/zipcheck.py": ("test_archive", "test_pack"),
+    "tools/sshtool/checkpoint/archive.py": ("test_archive", "test_checkpoint", "test_faults"),
+    "tools/sshtool/config.py": ("test_download",),
+    "tools/sshtool/checkpoint/sources.py": ("test_download",),
+    "tools/sshtool/checkpoint/cache.py": ("test_download", "test_download_processes"),
+    "tools/sshtool/checkpoint/local.py": ("test_download",),
+    "tools/sshtool/checkpoint/web.py": ("test_download",),
+    "tools/sshtool/checkpoint/fetch.py": ("test_download", "test_download_processes"),
+    "tools/sshtool/commands/download.py": ("test_download", "test_cli", "test_checkpoint", "test_faults"),
+    "tools/sshtool/parity/pack.py": ("test_pack",),
+    "tools/sshtool/images.py": ("test_detect",),
+    "tools/sshtool/evaluate/annotations.py": ("test_ground_truth",),
+    "tools/sshtool/evaluate/matfile.py": ("test_ground_truth",),
+    "tools/sshtool/evaluate/ground_truth.py": ("test_ground_truth",),
+    "tools/sshtool/evaluate/predictions.py": ("test_predictions",),
+    "tools/sshtool/evaluate/records.py": ("test_predictions", "test_evaluate_command"),
+    "tools/sshtool/evaluate/journal.py": ("test_evaluate_command",),
+}
+
+# The share of a reader's branches that its tests have to take.
+LEAST_COVERED: Final = 0.95
+
+# Modules that open, parse or write something, and are no readers of what others made.
+NO_READERS: Final[Mapping[str, str]] = {
+    "tools/sshtool/checkpoint/demo.py": "writes what it made itself",
+    "tools/sshtool/commands/evaluate.py": "writes reports, through `sshconvert.files`",
+    "tools/sshtool/evaluate/demo_dataset.py": "writes what it made itself",
+    "tools/sshtool/commands/run.py": "as above",
+    "tools/sshtool/commands/verify.py": "as above",
+    "tools/sshtool/main.py": "opens nothing but the null device",
+    "tools/sshtool/parity/surgery.py": "plants faults in copies of artifacts that were loaded before",
+    "tools/sshtool/parity/verify.py": "reads what processor this is",
+    "tools/sshtool/report/picture.py": "writes pictures, through `sshconvert.files`",
+    "tools/sshtool/report/schema.py": "reads its own schema",
+}
+
+# Guards that no test can notice, and why.
+EXCUSES: Final[Mapping[str, str]] = {}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A guard, and what became of it: caught, excused, NOT caught, or an error in the tables above."""
+
+    module: str
+    guard: str
+    kind: str
+    line: int
+    state: str
+    detail: str
+
+    @property
+    def is_wrong(self) -> bool:
+        return self.state not in ("caught", "excused")
+
+
+def test_files(parts: Sequence[str]) -> dict[str, list[str]]:
+    """Modules whose path contains one of the parts, or all of them, with the paths of their tests."""
+    chosen = [module for module in MODULES if not parts or any(part in module for part in parts)]
+    return {module: [f"tests/{name}.py" for name in MODULES[module]] for module in chosen}
+
+
+def guards_of(project: Project, modules: Iterable[str]) -> list[tuple[str, Guard]]:
+    return [
+        (module, guard)
+        for module in modules
+        for guard in find_guards((project.root / module).read_text(encoding="utf-8"))
+    ]
+
+
+def judge(module: str, guard: Guard, verdict: Verdict, excuses: Mapping[str, str]) -> Row:
+    """Hold what the tests said against the excuses."""
+    excuse = excuses.get(key(module, guard))
+    if verdict.broken and guard.kind != "limit":  # without a limit, tests that are made to fit it do not load
+        state, detail = "ERROR", verdict.by
+    elif (verdict.caught or verdict.broken) and excuse:
+        state, detail = "STALE", f"excused, yet caught by {verdict.by}"
+    elif verdict.caught or verdict.broken:
+        state, detail = "caught", verdict.by
+    elif excuse:
+        state, detail = "excused", excuse
+    else:
+        state, detail = "NOT caught", ""
+    return Row(module, guard.name, guard.kind, guard.line, state, detail)
+
+
+def key(module: str, guard: Guard) -> str:
+    """How an excuse names a guard; it stays the same when lines move."""
+    return f"{module} {guard.name}"
+
+
+def gone(modules: Iterable[str], guards: Iterable[tuple[str, Guard]], excuses: Mapping[str, str]) -> list[Row]:
+    """Excuses for guards of these modules that are not there."""
+    there = {key(module, guard) for module, guard in guards}
+    return [
+        Row(module, name.removeprefix(f"{module} "), "", 0, "STALE", "excused, yet there is no such guard")
+        for name in excuses
+        for module in modules
+        if name.startswith(f"{module} ") and name not in there
+    ]
+
+
+def run(
+    project: Project,
+    tests: Mapping[str, Sequence[str]],
+    excuses: Mapping[str, str],
+    *,
+    jobs: int = 1,
+    only: str = "",
+    console: Console | None = None,
+) -> tuple[list[Row], Survey]:
+    """Check every guard of the modules in `tests`, by those test files. With `only`, those whose name contains it."""
+    guards = guards_of(project, tests)
+    chosen = [(module, guard) for module, guard in guards if only in guard.name]
+    rows = [] if only else gone(tests, guards, excuses)
+    files = list(dict.fromkeys(file for listed in tests.values() for file in listed))
+    with bench(project, jobs) as at_work:
+        found = at_work.survey(list(tests), files)
+        for module, guard, verdict in at_work.check(chosen, tests, found):
+            row = judge(module, guard, verdict, excuses)
+            rows.append(row)
+            if console:
+                console.print(Text(f"{row.state:10} {module}:{row.line} {row.guard}  {row.detail}"))
+    rows += [Row(test, "", "", 0, "ERROR", "fails although no guard is off") for test in found.failed]
+    return rows, found
+
+
+def readers(project: Project) -> list[str]:
+    """Modules of the project that open, parse or write something, by what they call."""
+    paths = [path for source in project.sources for path in sorted((project.root / source).rglob("*.py"))]
+    return [str(path.relative_to(project.root)) for path in paths if _READING & _calls(path)]
+
+
+_READING: Final = {
+    "open", "read_bytes", "read_text", "write_bytes", "write_text", "ZipFile", "loads", "mmap", "frombuffer",
+    "model_validate", "model_validate_json", "staged", "staging_folder", "stream", "Client",
+}  # fmt: skip
+
+
+def _calls(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return {func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "") for func in calls}
+
+
+def summary(rows: Sequence[Row], modules: Iterable[str], found: Survey) -> Table:
+    """How many guards each module has, what became of them, and how many branches the same tests take."""
+    table = Table("module", "guards", "caught", "excused", "NOT caught", "errors", "branches covered")
+    for module in [*modules, "all"]:
+        here = [row for row in rows if module in (row.module, "all")]
+        states = [row.state for row in here]
+        numbers = [len(states), *(states.count(state) for state in ("caught", "excused", "NOT caught"))]
+        wrong = states.count("STALE") + states.count("ERROR")
+        covered, of = found.branches.get(module, (0, 0))
+        if module == "all":
+            covered, of = (sum(pair[part] for pair in found.branches.values()) for part in (0, 1))
+        share = f"{covered}/{of} {covered / of:.1%}" if of else "-"
+        table.add_row(module, *map(str, numbers), str(wrong), share)
+    return table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--module", action="append", default=[], help="only modules whose path contains this; repeatable"
+    )
+    parser.add_argument("--guard", default="", help="only guards whose name contains this")
+    parser.add_argument("--list", action="store_true", help="name the guards, and run nothing")
+    parser.add_argument("--jobs", type=int, default=2, help="how many run at a time (default: 2)")
+    parser.add_argument("--json", type=Path, help="write the result to this file as well")
+    options = parser.parse_args()
+    tests = test_files(options.module)
+    console = Console(width=200 if not sys.stdout.isatty() else None, highlight=False, soft_wrap=True)
+    if options.list:
+        for module, guard in guards_of(PROJECT, tests):
+            if options.guard in guard.name:
+                console.print(Text(f"{module}:{guard.line} {guard.kind}: {guard.name}"))
+        return 0
+    rows, found = run(PROJECT, tests, EXCUSES, jobs=options.jobs, only=options.guard, console=console)
+    console.print(summary(rows, tests, found))
+    for row in rows:
+        if row.is_wrong:
+            console.print(Text(f"{row.state}: {row.module}:{row.line} {row.guard}  {row.detail}"))
+    if options.json:
+        document = {"guards": [vars(row) for row in rows], "branches": found.branches}
+        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return int(any(row.is_wrong for row in rows))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,129 @@
+"""Where an archive may be had: what the user names first, then the model's own sources, and those known dead last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from sshconvert.errors import ConfigError, UsageError
+from sshconvert.models import Model
+from sshconvert.reading import is_folder
+from sshtool.config import Config, user_path
+
+VARIABLE: Final = "SSHTOOL_SOURCES"
+
+# Only there is plain HTTP safe. Names that merely lead there (an entry in the hosts file, 127.1) are not taken for it.
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+
+
+class SourceFailedError(Exception):
+    """Why a source did not give the archive; the message is a clause. `again`: another attempt may do better, after
+    `wait` seconds if that is not None.
+    """
+
+    def __init__(self, cause: str, *, again: bool = False, wait: float | None = None) -> None:
+        super().__init__(cause)
+        self.again, self.wait = again, wait
+
+
+@dataclass(frozen=True)
+class Source:
+    """A URL, or the path of a file. `shown` is what messages and records say: without user, password and query."""
+
+    shown: str
+    url: str = ""
+    path: Path | None = None
+    dead_since: str = ""
+
+    @property
+    def needs_network(self) -> bool:
+        return self.path is None
+
+
+def find_sources(model: Model, given: Iterable[str], config: Config, config_folder: Path) -> tuple[Source, ...]:
+    """All the sources in the order in which they are tried: `given` on the command line, the environment variable
+    SSHTOOL_SOURCES (separated by spaces), the config file, the model's description. Each once.
+
+    Raises UsageError or ConfigError for one that can never be used.
+    """
+    name = model.archive.name
+    users = [parse_source(text, name, place="--source") for text in given]
+    users += [parse_source(text, name, place=VARIABLE) for text in os.environ.get(VARIABLE, "").split()]
+    try:
+        users += [parse_source(text, name, place="sources", base=config_folder) for text in config.sources]
+    except UsageError as error:
+        raise ConfigError(f"{config_folder / 'config.toml'}: {error}") from None
+    own = [Source(item.url, url=item.url, dead_since=item.dead_since or "") for item in model.sources]
+    return tuple(dict.fromkeys(users + sorted(own, key=lambda source: bool(source.dead_since))))
+
+
+def parse_source(text: str, archive_name: str, *, place: str, base: Path = Path()) -> Source:
+    """Read one mirror: an https URL (http on this machine only), a file: URL, or a path, relative to `base`.
+
+    A URL that ends in / and a path of a folder mean `archive_name` in it. Raises UsageError. What cannot be read may
+    hold a password anywhere, so the message does not repeat it.
+    """
+    if not text or not text.isprintable():
+        raise UsageError(f"{place}: a source is empty or has control characters in it; give a URL or a path")
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018  # it is read only now, and may be no number
+    except ValueError:
+        raise UsageError(f"{place}: a source is not a URL that can be read; correct it") from None
+    if parts.scheme in ("http", "https"):
+        return _web_source(parts, archive_name, place)
+    if parts.scheme == "file":
+        path = _path_of(parts, place)
+    elif "://" in text:
+        raise UsageError(f"{place}: {parts.scheme}:// is not supported; give an https URL, a file: URL or a path")
+    else:
+        path = user_path(text, base)
+    if is_folder(path):
+        path /= archive_name
+    return Source(str(path), path=path)
+
+
+def may_ask(scheme: str, host: str, *, loopback: bool) -> bool:
+    """Whether a URL may be asked at all: https, and http on this machine where `loopback` says that the user named it
+    so.
+    """
+    return bool(host) and (scheme == "https" or (scheme == "http" and loopback and is_loopback(host)))
+
+
+def is_loopback(host: str) -> bool:
+    return host in LOOPBACK
+
+
+def shown_url(url: str) -> str:
+    """The URL without what may be secret: user, password, query and fragment."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    port = f":{parts.port}" if parts.port is not None else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}" + ("?…" if parts.query else "")
+
+
+def _web_source(parts: SplitResult, archive_name: str, place: str) -> Source:
+    if parts.path.endswith("/") and not parts.query:
+        parts = parts._replace(path=parts.path + archive_name)
+    url = parts.geturl()
+    if not parts.hostname:
+        raise UsageError(f"{place}: a source has no host; give the whole URL")
+    if not may_ask(parts.scheme, parts.hostname, loopback=True):
+        raise UsageError(
+            f"{place}: {shown_url(url)}: http is only for this machine itself ({', '.join(LOOPBACK)}); use https"
+        )
+    return Source(shown_url(url), url=url)
+
+
+def _path_of(parts: SplitResult, place: str) -> Path:
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise UsageError(f"{place}: a file: URL leads to another machine; write file:///path/of/the/archive")
+    path = unquote(parts.path)
+    if "\0" in path:
+        raise UsageError(f"{place}: a file: URL has control characters in it; correct it")
+    # file:///C:/folder on Windows.
+    return Path(path[1:] if os.name == "nt" and path[2:3] == ":" else path)

@@ -1,0 +1,60 @@
+"""The user's config file, `config.toml` in the place where the platform keeps such files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import pydantic
+
+from sshconvert.errors import ConfigError
+from sshconvert.reading import read_small
+from sshconvert.schema import Strict, one_line, problems
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# What a person writes is far smaller.
+LARGEST: Final = 1 << 20
+
+
+class Config(Strict):
+    """`sources`: mirrors of the archive, as `--source` takes them. `cache_dir`: as `--cache-dir`. Paths are relative to
+    the folder of the file.
+    """
+
+    sources: tuple[str, ...] = ()
+    cache_dir: Annotated[str, pydantic.StringConstraints(pattern=r"^[^\x00-\x1f]+$")] | None = None
+
+
+def config_path() -> Path:
+    """Where the config file is, if there is one: on Linux `~/.config/sshtool/config.toml`."""
+    import platformdirs
+
+    return platformdirs.user_config_path("sshtool", appauthor=False) / "config.toml"
+
+
+def read_config(path: Path) -> Config:
+    """What the file says; nothing, if it is not there. Raises ConfigError with every problem."""
+    try:
+        return Config.model_validate(tomllib.loads(read_small(path, LARGEST).decode("utf-8")))
+    except FileNotFoundError:
+        return Config()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); correct or remove it") from None
+    except pydantic.ValidationError as error:
+        known = ", ".join(Config.model_fields)
+        raise ConfigError(f"{path}: {problems(error)}; correct it (it may set {known})") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply; correct it") from None
+    except ValueError as error:  # no UTF-8, no TOML, and what Python says of a number with thousands of digits
+        raise ConfigError(f"{path}: not valid TOML ({one_line(error)}); correct it") from None
+
+
+def user_path(text: str, folder: Path = Path()) -> Path:
+    """A path as a person writes it: `~` is the home, and what is relative is relative to `folder`."""
+    return folder / os.path.expanduser(text)  # noqa: PTH111  # Path's raises where there is no home

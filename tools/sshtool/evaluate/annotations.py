@@ -1,0 +1,164 @@
+"""WIDER FACE's annotation text, `wider_face_train_bbx_gt.txt` and `wider_face_val_bbx_gt.txt`.
+
+For each image: a line with its path (`0--Parade/0_Parade_marchingband_1_849.jpg`), a line with the number of faces, and
+a line for each face: `x y w h blur expression illumination invalid occlusion pose`. An image without faces has the
+number 0 and, all the same, one line of zeros, which may be missing too.
+
+Tolerated: any line ends, blank lines, blanks around fields, a byte order mark, boxes without extent and faces flagged
+invalid (they are kept: the protocols have their rules for them), fractions in boxes, and flags missing at the end of a
+line, which are then 0. All else is an error that names the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sshconvert.errors import DatasetError
+
+FLAGS: Final = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
+
+# WIDER FACE's own files have 5 MB, its largest image has 1965 faces, its flags go up to 2.
+LARGEST_FILE: Final = 64 << 20
+MOST_FACES: Final = 100_000
+LARGEST_COORDINATE: Final = 1_000_000
+LARGEST_FLAG: Final = 9
+
+# Of a line, in a message.
+_SHOWN: Final = 60
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One image: its path below the folder of images, its boxes (float64 [F, 4], x, y, w, h in pixels) and its flags
+    (uint8 [F, 6], in the order of `FLAGS`).
+    """
+
+    image: str
+    boxes: npt.NDArray[np.float64]
+    flags: npt.NDArray[np.uint8]
+
+    @property
+    def invalid(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.flags[:, FLAGS.index("invalid")] != 0)
+
+
+def read_annotations(path: Path) -> tuple[Annotation, ...]:
+    """Read an annotation text. Raises DatasetError, with the file and the line, if it is missing or malformed."""
+    lines = _Lines(path)
+    found: dict[str, Annotation] = {}
+    for text in lines:
+        image = _image(text, lines)
+        if image in found:
+            raise lines.error(f"{image} is there twice", "keep one of them")
+        found[image] = _annotation(image, lines)
+    if not found:
+        raise DatasetError(f"{path}: holds no images; name a file such as wider_face_val_bbx_gt.txt")
+    return tuple(found.values())
+
+
+def unusable_path(image: str) -> str:
+    """Why an image's path cannot be used below a folder of images and one of predictions, or ""."""
+    event, slash, name = image.partition("/")
+    if not slash or "/" in name or not all(part.strip(". ") for part in (event, name)):
+        return "is not an event's folder and a file in it"
+    if any(character in '\\:*?"<>|' or not character.isprintable() for character in image):
+        return "has characters that a path should not have"
+    return ""
+
+
+class _Lines:
+    """Lines of a file that are not blank, without blanks around them; it knows where it is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.number = path, 0
+        self._lines = _read(path).splitlines()
+
+    def __iter__(self) -> Iterator[str]:
+        while (line := self.peek()) is not None:
+            self.number += 1
+            yield line
+
+    def peek(self) -> str | None:
+        """The next line without taking it; None at the end."""
+        while self.number < len(self._lines):
+            if line := self._lines[self.number].strip():
+                return line
+            self.number += 1
+        return None
+
+    def take(self, what: str) -> str:
+        for line in self:
+            return line
+        raise self.error(f"{what} expected, the file ends", "it was cut off: get it again")
+
+    def error(self, problem: str, remedy: str) -> DatasetError:
+        return DatasetError(f"{self.path}: line {self.number}: {problem}; {remedy}")
+
+
+def _read(path: Path) -> str:
+    try:
+        if not path.is_file():
+            raise DatasetError(f"{path}: is not there; name a data set in the layout of WIDER FACE")
+        if path.stat().st_size > LARGEST_FILE:
+            raise DatasetError(f"{path}: has more than {LARGEST_FILE} bytes; it is no annotation text")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
+    except UnicodeDecodeError:
+        raise DatasetError(f"{path}: is not text in UTF-8; it is no annotation text") from None
+
+
+def _image(text: str, lines: _Lines) -> str:
+    if reason := unusable_path(text):
+        raise lines.error(
+            f"the path of an image expected, {text[:_SHOWN]!r} {reason}", "the number of faces above may be wrong"
+        )
+    return text
+
+
+def _annotation(image: str, lines: _Lines) -> Annotation:
+    text = lines.take("the number of faces")
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= MOST_FACES):
+        raise lines.error(
+            f"the number of faces expected (at most {MOST_FACES}), found {text[:_SHOWN]!r}", "correct or remove it"
+        )
+    rows = [_face(lines.take(f"face {number + 1} of {text}"), lines) for number in range(int(text))]
+    if not rows:
+        _skip_zeros(lines)
+    table = np.array(rows, np.float64).reshape(-1, 10)
+    return Annotation(image, table[:, :4].copy(), table[:, 4:].astype(np.uint8))
+
+
+def _face(text: str, lines: _Lines) -> list[float]:
+    row = _numbers(text)
+    if not 4 <= len(row) <= 10:
+        raise lines.error(
+            f"x y w h and up to six flags expected, found {text[:_SHOWN]!r}", "the number of faces above may be wrong"
+        )
+    if any(abs(value) > LARGEST_COORDINATE for value in row[:4]):
+        raise lines.error(f"a box beyond {LARGEST_COORDINATE} pixels: {text[:_SHOWN]!r}", "correct or remove it")
+    if any(flag not in range(LARGEST_FLAG + 1) for flag in row[4:]):
+        raise lines.error(f"flags 0-{LARGEST_FLAG} expected, found {text[:_SHOWN]!r}", "correct or remove it")
+    return row + [0.0] * (10 - len(row))
+
+
+def _skip_zeros(lines: _Lines) -> None:
+    """The line of an image without faces."""
+    row = _numbers(lines.peek() or "")
+    if row and not any(row):
+        lines.take("a line of zeros")
+
+
+def _numbers(text: str) -> list[float]:
+    """Fields of a line as finite numbers; nothing if one of them is none."""
+    try:
+        row = [float(field) for field in text.split()]
+    except ValueError:
+        return []
+    return row if np.isfinite(row).all() else []

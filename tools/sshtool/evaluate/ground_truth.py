@@ -1,0 +1,263 @@
+"""The faces of a WIDER-format data set, and which of them count in which setting.
+
+The official ground truth is four .mat files of cells, one for each event: `wider_face_val.mat` has the events' names
+(`event_list`), the images' names without extension (`file_list`) and their faces' boxes, x, y, w, h (`face_bbx_list`);
+`wider_easy_val.mat` and its like have the 1-based numbers of the faces that count (`gt_list`), for the same images in
+the same order. Without them, the annotation text alone gives one setting, "all", in which every face counts that is
+not flagged invalid and has an extent: useful to compare artifacts, but no published figure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sshconvert.errors import DatasetError
+from sshtool.evaluate.annotations import LARGEST_COORDINATE, Annotation, read_annotations, unusable_path
+from sshtool.evaluate.matfile import read_cells, write_cells
+
+Floats = npt.NDArray[np.float64]
+
+SETTINGS: Final = ("easy", "medium", "hard")
+ALL: Final = "all"
+
+# Where things lie in a data set's folder; the first that is there is taken.
+TEXT_FOLDERS: Final = ("wider_face_split", ".")
+MAT_FOLDERS: Final = ("ground_truth", "eval_tools/ground_truth", "wider_face_split", ".")
+
+FACES_FILE: Final = "wider_face_val.mat"
+SETTING_FILES: Final = {setting: f"wider_{setting}_val.mat" for setting in SETTINGS}
+MAT_FILES: Final = (FACES_FILE, *SETTING_FILES.values())
+
+
+@dataclass(frozen=True)
+class ImageTruth:
+    """One image: its path below the folder of images ("0--Parade/0_Parade_marchingband_1_849.jpg") and its faces.
+
+    `annotated` are the boxes of the annotation text, for `omz`; `boxes` those of the .mat files, for `wider`: float64
+    [F, 4], x, y, w, h in pixels. Where only one source is there, both are its boxes. `counted[setting]` says which of
+    `boxes` count, bool [F].
+    """
+
+    image: str
+    annotated: Floats
+    boxes: Floats
+    counted: Mapping[str, npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Of a data set, in its own order: that of the .mat files, or of the annotation text where there are none.
+
+    `settings` are "easy", "medium" and "hard", or "all" from the annotation text alone. `digest` is the SHA-256 of all
+    that counts here: records belong together if it is the same. `sources` are the files that were read.
+    """
+
+    images: tuple[ImageTruth, ...]
+    settings: tuple[str, ...]
+    digest: str
+    sources: tuple[Path, ...]
+
+
+def read_ground_truth(folder: Path) -> GroundTruth:
+    """Read what a data set's folder has, in WIDER FACE's own layout: the annotation text (`TEXT_FOLDERS`), the .mat
+    files (`MAT_FOLDERS`), or both, which must be of the same images.
+
+    Raises DatasetError if there is neither, or one is malformed or contradicts the other; RuntimeUnavailableError
+    without SciPy if there are .mat files.
+    """
+    text, mats = _annotation_file(folder), _mat_folder(folder)
+    if text is None and mats is None:
+        raise DatasetError(
+            f"{folder}: holds neither wider_face_split/wider_face_val_bbx_gt.txt nor ground_truth/{FACES_FILE}; "
+            "name a data set in the layout of WIDER FACE"
+        )
+    annotations = read_annotations(text) if text else ()
+    if mats is None:
+        images = [_from_annotation(annotation) for annotation in annotations]
+    else:
+        images = _read_mats(mats)
+        if text:
+            images = _joined(images, annotations, text, mats)
+    sources = ([text] if text else []) + ([mats / name for name in MAT_FILES] if mats else [])
+    return GroundTruth(tuple(images), SETTINGS if mats else (ALL,), _digest(images), tuple(sources))
+
+
+def write_ground_truth(folder: Path, images: Sequence[ImageTruth]) -> tuple[Path, ...]:
+    """Write the `boxes` of `images`, and which of them count, as the official .mat files into `folder`.
+
+    All images must have the settings `SETTINGS`, and boxes of whole pixels: the official ones are int32, and the tools
+    compute with them as such. Events are in the order in which they appear. The same images give the same bytes.
+
+    Raises DatasetError for other images, OutputError if they cannot be written, RuntimeUnavailableError without SciPy.
+    """
+    for image in images:
+        if set(image.counted) != set(SETTINGS) or not np.array_equal(image.boxes, np.rint(image.boxes)):
+            raise DatasetError(f"{image.image}: boxes of whole pixels and the settings {', '.join(SETTINGS)} expected")
+    events: dict[str, list[ImageTruth]] = {}
+    for image in images:
+        events.setdefault(PurePosixPath(image.image).parent.name, []).append(image)
+    groups = list(events.values())
+    common = {
+        "event_list": _cells(events),
+        "file_list": _cells(_cells(PurePosixPath(image.image).stem for image in group) for group in groups),
+        "face_bbx_list": _cells(_cells(image.boxes.astype(np.int32) for image in group) for group in groups),
+    }
+    write_cells(folder / FACES_FILE, common)
+    for setting in SETTINGS:
+        numbers = _cells(_cells(_numbers(image.counted[setting]) for image in group) for group in groups)
+        write_cells(folder / SETTING_FILES[setting], {**common, "gt_list": numbers})
+    return tuple(folder / name for name in MAT_FILES)
+
+
+def _numbers(counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """1-based, in a column."""
+    return (np.flatnonzero(counted)[:, None] + 1).astype(np.int32)
+
+
+def _annotation_file(folder: Path) -> Path | None:
+    """The text of the validation set, or the only one."""
+    for name in TEXT_FOLDERS:
+        found = sorted((folder / name).glob("wider_face_*_bbx_gt.txt"))
+        validation = [path for path in found if path.name == "wider_face_val_bbx_gt.txt"]
+        if len(found) > 1 and not validation:
+            raise DatasetError(f"{folder / name}: holds {found[0].name} and {found[1].name}; leave one of them")
+        if found:
+            return (validation or found)[0]
+    return None
+
+
+def _mat_folder(folder: Path) -> Path | None:
+    return next((folder / name for name in MAT_FOLDERS if (folder / name / FACES_FILE).is_file()), None)
+
+
+def _from_annotation(annotation: Annotation) -> ImageTruth:
+    counted = ~annotation.invalid & (annotation.boxes[:, 2:] > 0).all(axis=1)
+    return ImageTruth(annotation.image, annotation.boxes, annotation.boxes, {ALL: counted})
+
+
+def _read_mats(folder: Path) -> list[ImageTruth]:
+    path = folder / FACES_FILE
+    files = {setting: folder / SETTING_FILES[setting] for setting in SETTINGS}
+    faces = read_cells(path, ("event_list", "file_list", "face_bbx_list"))
+    names = _names(faces, path)
+    boxes = _flat(faces["face_bbx_list"], names, path, "face_bbx_list")
+    numbers = {}
+    for setting, file in files.items():
+        found = read_cells(file, ("event_list", "file_list", "gt_list"))
+        if _names(found, file) != names:
+            raise DatasetError(f"{file}: is of other images than {path.name}; get all four files of one data set")
+        numbers[setting] = _flat(found["gt_list"], names, file, "gt_list")
+    images = []
+    for index, image in enumerate(image for group in names for image in group):
+        rows = _boxes(boxes[index], image, path)
+        counted = {
+            setting: _counted(numbers[setting][index], len(rows), image, file) for setting, file in files.items()
+        }
+        images.append(ImageTruth(f"{image}.jpg", rows, rows, counted))
+    return images
+
+
+def _names(cells: Mapping[str, npt.NDArray[Any]], path: Path) -> list[list[str]]:
+    """The images of each event: "0--Parade/0_Parade_marchingband_1_849", without the extension."""
+    events, files = cells["event_list"].ravel(), cells["file_list"].ravel()
+    if len(events) != len(files):
+        raise DatasetError(f"{path}: {len(events)} events, and file_list has {len(files)}; get it again")
+    names = [
+        [f"{_text(event, path)}/{_text(name, path)}" for name in _cell(group, path, "file_list")]
+        for event, group in zip(events, files, strict=True)
+    ]
+    every = [name for group in names for name in group]
+    unusable = next((name for name in every if unusable_path(name)), None)
+    if unusable is not None:
+        raise DatasetError(f"{path}: an image {unusable[:60]!r}, which {unusable_path(unusable)}; get it again")
+    if not every or len(set(every)) < len(every):
+        raise DatasetError(f"{path}: holds no images, or one of them twice; get it again")
+    return names
+
+
+def _flat(cells: npt.NDArray[Any], names: list[list[str]], path: Path, variable: str) -> list[npt.NDArray[Any]]:
+    """What a variable has for each image, in one list."""
+    groups = [_cell(group, path, variable) for group in cells.ravel()]
+    if [len(group) for group in groups] != [len(group) for group in names]:
+        raise DatasetError(f"{path}: {variable} is of other images than file_list; get it again")
+    return [entry for group in groups for entry in group]
+
+
+def _cell(group: Any, path: Path, variable: str) -> npt.NDArray[Any]:
+    if not (isinstance(group, np.ndarray) and group.dtype == object):
+        raise DatasetError(f"{path}: {variable} is no cell of cells; name the ground truth of WIDER FACE")
+    return group.ravel()
+
+
+def _text(cell: Any, path: Path) -> str:
+    """SciPy gives a text as an array of one, sometimes in one more cell."""
+    while isinstance(cell, np.ndarray) and cell.size == 1:
+        cell = cell.ravel()[0]
+    if not isinstance(cell, str):
+        raise DatasetError(f"{path}: a name of an event or image is no text; get it again")
+    return str(cell)
+
+
+def _boxes(cell: Any, image: str, path: Path) -> Floats:
+    if not (isinstance(cell, np.ndarray) and cell.dtype.kind in "iuf"):
+        raise DatasetError(f"{path}: {image}: boxes expected; get it again")
+    if not cell.size:
+        return np.zeros((0, 4))
+    if cell.ndim != 2 or cell.shape[1] != 4 or not (np.abs(cell.astype(np.float64)) <= LARGEST_COORDINATE).all():
+        raise DatasetError(f"{path}: {image}: boxes of four finite numbers expected; get it again")
+    return cell.astype(np.float64)
+
+
+def _counted(cell: Any, faces: int, image: str, path: Path) -> npt.NDArray[np.bool_]:
+    """From 1-based numbers of faces to which of them count."""
+    counted = np.zeros(faces, bool)
+    if not (isinstance(cell, np.ndarray) and cell.dtype.kind in "iuf"):
+        raise DatasetError(f"{path}: {image}: numbers of faces expected; get it again")
+    numbers = cell.ravel().astype(np.float64)
+    valid = (numbers >= 1) & (numbers <= faces) & (np.rint(numbers) == numbers)
+    if not valid.all() or len(np.unique(numbers)) < len(numbers):
+        raise DatasetError(f"{path}: {image}: different numbers from 1 to {faces} expected; get it again")
+    counted[numbers.astype(np.intp) - 1] = True
+    return counted
+
+
+def _joined(images: list[ImageTruth], annotations: Sequence[Annotation], text: Path, mats: Path) -> list[ImageTruth]:
+    """Images of the .mat files with what the annotation text says: their extension, and the boxes for `omz`."""
+    by_stem = {str(PurePosixPath(annotation.image).with_suffix("")): annotation for annotation in annotations}
+    stems = [image.image.removesuffix(".jpg") for image in images]
+    other = sorted(set(stems) ^ set(by_stem))
+    if other or len(by_stem) < len(annotations):
+        what = other[0] if other else "one image"
+        raise DatasetError(
+            f"{text}: is of other images than {mats} ({what} is not once in both); put both of one data set there"
+        )
+    return [
+        ImageTruth(by_stem[stem].image, by_stem[stem].boxes, image.boxes, image.counted)
+        for stem, image in zip(stems, images, strict=True)
+    ]
+
+
+def _digest(images: Sequence[ImageTruth]) -> str:
+    digest = hashlib.sha256()
+    for image in images:
+        parts = [image.annotated, image.boxes, *image.counted.values()]
+        digest.update(repr((image.image, list(image.counted), [part.shape for part in parts])).encode())
+        for part in parts:
+            digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
+def _cells(values: Iterable[Any]) -> npt.NDArray[Any]:
+    """A column of cells, as MATLAB has it."""
+    entries = list(values)
+    column = np.empty((len(entries), 1), object)
+    for number, entry in enumerate(entries):
+        column[number, 0] = entry
+    return column

@@ -1,0 +1,131 @@
+"""Predictions of faces in the official text format: a folder for each event, a file for each image.
+
+A file holds the image's name, the number of predictions, and a line `x y w h score` for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sshconvert.errors import EvaluationError
+from sshconvert.files import staged
+
+# Of one image: more than any network proposes, and nothing that a reader could be stalled with.
+LARGEST_FILE: Final = 32 << 20
+
+# No coordinate or score is larger: areas stay finite.
+LARGEST_NUMBER: Final = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of one image: `boxes` float64 [K, 4], x, y, w, h in its pixels, and `scores` float64 [K], finite, in any order.
+
+    This is what the text format holds, and what both protocols judge: a run judges what it would save, so that scoring
+    its saved predictions gives the run's own figures.
+    """
+
+    boxes: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float64]
+
+
+NONE: Final = Predictions(np.zeros((0, 4)), np.zeros(0))
+
+
+def from_corners(corners: npt.NDArray[Any], scores: npt.NDArray[Any]) -> Predictions:
+    """Predictions from `corners` [K, 4], x1, y1, x2, y2, by w = x2 - x1 and h = y2 - y1, and `scores` [K]."""
+    exact = np.asarray(corners, np.float64)
+    boxes = np.concatenate([exact[:, :2], exact[:, 2:] - exact[:, :2]], axis=1)
+    return Predictions(boxes, np.asarray(scores, np.float64))
+
+
+def prediction_file(folder: Path, image: str) -> Path:
+    """Where the predictions for an image lie: "0--Parade/0_Parade_1.jpg" in `folder`/0--Parade/0_Parade_1.txt."""
+    return folder / PurePosixPath(image).with_suffix(".txt")
+
+
+def write_predictions(folder: Path, image: str, predictions: Predictions) -> Path:
+    """Write the file of one image, in the order of `predictions`, whole or not at all.
+
+    Numbers are written with the digits that give the same float64, so float32, again, and the same predictions give
+    the same bytes. Raises OutputError if it cannot be written.
+    """
+    path = prediction_file(folder, image)
+    rows = np.column_stack([predictions.boxes, predictions.scores]).tolist()
+    lines = [path.stem, str(len(rows)), *(" ".join(map(repr, row)) for row in rows)]
+    with staged(path) as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    return path
+
+
+def read_predictions(folder: Path, image: str) -> Predictions:
+    """Read the file of one image.
+
+    Raises EvaluationError, with the file and the line, if it is missing, has another number of predictions than it
+    says, lines of other than five fields, or numbers that are none (NaN and infinity too). Blank lines, blanks around
+    fields, any line ends, and another name in the first line are tolerated.
+    """
+    path = prediction_file(folder, image)
+    lines = _read_lines(path)
+    try:
+        count = int(lines[1])
+    except (IndexError, ValueError):
+        raise EvaluationError(f"{path}: line 2: the number of predictions expected; write the file again") from None
+    rows = [line for line in lines[2:] if line.strip()]
+    if len(rows) != count:
+        raise EvaluationError(f"{path}: line 2: says {count} predictions, {len(rows)} found; write the file again")
+    if not rows:
+        return NONE
+    numbers = _numbers(rows, path)
+    return Predictions(numbers[:, :4].copy(), numbers[:, 4].copy())
+
+
+def strangers(folder: Path, images: Collection[str]) -> list[str]:
+    """Prediction files that belong to none of `images`, as paths inside `folder`, sorted."""
+    known = {prediction_file(Path(), image) for image in images}
+    found = (path.relative_to(folder) for path in folder.glob("*/*.txt"))
+    return sorted(path.as_posix() for path in found if path not in known)
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        if not path.is_file():
+            raise EvaluationError(f"{path}: is not there; predict for this image too")
+        if path.stat().st_size > LARGEST_FILE:
+            raise EvaluationError(f"{path}: has more than {LARGEST_FILE} bytes; write the file again")
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise EvaluationError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
+    except UnicodeDecodeError:
+        raise EvaluationError(f"{path}: is not text in UTF-8; write the file again") from None
+
+
+def _numbers(rows: list[str], path: Path) -> npt.NDArray[np.float64]:
+    """Rows of five numbers, [K, 5]."""
+    try:
+        table = [[float(field) for field in row.split()] for row in rows]
+        widths = {len(row) for row in table}
+        if widths == {5}:
+            numbers = np.array(table)
+            if (np.abs(numbers) <= LARGEST_NUMBER).all():
+                return numbers
+    except ValueError:
+        pass
+    line = next(number for number, row in enumerate(rows, 1) if not _is_prediction(row))
+    raise EvaluationError(
+        f"{path}: prediction {line}: x y w h score expected, found {rows[line - 1][:60]!r}; write the file again"
+    )
+
+
+def _is_prediction(row: str) -> bool:
+    try:
+        fields = [float(field) for field in row.split()]
+    except ValueError:
+        return False
+    return len(fields) == 5 and all(abs(field) <= LARGEST_NUMBER for field in fields)

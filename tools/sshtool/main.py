@@ -1,0 +1,52 @@
+"""Where the program begins. Signals are caught before anything else is imported."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+from sshtool.interruption import Interrupted, catch_signals, settle
+
+
+def main() -> None:
+    """Run the command line and leave by its exit code."""
+    try:
+        try:
+            catch_signals()
+            _open_standard_files()
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
+            from sshtool.cli import app
+
+            app()
+        finally:
+            settle()
+    except Interrupted as stop:
+        _fail(str(stop), stop.exit_code)
+    except OSError as error:  # verbs see to their own; this is Typer, printing help
+        discard_stdout()
+        _fail(f"standard output: cannot be written ({error.strerror}); send it elsewhere", 1)
+
+
+def discard_stdout() -> None:
+    """What could not be written is not to be tried again when the interpreter ends."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_standard_files() -> None:
+    """If one is closed, the next file that is opened would take its number, and get what native code prints."""
+    number = os.open(os.devnull, os.O_RDWR)
+    while number < 3:
+        number = os.open(os.devnull, os.O_RDWR)
+    os.close(number)
+
+
+def _fail(line: str, code: int) -> None:
+    try:
+        sys.stderr.write(f"sshtool: {line}\n")
+        sys.stderr.flush()
+    except (OSError, AttributeError):  # full or closed: there is nobody to tell
+        pass
+    sys.exit(code)
