@@ -28,7 +28,7 @@ from limited import allow, folder_in_memory, run_limited, timed
 from mutations import mutants
 from program import sshtool
 from small_model import SIZE, small_onnx, write_small_models
-from sshconvert.checkpoint import Checkpoint, read_record, write_record
+from sshconvert.checkpoint import Checkpoint, file_sha256, read_record, write_record
 from sshconvert.errors import (
     ArtifactError,
     CheckpointError,
@@ -274,11 +274,11 @@ Members = dict[str, bytes]
 
 def small_pack(folder: Path) -> Path:
     """A pack of two samples at 32x32, in which nothing is found."""
-    for name in (MODEL.files.symbol, MODEL.files.params):
-        (folder / name).write_bytes(b"")
-    checkpoint = Checkpoint(
-        MODEL, Graph((), (), "none"), {}, "demo", folder / MODEL.files.symbol, folder / MODEL.files.params
-    )
+    symbol, params = folder / MODEL.files.symbol, folder / MODEL.files.params
+    for path in (symbol, params):
+        path.write_bytes(b"")
+    hashes = {path.name: file_sha256(path) for path in (symbol, params)}
+    checkpoint = Checkpoint(MODEL, Graph((), (), "none"), {}, "demo", symbol, params, hashes)
     outputs = {}
     for head in MODEL.detection.heads:
         side = 32 // head.stride
