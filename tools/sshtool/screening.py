@@ -92,7 +92,7 @@ def _parse_onnx(model: onnx.ModelProto, data: bytes) -> None:
         model.ParseFromString(data)
         _decode_texts(model)
     except Exception:  # noqa: BLE001  # each implementation of protobuf has its own, and text that is none is another
-        raise ValueError("it is no ONNX file, or a damaged one") from None
+        raise ValueError("is no ONNX file, or a damaged one") from None
 
 
 def _decode_texts(message: Any) -> None:
