@@ -41,7 +41,15 @@ DOSES: Final[dict[str, dict[str, dict[str, int]]]] = {
 
 # The demo is of full size, the others are slim.
 DEMO: Final = "download --demo"
-DEMO_SHORT: Final = {"kills": {"event": 1}}
+DEMO_DOSES: Final[dict[str, dict[str, dict[str, int]]]] = {
+    "short": {"kills": {"event": 1}},
+    "long": {
+        "kills": {"event": -1, "time": 20, "size": 5},
+        "signals": {"interrupt": 20, "terminate": 5},
+        "limits": {"limit": 5},
+        "disks": {"full": 5, "read-only": 1},
+    },
+}
 SLIM: Final = [job for job in JOBS if job != DEMO]
 
 
@@ -67,9 +75,7 @@ def workshop(inputs: Path, can_mount: bool, tmp_path_factory: pytest.TempPathFac
 
     @cache
     def trials(dose: str) -> dict[str, list[Trial]]:
-        doses = dict.fromkeys(JOBS, DOSES[dose])
-        if dose == "short":
-            doses[DEMO] = DEMO_SHORT
+        doses = {job: DEMO_DOSES[dose] if job == DEMO else DOSES[dose] for job in JOBS}
         ways = {
             job: {
                 way: count
@@ -146,7 +152,7 @@ def print_counts(job: str, trials: Sequence[Trial]) -> None:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_a_killed_verb_leaves_old_or_new_or_nothing_and_a_rerun_succeeds(workshop: Workshop, job: str) -> None:
-    for trial in of(workshop("short")[job], *(DEMO_SHORT if job == DEMO else DOSES["short"])["kills"]):
+    for trial in of(workshop("short")[job], *(DEMO_DOSES if job == DEMO else DOSES)["short"]["kills"]):
         check_killed(trial)
 
 
