@@ -268,7 +268,7 @@ def shard(source: Path, target: Path, which: int, count: int, **changes: Any) ->
 MISFITS: Final[dict[str, tuple[Callable[[Path, Path], list[Path]], str]]] = {
     "a shard missing": (
         lambda source, folder: [shard(source, folder / "1", 1, 3), shard(source, folder / "3", 3, 3)],
-        "onnx FP32: shard 2 of 3 is missing",
+        "onnx FP32: 1 of 3 shards are missing, the first is 2",
     ),
     "a shard twice": (
         lambda source, folder: [shard(source, folder / name, 1, 2) for name in "ab"],
@@ -302,7 +302,7 @@ MISFITS: Final[dict[str, tuple[Callable[[Path, Path], list[Path]], str]]] = {
     ),
     "an unfinished shard": (
         lambda source, folder: [shard(source, folder / "a", 1, 2), cut_lines(shard(source, folder / "b", 2, 2), 2)],
-        "the parts hold 4 images of 6",
+        "onnx FP32: the journals hold 4 images of 6; finish each shard with --resume",
     ),
     "no journals": (lambda _, folder: [folder], "holds no journals"),
     "not there": (lambda _, folder: [folder / "nowhere.jsonl"], "nowhere.jsonl: is not there"),
@@ -389,6 +389,17 @@ def test_a_record_that_is_damaged_is_named_by_its_line(
         evaluate(MODEL.name, tmp_path, both(dataset, onnx_file, resume=True))
 
 
+def test_predictions_that_were_not_saved_are_missed_on_resuming(
+    whole: Whole, dataset: Path, onnx_file: Path, tmp_path: Path
+) -> None:
+    torn(whole, tmp_path, lambda data: b"".join(lines_of(data)[:6]))
+    options = both(dataset, onnx_file, resume=True, save_predictions=tmp_path / "saved")
+    with pytest.raises(EvaluationError, match=r"_0000\.txt: is not there, but its image has been evaluated"):
+        evaluate(MODEL.name, tmp_path, options)
+    shutil.copytree(whole.predictions / "onnx-FP32", tmp_path / "saved")
+    evaluate(MODEL.name, tmp_path, options)
+
+
 def edit_header(**changes: Any) -> Callable[[bytes], bytes]:
     def edit(data: bytes) -> bytes:
         first, *rest = lines_of(data)
@@ -402,13 +413,15 @@ def edit_header(**changes: Any) -> Callable[[bytes], bytes]:
 OTHERS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "artifact": ({"files": {"ssh-mxnet.onnx": "0" * 64}}, "its files is"),
     "dataset": ({"dataset": "0" * 64}, "its dataset is 000"),
-    "protocols": ({"protocols": {"omz": "?"}}, "its protocols is"),
+    "protocols": ({"protocols": {"omz": "?", "wider": "?"}}, "its protocols is"),
     "limit": ({"images": 5}, "its images is 5, not 6"),
     "version": ({"sshtool": "0.0.1"}, "its sshtool is 0.0.1"),
     "runtime": ({"runtime": "ONNX Runtime 0.1"}, "its runtime is ONNX Runtime 0.1"),
     "shard": ({"shard": [2, 3]}, "it is shard 2 of 3"),
     "kind of journal": ({"journal": 99}, "it is of version 99, expected 1"),
     "header": ({"files": 3}, "does not begin with a header"),
+    "impossible shard": ({"shard": [0, 0]}, "does not begin with a header"),
+    "absurd shard": ({"shard": [1, 10**15]}, "does not begin with a header"),
 }
 
 
@@ -478,7 +491,7 @@ def test_images_that_cannot_be_read_count_as_without_predictions(
     truth = read_ground_truth(damaged)
     lost = [truth.images[number] for number in (1, 2, 4)]
     assert [item.image for item in result.not_evaluated] == [image.image for image in lost]
-    for item, reason in zip(result.not_evaluated, ("is not a file", "is damaged", "is not an image"), strict=True):
+    for item, reason in zip(result.not_evaluated, ("No such file", "is damaged", "is not an image"), strict=True):
         assert reason in item.reason
     records = [entry.record for entry in read_entries(whole.journal("onnx-FP32"))]
     for number in (1, 2, 4):

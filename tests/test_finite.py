@@ -21,6 +21,7 @@ from sshconvert.finite import NonFinite, find_nonfinite, summary
 from sshconvert.models import load_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshtool.checkpoint.archive import opened, pack
+from sshtool.commands.demo_dataset import demo_dataset
 from sshtool.images import Image
 from sshtool.report.picture import save_picture
 
@@ -110,6 +111,15 @@ def test_detect_with_mxnet_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path:
 
     assert REFUSED in sshtool(*command, code=1).stderr
     assert "not finite" not in outcome(*command, "--allow-nonfinite")
+
+
+def test_evaluate_with_mxnet_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path: Path) -> None:
+    drawn = demo_dataset(tmp_path / "drawn", images=1, seed=0)
+    weights = spoilt / MODEL.files.params
+    command = ("evaluate", "--dataset", drawn.dataset, "--artifact", weights, "-o", tmp_path, "--device", "TOASTER")
+
+    assert REFUSED in sshtool(*command, code=1).stderr
+    assert "TOASTER" in sshtool(*command, "--allow-nonfinite", code=1).stderr
 
 
 def test_download_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path: Path) -> None:

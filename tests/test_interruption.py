@@ -40,8 +40,10 @@ sys.argv[0] = "sshtool"
 import sshtool.__main__
 """
 
+COMPUTES: Final = 'hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)'
+
 # Stages a file and then computes, in C and without Python's lock, for longer than anybody waits.
-NATIVE: Final = """
+NATIVE: Final = f"""
 import hashlib, pathlib, sys, typer
 from sshconvert.files import staged
 from sshtool import cli, main, session
@@ -52,7 +54,7 @@ def verb(target: pathlib.Path):
         with staged(target) as part:
             part.write_text("half")
             print("ready", flush=True)
-            hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)
+            {COMPUTES}
 main.main()
 """
 
@@ -143,7 +145,11 @@ def test_an_interruption_that_python_swallows_ends_the_program_all_the_same(tmp_
 
 
 def test_an_interrupted_verb_says_so_in_json(tmp_path: Path) -> None:
-    process = start("-c", NATIVE.replace("json=False", "json=True").replace("1 << 30", "1 << 20"), tmp_path / "a.txt")
+    process = start(
+        "-c",
+        NATIVE.replace("json=False", "json=True").replace(COMPUTES, "import time; time.sleep(600)"),
+        tmp_path / "a.txt",
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
@@ -202,7 +208,13 @@ def test_ctrl_c_while_a_runtime_computes_takes_effect_soon(
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
-COMMANDS: Final = [("info",), ("info", "--json"), ("download", "--demo", "--dry-run"), ("--help",)]
+COMMANDS: Final = [
+    ("info",),
+    ("info", "--json"),
+    ("download", "--demo", "--dry-run"),
+    ("download", "--demo", "--dry-run", "--progress-format", "json"),
+    ("--help",),
+]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")

@@ -146,6 +146,8 @@ def output_errors(target: Path) -> Iterator[None]:
     """Turn an OSError into an OutputError that names `target`, or the folder in which it is staged."""
     try:
         yield
+    except BrokenPipeError:  # who reads our progress has had enough
+        raise
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "free space, change its permissions or name another folder")
         raise OutputError(f"{_visible(target)}: cannot be written ({error.strerror or error}); {remedy}") from error
@@ -284,7 +286,7 @@ def _link(path: str | Path, copy: str | Path) -> None:
 
 def _visible(path: Path) -> Path:
     """The path, or the folder in which it is staged: nobody finds a hidden folder that has been removed."""
-    for parent in path.parents:
-        if parent.name.startswith(PREFIX):
-            return parent.parent
+    for hidden in (path, *path.parents):
+        if hidden.name.startswith(PREFIX):
+            return hidden.parent
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from sshconvert.errors import SSHToolError
+from sshconvert.reading import open_regular
 
 # What is read and hashed at once: it stays in the processor's cache in between.
 BLOCK: Final = 1 << 18
@@ -39,10 +39,10 @@ def take_snapshot(
     """Read a whole file of at most `limit` bytes, once.
 
     `check` is given the file's first bytes before the memory for all of them is taken, and raises if they will not do.
-    Raises `error` if the file cannot be read, is larger than that, is no file, or changes while it is read.
+    Raises `error` if the file cannot be read, is no file or too large, or changes while it is read.
     """
     try:
-        with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+        with open_regular(path) as file:
             before = _status(path, file.fileno(), error, limit)
             check(file.read(HEAD))
             file.seek(0)
@@ -64,15 +64,8 @@ def take_snapshot(
     return Snapshot(path, memory.toreadonly(), digest.hexdigest())
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    """A pipe without a writer would make `open` wait for one. Elsewhere than on POSIX there is no such flag."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def _status(path: Path, descriptor: int, error: type[SSHToolError], limit: int) -> os.stat_result:
     """The status of a file that may be read, from which any change after now can be told."""
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise error(f"{path}: is no regular file; copy what it gives into one")
     status = _settled(path, descriptor, error)
     if status.st_size > limit:
         raise error(

@@ -566,6 +566,7 @@ def evaluate(
     runtime: DetectRuntime = "",
     device: DetectDevice = "CPU",
     threads: DetectThreads = 0,
+    allow_nonfinite: AllowNonfinite = False,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
@@ -594,7 +595,7 @@ def evaluate(
             resize=Resize(_choice("--resize", resize, [item.value for item in Resize])) if resize else None,
             html=html,
             runtime=runtime,
-            settings=Settings(device, threads),
+            settings=Settings(device, threads, allow_nonfinite),
         )
         result = verb(model, output_dir, options, progress=session.progress)
         session.finish(result, render, passed=not result.not_evaluated, code=1)

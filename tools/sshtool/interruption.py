@@ -72,7 +72,8 @@ def _watch(reader: int) -> None:
     try:
         _clean_up()
         cursor = SHOW_CURSOR if os.isatty(2) else ""
-        os.write(2, f"{cursor}sshtool: {stop}\n".encode())
+        if not _settled.is_set():  # it is, if the program ended just in time, and has said so
+            os.write(2, f"{cursor}sshtool: {stop}\n".encode())
     finally:
         os._exit(stop.exit_code)
 

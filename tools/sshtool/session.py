@@ -78,12 +78,14 @@ class Session:
             if self.quiet:
                 return
             if self.transfer is None and self.events:
-                self.transfer = JsonEvents(sys.stderr if self.json else sys.stdout, model)
+                with contextlib.nullcontext() if self.json else _stdout():
+                    self.transfer = JsonEvents(sys.stderr if self.json else sys.stdout, model)
             elif self.transfer is None and event == "model_file_download_begin":
                 self._stop()
                 self.transfer = Bar(self.stderr) if self.status else Lines(self.stderr)
             if self.transfer:
-                self.transfer.show(event, members)
+                with _stdout() if self.events and not self.json else contextlib.suppress(OSError):
+                    self.transfer.show(event, members)
             if event == "model_file_download_end" and not self.events:
                 self.transfer = None
                 if self.status:

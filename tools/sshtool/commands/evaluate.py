@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -37,8 +37,7 @@ from sshtool.evaluate.journal import Entry, Header, Journal, read_entries
 from sshtool.evaluate.merge import JOURNAL, read_runs
 from sshtool.evaluate.meter import Meter
 from sshtool.evaluate.omz import SETTING
-from sshtool.evaluate.predictions import read_predictions
-from sshtool.evaluate.records import in_order
+from sshtool.evaluate.predictions import prediction_file, read_predictions
 from sshtool.evaluate.run import Evaluator, Job, shown
 from sshtool.evaluate.score import PROTOCOLS, finish, judge_image, score_predictions
 from sshtool.images import Resize, read_size
@@ -179,6 +178,7 @@ class _Run:
         path, rate = self._journal(label), None
         with Journal(path, header, resume=self.options.resume) as written:
             jobs = self.jobs[written.done :]
+            _check_saved(path, evaluator.saved)
             if jobs:
                 evaluator.warm_up(runtime.declaration.image_size(self.model))
                 meter = Meter(label, len(self.jobs), written.done, self.progress)
@@ -278,6 +278,17 @@ class _Run:
         return {feed.protocol: folder / feed.protocol if several else folder for feed in feeds}
 
 
+def _check_saved(path: Path, saved: Mapping[str, Path]) -> None:
+    """Of the images that a journal has already, no predictions will be made any more. Raises EvaluationError."""
+    for entry in read_entries(path) if saved else ():
+        files = [prediction_file(folder, entry.record.image) for folder in saved.values()]
+        missing = next((file for file in files if not file.is_file()), None)
+        if missing is not None and not entry.record.failure:
+            raise EvaluationError(
+                f"{missing}: is not there, but its image has been evaluated; start anew without --resume, to save all"
+            )
+
+
 def images_folder(dataset: Path) -> Path:
     """Where a dataset has its images: WIDER FACE's own place, or `images`. Raises DatasetError without either."""
     found = next((dataset / name for name in IMAGES if (dataset / name).is_dir()), None)
@@ -319,7 +330,11 @@ def _merge(model: Model, options: EvaluateOptions, progress: Progress) -> Evalua
         header = parts[0][1]
         progress(f"{header.artifact}: merging {len(parts)} journals")
         entries = [entry for path, _ in parts for entry in read_entries(path)]
-        in_order((entry.record for entry in entries), header.images)
+        if len(entries) != header.images:
+            raise EvaluationError(
+                f"{header.artifact}: the journals hold {len(entries)} images of {header.images}; finish each shard "
+                "with --resume"
+            )
         made, pictures = _figures(header, entries, truth, images, None)
         figures.append(made)
         pictured += pictures

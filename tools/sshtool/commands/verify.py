@@ -15,6 +15,7 @@ from sshconvert.convert import Color, Faces, Format, InputType, Layout, Options,
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model, load_model
+from sshconvert.reading import is_file, is_folder
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
 from sshtool.images import Resize, fit, read_image
@@ -148,8 +149,8 @@ def find_candidates(model: Model, output_dir: Path, options: VerifyOptions) -> t
     """The artifacts that were named, or all that are there. A precision's folder says what its files are held to."""
     folder = output_dir / model.name
     standard = (folder / name / f"{model.name}{suffix}" for name in PROFILES for suffix in (".onnx", ".xml"))
-    paths = options.artifacts or tuple(path for path in standard if path.is_file())
-    missing = [str(path) for path in options.artifacts if not path.is_file()]
+    paths = options.artifacts or tuple(path for path in standard if is_file(path))
+    missing = [str(path) for path in options.artifacts if not is_file(path)]
     if missing:
         raise UsageError(f"--artifact: {', '.join(missing)} is not there; name a file that `sshtool convert` made")
     if not paths:
@@ -161,7 +162,7 @@ def find_candidates(model: Model, output_dir: Path, options: VerifyOptions) -> t
 def open_if_needed(model: Model, output_dir: Path, options: VerifyOptions) -> Iterator[Checkpoint | None]:
     """The checkpoint that was named or downloaded; None if there is none and a reference pack stands in for it."""
     path = options.checkpoint or checkpoint_folder(output_dir, model)
-    if options.checkpoint is None and options.reference is not None and not path.exists():
+    if options.checkpoint is None and options.reference is not None and not is_folder(path):
         yield None
         return
     with opened(path, model, allow_nonfinite=options.rules.settings.allow_nonfinite) as checkpoint:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import OutputError, RuntimeUnavailableError
-from sshconvert.files import staging_folder
+from sshconvert.files import replace_folder, staging_folder
 from sshtool.evaluate.ground_truth import ImageTruth, write_ground_truth
 from sshtool.scenes import draw_scene
 
@@ -55,7 +55,7 @@ class DrawnImage:
 def write_dataset(
     folder: Path, *, images: int, seed: int, progress: Callable[[int], None] = lambda _: None
 ) -> tuple[DrawnImage, ...]:
-    """Draw the dataset of a seed into `folder`, which holds all of it or what it held before.
+    """Draw the dataset of a seed into `folder`, which holds all of it or what it held before, whatever happens.
 
     The same seed, number and libraries give the same bytes, and more images only add to fewer. `progress` is told how
     many are done. Raises OutputError if it cannot be written or the folder holds something else, and
@@ -74,9 +74,7 @@ def write_dataset(
         write_ground_truth(made / "ground_truth", [_truth(item) for item in by_event])
         record = {"drawn_by": "sshtool demo-dataset", "seed": seed, "images": images}
         (made / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.replace(staging / "old")
-        made.replace(folder)
+        replace_folder(made, folder)
     return tuple(by_event)
 
 

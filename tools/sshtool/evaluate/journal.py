@@ -8,6 +8,7 @@ one may be torn, and is dropped when it resumes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -157,14 +158,19 @@ def _check_old(path: Path, header: Header) -> int:
 
 
 def _header(path: Path, line: bytes) -> Header:
-    try:
+    problem = "it does not begin with a header"
+    with contextlib.suppress(KeyError, TypeError, ValueError, RecursionError):  # a ValidationError is a ValueError
         body = json.loads(line)["header"]
-        if body["journal"] == VERSION and line.endswith(b"\n"):
-            return _HEADER.validate_python(body)
-        problem = f"it is of version {body['journal']}, expected {VERSION}"
-    except (KeyError, TypeError, ValueError, RecursionError):  # a ValidationError is a ValueError
-        problem = "it does not begin with a header"
+        if body["journal"] != VERSION:
+            problem = f"it is of version {body['journal']}, expected {VERSION}"
+        elif _possible(header := _HEADER.validate_python(body)) and line.endswith(b"\n"):
+            return header
     raise EvaluationError(f"{path}: is no journal of an evaluation: {problem}; evaluate this part again")
+
+
+def _possible(header: Header) -> bool:
+    which, count = header.shard
+    return 0 < which <= count <= header.images and header.protocols.keys() == header.notes.keys()
 
 
 def _entry(line: bytes, place: str) -> Entry:

@@ -46,8 +46,8 @@ def _check_parts(label: str, parts: list[tuple[Path, Header]]) -> None:
     for number, (path, header) in enumerate(parts):
         if header.shard in shards[:number]:
             raise EvaluationError(f"{path}: another journal is of the same shard; merge each once")
-    missing = [str(which) for which in range(1, count + 1) if (which, count) not in shards]
-    if missing:
+    missing = next((which for which in range(1, count + 1) if (which, count) not in shards), None)
+    if missing is not None:
         raise EvaluationError(
-            f"{label}: shard {', '.join(missing)} of {count} is missing; merge the journals of all shards"
+            f"{label}: {count - len(parts)} of {count} shards are missing, the first is {missing}; merge all of them"
         )

@@ -44,7 +44,7 @@ class Evaluator:
         self, path: Path, runtime: Runtime, feeds: Sequence[Feed], *, saved: Mapping[str, Path] | None = None
     ) -> None:
         """`path` is the artifact's. `saved` says for each protocol in which folder its predictions go, if at all."""
-        self._path, self._runtime, self._feeds, self._saved = path, runtime, feeds, saved or {}
+        self._path, self._runtime, self._feeds, self.saved = path, runtime, feeds, saved or {}
         self._batch = runtime.declaration.input_shape[0] or 1
         self._slots = threading.BoundedSemaphore(runtime.parallel)
         self._stopped = threading.Event()
@@ -77,7 +77,7 @@ class Evaluator:
             nothing = {feed.protocol: NONE for feed in self._feeds}
             return Entry(judge_image(job.index, job.truth, nothing, failure=" ".join(str(error).split())), {})
         found = {feed.protocol: self._find(feed, image) for feed in self._feeds}
-        for protocol, folder in self._saved.items():
+        for protocol, folder in self.saved.items():
             write_predictions(folder, job.truth.image, found[protocol])
         record = judge_image(job.index, job.truth, found)
         return Entry(record, {protocol: shown(predictions) for protocol, predictions in found.items()})

@@ -6,6 +6,7 @@ To add one: a module here with a subclass of `Runtime`, and its test. Nothing el
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,11 +21,15 @@ import numpy.typing as npt
 from sshconvert.errors import ArtifactError, DetectionError, UsageError
 from sshconvert.models import Detection, Model
 from sshconvert.onnx.postprocessing import OUTPUTS as FACES
+from sshconvert.reading import is_file
+from sshconvert.schema import one_line
 
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
 
 LONGEST_REASON: Final = 300
+MOST_PIXELS: Final = 1 << 26  # of a whole batch: no more than a large photo, which would take minutes
+LARGEST_MEAN: Final = 1e6
 
 # Where N, C, H and W stand in each layout.
 LAYOUTS: Final = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
@@ -139,9 +144,10 @@ def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], inpu
         means = tuple(float(value) for value in mean_values.split())
     except ValueError:
         means = ()
-    if color_order not in ("BGR", "RGB") or len(means) != 3 or not np.isfinite(means).all():
+    if color_order not in ("BGR", "RGB") or len(means) != 3 or not all(abs(mean) <= LARGEST_MEAN for mean in means):
         raise ArtifactError(
-            f"{path}: its metadata say color_order {color_order!r} and mean_values {mean_values!r}, "
+            f"{path}: its metadata say color_order {one_line(color_order)!r} and mean_values "
+            f"{one_line(mean_values)!r}, "
             "expected BGR or RGB and three numbers; convert again"
         )
     sizes = tuple(size if isinstance(size, int) and size > 0 else None for size in shape)
@@ -155,14 +161,19 @@ def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], inpu
             f"{path}: its input is {input_type}, minus {mean_values}; expected float32, or uint8 minus nothing; "
             "convert again"
         )
+    ordered = tuple(sizes[axis] for axis in LAYOUTS[layout])
+    if math.prod(size or 1 for size in sizes) > 3 * MOST_PIXELS or ordered[1] not in (3, None):
+        raise ArtifactError(
+            f"{path}: its input has shape {tuple(shape)}, expected 3 channels of a photo; convert again"
+        )
     return Declaration(
-        input_shape=tuple(sizes[axis] for axis in LAYOUTS[layout]),
+        input_shape=ordered,
         input_layout=layout,
         input_type=input_type,
         color_order=color_order,
         mean_values=means,
-        precision=str(metadata.get("precision", "")),
-        weights=str(metadata.get("weights", "")),
+        precision=one_line(metadata.get("precision", "")),
+        weights=one_line(metadata.get("weights", "")),
         faces=_faces_inside(path, metadata),
     )
 
@@ -215,6 +226,6 @@ def load(path: Path, model: Model, settings: Settings = Settings(), *, key: str 
         loadable = sorted({item for kind in known.values() for item in kind.suffixes if key in ("", kind.key)})
         raise UsageError(f"{path}: {key or 'no runtime'} does not load {suffix or 'such a file'}; give {loadable}")
     usual = min(able, key=lambda kind: kind.suffixes.index(suffix))
-    if not path.is_file():
+    if not is_file(path):
         raise ArtifactError(f"{path}: is not there; `sshtool convert` makes it")
     return usual.load(path, model, settings)

@@ -12,6 +12,7 @@ from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.models import Model
 from sshconvert.onnxruntime import import_onnxruntime
 from sshtool.runtimes import Images, Outputs, Runtime, Settings, declared, prepare, reason
+from sshtool.screening import read_onnx
 
 
 class OnnxRuntime(Runtime):
@@ -28,9 +29,11 @@ class OnnxRuntime(Runtime):
         # Two at once would only compete for the same threads. But one is prepared while the other is computed.
         self.parallel = 2 if settings.throughput else 1
         self._turn = threading.Lock()
+        model = read_onnx(path)
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        del model  # as large as the file
         self._session = self._open(str(path))
         self._input = self._session.get_inputs()[0]
-        metadata = self._session.get_modelmeta().custom_metadata_map
         kind = {"tensor(float)": "float32"}.get(self._input.type, self._input.type[len("tensor(") : -1])
         self.declaration = declared(path, metadata, self._input.shape, kind)
 
@@ -42,7 +45,7 @@ class OnnxRuntime(Runtime):
         return self._run(self._session, images)
 
     def layers(self, images: Images) -> Outputs:
-        model = onnx.load(self._path)
+        model = read_onnx(self._path)
         known = {output.name for output in model.graph.output}
         inner = [name for node in model.graph.node for name in node.output]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner if name not in known)

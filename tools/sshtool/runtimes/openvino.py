@@ -7,12 +7,12 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-import onnx
 
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.models import Model
 from sshconvert.openvino import MODEL_INFO, import_openvino
 from sshtool.runtimes import Images, Outputs, Runtime, Settings, declared, prepare, reason
+from sshtool.screening import check_ir, read_onnx
 
 DECLARED = (
     "input_layout",
@@ -42,10 +42,11 @@ class OpenVino(Runtime):
         self._core = openvino.Core()
         self.version = str(openvino.__version__).split("-")[0]  # without the build number
         self.settings = settings
+        metadata = self._screen()
         model = self._read()
         shape = [size.get_length() if size.is_static else None for size in model.inputs[0].partial_shape]
         kind = model.inputs[0].element_type.to_dtype().name
-        self.declaration = declared(path, self._metadata(model), shape, kind)
+        self.declaration = declared(path, self._metadata(model) if metadata is None else metadata, shape, kind)
         self._compiled = self._compile(model)
         count = 1
         if settings.throughput:
@@ -75,12 +76,17 @@ class OpenVino(Runtime):
     def _read(self) -> Any:
         try:
             return self._core.read_model(str(self._path))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # a message may quote bytes that are no text
             raise ArtifactError(f"{self._path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
 
+    def _screen(self) -> dict[str, Any] | None:
+        """Check the file. Returns an ONNX file's metadata: where OpenVINO keeps them depends on its version."""
+        if self._path.suffix.lower() == ".onnx":
+            return {entry.key: entry.value for entry in read_onnx(self._path).metadata_props}
+        check_ir(self._path)
+        return None
+
     def _metadata(self, model: Any) -> dict[str, Any]:
-        if self._path.suffix.lower() == ".onnx":  # OpenVINO's reader keeps them in a place that depends on its version
-            return {entry.key: entry.value for entry in onnx.load(self._path).metadata_props}
         known = [key for key in DECLARED if model.has_rt_info([MODEL_INFO, key])]
         return {key: model.get_rt_info([MODEL_INFO, key]).value for key in known}
 
@@ -93,7 +99,7 @@ class OpenVino(Runtime):
             raise RuntimeUnavailableError(f"openvino: device {device} is not here; use {there}")
         try:
             return self._core.compile_model(model, device, config)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # as above
             raise ArtifactError(f"{self._path}: OpenVINO cannot compile it ({reason(error)}); convert again") from None
 
     def _run(self, requests: SimpleQueue[Any], images: Images) -> Outputs:
