@@ -24,9 +24,17 @@ from rich.console import Console
 from pages import DARK, LIGHT, Browser, Reader
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Format, Options, Precision, convert
+from sshconvert.convert import Dynamic, Faces, Format, Options, Precision, convert
 from sshconvert.detection import detect
-from sshconvert.errors import DatasetError, DetectionError, EvaluationError, OutputError, SSHToolError, UsageError
+from sshconvert.errors import (
+    ArtifactError,
+    DatasetError,
+    DetectionError,
+    EvaluationError,
+    OutputError,
+    SSHToolError,
+    UsageError,
+)
 from sshconvert.models import load_model
 from sshtool.cli import _shard
 from sshtool.commands import evaluate as command
@@ -629,7 +637,7 @@ def test_images_are_read_while_others_are_computed_and_no_more_than_there_are_wo
 
     monkeypatch.setattr(run, "read_image", read)
     monkeypatch.setattr(run, "judge_image", judge)
-    evaluator.warm_up((SIZE, SIZE))
+    evaluator.warm_up((SIZE, SIZE), MODEL.output_names)
     assert len(list(evaluator.evaluate(jobs_of(dataset)))) == IMAGES
     assert runtime.waited, "the second image was not read before the first was computed"
     assert runtime.most == 1, "the runtime takes one at a time"
@@ -796,6 +804,38 @@ def test_a_matching_artifact_runs_upstreams_test(
     assert official.notes == ()
     assert official.input == "shorter side to 120, longer at most 160"
     assert official.settings[0].average_precision > 0.2
+
+
+def test_an_artifact_of_any_size_runs_upstreams_test_and_its_pyramid(
+    demo_checkpoint: Checkpoint, small: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "TEST_SIDES", SIDES)
+    monkeypatch.setattr(feeding, "PYRAMID_SIDES", (80, 120))
+    free = convert(demo_checkpoint, tmp_path / "any", Options((Format.ONNX,), dynamic=Dynamic.SIZE))[0].path
+    options = EvaluateOptions(dataset, (free,), ("wider",), limit=3)
+    one, four = (evaluate(MODEL.name, tmp_path, replace(options, pyramid=pyramid)) for pyramid in (False, True))
+    fixed = evaluate(MODEL.name, tmp_path, replace(options, artifacts=(small,)))
+    found, expected = one.artifacts[0].protocols[0], fixed.artifacts[0].protocols[0]
+    assert [item.average_precision for item in found.settings] == pytest.approx(
+        [item.average_precision for item in expected.settings], abs=1e-3
+    )
+    assert four.artifacts[0].protocols[0].predictions > found.predictions
+    assert four.artifacts[0].protocols[0].input == "shorter side to 80, longer at most 120, times 0.625, 1, 1.5, 2"
+
+
+def test_an_artifact_that_gives_faces_needs_its_heads_too(
+    demo_checkpoint: Checkpoint, dataset: Path, tmp_path: Path
+) -> None:
+    shape = (1, 3, SIZE, SIZE)
+    for keep in (True, False):
+        options = Options((Format.ONNX,), input_shape=shape, faces=Faces(keep_heads=keep))
+        path = convert(demo_checkpoint, tmp_path / str(keep), options)[0].path
+        if keep:
+            result = evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, (path,), limit=1))
+            assert result.images == 1
+        else:
+            with pytest.raises(ArtifactError, match="convert without --postprocess, or with --keep-heads"):
+                evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, (path,), limit=1))
 
 
 def test_an_artifact_of_another_size_is_refused_with_the_remedy(onnx_file: Path, dataset: Path, tmp_path: Path) -> None:

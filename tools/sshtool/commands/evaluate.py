@@ -57,6 +57,9 @@ IMAGES: Final = ("WIDER_val/images", "images")
 MOST_LISTED: Final = 20
 MOST_SIZES: Final = 3
 
+# Pixels, for an artifact of any size that only has to show that it runs.
+SMALL: Final = 64
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -180,7 +183,7 @@ class _Run:
             jobs = self.jobs[written.done :]
             _check_saved(path, evaluator.saved)
             if jobs:
-                evaluator.warm_up(runtime.declaration.image_size(self.model))
+                evaluator.warm_up(_small_size(runtime.declaration), self.model.output_names)
                 meter = Meter(label, len(self.jobs), written.done, self.progress)
                 with contextlib.closing(evaluator.evaluate(jobs)) as entries:
                     for entry in entries:
@@ -242,7 +245,7 @@ class _Run:
         most = ", ".join(f"{w}x{h} ({-number})" for number, (h, w) in refused[:MOST_SIZES])
         more = f" and {count(len(refused) - MOST_SIZES, 'more size')}" if len(refused) > MOST_SIZES else ""
         h, w = refused[0][1]
-        remedy = f"convert with --input-shape 1,3,{h},{w}" if len(wanted) == 1 else "give an artifact of any size"
+        remedy = f"convert with --input-shape 1,3,{h},{w}" if len(wanted) == 1 else "convert with --dynamic size"
         return (
             f"takes {width}x{height} only, and upstream's test ({feed.text}) makes {most}{more} of the images; "
             f"{remedy}, or take --resize letterbox, whose figures are not those of upstream's scale"
@@ -303,6 +306,12 @@ def _file_name(label: str) -> str:
     if plain == label.replace(" ", "-"):
         return plain
     return f"{plain}-{hashlib.sha256(label.encode(errors='replace')).hexdigest()[:8]}"
+
+
+def _small_size(declaration: Declaration) -> Size:
+    """The smallest size that an artifact takes without fuss: its own, if it has one."""
+    height, width = (size or SMALL for size in declaration.input_shape[2:])
+    return height, width
 
 
 def _batch_note(declaration: Declaration) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from sshconvert.errors import DetectionError, ImageError
+from sshconvert.errors import ArtifactError, DetectionError, ImageError
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.feeding import Feed, Size
 from sshtool.evaluate.ground_truth import ImageTruth
@@ -54,12 +54,17 @@ class Evaluator:
         """How many images are in work at once, and in memory."""
         return self._runtime.parallel + min(os.cpu_count() or 1, MOST_HELPERS)
 
-    def warm_up(self, size: Size) -> None:
+    def warm_up(self, size: Size, heads: Sequence[str]) -> None:
         """Compute once in the thread of the caller: what libraries set up at their first use, no two then do at once.
 
-        Raises ArtifactError if the artifact cannot be run.
+        Raises ArtifactError if the artifact cannot be run, or lacks one of the `heads` that protocols decode.
         """
-        self._compute(np.zeros((*size, 3), np.uint8))
+        outputs = self._compute(np.zeros((*size, 3), np.uint8))
+        if self._runtime.declaration.faces is not None and not outputs.keys() >= set(heads):
+            raise ArtifactError(
+                f"{self._path}: gives faces, and the protocols decode the six heads by rules of their own; convert "
+                "without --postprocess, or with --keep-heads"
+            )
 
     def evaluate(self, jobs: Sequence[Job]) -> Generator[Entry, None, None]:
         """The entry of each image, in their order. An image that cannot be read is an entry like another.
