@@ -28,7 +28,7 @@ from limited import allow, folder_in_memory, run_limited, timed
 from mutations import mutants
 from program import sshtool
 from small_model import SIZE, small_onnx, write_small_models
-from sshconvert.checkpoint import Checkpoint, file_sha256, read_record, write_record
+from sshconvert.checkpoint import Checkpoint, read_record, write_record
 from sshconvert.errors import (
     ArtifactError,
     CheckpointError,
