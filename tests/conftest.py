@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pytest
 
+from pages import Browser, find_chromium
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.models import load_model
@@ -100,3 +103,15 @@ def plain_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     write_params(folder / MODEL.files.params, arrays)
     (folder / MODEL.files.symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
     return open_checkpoint(folder, MODEL)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    program = find_chromium()
+    if program is None:
+        reason = "no Chromium: the page is not opened"
+        if ENVIRONMENT:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    yield Browser(program, tmp_path)
+    shutil.rmtree(tmp_path / "profile", ignore_errors=True)

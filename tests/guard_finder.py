@@ -29,7 +29,7 @@ _CONSTRAINED: Final = {
 
 # Names of constants that limit something from above and from below.
 _UPPER: Final = re.compile(
-    r"(^|_)(MAX|MOST|LARGEST|LONGEST|NEWEST|DEEPEST|SMALL|LIMIT|TIMEOUT|DEADLINE|SECONDS|ATTEMPTS|RETRIES|REDIRECTS)(_|$)"
+    r"(^|_)(MAX|MOST|LARGEST|LONGEST|NEWEST|DEEPEST|SMALL|LIMIT|PER|TIMEOUT|DEADLINE|SECONDS|ATTEMPTS|RETRIES|REDIRECTS)(_|$)"
 )
 _LOWER: Final = re.compile(r"(^|_)(MIN|LEAST|SMALLEST|FEWEST|OLDEST)(_|$)")
 ENORMOUS: Final = 100  # times the limit: enough to be no limit, and little enough to be allocated once

@@ -33,6 +33,7 @@ MODEL = load_model("ssh-mxnet")
 SYMBOL, PARAMS = MODEL.files.symbol, MODEL.files.params
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 UTF8 = 0x800
+UNREADABLE = Path("/proc/self/mem")
 
 
 @dataclass(frozen=True)
@@ -621,6 +622,12 @@ def test_a_file_that_becomes_shorter_while_it_is_read_is_refused() -> None:
     file.truncate(5000)
     with pytest.raises(RefusedError, match="became shorter"):
         list(stream(file, member))
+
+
+@pytest.mark.skipif(not UNREADABLE.is_file(), reason=f"{UNREADABLE}, which opens and then cannot be read, is Linux's")
+def test_a_file_that_opens_and_cannot_be_read_is_one_named_error() -> None:
+    with open_archive(UNREADABLE) as archive, pytest.raises(ArchiveError, match=r"cannot be read \(Input/output error"):
+        archive.sha256()
 
 
 SMALL = (named(SYMBOL, data=b"{}"), named(PARAMS, data=bytes(range(64)) * 2, method=DEFLATED))

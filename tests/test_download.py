@@ -640,9 +640,10 @@ CONFIGS: Final = {
     "one source": ('sources = "https://a.test/"', "sources: Input should be a valid tuple"),
     "number": ("sources = [1]", "sources.0: Input should be a valid string"),
     "cache_dir": ("cache_dir = 1", "cache_dir: "),
-    "deep": ("a = " + "[" * 100_000, "not valid TOML"),
+    "deep": ("a = " + "[" * 100_000, "nested too deeply"),
+    "digits": ("sources = " + "1" * 5000, "not valid TOML"),
     "bytes": (b"\xff\xfe", "not valid TOML"),
-    "long": (b"#" * (1 << 20) + b"#", "has more than 1048576 bytes"),
+    "long": (b"#" * (1 << 20) + b"#", "it has more than 1048576 bytes"),
 }
 
 
@@ -654,12 +655,14 @@ def test_a_config_that_cannot_be_read_is_one_named_error(text: str | bytes, mess
         read_config(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
-    assert "correct it" in str(caught.value)
+    assert "correct " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
 
 
 def test_a_config_may_be_missing_and_must_be_a_file(tmp_path: Path) -> None:
     assert read_config(tmp_path / "config.toml") == Config()
-    with pytest.raises(ConfigError, match="is no regular file"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         read_config(tmp_path)
 
 

@@ -304,6 +304,19 @@ def test_a_threshold_is_reached_by_an_equal_score() -> None:
     assert np.flatnonzero(curve.recall)[0] == 249  # 1 - 250 / 1000
 
 
+@pytest.mark.parametrize(
+    ("score", "point"),
+    [
+        pytest.param(0.104, 994, id="0.0050000013, not 0.004999999999999987"),
+        pytest.param(0.152, 935, id="0.0649999976, not 0.06499999999999999"),
+    ],
+)
+def test_scores_are_normalised_in_single_precision(score: float, point: int) -> None:
+    """From 0.1 to 0.9: in double precision the first would reach its threshold one later, the second one earlier."""
+    curve = scored(([FACE], [0], [(*FACE, score), (*BESIDE, 0.1), (*BESIDE, 0.9)])).curves[0]
+    assert np.flatnonzero(curve.recall)[0] == point
+
+
 def test_points_with_nothing_yet_have_no_precision_and_no_area() -> None:
     images: list[Image] = [([OTHER], [], [(*OTHER, 1.0)]), ([FACE], [0], [(*FACE, 0.5)]), LEAST]
     curve = scored(*images).curves[0]

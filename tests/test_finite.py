@@ -21,11 +21,12 @@ from sshconvert.finite import NonFinite, find_nonfinite, summary
 from sshconvert.models import load_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshtool.checkpoint.archive import opened, pack
+from sshtool.commands.demo_dataset import demo_dataset
 from sshtool.images import Image
 from sshtool.report.picture import save_picture
 
 MODEL: Final = load_model("ssh-mxnet")
-REFUSED: Final = "3 values not finite (2 NaN, 1 Inf) in 2 parameters"
+REFUSED: Final = "weights not finite: 2 NaN, 1 Inf"
 LARGEST: Final = float(np.finfo(np.float32).max)
 
 
@@ -47,8 +48,8 @@ def test_nan_and_infinities_are_refused_with_their_number_and_place(spoilt: Path
         open_checkpoint(spoilt, MODEL)
 
     assert str(caught.value) == (
-        f"{spoilt / MODEL.files.params}: {REFUSED}: conv3_2_weight has 2 NaN, the first at [7, 5, 2, 1]; "
-        "conv5_3_bias has 1 Inf, the first at [511]; get the file again, or use --allow-nonfinite if they are meant"
+        f"{spoilt / MODEL.files.params}: {REFUSED} (conv3_2_weight has 2 NaN, the first at [7, 5, 2, 1]; "
+        "conv5_3_bias has 1 Inf, the first at [511]); get the file again, or use --allow-nonfinite if they are meant"
     )
 
 
@@ -65,7 +66,7 @@ def test_nan_and_infinities_that_are_allowed_are_kept_and_counted(spoilt: Path) 
 def test_an_archive_with_nan_is_refused_or_allowed_likewise(spoilt: Path, tmp_path: Path) -> None:
     pack(spoilt, MODEL, tmp_path / "spoilt.zip")
 
-    with pytest.raises(CheckpointError, match="3 values not finite"), opened(tmp_path / "spoilt.zip", MODEL):
+    with pytest.raises(CheckpointError, match=REFUSED), opened(tmp_path / "spoilt.zip", MODEL):
         pass
     with opened(tmp_path / "spoilt.zip", MODEL, allow_nonfinite=True) as checkpoint:
         assert len(checkpoint.nonfinite) == 2
@@ -90,7 +91,7 @@ def test_every_verb_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path: Path, 
     arguments = [part.format(folder=spoilt) for part in VERBS[verb]]
     command = [*arguments, "--checkpoint", str(spoilt), "-o", str(tmp_path)]
 
-    assert f"{REFUSED}: conv3_2_weight has 2 NaN" in sshtool(*command, code=1).stderr
+    assert f"{REFUSED} (conv3_2_weight has 2 NaN" in sshtool(*command, code=1).stderr
     assert "not finite" not in outcome(*command, "--allow-nonfinite")
     assert list(tmp_path.iterdir()) == []
 
@@ -110,6 +111,15 @@ def test_detect_with_mxnet_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path:
 
     assert REFUSED in sshtool(*command, code=1).stderr
     assert "not finite" not in outcome(*command, "--allow-nonfinite")
+
+
+def test_evaluate_with_mxnet_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path: Path) -> None:
+    drawn = demo_dataset(tmp_path / "drawn", images=1, seed=0)
+    weights = spoilt / MODEL.files.params
+    command = ("evaluate", "--dataset", drawn.dataset, "--artifact", weights, "-o", tmp_path, "--device", "TOASTER")
+
+    assert REFUSED in sshtool(*command, code=1).stderr
+    assert "TOASTER" in sshtool(*command, "--allow-nonfinite", code=1).stderr
 
 
 def test_download_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path: Path) -> None:
@@ -198,4 +208,4 @@ def test_the_counts_are_those_of_the_elements(values: list[float]) -> None:
         assert item.first == (bad[0],)
         assert item.nan + item.inf == len(bad)
         assert item.nan == sum(np.isnan(values))
-        assert summary(found).startswith(f"{len(bad)} values not finite")
+        assert summary(found) == f"weights not finite: {item.nan} NaN, {item.inf} Inf"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from sshconvert.errors import ShapeError, UnsupportedGraphError
-from sshconvert.graph import Entry, Graph, Node, Shape
+from sshconvert.graph import Dimensions, Entry, Graph, Node, Shape
 from sshconvert.mxnet.params import read_params
 from sshconvert.mxnet.symbol import parse_symbol, read_symbol
 from sshconvert.network import Network, resolve
@@ -293,6 +293,45 @@ def test_mxnet_misplaces_a_minus_one_behind_a_split_which_is_why_it_is_refused(m
     reshaped = mxnet.sym.Reshape(mxnet.sym.Variable("data"), shape=(-4, 1, 2, -1, 0))
 
     assert reshaped.infer_shape(data=(2, 5, 1))[1] == [(1, 2, 1, 5)]  # its documentation says (1, 2, 5, 1)
+
+
+# What an operator cannot do at every size, because no ONNX operator says it.
+NOT_FREE: Final = ("is not supported at a free size", "more than one free dimension is not supported")
+
+
+@pytest.mark.parametrize("tested", CASES)
+def test_with_free_dimensions_an_operator_computes_the_same_at_every_size(
+    tested: Case, mxnet: Mxnet, tmp_path: Path
+) -> None:
+    """Export once for any batch, height and width; run at two sizes, and compare with what is made for each."""
+    symbol = tested.symbol(mxnet)
+    images = {name: shape for name, shape in tested.inputs.items() if len(shape) == 4}
+    if images.keys() != tested.inputs.keys():
+        pytest.skip("only images have a size to be free")
+    axis = tested.attributes.get("dim", 1) if tested.operator == "Concat" else 1  # which is not free
+    sizes = [tested.inputs, *({n: _larger(s, by, axis) for n, s in images.items()} for by in ((1, 8, 16), (3, 5, 2)))]
+    named: dict[str, Dimensions] = {
+        name: tuple(shape[i] if i in (1, axis) else "nchw"[i] for i in range(4)) for name, shape in images.items()
+    }
+    try:
+        networks = [network_of(symbol, inputs) for inputs in sizes]
+        values = values_for(networks[0].parameters(tested.inputs))
+        free = export(networks[0], values, named, name="test", larger=networks[1])
+    except ShapeError as error:
+        if not any(reason in str(error) for reason in (*NOT_FREE, "cannot be reshaped", "does not split so")):
+            raise
+        pytest.skip(str(error))
+    for network, inputs in zip(networks, sizes, strict=True):
+        fed = values | values_for(inputs)
+        static = run_onnx(export(network, values, inputs, name="test"), tmp_path, fed)
+        for one, other in zip(run_onnx(free, tmp_path, fed), static, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def _larger(shape: Shape, by: tuple[int, int, int], kept: int) -> Shape:
+    batch, height, width = by
+    grown = (shape[0] + batch, shape[1], shape[2] + height, shape[3] + width)
+    return tuple(shape[axis] if axis in (1, kept) else size for axis, size in enumerate(grown))
 
 
 def test_batch_norm_with_a_fixed_gamma_ignores_the_stored_one(mxnet: Mxnet, tmp_path: Path) -> None:

@@ -48,10 +48,10 @@ def members(path: Path) -> Members:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def rewritten(path: Path, target: Path, change: Callable[[Members], Any]) -> Path:
+def rewritten(path: Path, target: Path, change: Callable[[Members], Any], method: int = zipfile.ZIP_DEFLATED) -> Path:
     contents = members(path)
     change(contents)
-    with zipfile.ZipFile(target, "w") as archive:
+    with zipfile.ZipFile(target, "w", method) as archive:
         for name, data in contents.items():
             archive.writestr(name, data)
     return target
@@ -138,6 +138,22 @@ def claiming(shape: tuple[int, ...]) -> Callable[[Members], None]:
     return change
 
 
+def with_header_length(contents: Members) -> None:
+    """The header is whole, but is said to be a byte shorter."""
+    data = bytearray(contents["noise/rpn_bbox_pred_stride8.npy"])
+    data[8] -= 1
+    contents["noise/rpn_bbox_pred_stride8.npy"] = bytes(data)
+
+
+def with_much(contents: Members) -> None:
+    """Members that are not too large by themselves."""
+    contents.update(dict.fromkeys(("x", "y"), bytes(17 << 20)))
+
+
+def move(detections: Any) -> None:
+    detections[0][0][2] += 0.02
+
+
 def sample(change: Callable[[Any], Any]) -> Callable[[Members], None]:
     return lambda contents: edited(contents, lambda document: change(document["samples"][0]))
 
@@ -167,6 +183,19 @@ FAULTS: dict[str, tuple[Callable[[Members], Any], str]] = {
     "images of another hash": (sample(lambda s: s.update(images_sha256="0" * 64)), "another image"),
     "a detection less": (sample(lambda s: s["detections"][0].pop()), "other detections"),
     "an image's detections less": (sample(lambda s: s["detections"].pop()), "not a reference pack"),
+    "more images": (sample(lambda s: s.update(shape=[2, 96, 128, 3])), "another image"),
+    "images of four channels": (sample(lambda s: s.update(shape=[1, 96, 128, 4])), "samples.0.shape"),
+    "a path for a name": (sample(lambda s: s.update(name="../a")), "samples.0.name"),
+    "a name that is too long": (sample(lambda s: s.update(name="a" * 101)), "samples.0.name"),
+    "a text that is too long": (lambda m: edited(m, lambda d: d.update(runtime="a" * 201)), "runtime"),
+    "a sample twice": (lambda m: edited(m, lambda d: d["samples"].append(d["samples"][0])), "one sample twice"),
+    "a header of another length": (with_header_length, "not float32"),
+    "a detection moved": (sample(lambda s: move(s["detections"])), "other detections"),
+    "much contents": (
+        lambda m: m.update({"reference.json": m["reference.json"] + b" " * (2 << 20)}),
+        "of reference.json",
+    ),
+    "much of answers": (with_much, "bytes of answers"),
     "an output changed": (flip, "black decodes to other detections"),
 }
 
@@ -180,6 +209,13 @@ def test_a_pack_that_is_not_right_is_refused_in_one_line(
         read_pack(path, MODEL)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pack_may_be_packed_in_three_ways_and_no_other(packed: Path, tmp_path: Path) -> None:
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+        read_pack(rewritten(packed, tmp_path / "other.npz", lambda _: None, method), MODEL)
+    with pytest.raises(ReferencePackError, match="packed by method 12"):
+        read_pack(rewritten(packed, tmp_path / "other.npz", lambda _: None, zipfile.ZIP_BZIP2), MODEL)
 
 
 @pytest.mark.parametrize("length", [0, 10, 1000, -10])
@@ -202,7 +238,7 @@ def test_a_pack_that_is_not_there_is_an_error_and_one_that_is_too_large_too(tmp_
         read_pack(tmp_path / "none.npz", MODEL)
     with (tmp_path / "large.npz").open("wb") as file:
         file.truncate(LARGEST_FILE + 1)
-    with pytest.raises(ReferencePackError, match="more than the 5000000 bytes"):
+    with pytest.raises(ReferencePackError, match="more than 5000000 bytes"):
         read_pack(tmp_path / "large.npz", MODEL)
 
 

@@ -122,7 +122,7 @@ def test_a_file_that_is_missing_or_no_model_is_an_error_of_one_line(suffix: str,
     with pytest.raises(ArtifactError, match="is not there; `sshtool convert` makes it"):
         load(path, MODEL)
     path.write_bytes(b"<net nonsense")
-    with pytest.raises(ArtifactError, match=f"{path}: .* cannot .*; convert again"):
+    with pytest.raises(ArtifactError, match=f"{path}: is no.*; convert again"):
         load(path, MODEL)
 
 
@@ -160,7 +160,27 @@ def test_what_a_file_declares_is_what_it_is_fed() -> None:
 
 def test_a_file_that_says_nothing_takes_raw_bgr_of_its_shape() -> None:
     declaration = declared(Path("a.onnx"), {}, [1, 3, "height", None])
-    assert declaration == Declaration((1, 3, None, None), "BGR", (0, 0, 0), "", "")
+    assert declaration == Declaration((1, 3, None, None), "NCHW", "float32", "BGR", (0, 0, 0), "", "")
+
+
+def test_a_file_that_takes_images_as_they_are_gets_them_so() -> None:
+    declaration = declared(
+        Path("a.onnx"), {"input_layout": "NHWC", "color_order": "RGB"}, [None, 7, 9, 3], input_type="uint8"
+    )
+    assert declaration.input_shape == (None, 3, 7, 9)
+    images = np.arange(2 * 7 * 9 * 3, dtype=np.uint8).reshape(2, 7, 9, 3)
+    fed = prepare(images, declaration)
+    assert fed.dtype == np.uint8
+    np.testing.assert_array_equal(fed, images[..., ::-1])
+
+
+@pytest.mark.parametrize(
+    ("layout", "kind", "mean"),
+    [("HWCN", "float32", "0 0 0"), ("NCHW", "float64", "0 0 0"), ("NCHW", "uint8", "1 2 3")],
+)
+def test_an_input_that_sshtool_does_not_make_is_refused(layout: str, kind: str, mean: str) -> None:
+    with pytest.raises(ArtifactError, match="convert again"):
+        declared(Path("a.onnx"), {"input_layout": layout, "mean_values": mean}, [1, 3, 7, 9], input_type=kind)
 
 
 @pytest.mark.parametrize(

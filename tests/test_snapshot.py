@@ -224,13 +224,13 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "pipe.params"
     os.mkfifo(path)
 
-    with pytest.raises(ParamsError, match=r"pipe.params: is no regular file"):
+    with pytest.raises(ParamsError, match=r"pipe.params: cannot be read \(it is not a file\)"):
         read_params(path)
 
 
 @pytest.mark.skipif(not Path("/dev/zero").is_char_device(), reason="there is no /dev/zero here")
 def test_an_endless_device_is_refused() -> None:
-    with pytest.raises(ParamsError, match=r"/dev/zero: is no regular file"):
+    with pytest.raises(ParamsError, match=r"/dev/zero: cannot be read"):
         read_params(Path("/dev/zero"))
 
 
@@ -261,7 +261,7 @@ def test_a_huge_file_that_is_something_else_is_refused_by_its_first_bytes(tmp_pa
 def test_a_file_beyond_the_limit_is_refused_by_its_size(tmp_path: Path) -> None:
     path = sparse(tmp_path / "huge.params", MAX_BYTES + 1, one(record("V2", (2,), floats(1, 2))))
 
-    assert f"has {MAX_BYTES + 1} bytes, expected at most {MAX_BYTES}" in read_in_little_memory(path)
+    assert f"huge.params: the file: is larger than {MAX_BYTES} bytes" in read_in_little_memory(path)
 
 
 @linux

@@ -89,7 +89,7 @@ def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) 
     nonfinite = find_nonfinite(parameters)
     if nonfinite and not allow_nonfinite:
         raise CheckpointError(
-            f"{params_path}: {summary(nonfinite)}: {listed(map(str, nonfinite))}; get the file again, "
+            f"{params_path}: {summary(nonfinite)} ({listed(map(str, nonfinite))}); get the file again, "
             "or use --allow-nonfinite if they are meant"
         )
     weights = _identify(symbol, params, model)
@@ -147,7 +147,7 @@ def _check_ends(graph: Graph, model: Model) -> None:
     if model.input.name not in graph.variables or graph.output_names != model.output_names:
         raise CheckpointError(
             f"{graph.source}: is not {model.name}, whose input is {model.input.name} and whose outputs are "
-            f"{', '.join(model.output_names)}; its outputs are {', '.join(graph.output_names)}"
+            f"{', '.join(model.output_names)}; its outputs are {listed(graph.output_names, ', ')}"
         )
 
 

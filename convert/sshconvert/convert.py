@@ -11,12 +11,15 @@ from typing import Final
 
 from sshconvert import __version__
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.errors import ShapeError
+from sshconvert.errors import PreprocessingError, ShapeError
 from sshconvert.files import check_replaceable, replace_files, staging_folder
 from sshconvert.graph import Shape
+from sshconvert.models import Detection, Model
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
+from sshconvert.onnx.input_form import take_bytes, take_channels_last
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.onnx.postprocessing import OUTPUTS, append_postprocessing
 from sshconvert.onnx.preprocessing import bake_preprocessing
 from sshconvert.openvino import IntermediateRepresentation, import_openvino
 from sshconvert.precision.fp16 import store_weights_as_fp16
@@ -38,6 +41,42 @@ class Precision(str, Enum):
     FP16 = "FP16"
 
 
+class Dynamic(str, Enum):
+    """Which dimensions of the input every run may choose."""
+
+    NOTHING = "none"
+    BATCH = "batch"
+    SIZE = "size"
+    ALL = "all"
+
+
+class Layout(str, Enum):
+    """The order of the input's dimensions: N images, C channels, H rows, W columns."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+
+
+class InputType(str, Enum):
+    """The type of the input's values, 0-255 in both."""
+
+    FLOAT32 = "f32"
+    UINT8 = "u8"
+
+
+class Color(str, Enum):
+    """The order of the input's channels."""
+
+    BGR = "bgr"
+    RGB = "rgb"
+
+
+# Of the input's dimensions: their names where every run may choose them, and what frees them.
+FREE_DIMENSIONS: Final = ("batch", "", "height", "width")
+FREED_BY: Final = (Dynamic.BATCH, None, Dynamic.SIZE, Dynamic.SIZE)
+LARGER: Final = 64  # by so much the sizes differ for which the network is looked at, to see what depends on them
+
+
 @dataclass(frozen=True)
 class Artifact:
     """One converted model: the file to open, and all the files that belong to it."""
@@ -49,16 +88,43 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class Options:
-    """What to make. `input_shape` is N, C, H, W, the model's own by default.
+class Faces:
+    """Post-processing inside (`sshconvert.onnx.postprocessing`). None leaves a threshold to the model's description."""
 
-    With `preprocessing` the input is raw BGR, float32 0-255; without it, the original's RGB minus the mean.
+    score_threshold: float | None = None
+    iou_threshold: float | None = None
+    top_k: int = 1000
+    keep_heads: bool = False
+
+    def rules(self, model: Model) -> Detection:
+        """The model's rules with these thresholds."""
+        wanted = {"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold}
+        return model.detection.model_copy(update={key: value for key, value in wanted.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to make. `input_shape` is N, C, H, W whatever the layout, the model's own by default; of it, `dynamic` frees
+    dimensions, and the file still says nothing of the sizes that they had.
+
+    With `preprocessing` the input is raw, 0-255, in `color`; without it, the original's RGB minus the mean, float32.
+    With `faces` the outputs are faces instead of the heads' tensors, or before them.
     """
 
     formats: tuple[Format, ...] = (Format.ONNX, Format.OPENVINO)
     precisions: tuple[Precision, ...] = (Precision.FP32,)
     input_shape: Shape | None = None
     preprocessing: bool = True
+    dynamic: Dynamic = Dynamic.NOTHING
+    layout: Layout = Layout.NCHW
+    input_type: InputType = InputType.FLOAT32
+    color: Color = Color.BGR
+    faces: Faces | None = None
+
+    @property
+    def color_order(self) -> str:
+        """The order of the channels that the caller feeds."""
+        return self.color.value.upper() if self.preprocessing else "RGB"
 
 
 def plan(model_name: str, output_dir: Path, options: Options) -> tuple[Artifact, ...]:
@@ -127,29 +193,62 @@ def _write_halves(fp32: OnnxModel, artifact: Artifact | None, progress: Callable
 def to_onnx(checkpoint: Checkpoint, options: Options) -> OnnxModel:
     """The FP32 ONNX model of a checkpoint, with metadata that says what it is and how to feed it."""
     model = checkpoint.model
-    inputs = {model.input.name: options.input_shape or model.input.shape}
-    if len(inputs[model.input.name]) != 4 or inputs[model.input.name][1] != model.input.shape[1]:
-        raise ShapeError(f"input shape {inputs[model.input.name]}: expected N, {model.input.shape[1]}, H, W")
-    network = resolve(checkpoint.graph, inputs)
-    converted = export(network, checkpoint.parameters, inputs, name=model.name)
+    name, shape = model.input.name, options.input_shape or model.input.shape
+    if len(shape) != 4 or shape[1] != model.input.shape[1]:
+        raise ShapeError(f"input shape {shape}: expected N, {model.input.shape[1]}, H, W")
+    if not options.preprocessing and options.input_type is InputType.UINT8:
+        raise PreprocessingError("uint8 holds no pixels minus a mean: build the preprocessing in, or feed float32")
+    converted = _export(checkpoint, name, shape, options.dynamic)
     if options.preprocessing:
-        converted = bake_preprocessing(converted, input_name=model.input.name, mean=model.input.mean)
+        reverse = options.color is Color.BGR
+        converted = bake_preprocessing(converted, input_name=name, mean=model.input.mean, reverse=reverse)
+    if options.faces:
+        converted = append_postprocessing(
+            converted,
+            input_name=name,
+            rules=options.faces.rules(model),
+            top_k=options.faces.top_k,
+            keep_heads=options.faces.keep_heads,
+        )
+    if options.input_type is InputType.UINT8:
+        converted = take_bytes(converted, input_name=name)
+    if options.layout is Layout.NHWC:
+        converted = take_channels_last(converted, input_name=name)
     return replace(converted, metadata=describe(checkpoint, options) | {"precision": Precision.FP32.value})
+
+
+def _export(checkpoint: Checkpoint, name: str, shape: Shape, dynamic: Dynamic) -> OnnxModel:
+    graph, title = checkpoint.graph, checkpoint.model.name
+    network = resolve(graph, {name: shape})
+    if dynamic is Dynamic.NOTHING:
+        return export(network, checkpoint.parameters, {name: shape}, name=title)
+    freed = [kind is not None and dynamic in (kind, Dynamic.ALL) for kind in FREED_BY]
+    named = tuple(free if is_free else size for size, free, is_free in zip(shape, FREE_DIMENSIONS, freed, strict=True))
+    larger = tuple(size + LARGER * is_free for size, is_free in zip(shape, freed, strict=True))
+    return export(
+        network,
+        checkpoint.parameters,
+        {name: named},
+        name=title,
+        larger=resolve(graph, {name: larger}),
+    )
 
 
 def describe(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
     """Metadata for whoever opens the file: facts only, no timestamps.
 
-    The caller feeds channels in `color_order`, float32 0-255, and subtracts `mean_values` (in that order) first.
+    The caller feeds channels in `color_order`, 0-255, and subtracts `mean_values` (in that order) first.
     """
     model = checkpoint.model
     mean = " ".join(f"{value:g}" for value in model.input.mean)
-    inside = f"channels reversed to RGB, mean {mean} subtracted" if options.preprocessing else "none"
-    return {
+    reversal = "channels reversed to RGB, " if options.color is Color.BGR else ""
+    inside = f"{reversal}mean {mean} subtracted" if options.preprocessing else "none"
+    return _describe_faces(model, options.faces) | {
         "model": model.name,
         "weights": checkpoint.weights,
         "preprocessing_inside": inside,
-        "color_order": "BGR" if options.preprocessing else "RGB",
+        "input_layout": options.layout.value,
+        "color_order": options.color_order,
         "mean_values": "0 0 0" if options.preprocessing else mean,
         "strides": " ".join(str(head.stride) for head in model.detection.heads),
         "license_code": model.licence.code,
@@ -159,16 +258,28 @@ def describe(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
     }
 
 
+def _describe_faces(model: Model, faces: Faces | None) -> dict[str, str]:
+    if faces is None:
+        return {}
+    rules = faces.rules(model)
+    return {
+        "postprocessing_inside": " ".join(OUTPUTS),
+        "score_threshold": str(rules.score_threshold),
+        "iou_threshold": str(rules.iou_threshold),
+        "top_k": str(faces.top_k),
+    }
+
+
 def model_api_info(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
     """`rt_info/model_info` in Model API's keys, for an application that has images in BGR.
 
     With preprocessing inside, nothing is left to subtract, scale or reverse, and this says so.
     """
-    rules = checkpoint.model.detection
+    rules = (options.faces or Faces()).rules(checkpoint.model)
     return describe(checkpoint, options) | {
         "labels": "face",
         "scale_values": "1 1 1",
-        "reverse_input_channels": str(not options.preprocessing),
+        "reverse_input_channels": str(options.color_order == "RGB"),
         "resize_type": "standard",
         "confidence_threshold": f"{rules.score_threshold:g}",
         "iou_threshold": f"{rules.iou_threshold:g}",
@@ -184,7 +295,8 @@ def _write_ir(
     progress: Callable[[str], None],
 ) -> None:
     progress("optimising for OpenVINO")
-    ir = IntermediateRepresentation(source, name=checkpoint.model.name, info=model_api_info(checkpoint, options))
+    info = model_api_info(checkpoint, options)
+    ir = IntermediateRepresentation(source, name=checkpoint.model.name, info=info, layout=options.layout.value)
     for artifact in sorted(artifacts, key=lambda artifact: artifact.precision is Precision.FP16):
         progress(f"writing IR {artifact.precision.value}")
         if artifact.precision is Precision.FP16:

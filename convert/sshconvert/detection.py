@@ -31,10 +31,20 @@ def detect(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int],
     Returns, for each image, float32 [K, 5]: x1, y1, x2, y2, score, highest score first. Raises DetectionError if a
     tensor is missing or has a shape that does not belong to `rules`.
     """
-    batch = batch_size(outputs, rules)
-    return [
-        _detect_one({name: outputs[name][index] for name in _names(rules)}, image_size, rules) for index in range(batch)
-    ]
+    return [select(found, rules) for found in candidates(outputs, image_size, rules)]
+
+
+def candidates(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: Detection) -> list[Floats]:
+    """What `detect` selects from, for the same arguments: of each stride the boxes with the highest scores, clipped."""
+    images = [{name: outputs[name][index] for name in _names(rules)} for index in range(batch_size(outputs, rules))]
+    return [np.concatenate([_candidates(image, head, image_size, rules) for head in rules.heads]) for image in images]
+
+
+def select(boxes: Floats, rules: Detection) -> Floats:
+    """The faces among candidates [K, 5], of one image but perhaps of several scales; best first."""
+    # Dropping low scores before the suppression instead of after it changes nothing: they suppress only lower ones.
+    boxes = best_first(boxes[boxes[:, 4] >= rules.score_threshold])
+    return boxes[suppress(boxes[:, :4], rules.iou_threshold)]
 
 
 def batch_size(outputs: Mapping[str, npt.NDArray[Any]], rules: Detection) -> int:
@@ -125,13 +135,6 @@ def suppress(boxes: npt.NDArray[Any], iou_threshold: float, *, inclusive: bool =
             iou = intersection / (areas[best] + areas[rest] - intersection)
         order = rest[~too_much(iou, iou_threshold)]
     return np.array(kept, np.intp)
-
-
-def _detect_one(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: Detection) -> Floats:
-    candidates = np.concatenate([_candidates(outputs, head, image_size, rules) for head in rules.heads])
-    # Dropping low scores before the suppression instead of after it changes nothing: they suppress only lower ones.
-    candidates = best_first(candidates[candidates[:, 4] >= rules.score_threshold])
-    return candidates[suppress(candidates[:, :4], rules.iou_threshold)]
 
 
 def _candidates(

@@ -35,9 +35,8 @@ def find_nonfinite(parameters: Mapping[str, Array]) -> tuple[NonFinite, ...]:
 
 
 def summary(found: Sequence[NonFinite]) -> str:
-    """In words, how many values are not finite."""
-    nan, inf = (sum(getattr(item, kind) for item in found) for kind in ("nan", "inf"))
-    return f"{nan + inf} values not finite ({nan} NaN, {inf} Inf) in {len(found)} parameters"
+    """In words, how many weights are not finite."""
+    return f"weights not finite: {sum(item.nan for item in found)} NaN, {sum(item.inf for item in found)} Inf"
 
 
 def _all_finite(array: Array) -> bool:

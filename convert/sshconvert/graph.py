@@ -10,6 +10,9 @@ VARIABLE: Final = "null"
 
 Shape = tuple[int, ...]
 
+# A shape in a model file: numbers, and names of the dimensions that every run may choose ("" for one that follows).
+Dimensions = tuple[int | str, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -29,7 +29,7 @@ class Network:
     def input_shapes(self, node: Node) -> list[Shape]:
         return [self.shapes[entry.node] for entry in node.inputs]
 
-    def parameters(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+    def parameters(self, inputs: Collection[str]) -> dict[str, Shape]:
         """Name and shape of every variable that is not one of the network's `inputs`."""
         return {
             node.name: shape

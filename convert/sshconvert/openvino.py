@@ -44,11 +44,11 @@ def import_openvino() -> Any:
 class IntermediateRepresentation:
     """An ONNX file as an optimised OpenVINO model, ready to be saved in FP32 and then, if wanted, in FP16."""
 
-    def __init__(self, onnx_path: Path, *, name: str, info: Mapping[str, str]) -> None:
-        """Read a static ONNX file and apply what OpenVINO's own model conversion applies after reading.
+    def __init__(self, onnx_path: Path, *, name: str, info: Mapping[str, str], layout: str = "NCHW") -> None:
+        """Read an ONNX file and apply what OpenVINO's own model conversion applies after reading.
 
-        `info` goes to `rt_info/model_info`. Names of operations are those of the ONNX file, or derived from the
-        operation that they feed, so that the same file always gives the same IR.
+        `info` goes to `rt_info/model_info`, `layout` is declared for the input. Names of operations are those of the
+        ONNX file, or derived from the operation that they feed, so that the same file always gives the same IR.
         """
         self._openvino = import_openvino()
         # Private by name, but the only door to the optimisations: `convert_model` goes through it too.
@@ -57,6 +57,8 @@ class IntermediateRepresentation:
         self._model = self._openvino.Core().read_model(str(onnx_path))
         apply_moc_transformations(self._model, cf=False, smart_reshape=True)
         self._model.set_friendly_name(name)
+        for parameter in self._model.get_parameters():
+            parameter.set_layout(self._openvino.Layout(layout))
         if self._model.has_rt_info(FRAMEWORK):
             del self._model.rt_info[FRAMEWORK]
         for key, value in info.items():
@@ -97,8 +99,9 @@ class IntermediateRepresentation:
             weighted = operation.get_type_name() in WEIGHTED
             for port, source in enumerate(operation.input_values()):
                 constant = source.get_node()
-                large = math.prod(source.get_shape()) >= SMALLEST_HALVED
-                if constant.get_type_name() == "Constant" and not (weighted and large):
+                if constant.get_type_name() != "Constant":  # others may have no shape yet
+                    continue
+                if not (weighted and math.prod(source.get_shape()) >= SMALLEST_HALVED):
                     found[constant.get_friendly_name()] = (operation, port, constant)
         return found
 

@@ -238,6 +238,9 @@ class Pooling(Operator):
         if self.whole:
             emit.node(f"Global{name}", emit.inputs)
             return
+        if self.convention == "full" and any(emit.free_output[2:]):
+            self._round_up(emit, name)
+            return
         after = self._padding_after(emit.input_shapes[0], emit.output_shape)
         inside = all(pad < kernel for pad, kernel in zip(self.pad + after, self.kernel * 2, strict=True))
         _need(inside, "windows that lie in the padding alone are not supported")
@@ -249,6 +252,13 @@ class Pooling(Operator):
             "average pooling whose last window hangs over the edge is not supported",
         )
         emit.node(name, emit.inputs, kernel_shape=self.kernel, strides=self.stride, pads=self.pad + after, **extra)
+
+    def _round_up(self, emit: Emitter, name: str) -> None:
+        """Where the size is free, so is the padding. Without padding before, all runtimes read `ceil_mode` as MXNet."""
+        simple = self.kind == "max" and not any(self.pad)
+        simple = simple and all(k >= s for k, s in zip(self.kernel, self.stride, strict=True))
+        _need(simple, "pooling that rounds up, with padding, gaps or averages, is not supported at a free size")
+        emit.node(name, emit.inputs, kernel_shape=self.kernel, strides=self.stride, pads=self.pad * 2, ceil_mode=1)
 
     def _padding_after(self, data: Shape, output: Shape) -> Shape:
         needed = (
@@ -319,6 +329,9 @@ class Crop(Operator):
 
     def to_onnx(self, emit: Emitter) -> None:
         data, size = emit.input_shapes[0], emit.output_shape[2:]
+        if emit.larger_input_shapes[0][2:] != data[2:] or any(emit.free_output[2:]):
+            self._follow(emit)
+            return
         if data[2:] == size:
             emit.passthrough(emit.inputs[0])
             return
@@ -329,6 +342,22 @@ class Crop(Operator):
             for role, values in (("begin", begin), ("end", end), ("axes", (2, 3)))
         ]
         emit.node("Slice", [emit.inputs[0], *bounds])
+
+    def _follow(self, emit: Emitter) -> None:
+        """Crop by the shapes of the run."""
+        axes = emit.constant("axes", np.array((2, 3), np.int64))
+        if self.count == 2:
+            shape = emit.step("like", "Shape", [emit.inputs[1]])
+            size = emit.step("size", "Gather", [shape, axes])
+        else:
+            size = emit.constant("size", np.array(self.size, np.int64))
+        if self.centre:
+            whole = emit.step("whole", "Gather", [emit.step("shape", "Shape", [emit.inputs[0]]), axes])
+            margin = emit.step("margin", "Sub", [whole, size])
+            begin = emit.step("begin", "Div", [margin, emit.constant("two", np.array(2, np.int64))])
+        else:
+            begin = emit.constant("begin", np.array(self.offset, np.int64))
+        emit.node("Slice", [emit.inputs[0], begin, emit.step("end", "Add", [begin, size]), axes])
 
     def _begin(self, data: Shape, size: Shape) -> Shape:
         if not self.centre:
@@ -406,7 +435,20 @@ class Reshape(Operator):
         return [code]
 
     def to_onnx(self, emit: Emitter) -> None:
-        emit.node("Reshape", [emit.inputs[0], emit.constant("shape", np.array(emit.output_shape, np.int64))])
+        codes = self._onnx_codes(emit) if any(emit.free_output) else emit.output_shape
+        emit.node("Reshape", [emit.inputs[0], emit.constant("shape", np.array(codes, np.int64))])
+
+    @staticmethod
+    def _onnx_codes(emit: Emitter) -> Shape:
+        """0 for a free dimension that stays as it is, -1 for the one that may change."""
+        before = list(zip(emit.input_shapes[0], emit.larger_input_shapes[0], strict=True))
+        after = list(zip(emit.output_shape, emit.larger_output_shape, strict=True))
+        codes = []
+        for axis, (sizes, is_free) in enumerate(zip(after, emit.free_output, strict=True)):
+            stays = axis < len(before) and before[axis] == sizes
+            codes.append((0 if stays else -1) if is_free else sizes[0])
+        _need(codes.count(-1) <= 1, "a reshape of more than one free dimension is not supported")
+        return tuple(codes)
 
 
 @dataclass(frozen=True)

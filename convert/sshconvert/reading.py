@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +22,7 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112  # as above
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file to read. Raises OSError for all that is none: to open a pipe would wait for its writer."""
     try:
         file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115  # the caller closes it
@@ -34,11 +35,14 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_small(path: Path, largest: int) -> bytes:
-    """All of a regular file. Raises OSError if it cannot be read or has more than `largest` bytes."""
+    """All of a regular file. Raises OSError if it cannot be read, is larger than `largest` bytes, or changes."""
     with open_regular(path) as file:
-        data = file.read(largest + 1)
-    if len(data) > largest:
-        raise OSError(errno.EFBIG, f"it has more than {largest} bytes")
+        before = state(file)
+        if before[0] > largest:
+            raise OSError(errno.EFBIG, f"it has more than {largest} bytes")
+        data = file.read(before[0] + 1)
+        if state(file) != before or len(data) != before[0]:
+            raise OSError(errno.EBUSY, "it changed while it was read")
     return data
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from sshconvert.errors import SSHToolError
+from sshconvert.reading import open_regular
 
 # What is read and hashed at once: it stays in the processor's cache in between.
 BLOCK: Final = 1 << 18
@@ -39,14 +39,14 @@ def take_snapshot(
     """Read a whole file of at most `limit` bytes, once.
 
     `check` is given the file's first bytes before the memory for all of them is taken, and raises if they will not do.
-    Raises `error` if the file cannot be read, is larger than that, is no file, or changes while it is read.
+    Raises `error` if the file cannot be read, is no file or too large, or changes while it is read.
     """
     try:
-        with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+        with open_regular(path) as file:
             before = _status(path, file.fileno(), error, limit)
             check(file.read(HEAD))
             file.seek(0)
-            # NumPy asks for large pages, which take a third of the time to fill.
+            # NumPy asks the kernel for large pages, which cost less to fill than small ones.
             memory = memoryview(np.empty(before.st_size, np.uint8))
             digest = hashlib.sha256()
             filled = 0
@@ -64,18 +64,13 @@ def take_snapshot(
     return Snapshot(path, memory.toreadonly(), digest.hexdigest())
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    """A pipe without a writer would make `open` wait for one. Elsewhere than on POSIX there is no such flag."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def _status(path: Path, descriptor: int, error: type[SSHToolError], limit: int) -> os.stat_result:
     """The status of a file that may be read, from which any change after now can be told."""
     status = _settled(path, descriptor, error)
-    if not stat.S_ISREG(status.st_mode):
-        raise error(f"{path}: is no regular file; copy what it gives into one")
     if status.st_size > limit:
-        raise error(f"{path}: has {status.st_size} bytes, expected at most {limit}; check the path")
+        raise error(
+            f"{path}: the file: is larger than {limit} bytes, far more than any checkpoint needs; check the path"
+        )
     return status
 
 

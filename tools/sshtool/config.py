@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import pydantic
 
 from sshconvert.errors import ConfigError
+from sshconvert.reading import read_small
+from sshconvert.schema import Strict, one_line, problems
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,15 +22,13 @@ else:
 LARGEST: Final = 1 << 20
 
 
-class Config(pydantic.BaseModel):
-    """`sources`: mirrors of the archive, as `--source` takes them. `cache_dir`: as `--cache-dir`. Paths in it are
-    relative to `folder`, where the file is.
+class Config(Strict):
+    """`sources`: mirrors of the archive, as `--source` takes them. `cache_dir`: as `--cache-dir`. Paths are relative to
+    the folder of the file.
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
     sources: tuple[str, ...] = ()
-    cache_dir: Path | None = None
+    cache_dir: Annotated[str, pydantic.StringConstraints(pattern=r"^[^\x00-\x1f]+$")] | None = None
 
 
 def config_path() -> Path:
@@ -39,25 +40,21 @@ def config_path() -> Path:
 
 def read_config(path: Path) -> Config:
     """What the file says; nothing, if it is not there. Raises ConfigError with every problem."""
-    if not path.exists():
-        return Config()
     try:
-        return Config.model_validate(tomllib.loads(_read(path)))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid TOML ({error}); correct it") from None
-    except pydantic.ValidationError as error:
-        known = ", ".join(Config.model_fields)
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise ConfigError(f"{path}: {problems}; correct it (it may set {known})") from None
+        return Config.model_validate(tomllib.loads(read_small(path, LARGEST).decode("utf-8")))
+    except FileNotFoundError:
+        return Config()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); correct or remove it") from None
+    except pydantic.ValidationError as error:
+        known = ", ".join(Config.model_fields)
+        raise ConfigError(f"{path}: {problems(error)}; correct it (it may set {known})") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply; correct it") from None
+    except ValueError as error:  # no UTF-8, no TOML, and what Python says of a number with thousands of digits
+        raise ConfigError(f"{path}: not valid TOML ({one_line(error)}); correct it") from None
 
 
-def _read(path: Path) -> str:
-    if not path.is_file():  # a pipe would keep us waiting
-        raise ConfigError(f"{path}: is no regular file; remove it")
-    with path.open("rb") as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise ConfigError(f"{path}: has more than {LARGEST} bytes, which no config needs; correct it")
-    return data.decode("utf-8")
+def user_path(text: str, folder: Path = Path()) -> Path:
+    """A path as a person writes it: `~` is the home, and what is relative is relative to `folder`."""
+    return folder / os.path.expanduser(text)  # noqa: PTH111  # Path's raises where there is no home

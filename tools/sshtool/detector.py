@@ -13,7 +13,7 @@ from sshconvert.detection import detect
 from sshconvert.errors import DetectionError, UsageError
 from sshconvert.models import Detection, Model
 from sshtool.images import Boxes, Image, Resize, fit
-from sshtool.runtimes import Settings, load
+from sshtool.runtimes import Outputs, Settings, faces_in, load
 
 THRESHOLD: Final = 0.5
 
@@ -33,8 +33,11 @@ class FaceDetector:
 
     def __init__(self, path: Path, model: Model, options: DetectorOptions = DetectorOptions()) -> None:
         """Load a file. Raises UsageError for a threshold that means nothing, and what loading it raises."""
-        self.rules = with_threshold(model.detection, options.threshold)
+        with_threshold(model.detection, options.threshold)  # before a file is loaded
         self.runtime = load(path, model, options.settings, key=options.runtime)
+        inside = self.runtime.declaration.faces
+        rules = inside.rules(model.detection) if inside else model.detection
+        self.rules = with_threshold(rules, options.threshold, dropped_by=str(path) if inside else "upstream")
         self.batch = self.runtime.declaration.input_shape[0] or 1
         self._size = self.runtime.declaration.image_size(model)
         self._path = path
@@ -55,17 +58,22 @@ class FaceDetector:
         inputs += inputs[-1:] * (self.batch - len(inputs))  # a model with a fixed batch takes no fewer
         outputs = self.runtime.run(np.stack(inputs))
         try:
-            faces = detect(outputs, self._size, self.rules)
+            faces = self._faces(outputs)
         except DetectionError as error:
             raise DetectionError(f"{self._path}: is not this model ({error}); convert again") from None
         return [placement.to_image(boxes) for (_, placement), boxes in zip(fitted, faces, strict=False)]
 
+    def _faces(self, outputs: Outputs) -> list[Boxes]:
+        if self.runtime.declaration.faces is None:
+            return detect(outputs, self._size, self.rules)
+        return [boxes[boxes[:, 4] >= self.rules.score_threshold] for boxes in faces_in(outputs)]
 
-def with_threshold(rules: Detection, threshold: float) -> Detection:
-    """The rules with a higher score threshold. Raises UsageError if it is lower than upstream's, or above 1."""
+
+def with_threshold(rules: Detection, threshold: float, *, dropped_by: str = "upstream") -> Detection:
+    """The rules with a higher score threshold. Raises UsageError if it is lower than that of the rules, or above 1."""
     least = rules.score_threshold
     if not least <= threshold <= 1:
         raise UsageError(
-            f"--threshold: {threshold:g} is not between {least:g} and 1; upstream drops scores below {least:g}"
+            f"--threshold: {threshold:g} is not between {least:g} and 1; {dropped_by} drops scores below {least:g}"
         )
     return rules.model_copy(update={"score_threshold": threshold})

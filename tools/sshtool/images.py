@@ -58,6 +58,8 @@ _TURNS: Final = {
     8: "ROTATE_90",
 }
 
+_SIDEWAYS: Final = range(5, 9)
+
 
 class Resize(str, Enum):
     """How an image gets the size of the network's input."""
@@ -103,6 +105,17 @@ def read_image(path: Path) -> Image:
     _require_pillow()
     with _open(path) as file, _decoding_errors(path):
         return _decode(file)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of what `read_image` would return, from the file's beginning alone. Raises as it does."""
+    _require_pillow()
+    from PIL import ExifTags, Image as pillow  # noqa: N813  # `Image` is the array here
+
+    with _open(path) as file, _decoding_errors(path), pillow.open(file, formats=_formats()) as image:
+        width, height = image.size
+        lies = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
+    return (width, height) if lies else (height, width)
 
 
 def readable_extensions() -> frozenset[str]:

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Final
 
 SIGNALS: Final = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+NOTHING_LEFT: Final = "nothing was left half done"
 GRACE: Final = 2.0
 SHOW_CURSOR: Final = "\x1b[?25h"  # a spinner hides it
 
@@ -29,7 +30,8 @@ class Interrupted(BaseException):  # no error: as KeyboardInterrupt, but no libr
     """The user, or the system, wants the program to end. The message is the line to print."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"{SIGNALS[signal.Signals(number)]}; nothing was left half done")
+        self.what = SIGNALS[signal.Signals(number)]
+        super().__init__(f"{self.what}; {NOTHING_LEFT}")
         self.exit_code = 128 + number
 
 

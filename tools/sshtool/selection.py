@@ -30,6 +30,8 @@ def _expand(argument: str) -> list[Path]:
         return _found(argument)
     except OSError as error:
         raise UsageError(f"{argument}: cannot be looked up ({error.strerror}); change its permissions") from None
+    except ValueError as error:  # a zero byte
+        raise UsageError(f"{argument!r}: cannot be looked up ({error}); correct the name") from None
 
 
 def _found(argument: str) -> list[Path]:

@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from sshconvert.errors import OutputError, SSHToolError, VerificationError
-from sshtool.interruption import Interrupted
+from sshtool.interruption import NOTHING_LEFT, Interrupted
 
 if TYPE_CHECKING:
     from sshtool.report.transfer import Transfer
@@ -33,12 +33,21 @@ class Session:
     """Context of a verb. Prints the result on stdout, everything else on stderr, and leaves by an exit code."""
 
     def __init__(
-        self, verb: str, *, json: bool, quiet: bool, debug: bool, lines: bool = False, events: bool = False
+        self,
+        verb: str,
+        *,
+        json: bool,
+        quiet: bool,
+        debug: bool,
+        lines: bool = False,
+        events: bool = False,
+        interrupted: str = NOTHING_LEFT,
     ) -> None:
         """With `lines`, --json prints not one document but one a line: what `emit` is given. With `events`, progress
-        is nothing but the JSON events of a download: on stdout, which the result leaves to
-        them, or on stderr with --json.
+        is nothing but the JSON events of a download: on stdout, which the result leaves to them, or on stderr with
+        --json. `interrupted` says how things stand when somebody stops it.
         """
+        self.interrupted = interrupted
         self.verb, self.json, self.quiet, self.debug, self.lines = verb, json, quiet, debug, lines
         self.events = events
         self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -92,8 +101,15 @@ class Session:
         if self.status:
             self.status.start()
 
-    def finish(self, result: Any, render: Callable[[Any, bool], RenderableType], *, passed: bool = True) -> None:
-        """Print the result, as JSON or as `render(result, plain)` makes it. If it did not pass, exit with 3."""
+    def finish(
+        self,
+        result: Any,
+        render: Callable[[Any, bool], RenderableType],
+        *,
+        passed: bool = True,
+        code: int = VerificationError.exit_code,
+    ) -> None:
+        """Print the result, as JSON or as `render(result, plain)` makes it. If it did not pass, exit with `code`."""
         self._stop()
         if self.json:
             self._print_json({"ok": passed, "result": asdict(result)})
@@ -103,7 +119,7 @@ class Session:
                 plain = not stream.isatty()
                 Console(file=stream, width=PLAIN_WIDTH if plain else None, highlight=False).print(render(result, plain))
         if not passed:
-            raise typer.Exit(VerificationError.exit_code)
+            raise typer.Exit(code)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -115,9 +131,9 @@ class Session:
         if self.debug:
             traceback.print_exception(kind, error, trace)
         if isinstance(error, Interrupted):
-            self._fail("interrupted", str(error), error.exit_code)
+            self._fail("interrupted", f"{error.what}; {self.interrupted}", error.exit_code)
         elif isinstance(error, KeyboardInterrupt):
-            self._fail("interrupted", "interrupted; nothing was left half done", INTERRUPTED)
+            self._fail("interrupted", f"interrupted; {self.interrupted}", INTERRUPTED)
         elif isinstance(error, SSHToolError):
             self._fail(type(error).__name__, str(error), error.exit_code)
         elif isinstance(error, Exception):

@@ -14,6 +14,14 @@ from sshconvert.onnx.model import unused_name
 
 Array = npt.NDArray[Any]
 
+# For each dimension of a tensor, whether every run may choose it, or it follows from one that every run may choose.
+Free = tuple[bool, ...]
+
+
+def free_dimensions(shape: Shape, larger: Shape) -> Free:
+    """What differs between the two depends on the free dimensions of the network's inputs."""
+    return tuple(one != other for one, other in zip(shape, larger, strict=True))
+
 
 @dataclass
 class Emitter:
@@ -30,18 +38,31 @@ class Emitter:
     inputs: Sequence[str] = ()
     input_shapes: Sequence[Shape] = ()
     output_shape: Shape = ()
+    larger_input_shapes: Sequence[Shape] = ()  # as the others, where the free dimensions of the network are larger
+    larger_output_shape: Shape = ()
 
-    def begin(self, number: int, node: Node, shapes: Sequence[Shape]) -> None:
-        """Turn to the next MXNet node."""
+    def begin(self, number: int, node: Node, shapes: Sequence[Shape], larger: Sequence[Shape]) -> None:
+        """Turn to the next MXNet node. `shapes` and `larger` are those of all nodes' outputs."""
         self._number, self._name = number, node.name
         self.inputs = [self.tensors[entry.node] for entry in node.inputs]
         self.input_shapes = [shapes[entry.node] for entry in node.inputs]
-        self.output_shape = shapes[number]
+        self.larger_input_shapes = [larger[entry.node] for entry in node.inputs]
+        self.output_shape, self.larger_output_shape = shapes[number], larger[number]
+
+    @property
+    def free_output(self) -> Free:
+        return free_dimensions(self.output_shape, self.larger_output_shape)
 
     def node(self, operator: str, inputs: Sequence[str], **attributes: Any) -> None:
         """Emit the ONNX node that makes the current node's output."""
         self.nodes.append(onnx.helper.make_node(operator, inputs, [self._name], name=self._name, **attributes))
         self.tensors[self._number] = self._name
+
+    def step(self, role: str, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Emit an ONNX node on the way to the current node's output; return the name of what it makes."""
+        name = self._unused(role)
+        self.nodes.append(onnx.helper.make_node(operator, inputs, [name], name=name, **attributes))
+        return name
 
     def passthrough(self, tensor: str) -> None:
         """Let the output be `tensor` itself: nothing is computed and nothing is emitted."""
@@ -52,7 +73,11 @@ class Emitter:
 
     def constant(self, role: str, values: Array) -> str:
         """Add a constant named after the current node and its role there; return its name."""
+        name = self._unused(role)
+        self.constants[name] = values
+        return name
+
+    def _unused(self, role: str) -> str:
         name = unused_name(f"{self._name}_{role}", self.taken)
         self.taken.add(name)
-        self.constants[name] = values
         return name

@@ -8,32 +8,55 @@ from typing import Any
 import numpy.typing as npt
 
 from sshconvert.errors import ShapeError
-from sshconvert.graph import Shape
+from sshconvert.graph import Dimensions, Shape
 from sshconvert.network import Network
-from sshconvert.onnx.emitter import Emitter
+from sshconvert.onnx.emitter import Emitter, free_dimensions
 from sshconvert.onnx.model import OnnxModel
 
 Array = npt.NDArray[Any]
 
 
-def export(network: Network, parameters: Mapping[str, Array], inputs: Mapping[str, Shape], *, name: str) -> OnnxModel:
-    """Export a network with static shapes.
+def export(
+    network: Network,
+    parameters: Mapping[str, Array],
+    inputs: Mapping[str, Dimensions],
+    *,
+    name: str,
+    larger: Network | None = None,
+) -> OnnxModel:
+    """Export a network.
 
     `parameters` are float32 arrays by the names of the graph's variables, all there (`Checkpoint` sees to that);
-    `inputs` are the network's inputs as they were given to `resolve`. The model's inputs, outputs and nodes are
-    named as in MXNet, the outputs in MXNet's order. Raises ShapeError for what ONNX cannot express at these shapes.
+    `inputs` are the network's inputs as they were given to `resolve`, with a name for each dimension that every run
+    may choose. `larger` is then the same graph resolved for inputs in which those dimensions are larger: what differs
+    between the two depends on them. The model's inputs, outputs and nodes are named as in MXNet, the outputs in
+    MXNet's order. Raises ShapeError for what ONNX cannot express at these shapes.
     """
     graph = network.graph
+    larger = larger or network
     emit = Emitter(taken={node.name for node in graph.nodes}, kept=frozenset(entry.node for entry in graph.outputs))
     for number, (node, operator) in enumerate(zip(graph.nodes, network.operators, strict=True)):
         if operator is None:
             emit.tensors[number] = node.name
             continue
-        emit.begin(number, node, network.shapes)
+        emit.begin(number, node, network.shapes, larger.shapes)
         try:
             operator.to_onnx(emit)
         except ShapeError as error:
             raise ShapeError(f"{graph.source}: {node.name} ({node.operator}): {error}") from None
     used = {tensor for node in emit.nodes for tensor in node.input}
     weights = {name: parameters[name] for name in network.parameters(inputs) if name in used}
-    return OnnxModel(name, tuple(emit.nodes), weights | emit.constants, dict(inputs), network.output_shapes())
+    outputs = {
+        name: _named(network.shapes[entry.node], larger.shapes[entry.node], inputs)
+        for name, entry in zip(graph.output_names, graph.outputs, strict=True)
+    }
+    return OnnxModel(name, tuple(emit.nodes), weights | emit.constants, dict(inputs), outputs)
+
+
+def _named(shape: Shape, larger: Shape, inputs: Mapping[str, Dimensions]) -> Dimensions:
+    """A free first dimension is the input's batch; how the others follow from the input's, a name cannot say."""
+    free = free_dimensions(shape, larger)
+    named: list[int | str] = ["" if is_free else size for size, is_free in zip(shape, free, strict=True)]
+    if free and free[0]:
+        named[0] = next(iter(inputs.values()))[0]
+    return tuple(named)

@@ -13,7 +13,7 @@ import onnx
 
 from sshconvert.errors import OutputError
 from sshconvert.files import staged
-from sshconvert.graph import Shape
+from sshconvert.graph import Dimensions
 
 Array = npt.NDArray[Any]
 
@@ -32,17 +32,19 @@ _LENGTH_DELIMITED: Final = 2
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A static float32 graph. `inputs` and `outputs` give name and shape in order; `initializers` are weights by name.
+    """A graph. `inputs` and `outputs` give name and shape in order; `initializers` are weights by name.
 
-    The initializers may be views of a file's bytes: they are written straight from there, without a copy.
+    `types` are those of inputs and outputs that are not float32. The initializers may be views of a file's bytes: they
+    are written straight from there, without a copy.
     """
 
     name: str
     nodes: tuple[onnx.NodeProto, ...]
     initializers: Mapping[str, Array]
-    inputs: Mapping[str, Shape]
-    outputs: Mapping[str, Shape]
+    inputs: Mapping[str, Dimensions]
+    outputs: Mapping[str, Dimensions]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, npt.DTypeLike] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all. The same model gives the same bytes.
@@ -89,9 +91,9 @@ class OnnxModel:
         for infos, tensors in ((graph.input, self.inputs), (graph.output, self.outputs)):
             for name, shape in tensors.items():
                 kind = infos.add(name=name).type.tensor_type
-                kind.elem_type = onnx.TensorProto.FLOAT
+                kind.elem_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(self.types.get(name, np.float32)))
                 for size in shape:
-                    kind.shape.dim.add(dim_value=size)
+                    kind.shape.dim.add(**({"dim_param": size} if isinstance(size, str) else {"dim_value": size}))
         return model.SerializeToString(deterministic=True), graph.SerializeToString(deterministic=True)
 
     @property

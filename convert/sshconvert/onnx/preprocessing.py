@@ -15,12 +15,13 @@ from sshconvert.onnx.model import OnnxModel, unused_name
 CHANNELS: Final = 3
 
 
-def bake_preprocessing(model: OnnxModel, *, input_name: str, mean: Sequence[float]) -> OnnxModel:
+def bake_preprocessing(model: OnnxModel, *, input_name: str, mean: Sequence[float], reverse: bool = True) -> OnnxModel:
     """Change the contract of an input from RGB with the mean subtracted to raw BGR, both float32 [N, 3, H, W], 0-255.
 
-    `mean` is in R, G, B order. The reversal costs nothing: it is folded into the first convolution by reversing the
-    input channels of its weights, which only changes the order of the same products. The mean stays one Sub: folded
-    into the bias it would be wrong at the borders, where the convolution pads with zeros after the subtraction.
+    `mean` is in R, G, B order. Without `reverse`, the input is raw RGB. The reversal costs nothing: it is folded into
+    the first convolution by reversing the input channels of its weights, which only changes the order of the same
+    products. The mean stays one Sub: folded into the bias it would be wrong at the borders, where the convolution pads
+    with zeros after the subtraction.
 
     Needs: the input feeds one convolution and nothing else, as data, with 3 channels in one group, and no other node
     shares its weights. Raises PreprocessingError otherwise.
@@ -34,9 +35,10 @@ def bake_preprocessing(model: OnnxModel, *, input_name: str, mean: Sequence[floa
     convolution.input[0] = subtracted
     nodes = [convolution if node is first else node for node in model.nodes]
     nodes.insert(nodes.index(convolution), subtraction)
+    order = slice(None, None, -1 if reverse else 1)
     constants = {
-        mean_name: np.array(mean, np.float32)[::-1].reshape(1, CHANNELS, 1, 1),
-        weight_name: model.initializers[weight_name][:, ::-1],
+        mean_name: np.array(mean, np.float32)[order].reshape(1, CHANNELS, 1, 1),
+        weight_name: model.initializers[weight_name][:, order],
     }
     return replace(model, nodes=tuple(nodes), initializers={**model.initializers, **constants})
 

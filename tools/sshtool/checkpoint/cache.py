@@ -20,19 +20,20 @@ import pydantic
 from sshconvert.checkpoint import file_sha256
 from sshconvert.errors import DownloadError, OutputError
 from sshconvert.models import Archive
+from sshconvert.reading import read_small
+from sshconvert.schema import Strict, parse_json
 from sshtool.checkpoint.sources import SourceFailedError
 
 BLOCK: Final = 1 << 20
+LARGEST_ORIGIN: Final = 1 << 16
 
 
 class WrongBytesError(SourceFailedError):
     """What came is not the archive."""
 
 
-class Origin(pydantic.BaseModel):
+class Origin(Strict):
     """`.source.json`: the source without its secrets, and its ETag or Last-Modified if it gave one."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     source: str
     # It goes into a header of the next request as it is.
@@ -93,8 +94,8 @@ class Entry:
     def origin(self) -> Origin | None:
         """Where the archive, or its part, comes from; None if that is not known."""
         try:
-            return Origin.model_validate_json(self._origin.read_bytes())
-        except (OSError, pydantic.ValidationError):
+            return parse_json(Origin, read_small(self._origin, LARGEST_ORIGIN))
+        except (OSError, ValueError):
             return None
 
     @contextlib.contextmanager

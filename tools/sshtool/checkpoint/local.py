@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sshconvert.reading import open_regular
 from sshtool.checkpoint.cache import BLOCK, Entry
 from sshtool.checkpoint.sources import Source, SourceFailedError
 
@@ -25,7 +26,6 @@ def copy(source: Source, path: Path, entry: Entry, received: Callable[[int], Non
 
 
 def _size(path: Path) -> int:
-    """Pipes and devices, which might keep us waiting, have 0 bytes, and so are never opened."""
     try:
         return path.stat().st_size
     except OSError as error:
@@ -34,7 +34,7 @@ def _size(path: Path) -> int:
 
 def _blocks(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while block := file.read(BLOCK):
                 yield block
     except OSError as error:

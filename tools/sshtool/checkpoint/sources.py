@@ -11,7 +11,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from sshconvert.errors import ConfigError, UsageError
 from sshconvert.models import Model
-from sshtool.config import Config
+from sshconvert.reading import is_folder
+from sshtool.config import Config, user_path
 
 VARIABLE: Final = "SSHTOOL_SOURCES"
 
@@ -80,10 +81,8 @@ def parse_source(text: str, archive_name: str, *, place: str, base: Path = Path(
     elif "://" in text:
         raise UsageError(f"{place}: {parts.scheme}:// is not supported; give an https URL, a file: URL or a path")
     else:
-        path = base / text
-        if text.startswith("~"):
-            path = Path(os.path.expanduser(text))  # noqa: PTH111  # Path's raises where there is no home
-    if path.is_dir():
+        path = user_path(text, base)
+    if is_folder(path):
         path /= archive_name
     return Source(str(path), path=path)
 

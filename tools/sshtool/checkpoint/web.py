@@ -18,6 +18,8 @@ from typing import Any, Final
 import httpx
 
 from sshconvert import __version__
+from sshconvert.messages import shown
+from sshconvert.schema import one_line
 from sshtool.checkpoint.cache import Entry, Writer, WrongBytesError
 from sshtool.checkpoint.sources import LOOPBACK, Source, SourceFailedError, is_loopback, may_ask, shown_url
 
@@ -121,7 +123,7 @@ def _accept(answer: httpx.Response, source: Source, entry: Entry, offset: int, v
     """
     encoding = answer.headers.get("Content-Encoding", "identity")
     if answer.status_code in (200, 206) and encoding.lower() != "identity":
-        raise SourceFailedError(f"sends it with Content-Encoding {_quoted(encoding)}, though none was asked for")
+        raise SourceFailedError(f"sends it with Content-Encoding {shown(encoding)}, though none was asked for")
     if answer.status_code == 200:
         _check_length(answer, entry)
         with entry.begin(source.shown, _validator(answer)) as writer:
@@ -146,7 +148,7 @@ def _check_length(answer: httpx.Response, entry: Entry) -> None:
     if kind in ("text/html", "application/xhtml+xml"):
         raise SourceFailedError(f"answers with a page ({kind}) in place of the archive")
     if length is not None:
-        raise SourceFailedError(f"has a file of {_quoted(length)} bytes there, expected {size}")
+        raise SourceFailedError(f"has a file of {shown(length)} bytes there, expected {size}")
 
 
 def _check_range(answer: httpx.Response, entry: Entry, offset: int, validator: str) -> None:
@@ -155,7 +157,7 @@ def _check_range(answer: httpx.Response, entry: Entry, offset: int, validator: s
     text = answer.headers.get("Content-Range", "")
     match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", text.strip(), re.ASCII)
     if not match or int(match[1]) != offset or match[3] not in ("*", str(size)):
-        found = f"Content-Range {_quoted(text)}" if text else "no Content-Range"
+        found = f"Content-Range {shown(text)}" if text else "no Content-Range"
         raise SourceFailedError(f"was asked for bytes {offset}-{size - 1}/{size} and answers with {found}")
     name = "ETag" if validator.startswith('"') else "Last-Modified"
     if answer.headers.get(name, validator) != validator:
@@ -295,8 +297,7 @@ def _failure(error: httpx.HTTPError) -> SourceFailedError:
 
 def _short(error: Exception) -> str:
     """The message, of which a server may have written a part."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 120 else text[:120] + "…"
+    return one_line(error) or type(error).__name__
 
 
 def _has_cause(error: BaseException | None, kind: type[BaseException]) -> bool:
@@ -307,11 +308,6 @@ def _has_cause(error: BaseException | None, kind: type[BaseException]) -> bool:
 
 def _shown(url: httpx.URL) -> str:
     return shown_url(str(url)) if url.host else f"{url.scheme}:…"
-
-
-def _quoted(text: str) -> str:
-    """What a server sent, fit for a line of text."""
-    return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
 class _Deadline:

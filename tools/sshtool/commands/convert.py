@@ -70,4 +70,4 @@ def render(result: ConvertResult, plain: bool) -> RenderableType:
     rows = [[item.format, item.precision, f"{item.bytes / 1e6:.1f}", str(item.path)] for item in result.artifacts]
     title = f"{result.model}, weights {result.weights}"
     made = table(["format", "precision", ">MB", "path"], rows, title=title, plain=plain)
-    return Group(made, Text(f"weights: {summary(result.nonfinite)}")) if result.nonfinite else made
+    return Group(made, Text(summary(result.nonfinite))) if result.nonfinite else made

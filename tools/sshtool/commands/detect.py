@@ -14,6 +14,7 @@ from rich.text import Text
 from sshconvert.convert import Options, Precision, plan
 from sshconvert.errors import ImageError, UsageError
 from sshconvert.models import Model, load_model
+from sshconvert.reading import is_file
 from sshtool.detector import DetectorOptions, FaceDetector, with_threshold
 from sshtool.images import Boxes, Image, read_image
 from sshtool.report.picture import save_picture
@@ -137,7 +138,7 @@ def default_artifact(model: Model, output_dir: Path, runtime: str = "") -> Path:
         for artifact in plan(model.name, output_dir, Options(precisions=(precision,)))
         if artifact.path.suffix == suffix
     )
-    return next(filter(Path.is_file, paths), plan(model.name, output_dir, Options())[0].path)
+    return next(filter(is_file, paths), plan(model.name, output_dir, Options())[0].path)
 
 
 def as_json(item: Outcome) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sshtool.checkpoint.archive import Archive, is_archive, open_archive, pack
 from sshtool.checkpoint.cache import Entry
 from sshtool.checkpoint.fetch import Fetched, Report, fetch, no_report
 from sshtool.checkpoint.sources import find_sources
-from sshtool.config import config_path, read_config
+from sshtool.config import config_path, read_config, user_path
 
 if TYPE_CHECKING:
     from sshtool.checkpoint.web import Limits
@@ -179,11 +179,11 @@ def _store_download(
     path = config_path()
     config = read_config(path)
     sources = find_sources(model, options.sources, config, path.parent)
-    cache = options.cache_dir or (path.parent / config.cache_dir.expanduser() if config.cache_dir else default_cache())
+    cache = options.cache_dir or (user_path(config.cache_dir, path.parent) if config.cache_dir else default_cache())
     folder = checkpoint_folder(output_dir, model)
     weights = f"sha256:{model.archive.sha256}"
     if dry_run:
-        fetched = Fetched(Entry(cache, model.archive).path, sources[0].shown, cached=False)
+        fetched = Fetched(Entry(cache, model.archive).path, sources[0].shown if sources else "", cached=False)
         return _result(model, folder, weights, fetched, True)
     fetched = fetch(
         model.archive,

@@ -11,10 +11,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Format, Options, Precision, convert
+from sshconvert.convert import Color, Faces, Format, InputType, Layout, Options, Precision, convert
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model, load_model
+from sshconvert.reading import is_file, is_folder
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
 from sshtool.images import Resize, fit, read_image
@@ -148,8 +149,8 @@ def find_candidates(model: Model, output_dir: Path, options: VerifyOptions) -> t
     """The artifacts that were named, or all that are there. A precision's folder says what its files are held to."""
     folder = output_dir / model.name
     standard = (folder / name / f"{model.name}{suffix}" for name in PROFILES for suffix in (".onnx", ".xml"))
-    paths = options.artifacts or tuple(path for path in standard if path.is_file())
-    missing = [str(path) for path in options.artifacts if not path.is_file()]
+    paths = options.artifacts or tuple(path for path in standard if is_file(path))
+    missing = [str(path) for path in options.artifacts if not is_file(path)]
     if missing:
         raise UsageError(f"--artifact: {', '.join(missing)} is not there; name a file that `sshtool convert` made")
     if not paths:
@@ -161,7 +162,7 @@ def find_candidates(model: Model, output_dir: Path, options: VerifyOptions) -> t
 def open_if_needed(model: Model, output_dir: Path, options: VerifyOptions) -> Iterator[Checkpoint | None]:
     """The checkpoint that was named or downloaded; None if there is none and a reference pack stands in for it."""
     path = options.checkpoint or checkpoint_folder(output_dir, model)
-    if options.checkpoint is None and options.reference is not None and not path.exists():
+    if options.checkpoint is None and options.reference is not None and not is_folder(path):
         yield None
         return
     with opened(path, model, allow_nonfinite=options.rules.settings.allow_nonfinite) as checkpoint:
@@ -210,6 +211,7 @@ class ConvertedAgain:
 
     def __init__(self, model: Model, checkpoint: Checkpoint | None, folder: Path) -> None:
         self.model, self._checkpoint, self._folder = model, checkpoint, folder
+        self._made: dict[Options, int] = {}  # and the number of its folder
 
     def path(self, candidate: Candidate, declaration: Declaration) -> Path | None:
         """The candidate's format and precision at the shape of the batch of another size; None where that cannot be."""
@@ -217,8 +219,19 @@ class ConvertedAgain:
         form = Format.OPENVINO if candidate.path.suffix == ".xml" else Format.ONNX
         if self._checkpoint is None or name not in {item.value for item in Precision}:
             return None
-        options = Options((form,), (Precision(name),), OTHER_SHAPE, preprocessing=declaration.color_order == "BGR")
-        return convert(self._checkpoint, self._folder / declaration.color_order, options)[0].path
+        inside = declaration.faces
+        options = Options(
+            (form,),
+            (Precision(name),),
+            OTHER_SHAPE,
+            preprocessing=not any(declaration.mean_values),
+            layout=Layout(declaration.input_layout),
+            input_type=InputType.UINT8 if declaration.input_type == "uint8" else InputType.FLOAT32,
+            color=Color(declaration.color_order.lower()),
+            faces=Faces(inside.score_threshold, inside.iou_threshold, inside.top_k) if inside else None,
+        )
+        made = self._made.setdefault(options, len(self._made))
+        return convert(self._checkpoint, self._folder / str(made), options)[0].path
 
     def original(self, sample: Sample) -> Path:
         """FP32 ONNX at the shape of a sample; there has to be a checkpoint."""

@@ -71,14 +71,18 @@ def decode(
 
 def judge(truth: ImageTruth, predictions: Predictions) -> Judgement:
     """Rules 4 to 6 for one image."""
-    found, faces = np.rint(corners(predictions.boxes)), np.rint(corners(truth.annotated))  # rule 4; halves to even
-    faces = np.clip(faces, 0, LARGEST_COORDINATE)
+    found, faces = np.rint(corners(predictions.boxes)), _clipped(truth)  # rule 4; halves to even
     difficult = _difficult(faces)
     matches = _matches(found, faces, difficult)
     first = first_on_its_face(matches, predictions.scores)
     on_difficult = np.append(difficult, False)[matches]  # NOWHERE is the last
     outcomes = letters(matches == NOWHERE, on_difficult & first, first)
     return Judgement(predictions.scores, {SETTING: outcomes}, {SETTING: int(np.count_nonzero(~difficult))})
+
+
+def counted(truth: ImageTruth) -> npt.NDArray[np.bool_]:
+    """Which of the annotations are not difficult, bool [F]."""
+    return ~_difficult(_clipped(truth))
 
 
 def finish(records: Iterable[ImageRecord]) -> Result:
@@ -115,6 +119,11 @@ def _decode_one(
         kept.append(np.column_stack([boxes, candidates[:, 4]])[stay])
     joined = np.concatenate(kept)
     return from_corners(joined[:, :4] / np.array([*scale, *scale]), joined[:, 4])
+
+
+def _clipped(truth: ImageTruth) -> Floats:
+    """Rules 4 and 5, of annotations: rounded, halves to even, and clipped."""
+    return np.clip(np.rint(corners(truth.annotated)), 0, LARGEST_COORDINATE)
 
 
 def _difficult(faces: Floats) -> npt.NDArray[np.bool_]:

@@ -32,7 +32,7 @@ from sshconvert.detection import detect
 from sshconvert.errors import DetectionError, OutputError, ReferencePackError
 from sshconvert.files import staged
 from sshconvert.models import Dimension, Model, Sha256
-from sshconvert.reading import open_regular
+from sshconvert.reading import read_small
 from sshconvert.schema import Strict, one_line, parse_json
 from sshtool.checkpoint.zipcheck import Limits, check
 from sshtool.checkpoint.ziplayout import DEFLATED, LZMA, STORED, Member, RefusedError, read_members, stream
@@ -156,11 +156,7 @@ def read_pack(path: Path, model: Model) -> PackReference:
     another decoding than this version's.
     """
     try:
-        with open_regular(path) as file:
-            data = file.read(LARGEST_FILE + 1)
-        if len(data) > LARGEST_FILE:
-            raise ReferencePackError(f"{path}: more than the {LARGEST_FILE} bytes of any reference pack")
-        archive = _Archive(io.BytesIO(data))
+        archive = _Archive(io.BytesIO(read_small(path, LARGEST_FILE)))
         contents = parse_json(Contents, archive.read(CONTENTS))
         _check_contents(contents, model, archive.names, path)
         answers = [_answer(archive, packed, contents, model, path) for packed in contents.samples]
@@ -223,7 +219,7 @@ class _Archive:
 def _check_contents(contents: Contents, model: Model, listed: Sequence[str], path: Path) -> None:
     if contents.model != model.name or contents.outputs != model.output_names:
         raise ReferencePackError(
-            f"{path}: is for {contents.model} with other outputs than {model.name}; choose --model"
+            f"{path}: is for {one_line(contents.model)} with other outputs than {model.name}; choose --model"
         )
     expected = {CONTENTS, *(_member(sample.name, name) for sample in contents.samples for name in contents.outputs)}
     if odd := sorted(expected.symmetric_difference(listed)):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.errors import RuntimeUnavailableError
 from sshtool.parity.layers import Divergence
 from sshtool.parity.tensors import TensorComparison
 from sshtool.parity.tolerances import Profile
 from sshtool.parity.verify import Failure, SampleComparison, VerifyReport
 from sshtool.report import histogram, overlay, summary
+from sshtool.report.page import template
 from sshtool.report.summary import Column
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 TEMPLATE: Final = "verify.html.j2"
 
@@ -62,8 +59,14 @@ def render_html(
     artifacts = summary.columns(report)
     loaded = [column for column in artifacts if column.report]
     shown = [(sample, overlay.pictures(sample, images.get(sample.name), loaded)) for sample in report.samples]
-    page = _templates().get_template(TEMPLATE)
-    return page.render(
+    filters: dict[str, Callable[..., str]] = {
+        "count": summary.count,
+        "excess": summary.excess,
+        "limit": lambda tolerance: summary.limit(tolerance.atol, tolerance.rtol),
+        "matched": summary.matched,
+        "sizes": summary.sizes,
+    }
+    return template(TEMPLATE, filters).render(
         report=report,
         headline=summary.headline(report),
         summary=summary.summary(report),
@@ -84,35 +87,6 @@ def render_html(
         steps=_legend(),
         plot=histogram,
     )
-
-
-def _templates() -> Environment:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise RuntimeUnavailableError(f"Jinja: cannot be imported ({error}); pip install 'sshtool[report]'") from error
-    templates = Environment(
-        loader=PackageLoader("sshtool.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_as_text,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    templates.filters |= {
-        "count": summary.count,
-        "excess": summary.excess,
-        "limit": lambda tolerance: summary.limit(tolerance.atol, tolerance.rtol),
-        "matched": summary.matched,
-        "sizes": summary.sizes,
-    }
-    return templates
-
-
-def _as_text(value: Any) -> Any:
-    """What is put into the page, without what no text file can hold. Markup, which is a kind of str, stays markup."""
-    return summary.printable(value) if type(value) is str else value
 
 
 def _output_row(output: str, artifacts: Sequence[Column]) -> Row:

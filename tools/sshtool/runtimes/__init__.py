@@ -6,6 +6,7 @@ To add one: a module here with a subclass of `Runtime`, and its test. Nothing el
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,13 +18,22 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.errors import ArtifactError, UsageError
-from sshconvert.models import Model
+from sshconvert.errors import ArtifactError, DetectionError, UsageError
+from sshconvert.models import Detection, Model
+from sshconvert.onnx.postprocessing import OUTPUTS as FACES
+from sshconvert.reading import is_file
+from sshconvert.schema import one_line
 
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
 
 LONGEST_REASON: Final = 300
+MOST_PIXELS: Final = 1 << 26  # of a whole batch: no more than a large photo, which would take minutes
+LARGEST_MEAN: Final = 1e6
+
+# Where N, C, H and W stand in each layout.
+LAYOUTS: Final = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
+INPUT_TYPES: Final = ("float32", "uint8")
 
 
 @dataclass(frozen=True)
@@ -31,26 +41,47 @@ class Settings:
     """Where and how a runtime computes. `threads` 0 leaves the number to the runtime.
 
     `allow_nonfinite` lets MXNet load a checkpoint with NaN or infinities; artifacts are not looked at.
+
+    With `throughput` it works on several images at a time where that finishes many images sooner, though each of them
+    later: `Runtime.parallel` says how many.
     """
 
     device: str = "CPU"
     threads: int = 0
     allow_nonfinite: bool = False
+    throughput: bool = False
+
+
+@dataclass(frozen=True)
+class FacesInside:
+    """A file whose outputs are faces: by which thresholds, and at most how many of an image."""
+
+    score_threshold: float
+    iou_threshold: float
+    top_k: int
+
+    def rules(self, rules: Detection) -> Detection:
+        """The model's rules as the file applies them."""
+        return rules.model_copy(update={"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold})
 
 
 @dataclass(frozen=True)
 class Declaration:
     """What a file says of itself: how to feed it, and what it is.
 
-    `input_shape` is N, C, H, W, None where any size will do. The caller feeds channels in `color_order` minus
-    `mean_values` (in that order). A file that says nothing takes raw BGR.
+    `input_shape` is N, C, H, W whatever the layout, None where any size will do. The caller feeds channels in
+    `color_order` minus `mean_values` (in that order), of `input_type` ("float32" or "uint8"). A file that says nothing
+    takes raw BGR.
     """
 
     input_shape: tuple[int | None, ...] = (None, 3, None, None)
+    input_layout: str = "NCHW"
+    input_type: str = "float32"
     color_order: str = "BGR"
     mean_values: tuple[float, ...] = (0.0, 0.0, 0.0)
     precision: str = ""
     weights: str = ""
+    faces: FacesInside | None = None
 
     def image_size(self, model: Model) -> tuple[int, int]:
         """Height and width to feed: those declared, the model's own where any will do."""
@@ -68,6 +99,7 @@ class Runtime(ABC):
     version: str
     settings: Settings
     declaration: Declaration
+    parallel: int = 1  # as many threads may call `run` at once, and are worth it
 
     @classmethod
     @abstractmethod
@@ -89,11 +121,12 @@ class Runtime(ABC):
         return f"{self.name} {self.version}"
 
 
-def prepare(images: Images, declaration: Declaration) -> npt.NDArray[np.float32]:
-    """What a model with that declaration takes: float32 [N, 3, H, W]."""
-    channels = images if declaration.color_order == "BGR" else images[..., ::-1]
-    mean = np.array(declaration.mean_values, np.float32)
-    return np.ascontiguousarray((channels.astype(np.float32) - mean).transpose(0, 3, 1, 2))
+def prepare(images: Images, declaration: Declaration) -> npt.NDArray[Any]:
+    """What a model with that declaration takes: float32 or uint8, [N, 3, H, W] or [N, H, W, 3]."""
+    pixels: npt.NDArray[Any] = images if declaration.color_order == "BGR" else images[..., ::-1]
+    if declaration.input_type == "float32":
+        pixels = pixels.astype(np.float32) - np.array(declaration.mean_values, np.float32)
+    return np.ascontiguousarray(pixels if declaration.input_layout == "NHWC" else pixels.transpose(0, 3, 1, 2))
 
 
 def reason(error: BaseException) -> str:
@@ -102,29 +135,73 @@ def reason(error: BaseException) -> str:
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
 
 
-def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any]) -> Declaration:
-    """The declaration in an artifact's metadata. Raises ArtifactError if it makes no sense."""
+def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], input_type: str = "float32") -> Declaration:
+    """The declaration in an artifact's metadata and of its input. Raises ArtifactError if it makes no sense."""
+    layout = str(metadata.get("input_layout", "NCHW"))
     color_order = str(metadata.get("color_order", "BGR"))
     mean_values = str(metadata.get("mean_values", "0 0 0"))
     try:
         means = tuple(float(value) for value in mean_values.split())
     except ValueError:
         means = ()
-    if color_order not in ("BGR", "RGB") or len(means) != 3 or not np.isfinite(means).all():
+    if color_order not in ("BGR", "RGB") or len(means) != 3 or not all(abs(mean) <= LARGEST_MEAN for mean in means):
         raise ArtifactError(
-            f"{path}: its metadata say color_order {color_order!r} and mean_values {mean_values!r}, "
+            f"{path}: its metadata say color_order {one_line(color_order)!r} and mean_values "
+            f"{one_line(mean_values)!r}, "
             "expected BGR or RGB and three numbers; convert again"
         )
     sizes = tuple(size if isinstance(size, int) and size > 0 else None for size in shape)
-    if len(sizes) != 4:
-        raise ArtifactError(f"{path}: its input has shape {tuple(shape)}, expected N, C, H, W; convert again")
+    if len(sizes) != 4 or layout not in LAYOUTS:
+        raise ArtifactError(
+            f"{path}: its input has shape {tuple(shape)} and layout {layout}, expected N, C, H, W or N, H, W, C; "
+            "convert again"
+        )
+    if input_type not in INPUT_TYPES or (input_type == "uint8" and any(means)):
+        raise ArtifactError(
+            f"{path}: its input is {input_type}, minus {mean_values}; expected float32, or uint8 minus nothing; "
+            "convert again"
+        )
+    ordered = tuple(sizes[axis] for axis in LAYOUTS[layout])
+    if math.prod(size or 1 for size in sizes) > 3 * MOST_PIXELS or ordered[1] not in (3, None):
+        raise ArtifactError(
+            f"{path}: its input has shape {tuple(shape)}, expected 3 channels of a photo; convert again"
+        )
     return Declaration(
-        input_shape=sizes,
+        input_shape=ordered,
+        input_layout=layout,
+        input_type=input_type,
         color_order=color_order,
         mean_values=means,
-        precision=str(metadata.get("precision", "")),
-        weights=str(metadata.get("weights", "")),
+        precision=one_line(metadata.get("precision", "")),
+        weights=one_line(metadata.get("weights", "")),
+        faces=_faces_inside(path, metadata),
     )
+
+
+def _faces_inside(path: Path, metadata: Mapping[str, Any]) -> FacesInside | None:
+    if not metadata.get("postprocessing_inside"):
+        return None
+    said = [str(metadata.get(key, "")) for key in ("score_threshold", "iou_threshold", "top_k")]
+    try:
+        return FacesInside(float(said[0]), float(said[1]), int(said[2]))
+    except ValueError:
+        raise ArtifactError(
+            f"{path}: its metadata say score_threshold {said[0]!r}, iou_threshold {said[1]!r} and top_k {said[2]!r}, "
+            "expected three numbers; convert again"
+        ) from None
+
+
+def faces_in(outputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+    """The faces that a file with post-processing inside has found in each image: float32 [K, 5], x1, y1, x2, y2, score.
+
+    Raises DetectionError if the outputs are others.
+    """
+    boxes, scores, counts = (outputs.get(name, np.zeros(0)) for name in FACES)
+    fits = boxes.ndim == 3 and boxes.shape[2] == 4 and scores.shape == boxes.shape[:2]
+    if not fits or counts.shape != boxes.shape[:1] or (counts > scores.shape[1]).any():
+        raise DetectionError(f"the outputs are not {', '.join(FACES)}: [N, K, 4], [N, K] and [N]")
+    rows = np.concatenate([boxes, scores[..., None]], axis=2)
+    return [row[:count] for row, count in zip(rows, counts.tolist(), strict=True)]
 
 
 @cache
@@ -149,6 +226,6 @@ def load(path: Path, model: Model, settings: Settings = Settings(), *, key: str 
         loadable = sorted({item for kind in known.values() for item in kind.suffixes if key in ("", kind.key)})
         raise UsageError(f"{path}: {key or 'no runtime'} does not load {suffix or 'such a file'}; give {loadable}")
     usual = min(able, key=lambda kind: kind.suffixes.index(suffix))
-    if not path.is_file():
+    if not is_file(path):
         raise ArtifactError(f"{path}: is not there; `sshtool convert` makes it")
     return usual.load(path, model, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.models import Model
 from sshconvert.onnxruntime import import_onnxruntime
 from sshtool.runtimes import Images, Outputs, Runtime, Settings, declared, prepare, reason
+from sshtool.screening import read_onnx
 
 
 class OnnxRuntime(Runtime):
@@ -24,10 +26,16 @@ class OnnxRuntime(Runtime):
         self._path = path
         self.version = str(self._onnxruntime.__version__)
         self.settings = settings
+        # Two at once would only compete for the same threads. But one is prepared while the other is computed.
+        self.parallel = 2 if settings.throughput else 1
+        self._turn = threading.Lock()
+        model = read_onnx(path)
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        del model  # as large as the file
         self._session = self._open(str(path))
         self._input = self._session.get_inputs()[0]
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.declaration = declared(path, metadata, self._input.shape)
+        kind = {"tensor(float)": "float32"}.get(self._input.type, self._input.type[len("tensor(") : -1])
+        self.declaration = declared(path, metadata, self._input.shape, kind)
 
     @classmethod
     def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
@@ -37,7 +45,7 @@ class OnnxRuntime(Runtime):
         return self._run(self._session, images)
 
     def layers(self, images: Images) -> Outputs:
-        model = onnx.load(self._path)
+        model = read_onnx(self._path)
         known = {output.name for output in model.graph.output}
         inner = [name for node in model.graph.node for name in node.output]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner if name not in known)
@@ -68,8 +76,10 @@ class OnnxRuntime(Runtime):
 
     def _run(self, session: Any, images: Images) -> Outputs:
         names = [output.name for output in session.get_outputs()]
+        inputs = {self._input.name: prepare(images, self.declaration)}
         try:
-            values = session.run(names, {self._input.name: prepare(images, self.declaration)})
+            with self._turn:
+                values = session.run(names, inputs)
         except Exception as error:  # as above
             raise ArtifactError(
                 f"{self._path}: ONNX Runtime cannot run it on {images.shape} ({reason(error)})"

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-import onnx
 
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.models import Model
 from sshconvert.openvino import MODEL_INFO, import_openvino
 from sshtool.runtimes import Images, Outputs, Runtime, Settings, declared, prepare, reason
+from sshtool.screening import check_ir, read_onnx
 
-DECLARED = ("color_order", "mean_values", "precision", "weights")
+DECLARED = (
+    "input_layout",
+    "color_order",
+    "mean_values",
+    "precision",
+    "weights",
+    "postprocessing_inside",
+    "score_threshold",
+    "iou_threshold",
+    "top_k",
+)
 
 
 class OpenVino(Runtime):
@@ -31,17 +42,24 @@ class OpenVino(Runtime):
         self._core = openvino.Core()
         self.version = str(openvino.__version__).split("-")[0]  # without the build number
         self.settings = settings
+        metadata = self._screen()
         model = self._read()
         shape = [size.get_length() if size.is_static else None for size in model.inputs[0].partial_shape]
-        self.declaration = declared(path, self._metadata(model), shape)
+        kind = model.inputs[0].element_type.to_dtype().name
+        self.declaration = declared(path, self._metadata(model) if metadata is None else metadata, shape, kind)
         self._compiled = self._compile(model)
+        count = 1
+        if settings.throughput:
+            count = max(1, int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
+            self.parallel = count + 1  # one is prepared while the others are computed
+        self._requests = _requests(self._compiled, count)
 
     @classmethod
     def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
         return cls(path, settings)
 
     def run(self, images: Images) -> Outputs:
-        return self._run(self._compiled, images)
+        return self._run(self._requests, images)
 
     def layers(self, images: Images) -> Outputs:
         model = self._read()
@@ -51,36 +69,54 @@ class OpenVino(Runtime):
         for port in inner:
             if not known & port.get_names():
                 model.add_outputs(port)
-        found = self._run(self._compile(model), images)
+        found = self._run(_requests(self._compile(model), 1), images)
         # A tensor has several names where operations were fused or left out.
         return {name: found[port.any_name] for port in inner for name in sorted(port.get_names())}
 
     def _read(self) -> Any:
         try:
             return self._core.read_model(str(self._path))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # a message may quote bytes that are no text
             raise ArtifactError(f"{self._path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
 
+    def _screen(self) -> dict[str, Any] | None:
+        """Check the file. Returns an ONNX file's metadata: where OpenVINO keeps them depends on its version."""
+        if self._path.suffix.lower() == ".onnx":
+            return {entry.key: entry.value for entry in read_onnx(self._path).metadata_props}
+        check_ir(self._path)
+        return None
+
     def _metadata(self, model: Any) -> dict[str, Any]:
-        if self._path.suffix.lower() == ".onnx":  # OpenVINO's reader keeps them in a place that depends on its version
-            return {entry.key: entry.value for entry in onnx.load(self._path).metadata_props}
         known = [key for key in DECLARED if model.has_rt_info([MODEL_INFO, key])]
         return {key: model.get_rt_info([MODEL_INFO, key]).value for key in known}
 
     def _compile(self, model: Any) -> Any:
         device, threads = self.settings.device, self.settings.threads
         config = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        config |= {"PERFORMANCE_HINT": "THROUGHPUT"} if self.settings.throughput else {}
         if device.split(".")[0].split(":")[0] not in (*self._core.available_devices, "AUTO", "HETERO"):
             there = ", ".join(self._core.available_devices)
             raise RuntimeUnavailableError(f"openvino: device {device} is not here; use {there}")
         try:
             return self._core.compile_model(model, device, config)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # as above
             raise ArtifactError(f"{self._path}: OpenVINO cannot compile it ({reason(error)}); convert again") from None
 
-    def _run(self, compiled: Any, images: Images) -> Outputs:
+    def _run(self, requests: SimpleQueue[Any], images: Images) -> Outputs:
+        values = prepare(images, self.declaration)
+        request = requests.get()
         try:
-            results = compiled([prepare(images, self.declaration)])
+            results = request.infer([values], share_inputs=True)
+            return {port.any_name: np.array(value) for port, value in results.items()}
         except RuntimeError as error:
             raise ArtifactError(f"{self._path}: OpenVINO cannot run it on {images.shape} ({reason(error)})") from None
-        return {port.any_name: np.array(value) for port, value in results.items()}
+        finally:
+            requests.put(request)
+
+
+def _requests(compiled: Any, count: int) -> SimpleQueue[Any]:
+    """A request computes one thing at a time; who computes takes one out and puts it back."""
+    requests: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(count):
+        requests.put(compiled.create_infer_request())
+    return requests

@@ -1,0 +1,42 @@
+"""The input pass: a camera's frame goes in as it is, uint8 and channels last, and the network does the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+
+from sshconvert.onnx.model import OnnxModel, unused_name
+
+
+def take_channels_last(model: OnnxModel, *, input_name: str) -> OnnxModel:
+    """Change an input from [N, C, H, W] to [N, H, W, C]."""
+    batch, channels, height, width = model.inputs[input_name]
+    changed = _prepend(model, input_name, "nchw", "Transpose", perm=(0, 3, 1, 2))
+    return replace(changed, inputs={**model.inputs, input_name: (batch, height, width, channels)})
+
+
+def take_bytes(model: OnnxModel, *, input_name: str) -> OnnxModel:
+    """Change an input from float32 to uint8, of the same values: 0-255."""
+    changed = _prepend(model, input_name, "float32", "Cast", to=onnx.TensorProto.FLOAT)
+    return replace(changed, types={**model.types, input_name: np.uint8})
+
+
+def _prepend(model: OnnxModel, input_name: str, role: str, operator: str, **attributes: Any) -> OnnxModel:
+    """Put one node between an input and all that reads it."""
+    name = unused_name(f"{input_name}_{role}", model.names)
+    first = onnx.helper.make_node(operator, [input_name], [name], name=name, **attributes)
+    return replace(model, nodes=(first, *(_reading(node, input_name, name) for node in model.nodes)))
+
+
+def _reading(node: onnx.NodeProto, old: str, new: str) -> onnx.NodeProto:
+    if old not in node.input:
+        return node
+    changed = onnx.NodeProto()
+    changed.CopyFrom(node)
+    for number, name in enumerate(node.input):
+        if name == old:
+            changed.input[number] = new
+    return changed

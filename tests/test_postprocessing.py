@@ -1,0 +1,268 @@
+"""Faces from the network itself: in both runtimes the same as `sshconvert.detection` finds in the same tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+
+from program import sshtool
+from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import Artifact, Dynamic, Faces, Format, Options, convert
+from sshconvert.detection import detect
+from sshconvert.errors import ArtifactError, DetectionError, UsageError
+from sshconvert.graph import Dimensions
+from sshconvert.models import Detection, load_model
+from sshconvert.onnx.model import OnnxModel
+from sshconvert.onnx.postprocessing import OUTPUTS, append_postprocessing
+from sshconvert.openvino import import_openvino
+from sshtool.detector import DetectorOptions, FaceDetector
+from sshtool.parity.reference import LiveReference
+from sshtool.parity.verify import Candidate, verify
+from sshtool.runtimes import declared, faces_in, load
+from sshtool.scenes import draw_scene
+
+MODEL: Final = load_model("ssh-mxnet")
+RULES: Final = MODEL.detection
+BOTH: Final = (Format.ONNX, Format.OPENVINO)
+Tensors = Mapping[str, npt.NDArray[Any]]
+Size = tuple[int, int, int]  # number of images, height, width
+
+SIZES: Final[list[Size]] = [(1, 32, 32), (2, 64, 96), (1, 320, 352), (3, 160, 640)]
+KINDS: Final = ("dense", "sparse", "ties", "one score", "on the threshold", "wild", "still", "nothing")
+RUNTIMES: Final = ("onnxruntime", "openvino")
+
+
+def heads_of(kind: str, size: Size, seed: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Head tensors of a kind that strains a rule."""
+    random: Any = np.random.RandomState(seed)
+    number, height, width = size
+    tensors = {}
+    for head in RULES.heads:
+        anchors, cells = len(head.scales), (height // head.stride, width // head.stride)
+        scores = random.random_sample((number, 2 * anchors, *cells)).astype(np.float32)
+        deltas = random.standard_normal((number, 4 * anchors, *cells)).astype(np.float32) * np.float32(0.3)
+        if kind == "sparse":
+            scores **= 40
+        elif kind == "ties":
+            scores = np.round(scores * 8).astype(np.float32) / np.float32(8)
+        elif kind == "one score":
+            scores[:] = 0.5
+        elif kind == "on the threshold":
+            scores = np.where(scores < 0.5, np.float32(0.05), np.nextafter(np.float32(0.05), np.float32(0)))
+        elif kind == "wild":
+            deltas *= 40
+        elif kind == "still":
+            deltas[:] = 0
+        elif kind == "nothing":
+            scores *= np.float32(0.01)
+        tensors[head.scores], tensors[head.deltas] = scores, deltas
+    return tensors
+
+
+@cache
+def bare(size: Size | None, rules: Detection, top_k: int, *, keep: bool = False) -> bytes:
+    """The pass alone, on heads that are fed: for that size, or for any."""
+    number, height, width = size or ("n", "h", "w")
+    inputs: dict[str, Dimensions] = {"data": (number, 3, height, width)}
+    heads: dict[str, Dimensions] = {}
+    for head in rules.heads:
+        cells = (size[1] // head.stride, size[2] // head.stride) if size else ("", "")
+        heads[head.scores] = (number, 2 * len(head.scales), *cells)
+        heads[head.deltas] = (number, 4 * len(head.scales), *cells)
+    model = OnnxModel("heads", (), {}, inputs | heads, heads)
+    made = append_postprocessing(model, input_name="data", rules=rules, top_k=top_k, keep_heads=keep)
+    with TemporaryDirectory() as folder:
+        made.write(Path(folder) / "model.onnx")
+        return (Path(folder) / "model.onnx").read_bytes()
+
+
+@cache
+def in_onnxruntime(model: bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of the image that a fixed size does not look at
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def in_openvino(model: bytes) -> Any:
+    core = import_openvino().Core()
+    return core.compile_model(core.read_model(model, b""), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def found_by(runtime: str, model: bytes, size: Size, heads: Tensors) -> dict[str, npt.NDArray[Any]]:
+    number, height, width = size
+    fed = {"data": np.zeros((number, 3, height, width), np.float32), **heads}
+    if runtime == "onnxruntime":
+        session = in_onnxruntime(model)
+        names = [output.name for output in session.get_outputs()]
+        answers = session.run(names, {item.name: fed[item.name] for item in session.get_inputs()})
+        return dict(zip(names, answers, strict=True))
+    compiled = in_openvino(model)
+    answer = compiled({port.any_name: fed[port.any_name] for port in compiled.inputs})
+    return {name: np.array(value) for port, value in answer.items() for name in port.names}
+
+
+def assert_same_faces(found: Tensors, expected: Sequence[npt.NDArray[np.float32]]) -> None:
+    assert found["count"].dtype == np.int32
+    assert found["count"].tolist() == [len(boxes) for boxes in expected]
+    for boxes, rest, right in zip(faces_in(found), found["boxes"], expected, strict=True):
+        np.testing.assert_array_equal(boxes[:, 4], right[:, 4])  # the same faces, in the same order
+        np.testing.assert_allclose(boxes[:, :4], right[:, :4], rtol=1e-5, atol=1e-3)
+        assert not rest[len(right) :].any()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_pass_finds_what_detection_finds(size: Size, kind: str, runtime: str) -> None:
+    for seed in range(2):
+        heads = heads_of(kind, size, seed)
+        expected = detect(heads, size[1:], RULES)
+        for form in (size, None):
+            assert_same_faces(found_by(runtime, bare(form, RULES, 5000), size, heads), expected)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_pass_finds_what_detection_finds_in_500_cases(runtime: str) -> None:
+    random: Any = np.random.RandomState(1)
+    for seed in range(500):
+        size = (int(random.randint(1, 4)), int(random.randint(32, 400)), int(random.randint(32, 400)))
+        heads = heads_of(KINDS[seed % len(KINDS)], size, seed)
+        expected = detect(heads, size[1:], RULES)
+        assert_same_faces(found_by(runtime, bare(None, RULES, 5000), size, heads), expected)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(("score", "overlap"), [(0.5, 0.3), (0.05, 0.7), (0.3, 0.05), (1.0, 1.0)], ids=str)
+def test_the_thresholds_are_those_asked_for(score: float, overlap: float, runtime: str) -> None:
+    size, rules = (2, 96, 64), Faces(score, overlap).rules(MODEL)
+    heads = heads_of("ties", size, 3)
+    assert_same_faces(found_by(runtime, bare(size, rules, 1000), size, heads), detect(heads, size[1:], rules))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("form", [(2, 96, 64), None], ids=["that size", "any size"])
+@pytest.mark.parametrize("top_k", [1, 7])
+def test_of_more_faces_than_wanted_the_best_are_kept(top_k: int, form: Size | None, runtime: str) -> None:
+    size = (2, 96, 64)
+    heads = heads_of("dense", size, 3)
+    found = found_by(runtime, bare(form, RULES, top_k), size, heads)
+    assert found["boxes"].shape == (2, top_k, 4)
+    assert_same_faces(found, [boxes[:top_k] for boxes in detect(heads, size[1:], RULES)])
+
+
+def test_the_outputs_are_faces_then_heads_if_they_are_kept() -> None:
+    models = [onnx.load_from_string(bare((1, 64, 64), RULES, 9, keep=keep)) for keep in (False, True)]
+    names = [[output.name for output in model.graph.output] for model in models]
+    assert names == [list(OUTPUTS), [*OUTPUTS, *MODEL.output_names]]
+
+
+@pytest.fixture(scope="module")
+def artifacts(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, ...]:
+    options = Options(BOTH, input_shape=(2, 3, 256, 256), faces=Faces(keep_heads=True))
+    return convert(demo_checkpoint, tmp_path_factory.mktemp("faces"), options)
+
+
+def scenes() -> npt.NDArray[np.uint8]:
+    return np.stack([draw_scene(seed, 256, 256).image for seed in (0, 118)])
+
+
+def test_the_artifacts_are_sound_and_find_the_faces_of_their_own_heads(artifacts: tuple[Artifact, ...]) -> None:
+    onnx.checker.check_model(onnx.load(artifacts[0].path), full_check=True)
+    for artifact in artifacts:
+        found = load(artifact.path, MODEL).run(scenes())
+        assert list(found) == [*OUTPUTS, *MODEL.output_names]
+        assert_same_faces(found, detect(found, (256, 256), RULES))
+        assert (found["count"] > 0).all()
+
+
+def test_detect_takes_the_faces_as_they_come(
+    artifacts: tuple[Artifact, ...], demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    plain = convert(demo_checkpoint, tmp_path, Options((Format.ONNX,), input_shape=(2, 3, 256, 256)))[0]
+    expected = FaceDetector(plain.path, MODEL).find(list(scenes()))
+    for artifact in artifacts:
+        for boxes, right in zip(FaceDetector(artifact.path, MODEL).find(list(scenes())), expected, strict=True):
+            np.testing.assert_allclose(boxes, right, atol=1e-2)
+
+
+def test_detect_cannot_find_what_the_file_leaves_out(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    options = Options((Format.ONNX,), input_shape=(1, 3, 64, 64), faces=Faces(score_threshold=0.6))
+    path = convert(demo_checkpoint, tmp_path, options)[0].path
+    with pytest.raises(UsageError, match=r"0\.5 is not between 0\.6 and 1.*ssh-mxnet\.onnx drops"):
+        FaceDetector(path, MODEL)
+    assert FaceDetector(path, MODEL, DetectorOptions(threshold=0.7)).rules.iou_threshold == RULES.iou_threshold
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["with heads", "faces alone"])
+def test_verify_holds_the_faces_to_the_original(keep: bool, demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    as_was = Options((Format.ONNX,), input_shape=(1, 3, 128, 128), preprocessing=False)
+    original = load(convert(demo_checkpoint, tmp_path / "original", as_was)[0].path, MODEL)
+    reference = LiveReference(original, MODEL, scenes=1)
+    options = Options(BOTH, input_shape=(1, 3, 128, 128), faces=Faces(keep_heads=keep))
+    made = convert(demo_checkpoint, tmp_path, options)
+    report = verify(MODEL, reference, [Candidate(item.path, "FP32") for item in made])
+    assert report.passed, report.failures
+    assert all(artifact.matched > 0 for artifact in report.artifacts)
+    assert {bool(sample.tensors) for artifact in report.artifacts for sample in artifact.samples} == {keep}
+
+    wrong = replace(options, formats=(Format.ONNX,), faces=Faces(iou_threshold=0.9, keep_heads=keep))
+    path = convert(demo_checkpoint, tmp_path / "wrong", wrong)[0].path
+    model = onnx.load(path)
+    for entry in model.metadata_props:  # it says 0.3, and does 0.9
+        entry.value = "0.3" if entry.key == "iou_threshold" else entry.value
+    onnx.save(model, path)
+    report = verify(MODEL, reference, [Candidate(path, "FP32")])
+    assert {failure.check for failure in report.failures} == {"detections"}
+
+
+def test_what_the_metadata_say_of_faces_must_be_numbers() -> None:
+    thresholds = {"score_threshold": "0.05", "iou_threshold": "x", "top_k": "9"}
+    with pytest.raises(ArtifactError, match="expected three numbers"):
+        declared(Path("a.onnx"), {"postprocessing_inside": "boxes", **thresholds}, [1, 3, 64, 64])
+    with pytest.raises(DetectionError, match="boxes, scores, count"):
+        faces_in({"boxes": np.zeros((1, 5, 4)), "scores": np.zeros((1, 5)), "count": np.array([6])})
+
+
+def test_faces_of_any_size_come_from_one_file(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    options = Options(BOTH, dynamic=Dynamic.ALL, faces=Faces(keep_heads=True))
+    for artifact in convert(demo_checkpoint, tmp_path, options):
+        runtime = load(artifact.path, MODEL)
+        for height, width in ((32, 33), (200, 131)):
+            images = np.stack([draw_scene(seed, height, width).image for seed in (1, 2)])
+            found = runtime.run(images)
+            assert_same_faces(found, detect(found, (height, width), RULES))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--top-k", "5"), "they need --postprocess"),
+        (("--postprocess", "--score-threshold", "0"), "--score-threshold: 0 is not above 0"),
+        (("--postprocess", "--iou-threshold", "1.5"), "--iou-threshold: 1.5 is not above 0 and at most 1"),
+    ],
+    ids=["alone", "score", "overlap"],
+)
+def test_options_that_mean_nothing_are_refused(options: Sequence[str], message: str, tmp_path: Path) -> None:
+    assert message in sshtool("convert", "-o", tmp_path, *options, code=2).stderr
+
+
+def test_the_command_says_what_is_inside(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    options = ("--postprocess", "--score-threshold", "0.2", "--top-k", "50", "--input-shape", "1,3,64,64", "--json")
+    result = sshtool("convert", "--checkpoint", demo_checkpoint.params_path, "-o", tmp_path, *options)
+    for artifact in json.loads(result.stdout)["result"]["artifacts"]:
+        declaration = load(Path(artifact["path"]), MODEL).declaration
+        assert declaration.faces is not None
+        assert (declaration.faces.score_threshold, declaration.faces.top_k) == (0.2, 50)

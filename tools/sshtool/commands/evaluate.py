@@ -1,0 +1,474 @@
+"""`sshtool evaluate`: average precision on WIDER FACE, by both of the ways in which figures were published."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from sshconvert import __version__
+from sshconvert.checkpoint import DEMO, file_sha256
+from sshconvert.convert import artifact_files
+from sshconvert.errors import DatasetError, EvaluationError, ImageError, UsageError
+from sshconvert.files import staged
+from sshconvert.models import Model, load_model
+from sshtool.commands.verify import VerifyOptions, find_candidates
+from sshtool.evaluate import journal
+from sshtool.evaluate.feeding import Feed, Fitted, Omz, Size, UpstreamScales, accepts
+from sshtool.evaluate.figures import (
+    ArtifactFigures,
+    EvaluateResult,
+    NotEvaluated,
+    artifact_figures,
+    compared,
+    hardest,
+    protocol_figures,
+)
+from sshtool.evaluate.ground_truth import GroundTruth, ImageTruth, read_ground_truth
+from sshtool.evaluate.journal import Entry, Header, Journal, read_entries
+from sshtool.evaluate.merge import JOURNAL, read_runs
+from sshtool.evaluate.meter import Meter
+from sshtool.evaluate.omz import SETTING
+from sshtool.evaluate.predictions import prediction_file, read_predictions
+from sshtool.evaluate.run import Evaluator, Job, shown
+from sshtool.evaluate.score import PROTOCOLS, finish, judge_image, score_predictions
+from sshtool.images import Resize, read_size
+from sshtool.parity.reference import Progress, silent
+from sshtool.parity.verify import Candidate, labelled
+from sshtool.report.evaluation import Pictured, render_evaluation
+from sshtool.report.figures import figure_tables, headline, remarks
+from sshtool.report.summary import count, printable
+from sshtool.report.terminal import table
+from sshtool.runtimes import Declaration, Runtime, Settings, load
+
+OMZ, WIDER = PROTOCOLS
+
+IMAGES: Final = ("WIDER_val/images", "images")
+
+# Images that were not evaluated are listed up to here; --json has them all.
+MOST_LISTED: Final = 20
+MOST_SIZES: Final = 3
+
+# Pixels, for an artifact of any size that only has to show that it runs.
+SMALL: Final = 64
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What to evaluate, and how. `shard` is (which, of how many), from 1; `limit` 0 takes all images.
+
+    `resize` lets `wider` run on artifacts that cannot take upstream's test scale. `merge` (journals, or folders of
+    them) and `predictions` (a folder in the official text format) take the place of a run.
+    """
+
+    dataset: Path | None = None
+    artifacts: tuple[Path, ...] = ()
+    protocols: tuple[str, ...] = (OMZ,)
+    limit: int = 0
+    shard: tuple[int, int] = (1, 1)
+    resume: bool = False
+    merge: tuple[Path, ...] = ()
+    predictions: Path | None = None
+    save_predictions: Path | None = None
+    pyramid: bool = False
+    resize: Resize | None = None
+    html: Path | None = None
+    runtime: str = ""
+    settings: Settings = field(default_factory=Settings)
+
+
+def evaluate(
+    model_name: str, output_dir: Path, options: EvaluateOptions, *, progress: Progress = silent
+) -> EvaluateResult:
+    """Evaluate artifacts (by default all that `convert` wrote), merge what shards wrote, or score saved predictions.
+
+    Journals go to `<output_dir>/<model>/evaluation`. An image that cannot be read does not end it: it is judged as one
+    without predictions. Raises UsageError, DatasetError, EvaluationError, OutputError, and what loading and running an
+    artifact raises.
+    """
+    _check(options)
+    model = load_model(model_name)
+    if options.merge:
+        return _merge(model, options, progress)
+    assert options.dataset is not None  # `_check` sees to that
+    progress(f"reading the ground truth of {options.dataset}")
+    truth = _limited(read_ground_truth(options.dataset), options.limit)
+    if options.predictions is not None:
+        return _score(model, options, truth, options.predictions)
+    return _Run(model, output_dir, options, truth, progress).result()
+
+
+def _check(options: EvaluateOptions) -> None:
+    """Refuse what contradicts itself before hours of work. Raises UsageError."""
+    runs = {
+        "--artifact": bool(options.artifacts),
+        "--shard": options.shard != (1, 1),
+        "--resume": options.resume,
+        "--save-predictions": options.save_predictions is not None,
+        "--pyramid": options.pyramid,
+        "--resize": options.resize is not None,
+    }
+    given = [name for name, present in runs.items() if present]
+    instead = {"--merge": bool(options.merge), "--predictions": options.predictions is not None}
+    replacing = [name for name, present in instead.items() if present]
+    if len(replacing) > 1:
+        raise UsageError("--merge and --predictions contradict each other; give one")
+    if replacing and given:
+        raise UsageError(f"{replacing[0]} computes nothing, so {', '.join(given)} means nothing; leave it out")
+    if options.merge and options.limit:
+        raise UsageError("--merge takes all that the journals hold; leave out --limit")
+    if not options.merge and options.dataset is None:
+        raise UsageError("--dataset: name the folder of WIDER FACE, or draw one with `sshtool demo-dataset`")
+    if options.pyramid and options.resize is not None:
+        raise UsageError("--pyramid and --resize contradict each other; give one")
+    if (options.pyramid or options.resize is not None) and WIDER not in options.protocols:
+        raise UsageError("--pyramid and --resize are for wider; add --protocol wider")
+
+
+def _limited(truth: GroundTruth, limit: int) -> GroundTruth:
+    return replace(truth, images=truth.images[:limit]) if limit else truth
+
+
+# --- a run -----------------------------------------------------------------------------------------------------------
+
+
+class _Run:
+    """Artifacts over the images of a shard, one artifact after another."""
+
+    def __init__(
+        self, model: Model, output_dir: Path, options: EvaluateOptions, truth: GroundTruth, progress: Progress
+    ) -> None:
+        self.model, self.options, self.truth, self.progress = model, options, truth, progress
+        assert options.dataset is not None
+        self.images = images_folder(options.dataset)
+        self.journals = output_dir / model.name / "evaluation"
+        which, count = options.shard
+        numbers = range(which - 1, len(truth.images), count)
+        self.jobs = [Job(number, truth.images[number], self._path(number)) for number in numbers]
+        if not self.jobs:
+            raise UsageError(f"--shard: there are {len(truth.images)} images, and none is in shard {which} of {count}")
+        self.candidates = labelled(
+            find_candidates(model, output_dir, VerifyOptions(options.artifacts, runtime=options.runtime))
+        )
+        self._sizes: dict[Path, Size] | None = None
+
+    def result(self) -> EvaluateResult:
+        options = self.options
+        if WIDER in options.protocols and options.protocols == (WIDER,) and options.resize is None:
+            for candidate in self.candidates.values():  # before the first has run for hours
+                self._feeds(candidate, self._load(candidate).declaration)
+        done = [self._evaluate(label, candidate) for label, candidate in self.candidates.items()]
+        notes = [note for _, _, notes in done for note in notes]
+        pictured = [picture for _, pictures, _ in done for picture in pictures]
+        written = [self._journal(label) for label in self.candidates]
+        made = _result(self.model, options, self.truth, [figures for figures, _, _ in done], notes, written)
+        return _with_html(made, options, pictured)
+
+    def _evaluate(self, label: str, candidate: Candidate) -> tuple[ArtifactFigures, list[Pictured], list[str]]:
+        self.progress(f"{label}: loading {candidate.path}")
+        runtime = self._load(candidate)
+        feeds, notes = self._feeds(candidate, runtime.declaration)
+        header = self._header(label, candidate, runtime, feeds)
+        evaluator = Evaluator(candidate.path, runtime, feeds, saved=self._saved(label, feeds))
+        path, rate = self._journal(label), None
+        with Journal(path, header, resume=self.options.resume) as written:
+            jobs = self.jobs[written.done :]
+            _check_saved(path, evaluator.saved)
+            if jobs:
+                evaluator.warm_up(_small_size(runtime.declaration), self.model.output_names)
+                meter = Meter(label, len(self.jobs), written.done, self.progress)
+                with contextlib.closing(evaluator.evaluate(jobs)) as entries:
+                    for entry in entries:
+                        written.append(entry)
+                        meter.step()
+                rate = meter.rate
+        self.progress(f"{label}: scoring")
+        figures, pictured = _figures(header, list(read_entries(path)), self.truth, self.images, rate)
+        return figures, pictured, [f"{label}: {note}" for note in notes]
+
+    def _load(self, candidate: Candidate) -> Runtime:
+        settings = replace(self.options.settings, throughput=True)
+        return load(candidate.path, self.model, settings, key=candidate.runtime)
+
+    def _header(self, label: str, candidate: Candidate, runtime: Runtime, feeds: Sequence[Feed]) -> Header:
+        declaration = runtime.declaration
+        return Header(
+            journal=journal.VERSION,
+            sshtool=__version__,
+            artifact=label,
+            format=candidate.path.suffix.lstrip("."),
+            precision=declaration.precision or candidate.profile,
+            weights=declaration.weights,
+            files={path.name: file_sha256(path) for path in artifact_files(candidate.path)},
+            runtime=str(runtime),
+            device=runtime.settings.device,
+            dataset=self.truth.digest,
+            images=len(self.truth.images),
+            protocols={feed.protocol: feed.text for feed in feeds},
+            notes={feed.protocol: tuple(filter(None, (feed.note, _batch_note(declaration)))) for feed in feeds},
+            shard=self.options.shard,
+        )
+
+    def _feeds(self, candidate: Candidate, declaration: Declaration) -> tuple[list[Feed], list[str]]:
+        """How to run each protocol, and why one is left out. Raises UsageError if that leaves none."""
+        size = declaration.image_size(self.model)
+        feeds: list[Feed] = [Omz(self.model, size)] if OMZ in self.options.protocols else []
+        if WIDER not in self.options.protocols:
+            return feeds, []
+        if self.options.resize is not None:
+            return [*feeds, Fitted(self.model, size, self.options.resize)], []
+        upstream = UpstreamScales(self.model, pyramid=self.options.pyramid)
+        problem = self._cannot_take(upstream, declaration)
+        if not problem:
+            return [*feeds, upstream], []
+        if not feeds:
+            raise UsageError(f"{candidate.path}: {problem}")
+        return feeds, [f"wider is left out: {problem}"]
+
+    def _cannot_take(self, feed: Feed, declaration: Declaration) -> str:
+        """Which images an artifact of fixed size cannot take in the sizes in which they are to be shown to it."""
+        if declaration.input_shape[2:] == (None, None):
+            return ""
+        wanted = Counter(size for height, width in self._known_sizes() for size in feed.sizes(height, width))
+        refused = sorted((-number, size) for size, number in wanted.items() if not accepts(declaration, size))
+        if not refused:
+            return ""
+        height, width = (size or "any" for size in declaration.input_shape[2:])
+        most = ", ".join(f"{w}x{h} ({-number})" for number, (h, w) in refused[:MOST_SIZES])
+        more = f" and {count(len(refused) - MOST_SIZES, 'more size')}" if len(refused) > MOST_SIZES else ""
+        h, w = refused[0][1]
+        remedy = f"convert with --input-shape 1,3,{h},{w}" if len(wanted) == 1 else "convert with --dynamic size"
+        return (
+            f"takes {width}x{height} only, and upstream's test ({feed.text}) makes {most}{more} of the images; "
+            f"{remedy}, or take --resize letterbox, whose figures are not those of upstream's scale"
+        )
+
+    def _known_sizes(self) -> Iterable[Size]:
+        """Height and width of every image of the shard that can be read."""
+        if self._sizes is None:
+            self.progress("looking at the sizes of the images")
+            self._sizes = {}
+            for job in self.jobs:
+                with contextlib.suppress(ImageError):  # reported when it is to be evaluated
+                    self._sizes[job.path] = read_size(job.path)
+        return self._sizes.values()
+
+    def _path(self, number: int) -> Path:
+        return self.images / PurePosixPath(self.truth.images[number].image)
+
+    def _journal(self, label: str) -> Path:
+        which, count = self.options.shard
+        part = f".{which}-of-{count}" if count > 1 else ""
+        protocols = "both" if len(self.options.protocols) > 1 else self.options.protocols[0]
+        return self.journals / f"{_file_name(label)}.{protocols}{part}{JOURNAL}"
+
+    def _saved(self, label: str, feeds: Sequence[Feed]) -> dict[str, Path]:
+        """Where predictions go: to the folder itself, or, if there are several kinds of them, to one in it for each."""
+        folder = self.options.save_predictions
+        if folder is None:
+            return {}
+        if len(self.candidates) > 1:
+            folder /= _file_name(label)
+        several = len(self.options.protocols) > 1
+        return {feed.protocol: folder / feed.protocol if several else folder for feed in feeds}
+
+
+def _check_saved(path: Path, saved: Mapping[str, Path]) -> None:
+    """Of the images that a journal has already, no predictions will be made any more. Raises EvaluationError."""
+    for entry in read_entries(path) if saved else ():
+        files = [prediction_file(folder, entry.record.image) for folder in saved.values()]
+        missing = next((file for file in files if not file.is_file()), None)
+        if missing is not None and not entry.record.failure:
+            raise EvaluationError(
+                f"{missing}: is not there, but its image has been evaluated; start anew without --resume, to save all"
+            )
+
+
+def images_folder(dataset: Path) -> Path:
+    """Where a dataset has its images: WIDER FACE's own place, or `images`. Raises DatasetError without either."""
+    found = next((dataset / name for name in IMAGES if (dataset / name).is_dir()), None)
+    if found is None:
+        raise DatasetError(f"{dataset}: has no folder {' or '.join(IMAGES)}; unpack WIDER_val.zip there")
+    return found
+
+
+def _file_name(label: str) -> str:
+    """A label as the name of a file. Where that is not the label itself, a digest keeps two apart."""
+    plain = re.sub(r"[^\w.-]+", "-", label, flags=re.ASCII)[:60]
+    if plain == label.replace(" ", "-"):
+        return plain
+    return f"{plain}-{hashlib.sha256(label.encode(errors='replace')).hexdigest()[:8]}"
+
+
+def _small_size(declaration: Declaration) -> Size:
+    """The smallest size that an artifact takes without fuss: its own, if it has one."""
+    height, width = (size or SMALL for size in declaration.input_shape[2:])
+    return height, width
+
+
+def _batch_note(declaration: Declaration) -> str:
+    batch = declaration.input_shape[0] or 1
+    if batch == 1:
+        return ""
+    return f"it takes {batch} images at once and got each of them {batch} times: a batch of 1 is as good, and faster"
+
+
+# --- in place of a run -----------------------------------------------------------------------------------------------
+
+
+def _merge(model: Model, options: EvaluateOptions, progress: Progress) -> EvaluateResult:
+    """The figures of what shards wrote. With a dataset, the report shows its images."""
+    runs = read_runs(options.merge)
+    first = next(iter(runs.values()))[0][1]
+    truth, images = None, None
+    if options.dataset is not None:
+        images = images_folder(options.dataset)
+        truth = _limited(read_ground_truth(options.dataset), first.images)
+        if truth.digest != first.dataset:
+            raise EvaluationError(f"{options.dataset}: is not the dataset of the journals; name the right one")
+    figures, pictured = [], []
+    for parts in runs.values():
+        header = parts[0][1]
+        progress(f"{header.artifact}: merging {len(parts)} journals")
+        entries = [entry for path, _ in parts for entry in read_entries(path)]
+        if len(entries) != header.images:
+            raise EvaluationError(
+                f"{header.artifact}: the journals hold {len(entries)} images of {header.images}; finish each shard "
+                "with --resume"
+            )
+        made, pictures = _figures(header, entries, truth, images, None)
+        figures.append(made)
+        pictured += pictures
+    return _with_html(_result(model, options, first, figures, [], []), options, pictured)
+
+
+def _score(model: Model, options: EvaluateOptions, truth: GroundTruth, folder: Path) -> EvaluateResult:
+    """The figures of predictions that somebody saved."""
+    assert options.dataset is not None  # `_check` sees to that
+    images = None
+    with contextlib.suppress(DatasetError):  # without images the report has boxes alone
+        images = images_folder(options.dataset)
+    protocols, pictured = [], []
+    failures: dict[str, str] = {}
+    for protocol in options.protocols:
+        result = score_predictions(truth, folder, protocol)
+        failures |= dict(result.failures)
+        missed = sum(item.faces for item in hardest(result) if item.image in failures)
+        protocols.append(protocol_figures(result, "as saved", missed))
+        worst = {item.image for item in protocols[-1].worst}
+        for number, image in enumerate(truth.images):
+            if image.image in worst:
+                found = read_predictions(folder, image.image)
+                entry = Entry(judge_image(number, image, {protocol: found}), {protocol: shown(found)})
+                pictured.append(_pictured(str(folder), protocol, entry, image, images))
+    figures = ArtifactFigures(
+        artifact=str(folder),
+        format="",
+        precision="",
+        weights="",
+        runtime="",
+        files={},
+        protocols=tuple(protocols),
+        not_evaluated=tuple(NotEvaluated(image, reason) for image, reason in failures.items()),
+    )
+    return _with_html(_result(model, options, truth, [figures], [], []), options, pictured)
+
+
+# --- what all have in common -----------------------------------------------------------------------------------------
+
+
+def _figures(
+    header: Header, entries: Sequence[Entry], truth: GroundTruth | None, images: Path | None, rate: float | None
+) -> tuple[ArtifactFigures, list[Pictured]]:
+    """Of one artifact, with the images that went worst if the ground truth is there."""
+    protocols, pictured = [], []
+    for protocol, text in header.protocols.items():
+        result = finish([entry.record for entry in entries], protocol)
+        failed = {image for image, _ in result.failures}
+        missed = sum(item.faces for item in hardest(result) if item.image in failed)
+        notes = (*header.notes[protocol], *result.notes)
+        protocols.append(protocol_figures(replace(result, notes=notes), text, missed))
+        worst = {item.image for item in protocols[-1].worst}
+        if truth is not None:
+            pictured += [
+                _pictured(header.artifact, protocol, entry, truth.images[entry.record.index], images)
+                for entry in entries
+                if entry.record.image in worst
+            ]
+    failures = [(entry.record.image, entry.record.failure) for entry in entries if entry.record.failure]
+    return artifact_figures(header, protocols, failures, rate), pictured
+
+
+def _pictured(artifact: str, protocol: str, entry: Entry, truth: ImageTruth, images: Path | None) -> Pictured:
+    path = None if images is None else images / PurePosixPath(truth.image)
+    return Pictured(artifact, protocol, entry, truth, path)
+
+
+def _result(
+    model: Model,
+    options: EvaluateOptions,
+    header: Header | GroundTruth,
+    artifacts: Sequence[ArtifactFigures],
+    notes: Sequence[str],
+    written: Sequence[Path],
+) -> EvaluateResult:
+    """`header` is of the merged journals; of anything else the ground truth says as much."""
+    merged = isinstance(header, Header)
+    return EvaluateResult(
+        model=model.name,
+        dataset=str(options.dataset or ""),
+        digest=header.dataset if isinstance(header, Header) else header.digest,
+        images=max(protocol.images for artifact in artifacts for protocol in artifact.protocols),
+        of_images=header.images if isinstance(header, Header) else len(header.images),
+        shard=(1, 1) if merged else options.shard,
+        artifacts=compared(artifacts),
+        published=_published(model, artifacts),
+        notes=tuple(notes),
+        written=tuple(written),
+    )
+
+
+def _published(model: Model, artifacts: Sequence[ArtifactFigures]) -> dict[str, dict[str, float]]:
+    """The published figures, 0-1, by protocol and setting, beside weights that may be those which they are of."""
+    if all(artifact.weights in ("", DEMO) for artifact in artifacts):
+        return {}
+    omz = {SETTING: model.published.map_percent}
+    percents = {OMZ: omz, WIDER: model.published.wider_percent}
+    shown = {protocol.protocol for artifact in artifacts for protocol in artifact.protocols}
+    return {
+        protocol: {name: percent / 100 for name, percent in settings.items()}
+        for protocol, settings in percents.items()
+        if protocol in shown
+    }
+
+
+def _with_html(result: EvaluateResult, options: EvaluateOptions, pictured: Sequence[Pictured]) -> EvaluateResult:
+    if options.html is None:
+        return result
+    with staged(options.html) as part:
+        part.write_text(render_evaluation(result, pictured), encoding="utf-8")
+    return replace(result, written=(*result.written, options.html))
+
+
+# --- for a person ----------------------------------------------------------------------------------------------------
+
+
+def render(result: EvaluateResult, plain: bool) -> RenderableType:
+    """The result as text: a table for each protocol, then what to know about it."""
+    parts: list[RenderableType] = [Text(headline(result))]
+    for item in figure_tables(result):
+        parts += [Text(f"{item.title}, images {item.input}"), table(item.columns, item.rows, plain=plain)]
+    parts += [Text(note) for note in remarks(result)]
+    listed = result.not_evaluated[:MOST_LISTED]
+    parts += [Text(f"not evaluated: {printable(item.reason)}") for item in listed]
+    if len(result.not_evaluated) > len(listed):
+        parts.append(Text(f"… and {len(result.not_evaluated) - len(listed)} more"))
+    return Group(*parts, *(Text(f"written: {path}") for path in result.written))

@@ -1,0 +1,45 @@
+"""Progress with rate and remaining time."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from sshtool.parity.reference import Progress
+
+# Where there is no terminal, progress is a line at the beginning and one every so many seconds.
+PERIOD: Final = 60.0
+
+
+class Meter:
+    """Progress with rate and remaining time."""
+
+    def __init__(self, label: str, total: int, before: int, progress: Progress) -> None:
+        """`before` images of `total` were done earlier."""
+        self._label, self._total, self._before, self._progress = label, total, before, progress
+        self._done = before
+        self._start = self._said = time.monotonic()
+        progress(label, before, total)
+        if before:
+            progress(f"{label}: going on after {before} of {total} images")
+
+    @property
+    def rate(self) -> float:
+        """Images per second of this run."""
+        return (self._done - self._before) / max(time.monotonic() - self._start, 1e-9)
+
+    def step(self) -> None:
+        self._done += 1
+        left = (self._total - self._done) / self.rate
+        speed = f"{self.rate:.3g} images/s, {_clock(left)} left"
+        if self._done < self._total:
+            self._progress(f"{self._label}, {speed}", self._done, self._total)
+        if time.monotonic() - self._said > PERIOD:  # a step without numbers is always said
+            self._said = time.monotonic()
+            self._progress(f"{self._label}: {self._done} of {self._total} images, {speed}")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

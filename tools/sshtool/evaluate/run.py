@@ -1,0 +1,113 @@
+"""One artifact over the images of a dataset: read, compute, judge and write down, all at the same time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sshconvert.errors import ArtifactError, DetectionError, ImageError
+from sshtool.evaluate.curves import SHOWN
+from sshtool.evaluate.feeding import Feed, Size
+from sshtool.evaluate.ground_truth import ImageTruth
+from sshtool.evaluate.journal import Box, Entry
+from sshtool.evaluate.overlap import overlapped
+from sshtool.evaluate.predictions import NONE, Predictions, write_predictions
+from sshtool.evaluate.score import judge_image
+from sshtool.images import Image, read_image
+from sshtool.runtimes import Outputs, Runtime
+
+# Threads that read, resize and judge, beside those that wait for the runtime.
+MOST_HELPERS: Final = 8
+# Of the boxes that a report may show.
+MOST_SHOWN: Final = 200
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image to evaluate: its number in the dataset, its faces, and where it lies."""
+
+    index: int
+    truth: ImageTruth
+    path: Path
+
+
+class Evaluator:
+    """A loaded artifact that is run by the rules of one or more protocols."""
+
+    def __init__(
+        self, path: Path, runtime: Runtime, feeds: Sequence[Feed], *, saved: Mapping[str, Path] | None = None
+    ) -> None:
+        """`path` is the artifact's. `saved` says for each protocol in which folder its predictions go, if at all."""
+        self._path, self._runtime, self._feeds, self.saved = path, runtime, feeds, saved or {}
+        self._batch = runtime.declaration.input_shape[0] or 1
+        self._slots = threading.BoundedSemaphore(runtime.parallel)
+        self._stopped = threading.Event()
+
+    @property
+    def workers(self) -> int:
+        """How many images are in work at once, and in memory."""
+        return self._runtime.parallel + min(os.cpu_count() or 1, MOST_HELPERS)
+
+    def warm_up(self, size: Size, heads: Sequence[str]) -> None:
+        """Compute once in the thread of the caller: what libraries set up at their first use, no two then do at once.
+
+        Raises ArtifactError if the artifact cannot be run, or lacks one of the `heads` that protocols decode.
+        """
+        outputs = self._compute(np.zeros((*size, 3), np.uint8))
+        if self._runtime.declaration.faces is not None and not outputs.keys() >= set(heads):
+            raise ArtifactError(
+                f"{self._path}: gives faces, and the protocols decode the six heads by rules of their own; convert "
+                "without --postprocess, or with --keep-heads"
+            )
+
+    def evaluate(self, jobs: Sequence[Job]) -> Generator[Entry, None, None]:
+        """The entry of each image, in their order. An image that cannot be read is an entry like another.
+
+        Raises ArtifactError and DetectionError where the artifact is to blame, OutputError if predictions cannot be
+        written, RuntimeUnavailableError without Pillow. Close the generator to have its threads end.
+        """
+        self._stopped.clear()
+        yield from overlapped(self._evaluate, jobs, workers=self.workers, stop=self._stopped.set)
+
+    def _evaluate(self, job: Job) -> Entry:
+        try:
+            image = read_image(job.path)
+        except ImageError as error:
+            nothing = {feed.protocol: NONE for feed in self._feeds}
+            return Entry(judge_image(job.index, job.truth, nothing, failure=" ".join(str(error).split())), {})
+        found = {feed.protocol: self._find(feed, image) for feed in self._feeds}
+        for protocol, folder in self.saved.items():
+            write_predictions(folder, job.truth.image, found[protocol])
+        record = judge_image(job.index, job.truth, found)
+        return Entry(record, {protocol: shown(predictions) for protocol, predictions in found.items()})
+
+    def _find(self, feed: Feed, image: Image) -> Predictions:
+        try:
+            return feed.find(image, self._compute)
+        except DetectionError as error:
+            raise DetectionError(f"{self._path}: is not this model ({error}); convert again") from None
+
+    def _compute(self, image: Image) -> Outputs:
+        with self._slots:
+            if self._stopped.is_set():
+                raise _StoppedError
+            # An artifact with a fixed batch takes no fewer.
+            outputs = self._runtime.run(np.repeat(image[None], self._batch, axis=0))
+        return {name: values[:1] for name, values in outputs.items()}
+
+
+class _StoppedError(Exception):
+    """Ends a worker whose result nobody will ask for."""
+
+
+def shown(predictions: Predictions) -> list[Box]:
+    """The boxes that a report may show, in their own order."""
+    there = predictions.scores >= SHOWN
+    rows = np.column_stack([predictions.boxes[there], predictions.scores[there]])[:MOST_SHOWN].tolist()
+    return [(x, y, w, h, score) for x, y, w, h, score in rows]

@@ -1,0 +1,39 @@
+"""Self-contained HTML pages from the package's templates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sshconvert.errors import RuntimeUnavailableError
+from sshtool.report import summary
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+
+def template(name: str, filters: Mapping[str, Callable[..., Any]]) -> Template:
+    """A template of the package: everything put into it is escaped, and nothing is left undefined.
+
+    Raises RuntimeUnavailableError without Jinja.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise RuntimeUnavailableError(f"Jinja: cannot be imported ({error}); pip install 'sshtool[report]'") from error
+    templates = Environment(
+        loader=PackageLoader("sshtool.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_as_text,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters |= filters
+    return templates.get_template(name)
+
+
+def _as_text(value: Any) -> Any:
+    """What is put into the page, without what no text file can hold. Markup, which is a kind of str, stays markup."""
+    return summary.printable(value) if type(value) is str else value
