@@ -350,6 +350,7 @@ CUTS: Final[dict[str, tuple[Callable[[bytes], bytes], int]]] = {
     "before the end of a line": (lambda data: data[:-1], 1),
     "between two records": (lambda data: b"".join(lines_of(data)[:6]), 1),
     "at the end": (lambda data: data, 0),
+    "with rubbish behind the end": (lambda data: data + bytes(100_000), 0),
     "inside the header": (lambda data: data[:100], IMAGES),
 }
 
