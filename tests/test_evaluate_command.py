@@ -199,6 +199,27 @@ def test_one_kind_of_predictions_goes_to_the_folder_itself(dataset: Path, onnx_f
     assert sum(path.is_file() for path in folder.rglob("*")) == 2
 
 
+def made_figures(precision: str, form: str, average_precision: float) -> ArtifactFigures:
+    setting = SettingFigures("mAP", average_precision, 4, ())
+    protocol = ProtocolFigures("omz", "stretched", 1, 5, (setting,), (), 0, ())
+    return ArtifactFigures(f"{form} {precision}", form, precision, "", "", {}, (protocol,), ())
+
+
+def test_the_change_is_that_from_the_fp32_artifact_of_the_same_format() -> None:
+    artifacts = compared(
+        [
+            made_figures("FP32", "onnx", 0.75),
+            made_figures("FP16", "xml", 0.5),
+            made_figures("FP32", "xml", 0.625),
+            made_figures("INT8", "onnx", 0.875),
+        ]
+    )
+    assert [item.protocols[0].settings[0].change for item in artifacts] == [None, -0.125, None, 0.125]
+    result = EvaluateResult("ssh-mxnet", "", "", 1, 1, (1, 1), artifacts, {}, (), ())
+    (table,) = figure_tables(result)
+    assert [row[1:3] for row in table.rows] == [("75.00", ""), ("50.00", "-12.50"), ("62.50", ""), ("87.50", "+12.50")]
+
+
 def test_an_fp32_artifact_of_another_format_will_do_as_the_baseline(whole: Whole) -> None:
     by_name = {artifact.artifact: artifact for artifact in whole.result.artifacts}
     halves, other = compared([by_name["onnx FP16"], by_name["openvino FP32"]])
