@@ -42,7 +42,14 @@ from sshtool.commands.evaluate import EvaluateOptions, evaluate, render
 from sshtool.evaluate import feeding, omz, run
 from sshtool.evaluate.demo_dataset import write_dataset
 from sshtool.evaluate.feeding import Fitted, Omz, UpstreamScales, resize
-from sshtool.evaluate.figures import EvaluateResult, NotEvaluated, ProtocolFigures, compared
+from sshtool.evaluate.figures import (
+    ArtifactFigures,
+    EvaluateResult,
+    NotEvaluated,
+    ProtocolFigures,
+    SettingFigures,
+    compared,
+)
 from sshtool.evaluate.ground_truth import read_ground_truth
 from sshtool.evaluate.journal import Journal, read_entries, read_header
 from sshtool.evaluate.meter import PERIOD, Meter
