@@ -196,7 +196,8 @@ def _parse_xml(text: bytes, look: _Look) -> None:
         if depth > DEEPEST_XML:
             raise ValueError(f"its XML is nested more than {DEEPEST_XML} deep")
         if depth == 1 and (name, attributes.get("version")) not in _ROOTS:
-            raise ValueError(f"its XML is {one_line(name)!r} {one_line(attributes)}, expected a 'net' of version 10 or 11")
+            found = f"{one_line(name)!r} {one_line(attributes)}"
+            raise ValueError(f"its XML is {found}, expected a 'net' of version 10 or 11")
         look(name, attributes)
 
     def end(_: str) -> None:
