@@ -801,7 +801,8 @@ REPRESENTATIONS: Final[dict[str, tuple[Callable[[str], str], str]]] = {
         "a document type",
     ),
     "an external document type": (lambda _: '<!DOCTYPE net SYSTEM "http://127.0.0.1:1/x"><net/>', "a document type"),
-    "nested deeply": (lambda _: "<net>" * 50_000, "nested more than 100 deep"),
+    "nested deeply": (lambda _: '<net version="11">' * 50_000, "nested more than 100 deep"),
+    "another version": (replaced('version="11"', 'version="99"'), "expected a 'net' of version 10 or 11"),
     "no layers": (lambda _: '<net version="11"/>', "0 inputs and 0 outputs"),
     "no input": (replaced('type="Parameter"', 'type="Relu"'), "0 inputs"),
     "no outputs": (replaced('type="Result"', 'type="Relu"', 99), "0 outputs"),
@@ -822,6 +823,12 @@ REPRESENTATIONS: Final[dict[str, tuple[Callable[[str], str], str]]] = {
         replaced('shape="1,3,64,64"', 'shape="1,3,1048576,1048576"'),
         "of a photo|cannot|computes a tensor of shape",
     ),
+    "an input of texts": (replaced('element_type="f32"', 'element_type="string"'), "cannot|its input is string"),
+    "an input of an undefined type": (
+        replaced('element_type="f32"', 'element_type="undefined"'),
+        "cannot|its input is undefined|its input is dynamic",
+    ),
+    "an input without a rank": (replaced('shape="1,3,64,64"', 'shape="..."'), "cannot|its input has shape"),
     "a padding of 268 million": (
         replaced('pads_begin="0, 0" pads_end="0, 0"', 'pads_begin="0, 268435455" pads_end="0, 268435455"', 99),
         "computes a tensor of shape",

@@ -43,6 +43,9 @@ _BYTES: Final[Mapping[int, int]] = {
     onnx.TensorProto.INT64: 8,
 }
 
+# Others OpenVINO takes for no IR, and asks all its readers, of which one prints.
+_ROOTS: Final = {("net", "10"), ("net", "11")}
+
 # Bits of an element, by OpenVINO's names; what is not here (strings, packed types) is left to OpenVINO.
 _BITS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("f64", "i64", "u64"), 64),
@@ -192,8 +195,9 @@ def _parse_xml(text: bytes, look: _Look) -> None:
         depth += 1
         if depth > DEEPEST_XML:
             raise ValueError(f"its XML is nested more than {DEEPEST_XML} deep")
-        if depth == 1 and name != "net":
-            raise ValueError(f"its XML is a {name!r}, expected a 'net'")
+        if depth == 1 and (name, attributes.get("version")) not in _ROOTS:
+            found = f"{one_line(name)!r} {one_line(attributes)}"
+            raise ValueError(f"its XML is {found}, expected a 'net' of version 10 or 11")
         look(name, attributes)
 
     def end(_: str) -> None:

@@ -45,7 +45,8 @@ class OpenVino(Runtime):
         metadata = self._screen()
         model = self._read()
         shape = [size.get_length() if size.is_static else None for size in model.inputs[0].partial_shape]
-        kind = model.inputs[0].element_type.to_dtype().name
+        kind = model.inputs[0].element_type.get_type_name()
+        kind = {"f32": "float32", "u8": "uint8"}.get(kind, kind)  # `to_dtype` does not know all types that there are
         self.declaration = declared(path, self._metadata(model) if metadata is None else metadata, shape, kind)
         self._compiled = self._compile(model)
         count = 1
