@@ -424,6 +424,12 @@ def test_what_came_before_a_failure_is_kept_for_the_next_run(own_server: Server,
     assert second.offset > 0
 
 
+def test_what_is_whole_and_is_not_the_archive_is_thrown_away(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="with SHA-256"):
+        get(tmp_path, at(server, "wrong bytes"))
+    assert leftovers(tmp_path) == set()
+
+
 def test_waits_between_attempts_double_and_retry_after_overrules_them(server: Server, tmp_path: Path) -> None:
     said: list[str] = []
     began = time.monotonic()
@@ -669,6 +675,14 @@ def test_a_config_may_be_missing_and_must_be_a_file(tmp_path: Path) -> None:
 def test_a_config_says_which_of_its_sources_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.toml: sources: http://a\.test/ssh.*: http is only for this"):
         find_sources(MODEL, [], Config(sources=("http://a.test/",)), tmp_path)
+
+
+def test_a_reader_of_the_progress_who_has_had_enough_is_no_fault_of_the_cache(server: Server, tmp_path: Path) -> None:
+    def report(_event: str, /, **_members: str | int) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        get(tmp_path, at(server), report=report)
 
 
 def test_progress_is_told_in_open_model_zoos_words(server: Server, tmp_path: Path) -> None:
