@@ -233,14 +233,14 @@ def main(arguments: list[str]) -> None:
     for name, raw in symbols(arguments):
         most = _address_space() + 2 * len(raw) + EXTRA_MEMORY  # the file itself is in memory already
         resource.setrlimit(resource.RLIMIT_AS, (most, unlimited[1]))
-        begin = time.perf_counter()
+        begin = time.process_time()  # of the processor, because others work beside this
         try:
             verdicts[check(raw)] += 1
         except BaseException as error:
             raise AssertionError(name) from error
         finally:
             resource.setrlimit(resource.RLIMIT_AS, unlimited)
-        slowest = max(slowest, time.perf_counter() - begin)
+        slowest = max(slowest, time.process_time() - begin)
     print(json.dumps({"verdicts": verdicts, "slowest": slowest}))  # noqa: T201  # the answer
 
 

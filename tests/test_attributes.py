@@ -112,6 +112,14 @@ def test_a_required_tuple_has_between_one_number_and_the_most(most: int, text: s
     assert problem.endswith(f"is not supported: expected 1 to {most} integers")
 
 
+def test_a_tuple_has_no_more_numbers_than_a_tensor_has_dimensions() -> None:
+    attributes = given(f"({'1, ' * 33})")
+    attributes.integers("key")
+
+    (problem,) = attributes.finish()
+    assert problem.endswith("is not supported: expected 1 to 32 integers")
+
+
 def test_a_tuple_of_another_length_is_a_problem() -> None:
     attributes = given("(3, 3, 3)")
     attributes.integers("key", (1, 1), length=2)

@@ -11,7 +11,7 @@ import pytest
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, Precision, convert, to_onnx
-from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
+from sshconvert.errors import OutputError, PrecisionError, PreprocessingError, ShapeError
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.onnx.preprocessing import bake_preprocessing
 from sshconvert.precision.fp16 import store_weights_as_fp16
@@ -114,6 +114,17 @@ def test_the_same_checkpoint_gives_the_same_bytes(demo_checkpoint: Checkpoint, t
     runs = [convert(demo_checkpoint, tmp_path / name, ONNX_ONLY) for name in ("first", "second")]
     for first, second in zip(*runs, strict=True):
         assert first.path.read_bytes() == second.path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("size", "note"),
+    [pytest.param(2**31, "", id="weights"), pytest.param(2**31 - 500, "x" * 1000, id="weights and metadata")],
+)
+def test_more_than_one_file_can_hold_is_refused(size: int, note: str, tmp_path: Path) -> None:
+    weights = {"w": np.broadcast_to(np.int8(0), (size,))}
+    model = OnnxModel("m", (), weights, {}, {}, {"note": note})
+    with pytest.raises(OutputError, match=r"bytes are more than one ONNX file can hold; export FP16 instead$"):
+        model.write(tmp_path)  # a folder: were it not too large, it would be refused for that
 
 
 def test_a_linked_file_holds_the_same_weights_without_their_bytes(fp32: OnnxModel, tmp_path: Path) -> None:

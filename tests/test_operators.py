@@ -550,6 +550,12 @@ MISSHAPEN: Final = [
     pytest.param(pooling(kernel="(9, 2)"), DATA, "a window of 9 does not fit into 8", id="pooling window"),
     pytest.param(convolution(num_group="3"), DATA, "do not divide into 3 groups", id="groups"),
     pytest.param(deconvolution(num_group="3"), DATA, "do not divide into 3 groups", id="groups of a deconvolution"),
+    pytest.param(
+        convolution(num_group="3", num_filter="6"), DATA, "4 channels and 6 filters do not divide", id="channels alone"
+    ),
+    pytest.param(
+        convolution(num_group="4", num_filter="6"), DATA, "4 channels and 6 filters do not divide", id="filters alone"
+    ),
     pytest.param(convolution(kernel="(3,)"), DATA, "a 1-dimensional kernel cannot run over", id="1-D kernel"),
     pytest.param(deconvolution(kernel="(3,)"), DATA, "a 1-dimensional kernel cannot run", id="1-D deconvolution"),
     pytest.param(pooling(kernel="(3,)"), DATA, "a 1-dimensional kernel cannot run over", id="1-D pooling"),
@@ -570,10 +576,14 @@ MISSHAPEN: Final = [
     pytest.param(
         lone("Crop", 1, num_args="1", h_w="(8, 4)", offset="(0, 5)"), DATA, "is not inside", id="crop over the edge"
     ),
+    pytest.param(
+        lone("Crop", 1, num_args="1", h_w="(9, 8)", center_crop="True"), DATA, "is not inside", id="centred crop"
+    ),
     pytest.param(lone("Crop", 1, num_args="1"), DATA, "a crop of (0, 0) is empty", id="crop of nothing"),
     pytest.param(lone("Crop", 1, num_args="1", h_w="(2, 2)"), {"data": (1, 4, 8)}, "only NCHW", id="crop of 3-D data"),
     pytest.param(lone("Reshape", 1, shape="(3, -1)"), DATA, "cannot be reshaped by (3, -1)", id="no multiple of 3"),
     pytest.param(lone("Reshape", 1, shape="(-1, -1)"), DATA, "cannot be reshaped", id="two of -1"),
+    pytest.param(lone("Reshape", 1, shape="(256, -1, -1)"), DATA, "cannot be reshaped", id="two of -1 that are 1"),
     pytest.param(lone("Reshape", 1, shape="(4, 8, 9)"), DATA, "cannot be reshaped", id="too many elements"),
     pytest.param(lone("Reshape", 1, shape="(0, 0)"), DATA, "cannot be reshaped", id="dimensions left over"),
     pytest.param(lone("Reshape", 1, shape="(-2, 0)"), DATA, "ask for more dimensions", id="0 after the last"),
@@ -671,6 +681,35 @@ def test_a_pooling_that_onnx_cannot_express_is_refused_by_name(graph: Graph, pro
 
     assert str(caught.value).startswith("model-symbol.json: ")
     assert problem in str(caught.value)
+
+
+def export_free(graph: Graph) -> OnnxModel:
+    """With batch, height and width free."""
+    network, larger = resolve(graph, DATA), resolve(graph, {"data": (2, 4, 15, 19)})
+    return export(network, {}, {"data": ("n", 4, "h", "w")}, name="test", larger=larger)
+
+
+NEVER_FREE: Final = [
+    pytest.param(pooling(**HANGING, pad="(1, 1)"), "pooling that rounds up, with padding, gaps", id="padded pooling"),
+    pytest.param(pooling(**HANGING, pool_type="avg"), "or averages, is not supported at a free size", id="average"),
+    pytest.param(pooling(**HANGING | {"stride": "(4, 4)"}), "gaps or averages, is not supported", id="gaps"),
+    pytest.param(
+        lone("Reshape", 1, shape="(-3, -3)"), "a reshape of more than one free dimension", id="reshape of two"
+    ),
+]
+
+
+@pytest.mark.parametrize(("graph", "problem"), NEVER_FREE)
+def test_what_onnx_cannot_express_at_a_free_size_is_refused_by_name(graph: Graph, problem: str) -> None:
+    with pytest.raises(ShapeError, match=rf"^model-symbol\.json: node \(.*{problem}"):
+        export_free(graph)
+
+
+def test_a_pooling_that_rounds_up_says_so_at_a_free_size() -> None:
+    (pool,) = export_free(pooling(**HANGING)).nodes
+
+    assert pool.op_type == "MaxPool"
+    assert {each.name: each.i for each in pool.attribute}["ceil_mode"] == 1
 
 
 def crop_of_whole(outputs: Sequence[int]) -> Graph:

@@ -394,6 +394,9 @@ MALFORMED: Final = [
     pytest.param(
         with_node_fields(backward_source_id=True), "node 3 (relu): backward_source_id True", id="gradient of true"
     ),
+    pytest.param(
+        with_node_fields(backward_source_id=-1.0), "node 3 (relu): backward_source_id -1.0", id="gradient of -1.0"
+    ),
     pytest.param(clashing_statistics(), "bn: its state 'bn_moving_var', which", id="name of an appended statistic"),
     pytest.param(edited("arg_nodes", gone=True), "the file: 'arg_nodes' is missing or not a list", id="no arg_nodes"),
     pytest.param(edited("arg_nodes", to=[0]), "arg_nodes: is not the list of all the nodes", id="arg_nodes too short"),
@@ -426,6 +429,9 @@ MALFORMED: Final = [
     pytest.param(edited("attrs", "mxnet_version", to=["int", True]), "expected ['int', number]", id="version true"),
     pytest.param(edited("attrs", "mxnet_version", to=["int", 1e4]), "expected ['int', number]", id="version 1e4"),
     pytest.param(edited("attrs", "mxnet_version", to=["str", "10901"]), "expected ['int', number]", id="version text"),
+    pytest.param(edited("attrs", "mxnet_version", to=["str", 10901]), "expected ['int', number]", id="version as str"),
+    pytest.param(edited("attrs", "mxnet_version", to=["int"]), "expected ['int', number]", id="no version"),
+    pytest.param(edited("attrs", "mxnet_version", to=["int", 10901, 0]), "expected ['int', number]", id="two versions"),
     pytest.param(edited("attrs", "mxnet_version", to=10901), "expected ['int', number]", id="bare version"),
     pytest.param(
         edited("node_row_ptr", to=4), "'node_row_ptr' is missing or not a list", id="node_row_ptr as a number"

@@ -53,11 +53,12 @@ class OnnxModel:
         """
         header, graph = self._skeleton()
         heads = [_initializer_head(name, array) for name, array in self.initializers.items()]
-        length = len(graph) + sum(map(len, heads)) + sum(array.nbytes for array in self.initializers.values())
-        if length > MAX_BYTES:
+        weights = sum(map(len, heads)) + sum(array.nbytes for array in self.initializers.values())
+        start = header + _key(_MODEL_GRAPH) + _varint(len(graph) + weights) + graph
+        if (length := len(start) + weights) > MAX_BYTES:
             raise OutputError(f"{path}: {length} bytes are more than one ONNX file can hold; export FP16 instead")
         with staged(path) as part, part.open("wb") as file:
-            file.write(header + _key(_MODEL_GRAPH) + _varint(length) + graph)
+            file.write(start)
             for head, array in zip(heads, self.initializers.values(), strict=True):
                 file.write(head)
                 _write_array(file, array)
