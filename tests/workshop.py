@@ -447,6 +447,7 @@ def _absent(group: Sequence[str], there: Files, old: Files, new: Files) -> str:
 
 def main() -> None:
     inputs, work, doses = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what runs in its background ignore it
     _import_everything()
     number = 0
     for name, dose in doses.items():

@@ -23,7 +23,13 @@ LARGEST_ONNX: Final = 2**31 - 1
 LARGEST_XML: Final = 64 << 20
 DEEPEST_XML: Final = 100
 
-MOST_ELEMENTS: Final = 1 << 40  # of a tensor, so that no runtime's 64-bit arithmetic is at its end
+# Of weights, so that no runtime's 64-bit arithmetic is at its end; and of what is computed from one layer to the next:
+# 64 channels of 16 million pixels. Beyond, runtimes take all memory there is, and OpenVINO may wait for ever.
+MOST_WEIGHTS: Final = 1 << 40
+MOST_COMPUTED: Final = 1 << 30
+
+# Weights from here on are no shapes to compute with, but only have one.
+_LARGE_WEIGHTS: Final = 1 << 10
 
 # Bytes of an element, by ONNX's number of its type.
 _BYTES: Final[Mapping[int, int]] = {
@@ -56,9 +62,17 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     try:
         _parse_onnx(model, read_small(path, LARGEST_ONNX))
         _check_graph(model.graph)
+        check_sizes(_inferred_shapes(model))
     except (OSError, ValueError) as error:
         raise _refused(path, error) from None
     return model
+
+
+def check_sizes(shapes: Iterable[Sequence[int]]) -> None:
+    """Raises ValueError for a tensor inside a model that no honest model computes."""
+    for shape in shapes:
+        if math.prod(shape) > MOST_COMPUTED:
+            raise ValueError(f"it computes a tensor of shape {list(shape)[:8]}")
 
 
 def check_ir(path: Path) -> None:
@@ -133,11 +147,32 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.external_data or tensor.data_location != onnx.TensorProto.DEFAULT:
         raise ValueError(f"the weights {name!r} are said to be in another file; a whole model is in one")
     elements = math.prod(tensor.dims)
-    if min(tensor.dims, default=0) < 0 or elements > MOST_ELEMENTS:
+    if min(tensor.dims, default=0) < 0 or elements > MOST_WEIGHTS:
         raise ValueError(f"the weights {name!r} claim the shape {list(tensor.dims)[:8]}")
     length = len(tensor.raw_data)
     if tensor.data_type in _BYTES and length not in (0, elements * _BYTES[tensor.data_type]):
         raise ValueError(f"the weights {name!r} claim {elements} elements in {length} bytes")
+
+
+def _inferred_shapes(model: onnx.ModelProto) -> Iterator[list[int]]:
+    """Shapes of what is computed, as far as they can be known. Of large weights, which are not copied, only the shape
+    counts.
+    """
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light.graph.name = "light"
+    for field in ("node", "input", "output"):
+        getattr(light.graph, field).extend(getattr(model.graph, field))
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) < _LARGE_WEIGHTS:
+            light.graph.initializer.append(tensor)
+        else:
+            light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    try:
+        inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    except Exception:  # noqa: BLE001  # it has its own; the runtime will say what is wrong with the graph
+        return
+    for value in (*inferred.value_info, *inferred.output):
+        yield [size.dim_value for size in value.type.tensor_type.shape.dim if size.HasField("dim_value")]
 
 
 # --- OpenVINO IR ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.models import Model
 from sshconvert.openvino import MODEL_INFO, import_openvino
 from sshtool.runtimes import Images, Outputs, Runtime, Settings, declared, prepare, reason
-from sshtool.screening import check_ir, read_onnx
+from sshtool.screening import check_ir, check_sizes, read_onnx
 
 DECLARED = (
     "input_layout",
@@ -75,9 +75,12 @@ class OpenVino(Runtime):
 
     def _read(self) -> Any:
         try:
-            return self._core.read_model(str(self._path))
+            model = self._core.read_model(str(self._path))
+            shapes = [port.partial_shape for operation in model.get_ops() for port in operation.outputs()]
+            check_sizes(list(shape.to_shape()) for shape in shapes if shape.is_static)
         except (RuntimeError, ValueError) as error:  # a message may quote bytes that are no text
             raise ArtifactError(f"{self._path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
+        return model
 
     def _screen(self) -> dict[str, Any] | None:
         """Check the file. Returns an ONNX file's metadata: where OpenVINO keeps them depends on its version."""
