@@ -54,7 +54,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "tools/sshtool/checkpoint/web.py": ("test_download",),
     "tools/sshtool/checkpoint/fetch.py": ("test_download", "test_download_processes"),
     "tools/sshtool/commands/download.py": ("test_download", "test_cli", "test_checkpoint", "test_faults"),
-    "tools/sshtool/parity/pack.py": ("test_pack",),
+    "tools/sshtool/parity/pack.py": ("test_pack", "test_hostile_files"),
     "tools/sshtool/images.py": ("test_detect",),
     "tools/sshtool/evaluate/annotations.py": ("test_ground_truth",),
     "tools/sshtool/evaluate/matfile.py": ("test_ground_truth",),
