@@ -287,7 +287,7 @@ def test_a_number_that_is_infinite_once_it_is_read_follows_no_schema() -> None:
         value: float
 
     assert parse_json(Number, b'{"value": 1e99}').value == 1e99
-    with pytest.raises(ValueError, match="^value: Input should be a finite number"):
+    with pytest.raises(ValueError, match=r"^value: Input should be a finite number"):
         parse_json(Number, b'{"value": 1e999}')
 
 
@@ -972,7 +972,7 @@ def test_a_small_file_is_read_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.skipif(not OTHER_LENGTH.is_file(), reason=f"{OTHER_LENGTH}, which holds more than its size, is Linux's")
-def test_a_small_file_is_as_long_as_it_is_said_to_be() -> None:
+def test_a_small_file_that_holds_more_than_its_size_says_is_refused() -> None:
     assert OTHER_LENGTH.stat().st_size == 0
     with pytest.raises(OSError, match="changed while it was read"):
         read_small(OTHER_LENGTH, 1 << 20)
