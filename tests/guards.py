@@ -30,10 +30,10 @@ PROJECT: Final = Project(Path(__file__).parents[1], ("convert", "tools"))
 
 # The modules that read what others made, or write files, and the test files that guard them.
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
-    "convert/sshconvert/reading.py": ("test_archive", "test_checkpoint", "test_pack", "test_detect"),
+    "convert/sshconvert/reading.py": ("test_hostile_files", "test_archive", "test_checkpoint"),
     "convert/sshconvert/snapshot.py": ("test_snapshot", "test_params_hostile"),
-    "convert/sshconvert/schema.py": ("test_checkpoint", "test_pack"),
-    "convert/sshconvert/models/__init__.py": ("test_checkpoint", "test_faults"),
+    "convert/sshconvert/schema.py": ("test_hostile_files", "test_checkpoint"),
+    "convert/sshconvert/models/__init__.py": ("test_hostile_files", "test_checkpoint"),
     "convert/sshconvert/mxnet/params.py": ("test_params", "test_params_hostile", "test_snapshot"),
     "convert/sshconvert/mxnet/symbol.py": ("test_symbol", "test_broken_symbols", "test_random_graphs"),
     "convert/sshconvert/mxnet/attributes.py": ("test_attributes", "test_operators"),
@@ -54,7 +54,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "tools/sshtool/checkpoint/web.py": ("test_download",),
     "tools/sshtool/checkpoint/fetch.py": ("test_download", "test_download_processes"),
     "tools/sshtool/commands/download.py": ("test_download", "test_cli", "test_checkpoint", "test_faults"),
-    "tools/sshtool/parity/pack.py": ("test_pack",),
+    "tools/sshtool/parity/pack.py": ("test_pack", "test_hostile_files"),
     "tools/sshtool/images.py": ("test_detect",),
     "tools/sshtool/evaluate/annotations.py": ("test_ground_truth",),
     "tools/sshtool/evaluate/matfile.py": ("test_ground_truth",),

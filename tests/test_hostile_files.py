@@ -40,6 +40,7 @@ from sshconvert.errors import (
 from sshconvert.graph import Graph
 from sshconvert.models import LARGEST_TOML, load_model, parse_model
 from sshconvert.reading import read_small
+from sshconvert.schema import Strict, parse_json
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import download
 from sshtool.commands.verify import VerifyOptions, verify_artifacts
@@ -51,6 +52,7 @@ from sshtool.runtimes import Images, load
 from sshtool.selection import select_images
 
 MODEL: Final = load_model("ssh-mxnet")
+OTHER_LENGTH: Final = Path("/proc/self/status")
 NO_FILES: Final = ("pipe", "folder", "device", "nowhere", "a name too long", "a zero byte")
 
 
@@ -91,6 +93,11 @@ def changed(old: str, new: str) -> str:
     return toml().replace(old, new, 1)
 
 
+def without_heads() -> str:
+    before, _, heads = toml().partition("[[detection.heads]]")
+    return f"{before}heads = []\n[published]{heads.partition('[published]')[2]}"
+
+
 MEAN: Final = "mean = [123.68, 116.779, 103.939]"
 DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
     "empty": ("", "name: Field required"),
@@ -114,6 +121,7 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
     "a mean of nan": (changed(MEAN, "mean = [nan, 0, 0]"), "input.mean.0"),
     "a mean of inf": (changed(MEAN, "mean = [0, inf, 0]"), "input.mean.1"),
     "a mean beyond all colours": (changed(MEAN, "mean = [0, 0, 1e300]"), "input.mean.2"),
+    "a negative mean": (changed(MEAN, "mean = [0, -1, 0]"), "input.mean.1"),
     "two means": (changed(MEAN, "mean = [1, 2]"), "input.mean"),
     "four channels": (changed("[1, 3, 640, 640]", "[1, 4, 640, 640]"), "input.shape.1"),
     "no batch": (changed("[1, 3, 640, 640]", "[0, 3, 640, 640]"), "input.shape.0"),
@@ -125,6 +133,12 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
     "no candidates": (changed("candidates_per_stride = 1000", "candidates_per_stride = 0"), "candidates"),
     "no scales": (changed("scales = [32, 16]", "scales = []"), "scales"),
     "a stride of zero": (changed("stride = 32", "stride = 0"), "stride"),
+    "no heads": (without_heads(), "detection.heads"),
+    "an input with a blank in its name": (changed('name = "data"', 'name = "the data"'), "input.name"),
+    "an output with a name too long": (
+        changed('"rpn_bbox_pred_stride32"', f'"{"a" * 101}"'),
+        "detection.heads.0.deltas",
+    ),
     "two outputs of one name": (
         changed('deltas = "rpn_bbox_pred_stride32"', 'deltas = "rpn_bbox_pred_stride16"'),
         "two outputs have the same name",
@@ -141,6 +155,7 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
     "a source that is a file": (changed('url = "https://www', 'url = "file:///www'), "sources.0.url"),
     "a source without encryption": (changed('url = "https://www', 'url = "http://www'), "sources.0.url"),
     "a hash in capitals": (changed("1ac43c83", "1AC43C83"), "archive.sha256"),
+    "a negative figure": (changed("gflops = 267.0594", "gflops = -1"), "published.gflops"),
     "a figure of nan": (changed("gflops = 267.0594", "gflops = nan"), "published.gflops"),
     "a date that is none": (changed("gflops = 267.0594", "gflops = 2021-13-45"), "not valid TOML"),
 }
@@ -265,6 +280,15 @@ def test_a_source_whose_name_is_no_text_is_recorded(tmp_path: Path) -> None:
     found = read_record(tmp_path)
     assert found is not None
     assert found.source == "a\\udcff.zip"
+
+
+def test_a_number_that_is_infinite_once_it_is_read_follows_no_schema() -> None:
+    class Number(Strict):
+        value: float
+
+    assert parse_json(Number, b'{"value": 1e99}').value == 1e99
+    with pytest.raises(ValueError, match=r"^value: Input should be a finite number"):
+        parse_json(Number, b'{"value": 1e999}')
 
 
 # --- reference packs --------------------------------------------------------------------------------------------------
@@ -952,6 +976,13 @@ def test_a_small_file_is_read_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("sshconvert.reading.state", lambda _: next(states))
     with pytest.raises(OSError, match="changed while it was read"):
         read_small(path, 3)
+
+
+@pytest.mark.skipif(not OTHER_LENGTH.is_file(), reason=f"{OTHER_LENGTH}, which holds more than its size, is Linux's")
+def test_a_small_file_that_holds_more_than_its_size_says_is_refused() -> None:
+    assert OTHER_LENGTH.stat().st_size == 0
+    with pytest.raises(OSError, match="changed while it was read"):
+        read_small(OTHER_LENGTH, 1 << 20)
 
 
 # --- the program ------------------------------------------------------------------------------------------------------
