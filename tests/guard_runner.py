@@ -2,7 +2,8 @@
 
 First every test file runs once, whole, under coverage: that says which tests come to which line, what each costs, and
 how much of the readers they cover. Then for each guard only the tests run that saw it refuse, the cheapest first, and
-only then all others that come by.
+only then all others that come by. A test that fails under coverage and passes without, because it gives little time or
+memory, is no failure: where it comes to is not known, so it runs for each guard, after the others.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class Survey:
 
     seconds: dict[str, float] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)  # files, and why
+    unmeasured: list[str] = field(default_factory=list)  # tests that pass, yet not under coverage
     seen: dict[str, dict[int, set[str]]] = field(default_factory=dict)  # module, line, tests
     branches: dict[str, tuple[int, int]] = field(default_factory=dict)  # module: covered, of
 
@@ -129,6 +132,7 @@ class Bench:
         result = Survey()
         for log, _ in outcomes:
             _read_log(log, result)
+        self._run_again(result)
         self._read_coverage([folder for _, folder in outcomes], result)
         return result
 
@@ -166,15 +170,28 @@ class Bench:
             (folder / "coveragerc").write_text(rules, encoding="utf-8")
             (folder / "sitecustomize.py").write_text(_MEASURE, encoding="utf-8")
             more = {"COVERAGE_PROCESS_START": str(folder / "coveragerc"), "PYTHONDONTWRITEBYTECODE": ""}
-            log, code = _pytest(self.project, copy, [file], None, WHOLE_FILE, front=folder, more=more)
+            log, code = _pytest(self.project, copy, [file], None, WHOLE_FILE, stop=False, front=folder, more=more)
             if code not in (0, 1, 5):
                 log.append({"broken": file, "why": f"pytest ends with {code}: {_last_line(copy)}"})
             return log, folder
 
+    def _run_again(self, result: Survey) -> None:
+        """Run what failed once more, without coverage, which takes memory and time of the tests."""
+        if not result.failed:
+            return
+        files = list(dict.fromkeys(test.split("::")[0] for test in result.failed))
+        with self._copy() as copy:
+            log, _ = _pytest(self.project, copy, files, result.failed, WHOLE_FILE, stop=False)
+        plain = Survey()
+        _read_log(log, plain)
+        result.unmeasured = [test for test in result.failed if test in plain.seconds]
+        result.failed = [test for test in result.failed if test not in plain.seconds]
+        result.seconds |= plain.seconds
+
     def _verdict(self, copy: Path, chosen: Sequence[str], found: Survey) -> Verdict:
         files = list(dict.fromkeys(test.split("::")[0] for test in chosen))
         limit = GRACE + PATIENCE * sum(found.seconds[test] for test in chosen)
-        log, code = _pytest(self.project, copy, files, chosen, limit)
+        log, code = _pytest(self.project, copy, files, chosen, limit, stop=True)
         if code is None or code < 0:
             last = next((entry["start"] for entry in reversed(log) if "start" in entry), "")
             return Verdict(caught=True, by=f"{last} ({'hangs' if code is None else 'dies'})")
@@ -225,6 +242,7 @@ def _choose(module: str, guard: Guard, files: Sequence[str], found: Survey) -> l
         spent += found.seconds[test]
         if spent < BUDGET or test in by_it:
             rest.append(test)
+    rest += [test for test in found.unmeasured if test in mapped and test not in (*ordered[:FIRST], *rest)]
     return [chosen for chosen in (ordered[:FIRST], rest) if chosen]
 
 
@@ -235,10 +253,14 @@ def _pytest(
     tests: Sequence[str] | None,
     seconds: float,
     *,
+    stop: bool,
     front: Path | None = None,
     more: Mapping[str, str] | None = None,
 ) -> tuple[list[dict[str, Any]], int | None]:
-    """Run tests of a copy. Gives what `guard_probe` logged, and the exit code: None if they had to be stopped."""
+    """Run tests of a copy; with `stop`, until one fails. Gives what `guard_probe` logged, and the exit code.
+
+    That is None if they took longer than these seconds.
+    """
     with tempfile.TemporaryDirectory(dir=copy.parent) as name:
         folder = Path(name)
         (folder / "plan.json").write_text(json.dumps({"tests": tests}), encoding="utf-8")
@@ -262,11 +284,11 @@ def _pytest(
             "guard_probe",
             f"--basetemp={folder / 'tests'}",
             f"--rootdir={copy}",
+            *(["-x"] if stop else []),
         ]
-        stop = ["-x"] if tests is not None else []
         with (copy.parent / "output").open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *options, *stop, *files],
+                [sys.executable, "-m", "pytest", *options, *files],
                 cwd=copy,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -314,10 +336,10 @@ def _switched_off(path: Path, guard: Guard) -> Iterator[None]:
 def _read_log(log: Sequence[Mapping[str, Any]], result: Survey) -> None:
     for entry in log:
         if "broken" in entry:
-            result.failed.append(f"{entry['broken']}: {entry['why']}")
+            result.broken.append(f"{entry['broken']}: {entry['why']}")
         elif "test" in entry:
             test = entry["test"]
-            if entry["outcome"] == "failed":
+            if entry["outcome"] == "failed" and test not in result.failed:
                 result.failed.append(test)
             result.seconds[test] = result.seconds.get(test, 0) + (
                 entry["seconds"] if entry["when"] != "teardown" else 0

@@ -168,7 +168,8 @@ def run(
             rows.append(row)
             if console:
                 console.print(Text(f"{row.state:10} {module}:{row.line} {row.guard}  {row.detail}"))
-    rows += [Row(test, "", "", 0, "ERROR", "fails although no guard is off") for test in found.failed]
+    failures = [*found.broken, *found.failed]
+    rows += [Row(failure, "", "", 0, "ERROR", "fails although no guard is off") for failure in failures]
     return rows, found
 
 
