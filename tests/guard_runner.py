@@ -2,8 +2,11 @@
 
 First every test file runs once, whole, under coverage: that says which tests come to which line, what each costs, and
 how much of the readers they cover. Then for each guard only the tests run that saw it refuse, the cheapest first, and
-only then all others that come by. A test that fails under coverage and passes without, because it gives little time or
-memory, is no failure: where it comes to is not known, so it runs for each guard, after the others.
+only then all others that come by.
+
+A test that gives little time or memory may fail under coverage and pass without: that is no failure. Where it comes to
+is not known then, nor where a process came to that was killed, or had no memory left to say so. So last come the tests
+that were not seen there.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from guard_finder import Guard
 # A guard that is off may let a file ask for anything.
 _LIMITS: Final = {resource.RLIMIT_AS: 8 << 30, resource.RLIMIT_FSIZE: 4 << 30}
 # A test has these seconds, and as many times what it took under coverage: then it hangs.
-GRACE: Final = 30
+GRACE: Final = 120
 PATIENCE: Final = 10
 WHOLE_FILE: Final = 1800
 # How many tests run first, and the seconds that all others may take together.
@@ -233,16 +236,14 @@ def _choose(module: str, guard: Guard, files: Sequence[str], found: Survey) -> l
     around = found.at(module, guard.around)
     refused = found.at(module, guard.lines)
     by_it = set(refused) & set(around) or set(refused)
-    ordered = list(dict.fromkeys([*(test for test in refused if test in by_it), *around]))
-    if not ordered:  # it ran while the module was imported, or in a process that was killed
-        ordered = sorted(mapped, key=lambda test: (found.seconds[test], test))
-    ordered = [test for test in ordered if test in mapped]
+    unseen = sorted(mapped, key=lambda test: (found.seconds[test], test))
+    ordered = [*(test for test in refused if test in by_it), *around, *found.unmeasured, *unseen]
+    ordered = [test for test in dict.fromkeys(ordered) if test in mapped]
     rest, spent = [], 0.0
     for test in ordered[FIRST:]:
         spent += found.seconds[test]
-        if spent < BUDGET or test in by_it:
+        if spent < BUDGET or test in by_it or test in found.unmeasured:
             rest.append(test)
-    rest += [test for test in found.unmeasured if test in mapped and test not in (*ordered[:FIRST], *rest)]
     return [chosen for chosen in (ordered[:FIRST], rest) if chosen]
 
 

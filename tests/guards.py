@@ -56,6 +56,8 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "tools/sshtool/commands/download.py": ("test_download", "test_cli", "test_checkpoint", "test_faults"),
     "tools/sshtool/parity/pack.py": ("test_pack",),
     "tools/sshtool/images.py": ("test_detect",),
+    "tools/sshtool/screening.py": ("test_hostile_files", "test_pack"),
+    "tools/sshtool/runtimes/__init__.py": ("test_runtimes", "test_hostile_files", "test_parity"),
     "tools/sshtool/evaluate/annotations.py": ("test_ground_truth",),
     "tools/sshtool/evaluate/matfile.py": ("test_ground_truth",),
     "tools/sshtool/evaluate/ground_truth.py": ("test_ground_truth",),
