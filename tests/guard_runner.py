@@ -31,8 +31,8 @@ from typing import Any, Final
 import guard_probe
 from guard_finder import Guard
 
-# A guard that is off may let a file ask for anything.
-_LIMITS: Final = {resource.RLIMIT_AS: 8 << 30, resource.RLIMIT_FSIZE: 4 << 30}
+# A guard that is off may let a file ask for anything. Tests make files of 16 GB that are all hole.
+_LIMITS: Final = {resource.RLIMIT_AS: 8 << 30, resource.RLIMIT_FSIZE: 17 << 30}
 # A test has these seconds, and as many times what it took under coverage: then it hangs.
 GRACE: Final = 120
 PATIENCE: Final = 10
