@@ -39,7 +39,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "convert/sshconvert/mxnet/attributes.py": ("test_attributes", "test_operators"),
     "convert/sshconvert/operators.py": ("test_operators", "test_attributes", "test_broken_symbols"),
     "convert/sshconvert/network.py": ("test_operators", "test_broken_symbols", "test_random_graphs", "test_checkpoint"),
-    "convert/sshconvert/checkpoint.py": ("test_checkpoint", "test_finite", "test_snapshot", "test_faults"),
+    "convert/sshconvert/checkpoint.py": ("test_checkpoint", "test_finite", "test_hostile_files", "test_faults"),
     "convert/sshconvert/convert.py": ("test_onnx_export", "test_cli", "test_faults"),
     "convert/sshconvert/onnx/model.py": ("test_onnx_export",),
     "convert/sshconvert/openvino.py": ("test_openvino_ir", "test_faults"),
@@ -55,7 +55,9 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "tools/sshtool/checkpoint/fetch.py": ("test_download", "test_download_processes"),
     "tools/sshtool/commands/download.py": ("test_download", "test_cli", "test_checkpoint", "test_faults"),
     "tools/sshtool/parity/pack.py": ("test_pack", "test_hostile_files"),
-    "tools/sshtool/images.py": ("test_detect",),
+    "tools/sshtool/images.py": ("test_detect", "test_hostile_files"),
+    "tools/sshtool/screening.py": ("test_hostile_files",),
+    "tools/sshtool/runtimes/__init__.py": ("test_runtimes", "test_postprocessing"),
     "tools/sshtool/evaluate/annotations.py": ("test_ground_truth",),
     "tools/sshtool/evaluate/matfile.py": ("test_ground_truth",),
     "tools/sshtool/evaluate/ground_truth.py": ("test_ground_truth",),
@@ -168,7 +170,8 @@ def run(
             rows.append(row)
             if console:
                 console.print(Text(f"{row.state:10} {module}:{row.line} {row.guard}  {row.detail}"))
-    rows += [Row(test, "", "", 0, "ERROR", "fails although no guard is off") for test in found.failed]
+    failures = [*found.broken, *found.failed]
+    rows += [Row(failure, "", "", 0, "ERROR", "fails although no guard is off") for failure in failures]
     return rows, found
 
 

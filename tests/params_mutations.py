@@ -136,7 +136,7 @@ def limit_memory(more: int) -> None:
     import resource
 
     used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + more, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, used + more))
 
 
 def try_mutations(first: int, last: int) -> dict[str, Any]:

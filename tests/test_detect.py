@@ -26,7 +26,7 @@ from sshconvert.models import load_model
 from sshtool.commands.detect import Detected, NotRead, Outcome, default_artifact, detect
 from sshtool.detector import DetectorOptions, FaceDetector
 from sshtool.evaluate.average_precision import overlaps
-from sshtool.images import BACKGROUND, Image, Placement, Resize, fit, read_image, readable_extensions
+from sshtool.images import BACKGROUND, Image, Placement, Resize, fit, read_image, read_size, readable_extensions
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.scenes import Scene, draw_scene
 from sshtool.selection import select_images
@@ -887,6 +887,8 @@ def test_without_pillow_it_says_what_to_install(artifacts: Path, tmp_path: Path)
     "use",
     [
         pytest.param(readable_extensions, id="asking what can be read"),
+        pytest.param(lambda: read_image(Path("a.png")), id="reading an image"),
+        pytest.param(lambda: read_size(Path("a.png")), id="reading an image's size"),
         pytest.param(lambda: fit(random_image(4, 4), 8, 8, Resize.STRETCH, (0, 0, 0)), id="resizing"),
     ],
 )

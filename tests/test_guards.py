@@ -18,20 +18,27 @@ LONGEST = 3
 def read(text):
     if not text:
         raise ValueError("empty")
-    if len(text) > LONGEST or text.isspace() or text == "no":
-        raise ValueError("too long, blank or no")
+    if len(text) > LONGEST or text.isspace() or text == "no" or text == "sly":
+        raise ValueError("too long, blank, no or sly")
     if text == "again":
         raise ValueError("too long, and so never here")
     return text
 """
 
 TOY_TESTS: Final = """
+import sys
+
 import pytest, toy
 
 @pytest.mark.parametrize("text", ["", "long", "no"])
 def test_read(text):
     with pytest.raises(ValueError):
         toy.read(text)
+
+def test_that_fails_while_it_is_watched():
+    assert sys.gettrace() is None
+    with pytest.raises(ValueError):
+        toy.read("sly")
 
 def test_good():
     assert toy.read("yes") == "yes"
@@ -56,12 +63,14 @@ def test_a_guard_without_a_test_and_an_excuse_without_a_need_are_reported(tmp_pa
         "read: len(text) > LONGEST": "caught",
         "read: text.isspace()": "NOT caught",
         "read: text == 'no'": "STALE",
+        "read: text == 'sly'": "caught",
         "read: text == 'again'": "excused",
         "read: text == 'never'": "STALE",
     }
     details = {row.guard: row.detail for row in rows}
     assert details["read: not text"] == "tests/test_toy.py::test_read[]"
     assert details["read: text == 'again'"] == "for a reason"
+    assert details["read: text == 'sly'"] == "tests/test_toy.py::test_that_fails_while_it_is_watched"
     assert found.branches == {module: (5, 6)}
     assert [row.guard for row in rows if row.is_wrong] == [
         "read: text == 'never'", "read: text.isspace()", "read: text == 'no'",

@@ -49,6 +49,7 @@ from sshtool.parity.pack import read_pack, write_pack
 from sshtool.parity.reference import Answer
 from sshtool.parity.samples import draw_sample
 from sshtool.runtimes import Images, load
+from sshtool.screening import check_ir, read_onnx
 from sshtool.selection import select_images
 
 MODEL: Final = load_model("ssh-mxnet")
@@ -698,8 +699,11 @@ def hidden_external(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("If", ["c"], ["o"], then_branch=outer, else_branch=outer))
 
 
-def huge_dims(model: onnx.ModelProto) -> None:
-    model.graph.initializer[0].dims[:] = [1 << 40, 1 << 40]
+def dims(*sizes: int) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer[0].dims[:] = sizes
+
+    return change
 
 
 def input_of(*shape: int) -> Callable[[onnx.ModelProto], None]:
@@ -750,7 +754,8 @@ ONNX_FILES: Final[dict[str, tuple[Callable[[], bytes], str]]] = {
     "weights in a device": (onnx_with(external("/dev/zero")), "said to be in another file"),
     "weights in a file beside it": (onnx_with(external("weights.bin", offset="-1")), "said to be in another file"),
     "weights in another file, two branches deep": (onnx_with(hidden_external), "said to be in another file"),
-    "weights of 10^24 elements": (onnx_with(huge_dims), "claim the shape"),
+    "weights of 10^24 elements": (onnx_with(dims(1 << 40, 1 << 40)), "claim the shape"),
+    "weights of 2^40 elements and one": (onnx_with(dims((1 << 40) + 1)), "claim the shape"),
     "weights of a negative size": (onnx_with(lambda m: m.graph.initializer[0].dims.append(-1)), "claim the shape"),
     "weights of more than there is": (onnx_with(lambda m: m.graph.initializer[0].dims.append(9)), "claim 972 elements"),
     "no weights": (onnx_with(lambda m: m.graph.ClearField("initializer")), "cannot|inputs"),
@@ -792,6 +797,19 @@ def test_a_hostile_onnx_file_is_refused(
         load(path, MODEL, key=key).run(black())
     assert message_of(caught.value).startswith(f"{path}: ")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("screen", "size"),
+    [pytest.param(read_onnx, 1 << 31, id="ONNX"), pytest.param(check_ir, (64 << 20) + 1, id="IR")],
+)
+def test_a_model_larger_than_any_is_refused_by_its_size(
+    screen: Callable[[Path], object], size: int, tmp_path: Path
+) -> None:
+    with (tmp_path / "evil").open("wb") as file:
+        file.truncate(size)
+    with pytest.raises(ArtifactError, match=f"evil: it has more than {size - 1} bytes; convert again"):
+        screen(tmp_path / "evil")
 
 
 def black() -> Images:

@@ -517,6 +517,12 @@ def test_the_writer_leaves_no_file_behind_when_it_refuses(tmp_path: Path, name: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(np.__version__.startswith("1."), reason="NumPy 1 makes no such array")
+def test_the_writer_refuses_more_dimensions_than_the_reader(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="cannot be stored"):
+        write_params(tmp_path / "a.params", {"arg:a": np.ones((1,) * 33, np.float32)})
+
+
 def test_the_writer_leaves_an_old_file_alone_when_it_refuses(tmp_path: Path) -> None:
     path = stored(tmp_path, two_arrays())
 

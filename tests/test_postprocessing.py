@@ -232,8 +232,23 @@ def test_what_the_metadata_say_of_faces_must_be_numbers() -> None:
     thresholds = {"score_threshold": "0.05", "iou_threshold": "x", "top_k": "9"}
     with pytest.raises(ArtifactError, match="expected three numbers"):
         declared(Path("a.onnx"), {"postprocessing_inside": "boxes", **thresholds}, [1, 3, 64, 64])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "count"),
+    [
+        pytest.param((1, 5, 4), (1, 5), [6], id="more faces than boxes"),
+        pytest.param((5, 4), (5,), [5], id="boxes of no image"),
+        pytest.param((1, 5, 6), (1, 5), [5], id="boxes of six numbers"),
+        pytest.param((1, 5, 4), (1, 4), [4], id="a box without a score"),
+        pytest.param((1, 5, 4), (1, 5), [5, 5], id="an image without boxes"),
+    ],
+)
+def test_outputs_that_are_no_faces_are_refused(
+    boxes: tuple[int, ...], scores: tuple[int, ...], count: list[int]
+) -> None:
     with pytest.raises(DetectionError, match="boxes, scores, count"):
-        faces_in({"boxes": np.zeros((1, 5, 4)), "scores": np.zeros((1, 5)), "count": np.array([6])})
+        faces_in({"boxes": np.zeros(boxes), "scores": np.zeros(scores), "count": np.array(count)})
 
 
 def test_faces_of_any_size_come_from_one_file(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sshconvert.convert import Artifact, Format, Options, Precision, convert
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from sshconvert.models import load_model
 from sshtool.parity.layers import first_divergence
-from sshtool.runtimes import Declaration, Runtime, Settings, declared, load, prepare, runtimes
+from sshtool.runtimes import Declaration, Runtime, Settings, declared, load, prepare, reason, runtimes
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.runtimes.openvino import OpenVino
@@ -190,13 +190,30 @@ def test_an_input_that_sshtool_does_not_make_is_refused(layout: str, kind: str, 
         ({"mean_values": "1 2"}, [1, 3, 8, 8]),
         ({"mean_values": "a b c"}, [1, 3, 8, 8]),
         ({"mean_values": "nan 0 0"}, [1, 3, 8, 8]),
+        ({"mean_values": "0 1000001 0"}, [1, 3, 8, 8]),
         ({}, [3, 8, 8]),
+        ({}, [1, 4, 8, 8]),
+        ({}, [2, 3, 8192, 4097]),
     ],
-    ids=["colour", "two means", "words", "nan", "three dimensions"],
+    ids=[
+        "colour",
+        "two means",
+        "words",
+        "nan",
+        "a mean of a million",
+        "three dimensions",
+        "four channels",
+        "pixels",
+    ],
 )
 def test_a_declaration_that_makes_no_sense_is_refused(metadata: dict[str, str], shape: list[int]) -> None:
     with pytest.raises(ArtifactError, match=r"a\.onnx: its .*; convert again"):
         declared(Path("a.onnx"), metadata, shape)
+
+
+def test_what_a_runtime_says_is_one_line_that_a_person_reads() -> None:
+    assert reason(RuntimeError("no\n  such thing")) == "no such thing"
+    assert reason(RuntimeError("a" * 301)) == "a" * 300 + "…"
 
 
 def test_fp16_declares_itself(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from sshconvert.mxnet.params import MAX_BYTES, read_params, write_params
 from sshconvert.snapshot import BLOCK, PATIENCE, take_snapshot
 
 SMALL: Final = seeds()["V2"]
+ONLINE: Final = Path("/sys/devices/system/cpu/online")  # a few bytes, and 4096 of them as its size
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel limits a process's memory on Linux only")
 
@@ -38,6 +39,12 @@ def large_file(folder: Path) -> Path:
 
 def truncate(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 1)
+
+
+def truncate_and_put_the_clock_back(path: Path) -> None:
+    status = path.stat()
+    truncate(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def empty(path: Path) -> None:
@@ -60,7 +67,7 @@ def cut_off_and_write_again(path: Path) -> None:
     path.write_bytes(path.read_bytes())
 
 
-CHANGES: Final = [truncate, empty, grow, rewrite, cut_off_and_write_again]
+CHANGES: Final = [truncate, truncate_and_put_the_clock_back, empty, grow, rewrite, cut_off_and_write_again]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -184,9 +191,11 @@ def test_a_file_that_is_written_again_and_again_is_not_waited_for_for_ever(
     waits: list[float] = []
 
     class Clock:
-        """Time passes, but before it is over the file is written again."""
+        """It is always the moment at which the file was written last."""
 
-        time = staticmethod(time.time)
+        @staticmethod
+        def time() -> float:
+            return path.stat().st_mtime
 
         @staticmethod
         def sleep(seconds: float) -> None:
@@ -217,6 +226,23 @@ def test_a_file_with_more_in_it_than_its_size_is_refused() -> None:
 
     with pytest.raises(ParamsError, match="/proc/self/status: changed while it was read"):
         take_snapshot(path, ParamsError, limit=MAX_BYTES)
+
+
+@pytest.mark.skipif(not ONLINE.is_file(), reason="the kernel shows no files of its own here")
+def test_a_file_with_less_in_it_than_its_size_is_refused() -> None:
+    assert len(ONLINE.read_bytes()) < ONLINE.stat().st_size
+
+    with pytest.raises(ParamsError, match=f"{ONLINE}: changed while it was read"):
+        take_snapshot(ONLINE, ParamsError, limit=MAX_BYTES)
+
+
+def test_a_file_may_be_as_large_as_the_limit_and_no_larger(tmp_path: Path) -> None:
+    path = tmp_path / "model-0000.params"
+    path.write_bytes(SMALL)
+
+    assert take_snapshot(path, ParamsError, limit=len(SMALL)).data == SMALL
+    with pytest.raises(ParamsError, match=f"model-0000.params: the file: is larger than {len(SMALL) - 1} bytes"):
+        take_snapshot(path, ParamsError, limit=len(SMALL) - 1)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names here")
@@ -259,13 +285,13 @@ def test_a_huge_file_that_is_something_else_is_refused_by_its_first_bytes(tmp_pa
 
 @linux
 def test_a_file_beyond_the_limit_is_refused_by_its_size(tmp_path: Path) -> None:
-    path = sparse(tmp_path / "huge.params", MAX_BYTES + 1, one(record("V2", (2,), floats(1, 2))))
+    path = sparse(tmp_path / "huge.params", (16 << 30) + 1, one(record("V2", (2,), floats(1, 2))))
 
-    assert f"huge.params: the file: is larger than {MAX_BYTES} bytes" in read_in_little_memory(path)
+    assert f"huge.params: the file: is larger than {16 << 30} bytes" in read_in_little_memory(path)
 
 
 @linux
 def test_a_file_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
-    path = sparse(tmp_path / "large.params", MAX_BYTES - 1, one(record("V2", (2,), floats(1, 2))))
+    path = sparse(tmp_path / "large.params", 1 << 30, one(record("V2", (2,), floats(1, 2))))
 
-    assert f"there is no memory for its {MAX_BYTES - 1} bytes" in read_in_little_memory(path)
+    assert f"there is no memory for its {1 << 30} bytes" in read_in_little_memory(path)
