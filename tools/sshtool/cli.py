@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 if TYPE_CHECKING:
     from sshconvert.convert import Faces, Options
     from sshconvert.graph import Shape
+    from sshtool.runtimes import Settings
 
 app = typer.Typer(
     name="sshtool",
@@ -109,6 +110,9 @@ DetectRuntime = Annotated[
 ]
 DetectDevice = Annotated[str, typer.Option("--device", help="A device of the runtime.")]
 DetectThreads = Annotated[int, typer.Option("--threads", min=0, help="How many threads; 0 is the runtime's choice.")]
+InferencePrecision = Annotated[
+    str, typer.Option("--inference-precision", help="What to compute in: f32, or bf16 where OpenVINO and the CPU can.")
+]
 Threshold = Annotated[float, typer.Option("--threshold", help="The least score, from 0.05 to 1.")]
 ResizeMode = Annotated[
     str, typer.Option("--resize", help="letterbox keeps the proportions and fills the rest; stretch does not.")
@@ -419,6 +423,7 @@ def verify(
     runtime: DetectRuntime = "",
     device: DetectDevice = "CPU",
     threads: DetectThreads = 0,
+    inference_precision: InferencePrecision = "f32",
     layers: Layers = False,
     self_test: SelfTest = False,
     html: HtmlPath = None,
@@ -437,7 +442,6 @@ def verify(
         from sshtool.commands.verify import VerifyOptions, render, verify_artifacts
         from sshtool.parity.tolerances import Overrides, parse_limits
         from sshtool.parity.verify import Rules
-        from sshtool.runtimes import Settings
 
         outputs = load_model(model).output_names
         limits = Overrides(parse_limits("--atol", atol, outputs), parse_limits("--rtol", rtol, outputs))
@@ -454,7 +458,7 @@ def verify(
             html=html,
             junit=junit,
             markdown=markdown,
-            rules=Rules(limits, Settings(device, threads, allow_nonfinite)),
+            rules=Rules(limits, _settings(device, threads, allow_nonfinite, inference_precision)),
         )
         result = verify_artifacts(model, output_dir, options, progress=session.progress)
         session.finish(result, render, passed=result.passed)
@@ -506,6 +510,7 @@ def detect(
     runtime: DetectRuntime = "",
     device: DetectDevice = "CPU",
     threads: DetectThreads = 0,
+    inference_precision: InferencePrecision = "f32",
     threshold: Threshold = 0.5,
     resize: ResizeMode = "letterbox",
     save_images: SaveImages = False,
@@ -522,11 +527,10 @@ def detect(
         from sshtool.commands.detect import as_json, detect as verb, render
         from sshtool.detector import DetectorOptions
         from sshtool.images import Resize
-        from sshtool.runtimes import Settings
 
         options = DetectorOptions(
             runtime=runtime,
-            settings=Settings(device, threads, allow_nonfinite),
+            settings=_settings(device, threads, allow_nonfinite, inference_precision),
             threshold=threshold,
             resize=Resize(_choice("--resize", resize, [item.value for item in Resize])),
         )
@@ -566,6 +570,7 @@ def evaluate(
     runtime: DetectRuntime = "",
     device: DetectDevice = "CPU",
     threads: DetectThreads = 0,
+    inference_precision: InferencePrecision = "f32",
     allow_nonfinite: AllowNonfinite = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -578,7 +583,6 @@ def evaluate(
     with Session("evaluate", json=json, quiet=quiet, debug=debug, interrupted=interrupted) as session:
         from sshtool.commands.evaluate import EvaluateOptions, evaluate as verb, render
         from sshtool.images import Resize
-        from sshtool.runtimes import Settings
 
         chosen = _choice("--protocol", protocol, ["omz", "wider", "both"])
         options = EvaluateOptions(
@@ -595,7 +599,7 @@ def evaluate(
             resize=Resize(_choice("--resize", resize, [item.value for item in Resize])) if resize else None,
             html=html,
             runtime=runtime,
-            settings=Settings(device, threads, allow_nonfinite),
+            settings=_settings(device, threads, allow_nonfinite, inference_precision),
         )
         result = verb(model, output_dir, options, progress=session.progress)
         session.finish(result, render, passed=not result.not_evaluated, code=1)
@@ -651,6 +655,13 @@ def _options(
         color=Color(_choice("--input-color", color or Color.BGR.value, [item.value for item in Color])),
         faces=faces,
     )
+
+
+def _settings(device: str, threads: int, allow_nonfinite: bool, inference_precision: str) -> Settings:
+    from sshtool.runtimes import INFERENCE_PRECISIONS, Settings
+
+    precision = _choice("--inference-precision", inference_precision, list(INFERENCE_PRECISIONS))
+    return Settings(device, threads, allow_nonfinite, inference_precision=precision)
 
 
 def _faces(

@@ -19,7 +19,7 @@ from sshtool.detector import DetectorOptions, FaceDetector, with_threshold
 from sshtool.images import Boxes, Image, read_image
 from sshtool.report.picture import save_picture
 from sshtool.report.terminal import table
-from sshtool.runtimes import runtimes
+from sshtool.runtimes import F32, runtimes, usual_runtime
 from sshtool.selection import select_images
 
 # Of JSON. Single precision, in which all this is computed, does not hold more.
@@ -45,13 +45,17 @@ class Face:
 
 @dataclass(frozen=True)
 class Detected:
-    """What was found in an image, best first. `width` and `height` are those of the upright image."""
+    """What was found in an image, best first. `width` and `height` are those of the upright image.
+
+    `inference_precision` is what the runtime says that it computed in.
+    """
 
     image: Path
     width: int
     height: int
     detections: tuple[Face, ...]
     picture: Path | None
+    inference_precision: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def detect(
     model = load_model(model_name)
     with_threshold(model.detection, options.threshold)
     jobs = _jobs(select_images(images), output_dir / model.name / "detections" if save_images else None)
-    path = artifact or default_artifact(model, output_dir, options.runtime)
+    path = artifact or default_artifact(model, output_dir, options.runtime, options.settings.inference_precision)
     progress(f"loading {path}")
     detector = FaceDetector(path, model, options)
     done = []
@@ -124,21 +128,23 @@ def detect_each(
         yield from _detect_group(detector, group)
 
 
-def default_artifact(model: Model, output_dir: Path, runtime: str = "") -> Path:
-    """The artifact that `convert` wrote: FP32 rather than FP16, and of the kind that the runtime takes first.
+def default_artifact(model: Model, output_dir: Path, runtime: str = "", inference_precision: str = F32) -> Path:
+    """The artifact that `convert` wrote: FP32 rather than FP16, and of the kind that the runtime takes first, without
+    one of a kind whose usual runtime can compute in that precision.
 
     If there is none, the one that `convert` writes first: who loads it says what to do.
     """
     kind = runtimes().get(runtime)
     suffixes = kind.suffixes if kind is not None else (".onnx", ".xml")
-    paths = (
+    paths = [
         artifact.path
         for precision in (Precision.FP32, Precision.FP16)
         for suffix in suffixes
         for artifact in plan(model.name, output_dir, Options(precisions=(precision,)))
         if artifact.path.suffix == suffix
-    )
-    return next(filter(is_file, paths), plan(model.name, output_dir, Options())[0].path)
+        and (kind or inference_precision in usual_runtime(artifact.path).inference_precisions)
+    ]
+    return next(filter(is_file, paths), (paths or [plan(model.name, output_dir, Options())[0].path])[0])
 
 
 def as_json(item: Outcome) -> dict[str, Any]:
@@ -147,7 +153,8 @@ def as_json(item: Outcome) -> dict[str, Any]:
     if isinstance(item, NotRead):
         return body | {"error": {"type": item.error, "message": item.message}}
     if isinstance(item, Detected):
-        body |= {"width": item.width, "height": item.height, "detections": [_rounded(face) for face in item.detections]}
+        body |= {"width": item.width, "height": item.height, "inference_precision": item.inference_precision}
+        body |= {"detections": [_rounded(face) for face in item.detections]}
     return body if item.picture is None else body | {"picture": str(item.picture)}
 
 
@@ -184,7 +191,7 @@ def _detect_group(detector: FaceDetector, jobs: Sequence[ImageJob]) -> Iterator[
     read = [_read(job.image) for job in jobs]
     found = iter(detector.find([item for item in read if not isinstance(item, NotRead)]))
     for job, item in zip(jobs, read, strict=True):
-        yield item if isinstance(item, NotRead) else _detected(job, item, next(found))
+        yield item if isinstance(item, NotRead) else _detected(job, item, next(found), detector)
 
 
 def _read(path: Path) -> Image | NotRead:
@@ -194,11 +201,12 @@ def _read(path: Path) -> Image | NotRead:
         return NotRead(path, type(error).__name__, " ".join(str(error).split()))
 
 
-def _detected(job: ImageJob, image: Image, boxes: Boxes) -> Detected:
+def _detected(job: ImageJob, image: Image, boxes: Boxes, detector: FaceDetector) -> Detected:
     if job.picture is not None:
         save_picture(job.picture, image, boxes)
     faces = tuple(Face((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in boxes.astype(np.float64).tolist())
-    return Detected(job.image, image.shape[1], image.shape[0], faces, job.picture)
+    height, width = image.shape[:2]
+    return Detected(job.image, width, height, faces, job.picture, detector.runtime.inference_precision)
 
 
 def render(result: DetectResult, plain: bool) -> RenderableType:

@@ -30,7 +30,7 @@ from sshtool.report.comparison import comparison_table, self_test_table
 from sshtool.report.html import render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
-from sshtool.runtimes import Declaration, Images, Runtime, Settings, load
+from sshtool.runtimes import F32, Declaration, Images, Runtime, Settings, able_of, load, usual_runtime
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.selection import select_images
 
@@ -86,6 +86,7 @@ def verify_artifacts(
         reference = find_reference(model, checkpoint, options, progress=progress)
         again = ConvertedAgain(model, checkpoint, folder)
         report = verify(model, reference, candidates, options.rules, convert_again=again.path, progress=progress)
+        report = replace(report, notes=(*report.notes, *left_out(model, output_dir, options)))
         result = VerifyResult(report)
         if options.layers:
             result = replace(result, divergences=_divergences(report, reference, again, options, progress))
@@ -146,16 +147,50 @@ def images_of(report: VerifyReport, reference: Reference) -> dict[str, Images]:
 
 
 def find_candidates(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[Candidate, ...]:
-    """The artifacts that were named, or all that are there. A precision's folder says what its files are held to."""
+    """The artifacts that were named, or all that are there and that can be computed in the precision asked for.
+
+    A precision's folder says what its files are held to.
+    """
     folder = output_dir / model.name
-    standard = (folder / name / f"{model.name}{suffix}" for name in PROFILES for suffix in (".onnx", ".xml"))
-    paths = options.artifacts or tuple(path for path in standard if is_file(path))
     missing = [str(path) for path in options.artifacts if not is_file(path)]
     if missing:
         raise UsageError(f"--artifact: {', '.join(missing)} is not there; name a file that `sshtool convert` made")
-    if not paths:
+    there, able = _converted(model, output_dir), _able(model, output_dir, options)
+    if not (options.artifacts or there):
         raise ArtifactError(f"{folder}: there are no artifacts; make them with `sshtool convert`, or name --artifact")
-    return tuple(Candidate(path, options.profile or _place(path), options.runtime) for path in paths)
+    if not (options.artifacts or able):
+        precision = options.rules.settings.inference_precision
+        raise UsageError(
+            f"--inference-precision: no artifact in {folder} is for a runtime that can be asked for {precision}; give "
+            f"--runtime {' or '.join(able_of(precision))}"
+        )
+    return tuple(Candidate(path, _place(path), options.runtime, options.profile) for path in options.artifacts or able)
+
+
+def left_out(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[str, ...]:
+    """Says of which artifacts that are there `find_candidates` takes none, because of the precision asked for."""
+    able = _able(model, output_dir, options)
+    unable = [str(path) for path in _converted(model, output_dir) if path not in able]
+    if options.artifacts or not unable:
+        return ()
+    precision = options.rules.settings.inference_precision
+    return (f"left out, because their runtimes cannot be asked for {precision}: {', '.join(unable)}",)
+
+
+def _converted(model: Model, output_dir: Path) -> tuple[Path, ...]:
+    folder = output_dir / model.name
+    standard = (folder / name / f"{model.name}{suffix}" for name in PROFILES for suffix in (".onnx", ".xml"))
+    return tuple(path for path in standard if is_file(path))
+
+
+def _able(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[Path, ...]:
+    """Those of which the runtime can be asked for the precision. What the runtime does not load, it says itself."""
+    precision = options.rules.settings.inference_precision
+    return tuple(
+        path
+        for path in _converted(model, output_dir)
+        if precision == F32 or precision in usual_runtime(path, options.runtime).inference_precisions
+    )
 
 
 @contextlib.contextmanager
@@ -180,7 +215,7 @@ def find_reference(
         return read_pack(options.reference, model)
     assert checkpoint is not None  # only a pack stands in for it
     try:
-        runtime = Mxnet(checkpoint, options.rules.settings)
+        runtime = Mxnet(checkpoint, _as_stored(options.rules.settings))
     except RuntimeUnavailableError as error:
         if checkpoint.is_demo and not options.images:
             return demo_pack(model)
@@ -278,7 +313,12 @@ def _original(reference: Reference, again: ConvertedAgain, sample: Sample, setti
     """What computes the layers as they should be: MXNet, or where it is not here a new conversion to FP32."""
     if isinstance(reference, LiveReference):
         return reference.runtime
-    return load(again.original(sample), again.model, settings)
+    return load(again.original(sample), again.model, _as_stored(settings))
+
+
+def _as_stored(settings: Settings) -> Settings:
+    """Of the original, which is never computed in a shorter type."""
+    return replace(settings, inference_precision=F32)
 
 
 def render(result: VerifyResult, plain: bool) -> RenderableType:
