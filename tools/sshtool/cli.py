@@ -188,6 +188,35 @@ WiderResize = Annotated[
         "--resize", help="wider on artifacts of one size, by letterbox or stretch: not what upstream's figures are of."
     ),
 ]
+BenchRuntimes = Annotated[
+    list[str],
+    typer.Option(
+        "--runtime",
+        help="onnxruntime, openvino, mxnet; several with commas, or repeated. By default the usual one of each file, "
+        "and MXNet with the checkpoint, where it is installed.",
+    ),
+]
+BenchPrecisions = Annotated[
+    list[str],
+    typer.Option("--inference-precision", help="What to compute in: f32, bf16; several with commas, or repeated."),
+]
+BenchMode = Annotated[str, typer.Option("--mode", help="latency, throughput or both.")]
+Baseline = Annotated[
+    str,
+    typer.Option("--baseline", help="Which candidate the others are compared with: its name in the table, or file."),
+]
+Duration = Annotated[
+    float, typer.Option("--duration", help="Seconds for each candidate and mode; 10, if --runs does not say otherwise.")
+]
+Runs = Annotated[int, typer.Option("--runs", min=0, max=10_000_000, help="So many computations instead.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, max=10_000, help="In how many turns, taken by all in turn.")]
+Requests = Annotated[
+    int, typer.Option("--requests", min=0, help="For throughput: how many at once; 0 is the runtime's choice.")
+]
+FreeShape = Annotated[str, typer.Option("--input-shape", help="N,C,H,W for artifacts that take any.")]
+FreeBatch = Annotated[
+    int, typer.Option("--batch", min=0, help="How many images at once, where the artifact takes any.")
+]
 ImageCount = Annotated[int, typer.Option("--images", help="How many images to draw.")]
 Seed = Annotated[int, typer.Option("--seed", help="Which images: the same seed draws the same ones.")]
 
@@ -603,6 +632,60 @@ def evaluate(
         )
         result = verb(model, output_dir, options, progress=session.progress)
         session.finish(result, render, passed=not result.not_evaluated, code=1)
+
+
+@app.command()
+def bench(
+    model: ModelName = "ssh-mxnet",
+    output_dir: OutputDir = Path("artifacts"),
+    artifact: VerifyArtifacts = [],  # noqa: B006  # Typer copies its defaults
+    checkpoint: CheckpointPath = None,
+    runtime: BenchRuntimes = [],  # noqa: B006  # as above
+    inference_precision: BenchPrecisions = ["f32"],  # noqa: B006  # as above
+    mode: BenchMode = "both",
+    baseline: Baseline = "",
+    duration: Duration = 0.0,
+    runs: Runs = 0,
+    rounds: Rounds = 5,
+    requests: Requests = 0,
+    threads: DetectThreads = 0,
+    device: DetectDevice = "CPU",
+    input_shape: FreeShape = "",
+    batch: FreeBatch = 0,
+    html: HtmlPath = None,
+    allow_nonfinite: AllowNonfinite = False,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure latency and throughput of every artifact on this machine, in turns, and compare them with a baseline."""
+    from sshtool.session import Session
+
+    with Session("bench", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.bench.measuring import MODES
+        from sshtool.commands.bench import BenchOptions, bench as verb, render
+        from sshtool.runtimes import INFERENCE_PRECISIONS, Settings, runtimes
+
+        chosen = _choice("--mode", mode, [*MODES, "both"])
+        options = BenchOptions(
+            artifacts=tuple(artifact),
+            checkpoint=checkpoint,
+            runtimes=tuple(_choices("--runtime", runtime, list(runtimes()))) if runtime else (),
+            inference_precisions=tuple(
+                _choices("--inference-precision", inference_precision, list(INFERENCE_PRECISIONS))
+            ),
+            modes=MODES if chosen == "both" else (chosen,),
+            baseline=baseline,
+            duration=duration,
+            runs=runs,
+            rounds=rounds,
+            batch=batch,
+            input_shape=_shape(input_shape),
+            html=html,
+            settings=Settings(device, threads, allow_nonfinite, requests=requests),
+        )
+        result = verb(model, output_dir, options, progress=session.progress)
+        session.finish(result, render)
 
 
 @app.command()

@@ -155,7 +155,7 @@ def find_candidates(model: Model, output_dir: Path, options: VerifyOptions) -> t
     missing = [str(path) for path in options.artifacts if not is_file(path)]
     if missing:
         raise UsageError(f"--artifact: {', '.join(missing)} is not there; name a file that `sshtool convert` made")
-    there, able = _converted(model, output_dir), _able(model, output_dir, options)
+    there, able = converted(model, output_dir), _able(model, output_dir, options)
     if not (options.artifacts or there):
         raise ArtifactError(f"{folder}: there are no artifacts; make them with `sshtool convert`, or name --artifact")
     if not (options.artifacts or able):
@@ -170,14 +170,15 @@ def find_candidates(model: Model, output_dir: Path, options: VerifyOptions) -> t
 def left_out(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[str, ...]:
     """Says of which artifacts that are there `find_candidates` takes none, because of the precision asked for."""
     able = _able(model, output_dir, options)
-    unable = [str(path) for path in _converted(model, output_dir) if path not in able]
+    unable = [str(path) for path in converted(model, output_dir) if path not in able]
     if options.artifacts or not unable:
         return ()
     precision = options.rules.settings.inference_precision
     return (f"left out, because their runtimes cannot be asked for {precision}: {', '.join(unable)}",)
 
 
-def _converted(model: Model, output_dir: Path) -> tuple[Path, ...]:
+def converted(model: Model, output_dir: Path) -> tuple[Path, ...]:
+    """The artifacts that are where `convert` puts them."""
     folder = output_dir / model.name
     standard = (folder / name / f"{model.name}{suffix}" for name in PROFILES for suffix in (".onnx", ".xml"))
     return tuple(path for path in standard if is_file(path))
@@ -188,7 +189,7 @@ def _able(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[Path,
     precision = options.rules.settings.inference_precision
     return tuple(
         path
-        for path in _converted(model, output_dir)
+        for path in converted(model, output_dir)
         if precision == F32 or precision in usual_runtime(path, options.runtime).inference_precisions
     )
 
