@@ -698,6 +698,7 @@ def test_json_is_a_line_an_image_with_these_keys(artifacts: Path, tmp_path: Path
         "image": str(path),
         "width": SIZE,
         "height": SIZE,
+        "inference_precision": "f32",
     }
     assert list(first["detections"][0]) == ["box", "score"]
     assert len(first["detections"][0]["box"]) == 4
