@@ -457,9 +457,17 @@ def test_what_makes_no_sense_is_a_wrong_usage(options: BenchOptions, message: st
         bench(MODEL.name, small, replace(options, runs=options.runs or (0 if options.duration else 1)))
 
 
+def test_a_device_that_is_not_here_is_said_once_by_each_runtime(small: Path) -> None:
+    with pytest.raises(RuntimeUnavailableError) as caught:
+        bench(MODEL.name, small, replace(QUICK, settings=Settings(device="TOASTER")))
+    assert str(caught.value).count("device TOASTER is not here") == 2
+
+
 def test_files_and_runtimes_that_do_not_fit_are_a_wrong_usage(small: Path) -> None:
     with pytest.raises(UsageError, match=r"onnxruntime does not load \.xml"):
         bench(MODEL.name, small, replace(QUICK, artifacts=(artifact(small),), runtimes=("onnxruntime",)))
+    with pytest.raises(UsageError, match=r"mxnet does not load \.xml"):
+        bench(MODEL.name, small, replace(QUICK, artifacts=(artifact(small),), runtimes=("mxnet",)))
     one = replace(QUICK, artifacts=(artifact(small, ".onnx"), artifact(small)), inference_precisions=("bf16",))
     with pytest.raises(UsageError, match=r"--inference-precision: .*\.onnx: ONNX Runtime cannot be asked"):
         bench(MODEL.name, small, one)
@@ -586,7 +594,6 @@ def test_the_command_line_names_the_option_that_is_wrong(small: Path) -> None:
     cases = {
         ("--mode", "fast"): "--mode: fast is not one of latency, throughput, both",
         ("--runtime", "tvm"): "--runtime: tvm is not one of mxnet, onnxruntime, openvino",
-        ("--inference-precision", "fp8"): "--inference-precision: fp8 is not one of f32, bf16",
         ("--duration", "nan"): "--duration: nan is not above 0",
     }
     for arguments, message in cases.items():

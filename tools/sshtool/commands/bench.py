@@ -83,7 +83,7 @@ def bench(model_name: str, output_dir: Path, options: BenchOptions, *, progress:
     """
     _check(options)
     model = load_model(model_name)
-    load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    load_before = _load()
     doses = Doses(options.duration or DURATION, options.runs, options.rounds)
     with ExitStack() as stack:
         candidates, left_out = _candidates(model, output_dir, options, stack)
@@ -97,7 +97,7 @@ def bench(model_name: str, output_dir: Path, options: BenchOptions, *, progress:
                 raise RuntimeUnavailableError(gone[baseline.label].reason)
             candidates = [item for item in candidates if item.label not in gone]
             if not candidates:
-                raise RuntimeUnavailableError("; ".join(item.reason for item in gone.values()))
+                raise RuntimeUnavailableError("; ".join(dict.fromkeys(item.reason for item in gone.values())))
             left_out += gone.values()
             baseline = candidates[0] if baseline.label in gone else baseline
         figures = tuple(_figures(candidate, runs, baseline.label) for candidate in candidates)
@@ -147,6 +147,13 @@ def _check(options: BenchOptions) -> None:
         raise UsageError(f"--batch: {options.batch} contradicts --input-shape, which begins with {shape[0]}; give one")
 
 
+def _load() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):  # Windows has none
+        return None
+
+
 def _feed(options: BenchOptions) -> Feed:
     if options.input_shape is None:
         return Feed(options.settings, options.batch)
@@ -165,21 +172,19 @@ def _candidates(
     if missing:
         raise UsageError(f"--artifact: {', '.join(missing)} is not there; name a file that `sshtool convert` made")
     paths = options.artifacts or converted(model, output_dir)
-    files = [key for key in options.runtimes if key != MXNET]
     found: list[Candidate] = []
     left_out: list[LeftOut] = []
-    if files or not options.runtimes:
-        ways = {path: [key for key in files or [""] if _loads(path, key)] for path in paths}
-        for path in options.artifacts:
-            if not ways[path]:
-                usual_runtime(path, options.runtimes[0] if options.runtimes else "")
-        artifacts = [Artifact(path, _place(path), key) for path, keys in ways.items() for key in keys]
-        for label, artifact in labelled(artifacts).items():
-            made, impossible = _in_precisions(label, artifact, options)
-            if not made and options.artifacts:
-                raise UsageError(f"--inference-precision: {artifact.path}: {impossible[0].reason}")
-            found += made
-            left_out += impossible
+    ways = {path: [key for key in options.runtimes or ("",) if _loads(path, key)] for path in paths}
+    for path in options.artifacts:
+        if not ways[path]:
+            usual_runtime(path, options.runtimes[0])  # says what is wrong
+    artifacts = [Artifact(path, _place(path), key) for path, keys in ways.items() for key in keys]
+    for label, artifact in labelled(artifacts).items():
+        made, impossible = _in_precisions(label, artifact, options)
+        if not made and options.artifacts:
+            raise UsageError(f"--inference-precision: {artifact.path}: {impossible[0].reason}")
+        found += made
+        left_out += impossible
     found += _original(model, output_dir, options, stack)
     if not found and left_out:
         raise UsageError(f"--inference-precision: {left_out[0].label}: {left_out[0].reason}")
@@ -203,7 +208,8 @@ def _in_precisions(label: str, artifact: Artifact, options: BenchOptions) -> tup
     for precision in options.inference_precisions:
         name = label if precision == F32 else f"{label} in {precision}"
         if precision in kind.inference_precisions:
-            found.append(Candidate(name, artifact.path, artifact.runtime, precision))
+            asked = bool(options.artifacts or options.runtimes) or precision != F32
+            found.append(Candidate(name, artifact.path, artifact.runtime, precision, optional=not asked))
         else:
             able = " or ".join(able_of(precision))
             left_out.append(
@@ -218,7 +224,8 @@ def _place(path: Path) -> str:
 
 def _original(model: Model, output_dir: Path, options: BenchOptions, stack: ExitStack) -> Iterator[Candidate]:
     """MXNet with the checkpoint, if that is wanted; if nobody said so, where both are there."""
-    wanted = MXNET in options.runtimes or options.checkpoint is not None
+    named = any(artifact.suffix == ".params" for artifact in options.artifacts)
+    wanted = (MXNET in options.runtimes and not named) or options.checkpoint is not None
     path = options.checkpoint or checkpoint_folder(output_dir, model)
     by_itself = not options.runtimes and not options.artifacts and is_folder(path)
     if not wanted and not by_itself:
