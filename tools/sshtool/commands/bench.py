@@ -244,13 +244,18 @@ def _original(model: Model, output_dir: Path, options: BenchOptions, stack: Exit
 def _baseline(candidates: Sequence[Candidate], wanted: str) -> Candidate:
     """The one of that label or path; by default FP32 with OpenVINO, or the first. Raises UsageError."""
     if not wanted:
-        return next((item for item in candidates if item.label == USUAL_BASELINE), candidates[0])
+        return next((item for item in candidates if _is_usual(item)), candidates[0])
     fits = [item for item in candidates if item.label.casefold() == wanted.casefold()]
     fits = fits or [item for item in candidates if item.path.resolve() == Path(wanted).resolve()]
     if len(fits) != 1:
         what = "is more than one candidate" if fits else "is no candidate"
         raise UsageError(f"--baseline: {wanted} {what}; name one of {', '.join(item.label for item in candidates)}")
     return fits[0]
+
+
+def _is_usual(candidate: Candidate) -> bool:
+    """Also where its label says more than what it is."""
+    return candidate.label.startswith(USUAL_BASELINE) and candidate.inference_precision == F32
 
 
 # --- what came out ---------------------------------------------------------------------------------------------------

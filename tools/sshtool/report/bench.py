@@ -20,11 +20,12 @@ TITLES: Final = {
 
 # The bars, in units of the picture, which the page scales to the room there is.
 WIDTH: Final = 640
-LABEL: Final = 190  # where they begin
-RIGHT: Final = 560  # where the longest whisker ends; figures stand behind it
-STEP: Final = 28
+LEFT: Final = 4
+RIGHT: Final = 540  # where the longest whisker ends; figures stand behind it
+STEP: Final = 42
 THICK: Final = 16
-TOP: Final = 6
+TOP: Final = 22  # of the first bar; names stand above
+LONGEST_NAME: Final = 90  # which may be a path; the table has all of it
 
 # More processes than that wanted the cores before the first one of these.
 BUSY: Final = 0.25
@@ -123,7 +124,7 @@ def render_bench(result: BenchResult) -> str:
         headline=headline(result),
         remarks=remarks(result),
         sections=sections,
-        plot={"width": WIDTH, "label": LABEL, "right": RIGHT, "thick": THICK},
+        plot={"width": WIDTH, "left": LEFT, "right": RIGHT, "thick": THICK},
         version=__version__,
     )
 
@@ -178,17 +179,17 @@ def _chart(result: BenchResult, mode: str) -> Chart:
     for number, (item, found) in enumerate(members):
         values, y = _values(found, mode), TOP + number * STEP
         middle = y + THICK / 2
-        left, right = (round(LABEL + value / longest * (RIGHT - LABEL), 1) for value in (values.lower, values.upper))
+        left, right = (round(LEFT + value / longest * (RIGHT - LEFT), 1) for value in (values.lower, values.upper))
         bars.append(
             Bar(
-                label=item.label,
+                label=item.label if len(item.label) <= LONGEST_NAME else f"{item.label[: LONGEST_NAME - 1]}…",
                 figure=f"{_number(values.median)} {unit}",
                 y=y,
-                length=round(values.median / longest * (RIGHT - LABEL), 1),
+                length=round(values.median / longest * (RIGHT - LEFT), 1),
                 whisker=f"M{left} {middle}H{right}M{left} {middle - 4}V{middle + 4}M{right} {middle - 4}V{middle + 4}",
                 baseline=item.label == result.baseline,
             )
         )
     text = "; ".join(f"{bar.label}: {bar.figure}" for bar in bars)
     better = "less is better" if mode == LATENCY else "more is better"
-    return Chart(TITLES[mode], better, TOP * 2 + len(bars) * STEP, tuple(bars), text)
+    return Chart(TITLES[mode], better, TOP + len(bars) * STEP, tuple(bars), text)
