@@ -213,7 +213,8 @@ def test_verify_holds_bf16_to_its_own_profile(folder: Path) -> None:
     assert (found.profile.name, found.inference_precision) == ("BF16", "bf16")
     assert found.runtime.endswith("in bf16")
     assert found.settings.inference_precision == "bf16"
-    assert not [failure for failure in report.failures if failure.check in ("tensor", "precision")]
+    assert not report.failures
+    assert any("detections on noise are not judged in BF16" in note for note in report.notes)
     # The same would not pass for what its place says.
     strict = verify(MODEL, reference, [Candidate(artifact(folder), "FP32", held_to="FP32")], rules)
     assert [failure for failure in strict.failures if failure.check == "tensor"]

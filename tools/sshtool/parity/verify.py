@@ -318,7 +318,8 @@ class _Judge:
 
     def judge_detections(self, comparisons: Sequence[SampleComparison], profile: Profile) -> None:
         """Enough detections matched over all samples, and no matched one too far away on any."""
-        faces = [(item.sample, found) for item in comparisons for found in item.detections]
+        judged = (item for item in comparisons if item.sample not in profile.undecided)
+        faces = [(item.sample, found) for item in judged for found in item.detections]
         matched, differing = sum(found.matched for _, found in faces), sum(found.differing for _, found in faces)
         if differing and matched / (matched + differing) < profile.matched:
             where = ", ".join(
@@ -462,6 +463,10 @@ def _notes(reference: Reference, artifacts: Iterable[ArtifactReport]) -> Iterabl
 def _remarks(artifact: ArtifactReport) -> Iterable[str]:
     for sample, reason in artifact.skipped.items():
         yield f"{sample} was left out: {reason}"
+    compared = {item.sample for item in artifact.samples}
+    for sample, reason in artifact.profile.undecided.items():
+        if sample in compared:
+            yield f"detections on {sample} are not judged in {artifact.profile.name}: {reason}"
     if any(item.converted_again for item in artifact.samples):
         yield f"the shape is fixed, so the checkpoint was converted again for {OTHER}"
     if artifact.near_threshold:
