@@ -26,11 +26,12 @@ from sshconvert.openvino import import_openvino
 from sshtool.commands.bench import BenchOptions, bench
 from sshtool.commands.detect import default_artifact
 from sshtool.commands.evaluate import EvaluateOptions, evaluate
-from sshtool.commands.verify import VerifyOptions, find_candidates, left_out
+from sshtool.commands.verify import VerifyOptions, find_candidates, left_out, verify_artifacts
 from sshtool.evaluate.demo_dataset import write_dataset
-from sshtool.parity.reference import LiveReference
+from sshtool.parity.detections import DetectionComparison
+from sshtool.parity.reference import Answer, LiveReference, Reference, silent
 from sshtool.parity.tolerances import PROFILES
-from sshtool.parity.verify import Candidate, Rules, _profile_name, verify
+from sshtool.parity.verify import Candidate, Rules, SampleComparison, _Judge, _profile_name, verify
 from sshtool.report.picture import save_picture
 from sshtool.runtimes import Declaration, Settings, load
 from sshtool.runtimes.openvino import OpenVino
@@ -169,6 +170,16 @@ def test_where_no_artifact_can_it_is_a_wrong_usage(tmp_path: Path) -> None:
 # --- results ---------------------------------------------------------------------------------------------------------
 
 
+class Unused(Reference):
+    """Has no answers, where none are asked for."""
+
+    def answers(self, height: int, width: int) -> list[Answer]:
+        raise NotImplementedError
+
+    def other_size(self) -> Answer | None:
+        raise NotImplementedError
+
+
 class Computing(OpenVino):
     """Says what it declares and computes in, and nothing else."""
 
@@ -202,6 +213,21 @@ def test_a_profile_that_is_asked_for_overrules_the_place(folder: Path) -> None:
     report = verify(MODEL, reference, find_candidates(MODEL, folder, options))
     assert report.artifacts[0].profile.name == "FP16"
     assert not report.failures
+
+
+@pytest.mark.parametrize(("profile", "sample", "failures"), [
+    ("BF16", "noise", 0), ("BF16", "scene-0", 2), ("FP16", "noise", 2),
+])  # fmt: skip
+def test_bf16_is_not_blamed_for_the_order_of_equal_scores_in_noise(profile: str, sample: str, failures: int) -> None:
+    lost = DetectionComparison(matched=1, missing=((0.0, 0.0, 9.0, 9.0, 1.0),), largest_corner=50.0)
+    judge = _Judge("a", MODEL, Unused(), Rules(), lambda *_: None, silent)
+    judge.judge_detections([SampleComparison(sample, (), (lost,))], PROFILES[profile])
+    assert [failure.check for failure in judge.failures] == ["detections", "corners"][:failures]
+
+
+def test_the_self_test_is_for_f32(folder: Path) -> None:
+    with pytest.raises(UsageError, match="--self-test plants faults that bf16 rounds away"):
+        verify_artifacts(MODEL.name, folder, verifying(BF16, self_test=True))
 
 
 @needs_bf16

@@ -132,6 +132,8 @@ def _check(options: VerifyOptions) -> None:
         raise UsageError("--html, --junit and --markdown: two name the same file; give each its own")
     if options.reference is not None and options.images:
         raise UsageError("--images needs MXNet: a reference pack has no answers for them; leave out --reference")
+    if options.self_test and options.rules.settings.inference_precision != F32:
+        raise UsageError("--self-test plants faults that bf16 rounds away; leave out --inference-precision")
     if options.profile and options.profile not in PROFILES:
         raise UsageError(f"--profile: {options.profile} is not one of {', '.join(PROFILES)}")
 
