@@ -91,8 +91,8 @@ def apply_deltas(boxes: Floats, deltas: Floats) -> Floats:
 
 def face_scores(outputs: Mapping[str, npt.NDArray[Any]], head: Head) -> npt.NDArray[Any]:
     """The score of every anchor of a head, for the outputs of one image, without the batch: [H * W * A], row by row."""
-    scores = outputs[head.scores][len(head.scales) :]
-    return scores.transpose(1, 2, 0).reshape(-1)
+    scores: npt.NDArray[Any] = outputs[head.scores][len(head.scales) :].transpose(1, 2, 0).reshape(-1)
+    return scores
 
 
 def decode(outputs: Mapping[str, npt.NDArray[Any]], head: Head, rules: Detection, numbers: Numbers) -> npt.NDArray[Any]:
@@ -123,7 +123,7 @@ def best_first(candidates: Floats) -> Floats:
 
 
 def highest(scores: npt.NDArray[Any], count: int) -> Numbers:
-    """Numbers, ascending, of the `count` highest among `scores` [K], which are no NaN; of equals the first are taken."""
+    """Numbers, ascending, of the `count` highest of `scores` [K], which are no NaN; of equals the first are taken."""
     if len(scores) <= count:
         return np.arange(len(scores))
     least = np.partition(scores, -count)[-count]
@@ -141,7 +141,8 @@ def suppress(boxes: npt.NDArray[Any], iou_threshold: float, *, inclusive: bool =
     """
     too_much = np.greater_equal if inclusive else np.greater
     numbers, rest = np.arange(len(boxes)), _with_areas(boxes)
-    room = np.empty((3, BLOCK * len(boxes)), rest.dtype)  # once: new memory costs as much as what is done in it
+    # Made once: new memory costs as much as what is done in it.
+    room = np.empty((3, BLOCK * len(boxes)), np.result_type(boxes, np.float16))
     kept = [numbers[:0]]
     # No box of a block goes because of one before it: what stays of it is a matter among themselves.
     while numbers.size:
@@ -155,6 +156,7 @@ def suppress(boxes: npt.NDArray[Any], iou_threshold: float, *, inclusive: bool =
 
 
 def _with_areas(boxes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Boxes [K, 4] as [5, K]: a row for each coordinate, and one for the areas."""
     x1, y1, x2, y2 = boxes.T
     return np.stack([x1, y1, x2, y2, (x2 - x1 + 1) * (y2 - y1 + 1)])
 
@@ -166,6 +168,7 @@ def _overlaps(boxes: npt.NDArray[Any], others: npt.NDArray[Any], room: npt.NDArr
     """
     x1, y1, x2, y2, areas = boxes[..., None]
     shape = (boxes.shape[1], others.shape[1])
+    spare: npt.NDArray[Any]
     width, height, spare = (place[: shape[0] * shape[1]].reshape(shape) for place in room)
     with np.errstate(all="ignore"):
         np.minimum(x2, others[2], out=width)
@@ -199,13 +202,14 @@ def _anchors_at(numbers: Numbers, head: Head, width: int, base_size: int) -> Flo
     base = np.stack([centre - reach, centre - reach, centre + reach, centre + reach])
     cells, kinds = np.divmod(numbers, len(head.scales))
     rows, columns = np.divmod(cells, width) * np.array(head.stride)
-    return np.asarray(base[:, kinds] + [columns, rows, columns, rows], np.float32).T
+    found: Floats = (base[:, kinds] + [columns, rows, columns, rows]).astype(np.float32).T
+    return found
 
 
 def _candidates(
     outputs: Mapping[str, npt.NDArray[Any]], head: Head, image_size: tuple[int, int], rules: Detection
 ) -> Floats:
-    """Low scores are dropped first of all: whoever selects drops them too, and they keep no higher one from the best."""
+    """Low scores are dropped first: whoever selects drops them too, and they keep no higher one from the best."""
     scores = face_scores(outputs, head)
     enough = np.flatnonzero(scores >= rules.score_threshold)
     found = decode(outputs, head, rules, enough[highest(scores[enough], rules.candidates_per_stride)])

@@ -22,7 +22,9 @@ Rows = npt.NDArray[np.float32]
 def detect_plainly(outputs: Heads, image_size: tuple[int, int], rules: Detection) -> list[Rows]:
     """As `sshconvert.detection.detect`: the faces of each image, float32 [K, 5], best first."""
     number = len(outputs[rules.heads[0].scores])
-    return [_detect_in_one({name: outputs[name][index] for name in outputs}, image_size, rules) for index in range(number)]
+    return [
+        _detect_in_one({name: outputs[name][index] for name in outputs}, image_size, rules) for index in range(number)
+    ]
 
 
 def _detect_in_one(outputs: Heads, image_size: tuple[int, int], rules: Detection) -> Rows:
