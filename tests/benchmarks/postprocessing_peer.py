@@ -35,7 +35,7 @@ def _detect_in_one(outputs: Heads, image_size: tuple[int, int], rules: Detection
         rows = np.concatenate([boxes, scores], axis=1)
         found.append(_ordered(rows)[: rules.candidates_per_stride])
     ordered = _ordered(np.concatenate(found))
-    kept = ordered[_survivors(ordered[:, :4], rules.iou_threshold)]
+    kept = ordered[survivors(ordered[:, :4], rules.iou_threshold)]
     return kept[kept[:, 4] >= rules.score_threshold]
 
 
@@ -73,7 +73,9 @@ def _ordered(rows: Rows) -> Rows:
     return rows[np.argsort(-rows[:, 4], kind="stable")]
 
 
-def _survivors(boxes: Rows, iou_threshold: float) -> list[int]:
+def survivors(boxes: npt.NDArray[Any], iou_threshold: float, *, inclusive: bool = True) -> list[int]:
+    """As `sshconvert.detection.suppress`: numbers of the boxes [K, 4], best first, that stay."""
+    too_much = np.greater_equal if inclusive else np.greater
     x1, y1, x2, y2 = boxes.T
     areas = (x2 - x1 + 1) * (y2 - y1 + 1)
     order, kept = np.arange(len(boxes)), []
@@ -85,5 +87,5 @@ def _survivors(boxes: Rows, iou_threshold: float) -> list[int]:
         shared = width * height
         with np.errstate(invalid="ignore"):  # of two empty boxes
             overlap: npt.NDArray[Any] = shared / (areas[best] + areas[rest] - shared)
-        order = rest[~(overlap >= iou_threshold)]
+        order = rest[~too_much(overlap, iou_threshold)]
     return kept
