@@ -50,7 +50,8 @@ def candidates(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, i
 def select(boxes: Floats, rules: Detection) -> Floats:
     """The faces among candidates [K, 5], of one image but perhaps of several scales; best first."""
     # Dropping low scores before the suppression instead of after it changes nothing: they suppress only lower ones.
-    boxes = best_first(boxes[boxes[:, 4] >= rules.score_threshold])
+    enough = np.flatnonzero(boxes[:, 4] >= rules.score_threshold)
+    boxes = boxes[enough[np.argsort(-boxes[enough, 4], kind="stable")]]
     return boxes[suppress(boxes[:, :4], rules.iou_threshold)]
 
 
@@ -76,7 +77,8 @@ def batch_size(outputs: Mapping[str, npt.NDArray[Any]], rules: Detection) -> int
 
 def anchors(head: Head, height: int, width: int, base_size: int) -> Floats:
     """Anchor boxes of a head over its `height` x `width` cells: float32 [height * width * A, 4], row by row."""
-    return _anchors_at(np.arange(height * width * len(head.scales)), head, width, base_size)
+    cells, kinds = np.divmod(np.arange(height * width * len(head.scales)), len(head.scales))
+    return _anchors_at(cells, kinds, head, width, base_size)
 
 
 def apply_deltas(boxes: Floats, deltas: Floats) -> Floats:
@@ -106,7 +108,7 @@ def decode(outputs: Mapping[str, npt.NDArray[Any]], head: Head, rules: Detection
     first = 4 * kinds * (height * width) + cells
     # A row for each part of a delta, seen from its side: so all that follows runs along memory.
     deltas = outputs[head.deltas].reshape(-1)[first + np.arange(4)[:, None] * (height * width)].T
-    boxes = apply_deltas(_anchors_at(numbers, head, width, rules.base_size), deltas)
+    boxes = apply_deltas(_anchors_at(cells, kinds, head, width, rules.base_size), deltas)
     return np.concatenate([boxes, face_scores(outputs, head)[numbers, None]], axis=1)
 
 
@@ -196,11 +198,11 @@ def _first_of_each(related: npt.NDArray[np.bool_]) -> list[int]:
     return stay
 
 
-def _anchors_at(numbers: Numbers, head: Head, width: int, base_size: int) -> Floats:
+def _anchors_at(cells: Numbers, kinds: Numbers, head: Head, width: int, base_size: int) -> Floats:
+    """The anchors of these kinds [K] (which scale) at these cells [K] (row by row, `width` a row): float32 [K, 4]."""
     centre = (base_size - 1) / 2
     reach = np.array([(base_size * scale - 1) / 2 for scale in head.scales])
     base = np.stack([centre - reach, centre - reach, centre + reach, centre + reach])
-    cells, kinds = np.divmod(numbers, len(head.scales))
     rows, columns = np.divmod(cells, width) * np.array(head.stride)
     found: Floats = (base[:, kinds] + [columns, rows, columns, rows]).astype(np.float32).T
     return found
