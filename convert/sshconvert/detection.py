@@ -10,6 +10,7 @@ The model card is wrong in two places against that source: deltas are (dx, dy, d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -142,9 +143,9 @@ def suppress(boxes: npt.NDArray[Any], iou_threshold: float, *, inclusive: bool =
     if that is not `inclusive`, more.
     """
     too_much = np.greater_equal if inclusive else np.greater
-    numbers, rest = np.arange(len(boxes)), _with_areas(boxes)
+    numbers, rest = np.arange(len(boxes)), _ends_and_areas(boxes)
     # Made once: new memory costs as much as what is done in it.
-    room = np.empty((3, BLOCK * len(boxes)), np.result_type(boxes, np.float16))
+    room = np.empty(4 * BLOCK * len(boxes), np.result_type(boxes, np.float16))
     kept = [numbers[:0]]
     # No box of a block goes because of one before it: what stays of it is a matter among themselves.
     while numbers.size:
@@ -152,39 +153,37 @@ def suppress(boxes: npt.NDArray[Any], iou_threshold: float, *, inclusive: bool =
         stay = _first_of_each(too_much(_overlaps(block, block, room), iou_threshold))
         kept.append(numbers[stay])
         numbers, rest = numbers[BLOCK:], rest[:, BLOCK:]
-        open_ones = ~too_much(_overlaps(block[:, stay], rest, room), iou_threshold).any(axis=0)
-        numbers, rest = numbers[open_ones], rest[:, open_ones]
+        gone = too_much(_overlaps(block[:, stay], rest, room), iou_threshold).any(axis=0)
+        open_ones = np.flatnonzero(~gone)
+        numbers, rest = numbers[open_ones], rest.take(open_ones, axis=1)
     return np.concatenate(kept)
 
 
-def _with_areas(boxes: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Boxes [K, 4] as [5, K]: a row for each coordinate, and one for the areas."""
+def _ends_and_areas(boxes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Boxes [K, 4] as x2, y2, -x1, -y1 and areas, [5, K]: what two boxes share ends at the lesser of each."""
     x1, y1, x2, y2 = boxes.T
-    return np.stack([x1, y1, x2, y2, (x2 - x1 + 1) * (y2 - y1 + 1)])
+    return np.stack([x2, y2, -x1, -y1, (x2 - x1 + 1) * (y2 - y1 + 1)])
 
 
 def _overlaps(boxes: npt.NDArray[Any], others: npt.NDArray[Any], room: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Intersections over unions, [K, L], of boxes [5, K] and [5, L]: their corners, and their areas. Made in `room`.
+    """Intersections over unions, [K, L], of `_ends_and_areas` [5, K] and [5, L]. Made in `room`, until the next time.
 
     Boxes that lie apart have one of zero or less, two empty ones have none to speak of, NaN: neither suppresses.
     """
-    x1, y1, x2, y2, areas = boxes[..., None]
-    shape = (boxes.shape[1], others.shape[1])
-    spare: npt.NDArray[Any]
-    width, height, spare = (place[: shape[0] * shape[1]].reshape(shape) for place in room)
+    shape = (4, boxes.shape[1], others.shape[1])
+    ends = room[: math.prod(shape)].reshape(shape)
+    sides, unions = ends[:2], ends[2]
     with np.errstate(all="ignore"):
-        np.minimum(x2, others[2], out=width)
-        np.subtract(width, np.maximum(x1, others[0], out=spare), out=width)
-        np.add(width, 1, out=width)
-        np.minimum(y2, others[3], out=height)
-        np.subtract(height, np.maximum(y1, others[1], out=spare), out=height)
-        np.add(height, 1, out=height)
+        np.minimum(boxes[:4, :, None], others[:4, None], out=ends)
+        np.add(sides, ends[2:], out=sides)
+        np.add(sides, 1, out=sides)
+        width, height = sides
         np.maximum(width, 0, out=width)  # or two negative ones would make a positive
-        np.multiply(width, height, out=width)
-        np.add(areas, others[4], out=spare)
-        np.subtract(spare, width, out=spare)
-        np.divide(width, spare, out=spare)
-    return spare
+        intersections = np.multiply(width, height, out=width)
+        np.add(boxes[4, :, None], others[4], out=unions)
+        np.subtract(unions, intersections, out=unions)
+        overlaps: npt.NDArray[Any] = np.divide(intersections, unions, out=unions)
+    return overlaps
 
 
 def _first_of_each(related: npt.NDArray[np.bool_]) -> list[int]:
