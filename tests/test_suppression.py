@@ -130,9 +130,18 @@ def without_size(count: int, random: Any) -> npt.NDArray[Any]:
     return boxes
 
 
+def less_than_nothing(count: int, random: Any) -> npt.NDArray[Any]:
+    """Rounding gives boxes without size a width or a height that is a little below zero, and so an area."""
+    boxes = without_size(count, random).astype(np.float64)
+    boxes[::3, 2] -= random.random_sample(len(boxes[::3])) * 1e-4
+    boxes[::3, 3] = boxes[::3, 1] + random.random_sample(len(boxes[::3])) - 1 + 1e-3
+    boxes[len(boxes) // 2 :] = boxes[len(boxes) // 2 :, [1, 0, 3, 2]]
+    return boxes
+
+
 @pytest.mark.parametrize("inclusive", [True, False], ids=["at least", "more"])
 @pytest.mark.parametrize("kind", ["float32", "float64", "int64"])
-@pytest.mark.parametrize("draw", [lattice, chain, apart, one_place, without_size])
+@pytest.mark.parametrize("draw", [lattice, chain, apart, one_place, without_size, less_than_nothing])
 def test_blocks_leave_what_one_box_after_the_other_leaves(draw: Any, kind: str, inclusive: bool) -> None:
     random: Any = np.random.RandomState(2)
     for count in AROUND_BLOCKS:
@@ -172,3 +181,21 @@ def test_the_highest_are_those_that_a_stable_sort_puts_first(levels: int) -> Non
         for count in range(1, length + 3):
             expected = np.sort(np.argsort(-scores, kind="stable")[:count])
             np.testing.assert_array_equal(highest(scores, count), expected)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_overlaps_are_computed_and_compared_in_the_precision_of_the_boxes(kind: Any) -> None:
+    """Each pair has exactly the overlap of the threshold, to the last bit of its precision: in another, half of them
+    have less, or more.
+    """
+    random: Any = np.random.RandomState(8)
+    for _ in range(100):
+        first, second = random.random_sample((2, 2)) * 10
+        boxes = np.array([[*first, *first + 50], [*second, *second + 50 * random.random_sample(2) + 20]]).astype(kind)
+        x1, y1, x2, y2 = boxes.T
+        one = kind(1)
+        areas = (x2 - x1 + one) * (y2 - y1 + one)
+        shared = (min(x2) - max(x1) + one) * (min(y2) - max(y1) + one)
+        threshold = float(shared / (areas[0] + areas[1] - shared))
+        assert suppress(boxes, threshold).tolist() == [0]
+        assert suppress(boxes, threshold, inclusive=False).tolist() == [0, 1]

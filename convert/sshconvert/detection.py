@@ -168,7 +168,7 @@ def _ends_and_areas(boxes: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _overlaps(boxes: npt.NDArray[Any], others: npt.NDArray[Any], room: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Intersections over unions, [K, L], of `_ends_and_areas` [5, K] and [5, L]. Made in `room`, until the next time.
 
-    Boxes that lie apart have one of zero or less, two empty ones have none to speak of, NaN: neither suppresses.
+    Boxes that lie apart have zero, two empty ones have none to speak of, NaN: neither suppresses.
     """
     shape = (4, boxes.shape[1], others.shape[1])
     ends = room[: math.prod(shape)].reshape(shape)
@@ -177,8 +177,8 @@ def _overlaps(boxes: npt.NDArray[Any], others: npt.NDArray[Any], room: npt.NDArr
         np.minimum(boxes[:4, :, None], others[:4, None], out=ends)
         np.add(sides, ends[2:], out=sides)
         np.add(sides, 1, out=sides)
+        np.maximum(sides, 0, out=sides)
         width, height = sides
-        np.maximum(width, 0, out=width)  # or two negative ones would make a positive
         intersections = np.multiply(width, height, out=width)
         np.add(boxes[4, :, None], others[4], out=unions)
         np.subtract(unions, intersections, out=unions)
