@@ -23,7 +23,7 @@ from typing import Final
 
 from postprocessing import MODEL, make_demo
 
-FEW: Final = 8
+FEW: Final = 4
 WIDTH, HEIGHT = 1024, 768
 
 
