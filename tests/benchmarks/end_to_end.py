@@ -23,7 +23,7 @@ from typing import Final
 
 from postprocessing import MODEL, make_demo
 
-FEW: Final = 4
+FEW: Final = 8
 WIDTH, HEIGHT = 1024, 768
 
 
