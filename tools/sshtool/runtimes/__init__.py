@@ -50,7 +50,8 @@ class Settings:
     `allow_nonfinite` lets MXNet load a checkpoint with NaN or infinities; artifacts are not looked at.
 
     With `throughput` it works on several images at a time where that finishes many images sooner, though each of them
-    later: `Runtime.parallel` says how many. With `requests`, it is as many as that, and they share the threads.
+    later: `Runtime.parallel` says how many. If there will be only so many `images` (0: not known), it prepares for no
+    more. With `requests`, it is as many as that, and they share the threads.
 
     `inference_precision` is one of INFERENCE_PRECISIONS: a shorter type for what is computed between layers.
     """
@@ -59,6 +60,7 @@ class Settings:
     threads: int = 0
     allow_nonfinite: bool = False
     throughput: bool = False
+    images: int = 0
     inference_precision: str = F32
     requests: int = 0
 
@@ -156,9 +158,11 @@ def usable_cores() -> int:
 def prepare(images: Images, declaration: Declaration) -> npt.NDArray[Any]:
     """What a model with that declaration takes: float32 or uint8, [N, 3, H, W] or [N, H, W, 3]."""
     pixels: npt.NDArray[Any] = images if declaration.color_order == "BGR" else images[..., ::-1]
-    if declaration.input_type == "float32":
-        pixels = pixels.astype(np.float32) - np.array(declaration.mean_values, np.float32)
-    return np.ascontiguousarray(pixels if declaration.input_layout == "NHWC" else pixels.transpose(0, 3, 1, 2))
+    if any(declaration.mean_values):
+        pixels = pixels - np.array(declaration.mean_values, np.float32)
+    # The other type and the other order in one go.
+    ordered = pixels if declaration.input_layout == "NHWC" else pixels.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(ordered, declaration.input_type)
 
 
 def reason(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -141,7 +142,9 @@ class OpenVino(Runtime):
         wanted, requests = self.settings.inference_precision, self.settings.requests
         config = {"INFERENCE_PRECISION_HINT": wanted} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
         config |= {"PERFORMANCE_HINT": "THROUGHPUT" if self.settings.throughput else "LATENCY"}
-        config |= {"PERFORMANCE_HINT_NUM_REQUESTS": requests} if requests else {}
+        if self.settings.throughput:
+            runs = requests or math.ceil(self.settings.images / (self.declaration.input_shape[0] or 1))
+            config |= {"PERFORMANCE_HINT_NUM_REQUESTS": runs} if runs else {}
         if device.split(".")[0].split(":")[0] not in (*self._core.available_devices, "AUTO", "HETERO"):
             there = ", ".join(self._core.available_devices)
             raise RuntimeUnavailableError(f"openvino: device {device} is not here; use {there}")
