@@ -407,7 +407,7 @@ def run(
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Do it all: get the checkpoint, convert it, and verify every artifact against MXNet."""
+    """Do it all: get the checkpoint, convert it, verify every artifact against MXNet, and package what passed."""
     from sshtool.session import Session
 
     with Session("run", json=json, quiet=quiet, debug=debug) as session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files as resources
@@ -15,10 +15,11 @@ from rich.text import Text
 
 from sshconvert.checkpoint import read_record
 from sshconvert.convert import artifact_files
-from sshconvert.errors import PackageError, UsageError, VerificationError
+from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
 from sshconvert.files import replace_folder, staging_folder
 from sshconvert.models import Model, load_model
 from sshconvert.reading import is_file, open_regular
+from sshconvert.schema import one_line
 from sshtool.commands.download import checkpoint_folder
 from sshtool.commands.verify import RECORD, VerifyOptions, VerifyResult, find_candidates
 from sshtool.package.bill import FILE as BILL, dump_bill
@@ -38,8 +39,8 @@ from sshtool.package.manifest import (
     Verification,
     dump_sums,
 )
-from sshtool.package.signature import read_signature
-from sshtool.parity.pack import PackReference, demo_pack_path, read_pack
+from sshtool.package.signature import Signature, read_signature
+from sshtool.parity.pack import PackReference, demo_pack_path, pack_name, read_pack
 from sshtool.parity.reference import Progress, silent
 from sshtool.parity.samples import draw_sample
 from sshtool.parity.verify import ArtifactReport, VerifyReport, environment
@@ -70,6 +71,8 @@ class PackageOptions:
 class PackageResult:
     """Where the package is, and what is in it. `sha256` is that of `SHA256SUMS`: it stands for all of it.
 
+    Without a reference pack, others can check that the files are these, but not what they compute.
+
     `files` is empty if nothing was written.
     """
 
@@ -77,6 +80,7 @@ class PackageResult:
     folder: Path
     archive: Path | None
     verified: bool
+    with_reference: bool
     sha256: str
     files: tuple[PackagedFile, ...]
 
@@ -101,7 +105,8 @@ def package(
     bundle = target.with_name(f"{target.name}.{options.archive}") if options.archive else None
     progress("reading the artifacts and what is known of them")
     plan = _Plan.make(model, output_dir, layout, options)
-    result = PackageResult(model.name, target, bundle, plan.verification.status == "passed", "", ())
+    verified = plan.verification.status == "passed"
+    result = PackageResult(model.name, target, bundle, verified, plan.pack is not None, "", ())
     if dry_run:
         return result
     _check_target(target)
@@ -158,7 +163,11 @@ class _Plan:
         paths = [item.path for item in find_candidates(model, output_dir, VerifyOptions(options.artifacts))]
         evidence = _evidence(model, output_dir, options)
         evaluated = read_evaluation(options.evaluation, model.name) if options.evaluation else ()
-        items = tuple(_item(model, layout, path, evidence, evaluated) for path in paths)
+        signatures = [read_signature(path) for path in paths]
+        items = tuple(
+            _item(model, layout, path, signature, evidence, evaluated)
+            for path, signature in zip(paths, signatures, strict=True)
+        )
         _check_verified(items, paths, evidence, allow=options.allow_unverified)
         weights = {item.described.model.options.get("weights", "") for item in items}
         if len(weights) > 1 or len({path for item in items for path in item.files}) < sum(len(i.files) for i in items):
@@ -167,7 +176,8 @@ class _Plan:
                 "choose with --artifact"
             )
         report = _report(evidence, items)
-        pack, reference = _reference(model, output_dir, options, weights.pop())
+        sizes = {signature.declaration.image_size(model) for signature in signatures}
+        pack, reference = _reference(model, output_dir, options, weights.pop(), sizes)
         return cls(
             model,
             layout,
@@ -188,9 +198,13 @@ def _evidence(model: Model, output_dir: Path, options: PackageOptions) -> Eviden
 
 
 def _item(
-    model: Model, layout: Layout, path: Path, evidence: Evidence | None, evaluated: Sequence[EvaluatedArtifact]
+    model: Model,
+    layout: Layout,
+    path: Path,
+    signature: Signature,
+    evidence: Evidence | None,
+    evaluated: Sequence[EvaluatedArtifact],
 ) -> _Item:
-    signature = read_signature(path)
     declaration = signature.declaration
     form = "onnx" if path.suffix == ".onnx" else "openvino"
     precision = declaration.precision or "FP32"
@@ -256,22 +270,36 @@ def _verification(report: VerifyReport | None, items: Sequence[_Item]) -> Verifi
 
 
 def _reference(
-    model: Model, output_dir: Path, options: PackageOptions, weights: str
+    model: Model, output_dir: Path, options: PackageOptions, weights: str, sizes: Iterable[tuple[int, int]]
 ) -> tuple[Path | None, PackReference | None]:
-    """The original's answers to put into the package: those named, those beside the artifacts, or the demo's."""
-    beside = output_dir / model.name / f"{model.name}-reference.npz"
-    path = options.reference or (beside if is_file(beside) else demo_pack_path() if weights == "demo" else None)
-    if path is None:
-        if options.allow_unverified:
-            return None, None
-        raise PackageError(
-            f"{beside}: there is no reference pack, by which others check the package; make it with "
-            "`sshtool reference` where MXNet is installed, or give --reference"
-        )
-    pack = read_pack(path, model)
-    if weights and pack.weights != weights:
-        raise PackageError(f"{path}: has answers of the checkpoint {pack.weights}, the artifacts are of {weights}")
-    return path, pack
+    """The original's answers to put into the package: those named, those beside the artifacts, or the demo's.
+
+    Of the latter two, only answers that fit; none at all is no error, and the package says so.
+    """
+    if options.reference:
+        pack = read_pack(options.reference, model)
+        if problem := _misfit(pack, weights, sizes):
+            raise PackageError(f"{options.reference}: {problem}; make one of these with `sshtool reference`")
+        return options.reference, pack
+    beside = output_dir / model.name / pack_name(model)
+    for path in (beside, demo_pack_path()):
+        if is_file(path):
+            pack = read_pack(path, model)
+            if not _misfit(pack, weights, sizes):
+                return path, pack
+    return None, None
+
+
+def _misfit(pack: PackReference, weights: str, sizes: Iterable[tuple[int, int]]) -> str:
+    """Why a pack is of no use for artifacts of these weights and sizes; nothing if it is."""
+    if pack.weights != weights:
+        return f"has answers of the checkpoint {pack.weights}, the artifacts are of {one_line(weights) or 'unknown'}"
+    try:
+        for size in sizes:
+            pack.answers(*size)
+    except ReferencePackError as error:
+        return str(error)
+    return ""
 
 
 def _source(model: Model, output_dir: Path, items: Sequence[_Item], reference: PackReference | None) -> Source:
@@ -404,4 +432,9 @@ def render(result: PackageResult, plain: bool) -> RenderableType:
     listed = table(["file", "what it is", ">MB", "SHA-256"], rows, title=f"{result.model}, {status}", plain=plain)
     where = [f"package: {result.folder}", *([f"archive: {result.archive}"] if result.archive else [])]
     stands = [f"SHA-256 of {SUMS}: {result.sha256}"] if result.sha256 else ["nothing was written"]
+    if not result.with_reference:
+        stands.append(
+            "There is no reference pack of this checkpoint and size, by which others hold the models to the original; "
+            "`sshtool reference` makes it where MXNet is installed."
+        )
     return Group(*([listed] if rows else []), Text("\n".join([*where, *stands])))

@@ -173,6 +173,11 @@ def demo_pack(model: Model) -> PackReference:
     return read_pack(demo_pack_path(), model)
 
 
+def pack_name(model: Model) -> str:
+    """What a pack is called where it lies beside the artifacts."""
+    return f"{model.name}-reference.npz"
+
+
 def demo_pack_path() -> Path:
     """The file of that pack."""
     return Path(__file__).with_name(DEMO_PACK)
