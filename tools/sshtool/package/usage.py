@@ -28,7 +28,9 @@ _RUN: Final = {
     ),
     "openvino": (
         "import openvino",
-        'outputs = list(openvino.Core().compile_model("{path}", "CPU")(data).values())',
+        """\
+model = openvino.Core().compile_model("{path}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
+outputs = list(model(data).values())""",
     ),
 }
 
