@@ -13,13 +13,13 @@ from typing import BinaryIO, Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from sshconvert.checkpoint import read_record
 from sshconvert.convert import artifact_files
 from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
 from sshconvert.files import replace_folder, staging_folder
 from sshconvert.models import Model, load_model
-from sshconvert.reading import is_file, open_regular
+from sshconvert.reading import is_file, is_folder, open_regular
 from sshconvert.schema import one_line
+from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
 from sshtool.commands.verify import RECORD, VerifyOptions, VerifyResult, find_candidates
 from sshtool.package.bill import FILE as BILL, dump_bill
@@ -305,9 +305,17 @@ def _misfit(pack: PackReference, weights: str, sizes: Iterable[tuple[int, int]])
 def _source(model: Model, output_dir: Path, items: Sequence[_Item], reference: PackReference | None) -> Source:
     weights = items[0].described.model.options.get("weights", "")
     kind, _, digest = weights.partition(":")
-    record = read_record(checkpoint_folder(output_dir, model)) if reference is None else None
-    hashes = reference.contents.checkpoint if reference else record.files if record else {}
+    hashes = reference.contents.checkpoint if reference else _hashes(model, output_dir, weights)
     return Source(weights=weights, archive_sha256=digest if kind == "sha256" else None, checkpoint=dict(hashes))
+
+
+def _hashes(model: Model, output_dir: Path, weights: str) -> Mapping[str, str]:
+    """Of the checkpoint in the output folder, if the artifacts are of these weights."""
+    folder = checkpoint_folder(output_dir, model)
+    if not is_folder(folder):
+        return {}
+    with opened(folder, model, allow_nonfinite=True) as checkpoint:
+        return checkpoint.sha256 if checkpoint.weights == weights else {}
 
 
 class _Writer:

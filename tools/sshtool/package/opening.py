@@ -91,13 +91,6 @@ def _unpack_tar(file: BinaryIO, folder: Path) -> None:
             with _target(folder, member.name).open("xb") as target:
                 while block := source.read(BLOCK):
                     target.write(block)
-            if target_size(folder / member.name) != member.size:
-                raise ValueError(f"{one_line(member.name)!r} ends too early")
-
-
-def target_size(path: Path) -> int:
-    """Bytes of a file that has been written."""
-    return path.stat().st_size
 
 
 def _target(folder: Path, name: str) -> Path:
@@ -106,7 +99,10 @@ def _target(folder: Path, name: str) -> Path:
         path = folder / _PATH.validate_python(name)
     except pydantic.ValidationError:
         raise ValueError(f"{one_line(name)!r} is no name that a package has") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"{one_line(name)!r} lies in a file") from None
     if path.exists():
         raise ValueError(f"{one_line(name)!r} is there twice")
     return path
