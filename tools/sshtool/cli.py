@@ -160,6 +160,34 @@ Layers = Annotated[bool, typer.Option("--layers", help="Where an output is off, 
 SelfTest = Annotated[
     bool, typer.Option("--self-test", help="Plant faults in copies of the artifacts, and require that each is caught.")
 ]
+PackageArtifacts = Annotated[
+    list[Path],
+    typer.Option("--artifact", help="A converted model, repeatable; by default all that `convert` wrote."),
+]
+VerificationPath = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--verification", help="What `verify --json` printed; by default what it left beside the artifacts."),
+]
+EvaluationPath = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--evaluation", help="What `evaluate --json` printed, for the model card."),
+]
+PackageLayout = Annotated[str, typer.Option("--layout", help="flat, huggingface, ovms or triton.")]
+PackageArchive = Annotated[str, typer.Option("--archive", help="One file too: zip or tar.gz.")]
+AllowUnverifiedArtifacts = Annotated[
+    bool, typer.Option("--allow-unverified", help="Package what has not passed `verify`, and mark it so.")
+]
+PackagePathArgument = Annotated[
+    Path, typer.Argument(metavar="PACKAGE", help="A package: its folder, or its archive.", show_default=False)
+]
+Signers = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--signers", help="Keys that you trust (ssh-keygen's allowed signers): one has to have signed it."),
+]
+RebuildFrom = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--rebuild", help="A checkpoint: convert it again, and compare the bytes."),
+]
 HtmlPath = Annotated[
     Optional[Path],  # noqa: UP045  # as above
     typer.Option("--html", help="Write the report as one self-contained page."),
@@ -412,7 +440,7 @@ def run(
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Do it all: get the checkpoint, convert it, and verify every artifact against MXNet."""
+    """Do it all: get the checkpoint, convert it, verify every artifact against MXNet, and package what passed."""
     from sshtool.session import Session
 
     with Session("run", json=json, quiet=quiet, debug=debug) as session:
@@ -546,6 +574,56 @@ def reference(
             progress=session.progress,
         )
         session.finish(result, render)
+
+
+@app.command()
+def package(
+    model: ModelName = "ssh-mxnet",
+    output_dir: OutputDir = Path("artifacts"),
+    artifact: PackageArtifacts = [],  # noqa: B006  # Typer copies its defaults
+    verification: VerificationPath = None,
+    evaluation: EvaluationPath = None,
+    reference: ReferencePath = None,
+    layout: PackageLayout = "flat",
+    archive: PackageArchive = "",
+    allow_unverified: AllowUnverifiedArtifacts = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Put verified artifacts into a folder, or one file, that a stranger can check and deploy."""
+    from sshtool.session import Session
+
+    with Session("package", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.commands.package import PackageOptions, package as verb, render
+
+        options = PackageOptions(
+            tuple(artifact), verification, evaluation, reference, layout.lower(), archive.lower(), allow_unverified
+        )
+        result = verb(model, output_dir, options, dry_run=dry_run, progress=session.progress)
+        session.finish(result, render)
+
+
+@app.command()
+def check(
+    path: PackagePathArgument,
+    signers: Signers = None,
+    rebuild: RebuildFrom = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check a package, offline: hashes, nothing extra or missing, and the models' answers. Exit code 3 if it is not
+    what it says.
+    """
+    from sshtool.session import Session
+
+    with Session("check", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.commands.check import check as verb, render
+
+        result = verb(path, signers=signers, rebuild=rebuild, progress=session.progress)
+        session.finish(result, render, passed=result.passed)
 
 
 @app.command()

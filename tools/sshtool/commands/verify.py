@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -27,12 +28,16 @@ from sshtool.parity.selftest import SelfTestReport, self_test
 from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verify import ArtifactReport, Candidate, Rules, VerifyReport, verify
 from sshtool.report.comparison import comparison_table, self_test_table
+from sshtool.report.document import dump_result
 from sshtool.report.html import render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
 from sshtool.runtimes import F32, Declaration, Images, Runtime, Settings, able_of, load, usual_runtime
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.selection import select_images
+
+# Of the verification of all that `convert` left, beside it: by this, `sshtool package` knows what passed.
+RECORD: Final = "verification.json"
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,15 @@ def verify_artifacts(
                 progress=progress,
             )
             result = replace(result, self_test=tested)
-        return replace(result, written=write_reports(result, reference, options))
+        result = replace(result, written=write_reports(result, reference, options))
+        if not options.artifacts:
+            write_record(output_dir / model.name / RECORD, result)
+        return result
+
+
+def write_record(path: Path, result: VerifyResult) -> None:
+    """Write the document that `--json` prints, for `sshtool package`. Raises OutputError."""
+    _write(path, dump_result("verify", result, passed=result.passed))
 
 
 def write_reports(result: VerifyResult, reference: Reference, options: VerifyOptions) -> tuple[Path, ...]:
