@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -459,6 +460,26 @@ def test_figures_of_an_evaluation_stand_in_the_card_for_the_files_that_they_are_
     onnx.save(model, other.onnx)
     folder = package(NAME, tmp_path, PackageOptions(evaluation=document, allow_unverified=True)).folder
     assert "91.93" not in (folder / "README.md").read_text()
+
+
+def test_speeds_stand_in_the_card_for_the_files_that_they_are_of(workspace: Workspace, tmp_path: Path) -> None:
+    copied(workspace, tmp_path)
+    result = sshtool("bench", "-o", tmp_path, "--runs", "4", "--rounds", "2", "--json", "--quiet")
+    document = tmp_path / "bench.json"
+    document.write_text(result.stdout)
+    folder = package(NAME, tmp_path, PackageOptions(bench=document)).folder
+    card = (folder / "README.md").read_text()
+    for candidate in json.loads(result.stdout)["result"]["candidates"]:
+        latency = f"{1000 * candidate['latency']['seconds']['median']:.1f}"
+        assert re.search(rf"\| `FP32/{NAME}\.(onnx|xml)` \| {candidate['runtime']} \| .* \| {latency} \| ", card)
+    other = json.loads(result.stdout)
+    for candidate in other["result"]["candidates"]:
+        candidate["files"] = {"other.onnx": "0" * 64}
+    document.write_text(json.dumps(other))
+    assert "## Speed" not in (package(NAME, tmp_path, PackageOptions(bench=document)).folder / "README.md").read_text()
+    document.write_text(json.dumps(other | {"result": {"model": "another"}}))
+    with pytest.raises(PackageError, match="is about another"):
+        package(NAME, tmp_path, PackageOptions(bench=document))
 
 
 def test_an_evaluation_of_another_model_is_refused(workspace: Workspace, tmp_path: Path) -> None:
