@@ -813,6 +813,17 @@ def test_a_model_larger_than_any_is_refused_by_its_size(
 
 
 APART: Final = {"location": "evil.onnx.data", "offset": "0", "length": "432"}
+
+
+def apart_and(**fields: Any) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        external(**APART)(model)
+        for name, value in fields.items():
+            setattr(model.graph.initializer[0], name, value)
+
+    return change
+
+
 WEIGHTS_APART: Final[dict[str, tuple[Callable[[], bytes], int, str]]] = {
     "no file": (onnx_with(external(**APART)), -1, "are in evil.onnx.data, which is not there"),
     "a file that is too short": (onnx_with(external(**APART)), 431, "end at byte 432 of evil.onnx.data, which has 431"),
@@ -831,12 +842,12 @@ WEIGHTS_APART: Final[dict[str, tuple[Callable[[], bytes], int, str]]] = {
         "said to be in another file",
     ),
     "inside too": (
-        onnx_with(lambda m: [external(**APART)(m), setattr(m.graph.initializer[0], "raw_data", bytes(432))]),
+        onnx_with(apart_and(raw_data=bytes(432))),
         432,
         "they are here too",
     ),
     "of another kind": (
-        onnx_with(lambda m: [external(**APART)(m), setattr(m.graph.initializer[0], "data_type", TensorProto.STRING)]),
+        onnx_with(apart_and(data_type=TensorProto.STRING)),
         432,
         "of an unknown type",
     ),

@@ -11,7 +11,7 @@ and the median counts. Compare ratios, which are to the first line: the seconds 
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -25,12 +25,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import peers
-from plain_detection import plain_detect
 
 ROOT: Final = Path(__file__).parents[2]
 COST: Final = ROOT / "tests" / "cost.py"
@@ -79,7 +78,7 @@ def interleave(runs: Mapping[str, Run], rounds: int) -> Table:
 
 
 def _median(costs: Sequence[Cost], part: str) -> float:
-    return statistics.median(getattr(cost, part) for cost in costs)
+    return float(statistics.median(getattr(cost, part) for cost in costs))
 
 
 def process(command: Sequence[str | Path], environment: Mapping[str, str]) -> Run:
@@ -161,10 +160,10 @@ class Bench:
         copied.mkdir()
         four = [self.artifact(kind, suffix) for kind in ("FP32", "FP16") for suffix in (".onnx", ".xml", ".bin")]
         copies = " && ".join(f"cp {path} {copied / path.parent.name}{path.suffix}" for path in four)
-        ours = [sys.executable, "-m", "sshtool", "convert", "--quiet", "--checkpoint", self.checkpoint, "-o", out]
-        mo = [self.programs / "mo", *peers.mo_arguments(self.checkpoint, self.folder / "mo")]
+        program = (sys.executable, "-m", "sshtool", "convert", "--quiet")
+        ours = (*program, "--checkpoint", self.checkpoint, "--output-dir", out)
         runs = {
-            "mo 2023.3: IR FP32": process(mo, peers.environment()),
+            "mo 2023.3: IR FP32": self.mo(),
             "sshtool: ONNX and IR, FP32 and FP16": process([*ours, "--precision", "FP32,FP16"], self.environment),
             "sshtool: IR FP32": process([*ours, "--format", "openvino"], self.environment),
             "cp of the bytes of the four": process(["sh", "-c", copies], self.environment),
@@ -176,7 +175,8 @@ class Bench:
         return {"MXNet 1.9.1: ONNX FP32": {"result": error or "made a file"}}
 
     def files(self) -> Table:
-        self.mo_once()
+        if not (self.folder / "mo").exists():
+            self.mo()()
         rows = {"mo 2023.3: IR FP32": [self.folder / "mo" / f"{MODEL}{suffix}" for suffix in (".xml", ".bin")]}
         rows["checkpoint"] = [self.checkpoint / name for name in ("sshb-symbol.json", "sshb-0000.params")]
         for precision in self.precisions:
@@ -186,12 +186,9 @@ class Bench:
         base = next(iter(sizes.values()))
         return {name: {"megabytes": size / 1e6, "size_ratio": size / base} for name, size in sizes.items()}
 
-    def mo_once(self) -> None:
-        if not (self.folder / "mo").exists():
-            process(
-                [self.programs / "mo", *peers.mo_arguments(self.checkpoint, self.folder / "mo")],
-                {**peers.environment()},
-            )()
+    def mo(self) -> Run:
+        arguments = peers.mo_arguments(self.checkpoint, self.folder / "mo")
+        return process([self.programs / "mo", *arguments], peers.environment())
 
     def start_up(self) -> Table:
         bare = self.folder / "bare.py"
@@ -221,6 +218,7 @@ class Bench:
         """Of the heads of one drawn scene, 640x640."""
         import numpy as np
 
+        from plain_detection import plain_detect
         from sshconvert.detection import detect
         from sshconvert.models import load_model
         from sshtool.runtimes import load
@@ -249,14 +247,9 @@ SECTIONS: Final[Mapping[str, Callable[[Bench], Table]]] = {
 
 def circumstances() -> dict[str, str]:
     """Date, versions and processor."""
-    found = {"date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(), "cpu": processor()}
+    found = {"date": dt.datetime.now(dt.timezone.utc).date().isoformat(), "cpu": processor()}
     found |= {"cores": str(os.cpu_count()), "python": platform.python_version(), "peers": ", ".join(peers.REQUIREMENTS)}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not here"
-    return found
+    return found | {package: version(package) for package in PACKAGES}
 
 
 def processor() -> str:

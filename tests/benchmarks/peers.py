@@ -1,4 +1,4 @@
-"""The peers' environment: the last `mo` that reads MXNet, and MXNet as released, on the Python that both were made for."""
+"""The peers' environment: the last `mo` that reads MXNet, and MXNet as released, on the last Python that has both."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ def make_environment(folder: Path, python: str) -> Path:
     if (folder / COMPLETE).is_file() and (folder / COMPLETE).read_text(encoding="utf-8") == requirements:
         return programs
     shutil.rmtree(folder, ignore_errors=True)
-    for command in (
+    commands: list[list[str | Path]] = [
         [python, "-m", "venv", folder],
         [programs / "pip", "install", *REQUIREMENTS],
         [programs / "pip", "uninstall", "--yes", TELEMETRY],
-    ):
+    ]
+    for command in commands:
         subprocess.run(command, check=True, stdout=sys.stderr, env=environment())
     (folder / COMPLETE).write_text(requirements, encoding="utf-8")
     return programs

@@ -30,7 +30,7 @@ def plain_detect(outputs: Mapping[str, Floats], size: tuple[int, int], rules: De
     boxes = np.vstack(found)
     boxes = boxes[np.argsort(-boxes[:, 4], kind="stable")]
     boxes = boxes[suppress(boxes, rules.iou_threshold)]
-    return boxes[boxes[:, 4] >= rules.score_threshold]
+    return np.asarray(boxes[boxes[:, 4] >= rules.score_threshold])
 
 
 def all_anchors(stride: int, scales: tuple[int, ...], height: int, width: int) -> Floats:
@@ -40,7 +40,7 @@ def all_anchors(stride: int, scales: tuple[int, ...], height: int, width: int) -
         base.append([7.5 - (side - 1) / 2, 7.5 - (side - 1) / 2, 7.5 + (side - 1) / 2, 7.5 + (side - 1) / 2])
     x, y = np.meshgrid(np.arange(width) * stride, np.arange(height) * stride)
     shifts = np.vstack([x.ravel(), y.ravel(), x.ravel(), y.ravel()]).T
-    return (shifts[:, None, :] + np.array(base)[None]).reshape(-1, 4)
+    return np.asarray(shifts[:, None, :] + np.array(base)[None]).reshape(-1, 4)
 
 
 def decode(anchors: Floats, deltas: Floats) -> Floats:

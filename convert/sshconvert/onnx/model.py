@@ -115,10 +115,12 @@ class OnnxModel:
             for key, value in found:
                 link.external_data.add(key=key, value=str(value))
         graph += links.SerializeToString(deterministic=True)
-        return header + _key(_MODEL_GRAPH) + _varint(len(graph)) + graph
+        whole: bytes = header + _key(_MODEL_GRAPH) + _varint(len(graph)) + graph
+        return whole
 
     def _type(self, name: str) -> np.dtype[Any]:
-        return np.dtype(self.stored.get(name, self.initializers[name].dtype)).newbyteorder("<")
+        stored: np.dtype[Any] = np.dtype(self.stored.get(name, self.initializers[name].dtype)).newbyteorder("<")
+        return stored
 
     def _skeleton(self) -> tuple[bytes, bytes]:
         """The serialised model without its graph, and the graph without its weights."""
