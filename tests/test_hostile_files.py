@@ -824,6 +824,11 @@ def apart_and(**fields: Any) -> Callable[[onnx.ModelProto], None]:
     return change
 
 
+def external_nowhere(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].ClearField("raw_data")
+    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+
+
 WEIGHTS_APART: Final[dict[str, tuple[Callable[[], bytes], int, str]]] = {
     "no file": (onnx_with(external(**APART)), -1, "are in evil.onnx.data, which is not there"),
     "a file that is too short": (onnx_with(external(**APART)), 431, "end at byte 432 of evil.onnx.data, which has 431"),
@@ -851,6 +856,12 @@ WEIGHTS_APART: Final[dict[str, tuple[Callable[[], bytes], int, str]]] = {
         432,
         "of an unknown type",
     ),
+    "said to be there, and to be here": (
+        onnx_with(apart_and(data_location=TensorProto.DEFAULT)),
+        432,
+        "said to be in another file",
+    ),
+    "nowhere": (onnx_with(external_nowhere), 432, "said to be in another file"),
     "two branches deep": (onnx_with(lambda m: hidden_external(m, "evil.onnx.data")), 432, "said to be in another file"),
 }
 

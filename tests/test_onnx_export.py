@@ -12,7 +12,7 @@ import pytest
 from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
 from sshconvert.convert import Format, Options, Precision, convert, to_onnx
 from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
-from sshconvert.onnx.model import OnnxModel, weights_path
+from sshconvert.onnx.model import MAX_BYTES, OnnxModel, weights_path
 from sshconvert.onnx.preprocessing import bake_preprocessing
 from sshconvert.precision.fp16 import store_weights_as_fp16
 from sshtool.runtimes import load
@@ -146,6 +146,10 @@ def test_the_limit_is_that_of_the_file_and_not_of_its_weights(
         monkeypatch.setattr("sshconvert.onnx.model.MAX_BYTES", limit)
         written(fp32, tmp_path)
         assert len(list(tmp_path.iterdir())) == files
+
+
+def test_the_limit_is_what_protobuf_takes() -> None:
+    assert MAX_BYTES == onnx.checker.MAXIMUM_PROTOBUF - 1
 
 
 def test_two_files_are_the_same_each_time_and_go_when_one_file_will_do(
