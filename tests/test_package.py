@@ -33,6 +33,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Faces, Format, Options, convert
 from sshconvert.detection import detect
 from sshconvert.errors import PackageError, UsageError, VerificationError
+from sshconvert.onnx.model import weights_path
 from sshtool.commands.package import PackageOptions, package
 from sshtool.package.bundle import EARLIEST, source_date
 from sshtool.package.card import Described, render_card
@@ -157,6 +158,13 @@ def test_the_reports_name_places_in_the_package_and_none_outside(workspace: Work
 
 
 # --- What is not packaged ---------------------------------------------------------------------------------------------
+
+
+def test_an_onnx_model_of_two_files_is_not_packaged(workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+    weights_path(other.onnx).write_bytes(b"")
+    with pytest.raises(PackageError, match=rf"{NAME}.onnx: its weights are in {NAME}.onnx.data; package an IR"):
+        package(NAME, tmp_path, PackageOptions())
 
 
 def test_what_was_not_verified_is_not_packaged(workspace: Workspace, tmp_path: Path) -> None:

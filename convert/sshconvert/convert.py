@@ -18,7 +18,7 @@ from sshconvert.models import Detection, Model
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.input_form import take_bytes, take_channels_last
-from sshconvert.onnx.model import OnnxModel
+from sshconvert.onnx.model import OnnxModel, move_model, weights_path
 from sshconvert.onnx.postprocessing import OUTPUTS, append_postprocessing
 from sshconvert.onnx.preprocessing import bake_preprocessing
 from sshconvert.openvino import IntermediateRepresentation, import_openvino
@@ -140,7 +140,10 @@ def plan(model_name: str, output_dir: Path, options: Options) -> tuple[Artifact,
 
 def artifact_files(path: Path) -> tuple[Path, ...]:
     """All files that belong to the converted model whose main file is `path`."""
-    return (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
+    if path.suffix == ".xml":
+        return (path, path.with_suffix(".bin"))
+    weights = weights_path(path)
+    return (path, weights) if weights.exists() else (path,)
 
 
 def convert(
@@ -148,12 +151,17 @@ def convert(
     output_dir: Path,
     options: Options,
     *,
+    release: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Artifact, ...]:
     """Write the artifacts of `plan`. `progress` is told what is being made.
 
+    With `release`, the checkpoint gives its parameters' memory back as soon as they are written, which takes a quarter
+    off the peak: it cannot be converted again.
+
     Raises UnsupportedGraphError, ShapeError, PreprocessingError, PrecisionError and OutputError. A file that was there
-    before stays whole until the new one replaces it; of an IR's two files, the .xml disappears in between.
+    before stays whole until the new one replaces it; of two files that are one model, the first, by which the other is
+    found, disappears in between.
     """
     artifacts = plan(checkpoint.model.name, output_dir, options)
     for path in (path for artifact in artifacts for path in artifact.files):
@@ -170,16 +178,26 @@ def convert(
     if whole or representations:
         with staging_folder(output_dir) as staging:
             progress("writing ONNX FP32")
-            source = staging / "source.onnx"
+            source = staging / f"{checkpoint.model.name}.onnx"
             fp32.write(source)
             if representations:
-                linked = staging / "linked.onnx"
-                fp32.write_linked(linked, source)
+                linked = _link(fp32, source, staging / "linked.onnx")
+                del fp32
+                if release:
+                    checkpoint.release()
                 _write_ir(checkpoint, options, linked, representations, staging, progress)
             if whole:
                 whole.path.parent.mkdir(parents=True, exist_ok=True)
-                source.replace(whole.path)
-    return artifacts
+                move_model(source, whole.path, staging)
+    return tuple(replace(artifact, files=artifact_files(artifact.path)) for artifact in artifacts)
+
+
+def _link(model: OnnxModel, whole: Path, path: Path) -> Path:
+    """A file for OpenVINO to read, which has its weights in another."""
+    if weights_path(whole).exists():
+        return whole
+    model.write_linked(path, whole)
+    return path
 
 
 def _write_halves(fp32: OnnxModel, artifact: Artifact | None, progress: Callable[[str], None]) -> None:

@@ -55,7 +55,7 @@ def convert_checkpoint(
         if dry_run:
             artifacts = plan(model.name, output_dir, options)
         else:
-            artifacts = convert(loaded, output_dir, options, progress=progress)
+            artifacts = convert(loaded, output_dir, options, release=True, progress=progress)
         measured = tuple(_measure(artifact) for artifact in artifacts)
         return ConvertResult(model.name, loaded.weights, measured, loaded.nonfinite)
 

@@ -241,6 +241,8 @@ def _item(
     precision = declaration.precision or "FP32"
     main = layout.main_file(model.name, form, precision)
     sources = artifact_files(path)
+    if form == "onnx" and len(sources) > 1:  # layouts give files other names, and this one names its weights'
+        raise PackageError(f"{path}: its weights are in {sources[1].name}; package an IR, or FP16 if that is one file")
     placed = dict(zip((main, layout.companion(main)), sources, strict=False))
     hashes = {place: _sha256(source) for place, source in placed.items()}
     report = evidence.about(hashes) if evidence else None
