@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
-from sshconvert.convert import Format, Options, Precision, convert, to_onnx
-from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
+from sshconvert.convert import Format, Options, Precision, convert, plan, to_onnx
+from sshconvert.errors import OutputError, PrecisionError, PreprocessingError, ShapeError
 from sshconvert.onnx.model import MAX_BYTES, OnnxModel, weights_path
 from sshconvert.onnx.preprocessing import bake_preprocessing
 from sshconvert.precision.fp16 import store_weights_as_fp16
@@ -287,3 +287,12 @@ def test_weights_beyond_fp16_are_refused_by_name(
     large.flat[-1 - len(around)] = sign * 65520
     with pytest.raises(PrecisionError, match=r"conv5_3_weight: weights up to 65520 do not fit.*FP32"):
         store_weights_as_fp16(model)
+
+
+def test_nothing_is_written_if_one_of_the_targets_cannot_be(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    options = Options((Format.ONNX, Format.OPENVINO), (Precision.FP32, Precision.FP16), (1, 3, 64, 64))
+    blocked = plan(demo_checkpoint.model.name, tmp_path, options)[-1].path
+    blocked.mkdir(parents=True)
+    with pytest.raises(OutputError, match="is there and no file"):
+        convert(demo_checkpoint, tmp_path, options)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
