@@ -23,14 +23,14 @@ from sshconvert.nncf import import_nncf, silenced
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.onnxruntime import import_onnxruntime
 from sshconvert.precision.fp16 import WEIGHTED
-from sshconvert.precision.int8 import BIAS, Levels, Place, Quantization, WeightLevels, quantize
+from sshconvert.precision.int8 import BIAS, PRESET, QUANTIZED_BY, Levels, Place, Quantization, WeightLevels, quantize
 from sshconvert.schema import one_line
 
 Image = npt.NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
-# Symmetric levels: what comes out of a ReLU has all 256 of them, from zero on.
-PRESET: Final = "performance"
+# NNCF's name for symmetric levels: what comes out of a ReLU has all 256 of them, from zero on.
+SYMMETRIC: Final = "performance"
 
 # What only chooses among the values of its inputs, so that these may as well be rounded in front of it.
 PASSING: Final = ("Concat", "Identity", "MaxPool", "Relu", "Reshape", "Slice")
@@ -67,7 +67,7 @@ def calibrate(
     feed = _feeder(checkpoint.model, images, progress)
     with silenced():
         made = _quantized(nncf, plain, ends, nncf.Dataset(range(images.count), feed), images.count)
-    record = {**images.record, "preset": PRESET, "quantized_by": f"nncf {nncf.__version__}"}
+    record = {**images.record, PRESET: SYMMETRIC, QUANTIZED_BY: f"nncf {nncf.__version__}"}
     return replace(_read(made, plain), ignored=_convolutions(plain, ends), record=record)
 
 
@@ -148,10 +148,10 @@ def _quantized(nncf: Any, plain: OnnxModel, ignored: Sequence[str], dataset: Any
         plain.write(folder / "original.onnx")
         model = onnx.load(folder / "original.onnx")
     try:
-        return nncf.quantize(
+        made: onnx.ModelProto = nncf.quantize(
             model,
             dataset,
-            preset=nncf.QuantizationPreset(PRESET),
+            preset=nncf.QuantizationPreset(SYMMETRIC),
             subset_size=count,
             fast_bias_correction=True,
             ignored_scope=nncf.IgnoredScope(names=list(ignored)),
@@ -160,6 +160,7 @@ def _quantized(nncf: Any, plain: OnnxModel, ignored: Sequence[str], dataset: Any
         raise
     except Exception as error:  # it raises a dozen kinds, its own and ONNX Runtime's
         raise PrecisionError(f"INT8: NNCF cannot quantize this network ({one_line(error)}); convert to FP16") from error
+    return made
 
 
 def _read(made: onnx.ModelProto, plain: OnnxModel) -> Quantization:

@@ -37,9 +37,7 @@ def import_nncf() -> Any:
             import nncf
             from nncf.telemetry import wrapper
         except ImportError as error:
-            raise RuntimeUnavailableError(
-                f"nncf: cannot be imported ({error}); pip install 'sshtool[int8]'"
-            ) from error
+            raise RuntimeUnavailableError(f"nncf: cannot be imported ({error}); pip install 'sshtool[int8]'") from error
     if isinstance(wrapper.telemetry, wrapper.NNCFTelemetry):
         raise RuntimeUnavailableError(
             "nncf: was imported before with its telemetry on, and cannot be used; quantise in a process of its own"

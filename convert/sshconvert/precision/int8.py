@@ -1,8 +1,8 @@
 """INT8 for ONNX: weights and the values between layers in 256 levels, written as QuantizeLinear and DequantizeLinear.
 
 What the levels are is a `Quantization`, measured once at one size (`sshconvert.calibration`). Here it is put into a
-network of any size, with any input: the nodes have the same names. Weights are stored as int8, one scale for each output
-channel; in front of what computes with integers, a pair of nodes rounds a tensor to its levels. Runtimes that know this
+network of any size, with any input: the nodes have the same names. Weights are stored as int8, one scale for each
+output channel; in front of what computes with integers, a pair of nodes rounds a tensor to its levels. Runtimes that know this
 convention, OpenVINO and ONNX Runtime among them, compute with integers between such pairs.
 """
 
@@ -25,6 +25,15 @@ Place = tuple[str, int]  # a node's name and the number of one of its inputs
 WEIGHT: Final = 1  # the number of the input that a (de)convolution takes its weights from
 BIAS: Final = 2
 LEAST, LARGEST = -128, 127
+
+# What the metadata say of it, each a string.
+CALIBRATION: Final = "calibration"  # on what it was measured, in words
+IMAGES: Final = "calibration_images"  # their names and hashes, if they are files
+PRESET: Final = "preset"
+QUANTIZED_BY: Final = "quantized_by"
+IN_FLOAT: Final = "layers_in_float"
+DROP: Final = "drop"  # what it was seen to cost
+RECORDED: Final = (CALIBRATION, IMAGES, PRESET, QUANTIZED_BY, IN_FLOAT, DROP)
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class Quantization:
     @property
     def metadata(self) -> dict[str, str]:
         """What the file says of it."""
-        return {**self.record, "layers_in_float": " ".join(self.ignored)}
+        return {**self.record, IN_FLOAT: " ".join(self.ignored)}
 
 
 def quantize(model: OnnxModel, quantization: Quantization) -> OnnxModel:

@@ -236,7 +236,7 @@ class _Judge:
         try:
             again = self.convert_again(candidate, runtime.declaration)
             if again is None:
-                return {OTHER: f"the file takes {shape} only, and there is no checkpoint to convert again"}
+                return {OTHER: f"the file takes {shape} only, and cannot be converted again"}
             other = load(again, self.model, self.rules.settings, key=candidate.runtime)
         except ArtifactError as error:
             self.fail("load", str(error), sample=OTHER)
