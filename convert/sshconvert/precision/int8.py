@@ -2,8 +2,8 @@
 
 What the levels are is a `Quantization`, measured once at one size (`sshconvert.calibration`). Here it is put into a
 network of any size, with any input: the nodes have the same names. Weights are stored as int8, one scale for each
-output channel; in front of what computes with integers, a pair of nodes rounds a tensor to its levels. Runtimes that know this
-convention, OpenVINO and ONNX Runtime among them, compute with integers between such pairs.
+output channel; in front of what computes with integers, a pair of nodes rounds a tensor to its levels. Runtimes that
+know this convention, OpenVINO and ONNX Runtime among them, compute with integers between such pairs.
 """
 
 from __future__ import annotations
