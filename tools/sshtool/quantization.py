@@ -56,7 +56,7 @@ def quantization_for(
     if Precision.INT8 not in options.precisions:
         return None
     check(checkpoint, options, wanted)
-    images = _images(checkpoint.model, options, wanted.calibration_data)
+    images = calibration_images(checkpoint.model, options, wanted.calibration_data)
     quantization = calibrate(checkpoint, options, images, progress=progress)
     if wanted.max_drop is None:
         return quantization
@@ -79,7 +79,11 @@ def check(checkpoint: Checkpoint, options: Options, wanted: QuantizationOptions)
         )
 
 
-def _images(model: Model, options: Options, folder: Path | None) -> CalibrationImages:
+def calibration_images(model: Model, options: Options, folder: Path | None) -> CalibrationImages:
+    """Those of a folder, at most 300 of them, evenly over all; drawn scenes without one.
+
+    Raises UsageError for a folder that is none or that holds no images.
+    """
     if folder is None:
         return _scenes(options, model, CALIBRATION_SEEDS)
     if not folder.is_dir():
