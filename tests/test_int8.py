@@ -35,13 +35,19 @@ from sshconvert.convert import (
     convert,
     to_onnx,
 )
+from sshconvert.detection import detect
 from sshconvert.errors import ImageError, PrecisionError
 from sshconvert.models import load_model
 from sshconvert.nncf import import_nncf, silenced
 from sshconvert.onnxruntime import import_onnxruntime
 from sshconvert.precision.int8 import Quantization, quantize
 from sshtool.commands.convert import convert_checkpoint
+from sshtool.evaluate.average_precision import average_precision
 from sshtool.metadata import read_metadata
+from sshtool.parity.faults import FAULTS
+from sshtool.parity.reference import LiveReference
+from sshtool.parity.selftest import Verdict, self_test
+from sshtool.parity.verify import Candidate, verify
 from sshtool.quantization import QuantizationOptions, calibration_images, quantization_for
 from sshtool.runtimes import Images, Outputs, load
 from sshtool.scenes import draw_scene
@@ -416,3 +422,87 @@ def test_a_drop_that_cannot_be_kept_is_an_error_and_nothing_is_written(
     with pytest.raises(PrecisionError, match=r"--max-drop: INT8 loses .* with up to 8 layers in float, more than 5;"):
         convert_checkpoint("ssh-mxnet", out, INT8, QuantizationOptions(max_drop=5), checkpoint=path)
     assert not list(out.rglob("*.*"))
+
+
+# --- verification -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demo_artifacts(
+    demo_checkpoint: Checkpoint, demo_quantization: Quantization, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], Artifact]:
+    made = convert(demo_checkpoint, tmp_path_factory.mktemp("demo"), BOTH, quantization=demo_quantization)
+    return {(artifact.format.value, artifact.precision.value): artifact for artifact in made}
+
+
+@pytest.fixture(scope="module")
+def exact(demo_artifacts: dict[tuple[str, str], Artifact]) -> LiveReference:
+    return LiveReference(load(demo_artifacts["onnx", "FP32"].path, MODEL), MODEL)
+
+
+# Faults that are larger than what rounding does. In FP32 and FP16, all others are found too.
+GROSS: Final = (
+    "channels not reversed",
+    "mean missing",
+    "declares the wrong mean",
+    "two outputs swapped",
+    "one bias zeroed",
+    "two layers exchanged",
+    "softmax on the wrong axis",
+    "anchors exchanged",
+    "background and face exchanged",
+    "declares another checkpoint",
+    "file cut off in the middle",
+    "background score taken for face score",
+)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_a_healthy_int8_file_passes_and_one_with_a_gross_fault_does_not(
+    kind: str, demo_artifacts: dict[tuple[str, str], Artifact], exact: LiveReference
+) -> None:
+    candidate = Candidate(demo_artifacts[kind, "INT8"].path, "INT8")
+    report = verify(MODEL, exact, [candidate])
+    assert report.passed, [failure.message for failure in report.failures]
+    assert report.artifacts[0].profile.name == "INT8"
+    assert "noise" in report.artifacts[0].skipped
+    faults = [fault for fault in FAULTS if fault.name in GROSS]
+    tested = self_test(MODEL, exact, [candidate], faults=faults)
+    assert {result.fault: result.verdict for result in tested.faults} == dict.fromkeys(GROSS, Verdict.CAUGHT)
+
+
+def test_integers_hold_no_nan(demo_artifacts: dict[tuple[str, str], Artifact], exact: LiveReference) -> None:
+    (spoiled,) = (fault for fault in FAULTS if fault.name == "one weight not a number")
+    candidate = Candidate(demo_artifacts["onnx", "INT8"].path, "INT8")
+    (result,) = self_test(MODEL, exact, [candidate], faults=[spoiled]).faults
+    assert (result.verdict, result.reason) == (
+        Verdict.NOT_PLANTED,
+        "the file stores integers, none of which is not finite",
+    )
+
+
+# --- accuracy ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_int8_finds_the_faces_of_scenes_that_nobody_has_seen_before(
+    demo_checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At full size: within half a point of FP32, in a quarter of its bytes. Prints the table."""
+    options = Options(precisions=(Precision.FP32, Precision.INT8))
+    quantization = quantization_for(demo_checkpoint, options, QuantizationOptions())
+    made = convert(demo_checkpoint, tmp_path, options, quantization=quantization)
+    drawn = [draw_scene(seed) for seed in range(50)]
+    found, sizes = {}, {}
+    for artifact in made:
+        runtime = load(artifact.path, MODEL)
+        boxes = [detect(runtime.run(scene.image[None]), (640, 640), MODEL.detection)[0] for scene in drawn]
+        key = (artifact.format.value, artifact.precision.value)
+        found[key] = 100 * average_precision(boxes, [scene.faces for scene in drawn])
+        sizes[key] = sum(path.stat().st_size for path in artifact.files)
+    with capsys.disabled():
+        for key, points in found.items():
+            sys.stdout.write(f"{key[0]:9} {key[1]}  AP@0.5 {points:.2f}  {sizes[key] / 1e6:.1f} MB\n")
+    for kind in ("onnx", "openvino"):
+        assert found[kind, "INT8"] >= found[kind, "FP32"] - 0.5
+        assert sizes[kind, "INT8"] <= 0.27 * sizes[kind, "FP32"]
