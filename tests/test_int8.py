@@ -74,8 +74,20 @@ def images(first: int = 500_000) -> Images:
 
 
 @pytest.fixture(scope="module")
-def quantization(plain_checkpoint: Checkpoint) -> Quantization:
-    return calibrate(plain_checkpoint, INT8, scenes())
+def made_by_nncf(plain_checkpoint: Checkpoint) -> onnx.ModelProto:
+    """The network as NNCF itself quantizes it."""
+    nncf, plain = import_nncf(), original(plain_checkpoint, INT8)
+    feed = calibration._feeder(MODEL, scenes(), lambda _step, _done, _total: None)
+    with silenced():
+        return calibration._quantized(nncf, plain, calibration._ends(plain), nncf.Dataset(range(4), feed), 4)
+
+
+@pytest.fixture(scope="module")
+def quantization(plain_checkpoint: Checkpoint, made_by_nncf: onnx.ModelProto) -> Quantization:
+    """What `calibrate` makes of it, in which nothing else happens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "_quantized", lambda *_: made_by_nncf)
+        return calibrate(plain_checkpoint, INT8, scenes())
 
 
 @pytest.fixture(scope="module")
@@ -127,17 +139,14 @@ def test_weights_are_integers_but_for_the_first_and_the_heads(
     assert len(integers) == 31
 
 
-def test_the_pass_computes_what_nncf_computes(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_the_pass_computes_what_nncf_computes(
+    plain_checkpoint: Checkpoint, quantization: Quantization, made_by_nncf: onnx.ModelProto, tmp_path: Path
+) -> None:
     """NNCF's own network and ours, the same to the bit: nothing was lost on the way."""
-    plain = original(plain_checkpoint, INT8)
-    nncf, runtime, few = import_nncf(), import_onnxruntime(), scenes()
-    feed = calibration._feeder(MODEL, few, lambda _step, _done, _total: None)
-    with silenced():
-        ends = calibration._ends(plain)
-        theirs = calibration._quantized(nncf, plain, ends, nncf.Dataset(range(4), feed), 4)
-    found = calibration._read(theirs, plain)
-    quantize(plain, found).write(tmp_path / "ours.onnx")
-    onnx.save(theirs, tmp_path / "theirs.onnx")
+    quantize(original(plain_checkpoint, INT8), quantization).write(tmp_path / "ours.onnx")
+    onnx.save(made_by_nncf, tmp_path / "theirs.onnx")
+    feed = calibration._feeder(MODEL, scenes(), lambda _step, _done, _total: None)
+    runtime = import_onnxruntime()
     made = [
         runtime.InferenceSession(str(tmp_path / name), providers=["CPUExecutionProvider"]).run(None, feed(1))
         for name in ("ours.onnx", "theirs.onnx")

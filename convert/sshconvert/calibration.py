@@ -23,7 +23,7 @@ from sshconvert.nncf import import_nncf, silenced
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.onnxruntime import import_onnxruntime
 from sshconvert.precision.fp16 import WEIGHTED
-from sshconvert.precision.int8 import BIAS, PRESET, QUANTIZED_BY, Levels, Place, Quantization, WeightLevels, quantize
+from sshconvert.precision.int8 import PRESET, QUANTIZED_BY, Levels, Place, Quantization, WeightLevels, quantize
 from sshconvert.schema import one_line
 
 Image = npt.NDArray[np.uint8]
@@ -153,8 +153,14 @@ def _quantized(nncf: Any, plain: OnnxModel, ignored: Sequence[str], dataset: Any
             dataset,
             preset=nncf.QuantizationPreset(SYMMETRIC),
             subset_size=count,
-            fast_bias_correction=True,
             ignored_scope=nncf.IgnoredScope(names=list(ignored)),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # Halves the levels of the first layer's weights for processors without VNNI, which costs more than it
+                # brings even there.
+                overflow_fix=nncf.OverflowFix.DISABLE,
+                # Leaves alone each layer with a bias next to zero, so each of this network; takes half of the memory.
+                disable_bias_correction=True,
+            ),
         )
     except SSHToolError:  # an image that cannot be read
         raise
@@ -169,7 +175,6 @@ def _read(made: onnx.ModelProto, plain: OnnxModel) -> Quantization:
     pairs = {node.output[0]: node for node in made.graph.node if node.op_type == "DequantizeLinear"}
     inputs: dict[Place, Levels] = {}
     weights: dict[str, WeightLevels] = {}
-    biases: dict[str, npt.NDArray[Any]] = {}
     for node in made.graph.node:
         for number, tensor in enumerate(node.input):
             if tensor in pairs:
@@ -182,11 +187,7 @@ def _read(made: onnx.ModelProto, plain: OnnxModel) -> Quantization:
                 elif node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
                     levels = Levels(float(step), int(offset), offset.dtype == np.int8, _served(plain, node.name))
                     inputs[node.name, number] = levels
-            elif number == BIAS and node.op_type in WEIGHTED:
-                bias = onnx.numpy_helper.to_array(constants[tensor])
-                if not np.array_equal(bias, plain.initializers[tensor]):
-                    biases[node.name] = bias
-    return Quantization(inputs, weights, biases)
+    return Quantization(inputs, weights)
 
 
 def _axis(node: onnx.NodeProto) -> int:

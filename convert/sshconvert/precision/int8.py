@@ -23,7 +23,6 @@ Array = npt.NDArray[Any]
 Place = tuple[str, int]  # a node's name and the number of one of its inputs
 
 WEIGHT: Final = 1  # the number of the input that a (de)convolution takes its weights from
-BIAS: Final = 2
 LEAST, LARGEST = -128, 127
 
 # What the metadata say of it, each a string.
@@ -62,13 +61,11 @@ class WeightLevels:
 class Quantization:
     """Where a network is rounded, and to what. `ignored` are the layers that could be, and are not.
 
-    `biases` are those that make up for the mean error of the rounding. `record` is for the metadata: what it was
-    measured on, and how.
+    `record` is for the metadata: what it was measured on, and how.
     """
 
     inputs: Mapping[Place, Levels]
     weights: Mapping[str, WeightLevels]
-    biases: Mapping[str, Array] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     record: Mapping[str, str] = field(default_factory=dict)
 
@@ -85,7 +82,6 @@ class Quantization:
             self,
             inputs={place: levels for place, levels in self.inputs.items() if levels.serves - left},
             weights={name: levels for name, levels in self.weights.items() if name not in left},
-            biases={name: bias for name, bias in self.biases.items() if name not in left},
             ignored=(*self.ignored, *sorted(left - set(self.ignored))),
         )
 
@@ -128,10 +124,6 @@ class _Quantizer:
                 changed.input[number] = self.round(tensor, levels)
         if node.name in self.quantization.weights:
             changed.input[WEIGHT] = self.store(node.input[WEIGHT], self.quantization.weights[node.name])
-        if node.name in self.quantization.biases:
-            bias = self.name(f"{node.name}_corrected_bias")
-            self.initializers[bias] = self.quantization.biases[node.name]
-            changed.input[BIAS] = bias
         return changed
 
     def round(self, tensor: str, levels: Levels) -> str:
