@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import sshconvert
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.models import load_model
@@ -32,6 +33,11 @@ def test_help_names_every_verb_and_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stderr == "[]\n"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    result = sshtool("--version")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"sshtool {sshconvert.__version__}\n", "")
 
 
 @pytest.mark.parametrize("verb", VERBS)

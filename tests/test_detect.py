@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -23,10 +25,23 @@ from sshconvert.convert import Format, Options, convert
 from sshconvert.detection import detect as detect_in_input
 from sshconvert.errors import DetectionError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.models import load_model
+from sshtool.commands import detect as detect_command
 from sshtool.commands.detect import Detected, NotRead, Outcome, default_artifact, detect
 from sshtool.detector import DetectorOptions, FaceDetector
 from sshtool.evaluate.average_precision import overlaps
-from sshtool.images import BACKGROUND, Image, Placement, Resize, fit, read_image, read_size, readable_extensions
+from sshtool.images import (
+    BACKGROUND,
+    Image,
+    Placement,
+    Resize,
+    _decoding_errors as decoding_errors,
+    fit,
+    read_image,
+    read_size,
+    readable_extensions,
+)
+from sshtool.overlap import THREADS, WAITING, SharedRuntime
+from sshtool.runtimes import Settings, load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.scenes import Scene, draw_scene
 from sshtool.selection import select_images
@@ -353,6 +368,26 @@ def refusal_in_little_memory(path: str) -> str:
     return str(caught.value)
 
 
+def test_a_bomb_is_refused_beside_another_image_that_is_done_sooner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Filters of warnings are the process's: whoever ends first must not take them from who is still decoding."""
+    path = save(tmp_path / "a.png", random_image(20, 20))
+    monkeypatch.setattr(pillow, "MAX_IMAGE_PIXELS", 399)
+    before = list(warnings.filters)
+    sooner = decoding_errors(path)
+    sooner.__enter__()
+
+    def decode() -> None:
+        with decoding_errors(path):
+            sooner.__exit__(None, None, None)
+            pillow.open(path).close()
+
+    with pytest.raises(ImageError, match="too large"):
+        decode()
+    assert warnings.filters == before
+
+
 # --- placing ---------------------------------------------------------------------------------------------------------
 
 sides = st.integers(1, 700)
@@ -600,18 +635,88 @@ def test_a_broken_image_in_a_batch_leaves_the_others_theirs(demo_checkpoint: Che
     assert alone.detections
 
 
-def test_an_image_is_reported_before_the_next_is_read(onnx_file: Path, tmp_path: Path, scene: Scene) -> None:
-    paths = [save(tmp_path / f"{number}.png", scene.image) for number in range(3)]
+@pytest.fixture(scope="module")
+def small_file(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For images of 128 x 128, which cost next to nothing. The IR lies beside it."""
+    return convert(demo_checkpoint, tmp_path_factory.mktemp("small"), Options(input_shape=(1, 3, 128, 128)))[0].path
+
+
+def read_ahead(artifact: Path) -> int:
+    """How many images are begun before the first is reported, at most."""
+    return WAITING * SharedRuntime(load(artifact, MODEL, Settings(throughput=True))).workers
+
+
+def test_an_image_is_reported_before_those_far_behind_are_read(small_file: Path, tmp_path: Path) -> None:
+    ahead = read_ahead(small_file)
+    paths = [save(tmp_path / f"{number}.png", random_image(64, 64)) for number in range(ahead + 2)]
     told: list[Outcome] = []
 
     def report(item: Outcome) -> None:
         told.append(item)
-        paths[len(told) % 3].unlink(missing_ok=True)
+        for path in paths[ahead:]:
+            path.unlink(missing_ok=True)
 
-    result = detect(MODEL.name, tmp_path, paths, artifact=onnx_file, report=report)
-    assert [type(item) for item in told] == [Detected, NotRead, NotRead]
+    result = detect(MODEL.name, tmp_path, paths, artifact=small_file, report=report)
+    assert [type(item) for item in told] == [Detected] * ahead + [NotRead] * 2
+    assert [item.image for item in told] == paths
     assert list(result.images) == told
-    assert result.not_read == tuple(told[1:])
+    assert result.not_read == tuple(told[-2:])
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_many_images_at_once_have_the_bits_and_the_order_of_one_after_another(
+    small_file: Path, tmp_path: Path, suffix: str
+) -> None:
+    artifact = small_file.with_suffix(suffix)
+    paths = [save(tmp_path / f"{seed}.png", draw_scene(seed, 128, 128 + 20 * seed).image) for seed in range(6)]
+    together = detect(MODEL.name, tmp_path, paths, ALL, artifact=artifact).images
+    one_by_one = FaceDetector(artifact, MODEL, ALL)
+    for item, path in zip(together, paths, strict=True):
+        assert [item] == list(detect_command.detect_each(one_by_one, [detect_command.ImageJob(path)]))
+    assert all(isinstance(item, Detected) and item.detections for item in together)
+
+
+def test_images_are_read_while_others_are_computed(
+    small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network waits for the second image; were one done after the other, it would wait in vain."""
+    paths = [save(tmp_path / f"{number}.png", random_image(64, 64)) for number in range(2)]
+    second = threading.Event()
+    run = OnnxRuntime.run
+
+    def waiting(self: OnnxRuntime, images: Image) -> dict[str, npt.NDArray[np.float32]]:
+        assert second.wait(timeout=30)
+        return run(self, images)
+
+    def watched(path: Path) -> Image:
+        if path == paths[1]:
+            second.set()
+        return read_image(path)
+
+    monkeypatch.setattr(OnnxRuntime, "run", waiting)
+    monkeypatch.setattr(detect_command, "read_image", watched)
+    assert len(detect(MODEL.name, tmp_path, paths, artifact=small_file).images) == 2
+
+
+def test_an_error_ends_it_and_no_thread_is_left(small_file: Path, tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{number}.png", random_image(64, 64)) for number in range(40)]
+    told: list[Outcome] = []
+
+    def report(item: Outcome) -> None:
+        told.append(item)
+        if len(told) == 2:
+            raise OSError("nobody listens")
+
+    with pytest.raises(OSError, match="nobody listens"):
+        detect(MODEL.name, tmp_path, paths, artifact=small_file, report=report)
+    assert len(told) == 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
+
+
+def test_one_image_gets_all_of_the_machine_and_many_share_it(small_file: Path) -> None:
+    artifact = small_file.with_suffix(".xml")
+    assert load(artifact, MODEL, Settings(throughput=True, images=1)).parallel == 2  # one is prepared meanwhile
+    assert load(artifact, MODEL, Settings(throughput=True)).parallel >= 2
 
 
 def test_a_file_of_another_model_is_refused_by_name(
@@ -802,10 +907,11 @@ def test_both_runtimes_find_the_same_faces(artifacts: Path, tmp_path: Path) -> N
         np.testing.assert_allclose(boxes_of(other), boxes_of(one), atol=0.02)
 
 
-def test_each_line_comes_as_soon_as_its_image_is_done(artifacts: Path, tmp_path: Path, scene: Scene) -> None:
+def test_each_line_comes_as_soon_as_its_image_is_done(small_file: Path, tmp_path: Path) -> None:
     """The last image disappears when the first line has come; were the lines kept back, it would still be read."""
-    paths = [save(tmp_path / f"{number}.png", scene.image) for number in range(5)]
-    arguments = command(tmp_path, "-o", artifacts, "--json", "-q")
+    ahead = read_ahead(small_file)
+    paths = [save(tmp_path / f"{number:02}.png", random_image(64, 64)) for number in range(ahead + 2)]
+    arguments = command(tmp_path, "--artifact", small_file, "--json", "-q")
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=buffered) as process:
         assert process.stdout is not None
@@ -813,8 +919,8 @@ def test_each_line_comes_as_soon_as_its_image_is_done(artifacts: Path, tmp_path:
         paths[-1].unlink()
         rest = lines(process.stdout.read())
     assert process.returncode == 1
-    assert first["detections"]
-    assert ["error" in line for line in rest] == [False] * 3 + [True]
+    assert "detections" in first
+    assert ["error" in line for line in rest] == [False] * ahead + [True]
 
 
 def test_a_reader_that_has_had_enough_ends_it_without_a_word(artifacts: Path, tmp_path: Path, scene: Scene) -> None:

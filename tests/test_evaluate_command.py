@@ -53,11 +53,11 @@ from sshtool.evaluate.figures import (
 from sshtool.evaluate.ground_truth import read_ground_truth
 from sshtool.evaluate.journal import Journal, read_entries, read_header
 from sshtool.evaluate.meter import PERIOD, Meter
-from sshtool.evaluate.overlap import WAITING, overlapped
 from sshtool.evaluate.predictions import NONE, Predictions, read_predictions
 from sshtool.evaluate.run import Evaluator, Job
 from sshtool.evaluate.score import finish, judge_image
 from sshtool.images import Image, Resize, fit, read_image, read_size
+from sshtool.overlap import THREADS, WAITING, SharedRuntime, overlapped
 from sshtool.report.figures import figure_tables, remarks
 from sshtool.runtimes import Images, Outputs, load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
@@ -608,13 +608,13 @@ def test_an_exception_ends_it_and_no_thread_is_left() -> None:
     with pytest.raises(ValueError, match="three"):
         list(overlapped(fail, range(1000), workers=2, stop=lambda: stopped.append(True)))
     assert stopped == [True]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sshtool-evaluate")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
 
 
 def test_who_goes_away_leaves_no_thread_behind() -> None:
     with closing(overlapped(lambda item: item, range(1000), workers=2, stop=never)) as results:
         assert next(results) == 0
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sshtool-evaluate")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
 
 
 class Watched(OnnxRuntime):
@@ -670,7 +670,7 @@ def test_images_are_read_while_others_are_computed_and_no_more_than_there_are_wo
     assert len(list(evaluator.evaluate(jobs_of(dataset)))) == IMAGES
     assert runtime.waited, "the second image was not read before the first was computed"
     assert runtime.most == 1, "the runtime takes one at a time"
-    assert 1 < most <= evaluator.workers
+    assert 1 < most <= SharedRuntime(runtime).workers
 
 
 class Counted(OnnxRuntime):

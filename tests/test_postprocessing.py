@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from head_tensors import KINDS, RULES, Size, heads_of
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Dynamic, Faces, Format, Options, convert
@@ -33,41 +34,11 @@ from sshtool.runtimes import declared, faces_in, load
 from sshtool.scenes import draw_scene
 
 MODEL: Final = load_model("ssh-mxnet")
-RULES: Final = MODEL.detection
 BOTH: Final = (Format.ONNX, Format.OPENVINO)
 Tensors = Mapping[str, npt.NDArray[Any]]
-Size = tuple[int, int, int]  # number of images, height, width
 
 SIZES: Final[list[Size]] = [(1, 32, 32), (2, 64, 96), (1, 320, 352), (3, 160, 640)]
-KINDS: Final = ("dense", "sparse", "ties", "one score", "on the threshold", "wild", "still", "nothing")
 RUNTIMES: Final = ("onnxruntime", "openvino")
-
-
-def heads_of(kind: str, size: Size, seed: int) -> dict[str, npt.NDArray[np.float32]]:
-    """Head tensors of a kind that strains a rule."""
-    random: Any = np.random.RandomState(seed)
-    number, height, width = size
-    tensors = {}
-    for head in RULES.heads:
-        anchors, cells = len(head.scales), (height // head.stride, width // head.stride)
-        scores = random.random_sample((number, 2 * anchors, *cells)).astype(np.float32)
-        deltas = random.standard_normal((number, 4 * anchors, *cells)).astype(np.float32) * np.float32(0.3)
-        if kind == "sparse":
-            scores **= 40
-        elif kind == "ties":
-            scores = np.round(scores * 8).astype(np.float32) / np.float32(8)
-        elif kind == "one score":
-            scores[:] = 0.5
-        elif kind == "on the threshold":
-            scores = np.where(scores < 0.5, np.float32(0.05), np.nextafter(np.float32(0.05), np.float32(0)))
-        elif kind == "wild":
-            deltas *= 40
-        elif kind == "still":
-            deltas[:] = 0
-        elif kind == "nothing":
-            scores *= np.float32(0.01)
-        tensors[head.scores], tensors[head.deltas] = scores, deltas
-    return tensors
 
 
 @cache

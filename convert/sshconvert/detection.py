@@ -10,8 +10,9 @@ The model card is wrong in two places against that source: deltas are (dx, dy, d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,10 @@ from sshconvert.errors import DetectionError
 from sshconvert.models import Detection, Head
 
 Floats = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.intp]
+
+# Boxes that are compared with all others at a time. Fewer cost more calls; more, pairs that better boxes have settled.
+BLOCK: Final = 64
 
 
 def detect(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: Detection) -> list[Floats]:
@@ -35,7 +40,10 @@ def detect(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int],
 
 
 def candidates(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: Detection) -> list[Floats]:
-    """What `detect` selects from, for the same arguments: of each stride the boxes with the highest scores, clipped."""
+    """What `detect` selects from, for the same arguments: of each stride the boxes with the highest scores, clipped.
+
+    Boxes below the score threshold are left out. The others are in the order of their anchors.
+    """
     images = [{name: outputs[name][index] for name in _names(rules)} for index in range(batch_size(outputs, rules))]
     return [np.concatenate([_candidates(image, head, image_size, rules) for head in rules.heads]) for image in images]
 
@@ -43,7 +51,8 @@ def candidates(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, i
 def select(boxes: Floats, rules: Detection) -> Floats:
     """The faces among candidates [K, 5], of one image but perhaps of several scales; best first."""
     # Dropping low scores before the suppression instead of after it changes nothing: they suppress only lower ones.
-    boxes = best_first(boxes[boxes[:, 4] >= rules.score_threshold])
+    enough = np.flatnonzero(boxes[:, 4] >= rules.score_threshold)
+    boxes = boxes[enough[np.argsort(-boxes[enough, 4], kind="stable")]]
     return boxes[suppress(boxes[:, :4], rules.iou_threshold)]
 
 
@@ -69,12 +78,8 @@ def batch_size(outputs: Mapping[str, npt.NDArray[Any]], rules: Detection) -> int
 
 def anchors(head: Head, height: int, width: int, base_size: int) -> Floats:
     """Anchor boxes of a head over its `height` x `width` cells: float32 [height * width * A, 4], row by row."""
-    centre = (base_size - 1) / 2
-    reach = np.array([(base_size * scale - 1) / 2 for scale in head.scales])
-    base = np.stack([centre - reach, centre - reach, centre + reach, centre + reach], axis=1)
-    rows, columns = np.mgrid[:height, :width] * head.stride
-    shifts = np.stack([columns, rows, columns, rows], axis=-1).reshape(-1, 1, 4)
-    return np.asarray((shifts + base).reshape(-1, 4), np.float32)
+    cells, kinds = np.divmod(np.arange(height * width * len(head.scales)), len(head.scales))
+    return _anchors_at(cells, kinds, head, width, base_size)
 
 
 def apply_deltas(boxes: Floats, deltas: Floats) -> Floats:
@@ -87,19 +92,25 @@ def apply_deltas(boxes: Floats, deltas: Floats) -> Floats:
     return np.concatenate([centres - reach, centres + reach], axis=1)
 
 
-def decode(outputs: Mapping[str, npt.NDArray[Any]], head: Head, rules: Detection) -> npt.NDArray[Any]:
-    """Every anchor of a head moved by its deltas, with its score, for one image: [H * W * A, 5], row by row.
+def face_scores(outputs: Mapping[str, npt.NDArray[Any]], head: Head) -> npt.NDArray[Any]:
+    """The score of every anchor of a head, for the outputs of one image, without the batch: [H * W * A], row by row."""
+    scores: npt.NDArray[Any] = outputs[head.scores][len(head.scales) :].transpose(1, 2, 0).reshape(-1)
+    return scores
+
+
+def decode(outputs: Mapping[str, npt.NDArray[Any]], head: Head, rules: Detection, numbers: Numbers) -> npt.NDArray[Any]:
+    """The anchors of a head with these numbers [K], moved by their deltas, with their scores, for one image: [K, 5].
 
     `outputs` are the head tensors of the image, without the batch: [2A, H, W] and [4A, H, W]. The result has their
     precision, and nothing in it is clipped.
     """
-    count = len(head.scales)
-    scores = outputs[head.scores][count:].transpose(1, 2, 0).reshape(-1, 1)
-    deltas = outputs[head.deltas]
-    height, width = deltas.shape[1:]
-    deltas = deltas.reshape(count, 4, height, width).transpose(2, 3, 0, 1).reshape(-1, 4)
-    boxes = apply_deltas(anchors(head, height, width, rules.base_size), deltas)
-    return np.concatenate([boxes, scores], axis=1)
+    height, width = outputs[head.deltas].shape[1:]
+    cells, kinds = np.divmod(numbers, len(head.scales))
+    first = 4 * kinds * (height * width) + cells
+    # A row for each part of a delta, seen from its side: so all that follows runs along memory.
+    deltas = outputs[head.deltas].reshape(-1)[first + np.arange(4)[:, None] * (height * width)].T
+    boxes = apply_deltas(_anchors_at(cells, kinds, head, width, rules.base_size), deltas)
+    return np.concatenate([boxes, face_scores(outputs, head)[numbers, None]], axis=1)
 
 
 def clip(boxes: Floats, image_size: tuple[int, int]) -> Floats:
@@ -114,35 +125,97 @@ def best_first(candidates: Floats) -> Floats:
     return candidates[np.argsort(-candidates[:, 4], kind="stable")]
 
 
-def suppress(boxes: npt.NDArray[Any], iou_threshold: float, *, inclusive: bool = True) -> npt.NDArray[np.intp]:
+def highest(scores: npt.NDArray[Any], count: int) -> Numbers:
+    """Numbers, ascending, of the `count` highest of `scores` [K], which are no NaN; of equals the first are taken."""
+    if len(scores) <= count:
+        return np.arange(len(scores))
+    least = np.partition(scores, -count)[-count]
+    taken = scores > least
+    equal = np.flatnonzero(scores == least)
+    taken[equal[: count - np.count_nonzero(taken)]] = True
+    return np.flatnonzero(taken)
+
+
+def suppress(boxes: npt.NDArray[Any], iou_threshold: float, *, inclusive: bool = True) -> Numbers:
     """Greedy non-maximum suppression of `boxes` [K, 4], best first: numbers of those that stay.
 
-    A box goes when its intersection over union with a better box that stays is at least `iou_threshold`, or, if that
-    is not `inclusive`, more.
+    A box goes when its intersection over union with a better box that stays is at least `iou_threshold` (above 0), or,
+    if that is not `inclusive`, more.
     """
     too_much = np.greater_equal if inclusive else np.greater
+    numbers, rest = np.arange(len(boxes)), _ends_and_areas(boxes)
+    # Made once: new memory costs as much as what is done in it.
+    room = np.empty(4 * BLOCK * len(boxes), np.result_type(boxes, np.float16))
+    kept = [numbers[:0]]
+    # No box of a block goes because of one before it: what stays of it is a matter among themselves.
+    while numbers.size:
+        block = rest[:, :BLOCK]
+        stay = _first_of_each(too_much(_overlaps(block, block, room), iou_threshold))
+        kept.append(numbers[stay])
+        numbers, rest = numbers[BLOCK:], rest[:, BLOCK:]
+        gone = too_much(_overlaps(block[:, stay], rest, room), iou_threshold).any(axis=0)
+        open_ones = np.flatnonzero(~gone)
+        numbers, rest = numbers[open_ones], rest.take(open_ones, axis=1)
+    return np.concatenate(kept)
+
+
+def _ends_and_areas(boxes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Boxes [K, 4] as x2, y2, -x1, -y1 and areas, [5, K]: what two boxes share ends at the lesser of each."""
     x1, y1, x2, y2 = boxes.T
-    areas = (x2 - x1 + 1) * (y2 - y1 + 1)
-    order = np.arange(len(boxes))
-    kept = []
-    while order.size:
-        best, rest = order[0], order[1:]
-        kept.append(best)
-        width = np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest]) + 1
-        height = np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest]) + 1
-        intersection = np.maximum(width, 0) * np.maximum(height, 0)
-        with np.errstate(invalid="ignore"):  # two empty boxes have no overlap to speak of, and both stay
-            iou = intersection / (areas[best] + areas[rest] - intersection)
-        order = rest[~too_much(iou, iou_threshold)]
-    return np.array(kept, np.intp)
+    return np.stack([x2, y2, -x1, -y1, (x2 - x1 + 1) * (y2 - y1 + 1)])
+
+
+def _overlaps(boxes: npt.NDArray[Any], others: npt.NDArray[Any], room: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Intersections over unions, [K, L], of `_ends_and_areas` [5, K] and [5, L]. Made in `room`, until the next time.
+
+    Boxes that lie apart have zero, two empty ones have none to speak of, NaN: neither suppresses.
+    """
+    shape = (4, boxes.shape[1], others.shape[1])
+    ends = room[: math.prod(shape)].reshape(shape)
+    sides, unions = ends[:2], ends[2]
+    with np.errstate(all="ignore"):
+        np.minimum(boxes[:4, :, None], others[:4, None], out=ends)
+        np.add(sides, ends[2:], out=sides)
+        np.add(sides, 1, out=sides)
+        np.maximum(sides, 0, out=sides)
+        width, height = sides
+        intersections = np.multiply(width, height, out=width)
+        np.add(boxes[4, :, None], others[4], out=unions)
+        np.subtract(unions, intersections, out=unions)
+        overlaps: npt.NDArray[Any] = np.divide(intersections, unions, out=unions)
+    return overlaps
+
+
+def _first_of_each(related: npt.NDArray[np.bool_]) -> list[int]:
+    """Numbers of those in `related` [K, K] that none of the earlier ones, of the same kind, is related to."""
+    rows = np.packbits(related, axis=1, bitorder="little")
+    stay, gone = [], 0
+    for number, row in enumerate(rows):
+        if not gone >> number & 1:
+            stay.append(number)
+            gone |= int.from_bytes(row.tobytes(), "little")
+    return stay
+
+
+def _anchors_at(cells: Numbers, kinds: Numbers, head: Head, width: int, base_size: int) -> Floats:
+    """The anchors of these kinds [K] (which scale) at these cells [K] (row by row, `width` a row): float32 [K, 4]."""
+    centre = (base_size - 1) / 2
+    reach = np.array([(base_size * scale - 1) / 2 for scale in head.scales])
+    base = np.stack([centre - reach, centre - reach, centre + reach, centre + reach])
+    rows, columns = np.divmod(cells, width) * np.array(head.stride)
+    found: Floats = (base[:, kinds] + [columns, rows, columns, rows]).astype(np.float32).T
+    return found
 
 
 def _candidates(
     outputs: Mapping[str, npt.NDArray[Any]], head: Head, image_size: tuple[int, int], rules: Detection
 ) -> Floats:
-    found = decode(outputs, head, rules)
+    """Low scores are dropped first: whoever selects drops them too, and they keep no higher one from the best."""
+    scores = face_scores(outputs, head)
+    enough = np.flatnonzero(scores >= rules.score_threshold)
+    found = decode(outputs, head, rules, enough[highest(scores[enough], rules.candidates_per_stride)])
     found[:, :4] = clip(found[:, :4], image_size)
-    return best_first(found)[: rules.candidates_per_stride]
+    return found
 
 
 def _names(rules: Detection) -> list[str]:

@@ -28,6 +28,24 @@ app = typer.Typer(
     },
 )
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from sshconvert import __version__
+
+        typer.echo(f"sshtool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 ModelName = Annotated[str, typer.Option("--model", help="Which model.")]
 OutputDir = Annotated[Path, typer.Option("--output-dir", "-o", help="Where checkpoints and artifacts go.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from sshconvert.detection import detect
 from sshconvert.errors import DetectionError, UsageError
 from sshconvert.models import Detection, Model
-from sshtool.images import Boxes, Image, Resize, fit
+from sshtool.images import Boxes, Image, Placement, Resize, fit
+from sshtool.overlap import SharedRuntime
 from sshtool.runtimes import Outputs, Settings, faces_in, load
 
 THRESHOLD: Final = 0.5
@@ -28,8 +27,18 @@ class DetectorOptions:
     resize: Resize = Resize.LETTERBOX
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """An image as the network sees it, uint8 [H, W, 3], and where it lies there."""
+
+    pixels: Image
+    placement: Placement
+
+
 class FaceDetector:
-    """A loaded model. Images get the size that it declares, or the original's size if it takes any."""
+    """A loaded model, for any number of threads. Images get the size that it declares, or the original's if any will
+    do.
+    """
 
     def __init__(self, path: Path, model: Model, options: DetectorOptions = DetectorOptions()) -> None:
         """Load a file. Raises UsageError for a threshold that means nothing, and what loading it raises."""
@@ -38,7 +47,7 @@ class FaceDetector:
         inside = self.runtime.declaration.faces
         rules = inside.rules(model.detection) if inside else model.detection
         self.rules = with_threshold(rules, options.threshold, dropped_by=str(path) if inside else "upstream")
-        self.batch = self.runtime.declaration.input_shape[0] or 1
+        self.shared = SharedRuntime(self.runtime)
         self._size = self.runtime.declaration.image_size(model)
         self._path = path
         self._resize = options.resize
@@ -49,19 +58,24 @@ class FaceDetector:
 
         Raises ArtifactError and DetectionError where the file is to blame.
         """
-        groups = (images[start : start + self.batch] for start in range(0, len(images), self.batch))
-        return [boxes for group in groups for boxes in self._find_in_batch(group)]
+        batch = self.shared.batch
+        groups = (images[start : start + batch] for start in range(0, len(images), batch))
+        return [boxes for group in groups for boxes in self.find_in_fitted([self.fit(image) for image in group])]
 
-    def _find_in_batch(self, images: Sequence[Image]) -> list[Boxes]:
-        fitted = [fit(image, *self._size, self._resize, self._padding) for image in images]
-        inputs = [pixels for pixels, _ in fitted]
-        inputs += inputs[-1:] * (self.batch - len(inputs))  # a model with a fixed batch takes no fewer
-        outputs = self.runtime.run(np.stack(inputs))
+    def fit(self, image: Image) -> Fitted:
+        """The image in the size of the network."""
+        return Fitted(*fit(image, *self._size, self._resize, self._padding))
+
+    def find_in_fitted(self, images: Sequence[Fitted]) -> list[Boxes]:
+        """As `find`, of no more images than the network takes at a time."""
+        if not images:
+            return []
+        outputs = self.shared.run([image.pixels for image in images])
         try:
             faces = self._faces(outputs)
         except DetectionError as error:
             raise DetectionError(f"{self._path}: is not this model ({error}); convert again") from None
-        return [placement.to_image(boxes) for (_, placement), boxes in zip(fitted, faces, strict=False)]
+        return [image.placement.to_image(boxes) for image, boxes in zip(images, faces, strict=True)]
 
     def _faces(self, outputs: Outputs) -> list[Boxes]:
         if self.runtime.declaration.faces is None:

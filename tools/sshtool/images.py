@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -244,14 +245,43 @@ def _to_8_bits(values: npt.NDArray[Any], mode: str) -> Image:
     return np.asarray(np.rint((grey - low) * (255 / max(high - low, 1e-300))), np.uint8)
 
 
+class _BombsRaised:
+    """While anybody is inside, Pillow's warning of a bomb is raised, and no other is heard.
+
+    Filters of warnings are the process's, not a thread's. So the first to come in sets them, and the last to go takes
+    them back: had each its own, one would take back those of another that is still decoding.
+    """
+
+    def __init__(self) -> None:
+        self._inside, self._lock = 0, threading.Lock()
+
+    def __enter__(self) -> None:
+        from PIL import Image as pillow  # noqa: N813  # as above
+
+        with self._lock:
+            if not self._inside:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")  # of odd metadata; what matters is raised
+                warnings.simplefilter("error", pillow.DecompressionBombWarning)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(None, None, None)
+
+
+_bombs_raised: Final = _BombsRaised()
+
+
 @contextmanager
 def _decoding_errors(path: Path) -> Iterator[None]:
     """Turn what Pillow raises, and warns of, into ImageError."""
     from PIL import Image as pillow, UnidentifiedImageError  # noqa: N813  # as above
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata; what matters is raised
-        warnings.simplefilter("error", pillow.DecompressionBombWarning)
+    with _bombs_raised:
         try:
             yield
         except UnidentifiedImageError:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +18,7 @@ from sshconvert.convert import Options, Precision, plan
 from sshconvert.errors import ImageError, UsageError
 from sshconvert.models import Model, load_model
 from sshconvert.reading import is_file
-from sshtool.detector import DetectorOptions, FaceDetector, with_threshold
+from sshtool.detector import DetectorOptions, FaceDetector, Fitted, with_threshold
 from sshtool.images import Boxes, Image, read_image
 from sshtool.report.picture import save_picture
 from sshtool.report.terminal import table
@@ -104,24 +107,31 @@ def detect(
     jobs = _jobs(select_images(images), output_dir / model.name / "detections" if save_images else None)
     path = artifact or default_artifact(model, output_dir, options.runtime)
     progress(f"loading {path}")
-    detector = FaceDetector(path, model, options)
-    done = []
-    for item in jobs if dry_run else detect_each(detector, jobs, progress=progress):
-        report(item)
-        done.append(item)
+    settings = replace(options.settings, throughput=len(jobs) > 1, images=len(jobs))
+    detector = FaceDetector(path, model, replace(options, settings=settings))
+    done: list[Outcome] = []
+    with closing(detect_each(detector, () if dry_run else jobs, progress=progress)) as found:
+        for item in jobs if dry_run else found:
+            report(item)
+            done.append(item)
     weights = detector.runtime.declaration.weights
     return DetectResult(model.name, weights, path, str(detector.runtime), tuple(done))
 
 
 def detect_each(
     detector: FaceDetector, jobs: Sequence[ImageJob], *, progress: Callable[[str], None] = lambda _: None
-) -> Iterator[Detected | NotRead]:
-    """Do one image after another, as many at a time as the model takes at once, and hold no more in memory."""
-    for start in range(0, len(jobs), detector.batch):
-        group = jobs[start : start + detector.batch]
-        for number, job in enumerate(group, start + 1):
-            progress(f"{number} of {len(jobs)}: {job.image}")
-        yield from _detect_group(detector, group)
+) -> Generator[Detected | NotRead, None, None]:
+    """Each image, in their order. Some are read while others are computed, and no more of them than that are in memory.
+
+    Close the generator to have its threads end.
+    """
+    groups = [jobs[start : start + detector.shared.batch] for start in range(0, len(jobs), detector.shared.batch)]
+    numbers = count(1)
+    with closing(detector.shared.each(partial(_detect_group, detector), groups)) as results:
+        for group in groups:
+            for job in group:
+                progress(f"{next(numbers)} of {len(jobs)}: {job.image}")
+            yield from next(results)
 
 
 def default_artifact(model: Model, output_dir: Path, runtime: str = "") -> Path:
@@ -180,25 +190,37 @@ def _jobs(images: Sequence[Path], folder: Path | None) -> tuple[ImageJob, ...]:
     return tuple(jobs)
 
 
-def _detect_group(detector: FaceDetector, jobs: Sequence[ImageJob]) -> Iterator[Detected | NotRead]:
-    read = [_read(job.image) for job in jobs]
-    found = iter(detector.find([item for item in read if not isinstance(item, NotRead)]))
-    for job, item in zip(jobs, read, strict=True):
-        yield item if isinstance(item, NotRead) else _detected(job, item, next(found))
+@dataclass(frozen=True)
+class _Read:
+    """An image as the network sees it. As it was read, it is kept for a picture only: it may be a large photo."""
+
+    fitted: Fitted
+    original: Image | None
 
 
-def _read(path: Path) -> Image | NotRead:
+def _detect_group(detector: FaceDetector, jobs: Sequence[ImageJob]) -> list[Detected | NotRead]:
+    read = [_read(detector, job) for job in jobs]
+    found = iter(detector.find_in_fitted([item.fitted for item in read if isinstance(item, _Read)]))
+    return [
+        item if isinstance(item, NotRead) else _detected(job, item, next(found))
+        for job, item in zip(jobs, read, strict=True)
+    ]
+
+
+def _read(detector: FaceDetector, job: ImageJob) -> _Read | NotRead:
     try:
-        return read_image(path)
+        image = read_image(job.image)
     except ImageError as error:
-        return NotRead(path, type(error).__name__, " ".join(str(error).split()))
+        return NotRead(job.image, type(error).__name__, " ".join(str(error).split()))
+    return _Read(detector.fit(image), None if job.picture is None else image)
 
 
-def _detected(job: ImageJob, image: Image, boxes: Boxes) -> Detected:
-    if job.picture is not None:
-        save_picture(job.picture, image, boxes)
+def _detected(job: ImageJob, read: _Read, boxes: Boxes) -> Detected:
+    if job.picture is not None and read.original is not None:
+        save_picture(job.picture, read.original, boxes)
     faces = tuple(Face((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in boxes.astype(np.float64).tolist())
-    return Detected(job.image, image.shape[1], image.shape[0], faces, job.picture)
+    lies = read.fitted.placement
+    return Detected(job.image, lies.width, lies.height, faces, job.picture)
 
 
 def render(result: DetectResult, plain: bool) -> RenderableType:

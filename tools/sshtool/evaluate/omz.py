@@ -31,7 +31,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.detection import batch_size, best_first, decode as decode_head, suppress
+from sshconvert.detection import batch_size, best_first, decode as decode_head, face_scores, highest, suppress
 from sshconvert.errors import DetectionError
 from sshconvert.models import Detection
 from sshtool.evaluate.curves import Floats, Result, judgements, make_curve, make_result
@@ -112,7 +112,8 @@ def _decode_one(
 ) -> Predictions:
     kept = []
     for head in rules.heads:
-        candidates = best_first(decode_head(outputs, head, rules))[:CANDIDATES_PER_STRIDE]
+        numbers = highest(face_scores(outputs, head), CANDIDATES_PER_STRIDE)
+        candidates = best_first(decode_head(outputs, head, rules, numbers))
         # An untrained head may ask for boxes of infinite size. These are as large, and their areas finite.
         boxes = np.clip(candidates[:, :4], -LARGEST_NUMBER / 4, LARGEST_NUMBER / 4)
         stay = suppress(boxes, SUPPRESSED_ABOVE, inclusive=False)

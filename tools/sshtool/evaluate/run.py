@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +14,12 @@ from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.feeding import Feed, Size
 from sshtool.evaluate.ground_truth import ImageTruth
 from sshtool.evaluate.journal import Box, Entry
-from sshtool.evaluate.overlap import overlapped
 from sshtool.evaluate.predictions import NONE, Predictions, write_predictions
 from sshtool.evaluate.score import judge_image
 from sshtool.images import Image, read_image
+from sshtool.overlap import SharedRuntime
 from sshtool.runtimes import Outputs, Runtime
 
-# Threads that read, resize and judge, beside those that wait for the runtime.
-MOST_HELPERS: Final = 8
 # Of the boxes that a report may show.
 MOST_SHOWN: Final = 200
 
@@ -44,15 +40,8 @@ class Evaluator:
         self, path: Path, runtime: Runtime, feeds: Sequence[Feed], *, saved: Mapping[str, Path] | None = None
     ) -> None:
         """`path` is the artifact's. `saved` says for each protocol in which folder its predictions go, if at all."""
-        self._path, self._runtime, self._feeds, self.saved = path, runtime, feeds, saved or {}
-        self._batch = runtime.declaration.input_shape[0] or 1
-        self._slots = threading.BoundedSemaphore(runtime.parallel)
-        self._stopped = threading.Event()
-
-    @property
-    def workers(self) -> int:
-        """How many images are in work at once, and in memory."""
-        return self._runtime.parallel + min(os.cpu_count() or 1, MOST_HELPERS)
+        self._path, self._feeds, self.saved = path, feeds, saved or {}
+        self._shared = SharedRuntime(runtime)
 
     def warm_up(self, size: Size, heads: Sequence[str]) -> None:
         """Compute once in the thread of the caller: what libraries set up at their first use, no two then do at once.
@@ -60,7 +49,7 @@ class Evaluator:
         Raises ArtifactError if the artifact cannot be run, or lacks one of the `heads` that protocols decode.
         """
         outputs = self._compute(np.zeros((*size, 3), np.uint8))
-        if self._runtime.declaration.faces is not None and not outputs.keys() >= set(heads):
+        if self._shared.runtime.declaration.faces is not None and not outputs.keys() >= set(heads):
             raise ArtifactError(
                 f"{self._path}: gives faces, and the protocols decode the six heads by rules of their own; convert "
                 "without --postprocess, or with --keep-heads"
@@ -72,8 +61,7 @@ class Evaluator:
         Raises ArtifactError and DetectionError where the artifact is to blame, OutputError if predictions cannot be
         written, RuntimeUnavailableError without Pillow. Close the generator to have its threads end.
         """
-        self._stopped.clear()
-        yield from overlapped(self._evaluate, jobs, workers=self.workers, stop=self._stopped.set)
+        return self._shared.each(self._evaluate, jobs)
 
     def _evaluate(self, job: Job) -> Entry:
         try:
@@ -94,16 +82,7 @@ class Evaluator:
             raise DetectionError(f"{self._path}: is not this model ({error}); convert again") from None
 
     def _compute(self, image: Image) -> Outputs:
-        with self._slots:
-            if self._stopped.is_set():
-                raise _StoppedError
-            # An artifact with a fixed batch takes no fewer.
-            outputs = self._runtime.run(np.repeat(image[None], self._batch, axis=0))
-        return {name: values[:1] for name, values in outputs.items()}
-
-
-class _StoppedError(Exception):
-    """Ends a worker whose result nobody will ask for."""
+        return self._shared.run([image])
 
 
 def shown(predictions: Predictions) -> list[Box]:

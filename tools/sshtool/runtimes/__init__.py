@@ -43,13 +43,15 @@ class Settings:
     `allow_nonfinite` lets MXNet load a checkpoint with NaN or infinities; artifacts are not looked at.
 
     With `throughput` it works on several images at a time where that finishes many images sooner, though each of them
-    later: `Runtime.parallel` says how many.
+    later: `Runtime.parallel` says how many. If there will be only so many `images` (0: not known), it prepares for no
+    more.
     """
 
     device: str = "CPU"
     threads: int = 0
     allow_nonfinite: bool = False
     throughput: bool = False
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,11 @@ class Runtime(ABC):
 def prepare(images: Images, declaration: Declaration) -> npt.NDArray[Any]:
     """What a model with that declaration takes: float32 or uint8, [N, 3, H, W] or [N, H, W, 3]."""
     pixels: npt.NDArray[Any] = images if declaration.color_order == "BGR" else images[..., ::-1]
-    if declaration.input_type == "float32":
-        pixels = pixels.astype(np.float32) - np.array(declaration.mean_values, np.float32)
-    return np.ascontiguousarray(pixels if declaration.input_layout == "NHWC" else pixels.transpose(0, 3, 1, 2))
+    if any(declaration.mean_values):
+        pixels = pixels - np.array(declaration.mean_values, np.float32)
+    # The other type and the other order in one go.
+    ordered = pixels if declaration.input_layout == "NHWC" else pixels.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(ordered, declaration.input_type)
 
 
 def reason(error: BaseException) -> str:

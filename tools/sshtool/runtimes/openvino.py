@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -97,7 +98,9 @@ class OpenVino(Runtime):
     def _compile(self, model: Any) -> Any:
         device, threads = self.settings.device, self.settings.threads
         config = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
-        config |= {"PERFORMANCE_HINT": "THROUGHPUT"} if self.settings.throughput else {}
+        if self.settings.throughput:
+            runs = math.ceil(self.settings.images / (self.declaration.input_shape[0] or 1))
+            config |= {"PERFORMANCE_HINT": "THROUGHPUT"} | ({"PERFORMANCE_HINT_NUM_REQUESTS": runs} if runs else {})
         if device.split(".")[0].split(":")[0] not in (*self._core.available_devices, "AUTO", "HETERO"):
             there = ", ".join(self._core.available_devices)
             raise RuntimeUnavailableError(f"openvino: device {device} is not here; use {there}")
