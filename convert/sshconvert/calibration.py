@@ -57,8 +57,8 @@ def calibrate(
 ) -> Quantization:
     """Measure the levels of a checkpoint's network at the input size of `options` (by default the model's).
 
-    The first convolution and those of the heads stay as they are: they are a hundredth of the work, and half of the
-    error. The same images and versions of the libraries give the same levels. Raises PrecisionError if NNCF fails,
+    The six convolutions of the heads stay as they are: they are a thousandth of the work, and what they compute is the
+    result. The same images and versions of the libraries give the same levels. Raises PrecisionError if NNCF fails,
     RuntimeUnavailableError if it or ONNX Runtime is not there, what converting raises, and what reading images raises.
     """
     nncf = import_nncf()
@@ -125,9 +125,9 @@ def _feeder(model: Model, images: CalibrationImages, progress: Progress) -> Call
 
 
 def _ends(plain: OnnxModel) -> tuple[str, ...]:
-    """Nodes that stay in float: what reads the input, and from the outputs back to the first convolution."""
+    """Nodes that stay in float: from each output back to the first convolution."""
     makers = {node.output[0]: node for node in plain.nodes}
-    found = [node for name in plain.inputs for node in plain.consumers(name)]
+    found = []
     for output in plain.outputs:
         tensor = output
         while tensor in makers:
@@ -155,8 +155,8 @@ def _quantized(nncf: Any, plain: OnnxModel, ignored: Sequence[str], dataset: Any
             subset_size=count,
             ignored_scope=nncf.IgnoredScope(names=list(ignored)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
-                # Halves the levels of the first layer's weights for processors without VNNI, which costs more than it
-                # brings even there.
+                # Would halve the levels of the first layer's weights for processors without VNNI, and costs more than
+                # it brings even there.
                 overflow_fix=nncf.OverflowFix.DISABLE,
                 # Leaves alone each layer with a bias next to zero, so each of this network; takes half of the memory.
                 disable_bias_correction=True,

@@ -84,13 +84,13 @@ PROFILES: Final[Mapping[str, Profile]] = {
         Profile(
             "INT8",
             Tolerance(0.25, 0.25),
-            overlap=0.7,
+            overlap=0.5,
             corner=32.0,
             suppression=0.1,
             matched=0.9,
             layer=0.25,
-            reason="256 levels for each tensor: single scores move, so that what counts is the accuracy over a "
-            "dataset; these limits tell a calibrated model from a broken one",
+            reason="256 levels for each tensor: at most 0.06 measured, times four; single scores move, so that what "
+            "counts is the accuracy over a dataset; these limits tell a calibrated model from a broken one",
             left_out={NOISE: "is like no image that INT8 was calibrated on: most of it is beyond the levels"},
         ),
     )
