@@ -16,8 +16,8 @@ SIZE: Final = 64
 METADATA: Final = {"weights": "demo", "color_order": "BGR", "mean_values": "0 0 0", "precision": "FP32"}
 
 
-def small_onnx(model: Model) -> onnx.ModelProto:
-    """One convolution, and for each stride a pooling and the two heads, with random weights."""
+def small_onnx(model: Model, scale: float = 1.0) -> onnx.ModelProto:
+    """One convolution, and for each stride a pooling and the two heads, with random weights of that `scale`."""
     random: Any = np.random.RandomState(0)
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
@@ -25,7 +25,9 @@ def small_onnx(model: Model) -> onnx.ModelProto:
 
     def convolution(source: str, name: str, shape: tuple[int, ...], padding: int) -> None:
         for letter, size in (("w", shape), ("b", shape[:1])):
-            weights.append(numpy_helper.from_array(random.randn(*size).astype(np.float32), f"{letter}_{name}"))
+            weights.append(
+                numpy_helper.from_array((scale * random.randn(*size)).astype(np.float32), f"{letter}_{name}")
+            )
         nodes.append(helper.make_node("Conv", [source, f"w_{name}", f"b_{name}"], [name], pads=[padding] * 4))
 
     convolution("data", "body", (4, 3, 3, 3), 1)
@@ -45,8 +47,8 @@ def small_onnx(model: Model) -> onnx.ModelProto:
     return made
 
 
-def write_small_models(folder: Path, model: Model) -> None:
+def write_small_models(folder: Path, model: Model, scale: float = 1.0) -> None:
     """Write small.onnx, small.xml and small.bin."""
-    onnx.save(small_onnx(model), folder / "small.onnx")
+    onnx.save(small_onnx(model, scale), folder / "small.onnx")
     ir = IntermediateRepresentation(folder / "small.onnx", name="small", info=METADATA)
     ir.save(folder / "small.xml", precision="FP32")

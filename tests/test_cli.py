@@ -14,7 +14,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.models import load_model
 
 MODEL = load_model("ssh-mxnet")
-VERBS = ("download", "convert", "info", "verify", "reference", "detect", "demo-dataset", "evaluate", "run")
+VERBS = ("download", "convert", "info", "verify", "reference", "detect", "demo-dataset", "evaluate", "bench", "run")
 
 
 @pytest.fixture(scope="module")

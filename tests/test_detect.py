@@ -796,13 +796,14 @@ def test_json_is_a_line_an_image_with_these_keys(artifacts: Path, tmp_path: Path
     path = save(tmp_path / "a.png", scene.image)
     save(tmp_path / "plain.png", np.full((30, 40, 3), MEAN, np.uint8))
     first, second = lines(sshtool("detect", tmp_path, "-o", artifacts, "--json", "--threshold", "0.7").stdout)
-    assert list(first) == ["schema_version", "verb", "image", "width", "height", "detections"]
+    assert list(first) == ["schema_version", "verb", "image", "width", "height", "inference_precision", "detections"]
     assert {key: first[key] for key in list(first)[:-1]} == {
         "schema_version": 1,
         "verb": "detect",
         "image": str(path),
         "width": SIZE,
         "height": SIZE,
+        "inference_precision": "f32",
     }
     assert list(first["detections"][0]) == ["box", "score"]
     assert len(first["detections"][0]["box"]) == 4

@@ -87,6 +87,10 @@ class EvaluationError(SSHToolError):
     """Predictions or records of an evaluation that cannot be read or do not belong together."""
 
 
+class PackageError(SSHToolError):
+    """A package, or what it is to be made of, that is missing, malformed or contradicts itself."""
+
+
 class UsageError(SSHToolError):
     """Options that are unknown, contradict one another or cannot be read."""
 

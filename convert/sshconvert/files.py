@@ -109,11 +109,12 @@ def replace_files(new: Sequence[Path], targets: Sequence[Path], staging: Path) -
             raise
 
 
-def replace_folder(new: Path, target: Path) -> None:
+def replace_folder(new: Path, target: Path, *, keep_others: bool = True) -> None:
     """Put the folder `new`, which lies in a staging folder beside `target`, in its place, whole.
 
-    What `target` holds under other names than `new` is not this program's: it is carried over. A crash between the
-    two renames leaves `target` absent; whoever removes the staging folder, now or later, puts the old one back.
+    What `target` holds under other names than `new` is not this program's: with `keep_others` it is carried over. A
+    crash between the two renames leaves `target` absent; whoever removes the staging folder, now or later, puts the
+    old one back.
     """
     old = new.parent / OLD / target.name
     old.parent.mkdir(exist_ok=True)
@@ -124,7 +125,8 @@ def replace_folder(new: Path, target: Path) -> None:
         if there is None:
             new.rename(target)
             return
-        _carry_over(target, new)
+        if keep_others:
+            _carry_over(target, new)
         target.rename(old)
         new.rename(target)
         old.rename(new.parent / "replaced")  # nobody puts it back any more

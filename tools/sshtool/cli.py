@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 if TYPE_CHECKING:
     from sshconvert.convert import Faces, Options
     from sshconvert.graph import Shape
+    from sshtool.runtimes import Settings
 
 app = typer.Typer(
     name="sshtool",
@@ -142,6 +143,9 @@ DetectRuntime = Annotated[
 ]
 DetectDevice = Annotated[str, typer.Option("--device", help="A device of the runtime.")]
 DetectThreads = Annotated[int, typer.Option("--threads", min=0, help="How many threads; 0 is the runtime's choice.")]
+InferencePrecision = Annotated[
+    str, typer.Option("--inference-precision", help="What to compute in: f32, or bf16 where OpenVINO and the CPU can.")
+]
 Threshold = Annotated[float, typer.Option("--threshold", help="The least score, from 0.05 to 1.")]
 ResizeMode = Annotated[
     str, typer.Option("--resize", help="letterbox keeps the proportions and fills the rest; stretch does not.")
@@ -170,6 +174,34 @@ Rtol = Annotated[list[str], typer.Option("--rtol", help="Tolerance relative to t
 Layers = Annotated[bool, typer.Option("--layers", help="Where an output is off, name the first layer that differs.")]
 SelfTest = Annotated[
     bool, typer.Option("--self-test", help="Plant faults in copies of the artifacts, and require that each is caught.")
+]
+PackageArtifacts = Annotated[
+    list[Path],
+    typer.Option("--artifact", help="A converted model, repeatable; by default all that `convert` wrote."),
+]
+VerificationPath = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--verification", help="What `verify --json` printed; by default what it left beside the artifacts."),
+]
+EvaluationPath = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--evaluation", help="What `evaluate --json` printed, for the model card."),
+]
+PackageLayout = Annotated[str, typer.Option("--layout", help="flat, huggingface, ovms or triton.")]
+PackageArchive = Annotated[str, typer.Option("--archive", help="One file too: zip or tar.gz.")]
+AllowUnverifiedArtifacts = Annotated[
+    bool, typer.Option("--allow-unverified", help="Package what has not passed `verify`, and mark it so.")
+]
+PackagePathArgument = Annotated[
+    Path, typer.Argument(metavar="PACKAGE", help="A package: its folder, or its archive.", show_default=False)
+]
+Signers = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--signers", help="Keys that you trust (ssh-keygen's allowed signers): one has to have signed it."),
+]
+RebuildFrom = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--rebuild", help="A checkpoint: convert it again, and compare the bytes."),
 ]
 HtmlPath = Annotated[
     Optional[Path],  # noqa: UP045  # as above
@@ -216,6 +248,35 @@ WiderResize = Annotated[
     typer.Option(
         "--resize", help="wider on artifacts of one size, by letterbox or stretch: not what upstream's figures are of."
     ),
+]
+BenchRuntimes = Annotated[
+    list[str],
+    typer.Option(
+        "--runtime",
+        help="onnxruntime, openvino, mxnet; several with commas, or repeated. By default the usual one of each file, "
+        "and MXNet with the checkpoint, where it is installed.",
+    ),
+]
+BenchPrecisions = Annotated[
+    list[str],
+    typer.Option("--inference-precision", help="What to compute in: f32, bf16; several with commas, or repeated."),
+]
+BenchMode = Annotated[str, typer.Option("--mode", help="latency, throughput or both.")]
+Baseline = Annotated[
+    str,
+    typer.Option("--baseline", help="Which candidate the others are compared with: its name in the table, or file."),
+]
+Duration = Annotated[
+    float, typer.Option("--duration", help="Seconds for each candidate and mode; 10, if --runs does not say otherwise.")
+]
+Runs = Annotated[int, typer.Option("--runs", min=0, max=10_000_000, help="So many computations instead.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, max=10_000, help="In how many turns, taken by all in turn.")]
+Requests = Annotated[
+    int, typer.Option("--requests", min=0, help="For throughput: how many at once; 0 is the runtime's choice.")
+]
+FreeShape = Annotated[str, typer.Option("--input-shape", help="N,C,H,W for artifacts that take any.")]
+FreeBatch = Annotated[
+    int, typer.Option("--batch", min=0, help="How many images at once, where the artifact takes any.")
 ]
 ImageCount = Annotated[int, typer.Option("--images", help="How many images to draw.")]
 Seed = Annotated[int, typer.Option("--seed", help="Which images: the same seed draws the same ones.")]
@@ -400,7 +461,7 @@ def run(
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Do it all: get the checkpoint, convert it, and verify every artifact against MXNet."""
+    """Do it all: get the checkpoint, convert it, verify every artifact against MXNet, and package what passed."""
     from sshtool.session import Session
 
     with Session("run", json=json, quiet=quiet, debug=debug) as session:
@@ -460,6 +521,7 @@ def verify(
     runtime: DetectRuntime = "",
     device: DetectDevice = "CPU",
     threads: DetectThreads = 0,
+    inference_precision: InferencePrecision = "f32",
     layers: Layers = False,
     self_test: SelfTest = False,
     html: HtmlPath = None,
@@ -478,7 +540,6 @@ def verify(
         from sshtool.commands.verify import VerifyOptions, render, verify_artifacts
         from sshtool.parity.tolerances import Overrides, parse_limits
         from sshtool.parity.verify import Rules
-        from sshtool.runtimes import Settings
 
         outputs = load_model(model).output_names
         limits = Overrides(parse_limits("--atol", atol, outputs), parse_limits("--rtol", rtol, outputs))
@@ -495,7 +556,7 @@ def verify(
             html=html,
             junit=junit,
             markdown=markdown,
-            rules=Rules(limits, Settings(device, threads, allow_nonfinite)),
+            rules=Rules(limits, _settings(device, threads, allow_nonfinite, inference_precision)),
         )
         result = verify_artifacts(model, output_dir, options, progress=session.progress)
         session.finish(result, render, passed=result.passed)
@@ -539,6 +600,56 @@ def reference(
 
 
 @app.command()
+def package(
+    model: ModelName = "ssh-mxnet",
+    output_dir: OutputDir = Path("artifacts"),
+    artifact: PackageArtifacts = [],  # noqa: B006  # Typer copies its defaults
+    verification: VerificationPath = None,
+    evaluation: EvaluationPath = None,
+    reference: ReferencePath = None,
+    layout: PackageLayout = "flat",
+    archive: PackageArchive = "",
+    allow_unverified: AllowUnverifiedArtifacts = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Put verified artifacts into a folder, or one file, that a stranger can check and deploy."""
+    from sshtool.session import Session
+
+    with Session("package", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.commands.package import PackageOptions, package as verb, render
+
+        options = PackageOptions(
+            tuple(artifact), verification, evaluation, reference, layout.lower(), archive.lower(), allow_unverified
+        )
+        result = verb(model, output_dir, options, dry_run=dry_run, progress=session.progress)
+        session.finish(result, render)
+
+
+@app.command()
+def check(
+    path: PackagePathArgument,
+    signers: Signers = None,
+    rebuild: RebuildFrom = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check a package, offline: hashes, nothing extra or missing, and the models' answers. Exit code 3 if it is not
+    what it says.
+    """
+    from sshtool.session import Session
+
+    with Session("check", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.commands.check import check as verb, render
+
+        result = verb(path, signers=signers, rebuild=rebuild, progress=session.progress)
+        session.finish(result, render, passed=result.passed)
+
+
+@app.command()
 def detect(
     images: ImageArguments,
     model: ModelName = "ssh-mxnet",
@@ -547,6 +658,7 @@ def detect(
     runtime: DetectRuntime = "",
     device: DetectDevice = "CPU",
     threads: DetectThreads = 0,
+    inference_precision: InferencePrecision = "f32",
     threshold: Threshold = 0.5,
     resize: ResizeMode = "letterbox",
     save_images: SaveImages = False,
@@ -563,11 +675,10 @@ def detect(
         from sshtool.commands.detect import as_json, detect as verb, render
         from sshtool.detector import DetectorOptions
         from sshtool.images import Resize
-        from sshtool.runtimes import Settings
 
         options = DetectorOptions(
             runtime=runtime,
-            settings=Settings(device, threads, allow_nonfinite),
+            settings=_settings(device, threads, allow_nonfinite, inference_precision),
             threshold=threshold,
             resize=Resize(_choice("--resize", resize, [item.value for item in Resize])),
         )
@@ -607,6 +718,7 @@ def evaluate(
     runtime: DetectRuntime = "",
     device: DetectDevice = "CPU",
     threads: DetectThreads = 0,
+    inference_precision: InferencePrecision = "f32",
     allow_nonfinite: AllowNonfinite = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -619,7 +731,6 @@ def evaluate(
     with Session("evaluate", json=json, quiet=quiet, debug=debug, interrupted=interrupted) as session:
         from sshtool.commands.evaluate import EvaluateOptions, evaluate as verb, render
         from sshtool.images import Resize
-        from sshtool.runtimes import Settings
 
         chosen = _choice("--protocol", protocol, ["omz", "wider", "both"])
         options = EvaluateOptions(
@@ -636,10 +747,64 @@ def evaluate(
             resize=Resize(_choice("--resize", resize, [item.value for item in Resize])) if resize else None,
             html=html,
             runtime=runtime,
-            settings=Settings(device, threads, allow_nonfinite),
+            settings=_settings(device, threads, allow_nonfinite, inference_precision),
         )
         result = verb(model, output_dir, options, progress=session.progress)
         session.finish(result, render, passed=not result.not_evaluated, code=1)
+
+
+@app.command()
+def bench(
+    model: ModelName = "ssh-mxnet",
+    output_dir: OutputDir = Path("artifacts"),
+    artifact: VerifyArtifacts = [],  # noqa: B006  # Typer copies its defaults
+    checkpoint: CheckpointPath = None,
+    runtime: BenchRuntimes = [],  # noqa: B006  # as above
+    inference_precision: BenchPrecisions = ["f32"],  # noqa: B006  # as above
+    mode: BenchMode = "both",
+    baseline: Baseline = "",
+    duration: Duration = 0.0,
+    runs: Runs = 0,
+    rounds: Rounds = 5,
+    requests: Requests = 0,
+    threads: DetectThreads = 0,
+    device: DetectDevice = "CPU",
+    input_shape: FreeShape = "",
+    batch: FreeBatch = 0,
+    html: HtmlPath = None,
+    allow_nonfinite: AllowNonfinite = False,
+    quiet: Quiet = False,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure latency and throughput of every artifact on this machine, in turns, and compare them with a baseline."""
+    from sshtool.session import Session
+
+    with Session("bench", json=json, quiet=quiet, debug=debug) as session:
+        from sshtool.bench.measuring import MODES
+        from sshtool.commands.bench import BenchOptions, bench as verb, render
+        from sshtool.runtimes import INFERENCE_PRECISIONS, Settings, runtimes
+
+        chosen = _choice("--mode", mode, [*MODES, "both"])
+        options = BenchOptions(
+            artifacts=tuple(artifact),
+            checkpoint=checkpoint,
+            runtimes=tuple(_choices("--runtime", runtime, list(runtimes()))) if runtime else (),
+            inference_precisions=tuple(
+                _choices("--inference-precision", inference_precision, list(INFERENCE_PRECISIONS))
+            ),
+            modes=MODES if chosen == "both" else (chosen,),
+            baseline=baseline,
+            duration=duration,
+            runs=runs,
+            rounds=rounds,
+            batch=batch,
+            input_shape=_shape(input_shape),
+            html=html,
+            settings=Settings(device, threads, allow_nonfinite, requests=requests),
+        )
+        result = verb(model, output_dir, options, progress=session.progress)
+        session.finish(result, render)
 
 
 @app.command()
@@ -692,6 +857,13 @@ def _options(
         color=Color(_choice("--input-color", color or Color.BGR.value, [item.value for item in Color])),
         faces=faces,
     )
+
+
+def _settings(device: str, threads: int, allow_nonfinite: bool, inference_precision: str) -> Settings:
+    from sshtool.runtimes import INFERENCE_PRECISIONS, Settings
+
+    precision = _choice("--inference-precision", inference_precision, list(INFERENCE_PRECISIONS))
+    return Settings(device, threads, allow_nonfinite, inference_precision=precision)
 
 
 def _faces(

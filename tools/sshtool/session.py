@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json as jsonlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,12 +16,11 @@ from rich.text import Text
 
 from sshconvert.errors import OutputError, SSHToolError, VerificationError
 from sshtool.interruption import NOTHING_LEFT, Interrupted
+from sshtool.report.document import dump
 
 if TYPE_CHECKING:
     from sshtool.report.transfer import Transfer
 
-# Of the JSON envelope. A new key does not change it; a changed meaning does.
-SCHEMA_VERSION: Final = 1
 INTERRUPTED: Final = 130
 
 # Wide enough for every table, where there is no terminal to ask.
@@ -152,10 +150,8 @@ class Session:
             self.stderr.print(line, markup=False, style=style)
 
     def _print_json(self, body: dict[str, Any]) -> None:
-        document = {"schema_version": SCHEMA_VERSION, "verb": self.verb, **body}
-        indent = None if self.lines else 2
         with _stdout():
-            sys.stdout.write(jsonlib.dumps(document, indent=indent, default=str, allow_nan=False) + "\n")
+            sys.stdout.write(dump(self.verb, body, indent=None if self.lines else 2))
 
     def _stop(self) -> None:
         if self.transfer:

@@ -22,7 +22,7 @@ from sshtool.detector import DetectorOptions, FaceDetector, Fitted, with_thresho
 from sshtool.images import Boxes, Image, read_image
 from sshtool.report.picture import save_picture
 from sshtool.report.terminal import table
-from sshtool.runtimes import runtimes
+from sshtool.runtimes import F32, runtimes, usual_runtime
 from sshtool.selection import select_images
 
 # Of JSON. Single precision, in which all this is computed, does not hold more.
@@ -48,13 +48,17 @@ class Face:
 
 @dataclass(frozen=True)
 class Detected:
-    """What was found in an image, best first. `width` and `height` are those of the upright image."""
+    """What was found in an image, best first. `width` and `height` are those of the upright image.
+
+    `inference_precision` is what the runtime says that it computed in.
+    """
 
     image: Path
     width: int
     height: int
     detections: tuple[Face, ...]
     picture: Path | None
+    inference_precision: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def detect(
     model = load_model(model_name)
     with_threshold(model.detection, options.threshold)
     jobs = _jobs(select_images(images), output_dir / model.name / "detections" if save_images else None)
-    path = artifact or default_artifact(model, output_dir, options.runtime)
+    path = artifact or default_artifact(model, output_dir, options.runtime, options.settings.inference_precision)
     progress(f"loading {path}")
     settings = replace(options.settings, throughput=len(jobs) > 1, images=len(jobs))
     detector = FaceDetector(path, model, replace(options, settings=settings))
@@ -134,21 +138,23 @@ def detect_each(
             yield from next(results)
 
 
-def default_artifact(model: Model, output_dir: Path, runtime: str = "") -> Path:
-    """The artifact that `convert` wrote: FP32 first and INT8 last, of the kind that the runtime takes first.
+def default_artifact(model: Model, output_dir: Path, runtime: str = "", inference_precision: str = F32) -> Path:
+    """The artifact that `convert` wrote: FP32 first and INT8 last, of the kind that the runtime takes first, without
+    one of a kind whose usual runtime can compute in that precision.
 
     If there is none, the one that `convert` writes first: who loads it says what to do.
     """
     kind = runtimes().get(runtime)
     suffixes = kind.suffixes if kind is not None else (".onnx", ".xml")
-    paths = (
+    paths = [
         artifact.path
         for precision in (Precision.FP32, Precision.FP16, Precision.INT8)
         for suffix in suffixes
         for artifact in plan(model.name, output_dir, Options(precisions=(precision,)))
         if artifact.path.suffix == suffix
-    )
-    return next(filter(is_file, paths), plan(model.name, output_dir, Options())[0].path)
+        and (kind or inference_precision in usual_runtime(artifact.path).inference_precisions)
+    ]
+    return next(filter(is_file, paths), (paths or [plan(model.name, output_dir, Options())[0].path])[0])
 
 
 def as_json(item: Outcome) -> dict[str, Any]:
@@ -157,7 +163,8 @@ def as_json(item: Outcome) -> dict[str, Any]:
     if isinstance(item, NotRead):
         return body | {"error": {"type": item.error, "message": item.message}}
     if isinstance(item, Detected):
-        body |= {"width": item.width, "height": item.height, "detections": [_rounded(face) for face in item.detections]}
+        body |= {"width": item.width, "height": item.height, "inference_precision": item.inference_precision}
+        body |= {"detections": [_rounded(face) for face in item.detections]}
     return body if item.picture is None else body | {"picture": str(item.picture)}
 
 
@@ -199,10 +206,11 @@ class _Read:
 
 
 def _detect_group(detector: FaceDetector, jobs: Sequence[ImageJob]) -> list[Detected | NotRead]:
+    precision = detector.runtime.inference_precision
     read = [_read(detector, job) for job in jobs]
     found = iter(detector.find_in_fitted([item.fitted for item in read if isinstance(item, _Read)]))
     return [
-        item if isinstance(item, NotRead) else _detected(job, item, next(found))
+        item if isinstance(item, NotRead) else _detected(job, item, next(found), precision)
         for job, item in zip(jobs, read, strict=True)
     ]
 
@@ -215,12 +223,12 @@ def _read(detector: FaceDetector, job: ImageJob) -> _Read | NotRead:
     return _Read(detector.fit(image), None if job.picture is None else image)
 
 
-def _detected(job: ImageJob, read: _Read, boxes: Boxes) -> Detected:
+def _detected(job: ImageJob, read: _Read, boxes: Boxes, inference_precision: str) -> Detected:
     if job.picture is not None and read.original is not None:
         save_picture(job.picture, read.original, boxes)
     faces = tuple(Face((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in boxes.astype(np.float64).tolist())
     lies = read.fitted.placement
-    return Detected(job.image, lies.width, lies.height, faces, job.picture)
+    return Detected(job.image, lies.width, lies.height, faces, job.picture, inference_precision)
 
 
 def render(result: DetectResult, plain: bool) -> RenderableType:

@@ -20,7 +20,7 @@ from sshconvert.convert import artifact_files
 from sshconvert.errors import DatasetError, EvaluationError, ImageError, UsageError
 from sshconvert.files import staged
 from sshconvert.models import Model, load_model
-from sshtool.commands.verify import VerifyOptions, find_candidates
+from sshtool.commands.verify import VerifyOptions, find_candidates, left_out
 from sshtool.evaluate import journal
 from sshtool.evaluate.feeding import Feed, Fitted, Omz, Size, UpstreamScales, accepts
 from sshtool.evaluate.figures import (
@@ -42,7 +42,7 @@ from sshtool.evaluate.run import Evaluator, Job, shown
 from sshtool.evaluate.score import PROTOCOLS, finish, judge_image, score_predictions
 from sshtool.images import Resize, read_size
 from sshtool.parity.reference import Progress, silent
-from sshtool.parity.verify import Candidate, labelled
+from sshtool.parity.verify import Candidate, Rules, labelled
 from sshtool.report.evaluation import Pictured, render_evaluation
 from sshtool.report.figures import figure_tables, headline, remarks
 from sshtool.report.summary import count, printable
@@ -155,9 +155,9 @@ class _Run:
         self.jobs = [Job(number, truth.images[number], self._path(number)) for number in numbers]
         if not self.jobs:
             raise UsageError(f"--shard: there are {len(truth.images)} images, and none is in shard {which} of {count}")
-        self.candidates = labelled(
-            find_candidates(model, output_dir, VerifyOptions(options.artifacts, runtime=options.runtime))
-        )
+        wanted = VerifyOptions(options.artifacts, runtime=options.runtime, rules=Rules(settings=options.settings))
+        self.candidates = labelled(find_candidates(model, output_dir, wanted))
+        self._notes = left_out(model, output_dir, wanted)
         self._sizes: dict[Path, Size] | None = None
 
     def result(self) -> EvaluateResult:
@@ -166,7 +166,7 @@ class _Run:
             for candidate in self.candidates.values():  # before the first has run for hours
                 self._feeds(candidate, self._load(candidate).declaration)
         done = [self._evaluate(label, candidate) for label, candidate in self.candidates.items()]
-        notes = [note for _, _, notes in done for note in notes]
+        notes = [*self._notes, *(note for _, _, notes in done for note in notes)]
         pictured = [picture for _, pictures, _ in done for picture in pictures]
         written = [self._journal(label) for label in self.candidates]
         made = _result(self.model, options, self.truth, [figures for figures, _, _ in done], notes, written)
@@ -210,6 +210,7 @@ class _Run:
             files={path.name: file_sha256(path) for path in artifact_files(candidate.path)},
             runtime=str(runtime),
             device=runtime.settings.device,
+            inference_precision=runtime.inference_precision,
             dataset=self.truth.digest,
             images=len(self.truth.images),
             protocols={feed.protocol: feed.text for feed in feeds},

@@ -11,7 +11,7 @@ from sshconvert.graph import Shape
 from sshconvert.models import load_model
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
-from sshtool.parity.pack import write_pack
+from sshtool.parity.pack import pack_name, write_pack
 from sshtool.parity.reference import LiveReference, Progress, silent
 from sshtool.parity.samples import sample_names
 from sshtool.report.terminal import table
@@ -49,7 +49,7 @@ def make_reference(
     Raises RuntimeUnavailableError without MXNet, OutputError, and what opening the checkpoint raises.
     """
     model = load_model(model_name)
-    target = path or output_dir / model.name / f"{model.name}-reference.npz"
+    target = path or output_dir / model.name / pack_name(model)
     _, _, height, width = input_shape or model.input.shape
     source = checkpoint or checkpoint_folder(output_dir, model)
     with opened(source, model, allow_nonfinite=allow_nonfinite) as loaded:

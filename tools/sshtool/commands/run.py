@@ -1,7 +1,8 @@
-"""`sshtool run`: the whole way, from a checkpoint to converted models that were compared with the original."""
+"""`sshtool run`: the whole way, from a checkpoint to a package of models that were compared with the original."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +14,24 @@ from rich.text import Text
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Options, convert, plan
 from sshconvert.detection import detect
-from sshconvert.errors import ReferencePackError, RuntimeUnavailableError
+from sshconvert.errors import OutputError, PackageError, ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model, load_model
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.fetch import Report, no_report
 from sshtool.commands.download import FetchOptions, checkpoint_folder, download
-from sshtool.commands.verify import ConvertedAgain, VerifyOptions, find_reference, images_of
+from sshtool.commands.package import PackageOptions, package
+from sshtool.commands.verify import (
+    RECORD,
+    ConvertedAgain,
+    VerifyOptions,
+    VerifyResult,
+    find_reference,
+    images_of,
+    write_record,
+)
+from sshtool.package.check import Checker
+from sshtool.parity.pack import pack_name, write_pack
 from sshtool.parity.reference import LiveReference, Progress, Reference, silent
 from sshtool.parity.samples import SCENE
 from sshtool.parity.verify import Candidate, VerifyReport, verify
@@ -35,7 +47,10 @@ PICTURED: Final = f"{SCENE}0"
 
 @dataclass(frozen=True)
 class RunResult:
-    """What was made and how it compares with the original. `report` is None if nothing was written or compared."""
+    """What was made and how it compares with the original. `report` is None if nothing was written or compared.
+
+    `package` is None if something did not pass, or was not held to the original.
+    """
 
     model: str
     weights: str
@@ -43,6 +58,7 @@ class RunResult:
     picture: Path
     page: Path
     report: VerifyReport | None
+    package: Path | None = None
 
     @property
     def passed(self) -> bool:
@@ -94,12 +110,15 @@ def run(
         check(loaded, options, wanted)
         quantization = quantization_for(loaded, options, wanted, progress=progress)
         artifacts = convert(loaded, output_dir, options, quantization=quantization, progress=progress)
-        reference = _find_reference(loaded, artifacts, options, progress)
+        reference, is_original = _find_reference(loaded, artifacts, options, progress)
         report = _verify(loaded, artifacts, reference, progress)
         _save_picture(result.picture, reference, model, options)
         with staged(result.page) as part:
             part.write_text(render_html(report, images_of(report, reference)), encoding="utf-8")
-        return replace(result, weights=loaded.weights, report=report)
+        result = replace(result, weights=loaded.weights, report=report)
+        if report.passed and is_original:
+            result = replace(result, package=_package(loaded, output_dir, reference, report, progress))
+        return result
 
 
 def _is_there(folder: Path, model: Model) -> bool:
@@ -117,8 +136,8 @@ def _verify(
 
 def _find_reference(
     checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: Options, progress: Progress
-) -> Reference:
-    """MXNet or a pack, if it has answers for this size; otherwise the first artifact."""
+) -> tuple[Reference, bool]:
+    """MXNet or a pack, if it has answers for this size; otherwise the first artifact. And whether it is the former."""
     model = checkpoint.model
     try:
         reference = find_reference(model, checkpoint, VerifyOptions(), progress=progress)
@@ -126,8 +145,36 @@ def _find_reference(
     except (RuntimeUnavailableError, ReferencePackError) as error:
         first = load(artifacts[0].path, model)
         note = f"this shows only that the formats agree with {first}, not with the original: {error}"
-        return LiveReference(first, model, note=note, progress=progress)
-    return reference
+        return LiveReference(first, model, note=note, progress=progress), False
+    return reference, True
+
+
+def _package(
+    checkpoint: Checkpoint, output_dir: Path, reference: Reference, report: VerifyReport, progress: Progress
+) -> Path:
+    """Package exactly what has been verified, with the original's answers, and check what came out.
+
+    Its models are not run again: the check has seen that they are the bytes that were.
+    """
+    model = checkpoint.model
+    folder = output_dir / model.name
+    write_record(folder / RECORD, VerifyResult(report))
+    if isinstance(reference, LiveReference) and not checkpoint.is_demo:
+        _keep_answers(folder / pack_name(model), checkpoint, reference, report)
+    options = PackageOptions(artifacts=tuple(item.path for item in report.artifacts))
+    made = package(model.name, output_dir, options, progress=progress).folder
+    found = Checker(made, progress).run(models=False).findings
+    if found:
+        raise PackageError(f"{made}: {found[0].path}: {found[0].message}; it was changed meanwhile, run it again")
+    return made
+
+
+def _keep_answers(path: Path, checkpoint: Checkpoint, reference: LiveReference, report: VerifyReport) -> None:
+    """Write a reference pack, unless it would be too large a file: then the package goes without, and says so."""
+    size = report.artifacts[0].declaration.image_size(checkpoint.model)
+    other = reference.other_size()
+    with contextlib.suppress(OutputError):
+        write_pack(path, checkpoint, reference.source, [*reference.answers(*size), *((other,) if other else ())])
 
 
 def _save_picture(path: Path, reference: Reference, model: Model, options: Options) -> None:
@@ -150,7 +197,12 @@ def _planned(model: Model, output_dir: Path, options: Options) -> RunResult:
 
 def render(result: RunResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
-    paths = Text("\n".join([f"picture: {result.picture}", f"report: {result.page}", *map(str, result.artifacts)]))
+    made = [f"picture: {result.picture}", f"report: {result.page}", *map(str, result.artifacts)]
+    if result.package:
+        made.append(f"package: {result.package}")
+    elif result.report:
+        made.append("no package, because not everything was held to the original and passed")
+    paths = Text("\n".join(made))
     if result.report is None:
         return Group(Text("nothing was written or compared; this would be:"), paths)
     return Group(comparison_table(result.report, plain=plain), paths)

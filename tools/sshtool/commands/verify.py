@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -27,12 +28,16 @@ from sshtool.parity.selftest import SelfTestReport, self_test
 from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verify import ArtifactReport, Candidate, Rules, VerifyReport, verify
 from sshtool.report.comparison import comparison_table, self_test_table
+from sshtool.report.document import dump_result
 from sshtool.report.html import render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
-from sshtool.runtimes import Declaration, Images, Runtime, Settings, load
+from sshtool.runtimes import F32, Declaration, Images, Runtime, Settings, able_of, load, usual_runtime
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.selection import select_images
+
+# Of the verification of all that `convert` left, beside it: by this, `sshtool package` knows what passed.
+RECORD: Final = "verification.json"
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ def verify_artifacts(
         reference = find_reference(model, checkpoint, options, progress=progress)
         again = ConvertedAgain(model, checkpoint, folder)
         report = verify(model, reference, candidates, options.rules, convert_again=again.path, progress=progress)
+        report = replace(report, notes=(*report.notes, *left_out(model, output_dir, options)))
         result = VerifyResult(report)
         if options.layers:
             result = replace(result, divergences=_divergences(report, reference, again, options, progress))
@@ -100,7 +106,15 @@ def verify_artifacts(
                 progress=progress,
             )
             result = replace(result, self_test=tested)
-        return replace(result, written=write_reports(result, reference, options))
+        result = replace(result, written=write_reports(result, reference, options))
+        if not options.artifacts:
+            write_record(output_dir / model.name / RECORD, result)
+        return result
+
+
+def write_record(path: Path, result: VerifyResult) -> None:
+    """Write the document that `--json` prints, for `sshtool package`. Raises OutputError."""
+    _write(path, dump_result("verify", result, passed=result.passed))
 
 
 def write_reports(result: VerifyResult, reference: Reference, options: VerifyOptions) -> tuple[Path, ...]:
@@ -131,6 +145,8 @@ def _check(options: VerifyOptions) -> None:
         raise UsageError("--html, --junit and --markdown: two name the same file; give each its own")
     if options.reference is not None and options.images:
         raise UsageError("--images needs MXNet: a reference pack has no answers for them; leave out --reference")
+    if options.self_test and options.rules.settings.inference_precision != F32:
+        raise UsageError("--self-test plants faults that bf16 rounds away; leave out --inference-precision")
     if options.profile and options.profile not in PROFILES:
         raise UsageError(f"--profile: {options.profile} is not one of {', '.join(PROFILES)}")
 
@@ -146,16 +162,51 @@ def images_of(report: VerifyReport, reference: Reference) -> dict[str, Images]:
 
 
 def find_candidates(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[Candidate, ...]:
-    """The artifacts that were named, or all that are there. A precision's folder says what its files are held to."""
+    """The artifacts that were named, or all that are there and that can be computed in the precision asked for.
+
+    A precision's folder says what its files are held to.
+    """
     folder = output_dir / model.name
-    standard = (folder / name / f"{model.name}{suffix}" for name in PROFILES for suffix in (".onnx", ".xml"))
-    paths = options.artifacts or tuple(path for path in standard if is_file(path))
     missing = [str(path) for path in options.artifacts if not is_file(path)]
     if missing:
         raise UsageError(f"--artifact: {', '.join(missing)} is not there; name a file that `sshtool convert` made")
-    if not paths:
+    there, able = converted(model, output_dir), _able(model, output_dir, options)
+    if not (options.artifacts or there):
         raise ArtifactError(f"{folder}: there are no artifacts; make them with `sshtool convert`, or name --artifact")
-    return tuple(Candidate(path, options.profile or _place(path), options.runtime) for path in paths)
+    if not (options.artifacts or able):
+        precision = options.rules.settings.inference_precision
+        raise UsageError(
+            f"--inference-precision: no artifact in {folder} is for a runtime that can be asked for {precision}; give "
+            f"--runtime {' or '.join(able_of(precision))}"
+        )
+    return tuple(Candidate(path, _place(path), options.runtime, options.profile) for path in options.artifacts or able)
+
+
+def left_out(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[str, ...]:
+    """Says of which artifacts that are there `find_candidates` takes none, because of the precision asked for."""
+    able = _able(model, output_dir, options)
+    unable = [str(path) for path in converted(model, output_dir) if path not in able]
+    if options.artifacts or not unable:
+        return ()
+    precision = options.rules.settings.inference_precision
+    return (f"left out, because their runtimes cannot be asked for {precision}: {', '.join(unable)}",)
+
+
+def converted(model: Model, output_dir: Path) -> tuple[Path, ...]:
+    """The artifacts that are where `convert` puts them."""
+    folder = output_dir / model.name
+    standard = (folder / name / f"{model.name}{suffix}" for name in PROFILES for suffix in (".onnx", ".xml"))
+    return tuple(path for path in standard if is_file(path))
+
+
+def _able(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[Path, ...]:
+    """Those of which the runtime can be asked for the precision. What the runtime does not load, it says itself."""
+    precision = options.rules.settings.inference_precision
+    return tuple(
+        path
+        for path in converted(model, output_dir)
+        if precision == F32 or precision in usual_runtime(path, options.runtime).inference_precisions
+    )
 
 
 @contextlib.contextmanager
@@ -180,7 +231,7 @@ def find_reference(
         return read_pack(options.reference, model)
     assert checkpoint is not None  # only a pack stands in for it
     try:
-        runtime = Mxnet(checkpoint, options.rules.settings)
+        runtime = Mxnet(checkpoint, _as_stored(options.rules.settings))
     except RuntimeUnavailableError as error:
         if checkpoint.is_demo and not options.images:
             return demo_pack(model)
@@ -280,7 +331,12 @@ def _original(reference: Reference, again: ConvertedAgain, sample: Sample, setti
     """What computes the layers as they should be: MXNet, or where it is not here a new conversion to FP32."""
     if isinstance(reference, LiveReference):
         return reference.runtime
-    return load(again.original(sample), again.model, settings)
+    return load(again.original(sample), again.model, _as_stored(settings))
+
+
+def _as_stored(settings: Settings) -> Settings:
+    """Of the original, which is never computed in a shorter type."""
+    return replace(settings, inference_precision=F32)
 
 
 def render(result: VerifyResult, plain: bool) -> RenderableType:

@@ -73,7 +73,8 @@ class NotEvaluated:
 class ArtifactFigures:
     """Of one artifact. `baseline` names the FP32 artifact that it is compared with, "" if there is none.
 
-    `images_per_second` is that of the run that ends here, None where nothing was computed.
+    `images_per_second` is that of the run that ends here, None where nothing was computed; `inference_precision` is
+    what the runtime computed in.
     """
 
     artifact: str
@@ -86,6 +87,7 @@ class ArtifactFigures:
     not_evaluated: tuple[NotEvaluated, ...]
     baseline: str = ""
     images_per_second: float | None = None
+    inference_precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ def artifact_figures(
         protocols=tuple(protocols),
         not_evaluated=tuple(NotEvaluated(image, reason) for image, reason in failures),
         images_per_second=rate,
+        inference_precision=header.inference_precision,
     )
 
 

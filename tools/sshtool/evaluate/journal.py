@@ -33,7 +33,7 @@ class Header:
 
     `files` are the artifact's, by name, with their SHA-256; `dataset` is the ground truth's digest; `protocols` says
     for each what was done with an image; `notes` are on its figures. `images` counts what the run is over, all shards
-    together, and `shard` is (which, of how many), from 1.
+    together, and `shard` is (which, of how many), from 1. `inference_precision` is what the runtime computed in.
     """
 
     journal: int
@@ -50,6 +50,7 @@ class Header:
     protocols: Mapping[str, str]
     notes: Mapping[str, tuple[str, ...]]
     shard: tuple[int, int]
+    inference_precision: str = "f32"
 
     def numbers(self) -> range:
         """Numbers of the images in the shard, by the order of the dataset."""

@@ -18,7 +18,6 @@ import platform
 import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, Literal
 
@@ -171,8 +170,17 @@ def read_pack(path: Path, model: Model) -> PackReference:
 
 def demo_pack(model: Model) -> PackReference:
     """MXNet's answers for the demo checkpoint, at the model's own size, which ship with sshtool."""
-    with as_file(files(__package__).joinpath(DEMO_PACK)) as path:
-        return read_pack(path, model)
+    return read_pack(demo_pack_path(), model)
+
+
+def pack_name(model: Model) -> str:
+    """What a pack is called where it lies beside the artifacts."""
+    return f"{model.name}-reference.npz"
+
+
+def demo_pack_path() -> Path:
+    """The file of that pack."""
+    return Path(__file__).with_name(DEMO_PACK)
 
 
 def _describe(answer: Answer, model: Model) -> PackedSample:

@@ -27,7 +27,7 @@ from sshtool.parity.reference import Answer, Progress, Reference, silent
 from sshtool.parity.samples import OTHER, Sample
 from sshtool.parity.tensors import TensorComparison, compare_tensor
 from sshtool.parity.tolerances import PROFILES, Overrides, Profile
-from sshtool.runtimes import Declaration, FacesInside, Outputs, Runtime, Settings, faces_in, load
+from sshtool.runtimes import BF16, Declaration, FacesInside, Outputs, Runtime, Settings, faces_in, load
 
 # Of the report. A new key does not change it; a changed meaning does.
 REPORT_VERSION: Final = 1
@@ -41,11 +41,14 @@ ConvertAgain = Callable[["Candidate", Declaration], "Path | None"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file to verify: the profile it is held to ("" lets the file say) and the runtime ("" takes the usual one)."""
+    """A file to verify: the profile of its place ("" lets the file say), the runtime ("" takes the usual one), and the
+    profile that it is held to whatever it is, if the user wants that.
+    """
 
     path: Path
     profile: str = ""
     runtime: str = ""
+    held_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,16 @@ class SampleComparison:
 
 @dataclass(frozen=True)
 class ArtifactReport:
-    """Everything about one artifact. `label` names it in the report, for example "onnx FP16"."""
+    """Everything about one artifact. `label` names it in the report, for example "onnx FP16"; `inference_precision` is
+    what the runtime says that it computes in, which `settings` may have asked for.
+    """
 
     label: str
     path: Path
     files: Mapping[str, str]
     runtime: str
     settings: Settings
+    inference_precision: str
     declaration: Declaration
     profile: Profile
     samples: tuple[SampleComparison, ...]
@@ -189,7 +195,7 @@ class _Judge:
         except ArtifactError as error:
             self.fail("load", str(error))
             return None, self.failures
-        profile = PROFILES[_profile_name(candidate, runtime.declaration)]
+        profile = PROFILES[_profile_name(candidate, runtime)]
         self.check_declaration(candidate, runtime.declaration)
         comparisons, skipped = self.compare_all(candidate, runtime, profile)
         self.judge_detections(comparisons, profile)
@@ -317,7 +323,8 @@ class _Judge:
 
     def judge_detections(self, comparisons: Sequence[SampleComparison], profile: Profile) -> None:
         """Enough detections matched over all samples, and no matched one too far away on any."""
-        faces = [(item.sample, found) for item in comparisons for found in item.detections]
+        judged = (item for item in comparisons if item.sample not in profile.undecided)
+        faces = [(item.sample, found) for item in judged for found in item.detections]
         matched, differing = sum(found.matched for _, found in faces), sum(found.differing for _, found in faces)
         if differing and matched / (matched + differing) < profile.matched:
             where = ", ".join(
@@ -361,6 +368,7 @@ class _Judge:
             files={path.name: file_sha256(path) for path in artifact_files(candidate.path)},
             runtime=str(runtime),
             settings=runtime.settings,
+            inference_precision=runtime.inference_precision,
             declaration=runtime.declaration,
             profile=profile,
             samples=tuple(comparisons),
@@ -407,9 +415,16 @@ def _label(candidate: Candidate) -> str:
     return " ".join(parts) + (f" ({candidate.runtime})" if candidate.runtime else "")
 
 
-def _profile_name(candidate: Candidate, declaration: Declaration) -> str:
-    """The place decides what a file has to be; without a place, the file does; without a word from it, FP32."""
-    return next((name for name in (candidate.profile, declaration.precision) if name in PROFILES), "FP32")
+def _profile_name(candidate: Candidate, runtime: Runtime) -> str:
+    """The user decides; otherwise the place does; without a place, the file; without a word from it, FP32.
+
+    What is computed in a shorter type than it is stored in is held to the profile of that type.
+    """
+    if candidate.held_to:
+        return candidate.held_to
+    stored = next((name for name in (candidate.profile, runtime.declaration.precision) if name in PROFILES), "FP32")
+    computed = "BF16" if runtime.inference_precision == BF16 else stored
+    return max(stored, computed, key=list(PROFILES).index)
 
 
 def _comparable(one: str, other: str) -> bool:
@@ -453,6 +468,10 @@ def _notes(reference: Reference, artifacts: Iterable[ArtifactReport]) -> Iterabl
 def _remarks(artifact: ArtifactReport) -> Iterable[str]:
     for sample, reason in artifact.skipped.items():
         yield f"{sample} was left out: {reason}"
+    compared = {item.sample for item in artifact.samples}
+    for sample, reason in artifact.profile.undecided.items():
+        if sample in compared:
+            yield f"detections on {sample} are not judged in {artifact.profile.name}: {reason}"
     if any(item.converted_again for item in artifact.samples):
         yield f"the shape is fixed, so the checkpoint was converted again for {OTHER}"
     if artifact.near_threshold:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 
-def template(name: str, filters: Mapping[str, Callable[..., Any]]) -> Template:
-    """A template of the package: everything put into it is escaped, and nothing is left undefined.
+def template(name: str, filters: Mapping[str, Callable[..., Any]], *, markup: bool = True) -> Template:
+    """A template of the package: everything put into it is escaped if it is `markup`, and nothing is left undefined.
 
     Raises RuntimeUnavailableError without Jinja.
     """
@@ -23,7 +23,7 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]]) -> Template:
         raise RuntimeUnavailableError(f"Jinja: cannot be imported ({error}); pip install 'sshtool[report]'") from error
     templates = Environment(
         loader=PackageLoader("sshtool.report"),
-        autoescape=True,
+        autoescape=markup,  # noqa: S701  # Markdown has no such characters
         undefined=StrictUndefined,
         finalize=_as_text,
         trim_blocks=True,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,12 @@ LARGEST_MEAN: Final = 1e6
 LAYOUTS: Final = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
 INPUT_TYPES: Final = ("float32", "uint8")
 
+# What to compute in, by OpenVINO's names. Files are stored as they are stored; this is up to the runtime.
+F32, BF16 = INFERENCE_PRECISIONS = ("f32", "bf16")
+
+# Computes the outputs for images that are in place already, and keeps none of them.
+Inference = Callable[[], object]
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -44,7 +51,9 @@ class Settings:
 
     With `throughput` it works on several images at a time where that finishes many images sooner, though each of them
     later: `Runtime.parallel` says how many. If there will be only so many `images` (0: not known), it prepares for no
-    more.
+    more. With `requests`, it is as many as that, and they share the threads.
+
+    `inference_precision` is one of INFERENCE_PRECISIONS: a shorter type for what is computed between layers.
     """
 
     device: str = "CPU"
@@ -52,6 +61,8 @@ class Settings:
     allow_nonfinite: bool = False
     throughput: bool = False
     images: int = 0
+    inference_precision: str = F32
+    requests: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,11 +108,13 @@ class Runtime(ABC):
     key: ClassVar[str]  # its name in options
     name: ClassVar[str]  # its name for people
     suffixes: ClassVar[tuple[str, ...]]  # files that it loads; of the first, it is the usual runtime
+    inference_precisions: ClassVar[tuple[str, ...]] = (F32,)  # that it can be asked for
 
     version: str
     settings: Settings
     declaration: Declaration
     parallel: int = 1  # as many threads may call `run` at once, and are worth it
+    inference_precision: str = F32  # what it computes in, by its own word; "" where it does not say
 
     @classmethod
     @abstractmethod
@@ -119,8 +132,27 @@ class Runtime(ABC):
     def layers(self, images: Images) -> Outputs:
         """As `run`, but every tensor inside that has a name, in the order of computation. Takes a lot of memory."""
 
+    @abstractmethod
+    def inferences(self, images: Images) -> list[Inference]:
+        """For measurements: as many computations of those images as are worth doing at once, each in its own thread.
+
+        The images are prepared here, once, so that a call is the runtime's own work and nothing else. Each may raise
+        what `run` raises.
+        """
+
+    @classmethod
+    def default_requests(cls, threads: int) -> int:
+        """How many to compute at once where many images are to be done soon; 0 leaves it to the library."""
+        return threads or usable_cores()
+
     def __str__(self) -> str:
-        return f"{self.name} {self.version}"
+        shorter = f" in {self.inference_precision}" if self.inference_precision not in ("", F32) else ""
+        return f"{self.name} {self.version}{shorter}"
+
+
+def usable_cores() -> int:
+    """Of this machine, those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare(images: Images, declaration: Declaration) -> npt.NDArray[Any]:
@@ -219,8 +251,27 @@ def runtimes() -> Mapping[str, type[Runtime]]:
 def load(path: Path, model: Model, settings: Settings = Settings(), *, key: str = "") -> Runtime:  # frozen
     """Load a file with the runtime of that key, or with the usual one for its suffix.
 
-    Raises UsageError if there is none, and what `Runtime.load` raises.
+    Raises UsageError if there is none or it cannot be asked for that precision, and what `Runtime.load` raises.
     """
+    kind = usual_runtime(path, key)
+    wanted = settings.inference_precision
+    if wanted not in kind.inference_precisions:
+        raise UsageError(
+            f"--inference-precision: {path} is for {kind.name}, which cannot be asked for {wanted}; leave it out, or "
+            f"load a file with --runtime {' or '.join(able_of(wanted))}"
+        )
+    if not is_file(path):
+        raise ArtifactError(f"{path}: is not there; `sshtool convert` makes it")
+    return kind.load(path, model, settings)
+
+
+def able_of(precision: str) -> list[str]:
+    """The keys of the runtimes that can be asked for that precision."""
+    return [key for key, kind in runtimes().items() if precision in kind.inference_precisions]
+
+
+def usual_runtime(path: Path, key: str = "") -> type[Runtime]:
+    """The runtime of that key, or the usual one for the file's suffix. Raises UsageError if there is none."""
     suffix = path.suffix.lower()
     known = runtimes()
     if key and key not in known:
@@ -229,7 +280,4 @@ def load(path: Path, model: Model, settings: Settings = Settings(), *, key: str 
     if not able:
         loadable = sorted({item for kind in known.values() for item in kind.suffixes if key in ("", kind.key)})
         raise UsageError(f"{path}: {key or 'no runtime'} does not load {suffix or 'such a file'}; give {loadable}")
-    usual = min(able, key=lambda kind: kind.suffixes.index(suffix))
-    if not is_file(path):
-        raise ArtifactError(f"{path}: is not there; `sshtool convert` makes it")
-    return usual.load(path, model, settings)
+    return min(able, key=lambda kind: kind.suffixes.index(suffix))

@@ -13,7 +13,7 @@ import numpy as np
 from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.models import Model
-from sshtool.runtimes import Declaration, Images, Outputs, Runtime, Settings, prepare, reason
+from sshtool.runtimes import Declaration, Images, Inference, Outputs, Runtime, Settings, prepare, reason
 
 
 def import_mxnet(threads: int = 0) -> Any:
@@ -95,12 +95,35 @@ class Mxnet(Runtime):
         with _without_fusion():
             return self._run(inner, images)
 
-    def _run(self, symbol: Any, images: Images) -> Outputs:
+    def inferences(self, images: Images) -> list[Inference]:
+        """One: it spreads a single computation over the cores, and does not promise that two threads may compute."""
+        with self._errors(images):
+            executor = self._bind(self._symbol, images)
+
+        def infer() -> None:
+            with self._errors(images):
+                for value in executor.forward(is_train=False):
+                    value.wait_to_read()
+
+        return [infer]
+
+    @classmethod
+    def default_requests(cls, threads: int) -> int:
+        return 1
+
+    def _bind(self, symbol: Any, images: Images) -> Any:
         arguments = self._arguments | {self._input: self._mxnet.nd.array(prepare(images, self.declaration))}
+        return symbol.bind(self._mxnet.cpu(), arguments, aux_states=self._auxiliaries, grad_req="null")
+
+    @contextlib.contextmanager
+    def _errors(self, images: Images) -> Iterator[None]:
         try:
-            executor = symbol.bind(self._mxnet.cpu(), arguments, aux_states=self._auxiliaries, grad_req="null")
-            values = [value.asnumpy() for value in executor.forward(is_train=False)]
+            yield
         except self._mxnet.MXNetError as error:
             raise ArtifactError(f"the checkpoint: MXNet cannot run it on {images.shape} ({reason(error)})") from None
+
+    def _run(self, symbol: Any, images: Images) -> Outputs:
+        with self._errors(images):
+            values = [value.asnumpy() for value in self._bind(symbol, images).forward(is_train=False)]
         names = (name.removesuffix("_output") for name in symbol.list_outputs())
         return dict(zip(names, values, strict=True))

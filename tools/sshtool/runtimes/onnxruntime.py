@@ -11,7 +11,7 @@ import onnx
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.models import Model
 from sshconvert.onnxruntime import import_onnxruntime
-from sshtool.runtimes import Images, Outputs, Runtime, Settings, declared, prepare, reason
+from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings, declared, prepare, reason, usable_cores
 from sshtool.screening import read_onnx
 
 
@@ -26,9 +26,10 @@ class OnnxRuntime(Runtime):
         self._path = path
         self.version = str(self._onnxruntime.__version__)
         self.settings = settings
-        # Two at once would only compete for the same threads. But one is prepared while the other is computed.
-        self.parallel = 2 if settings.throughput else 1
-        self._turn = threading.Lock()
+        # Two at once would only compete for the same threads, unless each has its own. But one is prepared while the
+        # other is computed.
+        self.parallel = settings.requests or (2 if settings.throughput else 1)
+        self._turn = threading.BoundedSemaphore(settings.requests or 1)
         model = read_onnx(path)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         del model  # as large as the file
@@ -52,9 +53,18 @@ class OnnxRuntime(Runtime):
         found = self._run(self._open(model.SerializeToString()), images)
         return {name: found[name] for name in inner}
 
+    def inferences(self, images: Images) -> list[Inference]:
+        names = [output.name for output in self._session.get_outputs()]
+        inputs = {self._input.name: prepare(images, self.declaration)}
+
+        def infer() -> None:
+            self._compute(self._session, names, inputs, images)
+
+        return [infer] * (self.settings.requests or 1)
+
     def _open(self, source: str | bytes) -> Any:
         options = self._onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.settings.threads
+        options.intra_op_num_threads = self._threads()
         options.log_severity_level = 4  # what goes wrong is raised
         provider = self._provider()
         try:
@@ -63,6 +73,11 @@ class OnnxRuntime(Runtime):
             raise ArtifactError(
                 f"{self._path}: ONNX Runtime cannot load it ({reason(error)}); convert again"
             ) from error
+
+    def _threads(self) -> int:
+        """For each computation. 0 is the library's own choice, which is one for each core."""
+        requests = self.settings.requests
+        return max(1, (self.settings.threads or usable_cores()) // requests) if requests else self.settings.threads
 
     def _provider(self) -> str:
         names = {
@@ -77,11 +92,14 @@ class OnnxRuntime(Runtime):
     def _run(self, session: Any, images: Images) -> Outputs:
         names = [output.name for output in session.get_outputs()]
         inputs = {self._input.name: prepare(images, self.declaration)}
+        with self._turn:
+            values = self._compute(session, names, inputs, images)
+        return dict(zip(names, values, strict=True))
+
+    def _compute(self, session: Any, names: list[str], inputs: dict[str, Any], images: Images) -> list[Any]:
         try:
-            with self._turn:
-                values = session.run(names, inputs)
+            return list(session.run(names, inputs))
         except Exception as error:  # as above
             raise ArtifactError(
                 f"{self._path}: ONNX Runtime cannot run it on {images.shape} ({reason(error)})"
             ) from error
-        return dict(zip(names, values, strict=True))

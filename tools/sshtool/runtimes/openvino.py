@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -12,7 +15,19 @@ import numpy as np
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.models import Model
 from sshconvert.openvino import MODEL_INFO, import_openvino
-from sshtool.runtimes import Images, Outputs, Runtime, Settings, declared, prepare, reason
+from sshtool.runtimes import (
+    BF16,
+    F32,
+    INFERENCE_PRECISIONS,
+    Images,
+    Inference,
+    Outputs,
+    Runtime,
+    Settings,
+    declared,
+    prepare,
+    reason,
+)
 from sshtool.screening import check_ir, check_sizes, read_onnx
 
 DECLARED = (
@@ -32,14 +47,16 @@ class OpenVino(Runtime):
     key = "openvino"
     name = "OpenVINO"
     suffixes = (".xml", ".onnx")
+    inference_precisions = INFERENCE_PRECISIONS
 
     def __init__(self, path: Path, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
         """Load an .xml (or .onnx) file. A device is one of OpenVINO's: CPU, GPU, …
 
-        Computes in float32, whatever shorter type the device would offer, so that a difference comes from the model.
+        Computes in float32, whatever shorter type the device would offer, so that a difference comes from the model;
+        in bfloat16 if that is asked for and the device can.
         """
         openvino = import_openvino()
-        self._path = path
+        self._path, self._tensor = path, openvino.Tensor
         self._core = openvino.Core()
         self.version = str(openvino.__version__).split("-")[0]  # without the build number
         self.settings = settings
@@ -50,11 +67,13 @@ class OpenVino(Runtime):
         kind = {"f32": "float32", "u8": "uint8"}.get(kind, kind)  # `to_dtype` does not know all types that there are
         self.declaration = declared(path, self._metadata(model) if metadata is None else metadata, shape, kind)
         self._compiled = self._compile(model)
-        count = 1
+        self.inference_precision = self._computed_in(self._compiled)
+        self._count = settings.requests or 1
+        if settings.throughput and not settings.requests:
+            self._count = max(1, int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
         if settings.throughput:
-            count = max(1, int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
-            self.parallel = count + 1  # one is prepared while the others are computed
-        self._requests = _requests(self._compiled, count)
+            self.parallel = self._count + 1  # one is prepared while the others are computed
+        self._requests = _requests(self._compiled, self._count)
 
     @classmethod
     def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
@@ -74,6 +93,29 @@ class OpenVino(Runtime):
         found = self._run(_requests(self._compile(model), 1), images)
         # A tensor has several names where operations were fused or left out.
         return {name: found[port.any_name] for port in inner for name in sorted(port.get_names())}
+
+    def inferences(self, images: Images) -> list[Inference]:
+        requests = [self._compiled.create_infer_request() for _ in range(self._count)]
+        with self._errors(images):
+            for request in requests:
+                request.set_input_tensor(self._tensor(prepare(images, self.declaration)))
+        return [partial(self._infer, request, images) for request in requests]
+
+    @classmethod
+    def default_requests(cls, threads: int) -> int:
+        return 0
+
+    def _infer(self, request: Any, images: Images) -> None:
+        with self._errors(images):
+            request.start_async()  # `infer` would gather the outputs too
+            request.wait()
+
+    @contextmanager
+    def _errors(self, images: Images) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise ArtifactError(f"{self._path}: OpenVINO cannot run it on {images.shape} ({reason(error)})") from None
 
     def _read(self) -> Any:
         try:
@@ -97,26 +139,62 @@ class OpenVino(Runtime):
 
     def _compile(self, model: Any) -> Any:
         device, threads = self.settings.device, self.settings.threads
-        config = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        wanted, requests = self.settings.inference_precision, self.settings.requests
+        config = {"INFERENCE_PRECISION_HINT": wanted} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        config |= {"PERFORMANCE_HINT": "THROUGHPUT" if self.settings.throughput else "LATENCY"}
         if self.settings.throughput:
-            runs = math.ceil(self.settings.images / (self.declaration.input_shape[0] or 1))
-            config |= {"PERFORMANCE_HINT": "THROUGHPUT"} | ({"PERFORMANCE_HINT_NUM_REQUESTS": runs} if runs else {})
+            runs = requests or math.ceil(self.settings.images / (self.declaration.input_shape[0] or 1))
+            config |= {"PERFORMANCE_HINT_NUM_REQUESTS": runs} if runs else {}
         if device.split(".")[0].split(":")[0] not in (*self._core.available_devices, "AUTO", "HETERO"):
             there = ", ".join(self._core.available_devices)
             raise RuntimeUnavailableError(f"openvino: device {device} is not here; use {there}")
+        self._check_precision()
         try:
             return self._core.compile_model(model, device, config)
         except (RuntimeError, ValueError) as error:  # as above
+            if wanted != F32:
+                raise self._cannot(f"compile it in {wanted} ({reason(error)})") from None
             raise ArtifactError(f"{self._path}: OpenVINO cannot compile it ({reason(error)}); convert again") from None
+
+    def _check_precision(self) -> None:
+        """A device that lacks a type may take the hint for it, and compute in another without a word."""
+        device, wanted = self.settings.device, self.settings.inference_precision
+        if wanted == F32:
+            return
+        try:
+            able = [str(item) for item in self._core.get_property(device, "OPTIMIZATION_CAPABILITIES")]
+        except (RuntimeError, ValueError):  # a device that stands for others
+            able = []
+        if wanted == BF16 and wanted.upper() not in able:
+            raise self._cannot(f"compute in {wanted} ({device} says that it can {', '.join(able) or 'nothing'})")
+
+    def _computed_in(self, compiled: Any) -> str:
+        """The precision that the compiled model says that it computes in; "" if it says nothing.
+
+        Raises RuntimeUnavailableError if it is not the one that was asked for.
+        """
+        wanted = self.settings.inference_precision
+        try:
+            found = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        except (RuntimeError, ValueError):  # as above
+            found = ""
+        if found != wanted and (found or wanted != F32):
+            raise self._cannot(f"compute in {wanted}: it would in {found or 'a precision that it does not say'}")
+        return found
+
+    def _cannot(self, what: str) -> RuntimeUnavailableError:
+        return RuntimeUnavailableError(
+            f"{self._path}: OpenVINO on {self.settings.device} cannot {what}; leave out --inference-precision, or take "
+            "a machine whose processor has AVX-512 BF16 or AMX"
+        )
 
     def _run(self, requests: SimpleQueue[Any], images: Images) -> Outputs:
         values = prepare(images, self.declaration)
         request = requests.get()
         try:
-            results = request.infer([values], share_inputs=True)
-            return {port.any_name: np.array(value) for port, value in results.items()}
-        except RuntimeError as error:
-            raise ArtifactError(f"{self._path}: OpenVINO cannot run it on {images.shape} ({reason(error)})") from None
+            with self._errors(images):
+                results = request.infer([values], share_inputs=True)
+                return {port.any_name: np.array(value) for port, value in results.items()}
         finally:
             requests.put(request)
 

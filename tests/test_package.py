@@ -1,0 +1,583 @@
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import jsonschema
+import numpy as np
+import onnx
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from google.protobuf import text_format
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from program import sshtool
+from releases import MODEL, Workspace, copied, make_workspace
+from small_model import METADATA, SIZE, small_onnx
+from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import Faces, Format, Options, convert
+from sshconvert.detection import detect
+from sshconvert.errors import PackageError, UsageError, VerificationError
+from sshtool.commands.package import PackageOptions, package
+from sshtool.package.bundle import EARLIEST, source_date
+from sshtool.package.card import Described, render_card
+from sshtool.package.layouts import LAYOUTS
+from sshtool.package.manifest import (
+    MANIFEST,
+    SUMS,
+    Manifest,
+    PackagedModel,
+    Source,
+    Verification,
+    dump_schema,
+    parse_manifest,
+    parse_sums,
+    shipped_schema,
+)
+from sshtool.package.signature import read_signature
+from sshtool.package.usage import IMAGE, examples
+from sshtool.parity.samples import draw_sample
+from sshtool.runtimes.onnxruntime import OnnxRuntime
+
+NAME: Final = MODEL.name
+
+
+@pytest.fixture(scope="module")
+def workspace(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return make_workspace(tmp_path_factory.mktemp("workspace"), demo_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def flat(workspace: Workspace) -> Path:
+    return package(NAME, workspace.folder, PackageOptions()).folder
+
+
+def manifest_of(folder: Path) -> Manifest:
+    return parse_manifest((folder / MANIFEST).read_bytes())
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- What is in a package ---------------------------------------------------------------------------------------------
+
+
+def test_a_package_holds_everything_and_says_what_each_file_is(flat: Path) -> None:
+    found = files_of(flat)
+    assert sorted(found) == sorted(
+        [
+            f"FP32/{NAME}.bin",
+            f"FP32/{NAME}.onnx",
+            f"FP32/{NAME}.xml",
+            "LICENSES/mxnet-SSH.txt",
+            "LICENSES/sshtool.txt",
+            "README.md",
+            "SHA256SUMS",
+            "bom.cdx.json",
+            "manifest.json",
+            "reference.npz",
+            "verification.html",
+            "verification.json",
+        ]
+    )
+    manifest = manifest_of(flat)
+    assert manifest.verification.status == "passed"
+    assert manifest.source.weights == "demo"
+    assert manifest.source.checkpoint.keys() == {MODEL.files.symbol, MODEL.files.params}
+    assert [(model.label, model.path) for model in manifest.models] == [
+        ("onnx FP32", f"FP32/{NAME}.onnx"),
+        ("openvino FP32", f"FP32/{NAME}.xml"),
+    ]
+    for file in manifest.files:
+        assert (len(found[file.path]), hashlib.sha256(found[file.path]).hexdigest()) == (file.bytes, file.sha256)
+
+
+def test_the_models_are_the_bytes_that_were_verified(workspace: Workspace, flat: Path) -> None:
+    assert (flat / f"FP32/{NAME}.onnx").read_bytes() == workspace.onnx.read_bytes()
+    assert (flat / f"FP32/{NAME}.bin").read_bytes() == workspace.ir.with_suffix(".bin").read_bytes()
+
+
+def test_checksums_are_those_of_sha256sum(flat: Path) -> None:
+    tool = shutil.which("sha256sum")
+    if tool is None:
+        pytest.skip("there is no sha256sum here, whose format is checked")
+    subprocess.run([tool, "--check", "--strict", "--quiet", SUMS], cwd=flat, check=True)
+    assert parse_sums((flat / SUMS).read_bytes()).keys() == files_of(flat).keys() - {SUMS}
+
+
+def test_the_manifest_follows_the_schema_that_ships(flat: Path) -> None:
+    assert shipped_schema() == dump_schema(), "run `python -m sshtool.package.manifest` again"
+    schema = json.loads(shipped_schema())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    document = json.loads((flat / MANIFEST).read_bytes())
+    jsonschema.validate(document, schema)
+    for spoiled in (document | {"odd": 1}, document | {"manifest_version": 2}, document | {"files": "none"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(spoiled, schema)
+
+
+def test_the_bill_of_materials_follows_cyclonedx(flat: Path) -> None:
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    text = (flat / "bom.cdx.json").read_text()
+    assert validator.validate_str(text) is None
+    bill = json.loads(text)
+    assert bill["metadata"]["component"]["type"] == "machine-learning-model"
+    assert bill["metadata"]["component"]["modelCard"]["modelParameters"]["task"] == "object-detection"
+    named = {item["name"]: item["hashes"][0]["content"] for item in bill["components"] if "hashes" in item}
+    manifest = {file.path: file.sha256 for file in manifest_of(flat).files if file.path != "bom.cdx.json"}
+    assert named == manifest
+    bill["metadata"]["component"]["modelCard"]["modelParameters"]["task"] = 1
+    assert validator.validate_str(json.dumps(bill)) is not None
+
+
+def test_the_reports_name_places_in_the_package_and_none_outside(workspace: Workspace, flat: Path) -> None:
+    document = json.loads((flat / "verification.json").read_bytes())
+    assert [item["path"] for item in document["result"]["report"]["artifacts"]] == [
+        f"FP32/{NAME}.onnx",
+        f"FP32/{NAME}.xml",
+    ]
+    for name, data in files_of(flat).items():
+        assert str(workspace.folder).encode() not in data, name
+
+
+# --- What is not packaged ---------------------------------------------------------------------------------------------
+
+
+def test_what_was_not_verified_is_not_packaged(workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+    other.record.unlink()
+    with pytest.raises(VerificationError, match="has not been verified; run `sshtool verify`"):
+        package(NAME, tmp_path, PackageOptions())
+    assert not (tmp_path / "releases").exists()
+
+
+@pytest.mark.parametrize("which", ["onnx", "ir", "bin"])
+def test_other_bytes_than_those_that_were_verified_are_not_packaged(
+    which: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    other = copied(workspace, tmp_path)
+    path = {"onnx": other.onnx, "ir": other.ir, "bin": other.ir.with_suffix(".bin")}[which]
+    if which == "onnx":
+        onnx.save(small_onnx(MODEL), path)
+        model = onnx.load(path)
+        model.doc_string = "another"
+        onnx.save(model, path)
+    else:
+        data = bytearray(path.read_bytes())
+        data[-2 if which == "bin" else data.index(b"<net name=") + 12] ^= 1
+        path.write_bytes(data)
+    with pytest.raises(VerificationError, match=r"passed `sshtool verify` with exactly these bytes"):
+        package(NAME, tmp_path, PackageOptions())
+
+
+def test_a_verification_that_failed_is_none(workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+    document = json.loads(other.record.read_bytes())
+    document["result"]["report"]["artifacts"][0]["passed"] = False
+    other.record.write_text(json.dumps(document))
+    with pytest.raises(VerificationError, match=rf"{NAME}\.onnx: has not passed"):
+        package(NAME, tmp_path, PackageOptions())
+
+
+def test_an_unverified_package_is_marked_wherever_one_looks(workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+    other.record.unlink()
+    result = package(NAME, tmp_path, PackageOptions(allow_unverified=True))
+    assert not result.verified
+    assert manifest_of(result.folder).verification.status == "unverified"
+    assert not any(model.verified for model in manifest_of(result.folder).models)
+    assert "**Not verified**" in (result.folder / "README.md").read_text()
+
+
+def test_the_command_line_refuses_with_exit_code_3_and_writes_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+    other.record.unlink()
+    result = sshtool("package", "-o", tmp_path, "--json", code=3)
+    assert json.loads(result.stdout)["error"]["type"] == "VerificationError"
+    assert not (tmp_path / "releases").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("{", "is not what `sshtool verify` writes", id="no JSON"),
+        pytest.param("{}", "is not what `sshtool verify` writes", id="nothing in it"),
+        pytest.param('{"schema_version": 1, "verb": "bench", "ok": true, "result": {}}', "of bench", id="another verb"),
+        pytest.param('{"schema_version": 1, "verb": "verify", "ok": true, "result": {}}', "report", id="no report"),
+        pytest.param(
+            '{"schema_version": 1, "verb": "verify", "ok": true, "ok": true}', "more than once", id="a key twice"
+        ),
+        pytest.param("[" * 100_000, "is not what `sshtool verify` writes", id="deep"),
+    ],
+)
+def test_a_record_that_is_none_is_refused(text: str, message: str, workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+    other.record.write_text(text)
+    with pytest.raises(PackageError, match=message):
+        package(NAME, tmp_path, PackageOptions())
+
+
+def test_answers_of_another_checkpoint_are_not_packaged(workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+    model = onnx.load(other.onnx)
+    onnx.helper.set_model_props(model, METADATA | {"weights": "sha256:" + "0" * 64})
+    onnx.save(model, other.onnx)
+    options = PackageOptions(artifacts=(other.onnx,), allow_unverified=True)
+    with pytest.raises(PackageError, match="answers of the checkpoint demo"):
+        package(NAME, tmp_path, replace(options, reference=other.pack))
+    result = package(NAME, tmp_path, options)
+    assert not result.with_reference
+    assert manifest_of(result.folder).source.archive_sha256 == "0" * 64
+
+
+def test_models_of_two_checkpoints_are_not_packaged_together(workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+    model = onnx.load(other.onnx)
+    onnx.helper.set_model_props(model, METADATA | {"weights": "another"})
+    onnx.save(model, other.onnx)
+    with pytest.raises(PackageError, match="come from several checkpoints"):
+        package(NAME, tmp_path, PackageOptions(allow_unverified=True))
+
+
+@pytest.mark.parametrize("options", [PackageOptions(layout="odd"), PackageOptions(archive="rar")])
+def test_unknown_layouts_and_archives_are_refused(options: PackageOptions, workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match="is not one of"):
+        package(NAME, workspace.folder, options)
+
+
+def test_what_is_no_package_is_not_replaced(workspace: Workspace, tmp_path: Path) -> None:
+    copied(workspace, tmp_path)
+    mine = tmp_path / "releases" / f"{NAME}-flat" / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(PackageError, match="is there and is no package"):
+        package(NAME, tmp_path, PackageOptions())
+    assert mine.read_text() == "mine"
+
+
+def test_a_new_package_leaves_nothing_of_the_old_one(workspace: Workspace, tmp_path: Path) -> None:
+    copied(workspace, tmp_path)
+    folder = package(NAME, tmp_path, PackageOptions()).folder
+    (folder / "stale.txt").write_text("of an older version")
+    assert package(NAME, tmp_path, PackageOptions()).folder == folder
+    assert not (folder / "stale.txt").exists()
+    assert not list(folder.parent.glob(".sshtool-*"))
+
+
+def test_a_dry_run_writes_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    copied(workspace, tmp_path)
+    result = package(NAME, tmp_path, PackageOptions(archive="zip"), dry_run=True)
+    assert result.archive == tmp_path / "releases" / f"{NAME}-flat.zip"
+    assert not (tmp_path / "releases").exists()
+
+
+# --- Same inputs, same bytes ------------------------------------------------------------------------------------------
+
+ZONES: Final = ("UTC", "Asia/Kathmandu", "America/St_Johns")
+LOCALES: Final = ("C", "C.UTF-8", "tr_TR.UTF-8")
+UMASKS: Final = (0o022, 0o077, 0o002)
+
+
+def test_twelve_builds_are_the_same_bytes(workspace: Workspace, tmp_path: Path) -> None:
+    hashes = set()
+    for number in range(12):
+        folder = tmp_path / f"build {number}" / ("nested" * (number % 3))
+        source = sorted(workspace.folder.rglob("*"), reverse=bool(number % 2))  # folders list as they were filled
+        for path in (path for path in source if path.is_file() and "releases" not in path.parts):
+            target = folder / path.relative_to(workspace.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        environment = os.environ | {
+            "TZ": ZONES[number % 3],
+            "LC_ALL": LOCALES[number % 3],
+            "PYTHONHASHSEED": str(number),
+            "SOURCE_DATE_EPOCH": "1790000000",
+        }
+        command = [sys.executable, "-m", "sshtool", "package", "-o", str(folder), "--quiet"]
+        for kind in ("zip", "tar.gz") if number < 2 else ("zip",):
+            subprocess.run(
+                [*command, "--archive", kind],
+                env=environment,
+                umask=UMASKS[number // 4],
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
+            made = folder / "releases" / f"{NAME}-flat.{kind}"
+            hashes.add((kind, hashlib.sha256(made.read_bytes()).hexdigest()))
+        shutil.rmtree(folder)
+    assert sorted(kind for kind, _ in hashes) == ["tar.gz", "zip"]
+
+
+def test_the_time_of_an_archive_is_source_date_epoch(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1790000000")
+    result = package(NAME, workspace.folder, PackageOptions(archive="zip", layout="triton"))
+    assert result.archive
+    with zipfile.ZipFile(result.archive) as archive:
+        assert {member.date_time for member in archive.infolist()} == {(2026, 9, 21, 14, 13, 20)}
+        assert {stat.filemode(member.external_attr >> 16) for member in archive.infolist()} == {"-rw-r--r--"}
+        assert {name.split("/")[0] for name in archive.namelist()} == {f"{NAME}-triton"}
+    result = package(NAME, workspace.folder, PackageOptions(archive="tar.gz", layout="triton"))
+    assert result.archive
+    with tarfile.open(result.archive) as archive:
+        assert {(member.mtime, member.uid, member.uname) for member in archive} == {(1790000000, 0, "")}
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("0", EARLIEST), ("1" * 18, 4354819199), ("400000000", 400000000)])
+def test_times_that_a_zip_cannot_say_are_moved_to_those_it_can(
+    said: str, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", said)
+    assert source_date() == seconds
+
+
+@pytest.mark.parametrize("said", ["", "yesterday", "-1", "1.5", "9" * 19, "٣"])
+def test_a_source_date_that_is_no_time_is_refused_before_anything_is_written(
+    said: str, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(workspace, tmp_path)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", said)
+    with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH"):
+        package(NAME, tmp_path, PackageOptions())
+    assert not (tmp_path / "releases").exists()
+
+
+# --- Layouts ----------------------------------------------------------------------------------------------------------
+
+
+def packaged(workspace: Workspace, layout: str) -> tuple[Path, Manifest]:
+    folder = package(NAME, workspace.folder, PackageOptions(layout=layout)).folder
+    return folder, manifest_of(folder)
+
+
+def model_config() -> Any:
+    """Triton's own description of `config.pbtxt`; its package would import gRPC."""
+    spec = importlib.util.find_spec("tritonclient")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    path = Path(spec.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
+    loaded = importlib.util.spec_from_file_location("model_config_pb2", path)
+    assert loaded is not None
+    assert loaded.loader is not None
+    module = importlib.util.module_from_spec(loaded)
+    loaded.loader.exec_module(module)
+    return module
+
+
+def test_triton_reads_its_configuration_and_finds_the_files(workspace: Workspace) -> None:
+    folder, manifest = packaged(workspace, "triton")
+    protocol = model_config()
+    types = {"float32": protocol.TYPE_FP32}
+    for model in manifest.models:
+        place = folder / Path(model.path).parent.parent
+        config = text_format.Parse((place / "config.pbtxt").read_text(), protocol.ModelConfig())
+        assert config.name == place.name
+        assert config.backend == {"onnx": "onnxruntime", "openvino": "openvino"}[model.format]
+        assert config.max_batch_size == 0
+        found = [(item.name, item.data_type, tuple(item.dims)) for item in (*config.input, *config.output)]
+        assert found == [(item.name, types[item.dtype], item.shape) for item in (model.input, *model.outputs)]
+        # The backends' default names, in a version's folder.
+        names = {"onnx": {"model.onnx"}, "openvino": {"model.xml", "model.bin"}}[model.format]
+        assert {path.name for path in (place / "1").iterdir()} == names
+    assert {path.name for path in (folder / "model_repository").iterdir()} == {
+        Path(model.path).parts[1] for model in manifest.models
+    }
+
+
+def test_a_model_server_finds_every_model_that_its_configuration_names(workspace: Workspace) -> None:
+    folder, manifest = packaged(workspace, "ovms")
+    config = json.loads((folder / "models/config.json").read_bytes())
+    assert config.keys() == {"model_config_list"}
+    for entry, model in zip(config["model_config_list"], manifest.models, strict=True):
+        assert entry.keys() == {"config"}
+        assert entry["config"].keys() == {"name", "base_path"}
+        assert entry["config"]["base_path"] == f"/models/{entry['config']['name']}"
+        versions = list((folder / "models" / entry["config"]["name"]).iterdir())
+        assert [path.name for path in versions] == ["1"]
+        assert {path.suffix for path in versions[0].iterdir()} == {Path(path).suffix for path in model.files}
+
+
+def test_a_hub_gets_large_files_by_lfs_and_a_card_that_it_can_read(workspace: Workspace) -> None:
+    folder, manifest = packaged(workspace, "huggingface")
+    assert {model.path for model in manifest.models} == {"onnx/model.onnx", "openvino/openvino_model.xml"}
+    attributes = (folder / ".gitattributes").read_text().splitlines()
+    assert {line.split()[0] for line in attributes} == {"*.bin", "*.npz", "*.onnx"}
+    card = ModelCard.load(folder / "README.md")
+    assert (card.data.license, card.data.pipeline_tag) == ("mit", "object-detection")
+    assert {"face-detection", "onnx", "openvino"} <= set(card.data.tags)
+
+
+@pytest.mark.parametrize("precision", ["FP32", "FP16", "INT8"])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_no_two_models_take_the_same_place(layout: Any, precision: str) -> None:
+    every = [layout.main_file(NAME, form, kind) for form in ("onnx", "openvino") for kind in ("FP32", "FP16", "INT8")]
+    assert len(set(every)) == 6
+    assert layout.companion(layout.main_file(NAME, "openvino", precision)).endswith(".bin")
+
+
+# --- The model card ---------------------------------------------------------------------------------------------------
+
+
+def evaluation(workspace: Workspace) -> dict[str, Any]:
+    sha256 = hashlib.sha256(workspace.onnx.read_bytes()).hexdigest()
+    settings = [{"setting": "mAP", "average_precision": 0.91929, "faces": 48, "curve": []}]
+    protocols = [{"protocol": "omz", "input": "stretched", "images": 24, "settings": settings, "more": 1}]
+    artifacts = [{"files": {"any.onnx": sha256}, "protocols": protocols}]
+    return {"schema_version": 1, "verb": "evaluate", "ok": True, "result": {"model": NAME, "artifacts": artifacts}}
+
+
+def test_figures_of_an_evaluation_stand_in_the_card_for_the_files_that_they_are_of(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    other = copied(workspace, tmp_path)
+    document = tmp_path / "evaluation.json"
+    document.write_text(json.dumps(evaluation(workspace)))
+    folder = package(NAME, tmp_path, PackageOptions(evaluation=document)).folder
+    row = f"| `FP32/{NAME}.onnx` | omz | 24 | mAP | 91.93 % | 48 |"
+    assert row in (folder / "README.md").read_text()
+    results = ModelCard.load(folder / "README.md").data.eval_results
+    found = [(item.metric_type, item.metric_value) for item in results or ()]
+    assert found == [("mean_average_precision", 91.93)]
+    metrics = json.loads((folder / "bom.cdx.json").read_bytes())["metadata"]["component"]["modelCard"]
+    assert metrics["quantitativeAnalysis"]["performanceMetrics"][0]["value"] == "91.93"
+    model = onnx.load(other.onnx)
+    model.doc_string = "other bytes"
+    onnx.save(model, other.onnx)
+    folder = package(NAME, tmp_path, PackageOptions(evaluation=document, allow_unverified=True)).folder
+    assert "91.93" not in (folder / "README.md").read_text()
+
+
+def test_an_evaluation_of_another_model_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    document = tmp_path / "evaluation.json"
+    other = evaluation(workspace)
+    other["result"]["model"] = "another"
+    document.write_text(json.dumps(other))
+    with pytest.raises(PackageError, match="is about another"):
+        package(NAME, workspace.folder, PackageOptions(evaluation=document))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({}, id="heads, from float32 BGR"),
+        pytest.param({"faces": Faces(score_threshold=0.5)}, id="faces inside"),
+    ],
+)
+def test_the_code_of_the_card_finds_the_faces(
+    change: dict[str, Any], demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    artifacts = convert(demo_checkpoint, tmp_path, Options((Format.ONNX, Format.OPENVINO), **change))
+    sample = draw_sample("scene-0", MODEL, 640, 640)
+    Image.fromarray(sample.images[0][..., ::-1]).save(tmp_path / "photo.png")
+    heads = convert(demo_checkpoint, tmp_path / "heads", Options((Format.ONNX,)))[0].path
+    expected = detect(OnnxRuntime(heads).run(sample.images), (640, 640), MODEL.detection)[0]
+    expected = expected[expected[:, 4] >= 0.5]
+    assert len(expected)
+    models = []
+    for artifact in artifacts:
+        signature = read_signature(artifact.path)
+        path = artifact.path.relative_to(tmp_path).as_posix()
+        models.append(described(signature, path, artifact.format.value))
+    parts = dict(examples(MODEL, models))
+    assert list(parts) == ["ONNX Runtime", "OpenVINO", "From the outputs to faces"]
+    for title in ("ONNX Runtime", "OpenVINO"):
+        program = "\n".join([parts[title], parts["From the outputs to faces"], "np.save('faces.npy', np.array(faces))"])
+        program = program.replace(IMAGE, "photo.png")  # JPEG would change the pixels
+        allowed = {"numpy", "PIL", "onnxruntime", "openvino"}
+        assert {line.split()[1] for line in program.splitlines() if line.startswith(("import", "from"))} <= allowed
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+        found = np.load(tmp_path / "faces.npy")
+        assert found.shape == expected.shape
+        clipped = np.column_stack([np.clip(found[:, :4], 0, 639), found[:, 4]])
+        np.testing.assert_allclose(clipped, expected, atol=1e-2)
+
+
+def described(signature: Any, path: str, form: str) -> PackagedModel:
+    inside = signature.declaration.faces
+    return PackagedModel.model_validate(
+        {
+            "label": path,
+            "format": form,
+            "precision": "FP32",
+            "path": path,
+            "files": (path,),
+            "input": signature.input,
+            "outputs": signature.outputs,
+            "input_layout": signature.declaration.input_layout,
+            "color_order": signature.declaration.color_order,
+            "mean_values": signature.declaration.mean_values,
+            "options": {},
+            "verified": True,
+            "postprocessing": vars(inside) if inside else None,
+        }
+    )
+
+
+def test_a_card_of_a_model_that_takes_no_images_shows_no_code_for_images(workspace: Workspace) -> None:
+    model = described(read_signature(workspace.onnx), "a.onnx", "onnx").model_copy(update={"mean_values": (1, 2, 3)})
+    source = Source(weights="sha256:" + "0" * 64, archive_sha256=None, checkpoint={})
+    verification = Verification(status="passed", reference="MXNet", notes=())
+    card = render_card(MODEL, source, verification, [Described(model, 1, None, None)]).decode()
+    assert "```python" not in card
+    assert "minus [1, 2, 3]" in card
+    assert MODEL.licence.weights in card
+    assert "**The weights are a demo's**" not in card
+
+
+Change = Callable[[Any], None]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda m: m.update(odd=1), "odd", id="an unknown key"),
+        pytest.param(lambda m: m["files"].append(m["files"][0]), "more than once", id="a file twice"),
+        pytest.param(lambda m: m["files"][0].update(path="../evil"), "path", id="a path that leads out"),
+        pytest.param(lambda m: m["files"][0].update(path="/etc/passwd"), "path", id="an absolute path"),
+        pytest.param(lambda m: m["files"][0].update(path="a\\b"), "path", id="a backslash"),
+        pytest.param(lambda m: m["files"][0].update(bytes=-1), "bytes", id="a negative size"),
+        pytest.param(lambda m: m["files"][0].update(sha256="x"), "sha256", id="no hash"),
+        pytest.param(lambda m: m["models"].clear(), "models", id="no models"),
+        pytest.param(lambda m: m.update(reference_pack=None), "reference_pack", id="a pack that is not named"),
+        pytest.param(lambda m: m["models"][0].update(path="other.onnx"), "models", id="a model that is not there"),
+        pytest.param(lambda m: m.update(manifest_version=2), "manifest_version", id="a later version"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(change: Change, message: str, flat: Path) -> None:
+    document = json.loads((flat / MANIFEST).read_bytes())
+    change(document)
+    with pytest.raises(ValueError, match=message) as error:
+        parse_manifest(json.dumps(document).encode())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"x", b"0" * 64 + b" a\n", b"0" * 64 + b"  a", (b"0" * 64 + b"  a\n") * 2, b"\xff\n", b"\n"],
+    ids=["no hash", "one space", "no end", "twice", "no text", "an empty line"],
+)
+def test_checksums_that_are_none_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"line \d|not UTF-8|does not end"):
+        parse_sums(data)
+
+
+def test_sizes_of_small_models_are_those_of_the_small_model(workspace: Workspace) -> None:
+    for path in (workspace.onnx, workspace.ir):
+        signature = read_signature(path)
+        assert signature.input.shape == (1, 3, SIZE, SIZE)
+        assert tuple(output.name for output in signature.outputs) == MODEL.output_names
+        assert signature.metadata["weights"] == "demo"

@@ -1,0 +1,150 @@
+"""Candidates in turns: one computes at a time, all of them once in each round, so that what the machine does beside
+this falls on all alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.models import Model
+from sshtool.bench.figures import LeftOut, TurnOf
+from sshtool.bench.measuring import THROUGHPUT, Dose, Turn
+from sshtool.bench.process import Worker
+from sshtool.bench.worker import Loaded, Work
+from sshtool.parity.reference import Progress, silent
+from sshtool.runtimes import Settings, usual_runtime
+
+# Seconds in which the threads of the one before stop looking for more work.
+PAUSE: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file, a runtime and what to compute in. One that is `optional` is left out if its runtime is not here."""
+
+    label: str
+    path: Path
+    runtime: str
+    inference_precision: str
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Doses:
+    """How much to measure of each candidate in each mode: so many runs, or if that is 0 seconds, over the rounds."""
+
+    seconds: float
+    runs: int
+    rounds: int
+
+    def of_turns(self) -> list[Dose]:
+        """What each round measures. Runs are spread evenly, the first rounds having one more."""
+        if not self.runs:
+            return [Dose(self.seconds / self.rounds)] * self.rounds
+        rounds = min(self.rounds, self.runs)
+        return [Dose(0, (self.runs + rounds - 1 - number) // rounds) for number in range(rounds)]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Settings of all candidates, and the size of what they are fed; 0 where the file or the model decides."""
+
+    settings: Settings
+    batch: int = 0
+    height: int = 0
+    width: int = 0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One candidate in one mode."""
+
+    loaded: Loaded
+    turns: tuple[Turn, ...]
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class ModeRun:
+    """One mode: the measurement of each candidate by its label, the order of the turns, and who was left out."""
+
+    measurements: Mapping[str, Measurement]
+    order: tuple[TurnOf, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def measure(
+    mode: str, model: Model, candidates: Sequence[Candidate], feed: Feed, doses: Doses, *, progress: Progress = silent
+) -> ModeRun:
+    """Measure all candidates in one mode.
+
+    Raises UsageError, and what loading and running a candidate raise, but for RuntimeUnavailableError of optional ones.
+    """
+    left_out = []
+    with ExitStack() as stack:
+        workers: dict[str, Worker] = {}
+        for candidate in candidates:
+            progress(f"{candidate.label}, {mode}: loading {candidate.path}")
+            try:
+                worker = Worker(_work(mode, model, candidate, feed))
+            except RuntimeUnavailableError as error:
+                if not candidate.optional:
+                    raise
+                left_out.append(LeftOut(candidate.label, str(error)))
+            else:
+                workers[candidate.label] = stack.enter_context(worker)
+        turns, order = _take_turns(mode, workers, doses, progress)
+        measurements = {
+            label: Measurement(worker.loaded, tuple(turns[label]), worker.peak_bytes)
+            for label, worker in workers.items()
+        }
+    return ModeRun(measurements, tuple(order), tuple(left_out))
+
+
+def _take_turns(
+    mode: str, workers: Mapping[str, Worker], doses: Doses, progress: Progress
+) -> tuple[dict[str, list[Turn]], list[TurnOf]]:
+    """Each round begins with another candidate, because the same place in it may be a better one."""
+    turns: dict[str, list[Turn]] = {label: [] for label in workers}
+    order: list[TurnOf] = []
+    labels = list(workers)
+    rounds = doses.of_turns()
+    for number, dose in enumerate(rounds):
+        first = number % max(1, len(labels))
+        for label in labels[first:] + labels[:first]:
+            progress(
+                f"measuring {mode}, {label}" if order else f"measuring {mode}", len(order), len(rounds) * len(labels)
+            )
+            if order:
+                time.sleep(PAUSE)
+            turns[label].append(workers[label].measure(dose))
+            order.append(TurnOf(mode, number + 1, label))
+    return turns, order
+
+
+def _work(mode: str, model: Model, candidate: Candidate, feed: Feed) -> Work:
+    throughput = mode == THROUGHPUT
+    settings = feed.settings
+    kind = usual_runtime(candidate.path, candidate.runtime)
+    requests = settings.requests or kind.default_requests(settings.threads)
+    return Work(
+        path=str(candidate.path),
+        model=model.name,
+        runtime=candidate.runtime,
+        mode=mode,
+        settings=replace(
+            settings,
+            inference_precision=candidate.inference_precision,
+            throughput=throughput,
+            requests=requests if throughput else 0,
+        ),
+        batch=feed.batch,
+        height=feed.height,
+        width=feed.width,
+    )

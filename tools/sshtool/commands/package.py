@@ -1,0 +1,448 @@
+"""`sshtool package`: verified artifacts as a folder, or one file, that a stranger can check and deploy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from sshconvert.convert import artifact_files
+from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
+from sshconvert.files import replace_folder, staging_folder
+from sshconvert.models import Model, load_model
+from sshconvert.reading import is_file, is_folder, open_regular
+from sshconvert.schema import one_line
+from sshtool.checkpoint.archive import opened
+from sshtool.commands.download import checkpoint_folder
+from sshtool.commands.verify import RECORD, VerifyOptions, VerifyResult, find_candidates
+from sshtool.package.bill import FILE as BILL, dump_bill
+from sshtool.package.bundle import KINDS, pack, source_date
+from sshtool.package.card import FILE as CARD, Described, evaluation_rows, licence_of, render_card
+from sshtool.package.evidence import EvaluatedArtifact, Evidence, read_evaluation, read_verification
+from sshtool.package.layouts import LAYOUTS, Layout
+from sshtool.package.manifest import (
+    MANIFEST,
+    SUMS,
+    Manifest,
+    PackagedFile,
+    PackagedModel,
+    Role,
+    Source,
+    Thresholds,
+    Verification,
+    dump_sums,
+)
+from sshtool.package.signature import Signature, read_signature
+from sshtool.parity.pack import PackReference, demo_pack_path, pack_name, read_pack
+from sshtool.parity.reference import Progress, silent
+from sshtool.parity.samples import draw_sample
+from sshtool.parity.verify import ArtifactReport, VerifyReport, environment
+from sshtool.report.document import dump_result
+from sshtool.report.html import render_html
+from sshtool.report.terminal import table
+from sshtool.runtimes import Images
+
+REPORT_PAGE: Final = "verification.html"
+REFERENCE: Final = "reference.npz"
+LICENCES: Final = "LICENSES"
+
+
+@dataclass(frozen=True)
+class PackageOptions:
+    """What goes in, and in which form. `archive` is "", "zip" or "tar.gz"."""
+
+    artifacts: tuple[Path, ...] = ()
+    verification: Path | None = None
+    evaluation: Path | None = None
+    reference: Path | None = None
+    layout: str = "flat"
+    archive: str = ""
+    allow_unverified: bool = False
+
+
+@dataclass(frozen=True)
+class PackageResult:
+    """Where the package is, and what is in it. `sha256` is that of `SHA256SUMS`: it stands for all of it.
+
+    Without a reference pack, others can check that the files are these, but not what they compute.
+
+    `files` is empty if nothing was written.
+    """
+
+    model: str
+    folder: Path
+    archive: Path | None
+    verified: bool
+    with_reference: bool
+    sha256: str
+    files: tuple[PackagedFile, ...]
+
+
+def package(
+    model_name: str,
+    output_dir: Path,
+    options: PackageOptions,
+    *,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> PackageResult:
+    """Write `<output_dir>/releases/<model>-<layout>`, and one file of it if that is asked for.
+
+    Raises VerificationError for an artifact that did not pass `verify` with exactly these bytes, PackageError,
+    UsageError, ReferencePackError, ArtifactError and OutputError. The old package stays until the new one is whole.
+    """
+    model = load_model(model_name)
+    layout = _layout(options)
+    source_date()  # before anything is written, in case it is none
+    target = output_dir / "releases" / f"{model.name}-{layout.key}"
+    bundle = target.with_name(f"{target.name}.{options.archive}") if options.archive else None
+    progress("reading the artifacts and what is known of them")
+    plan = _Plan.make(model, output_dir, layout, options)
+    verified = plan.verification.status == "passed"
+    result = PackageResult(model.name, target, bundle, verified, plan.pack is not None, "", ())
+    if dry_run:
+        return result
+    _check_target(target)
+    with staging_folder(target.parent) as staging:
+        folder = staging / target.name
+        folder.mkdir()
+        progress("writing the package")
+        manifest, sums = _write(folder, plan)
+        replace_folder(folder, target, keep_others=False)
+    if bundle:
+        progress("packing it")
+        pack(target, bundle, options.archive)
+    return replace(result, sha256=sums, files=manifest.files)
+
+
+def _layout(options: PackageOptions) -> Layout:
+    if options.layout not in LAYOUTS:
+        raise UsageError(f"--layout: {options.layout} is not one of {', '.join(LAYOUTS)}")
+    if options.archive and options.archive not in KINDS:
+        raise UsageError(f"--archive: {options.archive} is not one of {', '.join(KINDS)}")
+    return LAYOUTS[options.layout]
+
+
+def _check_target(target: Path) -> None:
+    """A folder is replaced as a whole: then it has to be a package. Raises PackageError."""
+    if target.exists() and not is_file(target / MANIFEST) and any(target.iterdir() if target.is_dir() else [target]):
+        raise PackageError(f"{target}: is there and is no package; move it away or name another --output-dir")
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An artifact on its way into the package: its files by their place there, and what is known of their bytes."""
+
+    files: Mapping[str, Path]
+    hashes: Mapping[str, str]
+    described: Described
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that goes in, read and checked; nothing is written yet."""
+
+    model: Model
+    layout: Layout
+    source: Source
+    verification: Verification
+    report: VerifyReport | None
+    items: tuple[_Item, ...]
+    pack: Path | None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, model: Model, output_dir: Path, layout: Layout, options: PackageOptions) -> _Plan:
+        paths = [item.path for item in find_candidates(model, output_dir, VerifyOptions(options.artifacts))]
+        evidence = _evidence(model, output_dir, options)
+        evaluated = read_evaluation(options.evaluation, model.name) if options.evaluation else ()
+        signatures = [read_signature(path) for path in paths]
+        items = tuple(
+            _item(model, layout, path, signature, evidence, evaluated)
+            for path, signature in zip(paths, signatures, strict=True)
+        )
+        _check_verified(items, paths, evidence, allow=options.allow_unverified)
+        weights = {item.described.model.options.get("weights", "") for item in items}
+        if len(weights) > 1 or len({path for item in items for path in item.files}) < sum(len(i.files) for i in items):
+            raise PackageError(
+                f"{', '.join(map(str, paths))}: come from several checkpoints, or take one place in a package; "
+                "choose with --artifact"
+            )
+        report = _report(evidence, items)
+        sizes = {signature.declaration.image_size(model) for signature in signatures}
+        pack, reference = _reference(model, output_dir, options, weights.pop(), sizes)
+        return cls(
+            model,
+            layout,
+            _source(model, output_dir, items, reference),
+            _verification(report, items),
+            report,
+            items,
+            pack,
+            report.environment if report else environment(),
+        )
+
+
+def _evidence(model: Model, output_dir: Path, options: PackageOptions) -> Evidence | None:
+    path = options.verification or output_dir / model.name / RECORD
+    if options.verification is None and not is_file(path):
+        return None
+    return read_verification(path, model.name)
+
+
+def _item(
+    model: Model,
+    layout: Layout,
+    path: Path,
+    signature: Signature,
+    evidence: Evidence | None,
+    evaluated: Sequence[EvaluatedArtifact],
+) -> _Item:
+    declaration = signature.declaration
+    form = "onnx" if path.suffix == ".onnx" else "openvino"
+    precision = declaration.precision or "FP32"
+    main = layout.main_file(model.name, form, precision)
+    sources = artifact_files(path)
+    placed = dict(zip((main, layout.companion(main)), sources, strict=False))
+    hashes = {place: _sha256(source) for place, source in placed.items()}
+    report = evidence.about(hashes) if evidence else None
+    inside = declaration.faces
+    packaged = PackagedModel.model_validate(
+        {
+            "label": f"{form} {precision}",
+            "format": form,
+            "precision": precision,
+            "path": main,
+            "files": tuple(placed),
+            "input": signature.input,
+            "outputs": signature.outputs,
+            "input_layout": declaration.input_layout,
+            "color_order": declaration.color_order,
+            "mean_values": declaration.mean_values,
+            "postprocessing": Thresholds(**asdict(inside)) if inside else None,
+            "options": dict(sorted(signature.metadata.items())),
+            "verified": report is not None,
+        }
+    )
+    figures = next((item for item in evaluated if sorted(item.files.values()) == sorted(hashes.values())), None)
+    size = sum(source.stat().st_size for source in sources)
+    return _Item(placed, hashes, Described(packaged, size, report, figures))
+
+
+def _check_verified(items: Sequence[_Item], paths: Sequence[Path], evidence: Evidence | None, *, allow: bool) -> None:
+    unverified = [str(path) for item, path in zip(items, paths, strict=True) if not item.described.model.verified]
+    if unverified and not allow:
+        what = "has not passed `sshtool verify` with exactly these bytes" if evidence else "has not been verified"
+        raise VerificationError(
+            f"{', '.join(unverified)}: {what}; run `sshtool verify`, or mark the package with --allow-unverified"
+        )
+
+
+def _report(evidence: Evidence | None, items: Sequence[_Item]) -> VerifyReport | None:
+    """The verification as the package tells it: of its artifacts only, at their places in it."""
+    found: list[ArtifactReport] = []
+    for item in items:
+        report = item.described.report
+        if report:
+            named = {Path(place).name: item.hashes[place] for place in item.files}
+            found.append(replace(report, path=Path(item.described.model.path), files=named))
+    if evidence is None or not found:
+        return None
+    labels = {report.label for report in found}
+    failures = tuple(failure for failure in evidence.report.failures if failure.artifact in labels)
+    return replace(evidence.report, artifacts=tuple(found), failures=failures, passed=not failures)
+
+
+def _verification(report: VerifyReport | None, items: Sequence[_Item]) -> Verification:
+    verified = report is not None and all(item.described.model.verified for item in items)
+    return Verification(
+        status="passed" if verified else "unverified",
+        reference=report.reference if report else "",
+        notes=report.notes if report else (),
+    )
+
+
+def _reference(
+    model: Model, output_dir: Path, options: PackageOptions, weights: str, sizes: Iterable[tuple[int, int]]
+) -> tuple[Path | None, PackReference | None]:
+    """The original's answers to put into the package: those named, those beside the artifacts, or the demo's.
+
+    Of the latter two, only answers that fit; none at all is no error, and the package says so.
+    """
+    if options.reference:
+        pack = read_pack(options.reference, model)
+        if problem := _misfit(pack, weights, sizes):
+            raise PackageError(f"{options.reference}: {problem}; make one of these with `sshtool reference`")
+        return options.reference, pack
+    beside = output_dir / model.name / pack_name(model)
+    for path in (beside, demo_pack_path()):
+        if is_file(path):
+            pack = read_pack(path, model)
+            if not _misfit(pack, weights, sizes):
+                return path, pack
+    return None, None
+
+
+def _misfit(pack: PackReference, weights: str, sizes: Iterable[tuple[int, int]]) -> str:
+    """Why a pack is of no use for artifacts of these weights and sizes; nothing if it is."""
+    if pack.weights != weights:
+        return f"has answers of the checkpoint {pack.weights}, the artifacts are of {one_line(weights) or 'unknown'}"
+    try:
+        for size in sizes:
+            pack.answers(*size)
+    except ReferencePackError as error:
+        return str(error)
+    return ""
+
+
+def _source(model: Model, output_dir: Path, items: Sequence[_Item], reference: PackReference | None) -> Source:
+    weights = items[0].described.model.options.get("weights", "")
+    kind, _, digest = weights.partition(":")
+    hashes = reference.contents.checkpoint if reference else _hashes(model, output_dir, weights)
+    return Source(weights=weights, archive_sha256=digest if kind == "sha256" else None, checkpoint=dict(hashes))
+
+
+def _hashes(model: Model, output_dir: Path, weights: str) -> Mapping[str, str]:
+    """Of the checkpoint in the output folder, if the artifacts are of these weights."""
+    folder = checkpoint_folder(output_dir, model)
+    if not is_folder(folder):
+        return {}
+    with opened(folder, model, allow_nonfinite=True) as checkpoint:
+        return checkpoint.sha256 if checkpoint.weights == weights else {}
+
+
+class _Writer:
+    """Puts files into the folder of a package, and keeps the list of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: list[PackagedFile] = []
+
+    def put(self, path: str, role: Role, data: bytes) -> None:
+        target = self._target(path)
+        target.write_bytes(data)
+        self.files.append(PackagedFile(path=path, role=role, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()))
+
+    def copy(self, path: str, role: Role, source: Path, sha256: str = "") -> None:
+        """Copy a file that has been looked at. Raises PackageError if it has changed since."""
+        digest, size = hashlib.sha256(), 0
+        with _readable(source) as opened, self._target(path).open("wb") as target:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+                target.write(block)
+        if sha256 not in ("", digest.hexdigest()):
+            raise PackageError(f"{source}: changed while it was packaged; do it again when nobody writes it")
+        self.files.append(PackagedFile(path=path, role=role, bytes=size, sha256=digest.hexdigest()))
+
+    def _target(self, path: str) -> Path:
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+
+def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
+    """Write everything into an empty folder. Returns the manifest and the hash of `SHA256SUMS`."""
+    writer = _Writer(folder)
+    for item in plan.items:
+        for place, source in item.files.items():
+            writer.copy(place, Role.MODEL, source, item.hashes[place])
+    models = [item.described.model for item in plan.items]
+    for path, data in plan.layout.configuration(models).items():
+        writer.put(path, Role.CONFIGURATION, data)
+    if plan.pack:
+        writer.copy(REFERENCE, Role.REFERENCE, plan.pack)
+    if plan.report:
+        document = dump_result("verify", VerifyResult(plan.report), passed=plan.report.passed)
+        writer.put(RECORD, Role.REPORT, document.encode())
+        writer.put(REPORT_PAGE, Role.REPORT, render_html(plan.report, _images(plan)).encode())
+    licence = licence_of(plan.model, plan.source)
+    for name, text in _licences():
+        writer.put(f"{LICENCES}/{name}", Role.LICENCE, text)
+    described = [item.described for item in plan.items]
+    writer.put(CARD, Role.CARD, render_card(plan.model, plan.source, plan.verification, described))
+    writer.files.sort(key=lambda file: file.path)
+    metrics = [
+        {
+            "type": f"average precision, {row['protocol']} {row['setting']}",
+            "value": row["percent"],
+            "slice": row["path"],
+        }
+        for row in evaluation_rows(described)
+    ]
+    bill = dump_bill(plan.model, plan.source, models, writer.files, metrics, plan.versions, licence)
+    writer.put(BILL, Role.BILL, bill)
+    manifest = Manifest(
+        model=plan.model.name,
+        title=plan.model.title,
+        layout=plan.layout.key,
+        source=plan.source,
+        models=tuple(models),
+        verification=plan.verification,
+        reference_pack=REFERENCE if plan.pack else None,
+        versions=dict(sorted(plan.versions.items())),
+        files=tuple(sorted(writer.files, key=lambda file: file.path)),
+    )
+    data = manifest.dump()
+    (folder / MANIFEST).write_bytes(data)
+    hashes = {file.path: file.sha256 for file in manifest.files} | {MANIFEST: hashlib.sha256(data).hexdigest()}
+    sums = dump_sums(hashes)
+    (folder / SUMS).write_bytes(sums)
+    return manifest, hashlib.sha256(sums).hexdigest()
+
+
+def _images(plan: _Plan) -> dict[str, Images]:
+    """The drawn images of the report, to show the detections on; the user's own are not kept."""
+    found = {}
+    for sample in plan.report.samples if plan.report else ():
+        try:
+            drawn = draw_sample(sample.name, plan.model, *sample.shape[1:3])
+        except (KeyError, ValueError):
+            continue
+        if drawn.images.shape == sample.shape:
+            found[sample.name] = drawn.images
+    return found
+
+
+def _licences() -> Iterator[tuple[str, bytes]]:
+    for path in sorted(resources("sshtool.package").joinpath("licences").iterdir(), key=lambda path: path.name):
+        yield path.name, path.read_bytes()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with _readable(path) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with open_regular(path) as file:
+            yield file
+    except OSError as error:
+        raise PackageError(f"{path}: cannot be read ({error.strerror}); convert again") from None
+
+
+def render(result: PackageResult, plain: bool) -> RenderableType:
+    """The result as text for a person."""
+    rows = [[file.path, file.role.value, f"{file.bytes / 1e6:.2f}", file.sha256[:12]] for file in result.files]
+    status = "verified" if result.verified else "NOT verified"
+    listed = table(["file", "what it is", ">MB", "SHA-256"], rows, title=f"{result.model}, {status}", plain=plain)
+    where = [f"package: {result.folder}", *([f"archive: {result.archive}"] if result.archive else [])]
+    stands = [f"SHA-256 of {SUMS}: {result.sha256}"] if result.sha256 else ["nothing was written"]
+    if not result.with_reference:
+        stands.append(
+            "There is no reference pack of this checkpoint and size, by which others hold the models to the original; "
+            "`sshtool reference` makes it where MXNet is installed."
+        )
+    return Group(*([listed] if rows else []), Text("\n".join([*where, *stands])))

@@ -1,0 +1,112 @@
+"""The bill of materials: CycloneDX 1.6 in JSON, with the model as a machine-learning component and its model card.
+
+Written here because the library of CycloneDX has no model cards; the tests hold it to the official schema.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from sshconvert import __version__
+from sshconvert.models import Model
+from sshtool.package.bundle import source_date
+from sshtool.package.manifest import PackagedFile, PackagedModel, Role, Source, Tensor
+
+FILE: Final = "bom.cdx.json"
+
+# Of the uuid that stands for a package: it follows from what is in it, as everything else here.
+_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://cyclonedx.org/schema/bom-1.6.schema.json")
+
+
+def dump_bill(
+    model: Model,
+    source: Source,
+    models: Iterable[PackagedModel],
+    files: Iterable[PackagedFile],
+    metrics: Iterable[Mapping[str, str]],
+    versions: Mapping[str, str],
+    licence: str,
+) -> bytes:
+    """The bytes of the bill, of all `files` that there are before it. `metrics` are CycloneDX's performance metrics."""
+    listed = list(files)
+    digest = "".join(file.sha256 for file in listed)
+    libraries = map(_library, sorted(versions.items()))
+    made = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, digest)}",
+        "version": 1,
+        "metadata": {
+            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(source_date())),
+            "tools": {"components": [{"type": "application", "name": "sshtool", "version": __version__}]},
+            "component": _component(model, source, list(models), list(metrics), licence),
+        },
+        "components": [*map(_file, listed), *filter(None, libraries)],
+    }
+    return (json.dumps(made, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _component(
+    model: Model, source: Source, models: list[PackagedModel], metrics: list[Mapping[str, str]], licence: str
+) -> dict[str, Any]:
+    first = models[0]
+    card: dict[str, Any] = {
+        "modelParameters": {
+            "task": "object-detection",
+            "architectureFamily": "convolutional neural network",
+            "modelArchitecture": model.title,
+            "inputs": [{"format": _tensor(first.input)}],
+            "outputs": [{"format": _tensor(output)} for output in first.outputs],
+        },
+        "considerations": {"technicalLimitations": [model.licence.note]},
+    }
+    if metrics:
+        card["quantitativeAnalysis"] = {"performanceMetrics": metrics}
+    component = {
+        "type": "machine-learning-model",
+        "bom-ref": model.name,
+        "name": model.name,
+        "description": model.title,
+        "licenses": [{"license": {"name": licence}}],
+        "externalReferences": [
+            {"type": "website", "url": model.homepage},
+            {"type": "documentation", "url": model.paper},
+        ],
+        "modelCard": card,
+        "properties": [
+            {"name": "sshtool:weights", "value": source.weights},
+            *({"name": f"sshtool:checkpoint:{name}", "value": value} for name, value in source.checkpoint.items()),
+        ],
+    }
+    if source.archive_sha256:
+        component["hashes"] = [{"alg": "SHA-256", "content": source.archive_sha256}]
+    return component
+
+
+def _tensor(tensor: Tensor) -> str:
+    return f"{tensor.name}: {tensor.dtype} {list(tensor.shape)}"
+
+
+def _file(file: PackagedFile) -> dict[str, Any]:
+    kind = "machine-learning-model" if file.role is Role.MODEL and not file.path.endswith(".bin") else "file"
+    return {
+        "type": kind,
+        "bom-ref": file.path,
+        "name": file.path,
+        "hashes": [{"alg": "SHA-256", "content": file.sha256}],
+        "properties": [{"name": "sshtool:role", "value": file.role.value}],
+    }
+
+
+def _library(item: tuple[str, str]) -> dict[str, Any]:
+    """A library that took part, where it is one of Python's; the others are facts about the machine."""
+    name, version = item
+    if not version[:1].isdigit() or name in ("python", "processor", "platform", "sshtool"):
+        return {}
+    purl = f"pkg:pypi/{name}@{version}"
+    return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl, "scope": "excluded"}

@@ -1,0 +1,75 @@
+"""A package as one file: the same folder, the same bytes, whenever and by whomever it is packed.
+
+Members are sorted, belong to nobody, may be read by everybody, and have one time: SOURCE_DATE_EPOCH, or 1980, the
+earliest that a zip can say.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from sshconvert.errors import UsageError
+from sshconvert.files import staged
+
+EARLIEST: Final = 315532800  # 1 January 1980
+LATEST: Final = 4354819199  # the end of 2107, the last year of a zip
+MODE: Final = 0o644
+
+
+def pack(folder: Path, target: Path, kind: str) -> None:
+    """Write all files of `folder` into `target`, below one folder of the same name; whole or not at all.
+
+    `kind` is "zip" (stored: weights hardly shrink) or "tar.gz". Raises OutputError, and UsageError for a
+    SOURCE_DATE_EPOCH that is no time.
+    """
+    seconds = source_date()
+    paths = {
+        f"{folder.name}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*") if path.is_file()
+    }
+    with staged(target) as part:
+        KINDS[kind](part, dict(sorted(paths.items())), seconds)
+
+
+def source_date() -> int:
+    """Seconds since 1970 that a file may carry: SOURCE_DATE_EPOCH, held to what a zip can say."""
+    said = os.environ.get("SOURCE_DATE_EPOCH", str(EARLIEST))
+    if not (said.isascii() and said.isdecimal() and len(said) < 19):
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH: {said!r} is not a number of seconds since 1970; set it right or not at all"
+        )
+    return min(max(int(said), EARLIEST), LATEST)
+
+
+def _zip(target: Path, paths: Mapping[str, Path], seconds: int) -> None:
+    with zipfile.ZipFile(target, "w", strict_timestamps=True) as archive:
+        for name, path in paths.items():
+            member = zipfile.ZipInfo(name, time.gmtime(seconds)[:6])
+            member.create_system = 3  # Unix, on every system
+            member.external_attr = (0o100000 | MODE) << 16
+            member.file_size = path.stat().st_size
+            with path.open("rb") as source, archive.open(member, "w") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+
+
+def _tar_gz(target: Path, paths: Mapping[str, Path], seconds: int) -> None:
+    with (
+        target.open("wb") as file,
+        gzip.GzipFile("", "wb", 6, file, seconds) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+    ):
+        for name, path in paths.items():
+            member = tarfile.TarInfo(name)
+            member.mode, member.mtime, member.size = MODE, seconds, path.stat().st_size
+            with path.open("rb") as source:
+                archive.addfile(member, source)
+
+
+KINDS: Final[Mapping[str, Callable[[Path, Mapping[str, Path], int], None]]] = {"zip": _zip, "tar.gz": _tar_gz}

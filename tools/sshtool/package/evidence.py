@@ -1,0 +1,145 @@
+"""What other verbs found out about the artifacts: read back from their JSON documents, and trusted for the very bytes
+that they name, and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import pydantic
+
+from sshconvert.errors import PackageError
+from sshconvert.models import Sha256
+from sshconvert.reading import read_small
+from sshconvert.schema import one_line, parse_json
+from sshtool.commands.verify import VerifyResult
+from sshtool.parity.verify import REPORT_VERSION, ArtifactReport, VerifyReport
+from sshtool.report.document import SCHEMA_VERSION
+
+LARGEST_DOCUMENT: Final = 64 << 20
+
+Files = Mapping[str, Sha256]
+Text = Annotated[str, pydantic.StringConstraints(max_length=200)]
+
+
+class _Lenient(pydantic.BaseModel):
+    """Of a document only what is used here. Unknown keys are no error: a new one is no new version."""
+
+    model_config = pydantic.ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class _Head(_Lenient):
+    schema_version: int
+    verb: Text
+    ok: bool
+
+
+class Setting(_Lenient):
+    """A figure of an evaluation: of the setting's faces, from 0 to 1."""
+
+    setting: Text
+    average_precision: float
+    faces: int
+
+
+class Protocol(_Lenient):
+    """How it was evaluated, and on how many images."""
+
+    protocol: Text
+    input: Text
+    images: int
+    settings: tuple[Setting, ...]
+
+
+class EvaluatedArtifact(_Lenient):
+    """The figures of one artifact, whose files have these hashes."""
+
+    files: Files
+    protocols: tuple[Protocol, ...]
+
+
+class _Evaluation(_Lenient):
+    model: Text
+    artifacts: tuple[EvaluatedArtifact, ...]
+
+
+class _EvaluationDocument(_Head):
+    result: _Evaluation
+
+
+class _VerifyDocument(_Head):
+    result: Any
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The verification, and for each of its artifacts the hashes of the files that were run."""
+
+    report: VerifyReport
+
+    def about(self, hashes: Mapping[str, str]) -> ArtifactReport | None:
+        """The report of the artifact that passed with exactly these files, whatever they are called now."""
+        wanted = sorted(hashes.values())
+        passed = (item for item in self.report.artifacts if item.passed)
+        return next((item for item in passed if sorted(item.files.values()) == wanted), None)
+
+
+def read_verification(path: Path, model: str) -> Evidence:
+    """Read what `sshtool verify --json` printed or left beside the artifacts.
+
+    Raises PackageError if it cannot be read, is of another version or model, or is no such document.
+    """
+    data = _read(path, "sshtool verify")
+    try:
+        document = parse_json(_VerifyDocument, data)
+        _check_head(document, "verify")
+        result = _results().validate_python(document.result)
+    except ValueError as error:
+        raise _refused(path, error, "sshtool verify") from None
+    report = result.report
+    if report.report_version != REPORT_VERSION or report.model != model:
+        raise PackageError(
+            f"{path}: is version {report.report_version} and about {one_line(report.model)}, expected version "
+            f"{REPORT_VERSION} about {model}; run `sshtool verify` again"
+        )
+    return Evidence(report)
+
+
+def read_evaluation(path: Path, model: str) -> tuple[EvaluatedArtifact, ...]:
+    """Read what `sshtool evaluate --json` printed. Raises PackageError likewise."""
+    data = _read(path, "sshtool evaluate --json")
+    try:
+        document = parse_json(_EvaluationDocument, data)
+        _check_head(document, "evaluate")
+    except ValueError as error:
+        raise _refused(path, error, "sshtool evaluate --json") from None
+    if document.result.model != model:
+        raise PackageError(f"{path}: is about {one_line(document.result.model)}, not about {model}; evaluate that one")
+    return document.result.artifacts
+
+
+@cache
+def _results() -> pydantic.TypeAdapter[VerifyResult]:
+    return pydantic.TypeAdapter(VerifyResult)
+
+
+def _check_head(document: _Head, verb: str) -> None:
+    if (document.schema_version, document.verb) != (SCHEMA_VERSION, verb):
+        raise ValueError(
+            f"it is version {document.schema_version} of {document.verb}, expected {SCHEMA_VERSION}, {verb}"
+        )
+
+
+def _read(path: Path, maker: str) -> bytes:
+    try:
+        return read_small(path, LARGEST_DOCUMENT)
+    except OSError as error:
+        raise PackageError(f"{path}: cannot be read ({error.strerror}); `{maker}` makes it") from None
+
+
+def _refused(path: Path, error: ValueError, maker: str) -> PackageError:
+    return PackageError(f"{path}: is not what `{maker}` writes ({one_line(error)}); make it again")

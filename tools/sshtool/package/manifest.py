@@ -1,0 +1,189 @@
+"""`manifest.json` and `SHA256SUMS`: what a package holds, what it was made from, and what it was held to.
+
+`python -m sshtool.package.manifest > tools/sshtool/package/manifest.schema.json` writes the JSON Schema that ships.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from importlib.resources import files
+from typing import Annotated, Final, Literal
+
+import pydantic
+
+from sshconvert.models import Sha256
+from sshconvert.schema import Strict, parse_json
+
+MANIFEST: Final = "manifest.json"
+SUMS: Final = "SHA256SUMS"
+SCHEMA_FILE: Final = "manifest.schema.json"
+LARGEST_MANIFEST: Final = 4 << 20
+
+_SUM: Final = re.compile(r"([0-9a-f]{64})  (.+)")
+
+
+class Role(str, Enum):
+    """What a file is there for."""
+
+    MODEL = "model"
+    CARD = "model card"
+    REPORT = "report"
+    REFERENCE = "reference pack"
+    BILL = "bill of materials"
+    LICENCE = "licence"
+    CONFIGURATION = "configuration"
+
+
+def _check_path(path: str) -> str:
+    if any(part in (".", "..") for part in path.split("/")):
+        raise ValueError("it leads out of the package, or in circles")
+    return path
+
+
+# Names that every file system has, and that mean one file everywhere.
+PackagePath = Annotated[
+    str,
+    pydantic.StringConstraints(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", max_length=200),
+    pydantic.AfterValidator(_check_path),
+]
+Text = Annotated[str, pydantic.StringConstraints(max_length=1000)]
+Size = Annotated[int, pydantic.Field(ge=0)]
+
+
+class PackagedFile(Strict):
+    """A file of the package; only the manifest and `SHA256SUMS` are not among them."""
+
+    path: PackagePath
+    role: Role
+    bytes: Size
+    sha256: Sha256
+
+
+class Tensor(Strict):
+    """An input or output as the file declares it. A size of -1 is free for every run to choose."""
+
+    name: Text
+    dtype: Text
+    shape: tuple[int, ...]
+
+
+class Thresholds(Strict):
+    """Post-processing inside the model."""
+
+    score_threshold: float
+    iou_threshold: float
+    top_k: int
+
+
+class PackagedModel(Strict):
+    """A converted model: the file to open, those that belong to it, how to feed it, and how it compared."""
+
+    label: Text
+    format: Literal["onnx", "openvino"]
+    precision: Text
+    path: PackagePath
+    files: tuple[PackagePath, ...]
+    input: Tensor
+    outputs: tuple[Tensor, ...]
+    input_layout: Literal["NCHW", "NHWC"]
+    color_order: Literal["BGR", "RGB"]
+    mean_values: tuple[float, float, float]
+    postprocessing: Thresholds | None
+    options: Mapping[Text, Text]
+    verified: bool
+
+
+class Verification(Strict):
+    """What the models were held to, and how it ended. "unverified": packaged with --allow-unverified."""
+
+    status: Literal["passed", "unverified"]
+    reference: Text
+    notes: tuple[Text, ...]
+
+
+class Source(Strict):
+    """What was converted: "demo", "sha256:" and the hash of the archive, or "params-sha256:" and that of the file."""
+
+    weights: Text
+    archive_sha256: Sha256 | None
+    checkpoint: Mapping[Text, Sha256]
+
+
+class Manifest(Strict):
+    """All that is known about a package. `versions` are those of the tools and libraries it was made and held with."""
+
+    manifest_version: Literal[1] = 1
+    model: Text
+    title: Text
+    layout: Text
+    source: Source
+    models: tuple[PackagedModel, ...]
+    verification: Verification
+    reference_pack: PackagePath | None
+    versions: Mapping[Text, Text]
+    files: tuple[PackagedFile, ...]
+
+    def dump(self) -> bytes:
+        """The bytes of `manifest.json`."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Parse and check a manifest: whole, strict, and in agreement with itself. Raises ValueError in one line."""
+    manifest = parse_json(Manifest, data)
+    paths = [file.path for file in manifest.files]
+    if len({path.casefold() for path in paths}) < len(paths):
+        raise ValueError("files: a path is there more than once")
+    models = {file.path for file in manifest.files if file.role is Role.MODEL}
+    claimed = [path for model in manifest.models for path in model.files]
+    if sorted(claimed) != sorted(models) or any(model.path not in model.files for model in manifest.models):
+        raise ValueError("models: their files are not the files of the role 'model'")
+    packs = [file.path for file in manifest.files if file.role is Role.REFERENCE]
+    if packs != ([manifest.reference_pack] if manifest.reference_pack else []):
+        raise ValueError("reference_pack: is not the one file of the role 'reference pack'")
+    return manifest
+
+
+def dump_sums(hashes: Mapping[str, str]) -> bytes:
+    """The bytes of `SHA256SUMS`, as `sha256sum --check` reads them, in the order of the paths."""
+    return "".join(f"{hashes[path]}  {path}\n" for path in sorted(hashes)).encode()
+
+
+def parse_sums(data: bytes) -> dict[str, str]:
+    """Hash by path. Raises ValueError in one line."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(_lines(data), 1):
+        match = _SUM.fullmatch(line)
+        if match is None or match[2] in found:
+            raise ValueError(f"line {number}: expected a hash, two spaces and a path that is there once")
+        found[match[2]] = match[1]
+    return found
+
+
+def _lines(data: bytes) -> Iterable[str]:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from None
+    if not text.endswith("\n"):
+        raise ValueError("the last line does not end")
+    return text[:-1].split("\n")
+
+
+def dump_schema() -> str:
+    """The JSON Schema of `manifest.json`, as the code has it."""
+    schema = Manifest.model_json_schema(mode="serialization")
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+
+
+def shipped_schema() -> str:
+    """The text of the file that ships."""
+    return files(__package__).joinpath(SCHEMA_FILE).read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(dump_schema())

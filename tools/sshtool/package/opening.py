@@ -1,0 +1,116 @@
+"""Opening a package that a stranger sent: a folder as it is, an archive unpacked member by member, each one checked."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import pydantic
+
+from sshconvert.errors import PackageError
+from sshconvert.files import scratch_folder
+from sshconvert.reading import is_folder, open_regular
+from sshconvert.schema import one_line
+from sshtool.checkpoint.zipcheck import Limits, check
+from sshtool.checkpoint.ziplayout import DEFLATED, STORED, RefusedError, read_members, stream
+from sshtool.package.manifest import PackagePath
+
+# More than the largest honest package has, and little enough to be unpacked.
+MOST_FILES: Final = 1000
+LARGEST: Final = 16 << 30
+RATIO: Final = 200.0  # zlib shrinks nothing but constants by more
+BLOCK: Final = 1 << 20
+
+_GZIP: Final = b"\x1f\x8b"
+_PATH: Final = pydantic.TypeAdapter(PackagePath)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Path]:
+    """Give the folder of a package: `path` itself, or for an archive (zip, tar.gz) what is in it, for the block's time.
+
+    Raises PackageError for what is neither, and for an archive that no honest packer makes: nothing of it is sanitised.
+    """
+    if is_folder(path):
+        yield path
+        return
+    with scratch_folder() as scratch, _readable(path) as file:
+        folder = scratch / "package"
+        folder.mkdir()
+        try:
+            if file.read(2) == _GZIP:
+                _unpack_tar(file, folder)
+            else:
+                _unpack_zip(file, folder)
+            yield _only_folder(folder)
+        except (RefusedError, tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, ValueError) as error:
+            raise PackageError(f"{path}: {one_line(error)}; get the package again from whom you trust") from None
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
+    try:
+        file = open_regular(path)
+    except OSError as error:
+        raise PackageError(f"{path}: cannot be read ({error.strerror}); name a package's folder or archive") from None
+    with file:
+        yield file
+
+
+def _unpack_zip(file: BinaryIO, folder: Path) -> None:
+    members = read_members(file)
+    check(members, Limits((STORED, DEFLATED), LARGEST, ratio=RATIO))
+    if len(members) > MOST_FILES:
+        raise ValueError(f"it holds {len(members)} files, expected at most {MOST_FILES}")
+    for member in members:
+        if not member.name.endswith("/"):
+            with _target(folder, member.name).open("xb") as target:
+                for piece in stream(file, member):
+                    target.write(piece)
+
+
+def _unpack_tar(file: BinaryIO, folder: Path) -> None:
+    """Member by member, without a look back; `tarfile` counts what it takes out, this counts what that adds up to."""
+    file.seek(0)
+    left, files = LARGEST, 0
+    with tarfile.open(fileobj=file, mode="r|gz") as archive:
+        for member in archive:
+            files += 1
+            left -= member.size
+            if not member.isreg() or member.issparse():
+                raise ValueError(f"{one_line(member.name)!r} is a link, a device or a folder, expected files only")
+            if files > MOST_FILES or left < 0:
+                raise ValueError(f"it holds more than {MOST_FILES} files or {LARGEST} bytes")
+            source = archive.extractfile(member)
+            assert source is not None  # it is a file
+            with _target(folder, member.name).open("xb") as target:
+                while block := source.read(BLOCK):
+                    target.write(block)
+
+
+def _target(folder: Path, name: str) -> Path:
+    """Where a member goes: only names that a package can have, each once. Raises ValueError."""
+    try:
+        path = folder / _PATH.validate_python(name)
+    except pydantic.ValidationError:
+        raise ValueError(f"{one_line(name)!r} is no name that a package has") from None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"{one_line(name)!r} lies in a file") from None
+    if path.exists():
+        raise ValueError(f"{one_line(name)!r} is there twice")
+    return path
+
+
+def _only_folder(folder: Path) -> Path:
+    """Archives hold one folder with everything in it."""
+    found = list(folder.iterdir())
+    if len(found) != 1 or not found[0].is_dir():
+        raise ValueError("it does not hold one folder with everything in it")
+    return found[0]

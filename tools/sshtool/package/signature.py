@@ -1,0 +1,68 @@
+"""What a converted model declares: its tensors, how to feed it, and the options that it was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from sshconvert.errors import ArtifactError
+from sshconvert.openvino import MODEL_INFO, import_openvino
+from sshtool.package.manifest import Tensor
+from sshtool.runtimes import Declaration, declared, reason
+from sshtool.screening import check_ir, read_onnx
+
+FREE = -1
+_NAMES = {"f32": "float32", "u8": "uint8", "i32": "int32"}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """`input` and `outputs` as the file has them, in order; `metadata` is all that it says of itself."""
+
+    input: Tensor
+    outputs: tuple[Tensor, ...]
+    declaration: Declaration
+    metadata: Mapping[str, str]
+
+
+def read_signature(path: Path) -> Signature:
+    """Read an .onnx or .xml file. Raises ArtifactError."""
+    inputs, outputs, metadata = _of_onnx(path) if path.suffix == ".onnx" else _of_ir(path)
+    shape = [None if size == FREE else size for size in inputs.shape]
+    declaration = declared(path, metadata, shape, inputs.dtype)
+    return Signature(inputs, outputs, declaration, metadata)
+
+
+def _of_onnx(path: Path) -> tuple[Tensor, tuple[Tensor, ...], dict[str, str]]:
+    model = read_onnx(path)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [_value(value) for value in model.graph.input if value.name not in weights]
+    outputs = tuple(map(_value, model.graph.output))
+    return inputs[0], outputs, {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _value(value: onnx.ValueInfoProto) -> Tensor:
+    kind = value.type.tensor_type
+    shape = tuple(size.dim_value if size.HasField("dim_value") else FREE for size in kind.shape.dim)
+    return Tensor(name=value.name, dtype=onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, shape=shape)
+
+
+def _of_ir(path: Path) -> tuple[Tensor, tuple[Tensor, ...], dict[str, str]]:
+    check_ir(path)
+    try:
+        model = import_openvino().Core().read_model(str(path))
+    except RuntimeError as error:
+        raise ArtifactError(f"{path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
+    info = model.get_rt_info([MODEL_INFO]).astype(dict) if model.has_rt_info([MODEL_INFO]) else {}
+    metadata = {str(key): str(getattr(value, "value", value)) for key, value in info.items()}
+    return _port(model.inputs[0]), tuple(map(_port, model.outputs)), metadata
+
+
+def _port(port: Any) -> Tensor:
+    kind = port.element_type.get_type_name()
+    shape = tuple(size.get_length() if size.is_static else FREE for size in port.partial_shape)
+    return Tensor(name=port.any_name, dtype=_NAMES.get(kind, kind), shape=shape)
