@@ -39,21 +39,21 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "convert/sshconvert/mxnet/attributes.py": ("test_attributes", "test_operators"),
     "convert/sshconvert/operators.py": ("test_operators", "test_attributes", "test_broken_symbols"),
     "convert/sshconvert/network.py": ("test_operators", "test_broken_symbols", "test_random_graphs", "test_checkpoint"),
-    "convert/sshconvert/checkpoint.py": ("test_checkpoint", "test_finite", "test_hostile_files", "test_faults"),
-    "convert/sshconvert/convert.py": ("test_onnx_export", "test_cli", "test_faults"),
+    "convert/sshconvert/checkpoint.py": ("test_checkpoint", "test_finite", "test_hostile_files"),
+    "convert/sshconvert/convert.py": ("test_onnx_export", "test_cli", "test_shapes"),
     "convert/sshconvert/onnx/model.py": ("test_onnx_export",),
-    "convert/sshconvert/openvino.py": ("test_openvino_ir", "test_faults"),
-    "convert/sshconvert/files.py": ("test_staging", "test_params", "test_faults"),
+    "convert/sshconvert/openvino.py": ("test_openvino_ir",),
+    "convert/sshconvert/files.py": ("test_staging", "test_params"),
     "tools/sshtool/checkpoint/ziplayout.py": ("test_archive", "test_pack"),
     "tools/sshtool/checkpoint/zipcheck.py": ("test_archive", "test_pack"),
-    "tools/sshtool/checkpoint/archive.py": ("test_archive", "test_checkpoint", "test_faults"),
+    "tools/sshtool/checkpoint/archive.py": ("test_archive", "test_checkpoint"),
     "tools/sshtool/config.py": ("test_download",),
     "tools/sshtool/checkpoint/sources.py": ("test_download",),
     "tools/sshtool/checkpoint/cache.py": ("test_download", "test_download_processes"),
     "tools/sshtool/checkpoint/local.py": ("test_download",),
     "tools/sshtool/checkpoint/web.py": ("test_download",),
     "tools/sshtool/checkpoint/fetch.py": ("test_download", "test_download_processes"),
-    "tools/sshtool/commands/download.py": ("test_download", "test_cli", "test_checkpoint", "test_faults"),
+    "tools/sshtool/commands/download.py": ("test_download", "test_cli", "test_checkpoint"),
     "tools/sshtool/parity/pack.py": ("test_pack", "test_hostile_files"),
     "tools/sshtool/images.py": ("test_detect", "test_hostile_files"),
     "tools/sshtool/screening.py": ("test_hostile_files",),
@@ -87,7 +87,19 @@ NO_READERS: Final[Mapping[str, str]] = {
 }
 
 # Guards that no test can notice, and why.
-EXCUSES: Final[Mapping[str, str]] = {}
+EXCUSES: Final[Mapping[str, str]] = {
+    "convert/sshconvert/files.py _make: except OSError": "for file systems on which nothing can be locked",
+    "convert/sshconvert/files.py _lock: except NotImplementedError": "as above, as filelock says it",
+    "convert/sshconvert/files.py _alone_in: except ImportError": "for Windows",
+    "convert/sshconvert/files.py _link: except OSError": "for file systems without hard links",
+    "convert/sshconvert/files.py _link: except NotImplementedError": "for systems without hard links",
+    "tools/sshtool/checkpoint/ziplayout.py module: _LONGEST_COMMENT = 65535": (
+        "no zip can say that its comment is longer; what is looked at beyond is refused for what it is"
+    ),
+    "tools/sshtool/checkpoint/ziplayout.py module: _LONGEST_DESCRIPTOR = 25": (
+        "longer ones are refused too, after they have been read; archives are no larger than their file"
+    ),
+}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -320,3 +321,37 @@ def test_a_model_description_that_does_not_follow_the_schema_is_refused(old: str
 def test_the_description_matches_the_network(demo_checkpoint: Checkpoint) -> None:
     assert demo_checkpoint.graph.output_names == MODEL.output_names
     assert sum(array.size for array in demo_checkpoint.parameters.values()) == 19_768_420
+
+
+def test_another_network_with_the_same_outputs_is_refused_by_the_name_of_its_input(copy: Path) -> None:
+    path = copy / MODEL.files.symbol
+    symbol = json.loads(path.read_text())
+    next(node for node in symbol["nodes"] if node["name"] == "data")["name"] = "image"
+    path.write_text(json.dumps(symbol))
+    with pytest.raises(CheckpointError, match=r"is not ssh-mxnet, whose input is data and whose outputs are"):
+        open_checkpoint(copy, MODEL)
+
+
+def test_a_record_of_another_model_is_refused(copy: Path) -> None:
+    alter(copy / MODEL.files.params)
+    files = {path.name: file_sha256(path) for path in (copy / MODEL.files.symbol, copy / MODEL.files.params)}
+    record: dict[str, Any] = {
+        "model": "another",
+        "weights": "sha256:" + "0" * 64,
+        "source": "x.zip",
+        "verified": True,
+        "files": files,
+    }
+    (copy / "checkpoint.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match=r"another is not what checkpoint\.json describes"):
+        open_checkpoint(copy, MODEL)
+    (copy / "checkpoint.json").write_text(json.dumps(record | {"model": MODEL.name}))
+    assert open_checkpoint(copy, MODEL).weights == record["weights"]
+
+
+def alter(params: Path) -> None:
+    """Change one weight, so that it is not the demo any more."""
+    data = bytearray(params.read_bytes())
+    place = len(data) // 2
+    data[place] ^= 1  # of a float's bits one that leaves it finite
+    params.write_bytes(data)

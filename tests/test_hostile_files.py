@@ -685,13 +685,13 @@ def external(location: str, **more: str) -> Callable[[onnx.ModelProto], None]:
     return change
 
 
-def hidden_external(model: onnx.ModelProto) -> None:
+def hidden_external(model: onnx.ModelProto, location: str = "../../secret") -> None:
     """In a constant inside a branch inside a branch."""
     value = helper.make_tensor("v", TensorProto.FLOAT, [1], [0.0])
     external_value = onnx.TensorProto.FromString(value.SerializeToString())
     external_value.ClearField("float_data")
     external_value.data_location = TensorProto.EXTERNAL
-    external_value.external_data.add(key="location", value="../../secret")
+    external_value.external_data.add(key="location", value=location)
     output = [helper.make_tensor_value_info("o", TensorProto.FLOAT, [1])]
     inner = helper.make_graph([helper.make_node("Constant", [], ["o"], value=external_value)], "inner", [], output)
     branch = helper.make_node("If", ["c"], ["o"], then_branch=inner, else_branch=inner)
@@ -810,6 +810,100 @@ def test_a_model_larger_than_any_is_refused_by_its_size(
         file.truncate(size)
     with pytest.raises(ArtifactError, match=f"evil: it has more than {size - 1} bytes; convert again"):
         screen(tmp_path / "evil")
+
+
+APART: Final = {"location": "evil.onnx.data", "offset": "0", "length": "432"}
+
+
+def apart_and(**fields: Any) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        external(**APART)(model)
+        for name, value in fields.items():
+            setattr(model.graph.initializer[0], name, value)
+
+    return change
+
+
+def external_nowhere(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].ClearField("raw_data")
+    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+
+
+WEIGHTS_APART: Final[dict[str, tuple[Callable[[], bytes], int, str]]] = {
+    "no file": (onnx_with(external(**APART)), -1, "are in evil.onnx.data, which is not there"),
+    "a file that is too short": (onnx_with(external(**APART)), 431, "end at byte 432 of evil.onnx.data, which has 431"),
+    "too far into the file": (onnx_with(external(**APART | {"offset": "1"})), 432, "end at byte 433"),
+    "an offset of 10^18": (onnx_with(external(**APART | {"offset": "9" * 18})), 432, "end at byte 1000000000000000431"),
+    "an offset below zero": (onnx_with(external(**APART | {"offset": "-1"})), 432, "'-1' where a number is expected"),
+    "a length that is none": (onnx_with(external(**APART | {"length": "all"})), 432, "'all' where a number"),
+    "no length": (onnx_with(external(location="evil.onnx.data", offset="0")), 432, "said to be in another file"),
+    "fewer than they claim": (onnx_with(external(**APART | {"length": "428"})), 432, "claim 108 elements in 428 bytes"),
+    "none": (onnx_with(external(**APART | {"length": "0"})), 432, "claim 108 elements in 0 bytes"),
+    "one key more": (onnx_with(external(**APART, checksum="0")), 432, "said to be in another file"),
+    "a longer way there": (onnx_with(external(**APART | {"location": "./evil.onnx.data"})), 432, "in another file"),
+    "a key that is there twice": (
+        onnx_with(lambda m: [external(**APART)(m), m.graph.initializer[0].external_data.add(key="offset", value="9")]),
+        432,
+        "said to be in another file",
+    ),
+    "inside too": (
+        onnx_with(apart_and(raw_data=bytes(432))),
+        432,
+        "they are here too",
+    ),
+    "of another kind": (
+        onnx_with(apart_and(data_type=TensorProto.STRING)),
+        432,
+        "of an unknown type",
+    ),
+    "said to be there, and to be here": (
+        onnx_with(apart_and(data_location=TensorProto.DEFAULT)),
+        432,
+        "said to be in another file",
+    ),
+    "nowhere": (onnx_with(external_nowhere), 432, "said to be in another file"),
+    "two branches deep": (onnx_with(lambda m: hidden_external(m, "evil.onnx.data")), 432, "said to be in another file"),
+}
+
+
+@pytest.mark.parametrize("key", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(("make", "size", "message"), WEIGHTS_APART.values(), ids=WEIGHTS_APART)
+def test_weights_in_the_file_of_a_large_model_are_refused_unless_they_are_all_there(
+    make: Callable[[], bytes], size: int, message: str, key: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "evil.onnx"
+    path.write_bytes(make())
+    if size >= 0:
+        (tmp_path / "evil.onnx.data").write_bytes(bytes(size))
+    with pytest.raises(ArtifactError, match=message) as caught:
+        load(path, MODEL, key=key)
+    assert message_of(caught.value).startswith(f"{path}: ")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        pytest.param(lambda path: path.symlink_to("secret"), "which is a link", id="a link"),
+        pytest.param(lambda path: path.mkdir(), "Is a directory|it is not a file", id="a folder"),
+        pytest.param(os.mkfifo, "it is not a file", id="a pipe"),
+    ],
+)
+def test_the_file_of_weights_must_be_a_file(make: Callable[[Path], None], message: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(432))
+    path = tmp_path / "evil.onnx"
+    path.write_bytes(onnx_with(external(**APART))())
+    make(tmp_path / "evil.onnx.data")
+    with pytest.raises(ArtifactError, match=message):
+        read_onnx(path)
+
+
+def test_weights_in_the_file_of_a_large_model_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "evil.onnx"
+    path.write_bytes(onnx_with(external(**APART))())
+    (tmp_path / "evil.onnx.data").write_bytes(bytes(432))
+    for key in ("onnxruntime", "openvino"):
+        assert load(path, MODEL, key=key).run(black())
 
 
 def black() -> Images:

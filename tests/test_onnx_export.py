@@ -9,12 +9,14 @@ import numpy as np
 import onnx
 import pytest
 
-from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Format, Options, Precision, convert, to_onnx
+from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
+from sshconvert.convert import Format, Options, Precision, convert, plan, to_onnx
 from sshconvert.errors import OutputError, PrecisionError, PreprocessingError, ShapeError
-from sshconvert.onnx.model import OnnxModel
+from sshconvert.onnx.model import MAX_BYTES, OnnxModel, weights_path
 from sshconvert.onnx.preprocessing import bake_preprocessing
 from sshconvert.precision.fp16 import store_weights_as_fp16
+from sshtool.runtimes import load
+from sshtool.scenes import draw_scene
 
 ONNX_ONLY = Options(formats=(Format.ONNX,), precisions=(Precision.FP32, Precision.FP16), input_shape=(1, 3, 128, 128))
 
@@ -116,15 +118,84 @@ def test_the_same_checkpoint_gives_the_same_bytes(demo_checkpoint: Checkpoint, t
         assert first.path.read_bytes() == second.path.read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("size", "note"),
-    [pytest.param(2**31, "", id="weights"), pytest.param(2**31 - 500, "x" * 1000, id="weights and metadata")],
-)
-def test_more_than_one_file_can_hold_is_refused(size: int, note: str, tmp_path: Path) -> None:
-    weights = {"w": np.broadcast_to(np.int8(0), (size,))}
-    model = OnnxModel("m", (), weights, {}, {}, {"note": note})
-    with pytest.raises(OutputError, match=r"bytes are more than one ONNX file can hold; export FP16 instead$"):
-        model.write(tmp_path)  # a folder: were it not too large, it would be refused for that
+@pytest.fixture
+def two_files(fp32: OnnxModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is written of a model that is too large for one file."""
+    monkeypatch.setattr("sshconvert.onnx.model.MAX_BYTES", 1 << 20)
+    return written(fp32, tmp_path)
+
+
+def test_of_more_than_one_file_can_hold_the_large_weights_are_in_another(
+    fp32: OnnxModel, two_files: Path, tmp_path: Path
+) -> None:
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["model.onnx", "model.onnx.data"]
+    assert two_files.stat().st_size < 50_000
+    onnx.checker.check_model(str(two_files), full_check=True)
+    for tensor in onnx.load(two_files, load_external_data=False).graph.initializer:
+        assert (tensor.data_location == onnx.TensorProto.EXTERNAL) == (fp32.initializers[tensor.name].nbytes >= 1024)
+        assert all(int(entry.value) % 4096 == 0 for entry in tensor.external_data if entry.key == "offset")
+    for tensor in onnx.load(two_files).graph.initializer:
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), fp32.initializers[tensor.name])
+
+
+def test_the_limit_is_that_of_the_file_and_not_of_its_weights(
+    fp32: OnnxModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = written(fp32, tmp_path).stat().st_size
+    for limit, files in ((size, 1), (size - 1, 2)):
+        monkeypatch.setattr("sshconvert.onnx.model.MAX_BYTES", limit)
+        written(fp32, tmp_path)
+        assert len(list(tmp_path.iterdir())) == files
+
+
+def test_the_limit_is_what_protobuf_takes() -> None:
+    assert MAX_BYTES == onnx.checker.MAXIMUM_PROTOBUF
+
+
+def test_two_files_are_the_same_each_time_and_go_when_one_file_will_do(
+    fp32: OnnxModel, two_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = {path.name: file_sha256(path) for path in tmp_path.iterdir()}
+    fp32.write(two_files)
+    assert {path.name: file_sha256(path) for path in tmp_path.iterdir()} == first
+    monkeypatch.undo()
+    fp32.write(two_files)
+    assert list(tmp_path.iterdir()) == [two_files]
+
+
+def test_both_files_of_a_large_model_are_artifacts_and_its_ir_is_that_of_one_file(
+    demo_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(input_shape=(1, 3, 64, 64))
+    single = convert(demo_checkpoint, tmp_path / "single", options)
+    monkeypatch.setattr("sshconvert.onnx.model.MAX_BYTES", 1 << 20)
+    made = convert(demo_checkpoint, tmp_path / "two", options)
+    assert [[path.name for path in artifact.files] for artifact in made] == [
+        ["ssh-mxnet.onnx", "ssh-mxnet.onnx.data"],
+        ["ssh-mxnet.xml", "ssh-mxnet.bin"],
+    ]
+    image = draw_scene(0, 64, 64).image[None]
+    expected = load(single[0].path, demo_checkpoint.model).run(image)
+    for key, path in (("onnxruntime", made[0].path), ("openvino", made[0].path), ("openvino", made[1].path)):
+        runtime = load(path, demo_checkpoint.model, key=key)
+        for name, values in runtime.run(image).items():
+            np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-4)
+    layers = load(made[0].path, demo_checkpoint.model).layers(image)
+    assert layers.keys() == load(single[0].path, demo_checkpoint.model).layers(image).keys()
+    monkeypatch.undo()
+    (again, _) = convert(demo_checkpoint, tmp_path / "two", options)
+    assert again.files == (again.path,)
+    assert not weights_path(again.path).exists()
+    assert again.path.read_bytes() == single[0].path.read_bytes()
+
+
+def test_a_checkpoint_gives_its_memory_back_when_it_is_told_to(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(demo_checkpoint.params_path.parent, demo_checkpoint.model)
+    options = Options(input_shape=(1, 3, 64, 64))
+    convert(checkpoint, tmp_path, options)
+    assert checkpoint.parameters
+    convert(checkpoint, tmp_path, options, release=True)
+    assert not checkpoint.parameters
 
 
 def test_a_linked_file_holds_the_same_weights_without_their_bytes(fp32: OnnxModel, tmp_path: Path) -> None:
@@ -194,16 +265,34 @@ def test_fp16_is_at_most_51_percent_of_fp32_and_keeps_what_is_small(
     assert not any(name.startswith(("rpn_", "conv1_1_", "data_")) for name in halves)
 
 
-def test_fp16_weights_are_the_nearest_halves(demo_checkpoint: Checkpoint) -> None:
+def test_fp16_weights_are_the_nearest_halves(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
     fp32 = to_onnx(demo_checkpoint, Options())
     fp16 = store_weights_as_fp16(fp32)
+    stored = {tensor.name: tensor for tensor in onnx.load(written(fp16, tmp_path)).graph.initializer}
     for name in ("conv1_2_weight", "ssh_m1_red_conv_weight"):
-        np.testing.assert_array_equal(fp16.initializers[f"{name}_fp16"], fp32.initializers[name].astype(np.float16))
+        halves = onnx.numpy_helper.to_array(stored[f"{name}_fp16"])
+        np.testing.assert_array_equal(halves, fp32.initializers[name].astype(np.float16))
 
 
-def test_weights_beyond_fp16_are_refused_by_name(demo_checkpoint: Checkpoint) -> None:
+@pytest.mark.parametrize("around", [(), (np.nan, np.inf, -np.inf)], ids=["among numbers", "among others"])
+@pytest.mark.parametrize("sign", [1, -1], ids=["above", "below"])
+def test_weights_beyond_fp16_are_refused_by_name(
+    demo_checkpoint: Checkpoint, sign: int, around: tuple[float, ...]
+) -> None:
     fp32 = to_onnx(demo_checkpoint, Options())
-    large = fp32.initializers["conv1_2_weight"].copy()
-    large[0, 0, 0, 0] = 70000
-    with pytest.raises(PrecisionError, match=r"conv1_2_weight: weights up to 70000.*FP32"):
-        store_weights_as_fp16(replace(fp32, initializers={**fp32.initializers, "conv1_2_weight": large}))
+    large = fp32.initializers["conv5_3_weight"].copy()
+    model = replace(fp32, initializers={**fp32.initializers, "conv5_3_weight": large})
+    large.flat[-1 - len(around) :] = sign * 65519.99, *around
+    store_weights_as_fp16(model)  # the nearest half is 65504
+    large.flat[-1 - len(around)] = sign * 65520
+    with pytest.raises(PrecisionError, match=r"conv5_3_weight: weights up to 65520 do not fit.*FP32"):
+        store_weights_as_fp16(model)
+
+
+def test_nothing_is_written_if_one_of_the_targets_cannot_be(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    options = Options((Format.ONNX, Format.OPENVINO), (Precision.FP32, Precision.FP16), (1, 3, 64, 64))
+    blocked = plan(demo_checkpoint.model.name, tmp_path, options)[-1].path
+    blocked.mkdir(parents=True)
+    with pytest.raises(OutputError, match="is there and no file"):
+        convert(demo_checkpoint, tmp_path, options)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

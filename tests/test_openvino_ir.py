@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Artifact, Format, Options, Precision, convert
+from sshconvert.convert import Artifact, Format, Options, Precision, convert, to_onnx
 from sshconvert.errors import PrecisionError
-from sshconvert.openvino import MODEL_INFO, import_openvino
+from sshconvert.openvino import MODEL_INFO, IntermediateRepresentation, import_openvino
 from sshconvert.precision import SMALLEST_HALVED
 
 IR_ONLY = Options(formats=(Format.OPENVINO,), precisions=(Precision.FP32, Precision.FP16))
@@ -173,3 +174,42 @@ def test_the_ir_equals_what_openvino_devs_mo_makes_of_the_plain_onnx(
         results.append({port.any_name: np.array(value) for port, value in compiled([image]).items()})
     for name, expected in results[1].items():
         np.testing.assert_array_equal(results[0][name], expected)
+
+
+def test_without_openvino_the_remedy_is_named() -> None:
+    script = (
+        "import sys; sys.modules['openvino'] = None\n"
+        "from sshconvert.errors import RuntimeUnavailableError\n"
+        "from sshconvert.openvino import import_openvino\n"
+        "try: import_openvino()\nexcept RuntimeUnavailableError as error: print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("openvino: cannot be imported")
+    assert result.stdout.endswith("pip install openvino\n")
+
+
+def test_what_openvino_cannot_write_is_an_error_of_the_system(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    to_onnx(plain_checkpoint, Options(input_shape=(1, 3, 64, 64))).write(tmp_path / "a.onnx")
+    ir = IntermediateRepresentation(tmp_path / "a.onnx", name="a", info={})
+    with pytest.raises(OSError, match=r"^OpenVINO: "):
+        ir.save(tmp_path / "a.onnx" / "a.xml", precision="FP32")  # a folder that is a file
+
+
+@pytest.mark.parametrize("part", [".xml", ".bin"])
+def test_an_ir_of_which_openvino_wrote_only_a_part_is_noticed(
+    part: str, plain_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO says nothing if the disk is full: here it is cut behind its back."""
+    to_onnx(plain_checkpoint, Options(input_shape=(1, 3, 64, 64))).write(tmp_path / "a.onnx")
+    ir = IntermediateRepresentation(tmp_path / "a.onnx", name="a", info={})
+    openvino = import_openvino()
+    whole = openvino.save_model
+
+    def cut(model: Any, path: str, **options: Any) -> None:
+        whole(model, path, **options)
+        written = Path(path).with_suffix(part)
+        os.truncate(written, written.stat().st_size - 10)
+
+    monkeypatch.setattr(openvino, "save_model", cut)
+    with pytest.raises(OSError, match="wrote only a part"):
+        ir.save(tmp_path / "b.xml", precision="FP32")

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -32,6 +33,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Faces, Format, Options, convert
 from sshconvert.detection import detect
 from sshconvert.errors import PackageError, UsageError, VerificationError
+from sshconvert.onnx.model import weights_path
 from sshtool.commands.package import PackageOptions, package
 from sshtool.package.bundle import EARLIEST, source_date
 from sshtool.package.card import Described, render_card
@@ -156,6 +158,13 @@ def test_the_reports_name_places_in_the_package_and_none_outside(workspace: Work
 
 
 # --- What is not packaged ---------------------------------------------------------------------------------------------
+
+
+def test_an_onnx_model_of_two_files_is_not_packaged(workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+    weights_path(other.onnx).write_bytes(b"")
+    with pytest.raises(PackageError, match=rf"{NAME}.onnx: its weights are in {NAME}.onnx.data; package an IR"):
+        package(NAME, tmp_path, PackageOptions())
 
 
 def test_what_was_not_verified_is_not_packaged(workspace: Workspace, tmp_path: Path) -> None:
@@ -459,6 +468,26 @@ def test_figures_of_an_evaluation_stand_in_the_card_for_the_files_that_they_are_
     onnx.save(model, other.onnx)
     folder = package(NAME, tmp_path, PackageOptions(evaluation=document, allow_unverified=True)).folder
     assert "91.93" not in (folder / "README.md").read_text()
+
+
+def test_speeds_stand_in_the_card_for_the_files_that_they_are_of(workspace: Workspace, tmp_path: Path) -> None:
+    copied(workspace, tmp_path)
+    result = sshtool("bench", "-o", tmp_path, "--runs", "4", "--rounds", "2", "--json", "--quiet")
+    document = tmp_path / "bench.json"
+    document.write_text(result.stdout)
+    folder = package(NAME, tmp_path, PackageOptions(bench=document)).folder
+    card = (folder / "README.md").read_text()
+    for candidate in json.loads(result.stdout)["result"]["candidates"]:
+        latency = f"{1000 * candidate['latency']['seconds']['median']:.1f}"
+        assert re.search(rf"\| `FP32/{NAME}\.(onnx|xml)` \| {candidate['runtime']} \| .* \| {latency} \| ", card)
+    other = json.loads(result.stdout)
+    for candidate in other["result"]["candidates"]:
+        candidate["files"] = {"other.onnx": "0" * 64}
+    document.write_text(json.dumps(other))
+    assert "## Speed" not in (package(NAME, tmp_path, PackageOptions(bench=document)).folder / "README.md").read_text()
+    document.write_text(json.dumps(other | {"result": {"model": "another"}}))
+    with pytest.raises(PackageError, match="is about another"):
+        package(NAME, tmp_path, PackageOptions(bench=document))
 
 
 def test_an_evaluation_of_another_model_is_refused(workspace: Workspace, tmp_path: Path) -> None:

@@ -375,3 +375,21 @@ def test_a_process_that_is_killed_lets_go_of_its_lock(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         files._lock(theirs).release()
+
+
+def test_a_pipe_that_nobody_reads_is_no_fault_of_the_target(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), staged(tmp_path / "a.txt"):
+        raise BrokenPipeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_the_place_of_one_of_the_files_leaves_all_of_them(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "b" / "mine").mkdir(parents=True)
+    with staging_folder(tmp_path) as staging:
+        for name in "ab":
+            (staging / name).write_text("new")
+        with pytest.raises(OutputError, match="b: cannot be written"):
+            replace_files([staging / "a", staging / "b"], [tmp_path / "a", tmp_path / "b"], staging)
+    assert (tmp_path / "a").read_text() == "old"
+    assert (tmp_path / "b" / "mine").is_dir()

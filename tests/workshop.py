@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -42,8 +43,8 @@ from sshconvert.mxnet.params import write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
 from sshtool.checkpoint.archive import pack
-from sshtool.checkpoint.demo_symbol import ssh_vgg16_symbol
 from sshtool.commands.download import checkpoint_folder
+from wide_checkpoint import wide_symbol
 
 MODEL: Final = load_model("ssh-mxnet")
 SIZE: Final = 64
@@ -109,11 +110,7 @@ def make_inputs(folder: Path) -> None:
 
 
 def _write_slim(folder: Path, seed: int) -> None:
-    document = json.loads(ssh_vgg16_symbol())
-    for node in document["nodes"]:
-        attributes = node.get("attrs", {})
-        for name in {"num_filter", "num_group"} & set(attributes) if not node["name"].startswith("rpn_") else ():
-            attributes[name] = str(int(attributes[name]) // SLIMMER)
+    document = json.loads(wide_symbol(Fraction(1, SLIMMER)))
     text = json.dumps(document, indent=seed)  # so that the old file and the new one differ
     inputs = {MODEL.input.name: MODEL.input.shape}
     random: Any = np.random.RandomState(seed)

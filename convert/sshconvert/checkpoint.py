@@ -58,7 +58,7 @@ class Checkpoint:
 
     model: Model
     graph: Graph
-    parameters: Mapping[str, Array]
+    parameters: dict[str, Array]
     weights: str
     symbol_path: Path
     params_path: Path
@@ -73,6 +73,10 @@ class Checkpoint:
     @property
     def is_demo(self) -> bool:
         return self.weights == DEMO
+
+    def release(self) -> None:
+        """Give the parameters' memory back: there are none any more. For whoever has no use for them after this."""
+        self.parameters.clear()
 
 
 def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) -> Checkpoint:

@@ -19,7 +19,7 @@ from sshconvert.models import Detection, Model
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.input_form import take_bytes, take_channels_last
-from sshconvert.onnx.model import OnnxModel
+from sshconvert.onnx.model import OnnxModel, move_model, weights_path
 from sshconvert.onnx.postprocessing import OUTPUTS, append_postprocessing
 from sshconvert.onnx.preprocessing import bake_preprocessing
 from sshconvert.openvino import IntermediateRepresentation, import_openvino
@@ -143,7 +143,10 @@ def plan(model_name: str, output_dir: Path, options: Options) -> tuple[Artifact,
 
 def artifact_files(path: Path) -> tuple[Path, ...]:
     """All files that belong to the converted model whose main file is `path`."""
-    return (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
+    if path.suffix == ".xml":
+        return (path, path.with_suffix(".bin"))
+    weights = weights_path(path)
+    return (path, weights) if weights.exists() else (path,)
 
 
 def convert(
@@ -152,13 +155,18 @@ def convert(
     options: Options,
     *,
     quantization: Quantization | None = None,
+    release: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Artifact, ...]:
     """Write the artifacts of `plan`. `progress` is told what is being made. INT8 needs a `quantization` of the
     checkpoint (`sshconvert.calibration`).
 
+    With `release`, the checkpoint gives its parameters' memory back as soon as they are written, which takes a quarter
+    off the peak: it cannot be converted again.
+
     Raises UnsupportedGraphError, ShapeError, PreprocessingError, PrecisionError and OutputError. A file that was there
-    before stays whole until the new one replaces it; of an IR's two files, the .xml disappears in between.
+    before stays whole until the new one replaces it; of two files that are one model, the first, by which the other is
+    found, disappears in between.
     """
     if Precision.INT8 in options.precisions and quantization is None:
         raise PrecisionError("INT8: nothing says to which levels to round; calibrate with images first")
@@ -172,8 +180,8 @@ def convert(
     if quantization and Precision.INT8 in options.precisions:
         _write_int8(checkpoint, options, quantization, by_kind, output_dir, progress)
     if any(artifact.precision is not Precision.INT8 for artifact in artifacts):
-        _write_float(checkpoint, options, by_kind, output_dir, progress)
-    return artifacts
+        _write_float(checkpoint, options, by_kind, output_dir, progress, release=release)
+    return tuple(replace(artifact, files=artifact_files(artifact.path)) for artifact in artifacts)
 
 
 def _write_float(
@@ -182,6 +190,8 @@ def _write_float(
     by_kind: Mapping[tuple[Format, Precision], Artifact],
     output_dir: Path,
     progress: Callable[[str], None],
+    *,
+    release: bool,
 ) -> None:
     fp32 = to_onnx(checkpoint, options)
     if Precision.FP16 in options.precisions:
@@ -192,15 +202,17 @@ def _write_float(
     if whole or representations:
         with staging_folder(output_dir) as staging:
             progress("writing ONNX FP32")
-            source = staging / "source.onnx"
+            source = staging / f"{checkpoint.model.name}.onnx"
             fp32.write(source)
             if representations:
-                linked = staging / "linked.onnx"
-                fp32.write_linked(linked, source)
+                linked = _link(fp32, source, staging / "linked.onnx")
+                del fp32
+                if release:
+                    checkpoint.release()
                 _write_ir(checkpoint, options, linked, representations, staging, progress)
             if whole:
                 whole.path.parent.mkdir(parents=True, exist_ok=True)
-                source.replace(whole.path)
+                move_model(source, whole.path, staging)
 
 
 def _write_int8(
@@ -216,14 +228,22 @@ def _write_int8(
     quantized = to_onnx(checkpoint, options, quantization)
     whole, representation = (by_kind.get((kind, Precision.INT8)) for kind in (Format.ONNX, Format.OPENVINO))
     with staging_folder(output_dir) as staging:
-        source = staging / "source.onnx"
+        source = staging / f"{checkpoint.model.name}.onnx"
         quantized.write(source)
         if representation:
             info = quantization.metadata
             _write_ir(checkpoint, options, source, [representation], staging, progress, info=info)
         if whole:
             whole.path.parent.mkdir(parents=True, exist_ok=True)
-            source.replace(whole.path)
+            move_model(source, whole.path, staging)
+
+
+def _link(model: OnnxModel, whole: Path, path: Path) -> Path:
+    """A file for OpenVINO to read, which has its weights in another."""
+    if weights_path(whole).exists():
+        return whole
+    model.write_linked(path, whole)
+    return path
 
 
 def _write_halves(fp32: OnnxModel, artifact: Artifact | None, progress: Callable[[str], None]) -> None:

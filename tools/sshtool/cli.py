@@ -187,6 +187,10 @@ EvaluationPath = Annotated[
     Optional[Path],  # noqa: UP045  # as above
     typer.Option("--evaluation", help="What `evaluate --json` printed, for the model card."),
 ]
+BenchPath = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option("--bench", help="What `bench --json` printed, for the model card."),
+]
 PackageLayout = Annotated[str, typer.Option("--layout", help="flat, huggingface, ovms or triton.")]
 PackageArchive = Annotated[str, typer.Option("--archive", help="One file too: zip or tar.gz.")]
 AllowUnverifiedArtifacts = Annotated[
@@ -606,6 +610,7 @@ def package(
     artifact: PackageArtifacts = [],  # noqa: B006  # Typer copies its defaults
     verification: VerificationPath = None,
     evaluation: EvaluationPath = None,
+    bench: BenchPath = None,
     reference: ReferencePath = None,
     layout: PackageLayout = "flat",
     archive: PackageArchive = "",
@@ -622,7 +627,14 @@ def package(
         from sshtool.commands.package import PackageOptions, package as verb, render
 
         options = PackageOptions(
-            tuple(artifact), verification, evaluation, reference, layout.lower(), archive.lower(), allow_unverified
+            tuple(artifact),
+            verification,
+            evaluation,
+            bench,
+            reference,
+            layout.lower(),
+            archive.lower(),
+            allow_unverified,
         )
         result = verb(model, output_dir, options, dry_run=dry_run, progress=session.progress)
         session.finish(result, render)

@@ -15,6 +15,7 @@ from xml.parsers import expat
 import onnx
 
 from sshconvert.errors import ArtifactError
+from sshconvert.onnx.model import weights_path
 from sshconvert.reading import open_regular, read_small
 from sshconvert.schema import one_line
 
@@ -57,14 +58,15 @@ _BITS: Final[Mapping[str, int]] = {
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Parse and check an .onnx file: one input of four dimensions, weights inside and of the sizes they claim.
+    """Parse and check an .onnx file: one input of four dimensions, weights of the sizes that they claim, and inside, or
+    in the one file beside it where `sshconvert` puts those of a large model.
 
     Raises ArtifactError.
     """
     model = onnx.ModelProto()
     try:
         _parse_onnx(model, read_small(path, LARGEST_ONNX))
-        _check_graph(model.graph)
+        _check_graph(model.graph, weights_path(path))
         check_sizes(_inferred_shapes(model))
     except (OSError, ValueError) as error:
         raise _refused(path, error) from None
@@ -123,18 +125,23 @@ def _decode_texts(message: Any) -> None:
                 _decode_texts(inner)
 
 
-def _check_graph(graph: onnx.GraphProto) -> None:
+def _check_graph(graph: onnx.GraphProto, apart: Path) -> None:
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1 or not graph.output:
         raise ValueError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs, expected 1 and some")
-    for tensor in _tensors(graph):
-        _check_tensor(tensor)
+    size = _size_apart(apart) if any(_is_apart(tensor, apart) for tensor in graph.initializer) else 0
+    for tensor in graph.initializer:
+        if _is_apart(tensor, apart):
+            _check_shape(tensor, _length_apart(tensor, apart.name, size))
+        else:
+            _check_inside(tensor)
+    for tensor in _inner_tensors(graph):
+        _check_inside(tensor)
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """All tensors that are stored in a graph, and in the graphs inside it."""
-    yield from graph.initializer
+def _inner_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """All tensors that are stored in a graph apart from its own weights, and those of the graphs inside it too."""
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
     for attribute in (attribute for node in graph.node for attribute in node.attribute):
@@ -142,19 +149,49 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
             yield from (sparse.values, sparse.indices)
         for inner in (attribute.g, *attribute.graphs):
-            yield from _tensors(inner)
+            yield from inner.initializer
+            yield from _inner_tensors(inner)
 
 
-def _check_tensor(tensor: onnx.TensorProto) -> None:
-    name = tensor.name
+def _check_inside(tensor: onnx.TensorProto) -> None:
     if tensor.external_data or tensor.data_location != onnx.TensorProto.DEFAULT:
-        raise ValueError(f"the weights {name!r} are said to be in another file; a whole model is in one")
+        raise ValueError(f"the weights {tensor.name!r} are said to be in another file; a whole model is in one")
+    _check_shape(tensor, len(tensor.raw_data) or None)
+
+
+def _check_shape(tensor: onnx.TensorProto, length: int | None) -> None:
+    """`length` is that of the bytes, None if there are none: then the values are in a field of their type."""
+    name = tensor.name
     elements = math.prod(tensor.dims)
     if min(tensor.dims, default=0) < 0 or elements > MOST_WEIGHTS:
         raise ValueError(f"the weights {name!r} claim the shape {list(tensor.dims)[:8]}")
-    length = len(tensor.raw_data)
-    if tensor.data_type in _BYTES and length not in (0, elements * _BYTES[tensor.data_type]):
+    if tensor.data_type in _BYTES and length not in (None, elements * _BYTES[tensor.data_type]):
         raise ValueError(f"the weights {name!r} claim {elements} elements in {length} bytes")
+
+
+def _is_apart(tensor: onnx.TensorProto, apart: Path) -> bool:
+    """Whether weights are said to be where a large model has them; that they are anywhere else, nobody believes."""
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    is_complete = len(tensor.external_data) == len(said) and said.keys() == {"location", "offset", "length"}
+    return tensor.data_location == onnx.TensorProto.EXTERNAL and is_complete and said["location"] == apart.name
+
+
+def _length_apart(tensor: onnx.TensorProto, file: str, size: int) -> int:
+    said = {entry.key: _whole(entry.value) for entry in tensor.external_data if entry.key != "location"}
+    if tensor.data_type not in _BYTES or tensor.raw_data:
+        raise ValueError(f"the weights {tensor.name!r} cannot be in {file}: they are here too, or of an unknown type")
+    end = said["offset"] + said["length"]
+    if end > size:
+        raise ValueError(f"the weights {tensor.name!r} end at byte {end} of {file}, which has {size} bytes")
+    return said["length"]
+
+
+def _size_apart(path: Path) -> int:
+    if path.is_symlink():
+        raise ValueError(f"its weights are in {path.name}, which is a link")
+    if not path.exists():
+        raise ValueError(f"its weights are in {path.name}, which is not there")
+    return _size(path)
 
 
 def _inferred_shapes(model: onnx.ModelProto) -> Iterator[list[int]]:
@@ -166,7 +203,7 @@ def _inferred_shapes(model: onnx.ModelProto) -> Iterator[list[int]]:
     for field in ("node", "input", "output"):
         getattr(light.graph, field).extend(getattr(model.graph, field))
     for tensor in model.graph.initializer:
-        if len(tensor.raw_data) < _LARGE_WEIGHTS:
+        if not tensor.external_data and len(tensor.raw_data) < _LARGE_WEIGHTS:
             light.graph.initializer.append(tensor)
         else:
             light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from sshconvert.errors import OutputError
-from sshconvert.files import staged
+from sshconvert.files import output_errors, replace_files, staged, staging_folder
 from sshconvert.graph import Dimensions
 
 Array = npt.NDArray[Any]
@@ -22,6 +21,14 @@ Array = npt.NDArray[Any]
 OPSET: Final = 13
 IR_VERSION: Final = 7
 MAX_BYTES: Final = 2**31 - 1  # protobuf's limit for one message
+
+# Of a model beyond that limit, weights from this size on are in a second file, each from a page's beginning on, so that
+# runtimes can map them. Smaller ones stay: runtimes compute shapes with them before they read any other file.
+SMALLEST_APART: Final = 1 << 10
+PAGE: Final = 1 << 12
+
+# Elements that are converted at once: so few that they stay in the processor's cache until they are written.
+_PIECE: Final = 1 << 17
 
 # Field numbers of onnx.proto that `OnnxModel.write` needs, and protobuf's wire type for bytes and messages.
 _MODEL_GRAPH: Final = 7
@@ -35,7 +42,7 @@ class OnnxModel:
     """A graph. `inputs` and `outputs` give name and shape in order; `initializers` are weights by name.
 
     `types` are those of inputs and outputs that are not float32. The initializers may be views of a file's bytes: they
-    are written straight from there, without a copy.
+    are written straight from there, without a copy; `stored` are the types of those that are written as another.
     """
 
     name: str
@@ -45,42 +52,75 @@ class OnnxModel:
     outputs: Mapping[str, Dimensions]
     metadata: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, npt.DTypeLike] = field(default_factory=dict)
+    stored: Mapping[str, npt.DTypeLike] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all. The same model gives the same bytes.
 
-        Raises OutputError if it cannot be written or is larger than one ONNX file can be.
+        What is larger than one protobuf message can be becomes two files: the other is `weights_path(path)`. Raises
+        OutputError if they cannot be written.
         """
         header, graph = self._skeleton()
-        heads = [_initializer_head(name, array) for name, array in self.initializers.items()]
-        weights = sum(map(len, heads)) + sum(array.nbytes for array in self.initializers.values())
+        tensors = [_Initializer(name, array, self._type(name)) for name, array in self.initializers.items()]
+        weights = sum(len(tensor.head) + tensor.nbytes for tensor in tensors)
         start = header + _key(_MODEL_GRAPH) + _varint(len(graph) + weights) + graph
-        if (length := len(start) + weights) > MAX_BYTES:
-            raise OutputError(f"{path}: {length} bytes are more than one ONNX file can hold; export FP16 instead")
+        if len(start) + weights > MAX_BYTES:
+            self._write_apart(path, tensors)
+            return
         with staged(path) as part, part.open("wb") as file:
             file.write(start)
-            for head, array in zip(heads, self.initializers.values(), strict=True):
-                file.write(head)
-                _write_array(file, array)
+            for tensor in tensors:
+                file.write(tensor.head)
+                tensor.write(file)
+        with output_errors(path):
+            weights_path(path).unlink(missing_ok=True)  # of a larger model that was here before
+
+    def _write_apart(self, path: Path, tensors: Sequence[_Initializer]) -> None:
+        with staging_folder(path.parent) as staging:
+            part, offsets = staging / path.name, {}
+            with weights_path(part).open("wb") as file:
+                for tensor in tensors:
+                    if tensor.nbytes >= SMALLEST_APART:
+                        offsets[tensor.name] = file.seek(-(-file.tell() // PAGE) * PAGE)
+                        tensor.write(file)
+            part.write_bytes(self._linked(tensors, weights_path(part).name, offsets))
+            move_model(part, path, staging)
 
     def write_linked(self, path: Path, whole: Path) -> None:
         """Write a small file whose weights are those inside `whole`, which `write` made of this model beside it.
 
         A runtime maps them from there instead of copying them through protobuf.
         """
+        tensors = [_Initializer(name, array, self._type(name)) for name, array in self.initializers.items()]
+        position, offsets = whole.stat().st_size, {}
+        for tensor in reversed(tensors):  # the weights are the end of the file
+            position -= tensor.nbytes
+            offsets[tensor.name] = position
+            position -= len(tensor.head)
+        with staged(path) as part:
+            part.write_bytes(self._linked(tensors, whole.name, offsets))
+
+    def _linked(self, tensors: Sequence[_Initializer], location: str, offsets: Mapping[str, int]) -> bytes:
+        """The serialised model; the weights that have an offset are in the file `location`, the others inside."""
         header, graph = self._skeleton()
         links = onnx.GraphProto()
-        position = whole.stat().st_size
-        for name, array in reversed(list(self.initializers.items())):  # the weights are the end of the file
-            position -= array.nbytes
-            tensor = links.initializer.add(name=name, dims=array.shape, data_location=onnx.TensorProto.EXTERNAL)
-            tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-            for key, value in (("location", whole.name), ("offset", position), ("length", array.nbytes)):
-                tensor.external_data.add(key=key, value=str(value))
-            position -= len(_initializer_head(name, array))
+        for tensor in tensors:
+            link = links.initializer.add()
+            link.CopyFrom(tensor.description)
+            if tensor.name not in offsets:
+                link.raw_data = b"".join(tensor.pieces())
+                continue
+            link.data_location = onnx.TensorProto.EXTERNAL
+            found = (("location", location), ("offset", offsets[tensor.name]), ("length", tensor.nbytes))
+            for key, value in found:
+                link.external_data.add(key=key, value=str(value))
         graph += links.SerializeToString(deterministic=True)
-        with staged(path) as part:
-            part.write_bytes(header + _key(_MODEL_GRAPH) + _varint(len(graph)) + graph)
+        whole: bytes = header + _key(_MODEL_GRAPH) + _varint(len(graph)) + graph
+        return whole
+
+    def _type(self, name: str) -> np.dtype[Any]:
+        stored: np.dtype[Any] = np.dtype(self.stored.get(name, self.initializers[name].dtype)).newbyteorder("<")
+        return stored
 
     def _skeleton(self) -> tuple[bytes, bytes]:
         """The serialised model without its graph, and the graph without its weights."""
@@ -114,19 +154,44 @@ def unused_name(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def _initializer_head(name: str, array: Array) -> bytes:
-    """Everything of a TensorProto up to the bytes of its data, as a field of the graph."""
-    element = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    tensor: bytes = onnx.TensorProto(name=name, data_type=element, dims=array.shape).SerializeToString(
-        deterministic=True
-    )
-    tensor += _key(_TENSOR_RAW_DATA) + _varint(array.nbytes)
-    return _key(_GRAPH_INITIALIZER) + _varint(len(tensor) + array.nbytes) + tensor
+def weights_path(path: Path) -> Path:
+    """Where the weights of an .onnx file are that is too large to hold them."""
+    return path.with_name(f"{path.name}.data")
 
 
-def _write_array(file: BinaryIO, array: Array) -> None:
-    little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    file.write(little_endian.reshape(-1).view(np.uint8).data)
+def move_model(path: Path, target: Path, staging: Path) -> None:
+    """Put what `OnnxModel.write` made in a staging folder in place of `target`."""
+    if weights_path(path).exists():
+        replace_files([path, weights_path(path)], [target, weights_path(target)], staging)
+    else:
+        path.replace(target)
+        weights_path(target).unlink(missing_ok=True)  # of a larger model that was here before
+
+
+class _Initializer:
+    """An array as it is written: in another type, perhaps, but never as a whole in memory."""
+
+    def __init__(self, name: str, array: Array, dtype: np.dtype[Any]) -> None:
+        self.name, self._array, self._dtype = name, array, dtype
+        self.nbytes = array.size * dtype.itemsize
+        self.description = onnx.TensorProto(
+            name=name, data_type=onnx.helper.np_dtype_to_tensor_dtype(dtype), dims=array.shape
+        )
+        fields: bytes = self.description.SerializeToString(deterministic=True)
+        fields += _key(_TENSOR_RAW_DATA) + _varint(self.nbytes)
+        # Everything of a TensorProto up to the bytes of its data, as a field of the graph.
+        self.head = _key(_GRAPH_INITIALIZER) + _varint(len(fields) + self.nbytes) + fields
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The bytes."""
+        flat = self._array.reshape(-1)
+        step = _PIECE if flat.dtype != self._dtype else flat.size
+        for start in range(0, flat.size, step):
+            piece = np.ascontiguousarray(flat[start : start + step], self._dtype)
+            yield piece.view(np.uint8).data
+
+    def write(self, file: BinaryIO) -> None:
+        file.writelines(self.pieces())
 
 
 def _key(field_number: int) -> bytes:

@@ -21,26 +21,42 @@ from sshconvert.precision import SMALLEST_HALVED
 # Operators whose second input is a weight tensor.
 WEIGHTED: Final = ("Conv", "ConvTranspose")
 
+# Halfway between the largest half, 65504, and the next that there would be: from here on, numbers round to infinity.
+INFINITE: Final = 65520
+
+# Elements looked at at once: so few that what is computed of them stays in the processor's cache.
+_CHUNK: Final = 1 << 16
+
 
 def store_weights_as_fp16(model: OnnxModel) -> OnnxModel:
-    """Store the large weights of (de)convolutions as float16. Raises PrecisionError for weights beyond 65504."""
+    """Store the large weights of (de)convolutions as float16. Raises PrecisionError for weights beyond 65504.
+
+    They are converted when the model is written: in memory, they stay what they are.
+    """
     weights = {node.input[1]: None for node in model.nodes if node.op_type in WEIGHTED}
     initializers = dict(model.initializers)
     taken = model.names
-    casts = []
+    casts, halved = [], {}
     for name in weights:
         if name in initializers and initializers[name].size >= SMALLEST_HALVED:
+            _check_fits(name, initializers[name])
             stored = unused_name(f"{name}_fp16", taken)
             taken.add(stored)
-            initializers[stored] = _to_fp16(name, initializers.pop(name))
+            initializers[stored] = initializers.pop(name)
+            halved[stored] = np.float16
             casts.append(onnx.helper.make_node("Cast", [stored], [name], name=name, to=onnx.TensorProto.FLOAT))
-    return replace(model, nodes=(*casts, *model.nodes), initializers=initializers)
+    return replace(model, nodes=(*casts, *model.nodes), initializers=initializers, stored={**model.stored, **halved})
 
 
-def _to_fp16(name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
-    with np.errstate(over="ignore"):
-        rounded = array.astype(np.float16)
-    if not np.array_equal(np.isfinite(rounded), np.isfinite(array)):
-        largest = float(np.abs(array).max())
-        raise PrecisionError(f"{name}: weights up to {largest:g} do not fit into FP16 (65504); convert to FP32 instead")
-    return rounded
+def _check_fits(name: str, array: npt.NDArray[Any]) -> None:
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        magnitudes = np.abs(flat[start : start + _CHUNK])
+        if magnitudes.max() < INFINITE:  # false for NaN
+            continue
+        # NaN and infinities, where they are allowed, are halves too.
+        largest = magnitudes.max(where=np.isfinite(magnitudes), initial=0)
+        if largest >= INFINITE:
+            raise PrecisionError(
+                f"{name}: weights up to {largest:g} do not fit into FP16 (65504); convert to FP32 instead"
+            )

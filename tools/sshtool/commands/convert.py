@@ -59,7 +59,7 @@ def convert_checkpoint(
             artifacts = plan(model.name, output_dir, options)
         else:
             quantization = quantization_for(loaded, options, wanted, progress=progress)
-            artifacts = convert(loaded, output_dir, options, quantization=quantization, progress=progress)
+            artifacts = convert(loaded, output_dir, options, quantization=quantization, release=True, progress=progress)
         measured = tuple(_measure(artifact) for artifact in artifacts)
         return ConvertResult(model.name, loaded.weights, measured, loaded.nonfinite)
 

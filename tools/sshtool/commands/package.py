@@ -25,7 +25,15 @@ from sshtool.commands.verify import RECORD, VerifyOptions, VerifyResult, find_ca
 from sshtool.package.bill import FILE as BILL, dump_bill
 from sshtool.package.bundle import KINDS, pack, source_date
 from sshtool.package.card import FILE as CARD, Described, evaluation_rows, licence_of, render_card
-from sshtool.package.evidence import EvaluatedArtifact, Evidence, read_evaluation, read_verification
+from sshtool.package.evidence import (
+    Bench,
+    BenchedArtifact,
+    EvaluatedArtifact,
+    Evidence,
+    read_bench,
+    read_evaluation,
+    read_verification,
+)
 from sshtool.package.layouts import LAYOUTS, Layout
 from sshtool.package.manifest import (
     MANIFEST,
@@ -61,6 +69,7 @@ class PackageOptions:
     artifacts: tuple[Path, ...] = ()
     verification: Path | None = None
     evaluation: Path | None = None
+    bench: Path | None = None
     reference: Path | None = None
     layout: str = "flat"
     archive: str = ""
@@ -137,6 +146,26 @@ def _check_target(target: Path) -> None:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What was measured of artifacts, for the card."""
+
+    evaluated: tuple[EvaluatedArtifact, ...]
+    bench: Bench | None
+
+    @classmethod
+    def read(cls, model_name: str, options: PackageOptions) -> Figures:
+        evaluated = read_evaluation(options.evaluation, model_name) if options.evaluation else ()
+        return cls(evaluated, read_bench(options.bench, model_name) if options.bench else None)
+
+    def about(self, hashes: Mapping[str, str]) -> tuple[EvaluatedArtifact | None, tuple[BenchedArtifact, ...]]:
+        """Those of exactly these files, whatever they were called."""
+        wanted = sorted(hashes.values())
+        evaluated = next((item for item in self.evaluated if sorted(item.files.values()) == wanted), None)
+        benched = self.bench.candidates if self.bench else ()
+        return evaluated, tuple(item for item in benched if sorted(item.files.values()) == wanted)
+
+
+@dataclass(frozen=True)
 class _Item:
     """An artifact on its way into the package: its files by their place there, and what is known of their bytes."""
 
@@ -156,16 +185,17 @@ class _Plan:
     report: VerifyReport | None
     items: tuple[_Item, ...]
     pack: Path | None
+    bench: Bench | None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def make(cls, model: Model, output_dir: Path, layout: Layout, options: PackageOptions) -> _Plan:
         paths = [item.path for item in find_candidates(model, output_dir, VerifyOptions(options.artifacts))]
         evidence = _evidence(model, output_dir, options)
-        evaluated = read_evaluation(options.evaluation, model.name) if options.evaluation else ()
+        figures = Figures.read(model.name, options)
         signatures = [read_signature(path) for path in paths]
         items = tuple(
-            _item(model, layout, path, signature, evidence, evaluated)
+            _item(model, layout, path, signature, evidence, figures)
             for path, signature in zip(paths, signatures, strict=True)
         )
         _check_verified(items, paths, evidence, allow=options.allow_unverified)
@@ -186,6 +216,7 @@ class _Plan:
             report,
             items,
             pack,
+            figures.bench,
             report.environment if report else environment(),
         )
 
@@ -203,13 +234,15 @@ def _item(
     path: Path,
     signature: Signature,
     evidence: Evidence | None,
-    evaluated: Sequence[EvaluatedArtifact],
+    figures: Figures,
 ) -> _Item:
     declaration = signature.declaration
     form = "onnx" if path.suffix == ".onnx" else "openvino"
     precision = declaration.precision or "FP32"
     main = layout.main_file(model.name, form, precision)
     sources = artifact_files(path)
+    if form == "onnx" and len(sources) > 1:  # layouts give files other names, and this one names its weights'
+        raise PackageError(f"{path}: its weights are in {sources[1].name}; package an IR, or FP16 if that is one file")
     placed = dict(zip((main, layout.companion(main)), sources, strict=False))
     hashes = {place: _sha256(source) for place, source in placed.items()}
     report = evidence.about(hashes) if evidence else None
@@ -231,9 +264,8 @@ def _item(
             "verified": report is not None,
         }
     )
-    figures = next((item for item in evaluated if sorted(item.files.values()) == sorted(hashes.values())), None)
     size = sum(source.stat().st_size for source in sources)
-    return _Item(placed, hashes, Described(packaged, size, report, figures))
+    return _Item(placed, hashes, Described(packaged, size, report, *figures.about(hashes)))
 
 
 def _check_verified(items: Sequence[_Item], paths: Sequence[Path], evidence: Evidence | None, *, allow: bool) -> None:
@@ -367,7 +399,7 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
     for name, text in _licences():
         writer.put(f"{LICENCES}/{name}", Role.LICENCE, text)
     described = [item.described for item in plan.items]
-    writer.put(CARD, Role.CARD, render_card(plan.model, plan.source, plan.verification, described))
+    writer.put(CARD, Role.CARD, render_card(plan.model, plan.source, plan.verification, described, plan.bench))
     writer.files.sort(key=lambda file: file.path)
     metrics = [
         {

@@ -9,7 +9,8 @@ from typing import Any, Final
 from sshconvert import __version__
 from sshconvert.convert import DEMO_LICENCE
 from sshconvert.models import Model
-from sshtool.package.evidence import EvaluatedArtifact
+from sshconvert.schema import one_line
+from sshtool.package.evidence import Bench, BenchedArtifact, EvaluatedArtifact
 from sshtool.package.manifest import PackagedModel, Source, Tensor, Verification
 from sshtool.package.usage import examples
 from sshtool.parity.verify import ArtifactReport
@@ -34,6 +35,7 @@ class Described:
     bytes: int
     report: ArtifactReport | None
     evaluated: EvaluatedArtifact | None
+    benched: tuple[BenchedArtifact, ...] = ()
 
     @property
     def megabytes(self) -> str:
@@ -54,9 +56,9 @@ def licence_of(model: Model, source: Source) -> str:
 
 
 def render_card(
-    model: Model, source: Source, verification: Verification, described: Sequence[Described], speed: str = ""
+    model: Model, source: Source, verification: Verification, described: Sequence[Described], bench: Bench | None = None
 ) -> bytes:
-    """The card. Raises RuntimeUnavailableError without Jinja."""
+    """The card; `bench` is where the speeds were measured. Raises RuntimeUnavailableError without Jinja."""
     models = [item.model for item in described]
     text = template(TEMPLATE, {}, markup=False).render(
         model=model,
@@ -72,7 +74,8 @@ def render_card(
         usage=examples(model, models),
         metrics=list(_metrics(described)),
         evaluated=list(evaluation_rows(described)),
-        speed=speed,
+        speeds=_speeds(described),
+        bench=bench,
         licence=licence_of(model, source),
         version=__version__,
     )
@@ -95,6 +98,22 @@ def evaluation_rows(described: Sequence[Described]) -> list[dict[str, Any]]:
         if item.evaluated
         for protocol in item.evaluated.protocols
         for setting in protocol.settings
+    ]
+
+
+def _speeds(described: Sequence[Described]) -> list[dict[str, str]]:
+    """A row for each file, runtime and type that was computed with."""
+    return [
+        {
+            "path": item.model.path,
+            "runtime": one_line(found.runtime),
+            "computed": one_line(found.inference_precision),
+            "shape": ", ".join(map(str, found.input_shape)),
+            "latency": f"{1000 * found.latency.seconds.median:.1f}" if found.latency else "",
+            "throughput": f"{found.throughput.images_per_second.median:.3g}" if found.throughput else "",
+        }
+        for item in described
+        for found in item.benched
     ]
 
 

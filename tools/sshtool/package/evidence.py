@@ -67,6 +67,42 @@ class _Evaluation(_Lenient):
     artifacts: tuple[EvaluatedArtifact, ...]
 
 
+class Spread(_Lenient):
+    median: float
+
+
+class Speed(_Lenient):
+    """Seconds of a computation, and images a second."""
+
+    seconds: Spread
+    images_per_second: Spread
+
+
+class BenchedArtifact(_Lenient):
+    """How fast one artifact was with one runtime, whose files have these hashes. What was not measured is None."""
+
+    files: Files
+    runtime: Text
+    inference_precision: Text
+    input_shape: tuple[int, ...]
+    latency: Speed | None
+    throughput: Speed | None
+
+
+class Bench(_Lenient):
+    """All of a benchmark, and the machine."""
+
+    model: Text = ""
+    threads: int = 0
+    cores: int = 0
+    environment: Mapping[str, Text] = {}
+    candidates: tuple[BenchedArtifact, ...] = ()
+
+
+class _BenchDocument(_Head):
+    result: Bench
+
+
 class _EvaluationDocument(_Head):
     result: _Evaluation
 
@@ -120,6 +156,19 @@ def read_evaluation(path: Path, model: str) -> tuple[EvaluatedArtifact, ...]:
     if document.result.model != model:
         raise PackageError(f"{path}: is about {one_line(document.result.model)}, not about {model}; evaluate that one")
     return document.result.artifacts
+
+
+def read_bench(path: Path, model: str) -> Bench:
+    """Read what `sshtool bench --json` printed. Raises PackageError likewise."""
+    data = _read(path, "sshtool bench --json")
+    try:
+        document = parse_json(_BenchDocument, data)
+        _check_head(document, "bench")
+    except ValueError as error:
+        raise _refused(path, error, "sshtool bench --json") from None
+    if document.result.model != model:
+        raise PackageError(f"{path}: is about {one_line(document.result.model)}, not about {model}; measure that one")
+    return document.result
 
 
 @cache

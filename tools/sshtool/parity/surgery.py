@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx
 
 from sshconvert.errors import SSHToolError
+from sshconvert.onnx.model import weights_path
 from sshconvert.openvino import MODEL_INFO, WEIGHTED as WEIGHTED_LAYERS
 from sshconvert.precision.fp16 import WEIGHTED as WEIGHTED_NODES
 
@@ -165,6 +166,8 @@ class EditableModel(ABC, Generic[Constant]):
 def open_for_edits(path: Path) -> EditableModel[Any]:
     """Open an artifact that may be changed, by its suffix. Raises NotThereError for a file that cannot be edited."""
     suffix = path.suffix.lower()
+    if suffix == ".onnx" and weights_path(path).exists():
+        raise NotThereError(f"{path}: cannot be edited, its weights are in {weights_path(path).name}")
     if suffix == ".onnx":
         return EditableOnnx(path)
     if suffix == ".xml":

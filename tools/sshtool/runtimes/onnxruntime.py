@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx
 
@@ -13,6 +13,9 @@ from sshconvert.models import Model
 from sshconvert.onnxruntime import import_onnxruntime
 from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings, declared, prepare, reason, usable_cores
 from sshtool.screening import read_onnx
+
+# Where the weights of a large model are that is not read from a file; `read_onnx` has seen to it that they are there.
+_FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntime(Runtime):
@@ -66,6 +69,8 @@ class OnnxRuntime(Runtime):
         options = self._onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads()
         options.log_severity_level = 4  # what goes wrong is raised
+        if isinstance(source, bytes):
+            options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(self._path.parent))
         provider = self._provider()
         try:
             return self._onnxruntime.InferenceSession(source, options, providers=[provider])
