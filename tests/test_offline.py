@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def guarded(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def guarded(
+    code: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     number, architecture = SYSTEMS[platform.machine()]
     script = GUARD.format(number=number, architecture=architecture) + code
-    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6"])
@@ -116,17 +120,53 @@ def test_openvinos_telemetry_is_never_imported() -> None:
     assert guarded(code).stdout == "None\n"
 
 
+def talkative(home: Path) -> dict[str, str]:
+    """An environment in which nothing tells libraries not to report."""
+    silencing = ("CI", "NNCF_CI", "NNCF_DEV", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS")
+    environment = {name: value for name, value in os.environ.items() if name not in silencing}
+    return environment | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+
+
+def test_quantizing_opens_no_socket_and_stores_nothing_to_report(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    code = "import runpy; sys.argv[0] = 'sshtool'; runpy.run_module('sshtool', run_name='__main__')"
+    arguments = ["convert", "--checkpoint", str(demo_checkpoint.params_path), "--output-dir", str(tmp_path / "out")]
+    result = guarded(code, *arguments, "--precision", "INT8", "--input-shape", "1,3,64,64", environment=talkative(home))
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out" / "ssh-mxnet" / "INT8" / "ssh-mxnet.bin").exists()
+    assert list(home.rglob("*")) == []
+
+
+def test_nncfs_telemetry_is_a_stub_whatever_was_imported_before(tmp_path: Path) -> None:
+    code = (
+        "import openvino_telemetry\n"
+        "from sshconvert.nncf import import_nncf; import_nncf()\n"
+        "from nncf.telemetry import wrapper; print(isinstance(wrapper.telemetry, wrapper.NNCFTelemetry))"
+    )
+    result = guarded(code, environment=talkative(tmp_path))
+    assert result.stdout == "False\n", result.stderr
+
+
+def test_an_nncf_that_somebody_imported_with_its_telemetry_is_refused(tmp_path: Path) -> None:
+    code = (
+        "import nncf.telemetry.wrapper as wrapper\n"
+        "assert isinstance(wrapper.telemetry, wrapper.NNCFTelemetry)\n"
+        "from sshconvert.nncf import import_nncf; import_nncf()"
+    )
+    result = guarded(code, environment=talkative(tmp_path))
+    assert "was imported before with its telemetry on" in result.stderr
+
+
 def test_a_session_of_onnx_runtime_collects_nothing_to_report(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Its reports leave seconds later, but what they are made of, a number for this machine, is stored at once."""
     convert(demo_checkpoint, tmp_path, Options(formats=(Format.ONNX,), input_shape=(1, 3, 64, 64)))
     home = tmp_path / "home"
     home.mkdir()
-    silencing = ("CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS")
-    environment = {name: value for name, value in os.environ.items() if name not in silencing}
     code = "from pathlib import Path; from sshtool.runtimes.onnxruntime import OnnxRuntime; OnnxRuntime(Path({!r}))"
     subprocess.run(
         [sys.executable, "-c", code.format(str(tmp_path / "ssh-mxnet" / "FP32" / "ssh-mxnet.onnx"))],
-        env=environment | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")},
+        env=talkative(home),
         check=True,
     )
     assert list(home.rglob("*")) == []
@@ -134,13 +174,13 @@ def test_a_session_of_onnx_runtime_collects_nothing_to_report(demo_checkpoint: C
 
 def test_the_package_goes_to_the_runtimes_by_their_doors_only() -> None:
     root = Path(__file__).parents[1]
-    doors = {"convert/sshconvert/openvino.py", "convert/sshconvert/onnxruntime.py"}
+    doors = {f"convert/sshconvert/{name}.py" for name in ("openvino", "onnxruntime", "nncf")}
     sources = [path for folder in ("convert", "tools") for path in (root / folder).rglob("*.py")]
     importers = {
         str(path.relative_to(root))
         for path in sources
         if re.search(
-            r"^\s*(import|from) (onnxruntime|openvino)\b(?!\._)", path.read_text(encoding="utf-8"), re.MULTILINE
+            r"^\s*(import|from) (onnxruntime|openvino|nncf)\b(?!\._)", path.read_text(encoding="utf-8"), re.MULTILINE
         )
     }
     assert importers == doors

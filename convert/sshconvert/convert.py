@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from sshconvert import __version__
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.errors import PreprocessingError, ShapeError
+from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
 from sshconvert.files import check_replaceable, replace_files, staging_folder
 from sshconvert.graph import Shape
 from sshconvert.models import Detection, Model
@@ -23,6 +24,7 @@ from sshconvert.onnx.postprocessing import OUTPUTS, append_postprocessing
 from sshconvert.onnx.preprocessing import bake_preprocessing
 from sshconvert.openvino import IntermediateRepresentation, import_openvino
 from sshconvert.precision.fp16 import store_weights_as_fp16
+from sshconvert.precision.int8 import Quantization, quantize
 
 DEMO_LICENCE: Final = "MIT, made by sshtool, not the trained detector"
 
@@ -39,6 +41,7 @@ class Precision(str, Enum):
 
     FP32 = "FP32"
     FP16 = "FP16"
+    INT8 = "INT8"  # what is computed with, too
 
 
 class Dynamic(str, Enum):
@@ -151,10 +154,12 @@ def convert(
     output_dir: Path,
     options: Options,
     *,
+    quantization: Quantization | None = None,
     release: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Artifact, ...]:
-    """Write the artifacts of `plan`. `progress` is told what is being made.
+    """Write the artifacts of `plan`. `progress` is told what is being made. INT8 needs a `quantization` of the
+    checkpoint (`sshconvert.calibration`).
 
     With `release`, the checkpoint gives its parameters' memory back as soon as they are written, which takes a quarter
     off the peak: it cannot be converted again.
@@ -163,18 +168,37 @@ def convert(
     before stays whole until the new one replaces it; of two files that are one model, the first, by which the other is
     found, disappears in between.
     """
+    if Precision.INT8 in options.precisions and quantization is None:
+        raise PrecisionError("INT8: nothing says to which levels to round; calibrate with images first")
     artifacts = plan(checkpoint.model.name, output_dir, options)
     for path in (path for artifact in artifacts for path in artifact.files):
         check_replaceable(path)
     by_kind = {(artifact.format, artifact.precision): artifact for artifact in artifacts}
-    representations = [artifact for artifact in artifacts if artifact.format is Format.OPENVINO]
-    if representations:
+    if any(artifact.format is Format.OPENVINO for artifact in artifacts):
         import_openvino()  # before anything is written, in case it is not there
     progress("reading the network")
+    if quantization and Precision.INT8 in options.precisions:
+        _write_int8(checkpoint, options, quantization, by_kind, output_dir, progress)
+    if any(artifact.precision is not Precision.INT8 for artifact in artifacts):
+        _write_float(checkpoint, options, by_kind, output_dir, progress, release=release)
+    return tuple(replace(artifact, files=artifact_files(artifact.path)) for artifact in artifacts)
+
+
+def _write_float(
+    checkpoint: Checkpoint,
+    options: Options,
+    by_kind: Mapping[tuple[Format, Precision], Artifact],
+    output_dir: Path,
+    progress: Callable[[str], None],
+    *,
+    release: bool,
+) -> None:
     fp32 = to_onnx(checkpoint, options)
     if Precision.FP16 in options.precisions:
         _write_halves(fp32, by_kind.get((Format.ONNX, Precision.FP16)), progress)
     whole = by_kind.get((Format.ONNX, Precision.FP32))
+    keys = ((Format.OPENVINO, precision) for precision in (Precision.FP32, Precision.FP16))
+    representations = [by_kind[key] for key in keys if key in by_kind]
     if whole or representations:
         with staging_folder(output_dir) as staging:
             progress("writing ONNX FP32")
@@ -189,7 +213,29 @@ def convert(
             if whole:
                 whole.path.parent.mkdir(parents=True, exist_ok=True)
                 move_model(source, whole.path, staging)
-    return tuple(replace(artifact, files=artifact_files(artifact.path)) for artifact in artifacts)
+
+
+def _write_int8(
+    checkpoint: Checkpoint,
+    options: Options,
+    quantization: Quantization,
+    by_kind: Mapping[tuple[Format, Precision], Artifact],
+    output_dir: Path,
+    progress: Callable[[str], None],
+) -> None:
+    """Both formats hold the same quantized network: the IR is made of the ONNX file."""
+    progress("writing ONNX INT8")
+    quantized = to_onnx(checkpoint, options, quantization)
+    whole, representation = (by_kind.get((kind, Precision.INT8)) for kind in (Format.ONNX, Format.OPENVINO))
+    with staging_folder(output_dir) as staging:
+        source = staging / f"{checkpoint.model.name}.onnx"
+        quantized.write(source)
+        if representation:
+            info = quantization.metadata
+            _write_ir(checkpoint, options, source, [representation], staging, progress, info=info)
+        if whole:
+            whole.path.parent.mkdir(parents=True, exist_ok=True)
+            move_model(source, whole.path, staging)
 
 
 def _link(model: OnnxModel, whole: Path, path: Path) -> Path:
@@ -208,8 +254,10 @@ def _write_halves(fp32: OnnxModel, artifact: Artifact | None, progress: Callable
         replace(halves, metadata={**halves.metadata, "precision": Precision.FP16.value}).write(artifact.path)
 
 
-def to_onnx(checkpoint: Checkpoint, options: Options) -> OnnxModel:
-    """The FP32 ONNX model of a checkpoint, with metadata that says what it is and how to feed it."""
+def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization | None = None) -> OnnxModel:
+    """The ONNX model of a checkpoint, FP32 or with `quantization` INT8, with metadata that says what it is and how to
+    feed it.
+    """
     model = checkpoint.model
     name, shape = model.input.name, options.input_shape or model.input.shape
     if len(shape) != 4 or shape[1] != model.input.shape[1]:
@@ -220,6 +268,8 @@ def to_onnx(checkpoint: Checkpoint, options: Options) -> OnnxModel:
     if options.preprocessing:
         reverse = options.color is Color.BGR
         converted = bake_preprocessing(converted, input_name=name, mean=model.input.mean, reverse=reverse)
+    if quantization:
+        converted = quantize(converted, quantization)
     if options.faces:
         converted = append_postprocessing(
             converted,
@@ -232,7 +282,9 @@ def to_onnx(checkpoint: Checkpoint, options: Options) -> OnnxModel:
         converted = take_bytes(converted, input_name=name)
     if options.layout is Layout.NHWC:
         converted = take_channels_last(converted, input_name=name)
-    return replace(converted, metadata=describe(checkpoint, options) | {"precision": Precision.FP32.value})
+    precision = Precision.INT8 if quantization else Precision.FP32
+    said = describe(checkpoint, options) | (quantization.metadata if quantization else {})
+    return replace(converted, metadata=said | {"precision": precision.value})
 
 
 def _export(checkpoint: Checkpoint, name: str, shape: Shape, dynamic: Dynamic) -> OnnxModel:
@@ -311,9 +363,11 @@ def _write_ir(
     artifacts: Sequence[Artifact],
     staging: Path,
     progress: Callable[[str], None],
+    info: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
+    """`info` is for the metadata, beside what all have."""
     progress("optimising for OpenVINO")
-    info = model_api_info(checkpoint, options)
+    info = model_api_info(checkpoint, options) | dict(info)
     ir = IntermediateRepresentation(source, name=checkpoint.model.name, info=info, layout=options.layout.value)
     for artifact in sorted(artifacts, key=lambda artifact: artifact.precision is Precision.FP16):
         progress(f"writing IR {artifact.precision.value}")

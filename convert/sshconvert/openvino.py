@@ -106,8 +106,11 @@ class IntermediateRepresentation:
         return found
 
     def _name_constants(self) -> None:
-        """Name what OpenVINO folded after its reader: its own names count up in the process, so no two runs agree."""
-        for operation in self._model.get_ordered_ops():
+        """Name what OpenVINO folded after its reader: its own names count up in the process, so no two runs agree.
+
+        From the end on, because what is named after its reader may itself be read from.
+        """
+        for operation in reversed(self._model.get_ordered_ops()):
             for port, source in enumerate(operation.input_values()):
                 if not source.get_names():
                     node = source.get_node()

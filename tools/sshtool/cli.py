@@ -57,7 +57,9 @@ CheckpointPath = Annotated[
     Optional[Path],  # noqa: UP045  # Typer evaluates annotations, and 3.10's Annotated needs a plain Optional
     typer.Option("--checkpoint", help="A folder, a .params file or an archive; by default the downloaded one."),
 ]
-Precisions = Annotated[list[str], typer.Option("--precision", help="FP32, FP16; several with commas, or repeated.")]
+Precisions = Annotated[
+    list[str], typer.Option("--precision", help="FP32, FP16, INT8; several with commas, or repeated.")
+]
 Formats = Annotated[list[str], typer.Option("--format", help="onnx, openvino; several with commas, or repeated.")]
 InputShape = Annotated[
     str, typer.Option("--input-shape", help="N,C,H,W instead of the model's 1,3,640,640. Sizes need not divide by 32.")
@@ -80,6 +82,19 @@ TopK = Annotated[int, typer.Option("--top-k", min=1, help="With --postprocess: a
 KeepHeads = Annotated[bool, typer.Option("--keep-heads", help="With --postprocess: the six heads too.")]
 NoPreprocessing = Annotated[
     bool, typer.Option("--no-preprocessing", help="Keep the original's input: RGB, minus the mean.")
+]
+CalibrationData = Annotated[
+    Optional[Path],  # noqa: UP045  # as above
+    typer.Option(
+        "--calibration-data", help="For INT8: a folder of images such as the detector will see; the demo draws its own."
+    ),
+]
+MaxDrop = Annotated[
+    Optional[float],  # noqa: UP045  # as above
+    typer.Option(
+        "--max-drop",
+        help="For INT8: how many points of AP@0.5 it may lose; layers are left in float until it is kept.",
+    ),
 ]
 Demo = Annotated[bool, typer.Option("--demo", help="Make the demo checkpoint: it finds drawn faces, not real ones.")]
 FromArchive = Annotated[
@@ -121,7 +136,7 @@ ImageArguments = Annotated[
 ]
 DetectArtifact = Annotated[
     Optional[Path],  # noqa: UP045  # as above
-    typer.Option("--artifact", help="The converted model; by default what `convert` wrote, FP32 before FP16."),
+    typer.Option("--artifact", help="The converted model; by default what `convert` wrote, FP32 before the others."),
 ]
 DetectRuntime = Annotated[
     str, typer.Option("--runtime", help="onnxruntime, openvino or mxnet; by default the usual one for the file.")
@@ -350,6 +365,8 @@ def convert(
     iou_threshold: IouThreshold = 0.3,
     top_k: TopK = 1000,
     keep_heads: KeepHeads = False,
+    calibration_data: CalibrationData = None,
+    max_drop: MaxDrop = None,
     no_preprocessing: NoPreprocessing = False,
     allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
@@ -362,6 +379,7 @@ def convert(
 
     with Session("convert", json=json, quiet=quiet, debug=debug) as session:
         from sshtool.commands.convert import convert_checkpoint, render
+        from sshtool.quantization import QuantizationOptions
 
         options = _options(
             precision,
@@ -378,6 +396,7 @@ def convert(
             model,
             output_dir,
             options,
+            QuantizationOptions(calibration_data, max_drop),
             checkpoint=checkpoint,
             allow_nonfinite=allow_nonfinite,
             dry_run=dry_run,
@@ -437,6 +456,8 @@ def run(
     iou_threshold: IouThreshold = 0.3,
     top_k: TopK = 1000,
     keep_heads: KeepHeads = False,
+    calibration_data: CalibrationData = None,
+    max_drop: MaxDrop = None,
     no_preprocessing: NoPreprocessing = False,
     allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
@@ -450,6 +471,7 @@ def run(
     with Session("run", json=json, quiet=quiet, debug=debug) as session:
         from sshtool.commands.download import FetchOptions
         from sshtool.commands.run import render, run as verb
+        from sshtool.quantization import QuantizationOptions
 
         _exclusive(
             {
@@ -474,6 +496,7 @@ def run(
             model,
             output_dir,
             options,
+            QuantizationOptions(calibration_data, max_drop),
             demo_checkpoint=demo,
             from_archive=from_archive,
             checkpoint=checkpoint,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from sshconvert.finite import NonFinite, summary
 from sshconvert.models import load_model
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
+from sshtool.parity.reference import Progress, silent
+from sshtool.quantization import QuantizationOptions, check, quantization_for
 from sshtool.report.terminal import table
 
 
@@ -42,20 +43,23 @@ def convert_checkpoint(
     model_name: str,
     output_dir: Path,
     options: Options,
+    wanted: QuantizationOptions = QuantizationOptions(),  # noqa: B008  # it is frozen
     *,
     checkpoint: Path | None = None,
     allow_nonfinite: bool = False,
     dry_run: bool = False,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> ConvertResult:
     """Convert a checkpoint (a folder, a `.params` file or an archive; by default the downloaded one)."""
     model = load_model(model_name)
     path = checkpoint or checkpoint_folder(output_dir, model)
     with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
+        check(loaded, options, wanted)
         if dry_run:
             artifacts = plan(model.name, output_dir, options)
         else:
-            artifacts = convert(loaded, output_dir, options, release=True, progress=progress)
+            quantization = quantization_for(loaded, options, wanted, progress=progress)
+            artifacts = convert(loaded, output_dir, options, quantization=quantization, release=True, progress=progress)
         measured = tuple(_measure(artifact) for artifact in artifacts)
         return ConvertResult(model.name, loaded.weights, measured, loaded.nonfinite)
 

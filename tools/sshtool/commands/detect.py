@@ -139,7 +139,7 @@ def detect_each(
 
 
 def default_artifact(model: Model, output_dir: Path, runtime: str = "", inference_precision: str = F32) -> Path:
-    """The artifact that `convert` wrote: FP32 rather than FP16, and of the kind that the runtime takes first, without
+    """The artifact that `convert` wrote: FP32 first and INT8 last, of the kind that the runtime takes first, without
     one of a kind whose usual runtime can compute in that precision.
 
     If there is none, the one that `convert` writes first: who loads it says what to do.
@@ -148,7 +148,7 @@ def default_artifact(model: Model, output_dir: Path, runtime: str = "", inferenc
     suffixes = kind.suffixes if kind is not None else (".onnx", ".xml")
     paths = [
         artifact.path
-        for precision in (Precision.FP32, Precision.FP16)
+        for precision in (Precision.FP32, Precision.FP16, Precision.INT8)
         for suffix in suffixes
         for artifact in plan(model.name, output_dir, Options(precisions=(precision,)))
         if artifact.path.suffix == suffix

@@ -9,12 +9,17 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
+from sshconvert.convert import Options, Precision, plan
+from sshconvert.errors import ArtifactError
 from sshconvert.finite import NonFinite, summary
 from sshconvert.graph import Shape
-from sshconvert.models import load_model
+from sshconvert.models import Model, load_model
 from sshconvert.network import resolve
+from sshconvert.precision.int8 import IMAGES, RECORDED
+from sshconvert.reading import is_file
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
+from sshtool.metadata import read_metadata
 from sshtool.report.terminal import table
 
 
@@ -37,6 +42,7 @@ class InfoResult:
     license_weights: str
     license_note: str
     nonfinite: tuple[NonFinite, ...]  # weights that are NaN or infinite
+    quantized: Mapping[str, Mapping[str, str]]  # for each INT8 file among the artifacts, how it was made
 
 
 def info(
@@ -76,7 +82,21 @@ def info(
             license_weights=model.licence.weights,
             license_note=model.licence.note,
             nonfinite=loaded.nonfinite,
+            quantized=_quantized(model, output_dir),
         )
+
+
+def _quantized(model: Model, output_dir: Path) -> dict[str, dict[str, str]]:
+    """What INT8 files say of their quantization. One that cannot be read says why: this is about the checkpoint."""
+    found: dict[str, dict[str, str]] = {}
+    for artifact in plan(model.name, output_dir, Options(precisions=(Precision.INT8,))):
+        if is_file(artifact.path):
+            try:
+                metadata = read_metadata(artifact.path)
+            except ArtifactError as error:
+                metadata = {"error": str(error)}
+            found[str(artifact.path)] = {key: metadata[key] for key in (*RECORDED, "error") if key in metadata}
+    return found
 
 
 def render(result: InfoResult, plain: bool) -> RenderableType:
@@ -92,8 +112,14 @@ def render(result: InfoResult, plain: bool) -> RenderableType:
         ["licence of the code", result.license_code],
         ["licence of the weights", result.license_weights],
         ["note", result.license_note],
+        *([path, _how(said)] for path, said in result.quantized.items()),
     ]
     return table([result.model, result.title], rows, plain=plain)
+
+
+def _how(said: Mapping[str, str]) -> str:
+    """Without the names of the images, of which there may be hundreds."""
+    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in said.items() if key != IMAGES)
 
 
 def _dimensions(shape: Shape) -> str:

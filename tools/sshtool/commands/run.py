@@ -35,6 +35,7 @@ from sshtool.parity.pack import pack_name, write_pack
 from sshtool.parity.reference import LiveReference, Progress, Reference, silent
 from sshtool.parity.samples import SCENE
 from sshtool.parity.verify import Candidate, VerifyReport, verify
+from sshtool.quantization import QuantizationOptions, check, quantization_for
 from sshtool.report.comparison import comparison_table
 from sshtool.report.html import render_html
 from sshtool.report.picture import save_picture
@@ -68,13 +69,14 @@ def run(
     model_name: str,
     output_dir: Path,
     options: Options,
+    wanted: QuantizationOptions = QuantizationOptions(),  # noqa: B008  # it is frozen
     *,
     demo_checkpoint: bool = False,
     from_archive: Path | None = None,
     checkpoint: Path | None = None,
     allow_unverified: bool = False,
     allow_nonfinite: bool = False,
-    fetch_options: FetchOptions = FetchOptions(),  # noqa: B008  # it is frozen
+    fetch_options: FetchOptions = FetchOptions(),  # noqa: B008  # as above
     dry_run: bool = False,
     progress: Progress = silent,
     report_transfer: Report = no_report,
@@ -105,7 +107,9 @@ def run(
         return result
     path = checkpoint or checkpoint_folder(output_dir, model)
     with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
-        artifacts = convert(loaded, output_dir, options, progress=progress)
+        check(loaded, options, wanted)
+        quantization = quantization_for(loaded, options, wanted, progress=progress)
+        artifacts = convert(loaded, output_dir, options, quantization=quantization, progress=progress)
         reference, is_original = _find_reference(loaded, artifacts, options, progress)
         report = _verify(loaded, artifacts, reference, progress)
         _save_picture(result.picture, reference, model, options)

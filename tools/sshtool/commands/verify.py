@@ -270,6 +270,8 @@ class ConvertedAgain:
         form = Format.OPENVINO if candidate.path.suffix == ".xml" else Format.ONNX
         if self._checkpoint is None or name not in {item.value for item in Precision}:
             return None
+        if name == Precision.INT8.value:  # what it was calibrated on is not here
+            return None
         inside = declaration.faces
         options = Options(
             (form,),

@@ -26,6 +26,7 @@ SCENE: Final = "scene-"
 MEAN: Final = "mean"
 
 NOISE_SEED: Final = 2000
+NOISE: Final = "noise"
 TEXTURE_SEED: Final = 3000
 OCTAVES: Final = 8
 
@@ -125,7 +126,7 @@ def enlarge(grid: npt.NDArray[np.float64], height: int, width: int) -> npt.NDArr
 
 _DRAWN: Final[dict[str, tuple[str, Callable[[int, int], Images]]]] = {
     "texture": ("as rough as a photo at every scale", _texture),
-    "noise": ("no structure: every weight takes part, and many boxes overlap", _noise),
+    NOISE: ("no structure: every weight takes part, and many boxes overlap", _noise),
     "gradient-across": ("smooth, and different in each channel: a shift to the side", _gradient_across),
     "gradient-down": ("smooth, and different in each channel: a shift up or down", _gradient_down),
     "red": ("one saturated channel: exchanged channels", _constant(0, 0, 255)),

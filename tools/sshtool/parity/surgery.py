@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Constant = TypeVar("Constant")
 
-ELEMENT_TYPES: Final = {"f32": "<f4", "f16": "<f2"}
+ELEMENT_TYPES: Final = {"f32": "<f4", "f16": "<f2", "i8": "i1"}
 ALIGNMENT: Final = 64  # of constants that are appended to a .bin
 
 
@@ -132,6 +132,10 @@ class EditableModel(ABC, Generic[Constant]):
 
     def _set(self, constant: Constant, values: Floats) -> None:
         stored = self._read(constant)
+        if stored.dtype.kind == "i":  # INT8: the weights in steps of their scale
+            if not np.isfinite(values).all():
+                raise NotThereError("the file stores integers, none of which is not finite")
+            values = np.clip(values, -128, 127)
         rounded = values.astype(stored.dtype).reshape(stored.shape)
         if not np.array_equal(rounded, stored):
             self.changed = True
@@ -172,7 +176,7 @@ def open_for_edits(path: Path) -> EditableModel[Any]:
 
 
 class EditableOnnx(EditableModel[onnx.TensorProto]):
-    """An ONNX file: weights are initializers, those in FP16 with a Cast behind them."""
+    """An ONNX file: weights are initializers, those in FP16 and INT8 with a node behind them that makes them float."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -281,7 +285,7 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
         if tensor in self._initializers:
             return self._initializers[tensor]
         maker = self._maker(tensor)
-        if maker.op_type != "Cast":
+        if maker.op_type not in ("Cast", "DequantizeLinear"):
             raise NotThereError(f"{tensor} is not stored in the file as a constant")
         return self._initializer(maker.input[0])
 
@@ -294,7 +298,8 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
 
 
 class EditableIr(EditableModel[ET.Element]):
-    """An IR: layers and edges in the .xml, constants at offsets in the .bin, those in FP16 with a Convert behind them.
+    """An IR: layers and edges in the .xml, constants at offsets in the .bin, those in FP16 with a Convert behind
+    them, those in INT8 with a Multiply too.
 
     OpenVINO stores equal constants once, so new values are appended instead of written over the old ones.
     """
@@ -443,7 +448,7 @@ class EditableIr(EditableModel[ET.Element]):
     def _constant(self, layer: ET.Element, port: int) -> ET.Element | None:
         """The constant that feeds a port of a layer, if one does."""
         source = self._source(layer, port)
-        while _get(source, "type") in ("Convert", "Reshape"):
+        while _get(source, "type") in ("Convert", "Multiply", "Reshape"):
             source = self._source(source, 0)
         return source if _get(source, "type") == "Const" else None
 

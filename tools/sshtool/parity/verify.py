@@ -219,14 +219,19 @@ class _Judge:
     def compare_all(
         self, candidate: Candidate, runtime: Runtime, profile: Profile
     ) -> tuple[list[SampleComparison], dict[str, str]]:
-        answers = self.reference.answers(*runtime.declaration.image_size(self.model))
+        answers = [
+            answer
+            for answer in self.reference.answers(*runtime.declaration.image_size(self.model))
+            if answer.sample.name not in profile.left_out
+        ]
         comparisons: list[SampleComparison] = []
         for done, answer in enumerate(answers):
             if not self.rules.thorough and self.failures:
                 return comparisons, {}
             self.progress(f"{self.label} on {runtime}", done, len(answers))
             comparisons += self.compare(runtime, answer, profile)
-        return comparisons, self.compare_other_size(candidate, runtime, profile, comparisons)
+        skipped = self.compare_other_size(candidate, runtime, profile, comparisons)
+        return comparisons, {**profile.left_out, **skipped}
 
     def compare_other_size(
         self, candidate: Candidate, runtime: Runtime, profile: Profile, comparisons: list[SampleComparison]
@@ -242,7 +247,7 @@ class _Judge:
         try:
             again = self.convert_again(candidate, runtime.declaration)
             if again is None:
-                return {OTHER: f"the file takes {shape} only, and there is no checkpoint to convert again"}
+                return {OTHER: f"the file takes {shape} only, and cannot be converted again"}
             other = load(again, self.model, self.rules.settings, key=candidate.runtime)
         except ArtifactError as error:
             self.fail("load", str(error), sample=OTHER)

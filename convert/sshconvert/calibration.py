@@ -1,0 +1,251 @@
+"""Measures, on images, to which levels INT8 rounds what a network computes: NNCF's post-training quantization.
+
+The original network is measured, at one size and without what conversion builds in; what is found holds for everything
+that the checkpoint is converted to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import Dynamic, InputType, Layout, Options, to_onnx
+from sshconvert.errors import PrecisionError, SSHToolError
+from sshconvert.files import scratch_folder
+from sshconvert.models import Model
+from sshconvert.nncf import import_nncf, silenced
+from sshconvert.onnx.model import OnnxModel
+from sshconvert.onnxruntime import import_onnxruntime
+from sshconvert.precision.fp16 import WEIGHTED
+from sshconvert.precision.int8 import PRESET, QUANTIZED_BY, Levels, Place, Quantization, WeightLevels, quantize
+from sshconvert.schema import one_line
+
+Image = npt.NDArray[np.uint8]
+Progress = Callable[[str, int, int], None]
+
+# NNCF's name for symmetric levels: what comes out of a ReLU has all 256 of them, from zero on.
+SYMMETRIC: Final = "performance"
+
+# What only chooses among the values of its inputs, so that these may as well be rounded in front of it.
+PASSING: Final = ("Concat", "Identity", "MaxPool", "Relu", "Reshape", "Slice")
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """`read(number)` gives an image, uint8 [H, W, 3], BGR, of the network's input size; numbers are below `count`.
+
+    It may be asked for the same one again. `record` says what they are, for the metadata.
+    """
+
+    count: int
+    read: Callable[[int], Image]
+    record: Mapping[str, str]
+
+
+def calibrate(
+    checkpoint: Checkpoint,
+    options: Options,
+    images: CalibrationImages,
+    *,
+    progress: Progress = lambda _step, _done, _total: None,
+) -> Quantization:
+    """Measure the levels of a checkpoint's network at the input size of `options` (by default the model's).
+
+    The six convolutions of the heads stay as they are: they are a thousandth of the work, and what they compute is the
+    result. The same images and versions of the libraries give the same levels. Raises PrecisionError if NNCF fails,
+    RuntimeUnavailableError if it or ONNX Runtime is not there, what converting raises, and what reading images raises.
+    """
+    nncf = import_nncf()
+    plain = original(checkpoint, options)
+    ends = _ends(plain)
+    feed = _feeder(checkpoint.model, images, progress)
+    with silenced():
+        made = _quantized(nncf, plain, ends, nncf.Dataset(range(images.count), feed), images.count)
+    record = {**images.record, PRESET: SYMMETRIC, QUANTIZED_BY: f"nncf {nncf.__version__}"}
+    return replace(_read(made, plain), ignored=_convolutions(plain, ends), record=record)
+
+
+def original(checkpoint: Checkpoint, options: Options) -> OnnxModel:
+    """The network as it was trained: one image of a fixed size, RGB minus the mean; the heads are its outputs."""
+    _, channels, height, width = options.input_shape or checkpoint.model.input.shape
+    return to_onnx(
+        checkpoint,
+        replace(
+            options,
+            input_shape=(1, channels, height, width),
+            preprocessing=False,
+            dynamic=Dynamic.NOTHING,
+            layout=Layout.NCHW,
+            input_type=InputType.FLOAT32,
+            faces=None,
+        ),
+    )
+
+
+def rank_layers(
+    checkpoint: Checkpoint,
+    options: Options,
+    quantization: Quantization,
+    images: CalibrationImages,
+    *,
+    progress: Progress = lambda _step, _done, _total: None,
+) -> tuple[str, ...]:
+    """The quantized layers, first the one that rounding disturbs most.
+
+    Each is computed twice from the exact values before it: as it is, and with its inputs and weights rounded. Its
+    disturbance is the power of the difference relative to that of the exact result, in the mean over the images.
+    """
+    runtime = import_onnxruntime()
+    compared, outputs = _with_twins(original(checkpoint, options), quantization)
+    feed = _feeder(checkpoint.model, images, progress)
+    totals = dict.fromkeys(outputs, 0.0)
+    with scratch_folder() as folder, silenced():
+        compared.write(folder / "compared.onnx")
+        session = runtime.InferenceSession(str(folder / "compared.onnx"), providers=["CPUExecutionProvider"])
+        for number in range(images.count):
+            found = session.run([name for pair in outputs.values() for name in pair], feed(number))
+            for layer, difference, power in zip(outputs, found[::2], found[1::2], strict=True):
+                totals[layer] += float(difference) / max(float(power), np.finfo(np.float32).tiny)
+    return tuple(sorted(totals, key=lambda layer: -totals[layer]))
+
+
+def _feeder(model: Model, images: CalibrationImages, progress: Progress) -> Callable[[int], dict[str, Any]]:
+    def feed(number: int) -> dict[str, Any]:
+        progress("calibrating", number, images.count)
+        rgb = images.read(number)[..., ::-1].astype(np.float32) - np.array(model.input.mean, np.float32)
+        return {model.input.name: np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])}
+
+    return feed
+
+
+def _ends(plain: OnnxModel) -> tuple[str, ...]:
+    """Nodes that stay in float: from each output back to the first convolution."""
+    makers = {node.output[0]: node for node in plain.nodes}
+    found = []
+    for output in plain.outputs:
+        tensor = output
+        while tensor in makers:
+            node = makers[tensor]
+            found.append(node)
+            if node.op_type in WEIGHTED:
+                break
+            tensor = node.input[0]
+    return tuple(dict.fromkeys(node.name for node in found))
+
+
+def _convolutions(plain: OnnxModel, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(node.name for node in plain.nodes if node.name in names and node.op_type in WEIGHTED)
+
+
+def _quantized(nncf: Any, plain: OnnxModel, ignored: Sequence[str], dataset: Any, count: int) -> onnx.ModelProto:
+    with scratch_folder() as folder:
+        plain.write(folder / "original.onnx")
+        model = onnx.load(folder / "original.onnx")
+    try:
+        made: onnx.ModelProto = nncf.quantize(
+            model,
+            dataset,
+            preset=nncf.QuantizationPreset(SYMMETRIC),
+            subset_size=count,
+            ignored_scope=nncf.IgnoredScope(names=list(ignored)),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # Would halve the levels of the first layer's weights for processors without VNNI, and costs more than
+                # it brings even there.
+                overflow_fix=nncf.OverflowFix.DISABLE,
+                # Leaves alone each layer with a bias next to zero, so each of this network; takes half of the memory.
+                disable_bias_correction=True,
+            ),
+        )
+    except SSHToolError:  # an image that cannot be read
+        raise
+    except Exception as error:  # it raises a dozen kinds, its own and ONNX Runtime's
+        raise PrecisionError(f"INT8: NNCF cannot quantize this network ({one_line(error)}); convert to FP16") from error
+    return made
+
+
+def _read(made: onnx.ModelProto, plain: OnnxModel) -> Quantization:
+    """What NNCF put into the network."""
+    constants = {tensor.name: tensor for tensor in made.graph.initializer}
+    pairs = {node.output[0]: node for node in made.graph.node if node.op_type == "DequantizeLinear"}
+    inputs: dict[Place, Levels] = {}
+    weights: dict[str, WeightLevels] = {}
+    for node in made.graph.node:
+        for number, tensor in enumerate(node.input):
+            if tensor in pairs:
+                source, scale, zero = pairs[tensor].input
+                step, offset = (onnx.numpy_helper.to_array(constants[name]) for name in (scale, zero))
+                if source in constants:
+                    if offset.any():
+                        raise PrecisionError(f"INT8: NNCF moved the zero of {node.name}'s weights; convert to FP16")
+                    weights[node.name] = WeightLevels(step, _axis(pairs[tensor]))
+                elif node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+                    levels = Levels(float(step), int(offset), offset.dtype == np.int8, _served(plain, node.name))
+                    inputs[node.name, number] = levels
+    return Quantization(inputs, weights)
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return next((int(attribute.i) for attribute in node.attribute if attribute.name == "axis"), 1)
+
+
+def _served(plain: OnnxModel, name: str) -> frozenset[str]:
+    """A node, or what reads its output if it only passes it on."""
+    node = next(node for node in plain.nodes if node.name == name)
+    if node.op_type not in PASSING:
+        return frozenset([name])
+    return frozenset().union(*(_served(plain, reader.name) for reader in plain.consumers(node.output[0])))
+
+
+def _with_twins(plain: OnnxModel, quantization: Quantization) -> tuple[OnnxModel, dict[str, tuple[str, str]]]:
+    """The network, and for each quantized layer a twin that reads the same tensors and is rounded.
+
+    The outputs are, for each layer, the squared difference of the two and the squared result, both summed up.
+    """
+    nodes = list(plain.nodes)
+    outputs: dict[str, tuple[str, str]] = {}
+    makers = {node.output[0]: node for node in plain.nodes}
+    initializers = dict(plain.initializers)
+    for layer in (node for node in plain.nodes if node.name in quantization.layers):
+        alone = quantization.without([name for name in quantization.layers if name != layer.name])
+        chain = _chain(layer, makers, alone)
+        twin = quantize(replace(plain, nodes=tuple(chain)), alone)
+        own = {name: f"{layer.name}/{name}" for node in twin.nodes for name in node.output}
+        own |= {name: f"{layer.name}/{name}" for name in twin.initializers.keys() - plain.initializers.keys()}
+        for name in twin.initializers.keys() & own.keys():
+            initializers[own[name]] = twin.initializers[name]
+        nodes += [_renamed(node, own) for node in twin.nodes]
+        made = layer.output[0]
+        difference, squares, power = (f"{layer.name}/{role}" for role in ("difference", "squares", "power"))
+        nodes += [
+            onnx.helper.make_node("Sub", [made, own[made]], [difference], name=difference),
+            onnx.helper.make_node("ReduceSumSquare", [difference], [squares], name=squares, keepdims=0),
+            onnx.helper.make_node("ReduceSumSquare", [made], [power], name=power, keepdims=0),
+        ]
+        outputs[layer.name] = (squares, power)
+    shapes = {name: () for pair in outputs.values() for name in pair}
+    return replace(plain, nodes=tuple(nodes), initializers=initializers, outputs=shapes), outputs
+
+
+def _chain(layer: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], alone: Quantization) -> list[onnx.NodeProto]:
+    """A layer, behind what only passes on to it what is rounded for it."""
+    chain: list[onnx.NodeProto] = []
+    for number, tensor in enumerate(layer.input):
+        maker = makers.get(tensor)
+        if maker is not None and maker.op_type in PASSING and (layer.name, number) not in alone.inputs:
+            chain += (node for node in _chain(maker, makers, alone) if node not in chain)
+    return [*chain, layer]
+
+
+def _renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
+    changed = onnx.NodeProto()
+    changed.CopyFrom(node)
+    for tensors in (changed.input, changed.output):
+        tensors[:] = [names.get(name, name) for name in tensors]
+    changed.name = names.get(node.name, node.name)
+    return changed

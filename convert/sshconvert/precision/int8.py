@@ -1,0 +1,175 @@
+"""INT8 for ONNX: weights and the values between layers in 256 levels, written as QuantizeLinear and DequantizeLinear.
+
+What the levels are is a `Quantization`, measured once at one size (`sshconvert.calibration`). Here it is put into a
+network of any size, with any input: the nodes have the same names. Weights are stored as int8, one scale for each
+output channel; in front of what computes with integers, a pair of nodes rounds a tensor to its levels. Runtimes that
+know this convention, OpenVINO and ONNX Runtime among them, compute with integers between such pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from sshconvert.errors import PrecisionError
+from sshconvert.onnx.model import OnnxModel, unused_name
+
+Array = npt.NDArray[Any]
+Place = tuple[str, int]  # a node's name and the number of one of its inputs
+
+WEIGHT: Final = 1  # the number of the input that a (de)convolution takes its weights from
+LEAST, LARGEST = -128, 127
+
+# What the metadata say of it, each a string.
+CALIBRATION: Final = "calibration"  # on what it was measured, in words
+IMAGES: Final = "calibration_images"  # their names and hashes, if they are files
+PRESET: Final = "preset"
+QUANTIZED_BY: Final = "quantized_by"
+IN_FLOAT: Final = "layers_in_float"
+DROP: Final = "drop"  # what it was seen to cost
+RECORDED: Final = (CALIBRATION, IMAGES, PRESET, QUANTIZED_BY, IN_FLOAT, DROP)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The 256 values that a tensor is rounded to: `scale` times (q - `zero_point`), q an int8 if `signed`, else uint8.
+
+    `serves` are the layers that compute with integers because of it: more than the one that reads it where only a
+    pooling or the like lies in between.
+    """
+
+    scale: float
+    zero_point: int
+    signed: bool
+    serves: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class WeightLevels:
+    """The step of a layer's weights, float32: one for all, or one for each index along `axis`. Zero is zero."""
+
+    scale: Array
+    axis: int
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Where a network is rounded, and to what. `ignored` are the layers that could be, and are not.
+
+    `record` is for the metadata: what it was measured on, and how.
+    """
+
+    inputs: Mapping[Place, Levels]
+    weights: Mapping[str, WeightLevels]
+    ignored: tuple[str, ...] = ()
+    record: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The nodes that compute with integers, in the network's order."""
+        served = {layer for levels in self.inputs.values() for layer in levels.serves}
+        return tuple(dict.fromkeys([*self.weights, *sorted(served)]))
+
+    def without(self, layers: Collection[str]) -> Quantization:
+        """The same, but these layers stay as they are."""
+        left = set(layers)
+        return replace(
+            self,
+            inputs={place: levels for place, levels in self.inputs.items() if levels.serves - left},
+            weights={name: levels for name, levels in self.weights.items() if name not in left},
+            ignored=(*self.ignored, *sorted(left - set(self.ignored))),
+        )
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of it."""
+        return {**self.record, IN_FLOAT: " ".join(self.ignored)}
+
+
+def quantize(model: OnnxModel, quantization: Quantization) -> OnnxModel:
+    """Put a quantization into a network. Raises PrecisionError if it belongs to another one."""
+    missing = {*quantization.weights, *(name for name, _ in quantization.inputs)} - {node.name for node in model.nodes}
+    if missing:
+        raise PrecisionError(f"{min(missing)}: is quantized, but not in the network; calibrate on this checkpoint")
+    return _Quantizer(model, quantization).run()
+
+
+class _Quantizer:
+    def __init__(self, model: OnnxModel, quantization: Quantization) -> None:
+        self.model, self.quantization = model, quantization
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers = dict(model.initializers)
+        self.taken = model.names
+        self.rounded: dict[tuple[str, Levels], str] = {}
+        self.stored: dict[str, str] = {}
+
+    def run(self) -> OnnxModel:
+        for node in self.model.nodes:
+            self.nodes.append(self.rewritten(node))
+        used = {name for node in self.nodes for name in node.input}
+        kept = {name: array for name, array in self.initializers.items() if name in used}
+        return replace(self.model, nodes=tuple(self.nodes), initializers=kept)
+
+    def rewritten(self, node: onnx.NodeProto) -> onnx.NodeProto:
+        changed = onnx.NodeProto()
+        changed.CopyFrom(node)
+        for number, tensor in enumerate(node.input):
+            levels = self.quantization.inputs.get((node.name, number))
+            if levels is not None:
+                changed.input[number] = self.round(tensor, levels)
+        if node.name in self.quantization.weights:
+            changed.input[WEIGHT] = self.store(node.input[WEIGHT], self.quantization.weights[node.name])
+        return changed
+
+    def round(self, tensor: str, levels: Levels) -> str:
+        """Round a tensor to levels; what is rounded alike is rounded once."""
+        key = (tensor, replace(levels, serves=frozenset()))
+        if key not in self.rounded:
+            kind = np.int8 if levels.signed else np.uint8
+            scale, zero = np.array(levels.scale, np.float32), np.array(levels.zero_point, kind)
+            parameters = [self.constant(f"{tensor}_scale", scale), self.constant(f"{tensor}_zero_point", zero)]
+            quantized = self.add("QuantizeLinear", [tensor, *parameters], self.name(f"{tensor}_quantized"))
+            self.rounded[key] = self.add(
+                "DequantizeLinear", [quantized, *parameters], self.name(f"{tensor}_dequantized")
+            )
+        return self.rounded[key]
+
+    def store(self, weight: str, levels: WeightLevels) -> str:
+        """Store weights as int8; what several nodes share is stored once."""
+        if weight not in self.stored:
+            rounded = self.constant(f"{weight}_quantized", _round(weight, self.model.initializers[weight], levels))
+            scale = self.constant(f"{weight}_scale", levels.scale)
+            zero = self.constant(f"{weight}_zero_point", np.zeros(levels.scale.shape, np.int8))
+            name = self.name(f"{weight}_dequantized")
+            self.stored[weight] = self.add("DequantizeLinear", [rounded, scale, zero], name, axis=levels.axis)
+        return self.stored[weight]
+
+    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(onnx.helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, values: Array) -> str:
+        name = self.name(name)
+        self.initializers[name] = values
+        return name
+
+    def name(self, wanted: str) -> str:
+        name = unused_name(wanted, self.taken)
+        self.taken.add(name)
+        return name
+
+
+def _round(name: str, weights: Array, levels: WeightLevels) -> npt.NDArray[np.int8]:
+    """The multiples of the scale that are closest to the weights."""
+    shape = [1] * weights.ndim
+    if levels.scale.ndim:
+        shape[levels.axis] = -1
+    steps = np.rint(weights / levels.scale.reshape(shape))
+    if not np.isfinite(steps).all():
+        raise PrecisionError(f"{name}: weights that are not finite do not fit into INT8; convert to FP32 instead")
+    return np.asarray(np.clip(steps, LEAST, LARGEST), np.int8)

@@ -1,0 +1,18 @@
+"""What a converted model's file says of itself, read without a runtime."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from sshconvert.openvino import MODEL_INFO
+from sshtool.screening import check_ir, read_onnx
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of an .onnx file or of an IR's .xml. Raises ArtifactError if it is no honest one."""
+    if path.suffix.lower() == ".onnx":
+        return {entry.key: entry.value for entry in read_onnx(path).metadata_props}
+    check_ir(path)
+    info = ET.parse(path).find(f"rt_info/{MODEL_INFO}")  # noqa: S314  # it has just been checked
+    return {entry.tag: entry.get("value", "") for entry in ([] if info is None else info)}

@@ -1,0 +1,200 @@
+"""What INT8 needs beside the checkpoint: images to calibrate on, and a limit to what it may cost.
+
+The images are those of a folder, letterboxed as `detect` does it; for the demo, which finds drawn faces only, drawn
+scenes. What INT8 costs is the change of AP@0.5 from FP32. On scenes the drawn faces are the truth; where nobody says
+where the faces are, the truth is what FP32 finds itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from sshconvert.calibration import CalibrationImages, Image, calibrate, rank_layers
+from sshconvert.checkpoint import Checkpoint, file_sha256
+from sshconvert.convert import Artifact, Dynamic, Options, Precision, convert
+from sshconvert.detection import detect
+from sshconvert.errors import ImageError, PrecisionError, UsageError
+from sshconvert.files import scratch_folder
+from sshconvert.models import Model
+from sshconvert.precision.int8 import CALIBRATION, DROP, IMAGES, Quantization
+from sshtool.evaluate.average_precision import Boxes, average_precision
+from sshtool.images import Resize, fit, read_image
+from sshtool.parity.reference import Progress, silent
+from sshtool.runtimes import load
+from sshtool.scenes import draw_scene
+from sshtool.selection import select_images
+
+# Scenes that nothing was fitted to, and that no test looks at.
+CALIBRATION_SEEDS: Final = range(300_000, 300_030)
+DROP_SEEDS: Final = range(400_000, 400_050)
+
+MOST_IMAGES: Final = 300  # more do not change what the levels are
+RANKING_IMAGES: Final = 4
+CERTAIN: Final = 0.5  # the score from which on a detection of FP32's counts as a face
+
+# How many layers --max-drop may leave in float, tried one after the other; more would leave little of INT8.
+ATTEMPTS: Final = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class QuantizationOptions:
+    """`calibration_data` is a folder of images. `max_drop` is how many points of AP@0.5 INT8 may lose, None for any."""
+
+    calibration_data: Path | None = None
+    max_drop: float | None = None
+
+
+def quantization_for(
+    checkpoint: Checkpoint, options: Options, wanted: QuantizationOptions, *, progress: Progress = silent
+) -> Quantization | None:
+    """The quantization for what `options` want; None if that is not INT8.
+
+    Raises UsageError, ImageError, PrecisionError if the drop cannot be kept, RuntimeUnavailableError.
+    """
+    if Precision.INT8 not in options.precisions:
+        return None
+    check(checkpoint, options, wanted)
+    images = calibration_images(checkpoint.model, options, wanted.calibration_data)
+    quantization = calibrate(checkpoint, options, images, progress=progress)
+    if wanted.max_drop is None:
+        return quantization
+    measured = images if wanted.calibration_data else _scenes(options, checkpoint.model, DROP_SEEDS)
+    return _Search(checkpoint, options, measured, wanted, progress).within(quantization, images)
+
+
+def check(checkpoint: Checkpoint, options: Options, wanted: QuantizationOptions) -> None:
+    """Refuse what contradicts itself or is missing, before minutes of work. Raises UsageError."""
+    if Precision.INT8 not in options.precisions:
+        if wanted != QuantizationOptions():
+            raise UsageError("--calibration-data and --max-drop are for INT8; add it to --precision")
+        return
+    if wanted.max_drop is not None and not 0 <= wanted.max_drop <= 100:
+        raise UsageError(f"--max-drop: {wanted.max_drop:g} is not from 0 to 100 points of average precision")
+    if wanted.calibration_data is None and not checkpoint.is_demo:
+        raise UsageError(
+            "--precision INT8: needs images such as the detector will see, some 30 to 300; "
+            "name their folder with --calibration-data"
+        )
+
+
+def calibration_images(model: Model, options: Options, folder: Path | None) -> CalibrationImages:
+    """Those of a folder, at most 300 of them, evenly over all; drawn scenes without one.
+
+    Raises UsageError for a folder that is none or that holds no images.
+    """
+    if folder is None:
+        return _scenes(options, model, CALIBRATION_SEEDS)
+    if not folder.is_dir():
+        raise UsageError(f"--calibration-data: {folder} is not a folder; name one that holds images")
+    found = select_images([folder])
+    count = min(len(found), MOST_IMAGES)
+    paths = [found[number * len(found) // count] for number in range(count)]
+    size = _size(options, model)
+
+    def read(number: int) -> Image:
+        return fit(read_image(paths[number]), *size, Resize.LETTERBOX, model.input.mean_pixel)[0]
+
+    hashes = ", ".join(f"{_text(path.name)} sha256:{_hash(path)}" for path in paths)
+    return CalibrationImages(len(paths), read, {CALIBRATION: f"{len(paths)} images", IMAGES: hashes})
+
+
+def _scenes(options: Options, model: Model, seeds: range) -> CalibrationImages:
+    size = _size(options, model)
+    what = f"{len(seeds)} drawn scenes, seeds {seeds[0]} to {seeds[-1]}"
+    return CalibrationImages(len(seeds), lambda number: draw_scene(seeds[number], *size).image, {CALIBRATION: what})
+
+
+def _size(options: Options, model: Model) -> tuple[int, int]:
+    _, _, height, width = options.input_shape or model.input.shape
+    return height, width
+
+
+def _hash(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be opened ({error.strerror}); remove it, or change its permissions") from None
+
+
+def _text(name: str) -> str:
+    """A file's name need not be text."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+class _Search:
+    """Measures what INT8 loses, and leaves layers in float until it is little enough."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        options: Options,
+        images: CalibrationImages,
+        wanted: QuantizationOptions,
+        progress: Progress,
+    ) -> None:
+        self.checkpoint, self.images, self.progress = checkpoint, images, progress
+        self.wanted = wanted
+        _, channels, *size = options.input_shape or checkpoint.model.input.shape
+        # One image at a time, and the heads: what is built in beside does not change what is found.
+        self.options = replace(options, input_shape=(1, channels, *size), dynamic=Dynamic.NOTHING, faces=None)
+        self.truths, self.best = self.measure_float()
+
+    def within(self, quantization: Quantization, ranked_on: CalibrationImages) -> Quantization:
+        """The quantization, or one with as few layers in float as will do. Raises PrecisionError."""
+        assert self.wanted.max_drop is not None  # otherwise there is nothing to search
+        drops = [self.drop(quantization)]
+        if drops[0] <= self.wanted.max_drop:
+            return self.recorded(quantization, drops[0])
+        few = replace(ranked_on, count=min(ranked_on.count, RANKING_IMAGES))
+        self.progress("INT8: ranking the layers by their error")
+        worst = rank_layers(self.checkpoint, self.options, quantization, few)
+        for count in ATTEMPTS:
+            tried = quantization.without(worst[:count])
+            drops.append(self.drop(tried))
+            if drops[-1] <= self.wanted.max_drop:
+                return self.recorded(tried, drops[-1])
+        raise PrecisionError(
+            f"--max-drop: INT8 loses {drops[0]:.2f} points of AP@0.5, and still {min(drops):.2f} with up to "
+            f"{ATTEMPTS[-1]} layers in float, more than {self.wanted.max_drop:g}; allow more, give more and other "
+            "images, or convert to FP16"
+        )
+
+    def recorded(self, quantization: Quantization, drop: float) -> Quantization:
+        said = f"{drop:.3f} points of AP@0.5 on {self.images.record[CALIBRATION]}, {self.wanted.max_drop:g} allowed"
+        return replace(quantization, record={**quantization.record, DROP: said})
+
+    def measure_float(self) -> tuple[list[Boxes], float]:
+        """The truth for each image, and FP32's average precision."""
+        options = replace(self.options, formats=self.options.formats[:1], precisions=(Precision.FP32,))
+        with scratch_folder() as folder:
+            (artifact,) = convert(self.checkpoint, folder, options)
+            found = self.detections(artifact)
+        if self.wanted.calibration_data is None:
+            size = _size(self.options, self.checkpoint.model)
+            truths = [draw_scene(seed, *size).faces for seed in DROP_SEEDS]
+        else:
+            truths = [boxes[boxes[:, 4] >= CERTAIN, :4] for boxes in found]
+        if not any(map(len, truths)):
+            raise PrecisionError("--max-drop: FP32 finds no face in the images, so nothing can be lost; give others")
+        return truths, average_precision(found, truths)
+
+    def drop(self, quantization: Quantization) -> float:
+        """What is lost, in points, by the format that loses more."""
+        options = replace(self.options, precisions=(Precision.INT8,))
+        with scratch_folder() as folder:
+            made = convert(self.checkpoint, folder, options, quantization=quantization)
+            found = [self.detections(artifact) for artifact in made]
+        return max(100 * (self.best - average_precision(boxes, self.truths)) for boxes in found)
+
+    def detections(self, artifact: Artifact) -> list[Boxes]:
+        """What an artifact finds in each image."""
+        model, size = self.checkpoint.model, _size(self.options, self.checkpoint.model)
+        label = f"average precision, {artifact.format.value} {artifact.precision.value}"
+        runtime = load(artifact.path, model)
+        found = []
+        for number in range(self.images.count):
+            self.progress(label, number, self.images.count)
+            found += detect(runtime.run(self.images.read(number)[None]), size, model.detection)
+        return found
