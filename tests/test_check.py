@@ -30,7 +30,7 @@ from sshtool.commands.package import PackageOptions, package
 from sshtool.package import opening
 from sshtool.package.bundle import pack
 from sshtool.package.check import ATTESTATION, SIGNATURE, Checker
-from sshtool.package.manifest import MANIFEST, SUMS, PackagedModel, dump_sums
+from sshtool.package.manifest import LARGEST_MANIFEST, MANIFEST, SUMS, PackagedModel, dump_sums
 from sshtool.package.opening import opened
 from sshtool.package.signature import read_signature
 
@@ -182,6 +182,12 @@ def test_random_tampering_is_always_found(original: Path, tmp_path: Path) -> Non
     print(dict(caught))  # noqa: T201  # the table, with `pytest -s`
     assert sum(caught.values()) == TAMPERINGS
     assert len(caught) == len(TAMPERS)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SUMS])
+def test_a_list_larger_than_any_is_refused_by_its_size(name: str, folder: Path) -> None:
+    os.truncate(folder / name, LARGEST_MANIFEST + 1)
+    assert any("cannot be read (it has more than" in line for line in problems(folder, models=False))
 
 
 def test_a_file_beyond_the_manifest_is_found_though_the_checksums_know_it(folder: Path) -> None:

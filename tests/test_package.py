@@ -37,6 +37,7 @@ from sshconvert.onnx.model import weights_path
 from sshtool.commands.package import PackageOptions, package
 from sshtool.package.bundle import EARLIEST, source_date
 from sshtool.package.card import Described, render_card
+from sshtool.package.evidence import LARGEST_DOCUMENT
 from sshtool.package.layouts import LAYOUTS
 from sshtool.package.manifest import (
     MANIFEST,
@@ -238,6 +239,13 @@ def test_a_record_that_is_none_is_refused(text: str, message: str, workspace: Wo
     other = copied(workspace, tmp_path)
     other.record.write_text(text)
     with pytest.raises(PackageError, match=message):
+        package(NAME, tmp_path, PackageOptions())
+
+
+def test_a_record_larger_than_any_is_refused_by_its_size(workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+    os.truncate(other.record, LARGEST_DOCUMENT + 1)
+    with pytest.raises(PackageError, match=f"it has more than {LARGEST_DOCUMENT} bytes"):
         package(NAME, tmp_path, PackageOptions())
 
 
@@ -490,6 +498,15 @@ def test_speeds_stand_in_the_card_for_the_files_that_they_are_of(workspace: Work
         package(NAME, tmp_path, PackageOptions(bench=document))
 
 
+def test_a_setting_with_a_name_that_fills_the_card_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    document = tmp_path / "evaluation.json"
+    other = evaluation(workspace)
+    other["result"]["artifacts"][0]["protocols"][0]["settings"][0]["setting"] = "x" * 201
+    document.write_text(json.dumps(other))
+    with pytest.raises(PackageError, match="setting: String should have at most 200 characters"):
+        package(NAME, workspace.folder, PackageOptions(evaluation=document))
+
+
 def test_an_evaluation_of_another_model_is_refused(workspace: Workspace, tmp_path: Path) -> None:
     document = tmp_path / "evaluation.json"
     other = evaluation(workspace)
@@ -595,12 +612,18 @@ def test_a_manifest_that_contradicts_itself_is_refused(change: Change, message: 
 
 
 @pytest.mark.parametrize(
-    "data",
-    [b"x", b"0" * 64 + b" a\n", b"0" * 64 + b"  a", (b"0" * 64 + b"  a\n") * 2, b"\xff\n", b"\n"],
-    ids=["no hash", "one space", "no end", "twice", "no text", "an empty line"],
+    ("data", "message"),
+    [
+        pytest.param(b"x\n", "line 1", id="no hash"),
+        pytest.param(b"0" * 64 + b" a\n", "line 1", id="one space"),
+        pytest.param(b"0" * 64 + b"  ab", "does not end", id="no end"),
+        pytest.param((b"0" * 64 + b"  a\n") * 2, "line 2", id="twice"),
+        pytest.param(b"\xff\n", "byte 0 is not UTF-8", id="no text"),
+        pytest.param(b"\n", "line 1", id="an empty line"),
+    ],
 )
-def test_checksums_that_are_none_are_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"line \d|not UTF-8|does not end"):
+def test_checksums_that_are_none_are_refused(data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_sums(data)
 
 

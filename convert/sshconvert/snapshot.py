@@ -47,7 +47,7 @@ def take_snapshot(
             check(file.read(HEAD))
             file.seek(0)
             # NumPy asks the kernel for large pages, which cost less to fill than small ones.
-            memory = memoryview(np.empty(before.st_size, np.uint8))
+            memory = np.empty(before.st_size, np.uint8).data
             digest = hashlib.sha256()
             filled = 0
             while count := file.readinto(memory[filled : filled + BLOCK]):
