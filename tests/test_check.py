@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -404,12 +405,48 @@ def test_a_hostile_archive_is_refused_in_one_line(data: bytes, tmp_path: Path) -
     assert [found.name for found in tmp_path.rglob("*")] == ["inside", "package"]
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_random_damage_to_an_archive_is_named_or_harmless(kind: str, original: Path, tmp_path: Path) -> None:
+    whole = tmp_path / f"whole.{kind}"
+    pack(original, whole, kind)
+    data = whole.read_bytes()
+    for seed in range(60):
+        chance = random.Random(seed)  # noqa: S311  # as above
+        damaged = bytearray(data)
+        for _ in range(chance.randrange(1, 4)):
+            start = chance.randrange(len(damaged))
+            damaged[start : start + chance.randrange(1, 50)] = chance.randbytes(chance.randrange(0, 50))
+        whole.write_bytes(damaged)
+        with contextlib.suppress(PackageError), opened(whole) as folder:
+            unchanged = contents(folder) == contents(original)
+            assert bool(problems(folder, models=False)) is not unchanged, seed
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files(folder)}
+
+
+def test_an_archive_of_more_files_than_any_is_refused_for_that(tmp_path: Path) -> None:
+    names = [f"a/{number}" for number in range(opening.MOST_FILES + 1)]
+    for data in (zip_of(*names), tar_of(*((member(name), b"") for name in names))):
+        (tmp_path / "package").write_bytes(data)
+        with pytest.raises(PackageError, match=f"expected at most {opening.MOST_FILES}|more than {opening.MOST_FILES}"):
+            opened(tmp_path / "package").__enter__()
+
+
 def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "LARGEST", 1 << 20)
     path = tmp_path / "bomb.tar.gz"
     path.write_bytes(tar_of((member("a/b"), bytes(2 << 20))))
     with pytest.raises(PackageError, match="holds more than"), opened(path):
         pass
+    monkeypatch.undo()
+    claims = member("a/b")
+    claims.size = opening.LARGEST + 1
+    path.write_bytes(gzip.compress(claims.tobuf(tarfile.GNU_FORMAT)))
+    with pytest.raises(PackageError, match="holds more than"), opened(path):
+        pass
+    monkeypatch.setattr(opening, "LARGEST", 1 << 20)
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/b", bytes(2 << 20))

@@ -20,9 +20,9 @@ from rich.console import Console
 from server import DATE, ETAG, FAULTS, Server
 from sshconvert.errors import ConfigError, DownloadError, OutputError, UsageError
 from sshconvert.models import Archive, load_model
-from sshtool.checkpoint.cache import Entry, Origin
+from sshtool.checkpoint.cache import LARGEST_ORIGIN, Entry, Origin
 from sshtool.checkpoint.fetch import Fetched, fetch
-from sshtool.checkpoint.sources import LOOPBACK, Source, find_sources, parse_source, shown_url
+from sshtool.checkpoint.sources import LOOPBACK, Source, find_sources, may_ask, parse_source, shown_url
 from sshtool.checkpoint.web import Limits
 from sshtool.config import Config, read_config
 from sshtool.report.transfer import Lines
@@ -357,6 +357,26 @@ def test_a_part_that_is_of_no_use_is_not_gone_on_with(
     assert leftovers(tmp_path) == set()
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b'{"source": 7}',
+        b'{"source": "x", "more": 1}',
+        b'{"source": "x", "validator": "a\\r\\nb"}',
+        b'{"source": "x"}' + b" " * LARGEST_ORIGIN,
+        b"\xff\xfe",
+    ],
+    ids=["nothing", "cut", "a list", "a number", "another key", "a header more", "long", "bytes"],
+)
+def test_a_description_of_a_part_that_is_none_is_not_read(origin: bytes, tmp_path: Path) -> None:
+    entry = put_part(tmp_path, Source("x"))
+    entry._origin.write_bytes(origin)
+    assert entry.origin() is None
+
+
 @pytest.mark.parametrize("origin", [b"", b"{", b"[1]", b'{"source": 7}', b'{"source": "x", "more": 1}', b"\xff\xfe"])
 def test_a_part_whose_description_is_damaged_is_not_gone_on_with(
     own_server: Server, origin: bytes, tmp_path: Path
@@ -646,6 +666,7 @@ CONFIGS: Final = {
     "one source": ('sources = "https://a.test/"', "sources: Input should be a valid tuple"),
     "number": ("sources = [1]", "sources.0: Input should be a valid string"),
     "cache_dir": ("cache_dir = 1", "cache_dir: "),
+    "cache_dir of two lines": ('cache_dir = "a\\nb"', "cache_dir: String should match pattern"),
     "deep": ("a = " + "[" * 100_000, "nested too deeply"),
     "digits": ("sources = " + "1" * 5000, "not valid TOML"),
     "bytes": (b"\xff\xfe", "not valid TOML"),
@@ -664,6 +685,14 @@ def test_a_config_that_cannot_be_read_is_one_named_error(text: str | bytes, mess
     assert "correct " in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
+
+
+def test_http_is_asked_on_this_machine_only_and_only_if_the_user_named_it_so() -> None:
+    assert may_ask("https", "mirror.test", loopback=False)
+    assert may_ask("http", "127.0.0.1", loopback=True)
+    assert not may_ask("http", "127.0.0.1", loopback=False)  # a mirror elsewhere that leads here
+    assert not may_ask("http", "mirror.test", loopback=True)
+    assert not may_ask("https", "", loopback=True)
 
 
 def test_a_config_may_be_missing_and_must_be_a_file(tmp_path: Path) -> None:

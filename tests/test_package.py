@@ -32,7 +32,7 @@ from small_model import METADATA, SIZE, small_onnx
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Faces, Format, Options, convert
 from sshconvert.detection import detect
-from sshconvert.errors import PackageError, UsageError, VerificationError
+from sshconvert.errors import ArtifactError, PackageError, UsageError, VerificationError
 from sshconvert.onnx.model import weights_path
 from sshtool.commands.package import PackageOptions, package
 from sshtool.package.bundle import EARLIEST, source_date
@@ -233,6 +233,9 @@ def test_the_command_line_refuses_with_exit_code_3_and_writes_nothing(workspace:
             '{"schema_version": 1, "verb": "verify", "ok": true, "ok": true}', "more than once", id="a key twice"
         ),
         pytest.param("[" * 100_000, "is not what `sshtool verify` writes", id="deep"),
+        pytest.param(
+            '{"schema_version": 2, "verb": "verify", "ok": true, "result": {}}', "version 2 of verify", id="later"
+        ),
     ],
 )
 def test_a_record_that_is_none_is_refused(text: str, message: str, workspace: Workspace, tmp_path: Path) -> None:
@@ -240,6 +243,57 @@ def test_a_record_that_is_none_is_refused(text: str, message: str, workspace: Wo
     other.record.write_text(text)
     with pytest.raises(PackageError, match=message):
         package(NAME, tmp_path, PackageOptions())
+
+
+@pytest.mark.parametrize(("key", "value"), [("report_version", 99), ("model", "another")])
+def test_a_record_of_another_version_or_model_is_refused(
+    key: str, value: Any, workspace: Workspace, tmp_path: Path
+) -> None:
+    other = copied(workspace, tmp_path)
+    document = json.loads(other.record.read_bytes())
+    document["result"]["report"][key] = value
+    other.record.write_text(json.dumps(document))
+    with pytest.raises(
+        PackageError, match=rf"is (version {value} and about {NAME}|version 1 and about {value}), expected"
+    ):
+        package(NAME, tmp_path, PackageOptions())
+
+
+@pytest.mark.parametrize("option", ["verification", "evaluation", "bench"])
+def test_a_document_that_is_not_there_or_is_another_is_refused(
+    option: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "document.json"
+    options: Any = {option: path}
+    with pytest.raises(PackageError, match=r"document\.json: cannot be read"):
+        package(NAME, workspace.folder, PackageOptions(**options))
+    path.write_text("{}")
+    with pytest.raises(PackageError, match=r"document\.json: is not what .*; make it again"):
+        package(NAME, workspace.folder, PackageOptions(**options))
+    path.write_text(
+        json.dumps({"schema_version": 1, "verb": "odd", "ok": True, "result": {"model": NAME, "artifacts": []}})
+    )
+    with pytest.raises(PackageError, match="it is version 1 of odd"):
+        package(NAME, workspace.folder, PackageOptions(**options))
+
+
+def test_a_figure_without_end_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    document = tmp_path / "evaluation.json"
+    document.write_text(json.dumps(evaluation(workspace)).replace("0.91929", "1e999"))
+    with pytest.raises(PackageError, match="average_precision: Input should be a finite number"):
+        package(NAME, workspace.folder, PackageOptions(evaluation=document))
+
+
+def test_an_ir_that_is_none_or_is_cut_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+    os.truncate(other.ir.with_suffix(".bin"), 10)
+    with pytest.raises(ArtifactError, match="its constants take"):
+        read_signature(other.ir)
+    other.ir.write_text(
+        '<net name="a" version="11"><layers><layer type="Parameter"/><layer type="Result"/></layers></net>'
+    )
+    with pytest.raises(ArtifactError, match="OpenVINO cannot read it"):
+        read_signature(other.ir)
 
 
 def test_a_record_larger_than_any_is_refused_by_its_size(workspace: Workspace, tmp_path: Path) -> None:

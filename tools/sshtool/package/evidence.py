@@ -29,7 +29,7 @@ Text = Annotated[str, pydantic.StringConstraints(max_length=200)]
 class _Lenient(pydantic.BaseModel):
     """Of a document only what is used here. Unknown keys are no error: a new one is no new version."""
 
-    model_config = pydantic.ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class _Head(_Lenient):

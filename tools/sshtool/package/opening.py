@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -47,9 +45,10 @@ def opened(path: Path) -> Iterator[Path]:
                 _unpack_tar(file, folder)
             else:
                 _unpack_zip(file, folder)
-            yield _only_folder(folder)
-        except (RefusedError, tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, ValueError) as error:
+            whole = _only_folder(folder)
+        except (RefusedError, tarfile.TarError, ValueError) as error:
             raise PackageError(f"{path}: {one_line(error)}; get the package again from whom you trust") from None
+        yield whole
 
 
 @contextlib.contextmanager
