@@ -22,6 +22,9 @@ Workshop: TypeAlias = Callable[[str], dict[str, list[Trial]]]
 
 ROOT: Final = Path(__file__).parents[1]
 
+# What is done when everything is in place.
+TIDYING: Final = ("os.remove", "os.rmdir", "fcntl.flock")
+
 # For each job: how many moments of each way. Of kills, those after a rename come on top: 50 and more in all. The long
 # run takes every operation.
 DOSES: Final[dict[str, dict[str, dict[str, int]]]] = {
@@ -163,6 +166,10 @@ def test_a_signal_ends_a_verb_with_its_code_and_one_line_and_cleans_up(workshop:
 
 
 def check_signalled(trial: Trial) -> None:
+    if trial["status"] == 0 and set(trial["outcomes"]) == {"new"} and trial["event"].startswith(TIDYING):
+        # On a busy machine a signal may come too late: everything was in place, and only leftovers went away.
+        check_stopped(trial)
+        return
     assert trial["status"] == (143 if trial["way"] == "terminate" else 130), trial
     check_one_line(trial, "nothing was left half done")
     check_stopped(trial)

@@ -366,10 +366,11 @@ def test_a_part_that_is_of_no_use_is_not_gone_on_with(
         b'{"source": 7}',
         b'{"source": "x", "more": 1}',
         b'{"source": "x", "validator": "a\\r\\nb"}',
+        b'{"source": "x", "validator": "%s"}' % (b"a" * 1001),
         b'{"source": "x"}' + b" " * LARGEST_ORIGIN,
         b"\xff\xfe",
     ],
-    ids=["nothing", "cut", "a list", "a number", "another key", "a header more", "long", "bytes"],
+    ids=["nothing", "cut", "a list", "a number", "another key", "a header more", "a long header", "long", "bytes"],
 )
 def test_a_description_of_a_part_that_is_none_is_not_read(origin: bytes, tmp_path: Path) -> None:
     entry = put_part(tmp_path, Source("x"))
@@ -685,6 +686,21 @@ def test_a_config_that_cannot_be_read_is_one_named_error(text: str | bytes, mess
     assert "correct " in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
+
+
+def test_the_usual_limits_end_any_download_within_hours() -> None:
+    usual = Limits()
+    assert usual.attempts <= 10
+    assert usual.first_wait <= usual.longest_wait <= 60
+    assert usual.connect <= usual.read <= 120
+    assert usual.total <= 6 * 3600
+
+
+def test_an_attempt_for_which_no_time_is_left_is_not_waited_for(own_server: Server, tmp_path: Path) -> None:
+    limits = Limits(attempts=3, first_wait=8, longest_wait=10, connect=10, read=10, total=4)
+    with pytest.raises(DownloadError, match=r"it would take 8 s until the next attempt"):
+        get(tmp_path, at(own_server, "500"), limits=limits)
+    assert len(own_server.requests) == 1
 
 
 def test_http_is_asked_on_this_machine_only_and_only_if_the_user_named_it_so() -> None:
