@@ -925,8 +925,9 @@ def test_each_line_comes_as_soon_as_its_image_is_done(small_file: Path, tmp_path
 
 
 def test_a_reader_that_has_had_enough_ends_it_without_a_word(artifacts: Path, tmp_path: Path, scene: Scene) -> None:
-    for number in range(3):
-        save(tmp_path / f"{number}.png", scene.image)
+    save(tmp_path / "0.png", scene.image)
+    for number in range(1, 100):  # more than are done before the reader is gone
+        (tmp_path / f"{number}.png").hardlink_to(tmp_path / "0.png")
     arguments = command(tmp_path, "-o", artifacts, "--json", "-q", "--debug")
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
