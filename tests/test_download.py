@@ -7,6 +7,7 @@ import io
 import os
 import random
 import re
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -14,15 +15,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 from rich.console import Console
 
 from server import DATE, ETAG, FAULTS, Server
 from sshconvert.errors import ConfigError, DownloadError, OutputError, UsageError
 from sshconvert.models import Archive, load_model
+from sshtool.checkpoint import web
 from sshtool.checkpoint.cache import LARGEST_ORIGIN, Entry, Origin
 from sshtool.checkpoint.fetch import Fetched, fetch
-from sshtool.checkpoint.sources import LOOPBACK, Source, find_sources, may_ask, parse_source, shown_url
+from sshtool.checkpoint.sources import (
+    LOOPBACK,
+    Source,
+    SourceFailedError,
+    find_sources,
+    may_ask,
+    parse_source,
+    shown_url,
+)
 from sshtool.checkpoint.web import Limits
 from sshtool.config import Config, read_config
 from sshtool.report.transfer import Lines
@@ -686,6 +697,49 @@ def test_a_config_that_cannot_be_read_is_one_named_error(text: str | bytes, mess
     assert "correct " in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("Mon, 23 Nov 2026 23:00:00 -0000", id="a date without a zone"),
+        pytest.param("Mon, 1 Nov 99999999999999999999 00:00:00 GMT", id="a year that no number holds"),
+        pytest.param("soon", id="a word"),
+    ],
+)
+def test_a_time_to_wait_that_cannot_be_read_is_none(text: str) -> None:
+    assert web._retry_after(httpx.Response(503, headers={"Retry-After": text})) is None
+
+
+@pytest.mark.parametrize("proxy", ["socks5://anna:hidden@proxy.test:1", "odd://anna:hidden@proxy.test"])
+def test_a_proxy_that_is_none_is_named_without_its_password(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(SourceFailedError, match="the proxy that the environment names") as caught:
+        web._client(web._tls_context()).__enter__()
+    assert "hidden" not in str(caught.value)
+
+
+def test_certificates_that_are_not_there_are_named_by_their_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    with pytest.raises(SourceFailedError, match="SSL_CERT_FILE or SSL_CERT_DIR"):
+        web._tls_context()
+
+
+def test_a_certificate_that_nobody_signed_is_not_asked_again() -> None:
+    error = httpx.ConnectError("certificate verify failed")
+    error.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
+    assert not web._failure(error).again
+    assert "not trusted" in str(web._failure(error))
+    assert str(web._failure(httpx.ConnectTimeout(""))) == "does not take the connection in time"
+    assert str(web._failure(httpx.ReadTimeout(""))) == "stopped sending"
+
+
+def test_a_proxy_that_refuses_is_not_asked_again_and_one_that_fails_is() -> None:
+    assert not web._failure(httpx.ProxyError("407 Proxy Authentication Required")).again
+    assert web._failure(httpx.ProxyError("502 Bad Gateway")).again
+    assert str(web._failure(httpx.ProxyError("502 Bad"))) == "cannot be reached through the proxy (502 Bad)"
 
 
 def test_the_usual_limits_end_any_download_within_hours() -> None:
