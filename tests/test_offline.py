@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -73,6 +74,7 @@ def test_converting_to_every_format_opens_no_socket(demo_checkpoint: Checkpoint,
 # Sources on the web and in a file: what --offline leaves out, and what is taken.
 FETCH = """
 from pathlib import Path
+from typing import Final
 from sshconvert.errors import DownloadError
 from sshconvert.models import Archive
 from sshtool.checkpoint.fetch import fetch
@@ -127,6 +129,13 @@ def talkative(home: Path) -> dict[str, str]:
     return environment | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
 
 
+# NNCF 3.4 expects a newer OpenVINO than the legacy environment has, and cannot be imported there.
+with_nncf: Final = pytest.mark.skipif(
+    os.environ.get("SSHTOOL_TEST_ENVIRONMENT") == "legacy", reason="NNCF does not work with OpenVINO 2024.6"
+)
+
+
+@with_nncf
 def test_quantizing_opens_no_socket_and_stores_nothing_to_report(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -138,6 +147,7 @@ def test_quantizing_opens_no_socket_and_stores_nothing_to_report(demo_checkpoint
     assert list(home.rglob("*")) == []
 
 
+@with_nncf
 def test_nncfs_telemetry_is_a_stub_whatever_was_imported_before(tmp_path: Path) -> None:
     code = (
         "import openvino_telemetry\n"
@@ -148,6 +158,7 @@ def test_nncfs_telemetry_is_a_stub_whatever_was_imported_before(tmp_path: Path) 
     assert result.stdout == "False\n", result.stderr
 
 
+@with_nncf
 def test_an_nncf_that_somebody_imported_with_its_telemetry_is_refused(tmp_path: Path) -> None:
     code = (
         "import nncf.telemetry.wrapper as wrapper\n"

@@ -36,8 +36,10 @@ def import_nncf() -> Any:
         try:
             import nncf
             from nncf.telemetry import wrapper
-        except ImportError as error:
-            raise RuntimeUnavailableError(f"nncf: cannot be imported ({error}); pip install 'sshtool[int8]'") from error
+        except (ImportError, AttributeError) as error:  # the latter with an OpenVINO that is older than it expects
+            raise RuntimeUnavailableError(
+                f"nncf: cannot be imported ({error}); pip install --upgrade 'sshtool[int8]' openvino"
+            ) from error
     if isinstance(wrapper.telemetry, wrapper.NNCFTelemetry):
         raise RuntimeUnavailableError(
             "nncf: was imported before with its telemetry on, and cannot be used; quantise in a process of its own"
