@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from sshconvert.checkpoint import Checkpoint, bind, file_sha256, open_checkpoint, read_record
-from sshconvert.errors import ArchiveError, ArtifactError, CheckpointError, DownloadError, ModelError
+from sshconvert.errors import ArchiveError, ArtifactError, CheckpointError, DownloadError, ModelError, UsageError
 from sshconvert.models import load_model, model_names, parse_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshconvert.mxnet.symbol import parse_symbol
@@ -355,3 +356,16 @@ def alter(params: Path) -> None:
     place = len(data) // 2
     data[place] ^= 1  # of a float's bits one that leaves it finite
     params.write_bytes(data)
+
+
+def test_an_archive_of_the_right_size_and_another_hash_is_not_upstreams(tmp_path: Path) -> None:
+    archive = tmp_path / MODEL.archive.name
+    archive.write_bytes(b"PK\x03\x04")
+    os.truncate(archive, MODEL.archive.size)
+    with pytest.raises(ArchiveError, match=rf"is not upstream's archive .*it has {MODEL.archive.size} bytes, SHA-256"):
+        download("ssh-mxnet", tmp_path, from_archive=archive)
+
+
+def test_what_a_source_sends_is_never_taken_unverified(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--allow-unverified is for --from-archive"):
+        download("ssh-mxnet", tmp_path, allow_unverified=True)
