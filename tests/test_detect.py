@@ -31,6 +31,7 @@ from sshtool.detector import DetectorOptions, FaceDetector
 from sshtool.evaluate.average_precision import overlaps
 from sshtool.images import (
     BACKGROUND,
+    LARGEST_FILE,
     Image,
     Placement,
     Resize,
@@ -1014,3 +1015,11 @@ def test_the_spinner_takes_a_files_name_as_it_is(monkeypatch: pytest.MonkeyPatch
         session.progress("1 of 2: [/b].png")
         session.emit({"image": "[/b].png"})
     assert "1 of 2: [/b].png" in screen.getvalue()
+
+
+def test_a_file_larger_than_any_photo_is_refused_by_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    path.touch()
+    os.truncate(path, LARGEST_FILE + 1)
+    with pytest.raises(ImageError, match=rf"huge\.png: has {LARGEST_FILE + 1} bytes, more than any image"):
+        read_image(path)
