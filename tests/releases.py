@@ -11,6 +11,8 @@ from small_model import SIZE, write_small_models
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.models import load_model
 from sshtool.commands.verify import RECORD, VerifyResult, write_record
+from sshtool.package.manifest import PackagedModel
+from sshtool.package.signature import Signature
 from sshtool.parity.pack import pack_name, read_pack, write_pack
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.verify import Candidate, verify
@@ -56,3 +58,25 @@ def copied(workspace: Workspace, folder: Path) -> Workspace:
     shutil.copytree(workspace.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("releases"))
     places = (workspace.onnx, workspace.ir, workspace.record, workspace.pack)
     return Workspace(folder, *(folder / path.relative_to(workspace.folder) for path in places))
+
+
+def described(signature: Signature, path: str, form: str) -> PackagedModel:
+    """A model of a package as its manifest has it."""
+    inside = signature.declaration.faces
+    return PackagedModel.model_validate(
+        {
+            "label": path,
+            "format": form,
+            "precision": signature.declaration.precision,
+            "path": path,
+            "files": (path,),
+            "input": signature.input,
+            "outputs": signature.outputs,
+            "input_layout": signature.declaration.input_layout,
+            "color_order": signature.declaration.color_order,
+            "mean_values": signature.declaration.mean_values,
+            "options": {},
+            "verified": True,
+            "postprocessing": vars(inside) if inside else None,
+        }
+    )

@@ -20,7 +20,7 @@ import onnx
 import pytest
 
 from program import sshtool
-from releases import MODEL, SCALE, Workspace, make_workspace
+from releases import MODEL, SCALE, Workspace, described, make_workspace
 from small_model import METADATA, small_onnx
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision, convert
@@ -31,7 +31,7 @@ from sshtool.commands.package import PackageOptions, package
 from sshtool.package import opening
 from sshtool.package.bundle import pack
 from sshtool.package.check import ATTESTATION, SIGNATURE, Checker
-from sshtool.package.manifest import LARGEST_MANIFEST, MANIFEST, SUMS, PackagedModel, dump_sums
+from sshtool.package.manifest import LARGEST_MANIFEST, MANIFEST, SUMS, dump_sums
 from sshtool.package.opening import opened
 from sshtool.package.signature import read_signature
 
@@ -476,25 +476,7 @@ def test_the_manifest_knows_all_that_a_conversion_takes(
     options: Options, demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     for artifact in convert(demo_checkpoint, tmp_path / "one", options):
-        signature = read_signature(artifact.path)
-        declaration = signature.declaration
-        inside = declaration.faces
-        packaged = PackagedModel.model_validate(
-            {
-                **dict.fromkeys(("label", "path"), "a"),
-                "files": ("a",),
-                "format": artifact.format.value,
-                "precision": declaration.precision,
-                "input": signature.input,
-                "outputs": signature.outputs,
-                "input_layout": declaration.input_layout,
-                "color_order": declaration.color_order,
-                "mean_values": declaration.mean_values,
-                "postprocessing": vars(inside) if inside else None,
-                "options": {},
-                "verified": True,
-            }
-        )
+        packaged = described(read_signature(artifact.path), "a", artifact.format.value)
         again = convert(demo_checkpoint, tmp_path / "two", options_of(packaged))[0]
         for one, two in zip(artifact.files, again.files, strict=True):
             assert one.read_bytes() == two.read_bytes()

@@ -27,7 +27,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from program import sshtool
-from releases import MODEL, Workspace, copied, make_workspace
+from releases import MODEL, Workspace, copied, described, make_workspace
 from small_model import METADATA, SIZE, small_onnx
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Faces, Format, Options, convert
@@ -43,7 +43,6 @@ from sshtool.package.manifest import (
     MANIFEST,
     SUMS,
     Manifest,
-    PackagedModel,
     Source,
     Verification,
     dump_schema,
@@ -604,27 +603,6 @@ def test_the_code_of_the_card_finds_the_faces(
         assert found.shape == expected.shape
         clipped = np.column_stack([np.clip(found[:, :4], 0, 639), found[:, 4]])
         np.testing.assert_allclose(clipped, expected, atol=1e-2)
-
-
-def described(signature: Any, path: str, form: str) -> PackagedModel:
-    inside = signature.declaration.faces
-    return PackagedModel.model_validate(
-        {
-            "label": path,
-            "format": form,
-            "precision": "FP32",
-            "path": path,
-            "files": (path,),
-            "input": signature.input,
-            "outputs": signature.outputs,
-            "input_layout": signature.declaration.input_layout,
-            "color_order": signature.declaration.color_order,
-            "mean_values": signature.declaration.mean_values,
-            "options": {},
-            "verified": True,
-            "postprocessing": vars(inside) if inside else None,
-        }
-    )
 
 
 def test_a_card_of_a_model_that_takes_no_images_shows_no_code_for_images(workspace: Workspace) -> None:
