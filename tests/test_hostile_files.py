@@ -1156,3 +1156,22 @@ def test_the_program_says_what_is_wrong_with_a_file_and_writes_nothing(
     assert f"sshtool {arguments[0]}: " in result.stderr or code == 3 or "1 not read" in said
     assert "fault in sshtool" not in said
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_graph_of_which_no_shapes_can_be_told_is_left_to_the_runtime(tmp_path: Path) -> None:
+    model = small_onnx(MODEL)
+    model.graph.node.append(helper.make_node("Reshape", [], ["nothing"]))
+    onnx.save(model, tmp_path / "odd.onnx")
+    assert read_onnx(tmp_path / "odd.onnx") == model
+    with pytest.raises(ArtifactError, match=r"odd\.onnx: "):
+        load(tmp_path / "odd.onnx", MODEL)
+
+
+def test_numbers_of_other_scripts_are_none(tmp_path: Path) -> None:
+    write_small_models(tmp_path, MODEL)
+    path = tmp_path / "small.xml"
+    text = path.read_text(encoding="utf-8")
+    assert 'offset="0"' in text
+    path.write_text(text.replace('offset="0"', 'offset="\N{FULLWIDTH DIGIT ZERO}"'), encoding="utf-8")
+    with pytest.raises(ArtifactError, match="where a number is expected"):
+        check_ir(path)
