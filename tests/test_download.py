@@ -23,7 +23,7 @@ from server import DATE, ETAG, FAULTS, Server
 from sshconvert.errors import ConfigError, DownloadError, OutputError, UsageError
 from sshconvert.models import Archive, load_model
 from sshtool.checkpoint import web
-from sshtool.checkpoint.cache import LARGEST_ORIGIN, Entry, Origin
+from sshtool.checkpoint.cache import Entry, Origin
 from sshtool.checkpoint.fetch import Fetched, fetch
 from sshtool.checkpoint.sources import (
     LOOPBACK,
@@ -378,7 +378,7 @@ def test_a_part_that_is_of_no_use_is_not_gone_on_with(
         b'{"source": "x", "more": 1}',
         b'{"source": "x", "validator": "a\\r\\nb"}',
         b'{"source": "x", "validator": "%s"}' % (b"a" * 1001),
-        b'{"source": "x"}' + b" " * LARGEST_ORIGIN,
+        b'{"source": "x"}' + b" " * 65536,
         b"\xff\xfe",
     ],
     ids=["nothing", "cut", "a list", "a number", "another key", "a header more", "a long header", "long", "bytes"],
