@@ -203,6 +203,18 @@ def test_a_verification_that_failed_is_none(workspace: Workspace, tmp_path: Path
         package(NAME, tmp_path, PackageOptions())
 
 
+def test_what_passed_by_the_tolerances_of_another_precision_has_not_passed(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    other = copied(workspace, tmp_path)
+    arguments = ("--reference", other.pack, "--profile", "INT8", "--quiet")
+    sshtool("verify", "-o", tmp_path, *arguments)
+    with pytest.raises(VerificationError, match="has not passed"):
+        package(NAME, tmp_path, PackageOptions())
+    sshtool("verify", "-o", tmp_path, "--reference", other.pack, "--quiet")
+    assert package(NAME, tmp_path, PackageOptions()).verified
+
+
 def test_an_unverified_package_is_marked_wherever_one_looks(workspace: Workspace, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     other.record.unlink()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import pydantic
 
@@ -107,20 +107,29 @@ class _EvaluationDocument(_Head):
     result: _Evaluation
 
 
+Document = TypeVar("Document", _EvaluationDocument, _BenchDocument)
+
+
 class _VerifyDocument(_Head):
     result: Any
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The verification, and for each of its artifacts the hashes of the files that were run."""
+    """The verification, and for each of its artifacts the hashes of the files that were run.
+
+    What was held to another precision's tolerances than its own, by `--profile` or because it was computed in bf16, has
+    not passed: it only shows that it is close enough for that.
+    """
 
     report: VerifyReport
 
     def about(self, hashes: Mapping[str, str]) -> ArtifactReport | None:
         """The report of the artifact that passed with exactly these files, whatever they are called now."""
         wanted = sorted(hashes.values())
-        passed = (item for item in self.report.artifacts if item.passed)
+        passed = (
+            item for item in self.report.artifacts if item.passed and item.profile.name == item.declaration.precision
+        )
         return next((item for item in passed if sorted(item.files.values()) == wanted), None)
 
 
@@ -147,28 +156,27 @@ def read_verification(path: Path, model: str) -> Evidence:
 
 def read_evaluation(path: Path, model: str) -> tuple[EvaluatedArtifact, ...]:
     """Read what `sshtool evaluate --json` printed. Raises PackageError likewise."""
-    data = _read(path, "sshtool evaluate --json")
-    try:
-        document = parse_json(_EvaluationDocument, data)
-        _check_head(document, "evaluate")
-    except ValueError as error:
-        raise _refused(path, error, "sshtool evaluate --json") from None
-    if document.result.model != model:
-        raise PackageError(f"{path}: is about {one_line(document.result.model)}, not about {model}; evaluate that one")
-    return document.result.artifacts
+    return _measured(path, model, _EvaluationDocument, "evaluate").result.artifacts
 
 
 def read_bench(path: Path, model: str) -> Bench:
     """Read what `sshtool bench --json` printed. Raises PackageError likewise."""
-    data = _read(path, "sshtool bench --json")
+    return _measured(path, model, _BenchDocument, "bench").result
+
+
+def _measured(path: Path, model: str, schema: type[Document], verb: str) -> Document:
+    maker = f"sshtool {verb} --json"
+    data = _read(path, maker)
     try:
-        document = parse_json(_BenchDocument, data)
-        _check_head(document, "bench")
+        document = parse_json(schema, data)
+        _check_head(document, verb)
     except ValueError as error:
-        raise _refused(path, error, "sshtool bench --json") from None
+        raise _refused(path, error, maker) from None
     if document.result.model != model:
-        raise PackageError(f"{path}: is about {one_line(document.result.model)}, not about {model}; measure that one")
-    return document.result
+        raise PackageError(
+            f"{path}: is about {one_line(document.result.model)}, not about {model}; make it for that one"
+        )
+    return document
 
 
 @cache
