@@ -33,6 +33,9 @@ ENVIRONMENT: Final = os.environ.get("SSHTOOL_TEST_ENVIRONMENT", "")
 # Tests that import ONNX Runtime themselves do not phone home either.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
+# It would hide what Python keeps back until it ends.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 # A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: none could be interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

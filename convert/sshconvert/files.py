@@ -166,10 +166,10 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / f"{PREFIX}{secrets.token_hex(6)}"
     try:
-        while not _make(folder):
+        while (user := _owner(folder) if _make(folder) else None) is None:
             _remove(folder)
             folder = parent / f"{PREFIX}{secrets.token_hex(6)}"
-        _remove_dead(parent, like=folder)
+        _remove_dead(parent, user)
         yield folder
     finally:
         _remove(folder)
@@ -200,9 +200,16 @@ def _lock(folder: Path) -> BaseFileLock:
     return lock
 
 
-def _remove_dead(parent: Path, *, like: Path) -> None:
-    """Remove the staging folders in `parent` that belong to the user who owns `like`, and to no process any more."""
-    user = like.stat().st_uid
+def _owner(folder: Path) -> int | None:
+    """Who owns a folder; None if another process took it for a dead one's, and has just removed it."""
+    try:
+        return folder.stat().st_uid
+    except FileNotFoundError:
+        return None
+
+
+def _remove_dead(parent: Path, user: int) -> None:
+    """Remove the staging folders in `parent` that belong to that user, and to no process any more."""
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != user:

@@ -22,6 +22,7 @@ def main() -> None:
             app()
         finally:
             settle()
+            _drop_what_cannot_be_written()
     except Interrupted as stop:
         _fail(str(stop), stop.exit_code)
     except OSError as error:  # verbs see to their own; this is Typer, printing help
@@ -34,6 +35,16 @@ def _open_standard_files() -> None:
     while number < 3:
         number = os.open(os.devnull, os.O_RDWR)
     os.close(number)
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Python tries once more when it ends, complains in lines of its own, and leaves by another exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):  # noqa: PERF203  # there are two
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(line: str, code: int) -> None:
