@@ -48,7 +48,7 @@ class Session:
         self.interrupted = interrupted
         self.verb, self.json, self.quiet, self.debug, self.lines = verb, json, quiet, debug, lines
         self.events = events
-        self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.stderr = _stderr()
         self.status = self.stderr.status("starting") if self.stderr.is_terminal and not (quiet or events) else None
         self.transfer: Transfer | None = None
 
@@ -142,6 +142,7 @@ class Session:
         if self.json:
             with contextlib.suppress(OutputError):  # stderr tells
                 self._print_json({"ok": False, "error": {"type": kind, "message": line}})
+        self.stderr = _stderr()  # the other may have been stopped while it wrote, and would write that again
         self._say(f"sshtool {self.verb}: {line}", style="red")
         raise typer.Exit(code)
 
@@ -158,6 +159,10 @@ class Session:
             self.transfer.stop()
         if self.status:
             self.status.stop()
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
