@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from sshconvert.errors import DatasetError, OutputError, RuntimeUnavailableError
-from sshtool.evaluate import annotations as annotation_text, ground_truth, matfile
+from sshtool.evaluate import ground_truth, matfile
 from sshtool.evaluate.annotations import Annotation, read_annotations
 from sshtool.evaluate.ground_truth import ImageTruth, read_ground_truth, write_ground_truth
 
@@ -86,6 +86,7 @@ def test_what_is_meant_is_read(text: str, tmp_path: Path) -> None:
         pytest.param("a/b.jpg\nx\n", 2, r"the number of faces expected \(at most 100000\), found 'x'", id="no number"),
         pytest.param("a/b.jpg\n-1\n", 2, "the number of faces expected", id="a negative number"),
         pytest.param("a/b.jpg\n1000000000\n", 2, "the number of faces expected", id="a huge number"),
+        pytest.param("a/b.jpg\n100001\n", 2, "the number of faces expected", id="a number too large by one"),
         pytest.param("a/b.jpg\n" + "9" * 5000 + "\n", 2, "the number of faces expected", id="a number of 5000 digits"),
         pytest.param("a/b.jpg\n\u0663\n", 2, "the number of faces expected", id="digits of another script"),
         pytest.param(
@@ -117,7 +118,7 @@ def test_a_malformed_line_is_named(text: str, line: int, message: str, tmp_path:
         read(tmp_path, text)
 
 
-def test_what_is_no_annotation_text_at_all_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_annotation_text_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no images"):
         read(tmp_path, "\n \n")
     with pytest.raises(DatasetError, match="is not text in UTF-8"):
@@ -126,9 +127,18 @@ def test_what_is_no_annotation_text_at_all_is_refused(tmp_path: Path, monkeypatc
         read_annotations(tmp_path / "no.txt")
     with pytest.raises(DatasetError, match="is not there"):
         read_annotations(tmp_path)
-    monkeypatch.setattr(annotation_text, "LARGEST_FILE", 100)
-    with pytest.raises(DatasetError, match="has more than 100 bytes"):
-        read(tmp_path, TEXT)
+    with (tmp_path / "large.txt").open("wb") as file:
+        file.truncate((64 << 20) + 1)
+    with pytest.raises(DatasetError, match="has more than 67108864 bytes"):
+        read_annotations(tmp_path / "large.txt")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file that nobody can read")
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for name, cannot_be_read in (("a.txt", read_annotations), ("a.mat", lambda path: matfile.read_cells(path, NAMES))):
+        (tmp_path / name).symlink_to("/proc/self/mem")
+        with pytest.raises(DatasetError, match=rf"{name}: cannot be read \(.*; change its permissions"):
+            cannot_be_read(tmp_path / name)
 
 
 def test_a_long_message_is_cut(tmp_path: Path) -> None:
@@ -366,6 +376,7 @@ def test_the_files_of_one_image_are_read(tmp_path: Path) -> None:
         pytest.param({"gt_list": None}, "has no cell array gt_list", id="no numbers"),
         pytest.param({"file_list": np.ones((1, 1))}, "has no cell array file_list", id="names that are an array"),
         pytest.param({"event_list": cells(np.ones((1, 1)))}, "is no text", id="an event that is a number"),
+        pytest.param({"event_list": cells(), "file_list": cells()}, "holds no images", id="no event at all"),
         pytest.param({"event_list": cells("a", "b")}, "2 events, and file_list has 1", id="more events than lists"),
         pytest.param({"file_list": cells("1")}, "file_list is no cell of cells", id="names without an inner list"),
         pytest.param({"file_list": cells(cells("1", "2"))}, "is of other images than file_list", id="more names"),
@@ -418,6 +429,18 @@ def matrix(kind: int, dimensions: tuple[int, ...], content: bytes, name: bytes =
     )
 
 
+FLAGS, DIMENSIONS, NAME = element(6, struct.pack("<II", 1, 0)), struct.pack("<2i", 0, 0), element(1, b"event_list")
+NO_HEAD = "does not begin with its flags, dimensions and name"
+
+
+def headed(*head: bytes) -> bytes:
+    return element(14, b"".join(head))
+
+
+def one_array(content: bytes) -> bytes:
+    return matrix(6, (1, 1), content, b"")
+
+
 def nested(depth: int) -> bytes:
     data = matrix(6, (0, 0), element(9, b""), b"")
     for _ in range(depth):
@@ -446,6 +469,10 @@ def bomb() -> bytes:
         pytest.param(HEADER + struct.pack("<II", 14, 4_000_000_000), "an element of 4000000000 bytes", id="cut off"),
         pytest.param(HEADER + element(9, bytes(8)), "found an element of type 9", id="no variable"),
         pytest.param(HEADER + element(14, bytes(40)), "does not begin with its flags", id="no flags"),
+        pytest.param(HEADER + headed(FLAGS, element(6, DIMENSIONS), NAME), NO_HEAD, id="dimensions of another type"),
+        pytest.param(HEADER + headed(FLAGS, element(5, DIMENSIONS)), NO_HEAD, id="no name"),
+        pytest.param(HEADER + headed(element(6, bytes(16)), element(5, DIMENSIONS), NAME), NO_HEAD, id="long flags"),
+        pytest.param(HEADER + headed(FLAGS, element(5, DIMENSIONS), element(2, b"x")), NO_HEAD, id="no text as name"),
         pytest.param(HEADER + matrix(1, (2**31 - 1, 1), b""), "announces 2147483647 cells and has 0", id="2e9 cells"),
         pytest.param(HEADER + matrix(1, (2**16, 2**16), b""), "announces 4294967296 cells", id="4e9 cells"),
         pytest.param(HEADER + matrix(1, (-1, 1), b""), "dimensions", id="negative dimensions"),
@@ -453,6 +480,7 @@ def bomb() -> bytes:
         pytest.param(HEADER + one_cell(4, (2**31 - 1, 1), b""), "announces 2147483647 values", id="2e9 letters"),
         pytest.param(HEADER + one_cell(6, (2**30, 1), bytes(8)), "announces 1073741824 values", id="1e9 numbers"),
         pytest.param(HEADER + one_cell(6, (1, 1), bytes(8) * 1000), "announces 1 values", id="more numbers"),
+        pytest.param(HEADER + matrix(1, (1, 1), one_array(element(9, bytes(8)) * 2)), "announces 1 values", id="two"),
         pytest.param(HEADER + matrix(1, (1, 1), element(14, b"") * 1000), "1 cells and has more", id="more cells"),
         pytest.param(HEADER + matrix(1, (1, 1), element(9, bytes(8))), "a cell of type 9", id="a cell that is none"),
         pytest.param(HEADER + nested(3), "nested too deeply", id="nested"),
@@ -475,6 +503,14 @@ def test_a_hostile_mat_file_is_refused_at_no_cost(data: bytes, message: str, tmp
     finally:
         tracemalloc.stop()
     assert peak < 100 << 20
+
+
+def test_what_only_scipy_finds_wrong_is_an_error_too(tmp_path: Path) -> None:
+    path = tmp_path / "wider_face_val.mat"
+    text = matrix(4, (1, 1), element(9, bytes(8)), b"")  # a letter as a double
+    path.write_bytes(HEADER + matrix(1, (1, 1), text))
+    with pytest.raises(DatasetError, match=r"wider_face_val\.mat: cannot be read by SciPy \(.*; get it again"):
+        read_ground_truth(tmp_path)
 
 
 def test_a_mat_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,8 +190,8 @@ def _flat(cells: npt.NDArray[Any], names: list[list[str]], path: Path, variable:
     return [entry for group in groups for entry in group]
 
 
-def _cell(group: Any, path: Path, variable: str) -> npt.NDArray[Any]:
-    if not (isinstance(group, np.ndarray) and group.dtype == object):
+def _cell(group: npt.NDArray[Any], path: Path, variable: str) -> npt.NDArray[Any]:
+    if group.dtype != object:
         raise DatasetError(f"{path}: {variable} is no cell of cells; name the ground truth of WIDER FACE")
     return group.ravel()
 
@@ -205,20 +205,20 @@ def _text(cell: Any, path: Path) -> str:
     return str(cell)
 
 
-def _boxes(cell: Any, image: str, path: Path) -> Floats:
-    if not (isinstance(cell, np.ndarray) and cell.dtype.kind in "iuf"):
+def _boxes(cell: npt.NDArray[Any], image: str, path: Path) -> Floats:
+    if cell.dtype.kind not in "iuf":
         raise DatasetError(f"{path}: {image}: boxes expected; get it again")
     if not cell.size:
         return np.zeros((0, 4))
-    if cell.ndim != 2 or cell.shape[1] != 4 or not (np.abs(cell.astype(np.float64)) <= LARGEST_COORDINATE).all():
+    if cell.shape[1] != 4 or not (np.abs(cell.astype(np.float64)) <= LARGEST_COORDINATE).all():
         raise DatasetError(f"{path}: {image}: boxes of four finite numbers expected; get it again")
     return cell.astype(np.float64)
 
 
-def _counted(cell: Any, faces: int, image: str, path: Path) -> npt.NDArray[np.bool_]:
+def _counted(cell: npt.NDArray[Any], faces: int, image: str, path: Path) -> npt.NDArray[np.bool_]:
     """From 1-based numbers of faces to which of them count."""
     counted = np.zeros(faces, bool)
-    if not (isinstance(cell, np.ndarray) and cell.dtype.kind in "iuf"):
+    if cell.dtype.kind not in "iuf":
         raise DatasetError(f"{path}: {image}: numbers of faces expected; get it again")
     numbers = cell.ravel().astype(np.float64)
     valid = (numbers >= 1) & (numbers <= faces) & (np.rint(numbers) == numbers)
