@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,31 @@ def test_an_unknown_device_is_refused_with_those_that_are_there(
 ) -> None:
     with pytest.raises(RuntimeUnavailableError, match=r"device TOASTER is not here; use .*CPU"):
         load(artifacts[form].path, MODEL, Settings(device="TOASTER"))
+
+
+AT_ONCE = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+from sshconvert.models import load_model
+from sshtool.runtimes import Settings, load
+sys.setswitchinterval(1e-6)  # threads take turns in the worst places
+runtime = load(Path(sys.argv[1]), load_model("ssh-mxnet"), Settings(throughput=True, requests=4))
+barrier = threading.Barrier(4)
+def run():
+    barrier.wait()
+    runtime.run(np.zeros((1, 96, 128, 3), np.uint8))
+for thread in [threading.Thread(target=run) for _ in range(4)]:
+    thread.start()
+"""
+
+
+@pytest.mark.parametrize("kind", [Format.ONNX, Format.OPENVINO])
+def test_threads_that_all_begin_at_once_do_not_wait_for_each_other_for_ever(
+    kind: Format, artifacts: dict[Format, Artifact]
+) -> None:
+    for _ in range(4):  # without what prevents it, OpenVINO stops in five of six processes
+        subprocess.run([sys.executable, "-c", AT_ONCE, str(artifacts[kind].path)], check=True, timeout=60)
 
 
 @pytest.mark.usefixtures("mxnet")

@@ -56,6 +56,8 @@ class OpenVino(Runtime):
         in bfloat16 if that is asked for and the device can.
         """
         openvino = import_openvino()
+        # What it sets up at the first array: two threads that come there at once would wait for each other for ever.
+        openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
         self._path, self._tensor = path, openvino.Tensor
         self._core = openvino.Core()
         self.version = str(openvino.__version__).split("-")[0]  # without the build number
