@@ -278,6 +278,17 @@ def test_a_file_that_may_not_be_read_is_a_finding(folder: Path) -> None:
     assert any("cannot be read" in line for line in problems(folder, models=False))
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_listed_is_a_finding(folder: Path) -> None:
+    (folder / "more").mkdir(mode=0)
+    assert problems(folder, models=False) == ["files: more: cannot be listed (Permission denied)"]
+
+
+def test_an_empty_folder_in_a_package_is_a_finding(folder: Path) -> None:
+    (folder / "more" / "2").mkdir(parents=True)  # a server would take it for a version
+    assert problems(folder, models=False) == ["files: more/2: cannot be read (it is an empty folder)"]
+
+
 # --- Signatures -------------------------------------------------------------------------------------------------------
 
 

@@ -127,7 +127,12 @@ class Checker:
     def _listing(self) -> dict[str, tuple[int, str]]:
         """Size and hash of every file below the folder. What is no file is a finding."""
         found: dict[str, tuple[int, str]] = {}
-        for path in _walk(self.folder):
+
+        def unlisted(error: OSError) -> None:
+            name = Path(error.filename).relative_to(self.folder).as_posix()
+            self.fail("files", name, f"cannot be listed ({error.strerror})")
+
+        for path in _walk(self.folder, unlisted):
             name = path.relative_to(self.folder).as_posix()
             if len(found) >= MOST_FILES:
                 self.fail("files", name, f"there are more than {MOST_FILES} files")
@@ -208,16 +213,19 @@ def _check_origin(reference: PackReference, manifest: Manifest) -> None:
         raise PackageError("its answers are of another checkpoint than the manifest names; get the package again")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Everything in a folder that is no folder, links not followed, in the order of names."""
-    for root, folders, files in os.walk(folder):
+def _walk(folder: Path, onerror: Callable[[OSError], None]) -> Iterator[Path]:
+    """Everything in a folder that is no folder, or an empty one, in the order of names. Links are not followed."""
+    for root, folders, files in os.walk(folder, onerror=onerror):
         folders.sort()
+        if not (folders or files or Path(root) == folder):
+            yield Path(root)
         yield from (Path(root, name) for name in sorted([*files, *(n for n in folders if Path(root, n).is_symlink())]))
 
 
 def _measure(path: Path) -> tuple[int, str]:
-    if stat.S_ISLNK(path.lstat().st_mode):
-        raise OSError(0, "it is a link")
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode) or stat.S_ISDIR(mode):
+        raise OSError(0, "it is a link" if stat.S_ISLNK(mode) else "it is an empty folder")
     digest, size = hashlib.sha256(), 0
     with open_regular(path) as file:
         while block := file.read(1 << 20):
