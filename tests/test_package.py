@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -13,6 +14,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +26,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from google.protobuf import text_format
 from huggingface_hub import ModelCard
+from packaging.requirements import Requirement
 from PIL import Image
 
 from program import sshtool
@@ -51,7 +54,7 @@ from sshtool.package.manifest import (
     shipped_schema,
 )
 from sshtool.package.signature import read_signature
-from sshtool.package.usage import IMAGE, examples
+from sshtool.package.usage import IMAGE
 from sshtool.parity.samples import draw_sample
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
@@ -591,30 +594,50 @@ def test_an_evaluation_of_another_model_is_refused(workspace: Workspace, tmp_pat
 def test_the_code_of_the_card_finds_the_faces(
     change: dict[str, Any], demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    artifacts = convert(demo_checkpoint, tmp_path, Options((Format.ONNX, Format.OPENVINO), **change))
+    convert(demo_checkpoint, tmp_path, Options((Format.ONNX, Format.OPENVINO), **change))
+    folder = package(NAME, tmp_path, PackageOptions(allow_unverified=True)).folder
     sample = draw_sample("scene-0", MODEL, 640, 640)
-    Image.fromarray(sample.images[0][..., ::-1]).save(tmp_path / "photo.png")
+    Image.fromarray(sample.images[0][..., ::-1]).save(folder / "photo.png")
     heads = convert(demo_checkpoint, tmp_path / "heads", Options((Format.ONNX,)))[0].path
     expected = detect(OnnxRuntime(heads).run(sample.images), (640, 640), MODEL.detection)[0]
     expected = expected[expected[:, 4] >= 0.5]
     assert len(expected)
-    models = []
-    for artifact in artifacts:
-        signature = read_signature(artifact.path)
-        path = artifact.path.relative_to(tmp_path).as_posix()
-        models.append(described(signature, path, artifact.format.value))
-    parts = dict(examples(MODEL, models))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    parts = dict(re.findall(r"### ([^\n]+)\n\n```python\n(.*?)\n```", card, re.DOTALL))
     assert list(parts) == ["ONNX Runtime", "OpenVINO", "From the outputs to faces"]
-    for title in ("ONNX Runtime", "OpenVINO"):
+    for title, runtime in (("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")):
         program = "\n".join([parts[title], parts["From the outputs to faces"], "np.save('faces.npy', np.array(faces))"])
         program = program.replace(IMAGE, "photo.png")  # JPEG would change the pixels
-        allowed = {"numpy", "PIL", "onnxruntime", "openvino"}
-        assert {line.split()[1] for line in program.splitlines() if line.startswith(("import", "from"))} <= allowed
-        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
-        found = np.load(tmp_path / "faces.npy")
+        site = only_these(tmp_path / runtime, "numpy", "pillow", runtime)
+        subprocess.run(
+            [sys.executable, "-S", "-c", program],  # without the packages of this environment
+            env={"PYTHONPATH": str(site), "PATH": os.environ["PATH"]},
+            cwd=folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        found = np.load(folder / "faces.npy")
         assert found.shape == expected.shape
         clipped = np.column_stack([np.clip(found[:, :4], 0, 639), found[:, 4]])
         np.testing.assert_allclose(clipped, expected, atol=1e-2)
+
+
+def only_these(folder: Path, *names: str) -> Path:
+    """A folder with nothing but these packages, and what they cannot do without."""
+    wanted, seen = list(names), set()
+    folder.mkdir()
+    while wanted:
+        name = wanted.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        with contextlib.suppress(PackageNotFoundError):  # telemetry is not installed here
+            found = distribution(name)
+            for top in {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "__pycache__")}:
+                (folder / top).symlink_to(str(found.locate_file(top)))
+            needs = map(Requirement, found.requires or ())
+            wanted += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+    return folder
 
 
 def test_a_card_of_a_model_that_takes_no_images_shows_no_code_for_images(workspace: Workspace) -> None:
