@@ -1,8 +1,8 @@
 """Where the program begins. Signals are caught before anything else is imported.
 
 Two things here are for cost alone, a sixth of the CPU time of a conversion: NumPy's library of linear algebra, which
-nothing here uses, starts no threads, which would wait for work in a loop; and what Python collects when it ends, it
-need not look through, since the process ends too.
+has next to nothing to do here, starts no threads, which would wait for work in a loop; and what Python looks through
+for garbage when it ends, it leaves alone, since the process ends too.
 """
 
 from __future__ import annotations
