@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from sshconvert import files
 from sshconvert.errors import OutputError
@@ -393,3 +395,45 @@ def test_a_folder_in_the_place_of_one_of_the_files_leaves_all_of_them(tmp_path: 
             replace_files([staging / "a", staging / "b"], [tmp_path / "a", tmp_path / "b"], staging)
     assert (tmp_path / "a").read_text() == "old"
     assert (tmp_path / "b" / "mine").is_dir()
+
+
+def test_a_staging_folder_that_another_process_took_for_dead_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may look at the folder after that is made and before it is locked: then it holds the lock, and removes it."""
+    taken: dict[Path, FileLock] = {}
+    lock = files._lock
+
+    def late(folder: Path) -> Any:
+        if not taken:
+            taken[folder] = FileLock(folder / files.LOCK)
+            taken[folder].acquire()
+        return lock(folder)
+
+    monkeypatch.setattr(files, "_lock", late)
+    with staging_folder(tmp_path) as folder:
+        (other,) = taken
+        assert folder != other
+        (folder / "file").write_text("whole")
+    taken[other].release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_staging_folder_that_another_process_has_just_removed_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone: list[Path] = []
+    make = files._make
+
+    def removed(folder: Path) -> bool:
+        made = make(folder)
+        if not gone:
+            gone.append(folder)
+            shutil.rmtree(folder)
+        return made
+
+    monkeypatch.setattr(files, "_make", removed)
+    with staging_folder(tmp_path) as folder:
+        assert folder != gone[0]
+        (folder / "file").write_text("whole")
+    assert list(tmp_path.iterdir()) == []
