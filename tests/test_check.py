@@ -31,7 +31,7 @@ from sshtool.commands.package import PackageOptions, package
 from sshtool.package import opening
 from sshtool.package.bundle import pack
 from sshtool.package.check import ATTESTATION, SIGNATURE, Checker
-from sshtool.package.manifest import LARGEST_MANIFEST, MANIFEST, SUMS, dump_sums
+from sshtool.package.manifest import MANIFEST, SUMS, dump_sums
 from sshtool.package.opening import opened
 from sshtool.package.signature import read_signature
 
@@ -187,7 +187,7 @@ def test_random_tampering_is_always_found(original: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", [MANIFEST, SUMS])
 def test_a_list_larger_than_any_is_refused_by_its_size(name: str, folder: Path) -> None:
-    os.truncate(folder / name, LARGEST_MANIFEST + 1)
+    os.truncate(folder / name, (4 << 20) + 1)
     assert any("cannot be read (it has more than" in line for line in problems(folder, models=False))
 
 
@@ -394,7 +394,7 @@ HOSTILE: Final[dict[str, bytes]] = {
     "a tar that is cut": tar_of((member("a/b"), os.urandom(5000)))[:-2000],
     "a gzip of no tar": gzip.compress(b"hello" * 1000),
     "a broken gzip": b"\x1f\x8b\x08\x00" + b"\xff" * 100,
-    "a tar of too many files": tar_of(*((member(f"a/{number}"), b"") for number in range(opening.MOST_FILES + 1))),
+    "a tar of too many files": tar_of(*((member(f"a/{number}"), b"") for number in range(1001))),
     "a zip that leads out": zip_of("../evil"),
     "an absolute zip": zip_of("/evil"),
     "a zip with two folders": zip_of("a/b", "c/d"),
@@ -438,10 +438,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_an_archive_of_more_files_than_any_is_refused_for_that(tmp_path: Path) -> None:
-    names = [f"a/{number}" for number in range(opening.MOST_FILES + 1)]
+    names = [f"a/{number}" for number in range(1001)]
     for data in (zip_of(*names), tar_of(*((member(name), b"") for name in names))):
         (tmp_path / "package").write_bytes(data)
-        with pytest.raises(PackageError, match=f"expected at most {opening.MOST_FILES}|more than {opening.MOST_FILES}"):
+        with pytest.raises(PackageError, match="expected at most 1000|more than 1000"):
             opened(tmp_path / "package").__enter__()
 
 
@@ -453,7 +453,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path: Path, monkeypatch:
         pass
     monkeypatch.undo()
     claims = member("a/b")
-    claims.size = opening.LARGEST + 1
+    claims.size = (16 << 30) + 1
     path.write_bytes(gzip.compress(claims.tobuf(tarfile.GNU_FORMAT)))
     with pytest.raises(PackageError, match="holds more than"), opened(path):
         pass

@@ -149,6 +149,7 @@ def test_an_ir_alone_leaves_no_onnx_and_no_staging_behind(plain_checkpoint: Chec
 def test_the_ir_equals_what_openvino_devs_mo_makes_of_the_plain_onnx(
     plain_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
+    import_openvino()  # before anything else does, with its telemetry
     pytest.importorskip("openvino.tools.mo", reason="openvino-dev, whose mo is the oracle, is not installed")
     plain = convert(
         plain_checkpoint,
