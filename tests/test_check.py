@@ -102,11 +102,20 @@ def test_the_command_line_ends_in_3_for_a_package_that_is_not_what_it_says(folde
     assert {item["path"] for item in document["result"]["findings"]} == {"README.md"}
 
 
-@pytest.mark.parametrize("name", ["nowhere", "file.txt", "pipe"])
-def test_what_is_no_package_at_all_is_an_error_in_one_line(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("nowhere", "name a package's folder or archive"),
+        ("file.txt", "get the package again from whom you trust"),
+        ("pipe", "name a package's folder or archive"),
+    ],
+)
+def test_what_is_no_package_at_all_is_an_error_in_one_line(name: str, remedy: str, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("hello")
     os.mkfifo(tmp_path / "pipe")
-    assert sshtool("check", tmp_path / name, code=1).stderr.count("\n") == 1
+    stderr = sshtool("check", tmp_path / name, code=1).stderr
+    assert stderr.count("\n") == 1
+    assert stderr.endswith(f"; {remedy}\n")
 
 
 def test_an_empty_folder_is_not_what_a_package_is(tmp_path: Path) -> None:
@@ -441,7 +450,7 @@ def test_an_archive_of_more_files_than_any_is_refused_for_that(tmp_path: Path) -
     names = [f"a/{number}" for number in range(1001)]
     for data in (zip_of(*names), tar_of(*((member(name), b"") for name in names))):
         (tmp_path / "package").write_bytes(data)
-        with pytest.raises(PackageError, match="expected at most 1000|more than 1000"):
+        with pytest.raises(PackageError, match="more than 1000"):
             opened(tmp_path / "package").__enter__()
 
 
