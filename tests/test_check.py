@@ -31,7 +31,7 @@ from sshtool.commands.package import PackageOptions, package
 from sshtool.package import opening
 from sshtool.package.bundle import pack
 from sshtool.package.check import ATTESTATION, SIGNATURE, Checker
-from sshtool.package.manifest import MANIFEST, SUMS, dump_sums
+from sshtool.package.manifest import MANIFEST, SUMS, dump_sums, parse_sums
 from sshtool.package.opening import opened
 from sshtool.package.signature import read_signature
 
@@ -215,6 +215,40 @@ def test_a_manifest_of_other_files_is_found_though_the_checksums_are_right(folde
     assert problems(folder, models=False) == ["manifest: README.md: is not in the manifest"]
 
 
+def resealed_without_looking(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """As `resealed`, but for what the manifest says of files."""
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    change({file["path"]: file for file in manifest["files"]})
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    sums = parse_sums((folder / SUMS).read_bytes())
+    sums[MANIFEST] = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    (folder / SUMS).write_bytes(dump_sums(sums))
+
+
+@pytest.mark.parametrize("change", [{"bytes": 1}, {"sha256": "0" * 64}], ids=["size", "hash"])
+def test_a_manifest_that_is_wrong_about_a_file_is_found(change: dict[str, Any], folder: Path) -> None:
+    resealed_without_looking(folder, lambda files: files["README.md"].update(change))
+    (line,) = problems(folder, models=False)
+    assert line.startswith("manifest: README.md: has ")
+    assert line.endswith("not those of the manifest")
+
+
+def test_checksums_of_other_files_are_found_though_the_manifest_is_right(folder: Path) -> None:
+    sums = parse_sums((folder / SUMS).read_bytes())
+    sums["ghost.txt"] = sums.pop("README.md")
+    (folder / SUMS).write_bytes(dump_sums(sums))
+    assert problems(folder, models=False) == [
+        "checksums: README.md: is not in SHA256SUMS",
+        "checksums: ghost.txt: is in SHA256SUMS, not there",
+    ]
+
+
+def test_more_files_than_any_package_has_are_not_looked_at(folder: Path) -> None:
+    for number in range(2001):
+        (folder / f"{number}.txt").touch()
+    assert any("there are more than 2000 files" in line for line in problems(folder, models=False))
+
+
 def test_a_resealed_package_with_another_network_is_found_by_its_answers(folder: Path) -> None:
     path = folder / f"FP32/{NAME}.onnx"
     model = small_onnx(MODEL, SCALE)
@@ -287,10 +321,14 @@ def test_a_file_that_may_not_be_read_is_a_finding(folder: Path) -> None:
     assert any("cannot be read" in line for line in problems(folder, models=False))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_listed_is_a_finding(folder: Path) -> None:
-    (folder / "more").mkdir(mode=0)
-    assert problems(folder, models=False) == ["files: more: cannot be listed (Permission denied)"]
+def test_a_folder_that_cannot_be_listed_is_a_finding(folder: Path) -> None:
+    below = os.open(folder, os.O_RDONLY)
+    for _ in range(20):  # so deep that no path leads there
+        os.mkdir("x" * 250, dir_fd=below)
+        below, above = os.open("x" * 250, os.O_RDONLY, dir_fd=below), below
+        os.close(above)
+    os.close(below)
+    assert "files: .: a folder in it cannot be listed (File name too long)" in problems(folder, models=False)
 
 
 def test_an_empty_folder_in_a_package_is_a_finding(folder: Path) -> None:
@@ -384,7 +422,18 @@ def zip_of(*names: str) -> bytes:
     return data.getvalue()
 
 
+def sparse_tar() -> bytes:
+    """A file of a kilobyte, of which nothing is in the archive."""
+    header = bytearray(member("a/b", tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    header[483:495] = b"00000002000\0"
+    header[148:156] = b"        "
+    header[148:156] = b"%06o\0 " % sum(header)
+    return gzip.compress(bytes(header) + bytes(1024))
+
+
 HOSTILE: Final[dict[str, bytes]] = {
+    "a sparse tar": sparse_tar(),
+    "a tar with a file where a folder of a folder is": tar_of((member("a/b"), b"x"), (member("a/b/c/d"), b"y")),
     "a tar that leads out": tar_of((member("../evil"), b"x")),
     "a tar that leads out in the middle": tar_of((member("a/../../evil"), b"x")),
     "an absolute tar": tar_of((member("/evil"), b"x")),
@@ -444,6 +493,12 @@ def test_random_damage_to_an_archive_is_named_or_harmless(kind: str, original: P
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files(folder)}
+
+
+def test_a_name_that_no_package_has_is_named(tmp_path: Path) -> None:
+    (tmp_path / "package").write_bytes(zip_of("a/b c"))
+    with pytest.raises(PackageError, match=r"package: 'a/b c' is no name that a package has; get"):
+        opened(tmp_path / "package").__enter__()
 
 
 def test_an_archive_of_more_files_than_any_is_refused_for_that(tmp_path: Path) -> None:

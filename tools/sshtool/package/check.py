@@ -127,20 +127,18 @@ class Checker:
     def _listing(self) -> dict[str, tuple[int, str]]:
         """Size and hash of every file below the folder. What is no file is a finding."""
         found: dict[str, tuple[int, str]] = {}
-
-        def unlisted(error: OSError) -> None:
-            name = Path(error.filename).relative_to(self.folder).as_posix()
-            self.fail("files", name, f"cannot be listed ({error.strerror})")
-
-        for path in _walk(self.folder, unlisted):
-            name = path.relative_to(self.folder).as_posix()
-            if len(found) >= MOST_FILES:
-                self.fail("files", name, f"there are more than {MOST_FILES} files")
-                break
-            try:
-                found[name] = _measure(path)
-            except OSError as error:
-                self.fail("files", name, f"cannot be read ({error.strerror})")
+        try:
+            for path in _walk(self.folder):
+                name = path.relative_to(self.folder).as_posix()
+                if len(found) >= MOST_FILES:
+                    self.fail("files", name, f"there are more than {MOST_FILES} files")
+                    break
+                try:
+                    found[name] = _measure(path)
+                except OSError as error:
+                    self.fail("files", name, f"cannot be read ({error.strerror})")
+        except OSError as error:
+            self.fail("files", ".", f"a folder in it cannot be listed ({error.strerror})")
         return found
 
     def _signature(self, signers: Path | None) -> None:
@@ -213,13 +211,20 @@ def _check_origin(reference: PackReference, manifest: Manifest) -> None:
         raise PackageError("its answers are of another checkpoint than the manifest names; get the package again")
 
 
-def _walk(folder: Path, onerror: Callable[[OSError], None]) -> Iterator[Path]:
-    """Everything in a folder that is no folder, or an empty one, in the order of names. Links are not followed."""
-    for root, folders, files in os.walk(folder, onerror=onerror):
+def _walk(folder: Path) -> Iterator[Path]:
+    """Everything in a folder that is no folder, or an empty one, in the order of names. Links are not followed.
+
+    Raises OSError if a folder cannot be listed.
+    """
+    for root, folders, files in os.walk(folder, onerror=_refuse):
         folders.sort()
         if not (folders or files or Path(root) == folder):
             yield Path(root)
         yield from (Path(root, name) for name in sorted([*files, *(n for n in folders if Path(root, n).is_symlink())]))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _measure(path: Path) -> tuple[int, str]:
