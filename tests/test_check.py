@@ -298,6 +298,34 @@ def test_a_pack_of_another_checkpoint_proves_nothing(folder: Path) -> None:
     assert any("of another checkpoint" in line for line in problems(folder))
 
 
+def other_weights(manifest: dict[str, Any]) -> None:
+    manifest["source"]["weights"] = "sha256:" + "0" * 64
+
+
+def other_model(manifest: dict[str, Any]) -> None:
+    manifest["model"] = "another"
+
+
+def other_output(manifest: dict[str, Any]) -> None:
+    manifest["models"][0]["outputs"][0]["shape"][0] = 9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_weights, "reference pack: reference.npz: its answers are of another checkpoint"),
+        (other_model, "models: manifest.json: another: no such model"),
+        (other_output, "declares other tensors than the manifest says"),
+    ],
+)
+def test_a_resealed_manifest_that_is_wrong_about_the_models_is_found(
+    change: Callable[[dict[str, Any]], None], message: str, folder: Path
+) -> None:
+    resealed(folder, change)
+    (line,) = problems(folder)
+    assert message in line
+
+
 def test_a_package_without_a_pack_is_checked_without_and_says_so(workspace: Workspace, tmp_path: Path) -> None:
     shutil.copytree(workspace.folder, tmp_path / "a", ignore=shutil.ignore_patterns("releases", "*-reference.npz"))
     made = package(NAME, tmp_path / "a", PackageOptions())
@@ -394,6 +422,27 @@ def test_signatures_that_were_not_checked_are_named(folder: Path, keys: Path) ->
     report = Checker(folder).run(models=False)
     assert report.passed
     assert [note.split()[0] for note in report.notes] == [ATTESTATION, SIGNATURE]
+
+
+def test_a_signature_that_nothing_here_can_check_is_a_finding(
+    keys: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign(folder, keys / "good")
+    monkeypatch.setenv("PATH", "")
+    report = Checker(folder).run(models=False, signers=keys / "signers")
+    assert [item.message for item in report.findings] == ["cannot be checked: ssh-keygen is not installed"]
+
+
+def test_a_signature_is_not_waited_for_for_ever(keys: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign(folder, keys / "good")
+    tool = keys / "slow" / "ssh-keygen"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexec sleep 600\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("sshtool.package.check.PATIENCE", 0.2)
+    report = Checker(folder).run(models=False, signers=keys / "signers")
+    assert [item.message for item in report.findings] == ["cannot be checked: ssh-keygen does not answer"]
 
 
 # --- Hostile archives -------------------------------------------------------------------------------------------------

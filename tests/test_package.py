@@ -55,6 +55,7 @@ from sshtool.package.manifest import (
 )
 from sshtool.package.signature import read_signature
 from sshtool.package.usage import IMAGE
+from sshtool.parity.pack import demo_pack_path
 from sshtool.parity.samples import draw_sample
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
@@ -337,6 +338,39 @@ def test_models_of_two_checkpoints_are_not_packaged_together(workspace: Workspac
     onnx.save(model, other.onnx)
     with pytest.raises(PackageError, match="come from several checkpoints"):
         package(NAME, tmp_path, PackageOptions(allow_unverified=True))
+
+
+def test_two_models_that_take_one_place_are_not_packaged_together(workspace: Workspace, tmp_path: Path) -> None:
+    twin = tmp_path / "twin.onnx"
+    shutil.copyfile(workspace.onnx, twin)
+    with pytest.raises(PackageError, match="or take one place in a package; choose with --artifact"):
+        package(NAME, tmp_path, PackageOptions(artifacts=(workspace.onnx, twin), verification=workspace.record))
+
+
+def test_answers_of_another_size_are_not_packaged(workspace: Workspace) -> None:
+    with pytest.raises(PackageError, match=r"demo.*\.npz: .*; make one of these with `sshtool reference`"):
+        package(NAME, workspace.folder, PackageOptions(reference=demo_pack_path()))
+
+
+def test_a_model_that_changes_while_it_is_packaged_is_an_error(workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+
+    def progress(step: str, done: int = 0, total: int = 0) -> None:
+        if step == "writing the package":
+            onnx.save(small_onnx(MODEL), other.onnx)
+
+    with pytest.raises(PackageError, match=r"\.onnx: changed while it was packaged"):
+        package(NAME, tmp_path, PackageOptions(), progress=progress)
+    assert list((tmp_path / "releases").iterdir()) == []
+
+
+def test_images_that_nobody_can_draw_again_are_not_in_the_report(workspace: Workspace, tmp_path: Path) -> None:
+    other = copied(workspace, tmp_path)
+    text = other.record.read_text(encoding="utf-8")
+    assert '"scene-0"' in text
+    other.record.write_text(text.replace('"scene-0"', '"holidays.jpg"'), encoding="utf-8")
+    folder = package(NAME, tmp_path, PackageOptions()).folder
+    assert "holidays.jpg" in (folder / "verification.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("options", [PackageOptions(layout="odd"), PackageOptions(archive="rar")])

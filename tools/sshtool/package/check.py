@@ -28,6 +28,7 @@ SIGNATURE: Final = "SHA256SUMS.sig"  # by `ssh-keygen -Y sign -n file`
 ATTESTATION: Final = "SHA256SUMS.sigstore.json"  # by a CI job; `gh attestation verify` checks it, with the network
 NAMESPACE: Final = "file"
 MOST_FILES: Final = 2000
+PATIENCE: Final = 60  # seconds, with `ssh-keygen`
 
 # Converts a packaged model's checkpoint again, as it was converted. Gives its files' hashes, in the package's order.
 Rebuild = Callable[[Manifest, int], "Mapping[str, str]"]
@@ -263,6 +264,6 @@ def _ssh_keygen(what: str, *arguments: str, stdin: BinaryIO | None = None) -> su
         stdin=stdin or subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
