@@ -352,25 +352,38 @@ def test_answers_of_another_size_are_not_packaged(workspace: Workspace) -> None:
         package(NAME, workspace.folder, PackageOptions(reference=demo_pack_path()))
 
 
-def test_a_model_that_changes_while_it_is_packaged_is_an_error(workspace: Workspace, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("happens", "message"),
+    [
+        (lambda path: onnx.save(small_onnx(MODEL), path), "changed while it was packaged"),
+        (Path.unlink, "cannot be read (No such file or directory)"),
+    ],
+    ids=["changes", "disappears"],
+)
+def test_a_model_that_changes_while_it_is_packaged_is_an_error(
+    happens: Callable[[Path], None], message: str, workspace: Workspace, tmp_path: Path
+) -> None:
     other = copied(workspace, tmp_path)
 
     def progress(step: str, done: int = 0, total: int = 0) -> None:
-        if step == "writing the package":
-            onnx.save(small_onnx(MODEL), other.onnx)
+        if (step, done, total) == ("writing the package", 0, 0):
+            happens(other.onnx)
 
-    with pytest.raises(PackageError, match=r"\.onnx: changed while it was packaged"):
+    with pytest.raises(PackageError, match=rf"\.onnx: {re.escape(message)}"):
         package(NAME, tmp_path, PackageOptions(), progress=progress)
     assert list((tmp_path / "releases").iterdir()) == []
 
 
-def test_images_that_nobody_can_draw_again_are_not_in_the_report(workspace: Workspace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["holidays.jpg", "scene-by-the-sea.jpg"])
+def test_images_that_nobody_can_draw_again_are_not_in_the_report(
+    name: str, workspace: Workspace, tmp_path: Path
+) -> None:
     other = copied(workspace, tmp_path)
     text = other.record.read_text(encoding="utf-8")
     assert '"scene-0"' in text
-    other.record.write_text(text.replace('"scene-0"', '"holidays.jpg"'), encoding="utf-8")
+    other.record.write_text(text.replace('"scene-0"', f'"{name}"'), encoding="utf-8")
     folder = package(NAME, tmp_path, PackageOptions()).folder
-    assert "holidays.jpg" in (folder / "verification.html").read_text(encoding="utf-8")
+    assert name in (folder / "verification.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("options", [PackageOptions(layout="odd"), PackageOptions(archive="rar")])
