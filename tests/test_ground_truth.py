@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import struct
 import sys
 import tracemalloc
@@ -299,6 +300,15 @@ def test_text_and_ground_truth_of_different_images_are_refused(keep: slice, tmp_
         read_ground_truth(tmp_path)
 
 
+def test_a_text_with_an_image_under_two_extensions_is_refused(tmp_path: Path) -> None:
+    write_ground_truth(tmp_path, drawn())
+    first = drawn()[0]
+    twin = ImageTruth(first.image.replace(".jpg", ".png"), first.boxes, first.boxes, first.counted)
+    write_text(tmp_path, [*drawn(), twin])
+    with pytest.raises(DatasetError, match="one image is not once in both"):
+        read_ground_truth(tmp_path)
+
+
 def test_a_missing_setting_is_named(tmp_path: Path) -> None:
     write_ground_truth(tmp_path, drawn())
     (tmp_path / "wider_hard_val.mat").unlink()
@@ -513,10 +523,10 @@ def test_what_only_scipy_finds_wrong_is_an_error_too(tmp_path: Path) -> None:
         read_ground_truth(tmp_path)
 
 
-def test_a_mat_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mat_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     write_mats(tmp_path)
-    monkeypatch.setattr(matfile, "LARGEST_FILE", 100)
-    with pytest.raises(DatasetError, match="has more than 100 bytes"):
+    os.truncate(tmp_path / "wider_face_val.mat", (16 << 20) + 1)
+    with pytest.raises(DatasetError, match="has more than 16777216 bytes"):
         read_ground_truth(tmp_path)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from sshconvert.errors import EvaluationError, OutputError, UsageError
-from sshtool.evaluate import predictions as predictions_module
 from sshtool.evaluate.ground_truth import GroundTruth, ImageTruth
 from sshtool.evaluate.predictions import (
     NONE,
@@ -111,10 +110,10 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         read_predictions(tmp_path, IMAGE)
 
 
-def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     put(tmp_path, TEXT)
-    monkeypatch.setattr(predictions_module, "LARGEST_FILE", 10)
-    with pytest.raises(EvaluationError, match="has more than 10 bytes"):
+    os.truncate(prediction_file(tmp_path, IMAGE), (32 << 20) + 1)
+    with pytest.raises(EvaluationError, match="has more than 33554432 bytes"):
         read_predictions(tmp_path, IMAGE)
 
 
