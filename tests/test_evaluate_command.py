@@ -303,6 +303,17 @@ def shard(source: Path, target: Path, which: int, count: int, **changes: Any) ->
     return target
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_disk_that_fills_while_a_journal_is_kept_is_an_error(whole: Whole, tmp_path: Path) -> None:
+    source = whole.journal("onnx-FP32")
+    (entry, *_) = read_entries(source)
+    with Journal(tmp_path / "journal.jsonl", read_header(source), resume=False) as made:
+        made._file.close()
+        made._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115  # the journal closes it
+        with pytest.raises(OutputError, match=r"journal\.jsonl: cannot be written"):
+            made.append(entry)
+
+
 MISFITS: Final[dict[str, tuple[Callable[[Path, Path], list[Path]], str]]] = {
     "a shard missing": (
         lambda source, folder: [shard(source, folder / "1", 1, 3), shard(source, folder / "3", 3, 3)],
@@ -426,6 +437,24 @@ def test_a_record_that_is_damaged_is_named_by_its_line(
     torn(whole, tmp_path, lambda data: b"".join(lines_of(data)[:3] + lines_of(data)[4:]))
     with pytest.raises(EvaluationError, match=r"line 4: is not of the next image"):
         evaluate(MODEL.name, tmp_path, both(dataset, onnx_file, resume=True))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"{", id="cut off"),
+        pytest.param(b"[1]", id="a list"),
+        pytest.param(b"[" * 100_000, id="nested"),
+        pytest.param(b'{"shown": {}}', id="no record"),
+        pytest.param(b'{"record": {}}', id="no boxes"),
+        pytest.param(b'{"record": {}, "shown": {"omz": [[1]]}}', id="boxes that are none"),
+    ],
+)
+def test_a_line_that_is_no_record_is_named(line: bytes, whole: Whole, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(lines_of(whole.journal("onnx-FP32").read_bytes())[0] + line + b"\n")
+    with pytest.raises(EvaluationError, match=r"journal\.jsonl: line 2: is not a record"):
+        list(read_entries(path))
 
 
 def test_predictions_that_were_not_saved_are_missed_on_resuming(

@@ -110,6 +110,15 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         read_predictions(tmp_path, IMAGE)
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file that nobody can read")
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = prediction_file(tmp_path, IMAGE)
+    path.parent.mkdir()
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(EvaluationError, match=r"\.txt: cannot be read \(.*; change its permissions"):
+        read_predictions(tmp_path, IMAGE)
+
+
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     put(tmp_path, TEXT)
     os.truncate(prediction_file(tmp_path, IMAGE), (32 << 20) + 1)
@@ -274,6 +283,7 @@ def change_wider(**changes: Any) -> str:
         pytest.param(change_wider(scores="*"), id="scores that are no base64"),
         pytest.param(change_wider(scores="AAAAAAAA+H8AAAAAAAD4fwAAAAAAAPh/"), id="scores that are NaN"),
         pytest.param(change_wider(faces={"easy": 1}), id="a setting less"),
+        pytest.param(change_wider(faces={"easy": 1, "hard": 2, "medium": 2}), id="a setting more"),
         pytest.param(change_wider(faces={"easy": 0, "hard": 2}), id="more found than there are"),
         pytest.param(change_wider(faces={"easy": 1.5, "hard": 2}), id="half a face"),
         pytest.param(change_wider(outcomes={"easy": "TD", "hard": "NTF"}), id="a letter less"),

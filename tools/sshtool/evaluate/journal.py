@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from sshconvert.errors import EvaluationError, OutputError
 from sshtool.evaluate.records import ImageRecord, from_line, to_line
@@ -178,7 +178,7 @@ def _entry(line: bytes, place: str) -> Entry:
     try:
         body = json.loads(line)
         record, shown = json.dumps(body["record"]), _SHOWN.validate_python(body["shown"])
-    except (KeyError, TypeError, ValueError, RecursionError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
         raise EvaluationError(f"{place}: is not a record ({reason}); evaluate this part again") from None
     return Entry(from_line(record, place), cast("Mapping[str, Sequence[Box]]", shown))
