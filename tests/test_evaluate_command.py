@@ -457,6 +457,22 @@ def test_a_line_that_is_no_record_is_named(line: bytes, whole: Whole, tmp_path: 
         list(read_entries(path))
 
 
+def test_a_header_of_protocols_without_a_word_on_each_is_no_header(whole: Whole, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    header = json.loads(lines_of(whole.journal("onnx-FP32").read_bytes())[0])
+    header["header"]["notes"].pop("omz")
+    path.write_text(json.dumps(header) + "\n", encoding="utf-8")
+    with pytest.raises(EvaluationError, match="is no journal of an evaluation: it does not begin with a header"):
+        read_header(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file that nobody can read")
+def test_a_journal_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").symlink_to("/proc/self/mem")
+    with pytest.raises(EvaluationError, match=r"journal\.jsonl: cannot be read \(.*; change its permissions"):
+        read_header(tmp_path / "journal.jsonl")
+
+
 def test_predictions_that_were_not_saved_are_missed_on_resuming(
     whole: Whole, dataset: Path, onnx_file: Path, tmp_path: Path
 ) -> None:

@@ -184,13 +184,15 @@ def _entry(line: bytes, place: str) -> Entry:
     return Entry(from_line(record, place), cast("Mapping[str, Sequence[Box]]", shown))
 
 
-def _opened(path: Path) -> BinaryIO:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        if path.is_file():
-            return path.open("rb")
+        if not path.is_file():
+            raise EvaluationError(f"{path}: is not there; name a journal that `sshtool evaluate` wrote")
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         raise EvaluationError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
-    raise EvaluationError(f"{path}: is not there; name a journal that `sshtool evaluate` wrote")
 
 
 def _not_written(path: Path, error: OSError) -> OutputError:
