@@ -74,8 +74,8 @@ NOTES: Final = "notes.txt"  # of the user, in a folder that is replaced as a who
 class Job:
     """Something that writes. `do(inputs, out, "old" or "new")` writes one version or the other of the targets.
 
-    Each group of targets is all of one version, or absent: a folder with all that is in it, or files, the first being
-    the one by which the others are found.
+    Each group of targets is all of one version, or absent: a folder (`folder`, or a name that ends in a slash) with all
+    that is in it, or files, the first being the one by which the others are found.
     """
 
     do: Callable[[Path, Path, str], None]
@@ -179,6 +179,11 @@ def _write_reports(inputs: Path, out: Path, version: str) -> None:
     _as_verb("verify", lambda: write_reports(result, reference.__new__(reference), options))
 
 
+def _package(inputs: Path, out: Path, version: str) -> None:
+    artifact = inputs / f"{version}-artifacts" / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
+    _sshtool("package", "--artifact", artifact, "--allow-unverified", "--archive", "zip", "--quiet", "-o", out)
+
+
 def _write_pack(inputs: Path, out: Path, version: str) -> None:
     """The end of `sshtool reference`."""
     from sshtool.parity.pack import write_pack
@@ -225,6 +230,7 @@ JOBS: Final[Mapping[str, Job]] = {
     "detect --save-images": Job(_detect, [[f"{MODEL.name}/detections/{number}.png"] for number in range(2)]),
     "verify": Job(_write_reports, [["a.html"], ["a.xml"], ["deep/a.md"]]),
     "reference": Job(_write_pack, [["pack.npz"]]),
+    "package": Job(_package, [[f"releases/{MODEL.name}-flat/"], [f"releases/{MODEL.name}-flat.zip"]]),
 }
 
 
@@ -255,7 +261,8 @@ class Workshop:
         self.fresh = {name: data for name, data in self.new.items() if not name.endswith(NOTES)}
         assert not job.folder or f"{job.folder}/{NOTES}" in self.new
         self.largest = max(map(len, self.new.values()))
-        assert not set(self.old.items()) & {(k, v) for k, v in self.new.items() if not k.endswith(NOTES)}
+        same = {name for name, data in self.old.items() if self.new.get(name) == data}
+        assert all(name.endswith((NOTES, ".md", ".txt")) for name in same), same  # text that says nothing of weights
 
     def stops(self, way: str, dose: int) -> Iterator[Stop]:
         """Moments for one way of stopping, spread evenly over all that there are."""
@@ -347,7 +354,7 @@ class Workshop:
         if self.job.folder:
             whole = _outcome(sorted({*there, *old, *new}), there, old, new)
             return [whole if (self.out / self.job.folder).exists() else "absent"]
-        return [_absent(group, there, old, new) or _outcome(group, there, old, new) for group in self.job.targets]
+        return [_outcome_of(group, there, old, new) for group in self.job.targets]
 
     def _child(self, version: str, stop: Stop | None) -> int:
         """Do the job in a child. Returns its exit code, or the negative number of the signal that ended it."""
@@ -427,6 +434,13 @@ def _spread(moments: Sequence[int], dose: int) -> list[int]:
 
 
 Files: TypeAlias = Mapping[str, bytes]
+
+
+def _outcome_of(group: Sequence[str], there: Files, old: Files, new: Files) -> str:
+    if not group[0].endswith("/"):
+        return _absent(group, there, old, new) or _outcome(group, there, old, new)
+    inside = sorted(name for name in {*there, *old, *new} if name.startswith(group[0]))
+    return _outcome(inside, there, old, new) if there.keys() & set(inside) else "absent"
 
 
 def _outcome(group: Sequence[str], there: Files, old: Files, new: Files) -> str:

@@ -13,6 +13,7 @@ from typing import BinaryIO, Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from sshconvert.checkpoint import DEMO
 from sshconvert.convert import artifact_files
 from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
 from sshconvert.files import replace_folder, staging_folder
@@ -314,7 +315,7 @@ def _reference(
             raise PackageError(f"{options.reference}: {problem}; make one of these with `sshtool reference`")
         return options.reference, pack
     beside = output_dir / model.name / pack_name(model)
-    for path in (beside, demo_pack_path()):
+    for path in (beside, demo_pack_path()) if weights == DEMO else (beside,):
         if is_file(path):
             pack = read_pack(path, model)
             if not _misfit(pack, weights, sizes):
