@@ -213,19 +213,21 @@ def _check_origin(reference: PackReference, manifest: Manifest) -> None:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Everything in a folder that is no folder, or an empty one, in the order of names. Links are not followed.
+    """Everything in a folder that is no folder, or an empty one, always in the same order. Links are not followed.
 
     Raises OSError if a folder cannot be listed.
     """
-    for root, folders, files in os.walk(folder, onerror=_refuse):
-        folders.sort()
-        if not (folders or files or Path(root) == folder):
-            yield Path(root)
-        yield from (Path(root, name) for name in sorted([*files, *(n for n in folders if Path(root, n).is_symlink())]))
-
-
-def _refuse(error: OSError) -> None:
-    raise error
+    folders = [folder]
+    while folders:
+        here = folders.pop()
+        entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        if not entries and here != folder:
+            yield here
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(Path(entry.path))
+            else:
+                yield Path(entry.path)
 
 
 def _measure(path: Path) -> tuple[int, str]:
