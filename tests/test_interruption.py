@@ -6,6 +6,7 @@ session: the tests themselves must not hear of them.
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import typer
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, convert
-from sshtool.interruption import GRACE
+from sshtool.interruption import GRACE, Interrupted
+from sshtool.session import Session
 
 # A busy machine takes that much longer to end a process, in seconds, and that long at most to run all of one.
 SLOW: Final = 4.0
@@ -272,3 +275,22 @@ def test_what_is_closed_at_the_start_is_no_file_of_ours(demo_checkpoint: Checkpo
     command = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", script, "convert", *options]
     assert subprocess.run(command, check=False).returncode == 1
     assert [path.name for path in (tmp_path / "ssh-mxnet" / "FP32").iterdir()] == ["ssh-mxnet.onnx"]
+
+
+def test_a_line_that_a_signal_cuts_short_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cut(io.StringIO):
+        """Interrupted once, when all is written and nothing is done yet."""
+
+        done = False
+
+        def flush(self) -> None:
+            if not self.done:
+                self.done = True
+                raise Interrupted(signal.SIGINT)
+
+    stream = Cut()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(typer.Exit) as end, Session("bench", json=False, quiet=False, debug=False) as session:
+        session.progress("measuring")
+    assert end.value.exit_code == 130
+    assert stream.getvalue() == "measuring\nsshtool bench: interrupted; nothing was left half done\n"

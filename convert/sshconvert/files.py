@@ -119,10 +119,10 @@ def replace_folder(new: Path, target: Path, *, keep_others: bool = True) -> None
     old = new.parent / OLD / target.name
     old.parent.mkdir(exist_ok=True)
     with _alone_in(target.parent):
-        there = _mode(target)
-        if there is not None and not stat.S_ISDIR(there):
+        there = _status(target)
+        if there and not stat.S_ISDIR(there.st_mode):
             raise OutputError(f"{target}: is a file where a folder has to be; move it away or name another folder")
-        if there is None:
+        if not there:
             new.rename(target)
             return
         if keep_others:
@@ -138,8 +138,8 @@ def check_replaceable(target: Path) -> None:
     Raises OutputError.
     """
     with output_errors(target):
-        there = _mode(target)
-        if there is not None and not stat.S_ISREG(there):
+        there = _status(target)
+        if there and not stat.S_ISREG(there.st_mode):
             raise OutputError(f"{target}: cannot be written (it is there and no file); name another file")
 
 
@@ -166,10 +166,10 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / f"{PREFIX}{secrets.token_hex(6)}"
     try:
-        while (user := _owner(folder) if _make(folder) else None) is None:
+        while not (_make(folder) and (made := _status(folder))):  # another process may have just removed it
             _remove(folder)
             folder = parent / f"{PREFIX}{secrets.token_hex(6)}"
-        _remove_dead(parent, user)
+        _remove_dead(parent, made.st_uid)
         yield folder
     finally:
         _remove(folder)
@@ -198,14 +198,6 @@ def _lock(folder: Path) -> BaseFileLock:
     except NotImplementedError as error:
         raise OSError(errno.ENOLCK, str(error)) from error
     return lock
-
-
-def _owner(folder: Path) -> int | None:
-    """Who owns a folder; None if another process took it for a dead one's, and has just removed it."""
-    try:
-        return folder.stat().st_uid
-    except FileNotFoundError:
-        return None
 
 
 def _remove_dead(parent: Path, user: int) -> None:
@@ -266,10 +258,10 @@ def _undo(path: Path, target: Path, old: Path) -> None:
         target.unlink(missing_ok=True)
 
 
-def _mode(path: Path) -> int | None:
+def _status(path: Path) -> os.stat_result | None:
     """What there is at a path, its links followed; None if there is nothing."""
     try:
-        return path.stat().st_mode
+        return path.stat()
     except FileNotFoundError:
         return None
 

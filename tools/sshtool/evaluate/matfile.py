@@ -47,8 +47,8 @@ class _MalformedError(Exception):
 
 
 def read_cells(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Read the variables `names` of a .mat file: object arrays, as SciPy gives them. What is in a cell is a
-    two-dimensional array, or text.
+    """Read the variables `names` of a .mat file: object arrays, as SciPy gives them. In a cell there is an array: of
+    cells or numbers with two dimensions, or of text.
 
     Raises DatasetError if the file is missing, malformed, or lacks one of `names` as a cell array;
     RuntimeUnavailableError without SciPy.
