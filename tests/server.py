@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Final
+from typing import Final, Self
 from urllib.parse import unquote
 
 ETAG: Final = '"v1"'
@@ -128,7 +128,7 @@ class Server:
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> Server:  # noqa: PYI034  # typing.Self needs Python 3.11
+    def __enter__(self) -> Self:
         self._start(self._accept)
         return self
 

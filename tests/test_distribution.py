@@ -55,7 +55,7 @@ def test_the_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path) -> No
 def test_the_base_install_is_lean() -> None:
     base = {item.split(">")[0].replace("_", "-") for item in requires("sshtool") or [] if "extra ==" not in item}
     downloads = {"filelock", "httpx", "platformdirs"}
-    assert base == downloads | {"ml-dtypes", "numpy", "onnx", "openvino", "pydantic", "rich", "tomli", "typer"}
+    assert base == downloads | {"ml-dtypes", "numpy", "onnx", "openvino", "pydantic", "rich", "typer"}
     assert metadata("sshtool")["License-Expression"] == "MIT"
 
 

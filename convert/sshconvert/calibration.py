@@ -111,7 +111,7 @@ def rank_layers(
         for number in range(images.count):
             found = session.run([name for pair in outputs.values() for name in pair], feed(number))
             for layer, difference, power in zip(outputs, found[::2], found[1::2], strict=True):
-                totals[layer] += float(difference) / max(float(power), np.finfo(np.float32).tiny)
+                totals[layer] += float(difference) / max(float(power), float(np.finfo(np.float32).tiny))
     return tuple(sorted(totals, key=lambda layer: -totals[layer]))
 
 

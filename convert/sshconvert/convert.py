@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -29,14 +29,14 @@ from sshconvert.precision.int8 import Quantization, quantize
 DEMO_LICENCE: Final = "MIT, made by sshtool, not the trained detector"
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """What a checkpoint is converted to."""
 
     ONNX = "onnx"
     OPENVINO = "openvino"
 
 
-class Precision(str, Enum):
+class Precision(StrEnum):
     """How the weights are stored; what is computed with is the runtime's choice."""
 
     FP32 = "FP32"
@@ -44,7 +44,7 @@ class Precision(str, Enum):
     INT8 = "INT8"  # what is computed with, too
 
 
-class Dynamic(str, Enum):
+class Dynamic(StrEnum):
     """Which dimensions of the input every run may choose."""
 
     NOTHING = "none"
@@ -53,21 +53,21 @@ class Dynamic(str, Enum):
     ALL = "all"
 
 
-class Layout(str, Enum):
+class Layout(StrEnum):
     """The order of the input's dimensions: N images, C channels, H rows, W columns."""
 
     NCHW = "NCHW"
     NHWC = "NHWC"
 
 
-class InputType(str, Enum):
+class InputType(StrEnum):
     """The type of the input's values, 0-255 in both."""
 
     FLOAT32 = "f32"
     UINT8 = "u8"
 
 
-class Color(str, Enum):
+class Color(StrEnum):
     """The order of the input's channels."""
 
     BGR = "bgr"

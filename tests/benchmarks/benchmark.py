@@ -243,7 +243,7 @@ SECTIONS: Final[Mapping[str, Callable[[Bench], Table]]] = {
 
 def circumstances() -> dict[str, str]:
     """Date, versions and processor."""
-    found = {"date": dt.datetime.now(dt.timezone.utc).date().isoformat(), "cpu": processor()}
+    found = {"date": dt.datetime.now(dt.UTC).date().isoformat(), "cpu": processor()}
     found |= {"cores": str(os.cpu_count()), "python": platform.python_version(), "peers": ", ".join(peers.REQUIREMENTS)}
     return found | {package: version(package) for package in PACKAGES}
 

@@ -6,7 +6,7 @@ Everything heavy is imported by the verb that needs it, so that `sshtool --help`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -54,7 +54,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 CheckpointPath = Annotated[
-    Optional[Path],  # noqa: UP045  # Typer evaluates annotations, and 3.10's Annotated needs a plain Optional
+    Path | None,
     typer.Option("--checkpoint", help="A folder, a .params file or an archive; by default the downloaded one."),
 ]
 Precisions = Annotated[
@@ -84,13 +84,13 @@ NoPreprocessing = Annotated[
     bool, typer.Option("--no-preprocessing", help="Keep the original's input: RGB, minus the mean.")
 ]
 CalibrationData = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option(
         "--calibration-data", help="For INT8: a folder of images such as the detector will see; the demo draws its own."
     ),
 ]
 MaxDrop = Annotated[
-    Optional[float],  # noqa: UP045  # as above
+    float | None,
     typer.Option(
         "--max-drop",
         help="For INT8: how many points of AP@0.5 it may lose; layers are left in float until it is kept.",
@@ -98,7 +98,7 @@ MaxDrop = Annotated[
 ]
 Demo = Annotated[bool, typer.Option("--demo", help="Make the demo checkpoint: it finds drawn faces, not real ones.")]
 FromArchive = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--from-archive", help="An archive that you have, such as ssh-model-final.zip."),
 ]
 AllowUnverified = Annotated[
@@ -119,7 +119,7 @@ Offline = Annotated[
     bool, typer.Option("--offline", help="Never use the network: only the cache, and mirrors that are files.")
 ]
 CacheDir = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--cache-dir", help="Where downloaded archives are kept; by default the platform's place for caches."),
 ]
 ProgressFormat = Annotated[
@@ -135,7 +135,7 @@ ImageArguments = Annotated[
     ),
 ]
 DetectArtifact = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--artifact", help="The converted model; by default what `convert` wrote, FP32 before the others."),
 ]
 DetectRuntime = Annotated[
@@ -159,7 +159,7 @@ VerifyArtifacts = Annotated[
     typer.Option("--artifact", help="A converted model, repeatable; by default all that `convert` wrote."),
 ]
 ReferencePath = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--reference", help="A reference pack, in MXNet's place."),
 ]
 VerifyImages = Annotated[list[str], typer.Option("--images", help="Your own images too: a file, folder or pattern.")]
@@ -180,15 +180,15 @@ PackageArtifacts = Annotated[
     typer.Option("--artifact", help="A converted model, repeatable; by default all that `convert` wrote."),
 ]
 VerificationPath = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--verification", help="What `verify --json` printed; by default what it left beside the artifacts."),
 ]
 EvaluationPath = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--evaluation", help="What `evaluate --json` printed, for the model card."),
 ]
 BenchPath = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--bench", help="What `bench --json` printed, for the model card."),
 ]
 PackageLayout = Annotated[str, typer.Option("--layout", help="flat, huggingface, ovms or triton.")]
@@ -200,31 +200,31 @@ PackagePathArgument = Annotated[
     Path, typer.Argument(metavar="PACKAGE", help="A package: its folder, or its archive.", show_default=False)
 ]
 Signers = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--signers", help="Keys that you trust (ssh-keygen's allowed signers): one has to have signed it."),
 ]
 RebuildFrom = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--rebuild", help="A checkpoint: convert it again, and compare the bytes."),
 ]
 HtmlPath = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--html", help="Write the report as one self-contained page."),
 ]
 JunitPath = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--junit", help="Write the report as JUnit XML, for CI."),
 ]
 MarkdownPath = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--markdown", help="Write the report as Markdown, for the summary of a job."),
 ]
 PackPath = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--file", help="Where the pack goes; by default beside the artifacts."),
 ]
 DatasetPath = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--dataset", help="The folder of WIDER FACE, as its archives unpack, or of `demo-dataset`."),
 ]
 ProtocolName = Annotated[
@@ -237,11 +237,11 @@ Merge = Annotated[
     list[Path], typer.Option("--merge", help="Put journals of shards together: files, or folders that hold them.")
 ]
 Predictions = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option("--predictions", help="Score a folder of predictions in WIDER FACE's text format, anybody's."),
 ]
 SavePredictions = Annotated[
-    Optional[Path],  # noqa: UP045  # as above
+    Path | None,
     typer.Option(
         "--save-predictions", help="Write predictions there in that format; with several artifacts, a folder for each."
     ),

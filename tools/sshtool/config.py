@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import tomllib
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,11 +12,6 @@ import pydantic
 from sshconvert.errors import ConfigError
 from sshconvert.reading import read_small
 from sshconvert.schema import Strict, one_line, problems
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 # What a person writes is far smaller.
 LARGEST: Final = 1 << 20

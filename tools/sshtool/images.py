@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -62,7 +62,7 @@ _TURNS: Final = {
 _SIDEWAYS: Final = range(5, 9)
 
 
-class Resize(str, Enum):
+class Resize(StrEnum):
     """How an image gets the size of the network's input."""
 
     LETTERBOX = "letterbox"  # as large as fits, in its own proportions; the rest, right or below, is filled

@@ -51,7 +51,7 @@ def _drop_what_cannot_be_written() -> None:
         try:
             if stream is not None:
                 stream.flush()
-        except (OSError, ValueError):  # noqa: PERF203  # there are two
+        except (OSError, ValueError):  # there are two
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import typer
 from rich.console import Console, RenderableType
@@ -52,7 +52,7 @@ class Session:
         self.status = self.stderr.status("starting") if self.stderr.is_terminal and not (quiet or events) else None
         self.transfer: Transfer | None = None
 
-    def __enter__(self) -> Session:  # noqa: PYI034  # typing.Self needs Python 3.11
+    def __enter__(self) -> Self:
         if self.status:
             self.status.start()
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Final, Literal
@@ -11,12 +11,6 @@ import pydantic
 
 from sshconvert.errors import ModelError
 from sshconvert.schema import Strict, one_line, problems
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 # Ten times what a description has. Long dotted keys take the parser quadratic time.
 LARGEST_TOML: Final = 24 << 10

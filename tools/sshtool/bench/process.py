@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from sshconvert import errors
 from sshconvert.errors import ArtifactError, SSHToolError
@@ -60,7 +60,7 @@ class Worker:
                 with contextlib.suppress(OSError):  # what it was to be told is of no use any more
                     pipe.close()
 
-    def __enter__(self) -> Worker:  # noqa: PYI034  # typing.Self needs Python 3.11
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

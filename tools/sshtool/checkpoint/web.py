@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx
 
@@ -180,7 +180,7 @@ def _retry_after(answer: httpx.Response) -> float | None:
         return min(float(text), 1e9)
     try:
         date = parsedate_to_datetime(text)
-        return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
+        return max(0.0, (date - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -340,7 +340,7 @@ class _Deadline:
             # The plain socket's method: TLS's own would let the reader go on without decrypting.
             socket.socket.shutdown(self._stream.get_extra_info("socket"), socket.SHUT_RDWR)
 
-    def __enter__(self) -> _Deadline:  # noqa: PYI034  # typing.Self needs Python 3.11
+    def __enter__(self) -> Self:
         self._timer.start()
         return self
 

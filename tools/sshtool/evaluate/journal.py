@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, Self, cast
 
 from pydantic import TypeAdapter
 
@@ -111,7 +111,7 @@ class Journal:
         self._file.write(json.dumps(body, separators=(",", ":")).encode() + b"\n")
         self._file.flush()
 
-    def __enter__(self) -> Journal:  # noqa: PYI034  # typing.Self needs Python 3.11
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from enum import Enum
+from enum import StrEnum
 from importlib.resources import files
 from typing import Annotated, Final, Literal
 
@@ -26,7 +26,7 @@ LARGEST_MANIFEST: Final = 4 << 20
 _SUM: Final = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
-class Role(str, Enum):
+class Role(StrEnum):
     """What a file is there for."""
 
     MODEL = "model"

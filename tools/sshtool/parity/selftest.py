@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -39,7 +39,7 @@ from sshtool.runtimes import Declaration
 EDITABLE: Final = (".onnx", ".xml")
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """What became of a fault."""
 
     CAUGHT = "caught"

@@ -28,7 +28,7 @@ def import_mxnet(threads: int = 0) -> Any:
         import mxnet
     except Exception as error:  # on NumPy 2 its import fails in several ways of its own
         raise RuntimeUnavailableError(
-            f"mxnet: cannot be imported ({error}); pip install 'sshtool[reference]' on Python 3.10 to 3.12"
+            f"mxnet: cannot be imported ({error}); pip install 'sshtool[reference]' on Python 3.11 or 3.12"
         ) from error
     return mxnet
 
