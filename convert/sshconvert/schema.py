@@ -8,6 +8,8 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import pydantic
 
+from sshconvert.messages import printable
+
 MOST_PROBLEMS: Final = 10
 LONGEST_PROBLEM: Final = 200
 
@@ -46,8 +48,7 @@ def problems(error: pydantic.ValidationError) -> str:
 
 def one_line(text: object) -> str:
     """A text from a file as a part of a message: without line breaks and control characters, and not too long."""
-    line = " ".join(str(text).split())
-    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
+    line = printable(" ".join(str(text).split()))
     return line if len(line) <= LONGEST_PROBLEM else f"{line[:LONGEST_PROBLEM]}…"
 
 
