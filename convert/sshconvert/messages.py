@@ -17,17 +17,21 @@ _SHORT.maxtuple = 32
 _INVISIBLE: Final = frozenset(
     map(
         chr,
-        (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x3164, *range(0xFE00, 0xFE10), 0xFFA0)
-        + tuple(range(0xE0100, 0xE01F0)),
+        [
+            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0),
+            *range(0x180B, 0x1810),
+            *range(0xFE00, 0xFE10),
+            *range(0xE0100, 0xE01F0),
+        ],
     )
 )
 
 
 def printable(text: object) -> str:
-    """`text` on one line, with an escape for each character that a terminal obeys, or that cannot be seen or encoded.
+    r"""`text` on one line, with an escape for each character that a terminal obeys, or that cannot be seen or encoded.
 
     These are the characters that `str.isprintable` denies (all control and format characters and the spaces other than
-    " ") and those that Unicode lets ignore. Escapes are Python's, with one difference: \\x80 to \\xff stand for bytes
+    " ") and those that Unicode lets ignore. Escapes are Python's, with one difference: \x80 to \xff stand for bytes
     of a file name that are not UTF-8. What is printable stays as it is, a backslash too: a second call changes nothing.
     """
     line = str(text)
