@@ -17,6 +17,7 @@ from typing import Any, Final
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.onnxruntime import import_onnxruntime
 from sshconvert.openvino import import_openvino
+from sshconvert.schema import one_line
 
 TELEMETRY: Final = "openvino_telemetry"
 SILENT: Final = logging.CRITICAL + 1
@@ -38,7 +39,7 @@ def import_nncf() -> Any:
             from nncf.telemetry import wrapper
         except (ImportError, AttributeError) as error:  # the latter with an OpenVINO that is older than it expects
             raise RuntimeUnavailableError(
-                f"nncf: cannot be imported ({error}); pip install --upgrade 'sshtool[int8]' openvino"
+                f"nncf: cannot be imported ({one_line(error)}); pip install --upgrade 'sshtool[int8]' openvino"
             ) from error
     if isinstance(wrapper.telemetry, wrapper.NNCFTelemetry):
         raise RuntimeUnavailableError(

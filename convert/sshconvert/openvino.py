@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.precision import SMALLEST_HALVED
+from sshconvert.schema import one_line
 
 # Model API, and what is built on it, reads the contract from this part of the IR.
 MODEL_INFO: Final = "model_info"
@@ -37,7 +38,9 @@ def import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise RuntimeUnavailableError(f"openvino: cannot be imported ({error}); pip install openvino") from error
+        raise RuntimeUnavailableError(
+            f"openvino: cannot be imported ({one_line(error)}); pip install openvino"
+        ) from error
     return openvino
 
 

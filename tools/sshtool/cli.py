@@ -5,18 +5,49 @@ Everything heavy is imported by the verb that needs it, so that `sshtool --help`
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
+
+from sshconvert.messages import printable
 
 if TYPE_CHECKING:
     from sshconvert.convert import Faces, Options
     from sshconvert.graph import Shape
     from sshtool.runtimes import Settings
 
+
+class _Program(TyperGroup):
+    """What Typer says of wrong usage quotes the user's words, and is made printable here."""
+
+    def make_context(self, *arguments: Any, **extra: Any) -> Any:
+        with _printable_errors():
+            return super().make_context(*arguments, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _printable_errors():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        for name, value in vars(error).items():
+            if isinstance(value, str):
+                setattr(error, name, printable(value))
+        raise
+
+
 app = typer.Typer(
+    cls=_Program,
     name="sshtool",
     help="Move the SSH face detector (ssh-mxnet) from MXNet to ONNX and OpenVINO, and see that it stayed the same.",
     no_args_is_help=True,
@@ -34,7 +65,7 @@ def _print_version(asked: bool) -> None:
     if asked:
         from sshconvert import __version__
 
-        typer.echo(f"sshtool {__version__}")
+        typer.echo(f"sshtool {__version__}")  # noqa: TID251  # before there is a Session
         raise typer.Exit
 
 

@@ -307,4 +307,6 @@ def _require_pillow() -> None:
     try:
         import PIL.Image  # noqa: F401  # whether it is there
     except ImportError as error:
-        raise RuntimeUnavailableError(f"Pillow: cannot be imported ({error}); pip install 'sshtool[report]'") from error
+        raise RuntimeUnavailableError(
+            f"Pillow: cannot be imported ({one_line(error)}); pip install 'sshtool[report]'"
+        ) from error

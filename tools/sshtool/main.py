@@ -56,8 +56,10 @@ def _drop_what_cannot_be_written() -> None:
 
 
 def _fail(line: str, code: int) -> None:
+    from sshconvert.messages import printable
+
     try:
-        sys.stderr.write(f"sshtool: {line}\n")
+        sys.stderr.write(f"sshtool: {printable(line)}\n")
         sys.stderr.flush()
     except (OSError, AttributeError):  # full or closed: there is nobody to tell
         pass

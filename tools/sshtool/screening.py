@@ -93,7 +93,7 @@ def check_ir(path: Path) -> None:
         _parse_xml(text, constants.look_at)
         constants.finish(weights.name)
     except expat.ExpatError as error:
-        raise ArtifactError(f"{path}: is not well-formed XML ({error}); convert again") from None
+        raise ArtifactError(f"{path}: is not well-formed XML ({one_line(error)}); convert again") from None
     except (OSError, ValueError) as error:
         raise _refused(path, error) from None
 

@@ -11,20 +11,22 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import typer
-from rich.console import Console, RenderableType
-from rich.text import Text
+from rich.console import RenderableType
 
 from sshconvert.errors import OutputError, SSHToolError, VerificationError
+from sshconvert.messages import printable
+from sshconvert.schema import one_line
 from sshtool.interruption import NOTHING_LEFT, Interrupted
 from sshtool.report.document import dump
+from sshtool.report.terminal import SafeConsole, console, lines
 
 if TYPE_CHECKING:
     from sshtool.report.transfer import Transfer
 
 INTERRUPTED: Final = 130
 
-# Wide enough for every table, where there is no terminal to ask.
-PLAIN_WIDTH: Final = 2000
+# Wide enough for every table, where there is no terminal to ask: a path may have 4096 bytes.
+PLAIN_WIDTH: Final = 1_000_000
 
 
 class Session:
@@ -60,8 +62,7 @@ class Session:
     def progress(self, step: str, done: int = 0, total: int = 0) -> None:
         """Say what is being done now: a spinner that counts on a terminal, a line at its beginning elsewhere."""
         if self.status and not self.transfer:
-            # As it is: the name of a file may look like markup.
-            self.status.update(Text(f"{step}: {done + 1} of {total}" if total else step))
+            self.status.update(lines(f"{step}: {done + 1} of {total}" if total else step))
         elif not (self.quiet or self.events or done):
             self._say(step)
 
@@ -115,7 +116,7 @@ class Session:
             with _stdout():
                 stream = sys.stderr if self.events else sys.stdout
                 plain = not stream.isatty()
-                Console(file=stream, width=PLAIN_WIDTH if plain else None, highlight=False).print(render(result, plain))
+                console(file=stream, width=PLAIN_WIDTH if plain else None).print(render(result, plain))
         if not passed:
             raise typer.Exit(code)
 
@@ -127,7 +128,7 @@ class Session:
         if error is None or isinstance(error, (typer.Exit, BrokenPipeError)):
             return
         if self.debug:
-            traceback.print_exception(kind, error, trace)
+            self._say(*"".join(traceback.format_exception(kind, error, trace)).splitlines())
         if isinstance(error, Interrupted):
             self._fail("interrupted", f"{error.what}; {self.interrupted}", error.exit_code)
         elif isinstance(error, KeyboardInterrupt):
@@ -135,10 +136,14 @@ class Session:
         elif isinstance(error, SSHToolError):
             self._fail(type(error).__name__, str(error), error.exit_code)
         elif isinstance(error, Exception):
-            self._fail("internal", f"{type(error).__name__}: {error}; this is a fault in sshtool, run with --debug", 1)
+            self._fail(
+                "internal",
+                f"{type(error).__name__}: {one_line(error)}; this is a fault in sshtool, run with --debug",
+                1,
+            )
 
     def _fail(self, kind: str, message: str, code: int) -> None:
-        line = " ".join(message.split())
+        line = printable(message)
         if self.json:
             with contextlib.suppress(OutputError):  # stderr tells
                 self._print_json({"ok": False, "error": {"type": kind, "message": line}})
@@ -146,9 +151,9 @@ class Session:
         self._say(f"sshtool {self.verb}: {line}", style="red")
         raise typer.Exit(code)
 
-    def _say(self, line: str, style: str | None = None) -> None:
+    def _say(self, *said: str, style: str = "") -> None:
         with contextlib.suppress(OSError):  # stderr is full: there is nobody to tell
-            self.stderr.print(line, markup=False, style=style)
+            self.stderr.print(lines(*said, style=style))
 
     def _print_json(self, body: dict[str, Any]) -> None:
         with _stdout():
@@ -161,8 +166,8 @@ class Session:
             self.status.stop()
 
 
-def _stderr() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+def _stderr() -> SafeConsole:
+    return console(stderr=True, soft_wrap=True)
 
 
 @contextlib.contextmanager

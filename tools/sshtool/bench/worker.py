@@ -18,6 +18,7 @@ from typing import Any, Final, TextIO
 
 from sshconvert.errors import SSHToolError, UsageError
 from sshconvert.models import Model, load_model
+from sshconvert.schema import one_line
 from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_throughput
 from sshtool.runtimes import MOST_PIXELS, Declaration, Images, Inference, Settings, load
 from sshtool.scenes import draw_scene
@@ -74,7 +75,7 @@ def serve(requests: Iterable[str], answers: TextIO) -> None:
         except SSHToolError as error:
             body = {"error": type(error).__name__, "message": str(error)}
         except Exception as error:  # noqa: BLE001  # the parent says what it is
-            body = {"error": "", "message": f"{type(error).__name__}: {error}"}
+            body = {"error": "", "message": f"{type(error).__name__}: {one_line(error)}"}
         answers.write(json.dumps(body) + "\n")
         answers.flush()
 

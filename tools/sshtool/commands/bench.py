@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from sshconvert.checkpoint import file_sha256
 from sshconvert.convert import artifact_files
@@ -36,7 +35,7 @@ from sshtool.commands.verify import converted
 from sshtool.parity.reference import Progress, silent
 from sshtool.parity.verify import Candidate as Artifact, environment, labelled
 from sshtool.report.bench import bench_tables, headline, remarks, render_bench
-from sshtool.report.terminal import table
+from sshtool.report.terminal import lines, table
 from sshtool.runtimes import F32, Settings, able_of, runtimes, usable_cores, usual_runtime
 
 DURATION: Final = 10.0
@@ -292,8 +291,8 @@ def _measured(mode: str, found: Mapping[str, Measurement], baseline: Mapping[str
 
 def render(result: BenchResult, plain: bool) -> RenderableType:
     """The result as text: a table for each mode, then what to know about it."""
-    parts: list[RenderableType] = [Text(headline(result))]
+    parts: list[RenderableType] = [lines(headline(result))]
     for item in bench_tables(result):
-        parts += [Text(item.title), table(item.columns, item.rows, plain=plain)]
-    parts += [Text(note) for note in remarks(result)]
-    return Group(*parts, *(Text(f"written: {path}") for path in result.written))
+        parts += [lines(item.title), table(item.columns, item.rows, plain=plain)]
+    parts += [lines(*remarks(result))]
+    return Group(*parts, lines(*(f"written: {path}" for path in result.written)))

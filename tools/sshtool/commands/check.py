@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from sshconvert.checkpoint import Checkpoint, file_sha256
 from sshconvert.convert import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision, convert
@@ -20,7 +19,7 @@ from sshtool.package.check import Checker, Finding, Rebuild
 from sshtool.package.manifest import Manifest, PackagedModel
 from sshtool.package.opening import opened
 from sshtool.parity.reference import Progress, silent
-from sshtool.report.terminal import table
+from sshtool.report.terminal import lines, table
 
 
 @dataclass(frozen=True)
@@ -118,14 +117,14 @@ def options_of(item: PackagedModel) -> Options:
 def render(result: CheckResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
     verdict = "is whole, and its models are what they are said to be" if result.passed else "is NOT what it says"
-    parts: list[RenderableType] = [Text(f"{result.path}: {verdict}")]
+    parts: list[RenderableType] = [lines(f"{result.path}: {verdict}")]
     if result.parity:
         rows = [[label, "" if value is None else f"{value:.2g}"] for label, value in result.parity.items()]
         parts.append(table(["model", ">largest difference from the original"], rows, plain=plain))
     if result.findings:
         rows = [[item.check, item.path, item.message] for item in result.findings]
-        parts.append(table(["check", "file", "what is wrong"], rows, plain=plain))
+        parts.append(table(["check", "file", "what is wrong"], rows, plain=plain, keys=2))
     said = [f"checked: {', '.join(result.checks)}", *result.notes]
     if result.verification == "unverified":
         said.append("the package itself says that it holds models that were not verified")
-    return Group(*parts, Text("\n".join(said)))
+    return Group(*parts, lines(*said))

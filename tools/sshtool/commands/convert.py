@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from sshconvert.convert import Artifact, Options, convert, plan
 from sshconvert.finite import NonFinite, summary
@@ -15,7 +14,7 @@ from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
 from sshtool.parity.reference import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for
-from sshtool.report.terminal import table
+from sshtool.report.terminal import lines, table
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def _measure(artifact: Artifact) -> ArtifactResult:
 
 def render(result: ConvertResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
-    rows = [[item.format, item.precision, f"{item.bytes / 1e6:.1f}", str(item.path)] for item in result.artifacts]
+    rows = [[item.path, item.format, item.precision, f"{item.bytes / 1e6:.1f}"] for item in result.artifacts]
     title = f"{result.model}, weights {result.weights}"
-    made = table(["format", "precision", ">MB", "path"], rows, title=title, plain=plain)
-    return Group(made, Text(summary(result.nonfinite))) if result.nonfinite else made
+    made = table(["path", "format", "precision", ">MB"], rows, title=title, plain=plain)
+    return Group(made, lines(summary(result.nonfinite))) if result.nonfinite else made

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from sshconvert.errors import UsageError
 from sshtool.evaluate.demo_dataset import MOST_IMAGES, MOST_SEED, SETTINGS, SIZES, counted, write_dataset
 from sshtool.parity.reference import Progress, silent
-from sshtool.report.terminal import table
+from sshtool.report.terminal import lines, table
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def render(result: DatasetResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
     sizes = ", ".join(f"{width}x{height}" for width, height in result.sizes)
     if result.faces is None:
-        return Text(f"{result.dataset}: nothing was drawn; these would be {result.images} images of {sizes}")
+        return lines(f"{result.dataset}: nothing was drawn; these would be {result.images} images of {sizes}")
     rows = [[item.name, f"{item.least_height} pixels", str(item.faces)] for item in result.settings]
     head = f"{result.dataset}: {result.images} images of {sizes} with {result.faces} faces, from seed {result.seed}"
-    return Group(Text(head), table(["setting", ">least height of a face", ">faces"], rows, plain=plain))
+    return Group(lines(head), table(["setting", ">least height of a face", ">faces"], rows, plain=plain))

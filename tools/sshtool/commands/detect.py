@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from sshconvert.convert import Options, Precision, plan
 from sshconvert.errors import ImageError, UsageError
@@ -21,7 +20,7 @@ from sshconvert.reading import is_file
 from sshtool.detector import DetectorOptions, FaceDetector, Fitted, with_threshold
 from sshtool.images import Boxes, Image, read_image
 from sshtool.report.picture import save_picture
-from sshtool.report.terminal import table
+from sshtool.report.terminal import lines, table
 from sshtool.runtimes import F32, runtimes, usual_runtime
 from sshtool.selection import select_images
 
@@ -219,7 +218,7 @@ def _read(detector: FaceDetector, job: ImageJob) -> _Read | NotRead:
     try:
         image = read_image(job.image)
     except ImageError as error:
-        return NotRead(job.image, type(error).__name__, " ".join(str(error).split()))
+        return NotRead(job.image, type(error).__name__, str(error))
     return _Read(detector.fit(image), None if job.picture is None else image)
 
 
@@ -233,10 +232,12 @@ def _detected(job: ImageJob, read: _Read, boxes: Boxes, inference_precision: str
 
 def render(result: DetectResult, plain: bool) -> RenderableType:
     """The result as text for a person: a row an image, then why images were not read."""
-    rows = [[_printable(str(item.image)), *_cells(item)] for item in result.images]
+    rows = [[item.image, *_cells(item)] for item in result.images]
     made = table(["image", ">size", ">faces", ">best score", "picture"], rows, plain=plain)
-    notes = (Text(_printable(item.message)) for item in result.not_read)
-    return Group(Text(f"{result.model}, weights {result.weights}, {result.runtime}: {_summary(result)}"), made, *notes)
+    notes = [item.message for item in result.not_read]
+    return Group(
+        lines(f"{result.model}, weights {result.weights}, {result.runtime}: {_summary(result)}"), made, lines(*notes)
+    )
 
 
 def _summary(result: DetectResult) -> str:
@@ -249,13 +250,8 @@ def _summary(result: DetectResult) -> str:
 def _cells(item: Outcome) -> list[str]:
     if isinstance(item, NotRead):
         return ["not read", "", "", ""]
-    picture = _printable(item.picture.name) if item.picture is not None else ""
+    picture = item.picture.name if item.picture is not None else ""
     if isinstance(item, ImageJob):
         return ["to do", "", "", picture]
     best = f"{item.detections[0].score:.2f}" if item.detections else ""
     return [f"{item.width}x{item.height}", str(len(item.detections)), best, picture]
-
-
-def _printable(text: str) -> str:
-    """A file's name need not be text, and what is not would not pass through the terminal's encoder."""
-    return text.encode(errors="backslashreplace").decode()

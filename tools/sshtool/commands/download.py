@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rich.console import RenderableType
-from rich.text import Text
 
 from sshconvert.checkpoint import DEMO, open_checkpoint, write_record
 from sshconvert.errors import ArchiveError, UsageError
@@ -21,6 +20,7 @@ from sshtool.checkpoint.cache import Entry
 from sshtool.checkpoint.fetch import Fetched, Report, fetch, no_report
 from sshtool.checkpoint.sources import find_sources
 from sshtool.config import config_path, read_config, user_path
+from sshtool.report.terminal import lines
 
 if TYPE_CHECKING:
     from sshtool.checkpoint.web import Limits
@@ -262,4 +262,4 @@ def render(result: DownloadResult, plain: bool) -> RenderableType:  # noqa: ARG0
     """The result as text for a person."""
     note = "" if result.verified else " (not the archive that upstream published)"
     source = f"from {result.source}" + (" (it was in the cache)" if result.cached else "")
-    return Text("\n".join([f"{result.model}: weights {result.weights}{note}", source, *map(str, result.files)]))
+    return lines(f"{result.model}: weights {result.weights}{note}", source, *result.files)

@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from sshconvert import __version__
 from sshconvert.checkpoint import DEMO, file_sha256
@@ -45,8 +44,8 @@ from sshtool.parity.reference import Progress, silent
 from sshtool.parity.verify import Candidate, Rules, labelled
 from sshtool.report.evaluation import Pictured, render_evaluation
 from sshtool.report.figures import figure_tables, headline, remarks
-from sshtool.report.summary import count, printable
-from sshtool.report.terminal import table
+from sshtool.report.summary import count
+from sshtool.report.terminal import lines, table
 from sshtool.runtimes import Declaration, Runtime, Settings, load
 
 OMZ, WIDER = PROTOCOLS
@@ -464,12 +463,12 @@ def _with_html(result: EvaluateResult, options: EvaluateOptions, pictured: Seque
 
 def render(result: EvaluateResult, plain: bool) -> RenderableType:
     """The result as text: a table for each protocol, then what to know about it."""
-    parts: list[RenderableType] = [Text(headline(result))]
+    parts: list[RenderableType] = [lines(headline(result))]
     for item in figure_tables(result):
-        parts += [Text(f"{item.title}, images {item.input}"), table(item.columns, item.rows, plain=plain)]
-    parts += [Text(note) for note in remarks(result)]
+        parts += [lines(f"{item.title}, images {item.input}"), table(item.columns, item.rows, plain=plain)]
+    parts += [lines(*remarks(result))]
     listed = result.not_evaluated[:MOST_LISTED]
-    parts += [Text(f"not evaluated: {printable(item.reason)}") for item in listed]
+    said = [f"not evaluated: {item.reason}" for item in listed]
     if len(result.not_evaluated) > len(listed):
-        parts.append(Text(f"… and {len(result.not_evaluated) - len(listed)} more"))
-    return Group(*parts, *(Text(f"written: {path}") for path in result.written))
+        said.append(f"… and {len(result.not_evaluated) - len(listed)} more")
+    return Group(*parts, lines(*said, *(f"written: {path}" for path in result.written)))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from sshconvert.checkpoint import DEMO
 from sshconvert.convert import artifact_files
@@ -55,7 +54,7 @@ from sshtool.parity.samples import draw_sample
 from sshtool.parity.verify import ArtifactReport, VerifyReport, environment
 from sshtool.report.document import dump_result
 from sshtool.report.html import render_html
-from sshtool.report.terminal import table
+from sshtool.report.terminal import lines, table
 from sshtool.runtimes import Images
 
 REPORT_PAGE: Final = "verification.html"
@@ -478,4 +477,4 @@ def render(result: PackageResult, plain: bool) -> RenderableType:
             "There is no reference pack of this checkpoint and size, by which others hold the models to the original; "
             "`sshtool reference` makes it where MXNet is installed."
         )
-    return Group(*([listed] if rows else []), Text("\n".join([*where, *stands])))
+    return Group(*([listed] if rows else []), lines(*where, *stands))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Options, convert, plan
@@ -39,6 +38,7 @@ from sshtool.quantization import QuantizationOptions, check, quantization_for
 from sshtool.report.comparison import comparison_table
 from sshtool.report.html import render_html
 from sshtool.report.picture import save_picture
+from sshtool.report.terminal import lines
 from sshtool.runtimes import load
 
 # The sample whose picture is kept: a scene on which the demo's heads were not fitted.
@@ -202,7 +202,7 @@ def render(result: RunResult, plain: bool) -> RenderableType:
         made.append(f"package: {result.package}")
     elif result.report:
         made.append("no package, because not everything was held to the original and passed")
-    paths = Text("\n".join(made))
+    paths = lines(*made)
     if result.report is None:
-        return Group(Text("nothing was written or compared; this would be:"), paths)
+        return Group(lines("nothing was written or compared; this would be:"), paths)
     return Group(comparison_table(result.report, plain=plain), paths)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Color, Faces, Format, InputType, Layout, Options, Precision, convert
@@ -32,6 +31,7 @@ from sshtool.report.document import dump_result
 from sshtool.report.html import render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
+from sshtool.report.terminal import lines
 from sshtool.runtimes import F32, Declaration, Images, Runtime, Settings, able_of, load, usual_runtime
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.selection import select_images
@@ -343,11 +343,11 @@ def render(result: VerifyResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
     parts = [comparison_table(result.report, plain=plain)]
     if result.divergences:
-        parts.append(Text("\n".join(map(_where, result.divergences))))
+        parts.append(lines(*map(_where, result.divergences)))
     if result.self_test:
         parts.append(self_test_table(result.self_test, plain=plain))
     if result.written:
-        parts.append(Text("\n".join(f"report: {path}" for path in result.written)))
+        parts.append(lines(*(f"report: {path}" for path in result.written)))
     return Group(*parts)
 
 

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from sshconvert.errors import DatasetError, RuntimeUnavailableError
 from sshconvert.files import staged
+from sshconvert.schema import one_line
 
 # The real files have 0.4 MB, 3 MB unpacked.
 LARGEST_FILE: Final = 16 << 20
@@ -57,7 +58,7 @@ def read_cells(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         from scipy.io import loadmat
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"SciPy, which reads {path.name}: cannot be imported ({error}); pip install 'sshtool[evaluate]'"
+            f"SciPy, which reads {path.name}: cannot be imported ({one_line(error)}); pip install 'sshtool[evaluate]'"
         ) from error
     data = _read(path)
     try:
@@ -65,9 +66,11 @@ def read_cells(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
             warnings.simplefilter("error")
             found = loadmat(io.BytesIO(_checked(data, names)), variable_names=list(names))
     except _MalformedError as error:
-        raise DatasetError(f"{path}: is no .mat file of version 5, or damaged: {error}; get it again") from None
+        raise DatasetError(
+            f"{path}: is no .mat file of version 5, or damaged: {one_line(error)}; get it again"
+        ) from None
     except Exception as error:  # noqa: BLE001  # SciPy names a dozen kinds, and promises none
-        raise DatasetError(f"{path}: cannot be read by SciPy ({error}); get it again") from None
+        raise DatasetError(f"{path}: cannot be read by SciPy ({one_line(error)}); get it again") from None
     for name in names:
         if not (isinstance(found.get(name), np.ndarray) and found[name].dtype == object):
             raise DatasetError(f"{path}: has no cell array {name}; name the ground truth of WIDER FACE")
@@ -83,7 +86,7 @@ def write_cells(path: Path, variables: Mapping[str, npt.NDArray[Any]]) -> None:
         from scipy.io import savemat
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"SciPy, which writes {path.name}: cannot be imported ({error}); pip install 'sshtool[evaluate]'"
+            f"SciPy, which writes {path.name}: cannot be imported ({one_line(error)}); pip install 'sshtool[evaluate]'"
         ) from error
     data = io.BytesIO()
     savemat(data, dict(variables), do_compression=True)
@@ -132,7 +135,7 @@ def _unpacked(body: bytes, most: int) -> bytes:
     try:
         data = unpacker.decompress(body, most)
     except zlib.error as error:
-        raise _MalformedError(f"a variable cannot be unpacked ({error})") from None
+        raise _MalformedError(f"a variable cannot be unpacked ({one_line(error)})") from None
     if unpacker.unconsumed_tail:
         raise _MalformedError(f"it has more than {LARGEST_FILE} bytes when unpacked")
     return data

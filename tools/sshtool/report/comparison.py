@@ -7,12 +7,11 @@ from functools import partial
 from typing import Final
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from sshtool.parity.selftest import FaultResult, HealthyResult, SelfTestReport, Verdict
 from sshtool.parity.verify import ArtifactReport, VerifyReport
 from sshtool.report.summary import columns, count, limit, matched
-from sshtool.report.terminal import table
+from sshtool.report.terminal import lines, table
 
 # Failures beyond these are counted, not listed; `--json` and the reports have them all.
 LISTED: Final = 12
@@ -35,15 +34,15 @@ def comparison_table(report: VerifyReport, *, plain: bool) -> RenderableType:
     rows.append(["verdict", *("same" if item.passed else "DIFFERENT" for item in artifacts)])
     title = f"{report.model}, weights {report.weights}, against {report.reference}, {len(report.samples)} samples"
     heads = ["largest / mean difference", *(f">{item.label}" for item in artifacts)]
-    lines = [*_failures(report), *(f"note: {note}" for note in report.notes)]
+    said = [*_failures(report), *(f"note: {note}" for note in report.notes)]
     verdict = "passed: the same detector" if report.passed else f"FAILED: {count(len(report.failures), 'failure')}"
-    body = Text("\n".join([*lines, verdict]), style="" if report.passed else "red")
+    body = lines(*said, verdict, style="" if report.passed else "red")
     return Group(table(heads, rows, title=title, plain=plain), body)
 
 
 def _failures(report: VerifyReport) -> Sequence[str]:
-    lines = [f"{item.artifact}, {item.sample or 'all'}: {item.message}" for item in report.failures]
-    return lines[:LISTED] + ([f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else [])
+    said = [f"{item.artifact}, {item.sample or 'all'}: {item.message}" for item in report.failures]
+    return said[:LISTED] + ([f"and {len(said) - LISTED} more"] if len(said) > LISTED else [])
 
 
 def _difference(artifact: ArtifactReport, output: str) -> str:
@@ -81,10 +80,10 @@ def self_test_table(report: SelfTestReport, *, plain: bool) -> RenderableType:
         for item in report.faults
     ]
     columns = ["planted fault", "artifact", "verdict", "caught by", ">times the limit", "what it said"]
-    lines = [f"{item.artifact} as it is: {_found(item)}" for item in report.healthy]
+    said = [f"{item.artifact} as it is: {_found(item)}" for item in report.healthy]
     counts = ", ".join(f"{report.count(verdict)} {verdict.value}" for verdict in Verdict)
-    lines.append(f"self-test {'passed' if report.passed else 'FAILED'}: {counts}")
-    return Group(table(columns, rows, plain=plain), Text("\n".join(lines), style="" if report.passed else "red"))
+    said.append(f"self-test {'passed' if report.passed else 'FAILED'}: {counts}")
+    return Group(table(columns, rows, plain=plain, keys=2), lines(*said, style="" if report.passed else "red"))
 
 
 def _found(healthy: HealthyResult) -> str:

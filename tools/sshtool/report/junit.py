@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 from xml.etree import ElementTree as ET
 
+from sshconvert.messages import printable
 from sshtool.parity.verify import Failure, VerifyReport
-from sshtool.report.summary import Column, columns, excess, headline, printable, sizes
+from sshtool.report.summary import Column, columns, excess, headline, sizes
 
 # Cases that every suite has, whether they failed or not, so that a CI system can follow them from run to run.
 LOAD: Final = "load"
@@ -110,7 +111,7 @@ def _add_case(suite: ET.Element, case: _Case) -> None:
         worst, *others = case.failures
         message = worst.message + (f" (and {len(others)} more)" if others else "")
         failure = ET.SubElement(element, "failure", type=worst.check, message=printable(message))
-        failure.text = printable("\n".join(map(_line, case.failures)))
+        failure.text = "\n".join(printable(_line(item)) for item in case.failures)
     elif case.skipped:
         ET.SubElement(element, "skipped", message=case.skipped)
 

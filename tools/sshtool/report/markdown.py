@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from sshconvert.messages import printable
 from sshtool.parity.tolerances import Profile
 from sshtool.parity.verify import ArtifactReport, SampleReport, VerifyReport
 from sshtool.report.summary import (
@@ -17,7 +18,6 @@ from sshtool.report.summary import (
     headline,
     limit,
     matched,
-    printable,
     sizes,
     summary,
     worst,
@@ -47,7 +47,7 @@ def render_markdown(report: VerifyReport) -> str:
 
 def escape(text: str) -> str:
     """Text that means nothing in Markdown or HTML, on one line."""
-    return _SPECIAL.sub(r"\\\1", html.escape(" ".join(printable(text).split()), quote=False))
+    return _SPECIAL.sub(r"\\\1", html.escape(printable(text), quote=False))
 
 
 def _comparison(report: VerifyReport, artifacts: Sequence[Column]) -> Iterable[str]:

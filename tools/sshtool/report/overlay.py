@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.schema import one_line
 from sshtool.parity.detections import Box, DetectionComparison
 from sshtool.parity.verify import SampleReport
 from sshtool.report.summary import Column
@@ -198,7 +199,9 @@ def data_uri(image: Image) -> str:
     try:
         from PIL import Image as Pillow
     except ImportError as error:
-        raise RuntimeUnavailableError(f"Pillow: cannot be imported ({error}); pip install 'sshtool[report]'") from error
+        raise RuntimeUnavailableError(
+            f"Pillow: cannot be imported ({one_line(error)}); pip install 'sshtool[report]'"
+        ) from error
     picture = Pillow.fromarray(np.ascontiguousarray(image[..., ::-1]))
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sshconvert.errors import RuntimeUnavailableError
-from sshtool.report import summary
+from sshconvert.messages import printable
+from sshconvert.schema import one_line
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -20,7 +21,9 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]], *, markup: bo
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
-        raise RuntimeUnavailableError(f"Jinja: cannot be imported ({error}); pip install 'sshtool[report]'") from error
+        raise RuntimeUnavailableError(
+            f"Jinja: cannot be imported ({one_line(error)}); pip install 'sshtool[report]'"
+        ) from error
     templates = Environment(
         loader=PackageLoader("sshtool.report"),
         autoescape=markup,  # noqa: S701  # Markdown has no such characters
@@ -35,5 +38,5 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]], *, markup: bo
 
 
 def _as_text(value: Any) -> Any:
-    """What is put into the page, without what no text file can hold. Markup, which is a kind of str, stays markup."""
-    return summary.printable(value) if type(value) is str else value
+    """What is put into the page, made printable. Markup, which is a kind of str, stays markup."""
+    return printable(value) if type(value) is str else value

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.files import staged
+from sshconvert.schema import one_line
 
 BOX: Final = (0, 230, 60)
 TEXT: Final = (0, 0, 0)
@@ -23,7 +24,9 @@ def save_picture(path: Path, image: npt.NDArray[np.uint8], detections: npt.NDArr
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError as error:
-        raise RuntimeUnavailableError(f"Pillow: cannot be imported ({error}); pip install 'sshtool[report]'") from error
+        raise RuntimeUnavailableError(
+            f"Pillow: cannot be imported ({one_line(error)}); pip install 'sshtool[report]'"
+        ) from error
     picture = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(14)

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from sshtool.parity.tensors import TensorComparison
 from sshtool.parity.verify import ArtifactReport, Failure, SampleComparison, VerifyReport
-
-# What neither XML nor UTF-8 can hold: most control characters, and the halves of pairs that stand for undecodable bytes
-# in paths. What a runtime says when it fails may contain any of them.
-_NOT_TEXT: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -136,8 +130,3 @@ def sizes(shape: Iterable[int | None]) -> str:
 def count(number: int, thing: str) -> str:
     """A number of things, in the singular or the plural."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def printable(text: str) -> str:
-    """The same with a question mark, as Unicode has it, for every character that a text file cannot hold."""
-    return _NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -6,9 +6,12 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
+from sshconvert.messages import printable
+
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress, TaskID
+
+    from sshtool.report.terminal import SafeConsole
 
 # Between two lines, in seconds.
 INTERVAL: Final = 5.0
@@ -40,7 +43,7 @@ class JsonEvents:
 class Lines:
     """For a log: how much is there, at what rate, and how long it will still take."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: SafeConsole) -> None:
         self._console = console
         self._size = 0
         self._began: tuple[float, int] | None = None
@@ -70,7 +73,7 @@ class Lines:
 class Bar:
     """For a terminal."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: SafeConsole) -> None:
         self._console = console
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -102,7 +105,7 @@ class Bar:
             TimeRemainingColumn(),
         )
         self._bar = Progress(*columns, console=self._console, transient=True)
-        self._task, self._size, self._total = self._bar.add_task(name, total=total, start=False), -1, total
+        self._task, self._size, self._total = self._bar.add_task(printable(name), total=total, start=False), -1, total
         self._bar.start()
 
     def _update(self, size: int) -> None:

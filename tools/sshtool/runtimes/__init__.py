@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import ArtifactError, DetectionError, UsageError
+from sshconvert.messages import printable
 from sshconvert.models import Detection, Model
 from sshconvert.onnx.postprocessing import OUTPUTS as FACES
 from sshconvert.reading import is_file
@@ -167,7 +168,7 @@ def prepare(images: Images, declaration: Declaration) -> npt.NDArray[Any]:
 
 def reason(error: BaseException) -> str:
     """What a runtime says, in one line, and not more of it than a person reads."""
-    line = " ".join(str(error).split())
+    line = printable(" ".join(str(error).split()))
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
 
 
