@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from rich.console import Console
 
 from server import DATE, ETAG, FAULTS, Server
 from sshconvert.errors import ConfigError, DownloadError, OutputError, UsageError
@@ -36,6 +35,7 @@ from sshtool.checkpoint.sources import (
 )
 from sshtool.checkpoint.web import Limits
 from sshtool.config import Config, read_config
+from sshtool.report.terminal import console
 from sshtool.report.transfer import Lines
 
 MODEL: Final = load_model("ssh-mxnet")
@@ -490,7 +490,7 @@ def test_the_cache_is_verified_before_each_use_and_a_damaged_file_is_replaced(
 
 def test_the_rate_is_of_what_came_in_this_run() -> None:
     stream = io.StringIO()
-    lines = Lines(Console(file=stream, width=200))
+    lines = Lines(console(file=stream, width=200))
     lines.show("model_file_download_begin", {"size": 10_000_000})
     sizes = (4_000_000, 5_000_000, 7_000_000, 0, 2_500_000)  # resumed at 4 MB, and begun again later
     for number, size in enumerate(sizes):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 import sys
 import unicodedata
+from pathlib import Path
 
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
-from sshconvert.messages import printable, shown
+from sshconvert.messages import name_text, path_of, printable, shown
 from sshconvert.schema import one_line
 
 # Of Unicode's categories: what controls, formats, separates lines, is half a character or nothing at all.
@@ -37,3 +39,22 @@ def test_what_is_printable_is_encoded_on_one_line_and_stays_as_it_is(text: str) 
         assert len(f"{made}.".splitlines()) == 1
         made.encode()
         assert printable(made) == made
+
+
+ODD_BYTES = st.lists(st.sampled_from([b"\\", b"x", b"5c", b"ff", b"\xff", b"\xed\xa0\x80", b"a", "ä".encode()])).map(
+    b"".join
+)
+
+
+@given(ODD_BYTES | st.binary().filter(lambda name: b"\0" not in name))
+@example(b"\\xff")
+@example(b"\xff")
+def test_every_name_is_text_by_which_it_is_found_again(name: bytes) -> None:
+    text = name_text(os.fsdecode(name))
+    text.encode()
+    assert os.fsencode(path_of(text)) == os.fsencode(Path(os.fsdecode(name)))
+
+
+def test_almost_every_name_is_its_own_text() -> None:
+    for name in ("photos/ä b\n.png", "C:\\photos", "\\", "日本"):
+        assert name_text(name) == name

@@ -32,7 +32,8 @@ from sshtool.parity.verify import Candidate, Failure, VerifyReport, verify
 from sshtool.report import histogram, html, summary
 from sshtool.report.html import render_html
 from sshtool.report.junit import render_junit
-from sshtool.report.markdown import MOST_FAILURES, escape, render_markdown
+from sshtool.report.markdown import MOST_FAILURES, render_markdown
+from sshtool.report.markup import escape
 from sshtool.report.overlay import COLOURS, data_uri, pictures
 from sshtool.report.schema import dump_schema, shipped_schema
 from sshtool.runtimes import Images
@@ -247,8 +248,8 @@ def test_junit_shows_an_artifact_that_could_not_be_loaded_as_a_failed_suite(made
 def test_junit_holds_no_character_that_xml_forbids(made: Made) -> None:
     failure = Failure("onnx\x00", "load", "a bell \x07, half a pair \ud800, <markup> & more")
     report = replace(made.failing, artifacts=(), failures=(failure,))
-    assert "a bell \ufffd, half a pair \ufffd, <markup> & more" in {
-        item.get("message") for item in suites(report)["onnx\ufffd"].iter("failure")
+    assert "a bell \\x07, half a pair \\ud800, <markup> & more" in {
+        item.get("message") for item in suites(report)["onnx\\x00"].iter("failure")
     }
 
 
@@ -307,7 +308,7 @@ def test_markdown_leaves_out_what_would_only_hide_the_worst(made: Made) -> None:
 
 
 def test_markdown_escapes_what_means_something() -> None:
-    assert escape("a|b `c` <img src=x>\n# *d* \x07") == "a\\|b \\`c\\` &lt;img src=x&gt; \\# \\*d\\* \ufffd"
+    assert escape("a|b `c` <img src=x>\n# *d* \x07") == "a\\|b \\`c\\` &lt;img src=x&gt;\\\\n\\# \\*d\\* \\\\x07"
 
 
 # The figures that all share
@@ -500,9 +501,9 @@ def test_a_path_cannot_bring_markup_into_the_page(made: Made) -> None:
     assert HOSTILE in " ".join(Reader(page).texts)
 
 
-def test_what_no_text_file_can_hold_is_replaced(made: Made) -> None:
+def test_what_no_text_file_can_hold_is_escaped(made: Made) -> None:
     report = replace(made.failing, failures=(Failure("onnx \x00", "load", "half a pair \ud800"),))
-    assert "half a pair \ufffd" in render_html(report, {}).encode("utf-8").decode("utf-8")
+    assert "half a pair \\ud800" in render_html(report, {}).encode("utf-8").decode("utf-8")
 
 
 def test_a_report_of_nothing_is_a_page_that_says_so(made: Made) -> None:

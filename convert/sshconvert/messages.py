@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import reprlib
 from collections.abc import Iterable
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 MOST_LISTED: Final = 20
@@ -25,6 +28,10 @@ _INVISIBLE: Final = frozenset(
         ],
     )
 )
+
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_ESCAPE: Final = re.compile(r"\\(x[0-9a-f]{2})")
+_ESCAPED_BYTE: Final = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 def printable(text: object) -> str:
@@ -49,6 +56,25 @@ def _escape(code: int) -> str:
     if code < 0x80:
         return repr(chr(code))[1:-1]
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def name_text(path: str | os.PathLike[str]) -> str:
+    r"""A file's name, or a path, as text from which `path_of` makes the same again. Almost every name is its own text.
+
+    A byte that is not UTF-8 is \xff, with its own two digits. Where a name has such an escape itself, its backslash is
+    \x5c.
+    """
+    return without_surrogates(_ESCAPE.sub(r"\\x5c\1", os.fspath(path)))
+
+
+def path_of(text: str) -> Path:
+    r"""The path of which `name_text` made `text`."""
+    return Path(os.fsdecode(_ESCAPED_BYTE.sub(lambda escape: bytes.fromhex(escape[1].decode()), text.encode())))
+
+
+def without_surrogates(text: str) -> str:
+    """The text with escapes as `printable` writes them where UTF-8 has no character."""
+    return _SURROGATE.sub(lambda found: _escape(ord(found[0])), text)
 
 
 def shown(value: Any) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -111,7 +110,7 @@ class Session:
         """Print the result, as JSON or as `render(result, plain)` makes it. If it did not pass, exit with `code`."""
         self._stop()
         if self.json:
-            self._print_json({"ok": passed, "result": asdict(result)})
+            self._print_json({"ok": passed, "result": result})
         else:
             with _stdout():
                 stream = sys.stderr if self.events else sys.stdout

@@ -158,13 +158,13 @@ def default_artifact(model: Model, output_dir: Path, runtime: str = "", inferenc
 
 def as_json(item: Outcome) -> dict[str, Any]:
     """One image as the body of a JSON line."""
-    body: dict[str, Any] = {"image": str(item.image)}
+    body: dict[str, Any] = {"image": item.image}
     if isinstance(item, NotRead):
         return body | {"error": {"type": item.error, "message": item.message}}
     if isinstance(item, Detected):
         body |= {"width": item.width, "height": item.height, "inference_precision": item.inference_precision}
         body |= {"detections": [_rounded(face) for face in item.detections]}
-    return body if item.picture is None else body | {"picture": str(item.picture)}
+    return body if item.picture is None else body | {"picture": item.picture}
 
 
 def _rounded(face: Face) -> dict[str, Any]:

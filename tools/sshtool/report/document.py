@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
+from pathlib import PurePath
 from typing import Any, Final
+
+from pydantic import BaseModel
+
+from sshconvert.messages import name_text, without_surrogates
 
 # Of the envelope. A new key does not change it; a changed meaning does.
 SCHEMA_VERSION: Final = 1
@@ -14,9 +19,38 @@ SCHEMA_VERSION: Final = 1
 def dump(verb: str, body: Mapping[str, Any], *, indent: int | None = 2) -> str:
     """The document as text, with a line break behind it: the same body, the same text."""
     document = {"schema_version": SCHEMA_VERSION, "verb": verb, **body}
-    return json.dumps(document, indent=indent, default=str, allow_nan=False) + "\n"
+    return json.dumps(plain(document), indent=indent, allow_nan=False) + "\n"
 
 
 def dump_result(verb: str, result: Any, *, passed: bool) -> str:
     """The document of a verb that ended with `result`, a dataclass."""
-    return dump(verb, {"ok": passed, "result": asdict(result)})
+    return dump(verb, {"ok": passed, "result": result})
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON has it: dataclasses and schemas as objects, paths as `name_text` writes them, all of it UTF-8.
+
+    Raises TypeError for what is none of these: what a reader cannot know is not written.
+    """
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if isinstance(value, PurePath):
+        return name_text(value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    members = value
+    if isinstance(value, BaseModel):
+        members = value.model_dump()
+    elif is_dataclass(value) and not isinstance(value, type):
+        members = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(members, Mapping):
+        return {_key(key): plain(item) for key, item in members.items()}
+    raise TypeError(f"{type(value).__name__} has no place in a JSON document")
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"{type(key).__name__} is no name of a JSON object's member")
+    return without_surrogates(key)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sshconvert.messages import printable
 from sshtool.parity.tolerances import Profile
 from sshtool.parity.verify import ArtifactReport, SampleReport, VerifyReport
+from sshtool.report.markup import escape
 from sshtool.report.summary import (
     Column,
     columns,
@@ -26,9 +24,6 @@ from sshtool.report.summary import (
 # More would only hide them. The summary of a GitHub job may have 1 MiB.
 MOST_FAILURES: Final = 50
 
-# What begins something in Markdown wherever it stands; what does so at the start of a line never stands there here.
-_SPECIAL: Final = re.compile(r"([\\`*_\[\]|~#$])")
-
 
 def render_markdown(report: VerifyReport) -> str:
     """The whole document: verdict first, then the evidence, then what explains it."""
@@ -43,11 +38,6 @@ def render_markdown(report: VerifyReport) -> str:
         *_details(report, artifacts),
     ]
     return "\n\n".join(blocks) + "\n"
-
-
-def escape(text: str) -> str:
-    """Text that means nothing in Markdown or HTML, on one line."""
-    return _SPECIAL.sub(r"\\\1", html.escape(printable(text), quote=False))
 
 
 def _comparison(report: VerifyReport, artifacts: Sequence[Column]) -> Iterable[str]:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 from sshconvert.messages import printable
+from sshtool.report.document import plain
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -33,7 +34,7 @@ class JsonEvents:
         self._stream, self._model = stream, model
 
     def show(self, event: str, members: dict[str, Any]) -> None:
-        self._stream.write(json.dumps({"$type": event, "model": self._model, **members}) + "\n")
+        self._stream.write(json.dumps(plain({"$type": event, "model": self._model, **members})) + "\n")
         self._stream.flush()
 
     def stop(self) -> None:
