@@ -261,7 +261,25 @@ def behind_a_whole_piece() -> bytes:
 
 ZEROS = bytes(3 << 20)
 
+
+def small_bombs(count: int) -> bytes:
+    """Members that each are too small for their ratio to matter."""
+    data = bytes(1 << 20)
+    packed = deflated(data)
+    own: dict[str, int | bytes] = {"method": DEFLATED, "size": len(data), "crc": zlib.crc32(data)}
+    return write(*HONEST, *(named(f"{n}", data=packed, local=own, listed=own) for n in range(count)))
+
+
+def claiming(count: int, size: int) -> bytes:
+    """Members that claim so many bytes each; what they claim to be packed is there."""
+    packed = bytes(size // 199)
+    own: dict[str, int | bytes] = {"method": DEFLATED, "size": size, "crc": 0}
+    return write(*HONEST, *(named(f"{n}", data=packed, local=own, listed=own) for n in range(count)))
+
+
 HOSTILE: dict[str, tuple[bytes, str]] = {
+    "many small bombs": (small_bombs(40), "its members claim to unpack to"),
+    "members that are too large together": (claiming(4, 600 << 20), "its members claim .* bytes together"),
     "absolute path": (beside(named("/etc/passwd")), "absolute path"),
     "absolute path of the wanted file": (write(HONEST[0], named(f"/{PARAMS}")), "absolute path"),
     "drive": (beside(named("C:evil.txt")), "absolute path"),

@@ -38,7 +38,9 @@ _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9Â¹Â
 
 @dataclass(frozen=True)
 class Limits:
-    """How members may be packed, how large they may get, in bytes, and how many times as large as they are packed."""
+    """How members may be packed; how large they may get, in bytes, and how many times as large as they are packed, each
+    and all together.
+    """
 
     methods: Collection[int] = (STORED, DEFLATED)
     largest: int = 2 << 30
@@ -51,7 +53,17 @@ def check(members: Sequence[Member], limits: Limits = Limits()) -> None:  # froz
         _check_name(member)
         _check_kind(member)
         _check_size(member, limits)
+    _check_sum(members, limits)
     _check_tree(members)
+
+
+def _check_sum(members: Sequence[Member], limits: Limits) -> None:
+    """What is harmless in one member is not in a thousand."""
+    packed, unpacked = sum(member.packed for member in members), sum(member.unpacked for member in members)
+    if unpacked > limits.largest:
+        raise RefusedError(f"its members claim {unpacked} bytes together")
+    if unpacked > SMALL and unpacked > limits.ratio * packed:
+        raise RefusedError(f"its members claim to unpack to {unpacked / max(1, packed):.0f} times their size")
 
 
 def _check_tree(members: Sequence[Member]) -> None:

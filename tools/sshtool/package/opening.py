@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -14,15 +13,14 @@ from sshconvert.errors import PackageError
 from sshconvert.files import scratch_folder
 from sshconvert.reading import is_folder, open_regular
 from sshconvert.schema import one_line
+from sshtool.checkpoint.tarlayout import read_files
 from sshtool.checkpoint.zipcheck import Limits, check
-from sshtool.checkpoint.ziplayout import DEFLATED, MOST_MEMBERS, STORED, RefusedError, read_members, stream
+from sshtool.checkpoint.ziplayout import DEFLATED, STORED, RefusedError, read_members, stream
 from sshtool.package.manifest import PackagePath
 
 # More than the largest honest package has, and little enough to be unpacked.
-MOST_FILES: Final = MOST_MEMBERS
 LARGEST: Final = 16 << 30
 RATIO: Final = 200.0  # zlib shrinks nothing but constants by more
-BLOCK: Final = 1 << 20
 
 _GZIP: Final = b"\x1f\x8b"
 _PATH: Final = pydantic.TypeAdapter(PackagePath)
@@ -46,7 +44,7 @@ def opened(path: Path) -> Iterator[Path]:
             else:
                 _unpack_zip(file, folder)
             whole = _only_folder(folder)
-        except (RefusedError, tarfile.TarError, ValueError) as error:
+        except (RefusedError, ValueError) as error:
             raise PackageError(f"{path}: {one_line(error)}; get the package again from whom you trust") from None
         yield whole
 
@@ -63,7 +61,7 @@ def _readable(path: Path) -> Iterator[BinaryIO]:
 
 def _unpack_zip(file: BinaryIO, folder: Path) -> None:
     members = read_members(file)
-    check(members, Limits((STORED, DEFLATED), LARGEST, ratio=RATIO))
+    check(members, _limits())
     for member in members:
         if not member.name.endswith("/"):
             with _target(folder, member.name).open("xb") as target:
@@ -72,22 +70,15 @@ def _unpack_zip(file: BinaryIO, folder: Path) -> None:
 
 
 def _unpack_tar(file: BinaryIO, folder: Path) -> None:
-    """Member by member, without a look back; `tarfile` counts what it takes out, this counts what that adds up to."""
-    file.seek(0)
-    left, files = LARGEST, 0
-    with tarfile.open(fileobj=file, mode="r|gz") as archive:
-        for member in archive:
-            files += 1
-            left -= member.size
-            if not member.isreg() or member.issparse():
-                raise ValueError(f"{one_line(member.name)!r} is a link, a device or a folder, expected files only")
-            if files > MOST_FILES or left < 0:
-                raise ValueError(f"it holds more than {MOST_FILES} files or {LARGEST} bytes")
-            source = archive.extractfile(member)
-            assert source is not None  # it is a file
-            with _target(folder, member.name).open("xb") as target:
-                while block := source.read(BLOCK):
-                    target.write(block)
+    """File by file, without a look back: nobody knows what is in it before all of it is unpacked."""
+    for member in read_files(file, _limits()):
+        with _target(folder, member.name).open("xb") as target:
+            for piece in member.pieces:
+                target.write(piece)
+
+
+def _limits() -> Limits:
+    return Limits((STORED, DEFLATED), LARGEST, ratio=RATIO)
 
 
 def _target(folder: Path, name: str) -> Path:
