@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -26,6 +27,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from google.protobuf import text_format
 from huggingface_hub import ModelCard
+from hypothesis import given, settings, strategies as st
+from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 from PIL import Image
 
@@ -36,17 +39,31 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Faces, Format, Options, convert
 from sshconvert.detection import detect
 from sshconvert.errors import ArtifactError, PackageError, UsageError, VerificationError
+from sshconvert.messages import printable
 from sshconvert.onnx.model import weights_path
 from sshconvert.onnxruntime import NO_TELEMETRY
 from sshtool.commands.package import PackageOptions, package
 from sshtool.package.bundle import EARLIEST, source_date
 from sshtool.package.card import Described, render_card
+from sshtool.package.evidence import (
+    Bench,
+    BenchedArtifact,
+    EvaluatedArtifact,
+    Protocol,
+    Setting,
+    Speed,
+    Spread,
+    read_bench,
+    read_evaluation,
+)
 from sshtool.package.layouts import LAYOUTS
 from sshtool.package.manifest import (
     MANIFEST,
     SUMS,
     Manifest,
+    PackagedModel,
     Source,
+    Tensor,
     Verification,
     dump_schema,
     parse_manifest,
@@ -618,8 +635,156 @@ def test_a_setting_with_a_name_that_fills_the_card_is_refused(workspace: Workspa
     other = evaluation(workspace)
     other["result"]["artifacts"][0]["protocols"][0]["settings"][0]["setting"] = "x" * 201
     document.write_text(json.dumps(other))
-    with pytest.raises(PackageError, match="setting: String should have at most 200 characters"):
+    with pytest.raises(PackageError, match="setting"):
         package(NAME, workspace.folder, PackageOptions(evaluation=document))
+
+
+UNFIT: dict[str, tuple[str, dict[str, Any]]] = {
+    "more than all": ("setting", {"average_precision": 1e308}),
+    "less than nothing": ("setting", {"average_precision": -0.1}),
+    "faces below nought": ("setting", {"faces": -5}),
+    "half a face": ("setting", {"faces": 0.5}),
+    "no setting of the protocol": ("setting", {"setting": "easy"}),
+    "a setting that writes": ("setting", {"setting": "mAP\n      verified: true"}),
+    "no protocol": ("protocol", {"protocol": "wider) x"}),
+    "images without number": ("protocol", {"images": 10**400}),
+    "cores below nought": ("bench", {"cores": -3}),
+    "a shape of two": ("candidate", {"input_shape": [1, 3]}),
+    "seconds below nought": ("candidate", {"latency": {"seconds": {"median": -1}, "images_per_second": {"median": 1}}}),
+    "endless speed": ("candidate", {"throughput": {"seconds": {"median": 1}, "images_per_second": {"median": 1e300}}}),
+}
+
+
+def measured(workspace: Workspace, changes: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The documents of an evaluation and a benchmark of the workspace's artifact, with these changes in their parts."""
+    evaluated = evaluation(workspace)
+    (artifact,) = evaluated["result"]["artifacts"]
+    (protocol,) = artifact["protocols"]
+    candidate = {
+        "files": artifact["files"],
+        "runtime": "ONNX Runtime 1",
+        "inference_precision": "f32",
+        "input_shape": [1, 3, 64, 64],
+        "latency": {"seconds": {"median": 0.01}, "images_per_second": {"median": 100.0}},
+        "throughput": None,
+    }
+    bench = {"model": NAME, "threads": 2, "cores": 4, "environment": {"processor": "a CPU"}, "candidates": [candidate]}
+    parts = {"setting": protocol["settings"][0], "protocol": protocol, "bench": bench, "candidate": candidate}
+    for part, change in changes.items():
+        parts[part].update(change)
+    return evaluated, {"schema_version": 1, "verb": "bench", "ok": True, "result": bench}
+
+
+@pytest.mark.parametrize(("part", "change"), UNFIT.values(), ids=UNFIT)
+def test_figures_that_nobody_measures_are_refused(
+    part: str, change: dict[str, Any], workspace: Workspace, tmp_path: Path
+) -> None:
+    paths = (tmp_path / "evaluation.json", tmp_path / "bench.json")
+    readers: tuple[Any, ...] = (read_evaluation, read_bench)
+    for changes, refused in (({}, False), ({part: change}, True)):
+        documents = measured(workspace, changes)
+        wrong = documents[part in ("bench", "candidate")]
+        for path, reader, document in zip(paths, readers, documents, strict=True):
+            path.write_text(json.dumps(document))
+            if refused and document is wrong:
+                with pytest.raises(PackageError, match="is not what"):
+                    reader(path, NAME)
+            else:
+                reader(path, NAME)
+
+
+HOSTILE_PARTS = (
+    "<script>alert(1)</script>", "<!-- ", "![x](https://evil.example/x.png)", "[x](javascript:x)",
+    "[x]: https://evil.example", "https://evil.example", "www.evil.example", "evil.com", "a@evil.example", "| a | b |",
+    "\n", "\r\n", "\u2028", "# One", "---", "===", "```", "~~~", "`", "\\", "**", "_", "- x", "+ x", "1. x", "2) x",
+    "> x",
+    "&lt;b&gt;", "&#60;b>", "license: other", "\nlicense: other #", "'", '"', "{{ 7*7 }}", "{% x %}", "\x1b[2J",
+    "\ud800",
+    "$x$", "    code", "\t", " ", "no", ": ", "é",
+)  # fmt: skip
+
+
+def body_of(card: str) -> list[Any]:
+    """The tokens of a card below its front matter, with tables and with links that need no brackets."""
+    reader = MarkdownIt("commonmark").enable("table")
+    return [item for token in reader.parse(card.split("\n---\n", 1)[1]) for item in (token, *(token.children or ()))]
+
+
+def ours(tokens: list[Any]) -> list[tuple[str, Any]]:
+    """What a page makes of a card: its headings, links, lists and cells, and nothing of what stands in them."""
+    shape = [(token.type, token.attrGet("href")) for token in tokens if token.type not in ("text", "text_special")]
+    return [item for item in shape if item[0] not in ("code_inline", "softbreak")]
+
+
+@given(st.lists(st.sampled_from(HOSTILE_PARTS) | st.text(max_size=3), min_size=1, max_size=4).map("".join))
+@settings(max_examples=30, deadline=None)
+def test_what_a_document_says_stays_text_in_the_card(text: str) -> None:
+    def card(text: str) -> str:
+        tensor = Tensor(name=text, dtype="float32", shape=(1, 3, 64, 64))
+        model = PackagedModel(
+            label="onnx FP32", format="onnx", precision=text, path="FP32/a.onnx", files=("FP32/a.onnx",), input=tensor,
+            outputs=(tensor,), input_layout="NCHW", color_order="BGR", mean_values=(0, 0, 0), postprocessing=None,
+            options={}, verified=True,
+        )  # fmt: skip
+        setting = Setting(setting="mAP", average_precision=0.5, faces=3)
+        evaluated = EvaluatedArtifact(
+            files={}, protocols=(Protocol(protocol="omz", input=text[:200], images=3, settings=(setting,)),)
+        )
+        speed = Speed(seconds=Spread(median=1), images_per_second=Spread(median=1))
+        benched = BenchedArtifact(
+            files={}, runtime=text[:200], inference_precision=text[:200], input_shape=(1, 3, 64, 64), latency=speed,
+            throughput=None,
+        )  # fmt: skip
+        made = MODEL.model_copy(update={"title": text, "homepage": f"https://a.example/{text}"})
+        return render_card(
+            made,
+            Source(weights="demo", archive_sha256=None, checkpoint={}),
+            Verification(status="passed", reference=text, notes=(text,)),
+            [Described(model, 1, None, evaluated, (benched,))],
+            Bench(model=NAME, cores=2, environment={"processor": text[:200]}, candidates=(benched,)),
+        ).decode()
+
+    plain, hostile = card("a"), card(text)
+    assert vars(ModelCard(hostile).data) == vars(ModelCard(plain).data)
+    found, expected = (ours(body_of(made)) for made in (hostile, plain))
+    at = next(number for number, item in enumerate(expected) if item[1] and "a.example" in item[1])
+    assert found[at][1].startswith("https://a.example/")
+    found[at] = expected[at]
+    assert found == expected
+    said = "".join(token.content for token in body_of(hostile) if token.type in ("text", "text_special", "code_inline"))
+    assert printable(text).strip() in said
+
+
+def test_every_file_that_a_card_points_to_is_in_the_package(workspace: Workspace, tmp_path: Path) -> None:
+    paths = (tmp_path / "evaluation.json", tmp_path / "bench.json")
+    for path, document in zip(paths, measured(workspace, {}), strict=True):
+        path.write_text(json.dumps(document))
+    unverified = copied(workspace, tmp_path / "other")
+    (unverified.folder / NAME / "verification.json").unlink()
+    for layout, figures, folder in itertools.product(LAYOUTS, (False, True), (workspace.folder, unverified.folder)):
+        options = PackageOptions(layout=layout, allow_unverified=True)
+        if figures:
+            options = replace(options, evaluation=paths[0], bench=paths[1])
+        made = package(NAME, folder, options).folder
+        card = (made / "README.md").read_text(encoding="utf-8")
+        links = [str(token.attrGet("href")) for token in body_of(card) if token.type == "link_open"]
+        inside = {link for link in links if "://" not in link}
+        assert {"SHA256SUMS", "manifest.json", "bom.cdx.json"} <= inside
+        assert ("verification.html" in inside) is (folder == workspace.folder)
+        assert all((made / link).is_file() for link in inside)
+        named = re.findall(r"[\w./-]+\.(?:html|json|npz|onnx|xml)\b", card)
+        assert all((made / name).is_file() for name in named)
+        assert "wider_face" not in card
+        assert ModelCard.load(made / "README.md").data.get("datasets") is None
+
+
+def test_a_card_names_the_data_set_of_the_published_weights_alone(workspace: Workspace) -> None:
+    model = described(read_signature(workspace.onnx), "a.onnx", "onnx")
+    verification = Verification(status="passed", reference="MXNet", notes=())
+    for weights, named in ((f"sha256:{MODEL.archive.sha256}", ["wider_face"]), ("sha256:" + "0" * 64, None)):
+        source = Source(weights=weights, archive_sha256=weights[7:], checkpoint={})
+        card = render_card(MODEL, source, verification, [Described(model, 1, None, None)]).decode()
+        assert ModelCard(card).data.get("datasets") == named
 
 
 def test_an_evaluation_of_another_model_is_refused(workspace: Workspace, tmp_path: Path) -> None:

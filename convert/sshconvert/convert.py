@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sshconvert import __version__
-from sshconvert.checkpoint import Checkpoint
+from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
 from sshconvert.files import check_replaceable, replace_files, staging_folder
 from sshconvert.graph import Shape
@@ -322,10 +322,15 @@ def describe(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
         "mean_values": "0 0 0" if options.preprocessing else mean,
         "strides": " ".join(str(head.stride) for head in model.detection.heads),
         "license_code": model.licence.code,
-        "license_weights": DEMO_LICENCE if checkpoint.is_demo else model.licence.weights,
+        "license_weights": licence_of(model, checkpoint.weights),
         "license_note": model.licence.note,
         "tool": f"sshtool {__version__}",
     }
+
+
+def licence_of(model: Model, weights: str) -> str:
+    """The licence of these weights: the demo's are not the trained ones."""
+    return DEMO_LICENCE if weights == DEMO else model.licence.weights
 
 
 def _describe_faces(model: Model, faces: Faces | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from sshconvert.convert import Options, Precision, plan
+from sshconvert.convert import Options, Precision, licence_of, plan
 from sshconvert.errors import ArtifactError
 from sshconvert.finite import NonFinite, summary
 from sshconvert.graph import Shape
@@ -79,8 +79,8 @@ def info(
             gflops=flops / 1e9,
             published_gflops=model.published.gflops,
             license_code=model.licence.code,
-            license_weights=model.licence.weights,
-            license_note=model.licence.note,
+            license_weights=licence_of(model, loaded.weights),
+            license_note="" if loaded.is_demo else model.licence.note,
             nonfinite=loaded.nonfinite,
             quantized=_quantized(model, output_dir),
         )
@@ -111,7 +111,7 @@ def render(result: InfoResult, plain: bool) -> RenderableType:
         ["GFLOPs", f"{result.gflops:.4f} (published {result.published_gflops} at 1x3x640x640)"],
         ["licence of the code", result.license_code],
         ["licence of the weights", result.license_weights],
-        ["note", result.license_note],
+        *([["note", result.license_note]] if result.license_note else []),
         *([path, _how(said)] for path, said in result.quantized.items()),
     ]
     return table([result.model, result.title], rows, plain=plain)

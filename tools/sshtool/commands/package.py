@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 from rich.console import Group, RenderableType
 
 from sshconvert.checkpoint import DEMO
-from sshconvert.convert import artifact_files
+from sshconvert.convert import artifact_files, licence_of
 from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
 from sshconvert.files import replace_folder, staging_folder
 from sshconvert.models import Model, load_model
@@ -24,7 +24,7 @@ from sshtool.commands.download import checkpoint_folder
 from sshtool.commands.verify import RECORD, VerifyOptions, VerifyResult, find_candidates
 from sshtool.package.bill import FILE as BILL, dump_bill
 from sshtool.package.bundle import KINDS, pack, source_date
-from sshtool.package.card import FILE as CARD, Described, evaluation_rows, licence_of, render_card
+from sshtool.package.card import FILE as CARD, Beside, Described, evaluation_rows, render_card
 from sshtool.package.evidence import (
     Bench,
     BenchedArtifact,
@@ -395,11 +395,13 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
         document = dump_result("verify", VerifyResult(plan.report), passed=plan.report.passed)
         writer.put(RECORD, Role.REPORT, document.encode())
         writer.put(REPORT_PAGE, Role.REPORT, render_html(plan.report, _images(plan)).encode())
-    licence = licence_of(plan.model, plan.source)
+    licence = licence_of(plan.model, plan.source.weights)
     for name, text in _licences():
         writer.put(f"{LICENCES}/{name}", Role.LICENCE, text)
     described = [item.described for item in plan.items]
-    writer.put(CARD, Role.CARD, render_card(plan.model, plan.source, plan.verification, described, plan.bench))
+    beside = Beside(REPORT_PAGE if plan.report else "", REFERENCE if plan.pack else "")
+    card = render_card(plan.model, plan.source, plan.verification, described, plan.bench, beside)
+    writer.put(CARD, Role.CARD, card)
     writer.files.sort(key=lambda file: file.path)
     metrics = [
         {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sshconvert import __version__
-from sshconvert.convert import DEMO_LICENCE
+from sshconvert.checkpoint import DEMO
+from sshconvert.convert import licence_of
+from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.models import Model
 from sshconvert.schema import one_line
 from sshtool.package.evidence import Bench, BenchedArtifact, EvaluatedArtifact
@@ -15,9 +18,11 @@ from sshtool.package.manifest import PackagedModel, Source, Tensor, Verification
 from sshtool.package.usage import examples
 from sshtool.parity.verify import ArtifactReport
 from sshtool.report import summary
+from sshtool.report.markup import Markdown, code, url
 from sshtool.report.page import template
 
 FILE: Final = "README.md"
+LAYOUT_OF_IMAGES: Final = "in the layout of WIDER FACE"
 TEMPLATE: Final = "model_card.md.j2"
 
 _FACES: Final = {
@@ -50,33 +55,43 @@ class Described:
         return "" if self.report is None or self.report.largest is None else f"{self.report.largest:.2g}"
 
 
-def licence_of(model: Model, source: Source) -> str:
-    """The licence of the weights: the demo's are not the trained ones."""
-    return DEMO_LICENCE if source.weights == "demo" else model.licence.weights
+@dataclass(frozen=True)
+class Beside:
+    """What else lies in the package that the card can point to: "" where it does not. The others are always there."""
+
+    page: str = ""
+    pack: str = ""
 
 
 def render_card(
-    model: Model, source: Source, verification: Verification, described: Sequence[Described], bench: Bench | None = None
+    model: Model,
+    source: Source,
+    verification: Verification,
+    described: Sequence[Described],
+    bench: Bench | None = None,
+    beside: Beside = Beside(),  # frozen
 ) -> bytes:
-    """The card; `bench` is where the speeds were measured. Raises RuntimeUnavailableError without Jinja."""
+    """The card; `bench` is where the speeds were measured. Raises RuntimeUnavailableError without Jinja or PyYAML."""
     models = [item.model for item in described]
-    text = template(TEMPLATE, {}, markup=False).render(
+    filters = {"code": code, "url": url}
+    text = template(TEMPLATE, filters, markup=False).render(
+        front_matter=_front_matter(model, source, described),
+        beside=beside,
+        demo=source.weights == DEMO,
         model=model,
         source=source,
         verification=verification,
         models=described,
         first=models[0],
-        forms=list(dict.fromkeys(item.format for item in models)),
         preprocessing_outside=any(models[0].mean_values),
         centre=(model.detection.base_size - 1) / 2,
         meaning=_meaning(model, models[0].outputs),
-        sizes=lambda tensor: f"[{', '.join(map(str, tensor.shape))}]",
-        usage=examples(model, models),
-        metrics=list(_metrics(described)),
+        sizes=lambda tensor: Markdown(f"[{', '.join(map(str, tensor.shape))}]"),
+        usage=[(title, Markdown(lines)) for title, lines in examples(model, models)],
         evaluated=list(evaluation_rows(described)),
         speeds=_speeds(described),
         bench=bench,
-        licence=licence_of(model, source),
+        licence=licence_of(model, source.weights),
         version=__version__,
     )
     return text.encode()
@@ -106,8 +121,8 @@ def _speeds(described: Sequence[Described]) -> list[dict[str, str]]:
     return [
         {
             "path": item.model.path,
-            "runtime": one_line(found.runtime),
-            "computed": one_line(found.inference_precision),
+            "runtime": found.runtime,
+            "computed": found.inference_precision,
             "shape": ", ".join(map(str, found.input_shape)),
             "latency": f"{1000 * found.latency.seconds.median:.1f}" if found.latency else "",
             "throughput": f"{found.throughput.images_per_second.median:.3g}" if found.throughput else "",
@@ -117,15 +132,41 @@ def _speeds(described: Sequence[Described]) -> list[dict[str, str]]:
     ]
 
 
-def _metrics(described: Sequence[Described]) -> list[dict[str, str]]:
-    """For the index of a hub: of the first file that was evaluated."""
+def _front_matter(model: Model, source: Source, described: Sequence[Described]) -> Markdown:
+    """What Hugging Face reads, as YAML. A data set is named where the weights are those that were trained on it."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            f"PyYAML: cannot be imported ({one_line(error)}); pip install 'sshtool[report]'"
+        ) from error
+    forms = dict.fromkeys(item.model.format for item in described)
+    front: dict[str, Any] = {
+        "license": "mit",
+        "pipeline_tag": "object-detection",
+        "tags": ["face-detection", "ssh", "vgg16", *forms],
+    }
+    if source.weights == f"sha256:{model.archive.sha256}":
+        front["datasets"] = ["wider_face"]
+    if metrics := _metrics(described):
+        front["model-index"] = [{"name": model.name, "results": metrics}]
+    return Markdown(yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=math.inf))
+
+
+def _metrics(described: Sequence[Described]) -> list[dict[str, Any]]:
+    """For the index of a hub: of the first file that was evaluated. Which images these were, only their user knows."""
     rows = evaluation_rows(described)
     return [
         {
-            "dataset": f"WIDER FACE validation, {row['images']} images",
-            "type": "mean_average_precision",
-            "name": f"{row['setting']} ({row['protocol']})",
-            "value": row["percent"],
+            "task": {"type": "object-detection"},
+            "dataset": {"type": "images", "name": f"{row['images']} images {LAYOUT_OF_IMAGES}"},
+            "metrics": [
+                {
+                    "type": "mean_average_precision",
+                    "name": f"{row['setting']} ({row['protocol']})",
+                    "value": float(row["percent"]),
+                }
+            ],
         }
         for row in rows
         if row["path"] == rows[0]["path"]

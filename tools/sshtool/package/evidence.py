@@ -13,10 +13,13 @@ from typing import Annotated, Any, Final, TypeVar
 import pydantic
 
 from sshconvert.errors import PackageError
+from sshconvert.messages import shown
 from sshconvert.models import Sha256
 from sshconvert.reading import read_small
 from sshconvert.schema import one_line, parse_json
 from sshtool.commands.verify import VerifyResult
+from sshtool.evaluate import omz, wider
+from sshtool.evaluate.ground_truth import ALL, SETTINGS
 from sshtool.parity.verify import REPORT_VERSION, ArtifactReport, VerifyReport
 from sshtool.report.document import SCHEMA_VERSION
 
@@ -24,6 +27,13 @@ LARGEST_DOCUMENT: Final = 64 << 20
 
 Files = Mapping[str, Sha256]
 Text = Annotated[str, pydantic.StringConstraints(max_length=200)]
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+# Of images, faces, cores and sides of an image: more than any honest document has.
+Count = Annotated[int, pydantic.Field(ge=0, le=1_000_000_000)]
+# Seconds of a computation, or images a second.
+Rate = Annotated[float, pydantic.Field(gt=0, le=1_000_000)]
+
+_SETTINGS: Final = {omz.PROTOCOL: (omz.SETTING,), wider.PROTOCOL: (*SETTINGS, ALL)}
 
 
 class _Lenient(pydantic.BaseModel):
@@ -42,8 +52,8 @@ class Setting(_Lenient):
     """A figure of an evaluation: of the setting's faces, from 0 to 1."""
 
     setting: Text
-    average_precision: float
-    faces: int
+    average_precision: Share
+    faces: Count
 
 
 class Protocol(_Lenient):
@@ -51,8 +61,15 @@ class Protocol(_Lenient):
 
     protocol: Text
     input: Text
-    images: int
+    images: Count
     settings: tuple[Setting, ...]
+
+    @pydantic.model_validator(mode="after")
+    def _check_names(self) -> Protocol:
+        named = [item.setting for item in self.settings]
+        if len(set(named)) < len(named) or not set(named) <= set(_SETTINGS.get(self.protocol, ())):
+            raise ValueError(f"{shown(self.protocol)} with the settings {shown(named)} is no protocol of `evaluate`")
+        return self
 
 
 class EvaluatedArtifact(_Lenient):
@@ -68,7 +85,7 @@ class _Evaluation(_Lenient):
 
 
 class Spread(_Lenient):
-    median: float
+    median: Rate
 
 
 class Speed(_Lenient):
@@ -84,7 +101,7 @@ class BenchedArtifact(_Lenient):
     files: Files
     runtime: Text
     inference_precision: Text
-    input_shape: tuple[int, ...]
+    input_shape: tuple[Count, Count, Count, Count]
     latency: Speed | None
     throughput: Speed | None
 
@@ -93,9 +110,9 @@ class Bench(_Lenient):
     """All of a benchmark, and the machine."""
 
     model: Text = ""
-    threads: int = 0
-    cores: int = 0
-    environment: Mapping[str, Text] = {}
+    threads: Count = 0
+    cores: Count = 0
+    environment: Mapping[Text, Text] = {}
     candidates: tuple[BenchedArtifact, ...] = ()
 
 

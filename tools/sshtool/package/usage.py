@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Final
 
@@ -24,7 +25,7 @@ data = np.ascontiguousarray(pixels{transpose}, np.{dtype})
 _RUN: Final = {
     "onnx": (
         "import onnxruntime",
-        'outputs = onnxruntime.InferenceSession("{path}").run(None, {{"{name}": data}})',
+        'outputs = onnxruntime.InferenceSession("{path}").run(None, {{{name}: data}})',
     ),
     "openvino": (
         "import openvino",
@@ -72,9 +73,13 @@ def examples(model: Model, models: Iterable[PackagedModel]) -> list[tuple[str, s
     first: dict[str, PackagedModel] = {}
     for item in models:
         first.setdefault(item.format, item)
-    made = [(_TITLES[form], _run(model, item)) for form, item in first.items() if not any(item.mean_values)]
+    made = [(_TITLES[form], _run(model, item)) for form, item in first.items() if _takes_images(item)]
     inside = next(iter(first.values())).postprocessing
     return [*made, ("From the outputs to faces", (_FACES if inside else _decoding(model)).rstrip())] if made else []
+
+
+def _takes_images(item: PackagedModel) -> bool:
+    return not any(item.mean_values) and item.input.dtype in ("float32", "uint8")
 
 
 def _run(model: Model, item: PackagedModel) -> str:
@@ -90,7 +95,7 @@ def _run(model: Model, item: PackagedModel) -> str:
         color=item.color_order,
         transpose="" if item.input_layout == "NHWC" else ".transpose(0, 3, 1, 2)",
         dtype=item.input.dtype,
-        run=run.format(path=item.path, name=item.input.name),
+        run=run.format(path=item.path, name=json.dumps(item.input.name)),
     ).rstrip()
 
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.messages import printable
 from sshconvert.schema import one_line
+from sshtool.report.markup import Markdown, escape
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 
 def template(name: str, filters: Mapping[str, Callable[..., Any]], *, markup: bool = True) -> Template:
-    """A template of the package: everything put into it is escaped if it is `markup`, and nothing is left undefined.
+    """A template of the package, of HTML if it is `markup`, otherwise of Markdown: everything put into it is escaped,
+    apart from what says that it is HTML or Markdown already, and nothing is left undefined.
 
     Raises RuntimeUnavailableError without Jinja.
     """
@@ -26,15 +28,19 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]], *, markup: bo
         ) from error
     templates = Environment(
         loader=PackageLoader("sshtool.report"),
-        autoescape=markup,  # noqa: S701  # Markdown has no such characters
+        autoescape=markup,  # noqa: S701  # `_as_markdown` escapes too
         undefined=StrictUndefined,
-        finalize=_as_text,
+        finalize=_as_text if markup else _as_markdown,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     templates.filters |= filters
     return templates.get_template(name)
+
+
+def _as_markdown(value: Any) -> Any:
+    return escape(value) if isinstance(value, str) and not isinstance(value, Markdown) else value
 
 
 def _as_text(value: Any) -> Any:
