@@ -22,10 +22,14 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112  # as above
 
 
-def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file to read. Raises OSError for all that is none: to open a pipe would wait for its writer."""
+def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
+    """Open a regular file to read. Raises OSError for all that is none: to open a pipe would wait for its writer.
+
+    With `follow` False a symbolic link is none either, where the system can tell (not on Windows).
+    """
+    opener = _open_at_once if follow else _open_itself
     try:
-        file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115  # the caller closes it
+        file = open(path, "rb", opener=opener)  # noqa: SIM115  # the caller closes it
     except ValueError as error:  # a zero byte, or what the file system's encoding does not have
         raise OSError(errno.EINVAL, "no file can have that name") from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -34,9 +38,12 @@ def open_regular(path: Path) -> BufferedReader:
     return file
 
 
-def read_small(path: Path, largest: int) -> bytes:
-    """All of a regular file. Raises OSError if it cannot be read, is larger than `largest` bytes, or changes."""
-    with open_regular(path) as file:
+def read_small(path: Path, largest: int, *, follow: bool = True) -> bytes:
+    """All of a regular file. Raises OSError if it cannot be read, is larger than `largest` bytes, or changes.
+
+    `follow` is as in `open_regular`.
+    """
+    with open_regular(path, follow=follow) as file:
         before = state(file)
         if before[0] > largest:
             raise OSError(errno.EFBIG, f"it has more than {largest} bytes")
@@ -54,3 +61,7 @@ def state(file: BinaryIO) -> State:
 
 def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # which Windows has not, and regular files ignore
+
+
+def _open_itself(path: str, flags: int) -> int:
+    return _open_at_once(path, flags | getattr(os, "O_NOFOLLOW", 0))

@@ -121,10 +121,13 @@ class Archive:
 
 
 @contextlib.contextmanager
-def open_archive(path: Path) -> Iterator[Archive]:
-    """Open an archive for as long as the block lasts. Raises ArchiveError if it cannot be read."""
+def open_archive(path: Path, *, follow: bool = True) -> Iterator[Archive]:
+    """Open an archive for as long as the block lasts. Raises ArchiveError if it cannot be read.
+
+    `follow` is as in `open_regular`.
+    """
     try:
-        file = open_regular(path)
+        file = open_regular(path, follow=follow)
     except OSError as error:
         raise _unreadable(path, error) from None
     with file:

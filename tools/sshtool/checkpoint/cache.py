@@ -4,23 +4,26 @@
 <cache>/<sha256>/.part                  the beginning of it, for the next run to go on with
 <cache>/<sha256>/.source.json           where it comes from, and which version of it
 <cache>/<sha256>/.lock                  held by the one process that downloads; empty, and stays there
+
+No link is followed inside the folder, and what is no file there is never opened.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final
 
 import pydantic
 
-from sshconvert.checkpoint import file_sha256
 from sshconvert.errors import DownloadError, OutputError
 from sshconvert.models import Archive
-from sshconvert.reading import read_small
+from sshconvert.reading import open_regular, read_small, state
 from sshconvert.schema import Strict, parse_json
 from sshtool.checkpoint.sources import SourceFailedError
 
@@ -78,6 +81,7 @@ class Entry:
 
     def __init__(self, cache: Path, archive: Archive) -> None:
         self.archive = archive
+        self.cache = cache
         self.folder = cache / archive.sha256
         self.path = self.folder / archive.name
         self._part = self.folder / ".part"
@@ -87,14 +91,27 @@ class Entry:
     def is_good(self) -> bool:
         """Whether the archive is there, whole and unchanged."""
         try:
-            return self.path.stat().st_size == self.archive.size and file_sha256(self.path) == self.archive.sha256
+            with open_regular(self.path, follow=False) as file:
+                if state(file)[0] != self.archive.size:
+                    return False
+                return hashlib.file_digest(file, "sha256").hexdigest() == self.archive.sha256
         except OSError:
             return False
+
+    def require_trusted(self) -> None:
+        """Raises DownloadError if somebody else could put links or other archives into the cache.
+
+        It has to belong to this user or to root, and only they and the user's own group may write there. Where
+        everybody may write but only remove what is theirs, as in /tmp, the entry's own folder counts.
+        """
+        if os.name == "posix":
+            _require_own(self.cache, sticky=True)
+            _require_own(self.folder, sticky=False)
 
     def origin(self) -> Origin | None:
         """Where the archive, or its part, comes from; None if that is not known."""
         try:
-            return parse_json(Origin, read_small(self._origin, LARGEST_ORIGIN))
+            return parse_json(Origin, read_small(self._origin, LARGEST_ORIGIN, follow=False))
         except (OSError, ValueError):
             return None
 
@@ -107,7 +124,10 @@ class Entry:
         import filelock
 
         with _output_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.cache.mkdir(0o755, parents=True, exist_ok=True)
+            self.folder.mkdir(0o700, exist_ok=True)
+            self.require_trusted()
+            self._require_lock_file()
             lock = filelock.FileLock(self._lock)
             try:
                 try:
@@ -125,6 +145,17 @@ class Entry:
             finally:
                 lock.release()
 
+    def _require_lock_file(self) -> None:
+        """Raises OutputError if something else is in the place of the lock, which would be opened and written."""
+        try:
+            there = self._lock.lstat()
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(there.st_mode) or (there.st_nlink > 1 and there.st_size > 0):
+            raise OutputError(
+                f"{self._lock}: is not the lock file of sshtool; remove it, or name another folder with --cache-dir"
+            )
+
     def require_space(self) -> None:
         """Raises OutputError if the disk cannot hold what is still missing."""
         missing = self.archive.size - self.part_size()
@@ -136,10 +167,12 @@ class Entry:
             )
 
     def part_size(self) -> int:
+        """In bytes; 0 for what this program has not left there: a link, no file, or one that has other names too."""
         try:
-            return self._part.stat().st_size
+            there = self._part.lstat()
         except FileNotFoundError:
             return 0
+        return there.st_size if stat.S_ISREG(there.st_mode) and there.st_nlink == 1 else 0
 
     def resumable(self, source: str) -> tuple[int, str]:
         """How many bytes of that source are there to go on from, and their validator; (0, "") if there are none that
@@ -160,14 +193,16 @@ class Entry:
         except pydantic.ValidationError:
             origin = Origin(source=source)  # what cannot be a header's value is no validator
         # Not staged: half of it is as good as none, and there is no part now that it could be wrong about.
-        self._origin.write_text(origin.model_dump_json() + "\n", encoding="utf-8")
-        with self._part.open("wb") as file:
-            yield Writer(file, self.archive)
+        self._origin.unlink(missing_ok=True)
+        with self._origin.open("x", encoding="utf-8") as file:  # "x" follows no link and opens nothing that is there
+            file.write(origin.model_dump_json() + "\n")
+        with self._part.open("xb") as part:
+            yield Writer(part, self.archive)
 
     @contextlib.contextmanager
     def resume(self) -> Iterator[Writer]:
         """Go on with the part that is there."""
-        with self._part.open("r+b") as file:
+        with open(self._part, "r+b", opener=_open_itself) as file:
             writer = Writer(file, self.archive)
             writer.read_what_is_there()
             yield writer
@@ -216,3 +251,24 @@ def _output_errors(folder: Path) -> Iterator[None]:
             f"{folder}: cannot be written ({error.strerror or error}); free space, change its permissions or name "
             "another folder with --cache-dir"
         ) from error
+
+
+def _require_own(folder: Path, *, sticky: bool) -> None:
+    try:
+        there = folder.stat(follow_symlinks=sticky)
+    except OSError:  # it is made later, or the reason is given then
+        return
+    others = stat.S_IWOTH if there.st_gid == os.getegid() else stat.S_IWOTH | stat.S_IWGRP
+    if stat.S_ISLNK(there.st_mode):
+        problem = "is a link"
+    elif there.st_uid not in (os.geteuid(), 0):
+        problem = f"belongs to another user (number {there.st_uid})"
+    elif there.st_mode & others and not (sticky and there.st_mode & stat.S_ISVTX):
+        problem = "can be written by others"
+    else:
+        return
+    raise DownloadError(f"{folder}: {problem}; use a folder of your own with --cache-dir")
+
+
+def _open_itself(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))

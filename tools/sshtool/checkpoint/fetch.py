@@ -57,9 +57,11 @@ def fetch(
 ) -> Fetched:
     """Get the archive into the cache, if it is not there, and verify it. `offline`: only from this machine.
 
-    Raises DownloadError if no source gives it, with what was wrong at each, and OutputError if it cannot be stored.
+    Raises DownloadError if no source gives it, with what was wrong at each, or if others can write into the cache, and
+    OutputError if it cannot be stored.
     """
     entry = Entry(cache, archive)
+    entry.require_trusted()
     if not entry.is_good():
         usable = [source for source in sources if not (offline and source.needs_network)]
         if not usable:

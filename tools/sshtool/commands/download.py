@@ -195,7 +195,9 @@ def _store_download(
         report=report,
     )
     progress("unpacking and reading it")
-    with _told(report), open_archive(fetched.path) as opened:
+    with _told(report), open_archive(fetched.path, follow=False) as opened:
+        if (opened.size, opened.sha256()) != (model.archive.size, model.archive.sha256):
+            raise ArchiveError(f"{fetched.path}: was exchanged after it was verified; run it again")
         _store(
             opened,
             model,
