@@ -102,9 +102,6 @@ EXCUSES: Final[Mapping[str, str]] = {
     "convert/sshconvert/files.py _alone_in: except ImportError": "for Windows",
     "convert/sshconvert/files.py _link: except OSError": "for file systems without hard links",
     "convert/sshconvert/files.py _link: except NotImplementedError": "for systems without hard links",
-    "tools/sshtool/checkpoint/cache.py Entry.is_good: state(file)[0] != self.archive.size": (
-        "the hash would tell too, only later"
-    ),
     "tools/sshtool/checkpoint/local.py _blocks: except OSError": "for a file that was measured a moment before",
     "tools/sshtool/checkpoint/web.py _Deadline.check: self._over": "what sets it happens when the time is over too",
     "tools/sshtool/checkpoint/web.py _Deadline.check: time.monotonic() >= self._end": "as before, the other way round",

@@ -207,6 +207,8 @@ def test_an_entry_that_is_a_link_is_not_trusted(mirror: Source, tmp_path: Path) 
     entry.folder.symlink_to(tmp_path / "outside")
     with pytest.raises(DownloadError, match="is a link"):
         get(entry.cache, mirror)
+    with pytest.raises(DownloadError, match="is a link"), entry.locked(lambda _: None, 0):  # if it comes after the look
+        pass
     assert not list((tmp_path / "outside").iterdir())
     (tmp_path / "link").symlink_to(tmp_path / "cache-2")
     (tmp_path / "cache-2").mkdir()
