@@ -16,8 +16,11 @@ SIZE: Final = 64
 METADATA: Final = {"weights": "demo", "color_order": "BGR", "mean_values": "0 0 0", "precision": "FP32"}
 
 
-def small_onnx(model: Model, scale: float = 1.0) -> onnx.ModelProto:
-    """One convolution, and for each stride a pooling and the two heads, with random weights of that `scale`."""
+def small_onnx(model: Model, scale: float = 1.0, *, free: bool = False) -> onnx.ModelProto:
+    """One convolution, and for each stride a pooling and the two heads, with random weights of that `scale`.
+
+    If it is `free`, it takes any number of images of any size.
+    """
     random: Any = np.random.RandomState(0)
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
@@ -38,9 +41,11 @@ def small_onnx(model: Model, scale: float = 1.0) -> onnx.ModelProto:
         nodes.append(helper.make_node("Softmax", [f"{head.scores}_raw"], [head.scores], axis=1))
         convolution(f"pool{head.stride}", head.deltas, (8, 4, 1, 1), 0)
         for name, channels in ((head.scores, 4), (head.deltas, 8)):
-            shape = [1, channels, SIZE // head.stride, SIZE // head.stride]
+            cells = [f"{side}{head.stride}" if free else SIZE // head.stride for side in ("h", "w")]
+            shape: list[str | int | None] = ["n" if free else 1, channels, *cells]
             outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-    inputs = [helper.make_tensor_value_info("data", TensorProto.FLOAT, [1, 3, SIZE, SIZE])]
+    taken: list[str | int | None] = ["n", 3, "h", "w"] if free else [1, 3, SIZE, SIZE]
+    inputs = [helper.make_tensor_value_info("data", TensorProto.FLOAT, taken)]
     graph = helper.make_graph(nodes, "small", inputs, outputs, weights)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
     helper.set_model_props(made, METADATA)

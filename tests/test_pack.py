@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from packs import computed_answers, empty_answers
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Format, Options, convert
 from sshconvert.errors import OutputError, ReferencePackError
 from sshconvert.models import load_model
 from sshtool.parity import pack
 from sshtool.parity.pack import LARGEST_FILE, PackReference, demo_pack, read_pack, write_pack
-from sshtool.parity.reference import Answer, LiveReference
-from sshtool.parity.samples import other_size, sample_names
+from sshtool.parity.reference import Answer
+from sshtool.parity.samples import OTHER, other_size, sample_names
 from sshtool.parity.tolerances import PROFILES
 from sshtool.runtimes.mxnet import Mxnet
-from sshtool.runtimes.onnxruntime import OnnxRuntime
 
 MODEL = load_model("ssh-mxnet")
 SIZE = (96, 128)
@@ -30,10 +29,8 @@ Members = dict[str, bytes]
 
 @pytest.fixture(scope="module")
 def answers(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> list[Answer]:
-    """Of ONNX Runtime, which is everywhere: the format does not depend on who answers."""
-    options = Options((Format.ONNX,), input_shape=(1, 3, *SIZE))
-    artifact = convert(demo_checkpoint, tmp_path_factory.mktemp("artifact"), options)[0]
-    return list(LiveReference(OnnxRuntime(artifact.path), MODEL).answers(*SIZE))
+    """The format does not depend on who answers."""
+    return computed_answers(demo_checkpoint, tmp_path_factory.mktemp("artifact"), SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +61,11 @@ def edited(contents: Members, change: Callable[[Any], Any]) -> None:
 
 
 def test_a_pack_gives_back_the_answers_to_the_bit(packed: Path, answers: list[Answer]) -> None:
-    found = read_pack(packed, MODEL).answers(*SIZE)
-    assert [answer.sample.name for answer in found] == list(sample_names())
+    reference = read_pack(packed, MODEL)
+    found = [*reference.answers(*SIZE), reference.other_size()]
+    assert [answer and answer.sample.name for answer in found] == [*sample_names(), OTHER]
     for answer, original in zip(found, answers, strict=True):
+        assert answer is not None
         np.testing.assert_array_equal(answer.sample.images, original.sample.images)
         assert list(answer.outputs) == list(original.outputs)
         for name, array in original.outputs.items():
@@ -150,6 +149,31 @@ def with_much(contents: Members) -> None:
     contents.update(dict.fromkeys(("x", "y"), bytes(17 << 20)))
 
 
+def without(*names: str) -> Callable[[Members], None]:
+    """The pack without these samples, whole otherwise."""
+
+    def change(contents: Members) -> None:
+        def remove(document: Any) -> None:
+            document["samples"] = [item for item in document["samples"] if item["name"] not in names]
+
+        edited(contents, remove)
+        for member in [member for member in contents if member.split("/")[0] in names]:
+            del contents[member]
+
+    return change
+
+
+def of_another_size(contents: Members) -> None:
+    """One of the samples is much smaller than the others."""
+    small = next(answer for answer in empty_answers((32, 32)) if answer.sample.name == "noise")
+    described = pack._describe(small, MODEL).model_dump(mode="json")
+    for name, array in small.outputs.items():
+        stored = io.BytesIO()
+        FORMAT.write_array(stored, array, (1, 0))
+        contents[f"noise/{name}.npy"] = stored.getvalue()
+    edited(contents, lambda document: document["samples"].__setitem__(3, described))
+
+
 def move(detections: Any) -> None:
     detections[0][0][2] += 0.02
 
@@ -197,6 +221,15 @@ FAULTS: dict[str, tuple[Callable[[Members], Any], str]] = {
     ),
     "much of answers": (with_much, "bytes of answers"),
     "an output changed": (flip, "black decodes to other detections"),
+    "black alone": (
+        without(*(name for name in (*sample_names(), OTHER) if name != "black")),
+        "no answers for 12 of the standard samples",
+    ),
+    **{
+        f"all but {name}": (without(name), f"no answers for 1 of the standard samples .{name}")
+        for name in (*sample_names(), OTHER)
+    },
+    "a sample of another size": (of_another_size, "samples of several sizes"),
 }
 
 

@@ -70,6 +70,7 @@ from sshtool.package.manifest import (
     parse_sums,
     shipped_schema,
 )
+from sshtool.package.names import collision, fault
 from sshtool.package.signature import read_signature
 from sshtool.package.usage import IMAGE
 from sshtool.parity.pack import demo_pack_path
@@ -899,11 +900,59 @@ def test_a_manifest_that_contradicts_itself_is_refused(change: Change, message: 
         pytest.param((b"0" * 64 + b"  a\n") * 2, "line 2", id="twice"),
         pytest.param(b"\xff\n", "byte 0 is not UTF-8", id="no text"),
         pytest.param(b"\n", "line 1", id="an empty line"),
+        pytest.param(b"0" * 64 + b"  a\r\n" + b"0" * 64 + b"  b\r\n", "CRLF", id="Windows"),
+        pytest.param(b"0" * 64 + b"  \x1b[2J\n", "line 1: .* is no name", id="an escape sequence"),
+        pytest.param(b"".join(b"0" * 64 + b"  %d\n" % at for at in range(2001)), "line 2001", id="many"),
     ],
 )
 def test_checksums_that_are_none_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_sums(data)
+
+
+NAMES: Final = {
+    **{f"a device, {name}": name for name in ("CON", "aux.txt", "NUL.onnx", "a/Prn", "com1", "LPT9.tar.gz", "COM0/a")},
+    "a device of other digits": "COM\u00b9",
+    "a dot at the end": "a.",
+    "a dot at the end of a folder": "a./b",
+    "an option": "-rf",
+    "an option in a folder": "a/-rf",
+    "a blank at the end": "a ",
+    **{
+        f"character {ord(character):x}": f"a{character}b"
+        for character in '\\:*?"<>|\t\n\r\x00\x7f\x85\u202e\u2066\ufeffé'
+    },
+    "two Unicode forms": "e\u0301",
+    "a part of nothing": "a//b",
+    "a long one": "a" * 201,
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_name_that_systems_do_not_share_is_no_name(name: str, flat: Path) -> None:
+    assert fault(name)
+    document = json.loads((flat / MANIFEST).read_bytes())
+    document["files"][0]["path"] = name
+    with pytest.raises(ValueError, match=r"files\.0\.path"):
+        parse_manifest(json.dumps(document).encode())
+    with pytest.raises(ValueError, match=r"line [12]"):
+        parse_sums(f"{'0' * 64}  {name}\n".encode(errors="surrogatepass"))
+
+
+@pytest.mark.parametrize("name", [".gitattributes", "console", "com", "a.con", "nulls.txt", "FP32/ssh-mxnet.onnx", "_"])
+def test_a_name_that_all_systems_share_is_one(name: str) -> None:
+    assert not fault(name)
+
+
+@pytest.mark.parametrize("twins", [("a/b", "A/c"), ("a/b", "a/B"), ("a", "a/b"), ("a/b/c", "a/b")], ids=str)
+def test_two_names_that_are_one_somewhere_are_refused(twins: tuple[str, str], flat: Path) -> None:
+    assert collision(twins)
+    document = json.loads((flat / MANIFEST).read_bytes())
+    for number, name in enumerate(twins):
+        document["files"][number]["path"] = name
+    with pytest.raises(ValueError, match="on some systems"):
+        parse_manifest(json.dumps(document).encode())
 
 
 def test_sizes_of_small_models_are_those_of_the_small_model(workspace: Workspace) -> None:

@@ -13,9 +13,10 @@ import onnx
 import pytest
 from PIL import Image
 
+from packs import computed_answers
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Options, Precision, artifact_files, convert
+from sshconvert.convert import Faces, Format, Options, Precision, artifact_files, convert
 from sshconvert.detection import detect
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from sshconvert.models import load_model
@@ -31,6 +32,7 @@ from sshtool.scenes import draw_scene
 
 MODEL = load_model("ssh-mxnet")
 SIZE = (160, 160)
+SMALL = (64, 64)
 BOTH = (Precision.FP32, Precision.FP16)
 LABELS = ["onnx FP32", "openvino FP32", "onnx FP16", "openvino FP16"]
 
@@ -39,6 +41,14 @@ LABELS = ["onnx FP32", "openvino FP32", "onnx FP16", "openvino FP16"]
 def output_dir(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts")
     convert(demo_checkpoint, folder, Options(precisions=BOTH, input_shape=(1, 3, *SIZE)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small_dir(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same at a smaller size, for the tests that run every sample again."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    convert(demo_checkpoint, folder, Options(precisions=BOTH, input_shape=(1, 3, *SMALL)))
     return folder
 
 
@@ -62,6 +72,16 @@ class FewSamples(Reference):
 
     def other_size(self) -> Answer | None:
         return self._whole.other_size()
+
+
+class Black(FewSamples):
+    """Nothing but the black image, on which there are no faces."""
+
+    def answers(self, height: int, width: int) -> list[Answer]:
+        return [answer for answer in self._whole.answers(height, width) if answer.sample.name == "black"]
+
+    def other_size(self) -> Answer | None:
+        return None
 
 
 @pytest.fixture(scope="module")
@@ -302,16 +322,29 @@ def test_an_artifact_for_batches_is_fed_batches(
     assert all(len(item.detections) == 3 for artifact in report.artifacts for item in artifact.samples)
 
 
+def test_where_nothing_was_compared_nothing_was_proved(
+    whole: Reference, demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    options = Options((Format.ONNX,), input_shape=(1, 3, *SIZE), faces=Faces())
+    path = convert(demo_checkpoint, tmp_path, options)[0].path
+    report = verify(MODEL, Black(whole), [Candidate(path)])
+    assert [failure.check for failure in report.failures] == ["evidence"]
+    assert not report.passed
+    assert verify(MODEL, FewSamples(whole), [Candidate(path)]).passed
+
+
 @pytest.mark.parametrize("layer", ["conv1_1", "conv4_2", "rpn_bbox_pred_stride16"])
 def test_the_first_layer_with_a_changed_weight_is_named(
-    layer: str, output_dir: Path, demo_checkpoint: Checkpoint, tmp_path: Path
+    layer: str, small_dir: Path, demo_checkpoint: Checkpoint, pack: Path, tmp_path: Path
 ) -> None:
     """The faulty ONNX file becomes a faulty IR too: OpenVINO reads it."""
-    original = output_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
+    original = small_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
     bad = planted(Candidate(original), tmp_path / "bad", add_to_weight(f"{layer}_weight", 3.0))
-    pack = small_pack(demo_checkpoint, output_dir, tmp_path)
+    rules = Rules(thorough=False)
     for runtime in ("onnxruntime", "openvino"):
-        options = VerifyOptions((bad.path,), demo_checkpoint.params_path, pack, runtime=runtime, layers=True)
+        options = VerifyOptions(
+            (bad.path,), demo_checkpoint.params_path, pack, runtime=runtime, layers=True, rules=rules
+        )
         result = verify_artifacts(MODEL.name, tmp_path, options)
         assert not result.passed
         assert [divergence.layer for divergence in result.divergences] == [layer]
@@ -330,19 +363,16 @@ def test_mxnet_itself_shows_where_a_layer_begins_to_differ(
     assert result.divergences[0].compared > 70
 
 
-def small_pack(checkpoint: Checkpoint, output_dir: Path, folder: Path) -> Path:
-    runtime = OnnxRuntime(output_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx")
-    path = folder / "reference.npz"
-    answers = [LiveReference(runtime, MODEL).answer(name, *SIZE) for name in ("scene-0", "noise")]
-    write_pack(path, checkpoint, str(runtime), [answer for answer in answers if answer])
-    return path
+@pytest.fixture(scope="module")
+def pack(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pack")
+    write_pack(folder / "reference.npz", demo_checkpoint, "ONNX", computed_answers(demo_checkpoint, folder, SMALL))
+    return folder / "reference.npz"
 
 
-def test_a_pack_stands_in_for_the_original_and_the_checkpoint(
-    output_dir: Path, demo_checkpoint: Checkpoint, tmp_path: Path
-) -> None:
-    options = VerifyOptions(reference=small_pack(demo_checkpoint, output_dir, tmp_path))
-    result = verify_artifacts(MODEL.name, output_dir, options)
+def test_a_pack_stands_in_for_the_original_and_the_checkpoint(small_dir: Path, pack: Path) -> None:
+    options = VerifyOptions(reference=pack)
+    result = verify_artifacts(MODEL.name, small_dir, options)
     assert result.passed
     assert len(result.report.artifacts) == 4
     assert "reference pack reference.npz" in result.report.reference
@@ -360,15 +390,14 @@ def test_users_images_are_compared_too(output_dir: Path, demo_checkpoint: Checkp
 
 
 def test_what_cannot_be_verified_is_refused_with_a_way_out(
-    output_dir: Path, demo_checkpoint: Checkpoint, tmp_path: Path
+    output_dir: Path, small_dir: Path, demo_checkpoint: Checkpoint, pack: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ArtifactError, match="there are no artifacts; make them with `sshtool convert`"):
         verify_artifacts(MODEL.name, tmp_path, VerifyOptions(checkpoint=demo_checkpoint.params_path))
     with pytest.raises(UsageError, match="--profile: FP8 is not one of FP32"):
         verify_artifacts(MODEL.name, output_dir, VerifyOptions(profile="FP8"))
-    pack = small_pack(demo_checkpoint, output_dir, tmp_path)
     with pytest.raises(UsageError, match="--layers: there is no checkpoint"):
-        verify_artifacts(MODEL.name, output_dir, VerifyOptions(reference=pack, layers=True))
+        verify_artifacts(MODEL.name, small_dir, VerifyOptions(reference=pack, layers=True))
 
 
 def test_without_mxnet_only_the_demo_has_an_original_to_be_compared_with(
@@ -381,15 +410,10 @@ def test_without_mxnet_only_the_demo_has_an_original_to_be_compared_with(
         find_reference(MODEL, plain_checkpoint, VerifyOptions())
 
 
-@pytest.fixture(scope="module")
-def pack(demo_checkpoint: Checkpoint, output_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_pack(demo_checkpoint, output_dir, tmp_path_factory.mktemp("pack"))
-
-
-def test_the_command_prints_a_table_and_writes_the_reports(output_dir: Path, pack: Path, tmp_path: Path) -> None:
+def test_the_command_prints_a_table_and_writes_the_reports(small_dir: Path, pack: Path, tmp_path: Path) -> None:
     files = {name: tmp_path / f"report.{name}" for name in ("html", "junit", "markdown")}
     options = [item for name, path in files.items() for item in (f"--{name}", path)]
-    result = sshtool("verify", "-o", output_dir, "--reference", pack, *options)
+    result = sshtool("verify", "-o", small_dir, "--reference", pack, *options)
     assert all(label in result.stdout for label in LABELS)
     assert "passed: the same detector" in result.stdout
     assert all(path.stat().st_size > 500 for path in files.values())
@@ -397,9 +421,9 @@ def test_the_command_prints_a_table_and_writes_the_reports(output_dir: Path, pac
 
 
 def test_the_command_gives_one_json_document_and_takes_limits_as_other_comparers_do(
-    output_dir: Path, pack: Path
+    small_dir: Path, pack: Path
 ) -> None:
-    artifact = output_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
+    artifact = small_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
     arguments = ("verify", "--artifact", artifact, "--reference", pack, "--json")
     assert json.loads(sshtool(*arguments).stdout)["ok"] is True
     limits = ("--runtime", "openvino", "--atol", "1e-5", "rpn_bbox_pred_stride8:0", "--rtol", "0")
@@ -409,9 +433,9 @@ def test_the_command_gives_one_json_document_and_takes_limits_as_other_comparers
 
 
 def test_the_command_exits_with_3_and_names_the_layer(
-    output_dir: Path, demo_checkpoint: Checkpoint, pack: Path, tmp_path: Path
+    small_dir: Path, demo_checkpoint: Checkpoint, pack: Path, tmp_path: Path
 ) -> None:
-    original = Candidate(output_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx")
+    original = Candidate(small_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx")
     bad = planted(original, tmp_path, add_to_weight("conv3_1_weight", 3.0))
     result = sshtool(
         "verify", "--artifact", bad.path, "--reference", pack, "--checkpoint", demo_checkpoint.params_path,
@@ -423,19 +447,19 @@ def test_the_command_exits_with_3_and_names_the_layer(
 
 @pytest.mark.usefixtures("mxnet")
 def test_the_reference_command_writes_a_pack_that_verifies(
-    output_dir: Path, demo_checkpoint: Checkpoint, tmp_path: Path
+    small_dir: Path, demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.npz"
     planned = sshtool("reference", "--checkpoint", demo_checkpoint.params_path, "--file", path, "--dry-run", "--json")
     assert json.loads(planned.stdout)["result"]["bytes"] == 0
     assert not path.exists()
-    shape = f"1,3,{SIZE[0]},{SIZE[1]}"
+    shape = f"1,3,{SMALL[0]},{SMALL[1]}"
     result = sshtool(
         "reference", "--checkpoint", demo_checkpoint.params_path, "--file", path, "--input-shape", shape,
-        "--scenes", "1", "--json",
+        "--json",
     )  # fmt: skip
     document = json.loads(result.stdout)["result"]
     assert document["bytes"] == path.stat().st_size < 5_000_000
     assert document["source"] == "MXNet 1.9.1"
-    artifact = output_dir / MODEL.name / "FP32" / f"{MODEL.name}.xml"
+    artifact = small_dir / MODEL.name / "FP32" / f"{MODEL.name}.xml"
     assert "passed" in sshtool("verify", "--artifact", artifact, "--reference", path).stdout

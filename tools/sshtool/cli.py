@@ -194,7 +194,7 @@ ReferencePath = Annotated[
     typer.Option("--reference", help="A reference pack, in MXNet's place."),
 ]
 VerifyImages = Annotated[list[str], typer.Option("--images", help="Your own images too: a file, folder or pattern.")]
-Scenes = Annotated[int, typer.Option("--scenes", min=1, help="How many drawn scenes to compare on.")]
+Scenes = Annotated[int, typer.Option("--scenes", min=2, help="How many drawn scenes to compare on.")]
 ProfileName = Annotated[
     str, typer.Option("--profile", help="Hold all to the tolerances of FP32, FP16, BF16 or INT8, whatever they are.")
 ]

@@ -16,12 +16,16 @@ from typing import Annotated, Final, Literal
 import pydantic
 
 from sshconvert.models import Sha256
-from sshconvert.schema import Strict, parse_json
+from sshconvert.schema import Strict, one_line, parse_json
+from sshtool.package.names import PackagePath, collision, fault
 
 MANIFEST: Final = "manifest.json"
 SUMS: Final = "SHA256SUMS"
 SCHEMA_FILE: Final = "manifest.schema.json"
 LARGEST_MANIFEST: Final = 4 << 20
+MOST_FILES: Final = 2000  # of a package
+MOST_MODELS: Final = 100
+MOST_TENSORS: Final = 100
 
 _SUM: Final = re.compile(r"([0-9a-f]{64})  (.+)")
 
@@ -38,18 +42,6 @@ class Role(StrEnum):
     CONFIGURATION = "configuration"
 
 
-def _check_path(path: str) -> str:
-    if any(part in (".", "..") for part in path.split("/")):
-        raise ValueError("it leads out of the package, or in circles")
-    return path
-
-
-# Names that every file system has, and that mean one file everywhere.
-PackagePath = Annotated[
-    str,
-    pydantic.StringConstraints(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", max_length=200),
-    pydantic.AfterValidator(_check_path),
-]
 Text = Annotated[str, pydantic.StringConstraints(max_length=1000)]
 Size = Annotated[int, pydantic.Field(ge=0)]
 
@@ -86,9 +78,9 @@ class PackagedModel(Strict):
     format: Literal["onnx", "openvino"]
     precision: Text
     path: PackagePath
-    files: tuple[PackagePath, ...]
+    files: Annotated[tuple[PackagePath, ...], pydantic.Field(max_length=MOST_TENSORS)]
     input: Tensor
-    outputs: tuple[Tensor, ...]
+    outputs: Annotated[tuple[Tensor, ...], pydantic.Field(max_length=MOST_TENSORS)]
     input_layout: Literal["NCHW", "NHWC"]
     color_order: Literal["BGR", "RGB"]
     mean_values: tuple[float, float, float]
@@ -121,11 +113,11 @@ class Manifest(Strict):
     title: Text
     layout: Text
     source: Source
-    models: tuple[PackagedModel, ...]
+    models: Annotated[tuple[PackagedModel, ...], pydantic.Field(max_length=MOST_MODELS)]
     verification: Verification
     reference_pack: PackagePath | None
     versions: Mapping[Text, Text]
-    files: tuple[PackagedFile, ...]
+    files: Annotated[tuple[PackagedFile, ...], pydantic.Field(max_length=MOST_FILES)]
 
     def dump(self) -> bytes:
         """The bytes of `manifest.json`."""
@@ -136,8 +128,10 @@ def parse_manifest(data: bytes) -> Manifest:
     """Parse and check a manifest: whole, strict, and in agreement with itself. Raises ValueError in one line."""
     manifest = parse_json(Manifest, data)
     paths = [file.path for file in manifest.files]
-    if len({path.casefold() for path in paths}) < len(paths):
+    if len(set(paths)) < len(paths):
         raise ValueError("files: a path is there more than once")
+    if twins := collision(paths):
+        raise ValueError(f"files: {' and '.join(twins)} are one file, or a file and a folder, on some systems")
     models = {file.path for file in manifest.files if file.role is Role.MODEL}
     claimed = [path for model in manifest.models for path in model.files]
     if sorted(claimed) != sorted(models) or any(model.path not in model.files for model in manifest.models):
@@ -155,11 +149,20 @@ def dump_sums(hashes: Mapping[str, str]) -> bytes:
 
 def parse_sums(data: bytes) -> dict[str, str]:
     """Hash by path. Raises ValueError in one line."""
+    if b"\r\n" in data:
+        raise ValueError(
+            "its lines end as on Windows (CRLF), which makes every name another; something changed it on its way: "
+            "copy the package as it is (git: core.autocrlf=false)"
+        )
     found: dict[str, str] = {}
     for number, line in enumerate(_lines(data), 1):
         match = _SUM.fullmatch(line)
-        if match is None or match[2] in found:
-            raise ValueError(f"line {number}: expected a hash, two spaces and a path that is there once")
+        if match is None or match[2] in found or number > MOST_FILES:
+            raise ValueError(
+                f"line {number}: expected a hash, two spaces and a path that is there once, of {MOST_FILES} at most"
+            )
+        if problem := fault(match[2]):
+            raise ValueError(f"line {number}: {one_line(match[2])!r} is no name that a package has: {problem}")
         found[match[2]] = match[1]
     return found
 

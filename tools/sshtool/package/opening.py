@@ -16,7 +16,7 @@ from sshconvert.schema import one_line
 from sshtool.checkpoint.tarlayout import read_files
 from sshtool.checkpoint.zipcheck import Limits, check
 from sshtool.checkpoint.ziplayout import DEFLATED, STORED, RefusedError, read_members, stream
-from sshtool.package.manifest import PackagePath
+from sshtool.package.names import PackagePath
 
 # More than the largest honest package has, and little enough to be unpacked.
 LARGEST: Final = 16 << 30

@@ -37,7 +37,7 @@ from sshtool.checkpoint.zipcheck import Limits, check
 from sshtool.checkpoint.ziplayout import DEFLATED, LZMA, STORED, Member, RefusedError, read_members, stream
 from sshtool.parity.detections import boxes
 from sshtool.parity.reference import Answer, Reference
-from sshtool.parity.samples import OTHER, draw_sample
+from sshtool.parity.samples import OTHER, draw_sample, sample_names
 from sshtool.runtimes import Outputs
 
 DEMO_PACK: Final = "demo_reference.npz"
@@ -87,24 +87,34 @@ class Contents(Strict):
 
 
 class PackReference(Reference):
-    """Answers from a pack."""
+    """Answers from a pack. `sha256` is that of the file."""
 
-    def __init__(self, contents: Contents, answers: Sequence[Answer], path: Path) -> None:
-        self.contents = contents
+    def __init__(self, contents: Contents, answers: Sequence[Answer], path: Path, sha256: str) -> None:
+        self.contents, self.path, self.sha256 = contents, path, sha256
         self.source = f"{contents.runtime} (reference pack {path.name})"
         self.weights = contents.weights
         self.note = (
             f"{contents.runtime} did not run here: its answers come from the reference pack {path.name}, "
             f"made on {contents.versions.get('platform', 'another machine')}"
         )
-        self._path, self._answers = path, tuple(answers)
+        self._answers = tuple(answers)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of all samples but the batch of another size."""
+        return next(item.sample.image_size for item in self._answers if not _is_other(item))
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether it is the very file that ships with sshtool."""
+        return self.sha256 == hashlib.sha256(demo_pack_path().read_bytes()).hexdigest()
 
     def answers(self, height: int, width: int) -> Sequence[Answer]:
         found = [item for item in self._answers if item.sample.image_size == (height, width) and not _is_other(item)]
         if not found:
             sizes = sorted({item.sample.image_size for item in self._answers if not _is_other(item)})
             raise ReferencePackError(
-                f"{self._path}: holds answers for {_sizes(sizes)}, not for {height}x{width}; "
+                f"{self.path}: holds answers for {_sizes(sizes)}, not for {height}x{width}; "
                 "make another with `sshtool reference --input-shape` where MXNet is installed"
             )
         return found
@@ -155,17 +165,19 @@ def read_pack(path: Path, model: Model) -> PackReference:
     another decoding than this version's.
     """
     try:
-        archive = _Archive(io.BytesIO(read_small(path, LARGEST_FILE)))
+        data = read_small(path, LARGEST_FILE)
+        archive = _Archive(io.BytesIO(data))
         contents = parse_json(Contents, archive.read(CONTENTS))
         _check_contents(contents, model, archive.names, path)
         answers = [_answer(archive, packed, contents, model, path) for packed in contents.samples]
+        _check_one_size(answers, path)
     except OSError as error:
         raise ReferencePackError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (RefusedError, KeyError, ValueError) as error:
         raise ReferencePackError(
             f"{path}: not a reference pack ({one_line(error)}); make one with `sshtool reference`"
         ) from None
-    return PackReference(contents, answers, path)
+    return PackReference(contents, answers, path, hashlib.sha256(data).hexdigest())
 
 
 def demo_pack(model: Model) -> PackReference:
@@ -235,6 +247,22 @@ def _check_contents(contents: Contents, model: Model, listed: Sequence[str], pat
     names = [sample.name for sample in contents.samples]
     if len(set(names)) < len(names):
         raise ReferencePackError(f"{path}: has answers for one sample twice; make the pack again")
+    # A verdict rests on all of them: what one sample does not show, another does.
+    if missing := [name for name in (*sample_names(), OTHER) if name not in names]:
+        raise ReferencePackError(
+            f"{path}: has no answers for {len(missing)} of the standard samples ({', '.join(missing)}); "
+            "make a whole one with `sshtool reference`"
+        )
+
+
+def _check_one_size(answers: Sequence[Answer], path: Path) -> None:
+    """Otherwise there would be a size of which only some of the standard samples are there."""
+    sizes = sorted({answer.sample.image_size for answer in answers if not _is_other(answer)})
+    if len(sizes) > 1:
+        raise ReferencePackError(
+            f"{path}: has samples of several sizes ({_sizes(sizes)}); make one pack for each with "
+            "`sshtool reference --input-shape`"
+        )
 
 
 def _answer(archive: _Archive, packed: PackedSample, contents: Contents, model: Model, path: Path) -> Answer:

@@ -199,6 +199,8 @@ class _Judge:
         self.check_declaration(candidate, runtime.declaration)
         comparisons, skipped = self.compare_all(candidate, runtime, profile)
         self.judge_detections(comparisons, profile)
+        if not (self.failures or _is_evidence(comparisons)):
+            self.fail("evidence", "no tensor and no detection was compared, which proves nothing; lower the threshold")
         return self.report(candidate, runtime, profile, comparisons, skipped), self.failures
 
     def fail(
@@ -431,6 +433,13 @@ def _comparable(one: str, other: str) -> bool:
     """Whether two names of weights must be equal: "sha256:" is of an archive, "params-sha256:" of a file in it."""
     kinds = {name.partition(":")[0] for name in (one, other)}
     return bool(one and other) and ("demo" in kinds or len(kinds) == 1)
+
+
+def _is_evidence(comparisons: Iterable[SampleComparison]) -> bool:
+    """Whether anything was compared: a tensor, or a detection that one of the two sides has."""
+    return any(
+        item.tensors or any(found.matched or found.differing for found in item.detections) for item in comparisons
+    )
 
 
 def _takes(declaration: Declaration, sample: Sample) -> bool:

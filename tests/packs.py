@@ -1,0 +1,39 @@
+"""Answers to all of the standard samples, without which nothing is a reference pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import Dynamic, Format, Options, convert
+from sshconvert.models import load_model
+from sshtool.parity.reference import Answer, LiveReference
+from sshtool.parity.samples import draw_sample, other_size, sample_names
+from sshtool.runtimes.onnxruntime import OnnxRuntime
+
+MODEL = load_model("ssh-mxnet")
+
+
+def computed_answers(checkpoint: Checkpoint, folder: Path, size: tuple[int, int]) -> list[Answer]:
+    """What the checkpoint answers at that size, computed by ONNX Runtime, which is everywhere."""
+    options = Options((Format.ONNX,), input_shape=(1, 3, *size), dynamic=Dynamic.ALL)
+    live = LiveReference(OnnxRuntime(convert(checkpoint, folder, options)[0].path), MODEL)
+    other = live.other_size()
+    assert other is not None  # the file takes any size
+    return [*live.answers(*size), other]
+
+
+def empty_answers(size: tuple[int, int]) -> list[Answer]:
+    """Outputs of zeros, in which nothing is found."""
+    samples = [*(draw_sample(name, MODEL, *size) for name in sample_names()), other_size()]
+    made = []
+    for sample in samples:
+        outputs = {}
+        for head in MODEL.detection.heads:
+            cells = [side // head.stride for side in sample.image_size]
+            for name, channels in ((head.scores, 2), (head.deltas, 4)):
+                outputs[name] = np.zeros((len(sample.images), channels * len(head.scales), *cells), np.float32)
+        made.append(Answer(sample, outputs))
+    return made
