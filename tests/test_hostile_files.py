@@ -370,7 +370,7 @@ PACKS: Final[dict[str, tuple[Callable[[Members], bytes], str]]] = {
     "40 MB of zeros in an array": (array_of(NPY_HEADER, bytes(40 << 20)), "claims 419"),
     "20 MB of zeros in each of two": (
         lambda m: zipped({**m, ARRAY: bytes(20 << 20), "more.npy": bytes(20 << 20)}, zipfile.ZIP_DEFLATED),
-        "bytes of answers",
+        "bytes together",
     ),
     "3 MB of contents": (lambda m: zipped(m | {"reference.json": b" " * (3 << 20)}), "of reference.json"),
     "an object array": (array_of("{'descr': '|O', 'fortran_order': False, 'shape': (1, 8, 4, 4), }"), "not float32"),

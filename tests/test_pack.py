@@ -219,7 +219,7 @@ FAULTS: dict[str, tuple[Callable[[Members], Any], str]] = {
         lambda m: m.update({"reference.json": m["reference.json"] + b" " * (2 << 20)}),
         "of reference.json",
     ),
-    "much of answers": (with_much, "bytes of answers"),
+    "much of answers": (with_much, "bytes together"),
     "an output changed": (flip, "black decodes to other detections"),
     "black alone": (
         without(*(name for name in (*sample_names(), OTHER) if name != "black")),
