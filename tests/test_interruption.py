@@ -20,7 +20,7 @@ import typer
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, convert
-from sshtool.interruption import GRACE, Interrupted
+from sshtool.interruption import GRACE, SIGNALS, Interrupted
 from sshtool.session import Session
 
 # A busy machine takes that much longer to end a process, in seconds, and that long at most to run all of one.
@@ -166,13 +166,26 @@ def test_an_interrupted_verb_says_so_in_json(tmp_path: Path) -> None:
     assert stderr == "sshtool test: terminated; nothing was left half done\n"
 
 
-def test_a_process_that_was_started_with_ctrl_c_ignored_goes_on_ignoring_it(tmp_path: Path) -> None:
-    """As a shell starts what runs in its background, or `nohup`."""
-    ignore = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_every_signal_that_ends_a_program_lets_it_clean_up(number: signal.Signals, tmp_path: Path) -> None:
+    process = start("-c", NATIVE.replace(COMPUTES, "import time; time.sleep(600)"), tmp_path / "a.txt")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    code, _, stderr = end_of(process)
+    assert code == 128 + number
+    assert stderr == f"sshtool test: {SIGNALS[number]}; nothing was left half done\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_process_that_was_started_with_a_signal_ignored_goes_on_ignoring_it(number: int, tmp_path: Path) -> None:
+    """As a shell starts what runs in its background, and as `nohup` does."""
+    ignore = f"import signal\nsignal.signal({number}, signal.SIG_IGN)\n"
     process = start("-c", ignore + NATIVE.replace("1 << 30", "1 << 20"), tmp_path / "a.txt")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert end_of(process)[0] == 0
     assert (tmp_path / "a.txt").read_text() == "half"
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a verb ends soon and once, and leaves nothing half done.
+"""Ctrl-C, SIGTERM, a terminal that is closed: a verb ends soon and once, and leaves nothing half done.
 
 The first signal raises `Interrupted` in the main thread, wherever that is. Later ones change nothing, so that nothing
 disturbs the cleaning up. Python runs its handlers only between two of its own instructions: while native code computes,
@@ -17,7 +17,15 @@ import threading
 from types import FrameType
 from typing import Final
 
-SIGNALS: Final = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+# All that end a program from outside and let it clean up, where the system has them.
+_WORDS: Final = {
+    "SIGINT": "interrupted",
+    "SIGTERM": "terminated",
+    "SIGHUP": "the terminal was closed",
+    "SIGQUIT": "told to quit",
+    "SIGXCPU": "out of the time that a process may take here (ulimit -t)",
+}
+SIGNALS: Final = {signal.Signals[name]: what for name, what in _WORDS.items() if hasattr(signal, name)}
 NOTHING_LEFT: Final = "nothing was left half done"
 GRACE: Final = 2.0
 SHOW_CURSOR: Final = "\x1b[?25h"  # a spinner hides it
