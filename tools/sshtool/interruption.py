@@ -79,9 +79,10 @@ def _watch(reader: int) -> None:
     stop = Interrupted(number)
     try:
         _clean_up()
-        cursor = SHOW_CURSOR if os.isatty(2) else ""
+        stderr = sys.__stderr__.fileno() if sys.__stderr__ else 2
+        cursor = SHOW_CURSOR if os.isatty(stderr) else ""
         if not _settled.is_set():  # it is, if the program ended just in time, and has said so
-            os.write(2, f"{cursor}sshtool: {stop}\n".encode())
+            os.write(stderr, f"{cursor}sshtool: {stop}\n".encode())
     finally:
         os._exit(stop.exit_code)
 

@@ -11,6 +11,7 @@ import gc
 import io
 import os
 import sys
+import warnings
 
 from sshtool.interruption import Interrupted, catch_signals, settle
 
@@ -22,8 +23,7 @@ def main() -> None:
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
             catch_signals()
             _open_standard_files()
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
+            _silence_libraries()
             from sshtool.cli import app
 
             app()
@@ -43,6 +43,32 @@ def _open_standard_files() -> None:
     while number < 3:
         number = os.open(os.devnull, os.O_RDWR)
     os.close(number)
+
+
+def _silence_libraries() -> None:
+    """What libraries print is not for the user, and may quote a file: from now on it goes nowhere.
+
+    Native code writes on the files 1 and 2, from any thread and at any time. So these lead nowhere, for child processes
+    too, and Python's streams write on copies, which nothing but this program's own lines reach.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.flush()
+            copy = io.TextIOWrapper(
+                open(os.dup(number), "wb"),  # noqa: SIM115, PTH123  # for as long as the program runs
+                encoding=stream.encoding,
+                errors="backslashreplace",
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, copy)
+            setattr(sys, f"__{name}__", copy)  # by which rich and Typer ask how wide the terminal is
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
 
 
 def _drop_what_cannot_be_written() -> None:

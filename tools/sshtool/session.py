@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -26,6 +27,10 @@ INTERRUPTED: Final = 130
 
 # Wide enough for every table, where there is no terminal to ask: a path may have 4096 bytes.
 PLAIN_WIDTH: Final = 1_000_000
+
+
+# What libraries log is not for the user.
+logging.lastResort, logging.raiseExceptions = None, False
 
 
 class Session:

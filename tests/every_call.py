@@ -1,0 +1,30 @@
+"""Run many calls of sshtool in one process, for those that only look at what it prints: argv is a file with a JSON
+list of lists of arguments. Says before each what it is, in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from sshtool.main import _silence_libraries
+
+
+def main() -> None:
+    _silence_libraries()
+    from sshtool.cli import app
+
+    for number, arguments in enumerate(json.loads(Path(sys.argv[1]).read_bytes())):
+        for stream in (sys.stdout, sys.stderr):
+            stream.write(f"call {number}: {json.dumps(arguments)[:300]}\n")
+            stream.flush()
+        try:
+            app(arguments)
+        except SystemExit as end:
+            sys.stdout.write(f"call {number} ends: {end.code}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
