@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typer.main import get_command
 
 from releases import MODEL, Workspace, copied, make_workspace
 from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import Format, Options, convert
 from sshtool.cli import app
 from sshtool.commands.package import PackageOptions, package
 from sshtool.report.terminal import console
@@ -168,3 +170,48 @@ def test_a_raw_print_would_be_seen(character: str) -> None:
     stream = io.StringIO()
     console(file=stream).print(f"a{character}b")
     assert not obeyed(stream.getvalue())
+
+
+MXNETS_OWN: Final = re.compile(r"\.cc:\d|\[\d\d:\d\d:\d\d\]|MKLDNN|Loading symbol")
+
+
+@pytest.fixture(scope="module")
+def with_checkpoint(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+    """Calls of the verbs that load MXNet, on small images."""
+    folder = tmp_path_factory.mktemp("mxnet")
+    checkpoint, size = str(demo_checkpoint.params_path), ("--input-shape", "1,3,64,64")
+    out = ("-o", str(folder), "--checkpoint", checkpoint)
+    Image.new("RGB", (64, 64)).save(folder / "a.png")
+    convert(demo_checkpoint, folder, Options((Format.ONNX,), input_shape=(1, 3, 64, 64)))
+    return [
+        ["detect", "--runtime", "mxnet", "--artifact", checkpoint, str(folder / "a.png")],
+        ["reference", *out, *size],
+        ["bench", *out, *size, "--runtime", "mxnet", "--runs", "1", "--rounds", "1", "--mode", "latency"],
+        ["verify", *out],
+        ["run", *out, *size, "--format", "onnx", "--precision", "FP32"],
+    ]
+
+
+@pytest.mark.usefixtures("mxnet")
+@pytest.mark.parametrize(
+    ("terminal", "quiet", "verbs"),
+    [
+        pytest.param(True, True, 2, id="two verbs, quiet on a terminal"),
+        pytest.param(True, False, 5, id="on a terminal", marks=pytest.mark.long),
+        pytest.param(False, False, 5, id="by pipes", marks=pytest.mark.long),
+    ],
+)
+def test_nothing_of_mxnets_own_is_printed(
+    terminal: bool, quiet: bool, verbs: int, with_checkpoint: list[list[str]], tmp_path: Path
+) -> None:
+    """In one process for all; the first verb loads it, and it says something for each symbol and each image."""
+    path = tmp_path / "calls.json"
+    path.write_text(json.dumps([[*call, *(["--quiet"] if quiet else [])] for call in with_checkpoint[:verbs]]))
+    if terminal:
+        code, written = on_a_terminal(runner(path))
+    else:
+        result = subprocess.run(runner(path), capture_output=True, text=True, check=False)
+        code, written = result.returncode, result.stdout + result.stderr
+    assert code == 0
+    assert written.count("ends: 0") == verbs, written
+    assert not MXNETS_OWN.search(written)

@@ -92,7 +92,7 @@ def _table(
     settings = list(dict.fromkeys(item.setting for _, protocol in members for item in protocol.settings))
     columns = ["artifact"]
     for setting in settings:
-        columns += [f">{setting} %", ">vs FP32"]
+        columns += [f">{setting} %", f">{setting} vs FP32"]
     rows = [_row(artifact, protocol, settings) for artifact, protocol in members]
     published = result.published.get(name, {})
     if any(setting in published for setting in settings):
