@@ -21,8 +21,8 @@ def main() -> None:
     try:
         try:
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+            _open_standard_files()  # before anything else is opened
             catch_signals()
-            _open_standard_files()
             _silence_libraries()
             from sshtool.cli import app
 
