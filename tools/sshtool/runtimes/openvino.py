@@ -28,7 +28,7 @@ from sshtool.runtimes import (
     prepare,
     reason,
 )
-from sshtool.screening import check_ir, check_sizes, read_onnx
+from sshtool.screening import check_ir, check_ir_sizes, read_onnx
 
 DECLARED = (
     "input_layout",
@@ -67,7 +67,10 @@ class OpenVino(Runtime):
         shape = [size.get_length() if size.is_static else None for size in model.inputs[0].partial_shape]
         kind = model.inputs[0].element_type.get_type_name()
         kind = {"f32": "float32", "u8": "uint8"}.get(kind, kind)  # `to_dtype` does not know all types that there are
-        self.declaration = declared(path, self._metadata(model) if metadata is None else metadata, shape, kind)
+        if metadata is None:
+            metadata = self._metadata(model)
+            check_ir_sizes(path, model)
+        self.declaration = declared(path, metadata, shape, kind)
         self._compiled = self._compile(model)
         self.inference_precision = self._computed_in(self._compiled)
         self._count = settings.requests or 1
@@ -121,12 +124,9 @@ class OpenVino(Runtime):
 
     def _read(self) -> Any:
         try:
-            model = self._core.read_model(str(self._path))
-            shapes = [port.partial_shape for operation in model.get_ops() for port in operation.outputs()]
-            check_sizes(list(shape.to_shape()) for shape in shapes if shape.is_static)
+            return self._core.read_model(str(self._path))
         except (RuntimeError, ValueError) as error:  # a message may quote bytes that are no text
             raise ArtifactError(f"{self._path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
-        return model
 
     def _screen(self) -> dict[str, Any] | None:
         """Check the file. Returns an ONNX file's metadata: where OpenVINO keeps them depends on its version."""
