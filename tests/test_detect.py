@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from sshconvert.detection import detect as detect_in_input
 from sshconvert.errors import DetectionError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.messages import path_of
 from sshconvert.models import load_model
+from sshtool import images
 from sshtool.commands import detect as detect_command
 from sshtool.commands.detect import Detected, NotRead, Outcome, default_artifact, detect
 from sshtool.detector import DetectorOptions, FaceDetector
@@ -41,6 +43,7 @@ from sshtool.images import (
     read_image,
     read_size,
     readable_extensions,
+    reading,
 )
 from sshtool.overlap import THREADS, WAITING, SharedRuntime
 from sshtool.runtimes import Settings, load
@@ -303,6 +306,54 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
         path = tmp_path / f"a.{suffix}"
         frames[0].save(path, save_all=True, append_images=frames[1:])
         assert (read_image(path) == 50).all()
+
+
+def read_at_once(path: Path) -> Image:
+    """What `read_image` reads part by part, written out plainly."""
+    with pillow.open(path) as picture:
+        picture.load()
+        turn = {3: "ROTATE_180", 5: "TRANSPOSE", 6: "ROTATE_270", 8: "ROTATE_90"}.get(picture.getexif().get(274, 1))
+        image = picture if turn is None else picture.transpose(pillow.Transpose[turn])
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            grey = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
+            low, high = float(grey.min()), float(grey.max())
+            tops = (1.0, 255.0) if image.mode == "F" else (65535.0,)
+            if low >= 0 and high <= tops[-1]:
+                low, high = 0.0, next(top for top in tops if high <= top)
+            return three(np.rint((grey - low) * (255 / max(high - low, 1e-300))))
+        if image.has_transparency_data:
+            behind = pillow.new("RGBA", image.size, (*BACKGROUND, 255))
+            behind.alpha_composite(image.convert("RGBA"))
+            image = behind
+        return np.asarray(image.convert("RGB"))[..., ::-1]
+
+
+def test_an_image_that_is_read_in_parts_is_that_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_PART", 20)
+    image = random_image(21, 33)
+    paths = [saved_in_mode(tmp_path, name, image)[0] for name in MODES]
+    paths += [turned(tmp_path / f"turned{orientation}.png", image, orientation) for orientation in (3, 5, 6, 8)]
+    for suffix in ("jpg", "webp", "avif", "jp2", "tga", "ppm", "ico", "dib"):
+        paths.append(save(tmp_path / f"other.{suffix}", image))
+    picture = pillow.fromarray(np.random.default_rng(0).integers(0, 256, (21, 33, 4), np.uint8), "RGBA")
+    for name, made in (("alpha", picture), ("palette", picture.quantize(9)), ("la", picture.convert("LA"))):
+        paths.append(tmp_path / f"{name}.png")
+        made.save(paths[-1])
+    values = np.random.default_rng(1).normal(size=(21, 33)).astype(np.float32)
+    for name, deep_values in (
+        ("negative", values * 1e6),
+        ("numbers", np.abs(values)),
+        ("int", (values * 1e5).astype(np.int32)),
+    ):
+        paths.append(tmp_path / f"{name}.tiff")
+        pillow.fromarray(deep_values).save(paths[-1])
+    frames = [pillow.fromarray(random_image(21, 33)) for _ in range(2)]
+    for suffix in ("mpo", "gif"):
+        paths.append(tmp_path / f"frames.{suffix}")
+        frames[0].save(paths[-1], save_all=True, append_images=frames[1:])
+    pillow.fromarray(image[..., ::-1].copy()).save(tmp_path / "progressive.jpg", progressive=True, subsampling=0)
+    for path in [*paths, tmp_path / "progressive.jpg"]:
+        np.testing.assert_array_equal(read_image(path), read_at_once(path), err_msg=path.name)
 
 
 def broken_files(folder: Path) -> dict[str, Path]:
@@ -690,13 +741,13 @@ def test_images_are_read_while_others_are_computed(
         assert second.wait(timeout=30)
         return run(self, images)
 
-    def watched(path: Path) -> Image:
+    def watched(path: Path) -> AbstractContextManager[Image]:
         if path == paths[1]:
             second.set()
-        return read_image(path)
+        return reading(path)
 
     monkeypatch.setattr(OnnxRuntime, "run", waiting)
-    monkeypatch.setattr(detect_command, "read_image", watched)
+    monkeypatch.setattr(detect_command, "reading", watched)
     assert len(detect(MODEL.name, tmp_path, paths, artifact=small_file).images) == 2
 
 

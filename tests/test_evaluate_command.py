@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -56,7 +56,7 @@ from sshtool.evaluate.meter import PERIOD, Meter
 from sshtool.evaluate.predictions import NONE, Predictions, read_predictions
 from sshtool.evaluate.run import Evaluator, Job
 from sshtool.evaluate.score import finish, judge_image
-from sshtool.images import Image, Resize, fit, read_image, read_size
+from sshtool.images import Image, Resize, fit, read_image, read_size, reading
 from sshtool.overlap import THREADS, WAITING, SharedRuntime, overlapped
 from sshtool.report.figures import figure_tables, remarks
 from sshtool.runtimes import Images, Outputs, load
@@ -409,11 +409,11 @@ def test_a_torn_journal_is_resumed_to_the_same_bytes(
     path = torn(whole, tmp_path, keep)
     read: list[Path] = []
 
-    def count(path: Path) -> Image:
+    def count(path: Path) -> AbstractContextManager[Image]:
         read.append(path)
-        return read_image(path)
+        return reading(path)
 
-    monkeypatch.setattr(run, "read_image", count)
+    monkeypatch.setattr(run, "reading", count)
     result = evaluate(MODEL.name, tmp_path, both(dataset, onnx_file, resume=True))
     assert path.read_bytes() == whole.journal("onnx-FP32").read_bytes()
     assert len(read) == left
@@ -696,14 +696,14 @@ def test_images_are_read_while_others_are_computed_and_no_more_than_there_are_wo
     evaluator = Evaluator(onnx_file, runtime, [Omz(MODEL, (SIZE, SIZE))])
     lock, held, most, count = threading.Lock(), 0, 0, 0
 
-    def read(path: Path) -> Image:
+    def read(path: Path) -> AbstractContextManager[Image]:
         nonlocal held, most, count
         with lock:
             held, count = held + 1, count + 1
             most = max(most, held)
             if count == 2:
                 runtime.read.set()
-        return read_image(path)
+        return reading(path)
 
     def judge(*arguments: Any, **options: Any) -> Any:
         nonlocal held
@@ -711,7 +711,7 @@ def test_images_are_read_while_others_are_computed_and_no_more_than_there_are_wo
             held -= 1
         return judge_image(*arguments, **options)
 
-    monkeypatch.setattr(run, "read_image", read)
+    monkeypatch.setattr(run, "reading", read)
     monkeypatch.setattr(run, "judge_image", judge)
     evaluator.warm_up((SIZE, SIZE), MODEL.output_names)
     assert len(list(evaluator.evaluate(jobs_of(dataset)))) == IMAGES

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,8 @@ import numpy.typing as npt
 from sshconvert.errors import ImageError, RuntimeUnavailableError
 from sshconvert.reading import open_regular, state
 from sshconvert.schema import one_line
+from sshtool.image_claims import Claims, check_exif, read_claims
+from sshtool.memory import Budget
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -38,6 +39,17 @@ _FORMATS: Final = frozenset(
 
 LARGEST_FILE: Final = 512 << 20
 
+# For all images that are being decoded, in all threads together: dozens of photos, or a picture that takes more, alone.
+MEMORY: Final = Budget(768 << 20)
+MOST_MEMORY: Final = 1 << 30
+# Bytes for a pixel of what is read, and for a pixel while it gets the size of the network's input.
+_PIXEL: Final = 3
+_FITTED: Final = 4
+# Pixels of a part of an image that is converted at once; up to 40 bytes each.
+_PART: Final = 1 << 17
+# Pixels between the two steps of a resize, if it went across first.
+_LARGEST_BETWEEN: Final = 1 << 26
+
 # Beyond so many pixels, a file has to have a byte for each ten thousand. Of an honest picture, a byte is good for some
 # ten pixels, and for a thousand if it is almost empty.
 _SMALL: Final = 1 << 24
@@ -45,18 +57,21 @@ _PIXELS_PER_BYTE: Final = 10_000
 
 # How often a progressive JPEG may go over all its pixels: ten scans are usual, each of these takes up to half a second.
 _MOST_SCANNED: Final = 2_000_000_000
-_START_OF_SCAN: Final = 0xDA
-_MARKER: Final = re.compile(rb"\xff+([^\x00\x01\xff\xd0-\xd7])", re.DOTALL)
 
-# How to turn an image upright, by the value of EXIF's orientation: names of Pillow's transpositions.
-_TURNS: Final = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
+
+def _as_it_is(image: Image) -> Image:
+    return image
+
+
+# A view of an upright image, [H, W, 3], in which it lies as it is stored, by the value of EXIF's orientation.
+_TURNS: Final[dict[int, Callable[[Image], Image]]] = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: image.transpose(1, 0, 2)[::-1],
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda image: image.transpose(1, 0, 2)[:, ::-1],
 }
 
 _SIDEWAYS: Final = range(5, 9)
@@ -103,19 +118,35 @@ def read_image(path: Path) -> Image:
 
     Raises ImageError if the file cannot be read as an image or is too large, RuntimeUnavailableError without Pillow.
     """
+    with reading(path) as image:
+        return image
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Image]:
+    """`read_image` for threads: until the block ends, its memory is reserved, for `fit` too, and other threads wait for
+    theirs. A thread reads one image at a time. Raises as `read_image` does.
+    """
     _require_pillow()
-    with _open(path) as file, _decoding_errors(path):
-        return _decode(file)
+    with ExitStack() as stack:
+        file = stack.enter_context(_open(path))
+        with _decoding_errors(path):
+            claims = _checked_claims(file)
+            stack.enter_context(MEMORY.reserved(_memory(claims)))
+            image = _decode(file, claims)
+        yield image
 
 
 def read_size(path: Path) -> tuple[int, int]:
     """Height and width of what `read_image` would return, from the file's beginning alone. Raises as it does."""
     _require_pillow()
-    from PIL import ExifTags, Image as pillow  # noqa: N813  # `Image` is the array here
+    from PIL import ExifTags
 
-    with _open(path) as file, _decoding_errors(path), pillow.open(file, formats=_formats()) as image:
-        width, height = image.size
-        lies = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
+    with _open(path) as file, _decoding_errors(path):
+        claims = _checked_claims(file)
+        with MEMORY.reserved(_memory(claims)), _opened(file, claims) as image:
+            width, height = image.size
+            lies = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
     return (width, height) if lies else (height, width)
 
 
@@ -160,6 +191,8 @@ def _resized(image: Image, height: int, width: int) -> Image:
     from PIL import Image as pillow  # noqa: N813  # as above
 
     source = pillow.fromarray(np.ascontiguousarray(image))  # the order of the channels is all the same here
+    if image.shape[0] * width > _LARGEST_BETWEEN:  # Pillow would go across first
+        source = source.resize((image.shape[1], height), pillow.Resampling.BICUBIC)
     return np.asarray(source.resize((width, height), pillow.Resampling.BICUBIC))
 
 
@@ -175,74 +208,121 @@ def _open(path: Path) -> BinaryIO:
     return file
 
 
-def _decode(file: BinaryIO) -> Image:
+def _checked_claims(file: BinaryIO) -> Claims:
+    """What the image claims, held against the file, before it is decoded. Raises ValueError, and Pillow's of a bomb."""
+    from PIL import Image as pillow, UnidentifiedImageError  # noqa: N813  # as above
+
+    size = state(file)[0]
+    claims = read_claims(file, size)
+    if not claims.width or not claims.height:
+        raise UnidentifiedImageError
+    pixels, said = claims.width * claims.height, f"{claims.width}x{claims.height} pixels"
+    if pillow.MAX_IMAGE_PIXELS is not None and pixels > pillow.MAX_IMAGE_PIXELS:
+        raise pillow.DecompressionBombError
+    if pixels > max(_SMALL, size * _PIXELS_PER_BYTE):
+        raise ValueError(f"it claims {said} in {size} bytes")
+    if claims.scans * pixels > _MOST_SCANNED:
+        raise ValueError(f"it goes over {said} {claims.scans} times")
+    if _memory(claims) > MEMORY.total:
+        raise ValueError(
+            f"{said} of its kind take {_memory(claims) >> 20} MB to decode, {MEMORY.total >> 20} are allowed"
+        )
+    return claims
+
+
+def _memory(claims: Claims) -> int:
+    """What decoding an image takes at most, and what making it smaller takes afterwards."""
+    pixels = claims.width * claims.height
+    return (
+        max(claims.pixel_bytes * pixels + claims.beside, _FITTED * pixels) + _PIXEL * pixels + 40 * min(pixels, _PART)
+    )
+
+
+@contextmanager
+def _opened(file: BinaryIO, claims: Claims) -> Iterator[PillowImage.Image]:
     from PIL import Image as pillow  # noqa: N813  # as above
 
-    with pillow.open(file, formats=_formats()) as image:
-        _check_claims(file, image)
+    file.seek(0)
+    formats = tuple(name for name in claims.formats if name in _formats())
+    with pillow.open(file, formats=formats) as image:
+        _check_size(image, claims)
+        check_exif(image.info.get("exif") or b"")
+        yield image
+
+
+def _decode(file: BinaryIO, claims: Claims) -> Image:
+    with _opened(file, claims) as image:
         image.load()  # before the orientation is read: Pillow turns TIFF itself, and then forgets its orientation
-        rgb = np.asarray(_to_rgb(_upright(image)))
-    return np.ascontiguousarray(rgb[..., ::-1])
+        _check_size(image, claims)
+        return _to_bgr(image, _orientation(image))
 
 
-def _check_claims(file: BinaryIO, image: PillowImage.Image) -> None:
-    """Hold what the image claims against the file, before it is decoded. Raises ValueError."""
-    pixels, size = image.width * image.height, state(file)[0]
-    if pixels > max(_SMALL, size * _PIXELS_PER_BYTE):
-        raise ValueError(f"it claims {image.width}x{image.height} pixels in {size} bytes")
-    if image.format in ("JPEG", "MPO"):
-        file.seek(0)
-        if (scans := _count_scans(file.read())) * pixels > _MOST_SCANNED:
-            raise ValueError(f"it goes over {image.width}x{image.height} pixels {scans} times")
+def _check_size(image: PillowImage.Image, claims: Claims) -> None:
+    """Raises ValueError if the image is larger than the memory that was reserved for it."""
+    if image.width * image.height > claims.width * claims.height:
+        raise ValueError(f"it claims {claims.width}x{claims.height} pixels and has {image.width}x{image.height}")
 
 
-def _count_scans(data: bytes) -> int:
-    """How many scans a JPEG has. What only looks like one, inside of other segments, does not count."""
-    scans, position = 0, 2
-    while marker := _MARKER.search(data, position):
-        position = marker.end()
-        if marker[1] == b"\xd9":  # the end
-            break
-        scans += marker[1][0] == _START_OF_SCAN
-        position += int.from_bytes(data[position : position + 2], "big")
-    return scans
-
-
-def _upright(image: PillowImage.Image) -> PillowImage.Image:
+def _orientation(image: PillowImage.Image) -> int:
     # Not ImageOps.exif_transpose: it writes the other EXIF tags again, and fails where one of them is malformed.
-    from PIL import ExifTags, Image as pillow  # noqa: N813  # as above
+    from PIL import ExifTags
 
     try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001  # broken EXIF: a dozen kinds; the pixels are whole, and viewers show them as they lie
-        turn = None
-    return image if turn is None else image.transpose(pillow.Transpose[turn])
+        return 1
 
 
-def _to_rgb(image: PillowImage.Image) -> PillowImage.Image:
+def _to_bgr(image: PillowImage.Image, orientation: int) -> Image:
+    """An image of any mode as uint8 [H, W, 3], BGR, turned upright, and made of one part after another."""
+    lies = orientation in _SIDEWAYS
+    upright = np.empty((image.width, image.height, 3) if lies else (image.height, image.width, 3), np.uint8)
+    stored = _TURNS.get(orientation, _as_it_is)(upright)
+    convert = _deep_converter(image) if image.mode in ("I", "F") or image.mode.startswith("I;16") else _to_rgb
+    for rows, columns, part in _parts(image):
+        stored[rows, columns] = convert(part)[..., ::-1]
+    return upright
+
+
+def _parts(image: PillowImage.Image) -> Iterator[tuple[slice, slice, PillowImage.Image]]:
+    across = min(image.width, _PART)
+    down = max(1, _PART // across)
+    for top in range(0, image.height, down):
+        for left in range(0, image.width, across):
+            right, bottom = min(left + across, image.width), min(top + down, image.height)
+            yield slice(top, bottom), slice(left, right), image.crop((left, top, right, bottom))
+
+
+def _to_rgb(image: PillowImage.Image) -> Image:
     from PIL import Image as pillow  # noqa: N813  # as above
 
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return pillow.fromarray(_to_8_bits(np.asarray(image), image.mode)).convert("RGB")
     if image.has_transparency_data:
         behind = pillow.new("RGBA", image.size, (*BACKGROUND, 255))
         behind.alpha_composite(image.convert("RGBA"))
         image = behind
-    return image.convert("RGB")
+    return np.asarray(image.convert("RGB"))
 
 
-def _to_8_bits(values: npt.NDArray[Any], mode: str) -> Image:
-    """Scale grey values of more than 8 bits, [H, W], to 0-255.
+def _deep_converter(image: PillowImage.Image) -> Callable[[PillowImage.Image], Image]:
+    """How to scale grey values of more than 8 bits to 0-255: from a part of the image to uint8 [H, W, 1].
 
     16 bits are scaled from 0-65535. Mode I is 16 bits in 32, as Pillow reads some formats, and mode F is 0-1 or 0-255
     by custom; only where the values leave those ranges are they scaled from their own smallest to their largest.
     """
-    grey = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-    low, high = float(np.min(grey)), float(np.max(grey))
-    customary = (1.0, 255.0) if mode == "F" else (65535.0,)
+    ends = [(float(grey.min()), float(grey.max())) for grey in map(_grey, (part for _, _, part in _parts(image)))]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    customary = (1.0, 255.0) if image.mode == "F" else (65535.0,)
     if low >= 0 and high <= customary[-1]:
         low, high = 0.0, next(top for top in customary if high <= top)
-    return np.asarray(np.rint((grey - low) * (255 / max(high - low, 1e-300))), np.uint8)
+
+    def convert(part: PillowImage.Image) -> Image:
+        return np.rint((_grey(part) - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)[..., None]
+
+    return convert
+
+
+def _grey(part: PillowImage.Image) -> npt.NDArray[np.float64]:
+    return np.nan_to_num(np.asarray(part).astype(np.float64), posinf=0, neginf=0)
 
 
 class _BombsRaised:

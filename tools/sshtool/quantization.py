@@ -20,7 +20,7 @@ from sshconvert.files import scratch_folder
 from sshconvert.models import Model
 from sshconvert.precision.int8 import CALIBRATION, DROP, IMAGES, Quantization
 from sshtool.evaluate.average_precision import Boxes, average_precision
-from sshtool.images import Resize, fit, read_image
+from sshtool.images import Resize, fit, reading
 from sshtool.parity.reference import Progress, silent
 from sshtool.runtimes import load
 from sshtool.scenes import draw_scene
@@ -94,7 +94,8 @@ def calibration_images(model: Model, options: Options, folder: Path | None) -> C
     size = _size(options, model)
 
     def read(number: int) -> Image:
-        return fit(read_image(paths[number]), *size, Resize.LETTERBOX, model.input.mean_pixel)[0]
+        with reading(paths[number]) as image:
+            return fit(image, *size, Resize.LETTERBOX, model.input.mean_pixel)[0]
 
     hashes = ", ".join(f"{_text(path.name)} sha256:{_hash(path)}" for path in paths)
     return CalibrationImages(len(paths), read, {CALIBRATION: f"{len(paths)} images", IMAGES: hashes})

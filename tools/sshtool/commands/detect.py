@@ -18,13 +18,15 @@ from sshconvert.errors import ImageError, UsageError
 from sshconvert.models import Model, load_model
 from sshconvert.reading import is_file
 from sshtool.detector import DetectorOptions, FaceDetector, Fitted, with_threshold
-from sshtool.images import Boxes, Image, read_image
+from sshtool.images import Boxes, Image, reading
 from sshtool.report.picture import save_picture
 from sshtool.report.terminal import lines, table
 from sshtool.runtimes import F32, runtimes, usual_runtime
 from sshtool.selection import select_images
 
 # Of JSON. Single precision, in which all this is computed, does not hold more.
+# Bytes of an image that waits for its picture; a larger one is read again.
+MOST_KEPT: Final = 64 << 20
 BOX_DIGITS: Final = 3
 SCORE_DIGITS: Final = 6
 
@@ -198,7 +200,7 @@ def _jobs(images: Sequence[Path], folder: Path | None) -> tuple[ImageJob, ...]:
 
 @dataclass(frozen=True)
 class _Read:
-    """An image as the network sees it. As it was read, it is kept for a picture only: it may be a large photo."""
+    """An image as the network sees it. As it was read, it is kept for a picture only, and if it is no large photo."""
 
     fitted: Fitted
     original: Image | None
@@ -216,15 +218,21 @@ def _detect_group(detector: FaceDetector, jobs: Sequence[ImageJob]) -> list[Dete
 
 def _read(detector: FaceDetector, job: ImageJob) -> _Read | NotRead:
     try:
-        image = read_image(job.image)
+        with reading(job.image) as image:
+            return _Read(detector.fit(image), image if job.picture is not None and image.nbytes <= MOST_KEPT else None)
     except ImageError as error:
         return NotRead(job.image, type(error).__name__, str(error))
-    return _Read(detector.fit(image), None if job.picture is None else image)
 
 
-def _detected(job: ImageJob, read: _Read, boxes: Boxes, inference_precision: str) -> Detected:
-    if job.picture is not None and read.original is not None:
-        save_picture(job.picture, read.original, boxes)
+def _detected(job: ImageJob, read: _Read, boxes: Boxes, inference_precision: str) -> Detected | NotRead:
+    try:
+        if job.picture is not None and read.original is not None:
+            save_picture(job.picture, read.original, boxes)
+        elif job.picture is not None:
+            with reading(job.image) as image:
+                save_picture(job.picture, image, boxes)
+    except ImageError as error:
+        return NotRead(job.image, type(error).__name__, str(error))
     faces = tuple(Face((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in boxes.astype(np.float64).tolist())
     lies = read.fitted.placement
     return Detected(job.image, lies.width, lies.height, faces, job.picture, inference_precision)

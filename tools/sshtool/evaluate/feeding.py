@@ -22,6 +22,9 @@ from sshtool.evaluate.predictions import Predictions, from_corners
 from sshtool.images import Image, Resize, fit
 from sshtool.runtimes import Declaration, Outputs
 
+# Pixels between the two steps of a resize.
+_PART: Final = 1 << 18
+
 Size = tuple[int, int]  # height and width
 Run = Callable[[Image], Outputs]
 
@@ -147,8 +150,17 @@ def resize(image: Image, size: Size, scale_y: float, scale_x: float) -> Image:
     top, bottom, down = _neighbours(image.shape[0], size[0], scale_y)
     left, right, across = _neighbours(image.shape[1], size[1], scale_x)
     down, across = down[:, None, None], across[None, :, None]
-    rows = image[top] * (1 - down) + image[bottom] * down
-    return np.asarray(np.rint(rows[:, left] * (1 - across) + rows[:, right] * across), np.uint8)
+    columns = np.arange(image.shape[1])
+    if len(columns) > 2 * len(left):  # most of them take no part
+        columns, places = np.unique(np.concatenate([left, right]), return_inverse=True)
+        left, right = np.split(places.reshape(-1), 2)
+    resized = np.empty((*size, 3), np.uint8)
+    step = max(1, _PART // len(columns))
+    for start in range(0, size[0], step):
+        part = slice(start, start + step)
+        rows = image[np.ix_(top[part], columns)] * (1 - down[part]) + image[np.ix_(bottom[part], columns)] * down[part]
+        resized[part] = np.rint(rows[:, left] * (1 - across) + rows[:, right] * across)
+    return resized
 
 
 def _neighbours(

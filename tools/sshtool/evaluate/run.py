@@ -16,7 +16,7 @@ from sshtool.evaluate.ground_truth import ImageTruth
 from sshtool.evaluate.journal import Box, Entry
 from sshtool.evaluate.predictions import NONE, Predictions, write_predictions
 from sshtool.evaluate.score import judge_image
-from sshtool.images import Image, read_image
+from sshtool.images import Image, reading
 from sshtool.overlap import SharedRuntime
 from sshtool.runtimes import Outputs, Runtime
 
@@ -65,11 +65,11 @@ class Evaluator:
 
     def _evaluate(self, job: Job) -> Entry:
         try:
-            image = read_image(job.path)
+            with reading(job.path) as image:
+                found = {feed.protocol: self._find(feed, image) for feed in self._feeds}
         except ImageError as error:
             nothing = {feed.protocol: NONE for feed in self._feeds}
             return Entry(judge_image(job.index, job.truth, nothing, failure=" ".join(str(error).split())), {})
-        found = {feed.protocol: self._find(feed, image) for feed in self._feeds}
         for protocol, folder in self.saved.items():
             write_predictions(folder, job.truth.image, found[protocol])
         record = judge_image(job.index, job.truth, found)

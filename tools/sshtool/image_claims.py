@@ -1,0 +1,520 @@
+"""What an image file claims, read before its decoder sees it: how large the picture is, and how many pieces there are.
+
+Decoders make an object of each chunk, segment, comment and tag, and allocate what a header says. So a walk over the
+file counts first, in little memory, without decoding anything, and refuses what no camera or program writes. A file
+that is malformed is left to its decoder, which says better what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import re
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final
+
+# Of a file, before its pixels or beside them. Layers, profiles and previews take a few MB, in up to some thousand
+# pieces.
+MOST_PIECES: Final = 10_000
+MOST_METADATA: Final = 32 << 20
+# Bytes between the segments or blocks of a file, which belong to none of them.
+MOST_JUNK: Final = 64 << 10
+# A piece of a file that holds pixels has some kilobytes; a small file may have smaller ones.
+_BYTES_PER_PIECE: Final = 1024
+# The decoder joins the EXIF segments of a JPEG, each time anew; an honest file has up to a few hundred segments.
+MOST_SEGMENTS: Final = 1024
+# Each costs memory in its decoder, although it has a byte or none: parts of a GIF's comments, icons in an icon file,
+# numbers in one tag (those of a palette of 16 bits), tiles of JPEG 2000, which its decoder describes all at once.
+MOST_BLOCKS: Final = 100_000
+MOST_ICONS: Final = 256
+MOST_NUMBERS: Final = 200_000
+MOST_TILES: Final = 10_000
+# Pixels of a tile of TIFF, which may be larger than the picture.
+MOST_TILE: Final = 1 << 22
+# Packed text and profiles, each of which unpacks to a megabyte at most.
+MOST_PACKED: Final = 16
+# Boxes that describe AVIF pictures: hundreds of bytes, or some thousand in one of many tiles.
+MOST_DESCRIPTION: Final = 1 << 20
+# Pixels and bytes of what Pillow decodes in Python, at a microsecond for each.
+MOST_SLOW: Final = 1 << 24
+
+_BLOCK: Final = 1 << 16
+
+# Memory for a pixel while it is decoded, beside the file itself and what is made of it: Pillow has four bytes, and
+# some decoders have the picture once more, in their own form.
+_PLAIN: Final = 4
+# And two rows of it.
+_ROWS: Final = 2 * 4
+
+
+@dataclass
+class Claims:
+    """Of a file: Pillow's names of the formats that it may be of, the size of the picture, and what decoding it costs.
+
+    `pixel_bytes` is memory for a pixel in the decoder, `beside` bytes for everything else; `scans` is how often the
+    decoder goes over all pixels.
+    """
+
+    formats: tuple[str, ...] = ()
+    width: int = 0
+    height: int = 0
+    pixel_bytes: int = _PLAIN
+    beside: int = 0
+    scans: int = 1
+    _seen: int = field(default=0, repr=False)
+
+    def allow(self, width: int, height: int) -> None:
+        """Of several sizes in one file, the largest counts."""
+        self.width, self.height = max(self.width, width), max(self.height, height)
+
+    def count(self, what: str, most: int) -> None:
+        """One more piece. Raises ValueError if there are too many."""
+        self._seen += 1
+        if self._seen > most:
+            raise ValueError(f"it has more than {most} {what}")
+
+    def add(self, size: int) -> None:
+        """So many bytes more that are no pixels. Raises ValueError if there are too many."""
+        self.beside += size
+        if self.beside > MOST_METADATA:
+            raise ValueError(f"it has more than {MOST_METADATA} bytes beside its pixels")
+
+
+def read_claims(file: BinaryIO, size: int) -> Claims:
+    """What an image file of `size` bytes claims. Without a known format, `formats` is empty.
+
+    Raises ValueError, which says what, if it claims what no honest file does.
+    """
+    bytes_ = _Bytes(file, size)
+    claims = Claims()
+    with contextlib.suppress(_CutOffError):  # the decoder finds out
+        for accepts, formats, examine in _FORMATS:
+            if accepts(bytes_.at(0, min(size, 32))):
+                claims.formats = formats
+                examine(bytes_, claims)
+                break
+    claims.beside += _ROWS * claims.width
+    return claims
+
+
+class _CutOffError(Exception):
+    """The file ends where more is announced."""
+
+
+class _Bytes:
+    """A file, read here and there, never much of it at once."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self.size = file, size
+
+    def at(self, place: int, count: int) -> bytes:
+        if place + count > self.size:
+            raise _CutOffError
+        self._file.seek(place)
+        data = self._file.read(count)
+        if len(data) < count:
+            raise _CutOffError
+        return data
+
+    def number(self, place: int, form: str) -> int:
+        """One number, in a form of `struct`."""
+        return int(struct.unpack(form, self.at(place, struct.calcsize(form)))[0])
+
+    def markers(self, place: int, pattern: re.Pattern[bytes]) -> tuple[int, int] | None:
+        """Of the next two bytes from `place` on that match: the second one, and the place behind it."""
+        while place < self.size - 1:
+            block = self.at(place, min(_BLOCK, self.size - place))
+            if found := pattern.search(block):
+                return found[0][-1], place + found.end()
+            place += len(block) - 1  # the last byte may be the first of a marker
+        return None
+
+    def inside(self, place: int, size: int) -> _Bytes:
+        return _Bytes(io.BytesIO(self.at(place, size)), size)
+
+
+# --- PNG --------------------------------------------------------------------------------------------------------------
+
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+
+
+def _examine_png(data: _Bytes, claims: Claims, place: int = 0) -> None:
+    place += len(_PNG)
+    pixels, packed = 0, 0
+    while True:
+        length, kind = struct.unpack(">I4s", data.at(place, 8))
+        place += 12 + length
+        if kind == b"IEND":
+            return
+        if kind in (b"IDAT", b"fdAT"):
+            pixels += 1
+            if pixels > MOST_PIECES + data.size // _BYTES_PER_PIECE:
+                raise ValueError(f"it has more than {pixels - 1} chunks of pixels")
+            continue
+        if kind == b"IHDR":
+            claims.allow(*struct.unpack(">2I", data.at(place - length - 4, 8)))
+        packed += kind in (b"zTXt", b"iTXt", b"iCCP")
+        if packed > MOST_PACKED:
+            raise ValueError(f"it has more than {MOST_PACKED} chunks of packed text")
+        claims.count("chunks beside its pixels", MOST_PIECES)
+        claims.add(length)
+
+
+# --- JPEG -------------------------------------------------------------------------------------------------------------
+
+# What Pillow and libjpeg take for markers: before the first scan without a length some, which end nothing; behind it
+# all but those that stand inside of a scan.
+_HEAD_MARKER: Final = re.compile(rb"\xff[\xc0-\xfe]", re.DOTALL)
+_SCAN_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]", re.DOTALL)
+_LENGTHLESS: Final = frozenset((0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)))
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SCAN, _END = 0xDA, 0xD9
+
+
+def _examine_jpeg(data: _Bytes, claims: Claims) -> None:
+    claims.scans, place, junk, samples = 0, 2, 0, 1.0
+    while found := data.markers(place, _SCAN_MARKER if claims.scans else _HEAD_MARKER):
+        marker, behind = found
+        if not claims.scans:
+            junk += behind - 2 - place
+            if junk > MOST_JUNK:
+                raise ValueError(f"it has more than {MOST_JUNK} bytes between its segments")
+            claims.count("segments", MOST_SEGMENTS)
+        elif marker == _END:
+            break
+        place = behind
+        if marker in _LENGTHLESS:
+            continue
+        length = data.number(place, ">H")
+        if marker in _FRAMES:
+            height, width, components = struct.unpack(">2HB", data.at(place + 3, 5))
+            claims.allow(width, height)
+            samples = max(samples, _samples(data.at(place + 8, 3 * components)))
+        if marker == _SCAN:
+            claims.scans += 1
+        elif not claims.scans:
+            claims.add(length)
+        place += length
+    if claims.scans > 1:  # all coefficients are kept, in two bytes each, until the last scan
+        claims.pixel_bytes += math.ceil(2 * samples)
+
+
+def _samples(components: bytes) -> float:
+    """For a pixel of a JPEG, by how often each component is sampled: 3, or 1.5 if colours are halved both ways."""
+    factors = [(byte >> 4, byte & 15) for byte in components[1::3]]
+    most = max((across for across, _ in factors), default=1) * max((down for _, down in factors), default=1)
+    return sum(across * down for across, down in factors) / max(most, 1)
+
+
+# --- GIF --------------------------------------------------------------------------------------------------------------
+
+
+def _examine_gif(data: _Bytes, claims: Claims) -> None:
+    """As far as the first picture."""
+    claims.allow(*struct.unpack("<2H", data.at(6, 4)))
+    flags = data.at(10, 1)[0]
+    place, junk = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0), 0
+    while (kind := data.at(place, 1)) != b",":
+        place += 1
+        if kind == b";":
+            return
+        if kind != b"!":
+            junk += 1
+            if junk > MOST_JUNK:
+                raise ValueError(f"it has more than {MOST_JUNK} bytes between its blocks")
+            continue
+        place += 1
+        length = 1
+        while length:
+            length = data.at(place, 1)[0]
+            claims.count("blocks before its picture", MOST_BLOCKS)
+            claims.add(length)
+            place += 1 + length
+    left, top, width, height = struct.unpack("<4H", data.at(place + 1, 8))
+    claims.allow(left + width, top + height)
+
+
+# --- TIFF, and EXIF, which is one -------------------------------------------------------------------------------------
+
+_TIFF: Final = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
+_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_BYTES: Final = (1, 2, 6, 7)
+_FOLDERS: Final = (34665, 34853, 40965)  # EXIF, GPS and interoperability: directories of their own
+_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
+_ORIENTATION, _SAMPLES, _ROWS_PER_STRIP = 274, 277, 278
+
+
+def _examine_tiff(data: _Bytes, claims: Claims) -> None:
+    sizes = _examine_tags(data, claims)
+    claims.allow(sizes.get(_WIDTH, 0), sizes.get(_HEIGHT, 0))
+    claims.pixel_bytes += 4 if sizes.get(_ORIENTATION, 1) != 1 else 0  # Pillow turns it upright itself
+    across = sizes.get(_TILE_WIDTH, claims.width)
+    down = sizes.get(_TILE_HEIGHT, min(sizes.get(_ROWS_PER_STRIP, claims.height), claims.height))
+    if across * down > max(MOST_TILE, claims.width * claims.height):
+        raise ValueError(f"it has tiles of {across}x{down} pixels")
+    claims.beside += across * down * max(4, 2 * min(sizes.get(_SAMPLES, 1), 4))
+
+
+def check_exif(exif: bytes) -> None:
+    """Hold the tags of EXIF, with or without the word before them, to what is honest. Raises ValueError."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    if exif[:4] in _TIFF:
+        with contextlib.suppress(_CutOffError):  # of which Pillow makes what it can
+            _examine_tags(_Bytes(io.BytesIO(exif), len(exif)), Claims())
+
+
+def _examine_tags(data: _Bytes, claims: Claims) -> dict[int, int]:
+    """Count what the first directory, and those of EXIF below it, hold; the single whole numbers among it."""
+    order = "<" if data.at(0, 2) == b"II" else ">"
+    big = 43 in data.at(2, 2)
+    first = data.number(8, f"{order}Q") if big else data.number(4, f"{order}I")
+    found: dict[int, int] = {}
+    left, seen, total = [first], set(), 0
+    while left:
+        place = left.pop()
+        if place in seen:
+            continue
+        seen.add(place)
+        try:
+            for tag, kind, count, value in _entries(data, place, order, big=big):
+                claims.count("tags", MOST_PIECES)
+                size = count * _SIZES.get(kind, 0)
+                if kind not in _BYTES and size and count > MOST_NUMBERS:
+                    raise ValueError(f"its tag {tag} has {count} numbers")
+                total += size if size > len(value) else 0
+                if count == 1 and kind in (3, 4, 13, 16, 18):
+                    number = int.from_bytes(value[:size], "little" if order == "<" else "big")
+                    left += [number] if tag in _FOLDERS else []
+                    if place == first:
+                        found.setdefault(tag, number)
+        except _CutOffError:
+            if place == first:
+                raise
+    if total > data.size + MOST_JUNK:  # a broken tag or two do no harm
+        raise ValueError(f"its tags hold {total} bytes, the file has {data.size}")
+    claims.beside += 2 * total
+    return found
+
+
+def _entries(data: _Bytes, place: int, order: str, *, big: bool) -> Iterator[tuple[int, int, int, bytes]]:
+    """Tag, kind, count and what is in the place of the value, of each entry of a directory."""
+    count_form, form, size = ("Q", "2HQ8s", 20) if big else ("H", "2HI4s", 12)
+    count = data.number(place, order + count_form)
+    place += struct.calcsize(count_form)
+    for number in range(count):
+        yield struct.unpack(order + form, data.at(place + number * size, size))
+
+
+# --- WebP -------------------------------------------------------------------------------------------------------------
+
+
+def _examine_webp(data: _Bytes, claims: Claims) -> None:
+    claims.pixel_bytes += 12  # two canvases and what is handed over
+    claims.beside += 3 * data.size  # it is read whole
+    place = 12
+    while place + 8 <= data.size:
+        kind, length = struct.unpack("<4sI", data.at(place, 8))
+        claims.count("chunks", MOST_PIECES)
+        if kind == b"VP8X":
+            sizes = data.at(place + 12, 6)
+            claims.allow(int.from_bytes(sizes[:3], "little") + 1, int.from_bytes(sizes[3:], "little") + 1)
+        elif kind == b"VP8 ":
+            width, height = struct.unpack("<2H", data.at(place + 14, 4))
+            claims.allow(width & 0x3FFF, height & 0x3FFF)
+        elif kind == b"VP8L":
+            bits = data.number(place + 9, "<I")
+            claims.allow((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+        place += 8 + length + length % 2
+
+
+# --- JPEG 2000 --------------------------------------------------------------------------------------------------------
+
+_CODESTREAM: Final = b"\xff\x4f\xff\x51"
+_JP2: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
+_SIZE, _TILE_PART, _TILE_DATA, _STREAM_END = 0xFF51, 0xFF90, 0xFF93, 0xFFD9
+_TILE_MEMORY: Final = 16 << 10
+
+
+def _examine_jp2(data: _Bytes, claims: Claims) -> None:
+    for kind, place, end in _boxes(data, 0, data.size, claims):
+        if kind == b"jp2h":
+            _check_description(end - place)
+            for inner, at, _ in _boxes(data, place, end, claims):
+                if inner == b"ihdr":
+                    height, width = struct.unpack(">2I", data.at(at, 8))
+                    claims.allow(width, height)
+        elif kind == b"jp2c":
+            _examine_codestream(data, claims, place)
+            return
+
+
+def _examine_codestream(data: _Bytes, claims: Claims, place: int = 0) -> None:
+    claims.beside += 2 * data.size
+    place += 2
+    part = end = 0
+    while place + 4 <= data.size:
+        marker, length = struct.unpack(">2H", data.at(place, 4))
+        claims.count("segments", MOST_PIECES + data.size // _BYTES_PER_PIECE)
+        if marker == _SIZE:
+            _examine_size(data, claims, place + 6)
+        elif marker == _TILE_PART:
+            part, end = place, data.number(place + 6, ">I")
+        elif marker == _TILE_DATA:
+            if not end:  # it goes to the end
+                return
+            place = part + end
+            if end < 14:
+                raise ValueError("a part of a tile has no length")
+            continue
+        elif marker == _STREAM_END or marker < 0xFF00:
+            return
+        place += 2 + length
+
+
+def _examine_size(data: _Bytes, claims: Claims, place: int) -> None:
+    right, bottom, left, top, across, down, left_tile, top_tile, components = struct.unpack(">8IH", data.at(place, 34))
+    claims.allow(max(0, right - left), max(0, bottom - top))
+    if components > 4 or not across or not down:
+        raise ValueError(f"it has {components} components, and tiles of {across}x{down} pixels")
+    tiles = -(-(right - left_tile) // across) * -(-(bottom - top_tile) // down)
+    if tiles > MOST_TILES:
+        raise ValueError(f"it has {tiles} tiles")
+    claims.pixel_bytes += 8 * components  # in 32 bits, once whole and once more in tiles
+    claims.beside += _TILE_MEMORY * tiles
+
+
+# --- AVIF -------------------------------------------------------------------------------------------------------------
+
+_AVIF: Final = (b"avif", b"avis", b"mif1", b"msf1")
+_NESTED: Final = {b"meta": 4, b"iprp": 0, b"ipco": 0}  # and how many bytes stand before the boxes inside
+
+
+def _examine_avif(data: _Bytes, claims: Claims) -> None:
+    claims.pixel_bytes += 16  # planes of up to 16 bits, with those of the frame before, and what is handed over
+    claims.beside += 3 * data.size  # it is read whole
+    left = [(0, data.size)]
+    while left:
+        for kind, place, end in _boxes(data, *left.pop(), claims):
+            if kind in (b"meta", b"moov"):
+                _check_description(end - place)
+            if kind in _NESTED:
+                left.append((place + _NESTED[kind], end))
+            elif kind == b"ispe":
+                claims.allow(*struct.unpack(">2I", data.at(place + 4, 8)))
+
+
+def _check_description(size: int) -> None:
+    if size > MOST_DESCRIPTION:
+        raise ValueError(f"it describes its pictures in more than {MOST_DESCRIPTION} bytes")
+
+
+def _boxes(data: _Bytes, place: int, end: int, claims: Claims) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, beginning and end of what is in each box from `place` to `end`."""
+    while place + 8 <= end:
+        length, kind = struct.unpack(">I4s", data.at(place, 8))
+        inner = place + 8
+        if length == 1:
+            length, inner = data.number(inner, ">Q"), inner + 8
+        after = place + length if length else end
+        if after < inner:
+            raise _CutOffError
+        claims.count("boxes", MOST_PIECES)
+        yield kind, inner, min(after, end)
+        place = after
+
+
+# --- BMP, icons, and formats of a header and pixels -------------------------------------------------------------------
+
+_DIB_HEADERS: Final = (12, 40, 52, 56, 64, 108, 124)
+_RUNS: Final = (1, 2)  # kinds of run-length encoding, decoded in Python
+
+
+def _examine_bmp(data: _Bytes, claims: Claims) -> None:
+    _examine_dib(data, claims, 14)
+
+
+def _examine_dib(data: _Bytes, claims: Claims, place: int = 0) -> None:
+    header = data.number(place, "<I")
+    if header == _DIB_HEADERS[0]:
+        claims.allow(*struct.unpack("<2H", data.at(place + 4, 4)))
+        return
+    width, height = struct.unpack("<2i", data.at(place + 4, 8))
+    claims.allow(abs(width), abs(height))
+    if data.number(place + 16, "<I") in _RUNS:
+        _check_slow(abs(width) * abs(height))
+
+
+def _examine_ico(data: _Bytes, claims: Claims) -> None:
+    count = data.number(4, "<H")
+    if count > MOST_ICONS:
+        raise ValueError(f"it has {count} icons")
+    claims.pixel_bytes += 12  # with its mask, and the picture before it had one
+    for number in range(count):
+        width, height, *_, place = struct.unpack("<4B2H2I", data.at(6 + 16 * number, 16))
+        claims.allow(width or 256, height or 256)
+        if data.at(place, 8) == _PNG:
+            _examine_png(data, claims, place)
+        else:
+            _examine_dib(data, claims, place)
+
+
+_TGA_KINDS: Final = (1, 2, 3, 9, 10, 11)
+_TGA_DEPTHS: Final = (1, 8, 16, 24, 32)
+
+
+def _examine_headless(data: _Bytes, claims: Claims) -> None:
+    """A DIB or a TGA: neither begins with a word of its own."""
+    _, colours, kind, *_, width, height, depth = struct.unpack("<3B2HB4HB", data.at(0, 17))
+    if colours in (0, 1) and kind in _TGA_KINDS and depth in _TGA_DEPTHS:
+        claims.allow(width, height)
+    if data.number(0, "<I") in _DIB_HEADERS:
+        _examine_dib(data, claims)
+
+
+# The kind, width, height and, but for bitmaps, the largest value; blanks and comments between them.
+_BETWEEN: Final = rb"(?:[ \t\n\v\f\r]|#[^\n\r]*[\n\r])+"
+_PNM: Final = re.compile(
+    rb"(P\w{1,6})" + _BETWEEN + rb"(\d{1,10})" + _BETWEEN + rb"(\d{1,10})" + rb"(?:" + _BETWEEN + rb"(\d{1,10})\s)?"
+)
+_BITMAPS: Final = (b"P1", b"P4")
+_TEXTS: Final = (b"P1", b"P2", b"P3")
+_QUICK: Final = {b"P5": (255, 65535), b"P6": (255,)}
+
+
+def _examine_pnm(data: _Bytes, claims: Claims) -> None:
+    found = _PNM.match(data.at(0, min(data.size, MOST_JUNK)))
+    if found is None:
+        raise ValueError("it does not begin with the size of a picture")
+    kind, width, height, largest = found.groups()
+    claims.allow(int(width), int(height))
+    if kind in _TEXTS or (kind not in _BITMAPS and int(largest or 255) not in _QUICK.get(kind, (255,))):
+        claims.pixel_bytes += 8
+        _check_slow(max(int(width) * int(height), data.size // 16 if kind in _TEXTS else 0))
+
+
+def _check_slow(count: int) -> None:
+    if count > MOST_SLOW:
+        raise ValueError(f"it has {count} pixels of a kind that is decoded slowly")
+
+
+def _begins(*beginnings: bytes) -> Callable[[bytes], bool]:
+    return lambda data: data.startswith(beginnings)
+
+
+_FORMATS: Final[tuple[tuple[Callable[[bytes], bool], tuple[str, ...], Callable[[_Bytes, Claims], None]], ...]] = (
+    (_begins(_PNG), ("PNG",), _examine_png),
+    (_begins(b"\xff\xd8\xff"), ("JPEG",), _examine_jpeg),
+    (_begins(b"GIF87a", b"GIF89a"), ("GIF",), _examine_gif),
+    (_begins(*_TIFF), ("TIFF",), _examine_tiff),
+    (lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", ("WEBP",), _examine_webp),
+    (_begins(_JP2), ("JPEG2000",), _examine_jp2),
+    (_begins(_CODESTREAM), ("JPEG2000",), _examine_codestream),
+    (lambda data: data[4:8] == b"ftyp" and data[8:12] in _AVIF, ("AVIF",), _examine_avif),
+    (_begins(b"BM"), ("BMP",), _examine_bmp),
+    (_begins(b"\0\0\1\0"), ("ICO",), _examine_ico),
+    (lambda data: re.match(rb"P[0-6fy]", data) is not None, ("PPM",), _examine_pnm),
+    (lambda _: True, ("DIB", "TGA"), _examine_headless),
+)
