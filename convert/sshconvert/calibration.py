@@ -35,6 +35,9 @@ SYMMETRIC: Final = "performance"
 # What only chooses among the values of its inputs, so that these may as well be rounded in front of it.
 PASSING: Final = ("Concat", "Identity", "MaxPool", "Relu", "Reshape", "Slice")
 
+# What rounds, and what reads no values.
+UNROUNDED: Final = ("QuantizeLinear", "DequantizeLinear", "Shape")
+
 
 @dataclass(frozen=True)
 class CalibrationImages:
@@ -184,7 +187,7 @@ def _read(made: onnx.ModelProto, plain: OnnxModel) -> Quantization:
                     if offset.any():
                         raise PrecisionError(f"INT8: NNCF moved the zero of {node.name}'s weights; convert to FP16")
                     weights[node.name] = WeightLevels(step, _axis(pairs[tensor]))
-                elif node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+                elif node.op_type not in UNROUNDED:
                     levels = Levels(float(step), int(offset), offset.dtype == np.int8, _served(plain, node.name))
                     inputs[node.name, number] = levels
     return Quantization(inputs, weights)
@@ -199,7 +202,8 @@ def _served(plain: OnnxModel, name: str) -> frozenset[str]:
     node = next(node for node in plain.nodes if node.name == name)
     if node.op_type not in PASSING:
         return frozenset([name])
-    return frozenset().union(*(_served(plain, reader.name) for reader in plain.consumers(node.output[0])))
+    readers = (reader for reader in plain.consumers(node.output[0]) if reader.op_type not in UNROUNDED)
+    return frozenset().union(*(_served(plain, reader.name) for reader in readers))
 
 
 def _with_twins(plain: OnnxModel, quantization: Quantization) -> tuple[OnnxModel, dict[str, tuple[str, str]]]:

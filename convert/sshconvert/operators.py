@@ -23,6 +23,7 @@ from sshconvert.errors import ShapeError
 from sshconvert.graph import Shape
 from sshconvert.messages import shown
 from sshconvert.mxnet.attributes import MAX_INTEGER, Attributes
+from sshconvert.onnx.reshaping import emit_reshape
 
 if TYPE_CHECKING:
     from sshconvert.onnx.emitter import Emitter
@@ -238,27 +239,33 @@ class Pooling(Operator):
         if self.whole:
             emit.node(f"Global{name}", emit.inputs)
             return
-        if self.convention == "full" and any(emit.free_output[2:]):
-            self._round_up(emit, name)
-            return
+        count = {} if self.kind == "max" else {"count_include_pad": int(self.count_padding)}
+        if self.convention == "valid" or set(self.stride) == {1}:
+            self._need_data_everywhere(self.pad)
+            emit.node(name, emit.inputs, **self._windows_of(self.pad), **count)
+        elif not any(self.pad) and all(k >= s for k, s in zip(self.kernel, self.stride, strict=True)):
+            # Without padding and gaps, all runtimes read `ceil_mode` as MXNet does. Nothing that hangs over is counted.
+            count = dict.fromkeys(count, 0)
+            emit.node(name, emit.inputs, **self._windows_of(self.pad), ceil_mode=1, **count)
+        else:
+            self._round_up(emit, name, count)
+
+    def _round_up(self, emit: Emitter, name: str, count: Mapping[str, int]) -> None:
+        """Rounding up means that the last window hangs over the edge. Explicit padding says so without `ceil_mode`,
+        which runtimes read differently here. It belongs to one size, so that no other gets through.
+        """
+        _need(not any(emit.free_output[2:]), "pooling that rounds up, with padding or gaps, needs a fixed size")
         after = self._padding_after(emit.input_shapes[0], emit.output_shape)
+        self._need_data_everywhere(after)
+        _need(not count or after == self.pad, "average pooling whose padded last window hangs over is not supported")
+        emit.node(name, [emit.only_of_size(emit.input_shapes[0][2:])], **self._windows_of(after), **count)
+
+    def _windows_of(self, after: Shape) -> dict[str, Any]:
+        return {"kernel_shape": self.kernel, "strides": self.stride, "pads": self.pad + after}
+
+    def _need_data_everywhere(self, after: Shape) -> None:
         inside = all(pad < kernel for pad, kernel in zip(self.pad + after, self.kernel * 2, strict=True))
         _need(inside, "windows that lie in the padding alone are not supported")
-        extra = {} if self.kind == "max" else {"count_include_pad": int(self.count_padding)}
-        # Rounding up means that the last window hangs over the edge. Explicit padding says so without `ceil_mode`,
-        # which runtimes read differently. An average would count that padding, which MXNet does not.
-        _need(
-            self.kind == "max" or after == self.pad,
-            "average pooling whose last window hangs over the edge is not supported",
-        )
-        emit.node(name, emit.inputs, kernel_shape=self.kernel, strides=self.stride, pads=self.pad + after, **extra)
-
-    def _round_up(self, emit: Emitter, name: str) -> None:
-        """Where the size is free, so is the padding. Without padding before, all runtimes read `ceil_mode` as MXNet."""
-        simple = self.kind == "max" and not any(self.pad)
-        simple = simple and all(k >= s for k, s in zip(self.kernel, self.stride, strict=True))
-        _need(simple, "pooling that rounds up, with padding, gaps or averages, is not supported at a free size")
-        emit.node(name, emit.inputs, kernel_shape=self.kernel, strides=self.stride, pads=self.pad * 2, ceil_mode=1)
 
     def _padding_after(self, data: Shape, output: Shape) -> Shape:
         needed = (
@@ -328,36 +335,24 @@ class Crop(Operator):
         return (*inputs[0][:2], *size)
 
     def to_onnx(self, emit: Emitter) -> None:
-        data, size = emit.input_shapes[0], emit.output_shape[2:]
-        if emit.larger_input_shapes[0][2:] != data[2:] or any(emit.free_output[2:]):
-            self._follow(emit)
-            return
-        if data[2:] == size:
-            emit.passthrough(emit.inputs[0])
-            return
-        begin = self._begin(data, size)
-        end = tuple(at + length for at, length in zip(begin, size, strict=True))
-        bounds = [
-            emit.constant(role, np.array(values, np.int64))
-            for role, values in (("begin", begin), ("end", end), ("axes", (2, 3)))
-        ]
-        emit.node("Slice", [emit.inputs[0], *bounds])
-
-    def _follow(self, emit: Emitter) -> None:
-        """Crop by the shapes of the run."""
-        axes = emit.constant("axes", np.array((2, 3), np.int64))
+        """Crop by the shapes of the run. A Slice takes what there is of its window, where MXNet refuses one that does
+        not lie inside: to give the result the shape that it has to have then fails.
+        """
+        axes = emit.integers("axes", (2, 3))
         if self.count == 2:
-            shape = emit.step("like", "Shape", [emit.inputs[1]])
-            size = emit.step("size", "Gather", [shape, axes])
+            size = emit.step("size", "Gather", [emit.step("like", "Shape", [emit.inputs[1]]), axes])
         else:
-            size = emit.constant("size", np.array(self.size, np.int64))
+            size = emit.integers("size", self.size)
         if self.centre:
             whole = emit.step("whole", "Gather", [emit.step("shape", "Shape", [emit.inputs[0]]), axes])
             margin = emit.step("margin", "Sub", [whole, size])
-            begin = emit.step("begin", "Div", [margin, emit.constant("two", np.array(2, np.int64))])
+            begin = emit.step("begin", "Div", [margin, emit.integers("two", (2,))])
         else:
-            begin = emit.constant("begin", np.array(self.offset, np.int64))
-        emit.node("Slice", [emit.inputs[0], begin, emit.step("end", "Add", [begin, size]), axes])
+            begin = emit.integers("begin", self.offset)
+        end = emit.step("end", "Add", [begin, size]) if self.centre or any(self.offset) else size
+        window = emit.step("window", "Slice", [emit.inputs[0], begin, end, axes])
+        shape = emit.step("window_shape", "Concat", [emit.integers("kept", (0, 0)), size], axis=0)
+        emit.node("Reshape", [window, shape])
 
     def _begin(self, data: Shape, size: Shape) -> Shape:
         if not self.centre:
@@ -435,20 +430,7 @@ class Reshape(Operator):
         return [code]
 
     def to_onnx(self, emit: Emitter) -> None:
-        codes = self._onnx_codes(emit) if any(emit.free_output) else emit.output_shape
-        emit.node("Reshape", [emit.inputs[0], emit.constant("shape", np.array(codes, np.int64))])
-
-    @staticmethod
-    def _onnx_codes(emit: Emitter) -> Shape:
-        """0 for a free dimension that stays as it is, -1 for the one that may change."""
-        before = list(zip(emit.input_shapes[0], emit.larger_input_shapes[0], strict=True))
-        after = list(zip(emit.output_shape, emit.larger_output_shape, strict=True))
-        codes = []
-        for axis, (sizes, is_free) in enumerate(zip(after, emit.free_output, strict=True)):
-            stays = axis < len(before) and before[axis] == sizes
-            codes.append((0 if stays else -1) if is_free else sizes[0])
-        _need(codes.count(-1) <= 1, "a reshape of more than one free dimension is not supported")
-        return tuple(codes)
+        emit_reshape(emit, self.codes)
 
 
 @dataclass(frozen=True)

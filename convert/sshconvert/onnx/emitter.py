@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx
 
@@ -34,19 +35,16 @@ class Emitter:
     constants: dict[str, Array] = field(default_factory=dict)
     tensors: dict[int, str] = field(default_factory=dict)  # MXNet node number -> tensor name
     taken: set[str] = field(default_factory=set)  # names that a constant must not have
-    kept: frozenset[int] = frozenset()  # numbers of the nodes whose output must keep its own name
     inputs: Sequence[str] = ()
     input_shapes: Sequence[Shape] = ()
     output_shape: Shape = ()
-    larger_input_shapes: Sequence[Shape] = ()  # as the others, where the free dimensions of the network are larger
-    larger_output_shape: Shape = ()
+    larger_output_shape: Shape = ()  # where the free dimensions of the network are larger
 
     def begin(self, number: int, node: Node, shapes: Sequence[Shape], larger: Sequence[Shape]) -> None:
         """Turn to the next MXNet node. `shapes` and `larger` are those of all nodes' outputs."""
         self._number, self._name = number, node.name
         self.inputs = [self.tensors[entry.node] for entry in node.inputs]
         self.input_shapes = [shapes[entry.node] for entry in node.inputs]
-        self.larger_input_shapes = [larger[entry.node] for entry in node.inputs]
         self.output_shape, self.larger_output_shape = shapes[number], larger[number]
 
     @property
@@ -64,18 +62,22 @@ class Emitter:
         self.nodes.append(onnx.helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 
-    def passthrough(self, tensor: str) -> None:
-        """Let the output be `tensor` itself: nothing is computed and nothing is emitted."""
-        if self._number in self.kept:
-            self.node("Identity", [tensor])
-        else:
-            self.tensors[self._number] = tensor
+    def only_of_size(self, sizes: Shape) -> str:
+        """The current node's first input, whose axes behind the channels have these sizes: a run of others fails."""
+        tensor = self.inputs[0]
+        for axis, size in enumerate(sizes, 2):
+            tensor = self.step(f"size{axis}", "Split", [tensor, self.integers(f"only{axis}", (size,))], axis=axis)
+        return tensor
 
     def constant(self, role: str, values: Array) -> str:
         """Add a constant named after the current node and its role there; return its name."""
         name = self._unused(role)
         self.constants[name] = values
         return name
+
+    def integers(self, role: str, values: Sequence[int]) -> str:
+        """Add a constant of int64, as ONNX takes shapes and axes."""
+        return self.constant(role, np.array(values, np.int64))
 
     def _unused(self, role: str) -> str:
         name = unused_name(f"{self._name}_{role}", self.taken)

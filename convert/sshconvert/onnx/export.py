@@ -34,7 +34,7 @@ def export(
     """
     graph = network.graph
     larger = larger or network
-    emit = Emitter(taken={node.name for node in graph.nodes}, kept=frozenset(entry.node for entry in graph.outputs))
+    emit = Emitter(taken={node.name for node in graph.nodes})
     for number, (node, operator) in enumerate(zip(graph.nodes, network.operators, strict=True)):
         if operator is None:
             emit.tensors[number] = node.name

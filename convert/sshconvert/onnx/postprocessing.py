@@ -41,7 +41,7 @@ def append_postprocessing(
     The input is [N, C, H, W]. Thresholds and numbers are those of `rules`; `top_k` bounds the faces of an image.
     """
     build = _Builder(set(model.names) | set(OUTPUTS))
-    limits = _limits(build, model, input_name)
+    limits = _limits(build, input_name)
     candidates = [_decode(build, model, head, rules, limits) for head in rules.heads]
     boxes = build.node("all_boxes", "Concat", [item.boxes for item in candidates], axis=1)
     scores = build.node("all_scores", "Concat", [item.scores for item in candidates], axis=1)
@@ -62,7 +62,7 @@ def append_postprocessing(
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Tensors by name: boxes [N, S, 4] and scores [N, S]; S if it is known."""
+    """Tensors by name: boxes [N, S, 4] and scores [N, S]; S at the size that the input declares, if it does."""
 
     boxes: str
     scores: str
@@ -107,11 +107,8 @@ class _Builder:
         return name
 
 
-def _limits(build: _Builder, model: OnnxModel, input_name: str) -> str:
+def _limits(build: _Builder, input_name: str) -> str:
     """The last column and row of the input, as x, y, x, y."""
-    *_, height, width = model.inputs[input_name]
-    if isinstance(height, int) and isinstance(width, int):
-        return build.floats("limits", [width - 1, height - 1, width - 1, height - 1])
     shape = build.node("input_shape", "Shape", [input_name])
     sizes = build.node("sizes", "Gather", [shape, build.integers("corners", [3, 2, 3, 2])])
     as_float = build.node("sizes_float", "Cast", [sizes], to=onnx.TensorProto.FLOAT)
@@ -137,7 +134,7 @@ def _decode(build: _Builder, model: OnnxModel, head: Head, rules: Detection, lim
     move, grow = build.split(f"{at}_move", "Split", [deltas, halves], 2, axis=4)
     sizes = build.floats(f"{at}_sizes", [[rules.base_size * scale] for scale in head.scales])
     centres = build.node(f"{at}_moved", "Mul", [move, sizes])
-    centres = build.node(f"{at}_centres", "Add", [centres, _grid(build, head, rules, height, width)])
+    centres = build.node(f"{at}_centres", "Add", [centres, _grid(build, head, rules)])
     reach = build.node(f"{at}_grown", "Mul", [build.node(f"{at}_exp", "Exp", [grow]), sizes])
     reach = build.node(f"{at}_inner", "Sub", [reach, build.floats(f"{at}_one", 1)])
     reach = build.node(f"{at}_reach", "Mul", [reach, build.floats(f"{at}_half", 0.5)])
@@ -150,12 +147,9 @@ def _decode(build: _Builder, model: OnnxModel, head: Head, rules: Detection, lim
     return _best(build, _Candidates(boxes, scores, known), rules.candidates_per_stride, f"{at}_best")
 
 
-def _grid(build: _Builder, head: Head, rules: Detection, height: int | str, width: int | str) -> str:
+def _grid(build: _Builder, head: Head, rules: Detection) -> str:
     """The anchors' centres: float32 [H, W, 1, 2], x and y."""
     at, first = f"stride{head.stride}", (rules.base_size - 1) / 2
-    if isinstance(height, int) and isinstance(width, int):
-        rows, columns = np.mgrid[:height, :width] * head.stride + first
-        return build.floats(f"{at}_grid", np.stack([columns, rows], axis=-1)[:, :, None])
     shape = build.node(f"{at}_shape", "Shape", [head.scores])
     ones = build.integers(f"{at}_ones", (1, 1))
     cells = build.node(f"{at}_cells", "Gather", [shape, build.integers(f"{at}_spatial", (2, 3))])
@@ -179,8 +173,6 @@ def _best(build: _Builder, candidates: _Candidates, most: int, role: str) -> _Ca
     TopK alone would not do: ONNX Runtime takes the first of one score, OpenVINO any. So TopK finds the score of the
     last that is kept, and then chooses by numbers that are all different: those above it first, then those of it.
     """
-    if candidates.count is not None and candidates.count <= most:
-        return candidates
     count = _count(build, candidates.scores, role)
     number = build.node(f"{role}_number", "Min", [count, build.integers(f"{role}_most", [most])])
     highest, _ = build.split(f"{role}_scores_alone", "TopK", [candidates.scores, number], 2, axis=1)
@@ -202,7 +194,7 @@ def _best(build: _Builder, candidates: _Candidates, most: int, role: str) -> _Ca
         _gather(build, values, places, f"{role}_{name}")
         for name, values in (("boxes", candidates.boxes), ("scores", candidates.scores))
     )
-    return _Candidates(boxes, scores, None if candidates.count is None else most)
+    return _Candidates(boxes, scores, None if candidates.count is None else min(candidates.count, most))
 
 
 def _order(build: _Builder, count: str, role: str) -> str:
@@ -255,14 +247,7 @@ def _suppress(build: _Builder, faces: _Candidates, rules: Detection) -> str:
 
 def _choose(build: _Builder, ranked: str, faces: _Candidates, top_k: int) -> int | str:
     """Write the outputs; return K, "" where it depends on the run."""
-    most: int | str = ""
-    if faces.count is not None:
-        most = min(top_k, faces.count)
-        number = build.integers("top_k", [most])
-    else:
-        number = build.node(
-            "top_number", "Min", [_count(build, faces.scores, "top"), build.integers("top_most", [top_k])]
-        )
+    number = build.node("top_number", "Min", [_count(build, faces.scores, "top"), build.integers("top_most", [top_k])])
     ranks, places = build.split("chosen", "TopK", [ranked, number], 2, axis=1)
     there = build.node("there", "Greater", [ranks, build.floats("no_rank", 0)])
     there_float = build.node("there_float", "Cast", [there], to=onnx.TensorProto.FLOAT)
@@ -272,7 +257,7 @@ def _choose(build: _Builder, ranked: str, faces: _Candidates, top_k: int) -> int
     build.output(SCORES, "Mul", [scores, there_float])
     there_integer = build.node("there_integer", "Cast", [there], to=onnx.TensorProto.INT32)
     build.output(COUNT, "ReduceSum", [there_integer, build.integers("faces_axis", [1])], keepdims=0)
-    return most
+    return "" if faces.count is None else min(top_k, faces.count)
 
 
 def _named(faces: _Candidates) -> Mapping[str, str]:
