@@ -172,12 +172,28 @@ def _second_as_head(damaged: Damaged) -> Refusal:
     return UnsupportedGraphError, f"the network's outputs: output {head[1]} of {name} is not supported"
 
 
-@_fault("two nodes of one name")
+@_fault("two variables of one name")
 def _duplicate(damaged: Damaged) -> Refusal:
-    number = damaged.random.randrange(1, len(damaged.nodes))
-    name = damaged.nodes[damaged.random.randrange(number)]["name"]
+    number = damaged.random.choice(damaged.variables()[1:])
+    name = damaged.nodes[damaged.random.choice([other for other in damaged.variables() if other < number])]["name"]
     damaged.nodes[number]["name"] = name
-    return SymbolError, f": node {number}: the name '{name}' is given to an earlier node"
+    return SymbolError, f": node {number}: the name '{name}' is given to an earlier variable"
+
+
+@_fault("variable without a name")
+def _unnamed_variable(damaged: Damaged) -> Refusal:
+    number = damaged.random.choice(damaged.variables())
+    damaged.nodes[number]["name"] = ""
+    return SymbolError, f": node {number}: 'name' is missing, empty"
+
+
+@_fault("output of another's name")
+def _duplicate_output(damaged: Damaged) -> Refusal:
+    outputs = {head[0] for head in damaged.document["heads"]}
+    output = damaged.random.choice(sorted(outputs))
+    name = damaged.nodes[damaged.random.choice(sorted({*outputs, *damaged.variables()} - {output}))]["name"]
+    damaged.nodes[output]["name"] = name
+    return SymbolError, f": heads: an output and another output or variable have the one name '{name}'"
 
 
 @_fault("name that cannot be printed")

@@ -7,9 +7,10 @@ milliseconds.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final, TypeAlias
 
@@ -52,6 +53,20 @@ def random_graph(seed: int) -> RandomGraph:
     for _ in range(random.randint(3, 12)):
         random.choice(_OPERATORS)(builder, builder.pick())
     return builder.finish()
+
+
+def with_odd_names(graph: RandomGraph, seed: int) -> RandomGraph:
+    """The same network, whose operators share names with one another and with variables, or have none.
+
+    Variables and outputs keep theirs: MXNet goes by them alone.
+    """
+    random = Random(seed)  # noqa: S311  # no secret
+    document = copy.deepcopy(graph.document)
+    names = [node["name"] for node in document["nodes"]]
+    for node in document["nodes"]:
+        if node["op"] != "null" and node["name"] not in graph.outputs and random.random() < 0.6:
+            node["name"] = random.choice(("", random.choice(names), f"{random.choice(names)}_1"))
+    return replace(graph, document=document)
 
 
 def _prefixed(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -102,6 +103,74 @@ def test_mxnet_saves_the_retinaface_symbol_as_the_same_graph(shared_data: Path, 
     text = (shared_data / "retinaface-16and32" / "16and32-symbol.json").read_text("utf-8")
 
     assert parse_symbol(mxnet.sym.load_json(text).tojson()) == parse_symbol(text)
+
+
+ODD_NAMES: Final = {
+    # The names as they are written, and as they are read. The last is the output.
+    "shared": (("a", "a", "a", "a"), ("a_1", "a_2", "a_3", "a")),
+    "taken": (("a", "a_1", "a", "end"), ("a", "a_1", "a_2", "end")),
+    "the variable's": (("data", "data", "b", "end"), ("data_1", "data_2", "b", "end")),
+    "missing": (("", "", "activation1", "end"), ("activation1_1", "activation2", "activation1", "end")),
+    "missing of the output": (("", "a", "", ""), ("activation1", "a", "activation3", "activation4")),
+}
+
+
+def chain(names: Sequence[str]) -> Document:
+    nodes = [operator("Activation", name, [at], attrs={"act_type": "tanh"}) for at, name in enumerate(names)]
+    return document_of([variable("data"), *nodes], version=10901)
+
+
+@pytest.mark.parametrize(("written_names", "read"), ODD_NAMES.values(), ids=ODD_NAMES)
+def test_operators_without_names_of_their_own_get_some(written_names: Sequence[str], read: Sequence[str]) -> None:
+    graph = parse(chain(written_names))
+
+    assert [node.name for node in graph.nodes] == ["data", *read]
+    assert graph.output_names == (read[-1],)
+
+
+def test_ten_thousand_operators_of_one_name_take_no_longer_than_others() -> None:
+    started = time.process_time()
+    graph = parse(chain(["a"] * 10_000))
+
+    assert len({node.name for node in graph.nodes}) == 10_001
+    assert time.process_time() - started < 5  # seconds; if each began to count from 1, it would be minutes
+
+
+def test_mxnet_lists_two_outputs_of_one_name_and_cannot_tell_them_apart(mxnet: Mxnet) -> None:
+    document = chain(["a", "a"]) | {"heads": [[1, 0], [2, 0]]}
+
+    symbol = mxnet.sym.load_json(json.dumps(document))
+    assert symbol.list_outputs() == ["a_output", "a_output"]
+    with pytest.raises(ValueError, match="multiple outputs"):
+        symbol["a_output"]
+    with pytest.raises(SymbolError, match="have the one name 'a'"):
+        parse(document)
+
+
+# Two have variables of one name, whose network MXNet cannot bind; six are quantized.
+REFUSED_FOR_NAMES: Final = {"unet-cpp-a", "unet-cpp-b"}
+OUTPUTS_OF_ONE_NAME: Final = {"gluoncv-monodepth2_resnet18_kitti_stereo_640x192"}
+
+
+def test_real_networks_are_refused_for_their_names_only_where_mxnet_confuses_them(shared_data: Path) -> None:
+    confused = set()
+    for path in sorted((shared_data / "zoo" / "symbols").glob("*.json")):
+        try:
+            graph = read_symbol(path)
+        except SymbolError as error:
+            if "name" in str(error).removeprefix(str(path)):
+                confused.add(path.stem)
+            continue
+        assert len({node.name for node in graph.nodes}) == len(graph.nodes)
+    assert confused == REFUSED_FOR_NAMES | OUTPUTS_OF_ONE_NAME
+
+
+def test_layers_that_share_a_name_are_left_out_of_the_comparison(mxnet: Mxnet) -> None:
+    """Of the original's tensors; all others are there."""
+    from sshtool.runtimes.mxnet import nameable
+
+    symbol = mxnet.sym.load_json(json.dumps(chain(["a", "b", "a", "end"])))
+    assert nameable(symbol.get_internals().list_outputs(), {"data"}) == ["b_output", "end_output"]
 
 
 def variable(name: str, **fields: Json) -> Document:
@@ -345,9 +414,15 @@ MALFORMED: Final = [
     pytest.param(edited("nodes", 3, "op", to=""), "node 3: 'op' is missing, empty", id="empty op"),
     pytest.param(edited("nodes", 3, "op", to=None), "node 3: 'op' is missing, empty or not a string", id="null op"),
     pytest.param(edited("nodes", 3, "name", gone=True), "node 3: 'name' is missing", id="no name"),
-    pytest.param(edited("nodes", 3, "name", to=""), "node 3: 'name' is missing, empty", id="empty name"),
+    pytest.param(edited("nodes", 1, "name", to=""), "node 1: 'name' is missing, empty", id="variable without a name"),
     pytest.param(edited("nodes", 3, "name", to=7), "node 3: 'name' is missing, empty or not", id="number as name"),
-    pytest.param(edited("nodes", 3, "name", to="conv"), "node 3: the name 'conv' is given", id="duplicate name"),
+    pytest.param(edited("nodes", 1, "name", to="data"), "node 1: the name 'data' is given", id="variables of one name"),
+    pytest.param(edited("nodes", 3, "name", to="data"), "heads: an output and another", id="output named as the input"),
+    pytest.param(
+        json.dumps(good() | {"heads": [[2, 0], [3, 0]]}).replace('"relu"', '"conv"', 1),
+        "heads: an output and another output",
+        id="outputs of one name",
+    ),
     pytest.param(edited("nodes", 3, "inputs", gone=True), "node 3 (relu): 'inputs' is missing", id="no inputs"),
     pytest.param(edited("nodes", 3, "inputs", to=2), "node 3 (relu): 'inputs' is missing or not", id="inputs 2"),
     pytest.param(edited(*INPUT, to=2), "node 3 (relu), input 0: expected [node, output]", id="entry as a number"),

@@ -137,9 +137,10 @@ class _Parser:
         names: set[str] = set()
         for index, raw in enumerate(self.list_of(document, "nodes", "the file")):
             draft = self.node(index, raw, drafts)
-            if draft.name in names:
-                self.fail(f"node {index}", f"the name {draft.name!r} is given to an earlier node already")
-            names.add(draft.name)
+            if draft.is_variable and draft.name in names:
+                self.fail(f"node {index}", f"the name {draft.name!r} is given to an earlier variable already")
+            if draft.is_variable:
+                names.add(draft.name)
             drafts.append(draft)
         variables = [
             self.index(item, "arg_nodes", len(drafts)) for item in self.list_of(document, "arg_nodes", "the file")
@@ -153,7 +154,9 @@ class _Parser:
             self.fail("heads", "is empty, so the network has no output")
         self.check_row_pointers(document, drafts, heads)
         upgraded = self.upgrade(drafts, version, names)
-        return self.freeze(upgraded, [(drafts[head.node], head.output) for head in heads])
+        outputs = [(drafts[head.node], head.output) for head in heads]
+        self.name_operators(upgraded, [draft for draft, _ in outputs])
+        return self.freeze(upgraded, outputs)
 
     def load(self, text: str | bytes) -> Any:
         most = MAX_BYTES if text.isascii() else MAX_BYTES // 4  # Python then takes up to four bytes a character
@@ -216,7 +219,8 @@ class _Parser:
     def node(self, index: int, raw: Any, earlier: list[_Draft]) -> _Draft:
         place = f"node {index}"
         fields = self.fields(raw, place, _NODE_FIELDS)
-        operator, name = self.string(fields, "op", place), self.string(fields, "name", place)
+        operator = self.string(fields, "op", place)
+        name = self.string(fields, "name", place, may_be_empty=operator != VARIABLE)
         place = f"node {index} ({name})"
         if fields.get("control_deps", []) != []:
             self.fail(place, "control dependencies are not supported")
@@ -301,9 +305,9 @@ class _Parser:
             self.fail(place, f"{key!r} is missing or not a list")
         return value
 
-    def string(self, fields: Mapping[str, Any], key: str, place: str) -> str:
+    def string(self, fields: Mapping[str, Any], key: str, place: str, *, may_be_empty: bool = False) -> str:
         value = fields.get(key)
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not (value or may_be_empty):
             self.fail(place, f"{key!r} is missing, empty or not a string")
         self.check_name(value, place, key)
         return value
@@ -330,16 +334,41 @@ class _Parser:
         missing = ARGUMENTS.get(draft.operator, ())[len(draft.inputs) :]
         if len(missing) > AUXILIARIES.get(draft.operator, 0):
             return []  # something else is missing, and the operator says so
-        added = [_Draft(VARIABLE, f"{draft.name}_{argument}", dict(draft.attributes)) for argument in missing]
+        prefix = f"{draft.name}_" if draft.name else ""
+        added = [_Draft(VARIABLE, f"{prefix}{argument}", dict(draft.attributes)) for argument in missing]
         for variable in added:
             if variable.name in names:
                 self.fail(
-                    draft.name, f"its state {variable.name!r}, which MXNet 0.8 leaves out, is the name of another node"
+                    draft.name, f"its state {variable.name!r}, which MXNet 0.8 leaves out, is the name of another one"
                 )
             names.add(variable.name)
             draft.inputs.append(variable)
             draft.outputs.append(0)
         return added
+
+    def name_operators(self, drafts: list[_Draft], outputs: list[_Draft]) -> None:
+        """Give every operator a name of its own, always the same one.
+
+        MXNet binds arrays to variables and lists outputs, so that only their names have to differ, and stay. Of other
+        operators with one name the first keeps it; the next become `name_1`, `name_2`; those without are named after
+        their kind and place.
+        """
+        owners = {draft.name: draft for draft in drafts if draft.is_variable}
+        for output in outputs:
+            if output.name and owners.setdefault(output.name, output) is not output:
+                self.fail("heads", f"an output and another output or variable have the one name {output.name!r}")
+        taken = {draft.name for draft in drafts}
+        counts: Counter[str] = Counter()
+        for index, draft in enumerate(drafts):
+            if draft.name and owners.setdefault(draft.name, draft) is draft:
+                continue
+            base = draft.name or f"{draft.operator.lower()}{index}"
+            name = base
+            while name in taken:
+                counts[base] += 1
+                name = f"{base}_{counts[base]}"
+            taken.add(name)
+            draft.name = name
 
     def freeze(self, drafts: list[_Draft], heads: list[tuple[_Draft, int]]) -> Graph:
         numbers = {id(draft): number for number, draft in enumerate(drafts)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,8 @@ class Mxnet(Runtime):
 
     def layers(self, images: Images) -> Outputs:
         internals = self._symbol.get_internals()
-        names = [name for name in internals.list_outputs() if name not in {*self._arguments, *self._auxiliaries}]
-        inner = self._mxnet.sym.Group([internals[name] for name in names if name != self._input])
+        names = nameable(internals.list_outputs(), {self._input, *self._arguments, *self._auxiliaries})
+        inner = self._mxnet.sym.Group([internals[name] for name in names])
         with _without_fusion():
             return self._run(inner, images)
 
@@ -128,3 +129,8 @@ class Mxnet(Runtime):
             values = [value.asnumpy() for value in self._bind(symbol, images).forward(is_train=False)]
         names = (name.removesuffix("_output") for name in symbol.list_outputs())
         return dict(zip(names, values, strict=True))
+
+
+def nameable(names: Sequence[str], variables: Collection[str]) -> list[str]:
+    """The tensors that MXNet can tell from others and that are computed: of operators that share a name, it cannot."""
+    return [name for name, count in Counter(names).items() if count == 1 and name not in variables]
