@@ -334,7 +334,7 @@ def _gradient(damaged: Damaged) -> Refusal:
 def _unknown_field(damaged: Damaged) -> Refusal:
     number = damaged.random.randrange(len(damaged.nodes))
     damaged.nodes[number]["subgraphs"] = []
-    return SymbolError, f": node {number}: unknown fields ['subgraphs']"
+    return SymbolError, f": node {number}: holds subgraphs"
 
 
 @_fault("node without a field")

@@ -279,7 +279,7 @@ def lone(operator: str, inputs: int, **attributes: str) -> bytes:
 CROWDED: Final[Mapping[str, tuple[Callable[[], bytes], str]]] = {
     "nodes": (
         lambda: chain(19_000, "LeakyReLU"),
-        "19000 things are not supported: n0: operator LeakyReLU; n1: ",
+        "19000 things are not supported: n0 and 18999 more: operator LeakyReLU",
     ),
     "attributes": (
         lambda: lone("Pooling", 1, kernel="(1, 1)", **{f"a{number:06}": "" for number in range(190_000)}),
@@ -358,10 +358,26 @@ def test_a_symbol_with_too_much_of_anything_is_refused_in_little_memory(tmp_path
 
 
 def test_a_long_list_of_problems_is_cut_and_counted() -> None:
-    listed = str(refusal(chain(1000, "LeakyReLU"))).split("; ")
+    nodes = [node("null", "data"), *(node(f"K{number}", f"n{number}", number) for number in range(1000))]
+    raw = json.dumps({"nodes": nodes, "arg_nodes": [0], "heads": [[1000, 0]]}).encode()
+    listed = str(refusal(raw)).split("; ")
 
-    assert listed[0] == "model-symbol.json: 1000 things are not supported: n0: operator LeakyReLU"
-    assert listed[19:] == ["n19: operator LeakyReLU", "and 980 more"]
+    assert listed[0] == "model-symbol.json: 1000 things are not supported: n0: operator K0"
+    assert listed[39:] == ["n39: operator K39", "and 960 more"]
+
+
+def test_every_kind_of_operator_is_named_however_many_there_are_of_others() -> None:
+    """Each once, with its count, the most frequent first; the same problem of many nodes is one too."""
+    kinds = ["LeakyReLU"] * 50 + ["Rare"] + ["SliceChannel"] * 3 + ["Pooling"] * 40
+    nodes = [node("null", "data"), *(node(kind, f"n{at}", at) for at, kind in enumerate(kinds))]
+    raw = json.dumps({"nodes": nodes, "arg_nodes": [0], "heads": [[len(kinds), 0]]}).encode()
+
+    assert str(refusal(raw)).split("; ") == [
+        "model-symbol.json: 94 things are not supported: n0 and 49 more: operator LeakyReLU",
+        "n51 and 2 more: operator SliceChannel",
+        "n50: operator Rare",
+        "n54 and 39 more (Pooling): attribute kernel is missing",
+    ]
 
 
 def test_a_network_of_thousands_of_nodes_converts() -> None:

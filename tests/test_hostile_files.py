@@ -366,9 +366,9 @@ def many_samples(document: dict[str, Any]) -> None:
 
 
 PACKS: Final[dict[str, tuple[Callable[[Members], bytes], str]]] = {
-    "empty": (lambda _: b"", "no end record"),
-    "no zip": (lambda _: b"\x93NUMPY" + bytes(1000), "no end record"),
-    "a pickle": (lambda _: b"\x80\x04cos\nsystem\n", "no end record"),
+    "empty": (lambda _: b"", "it is an empty file"),
+    "no zip": (lambda _: b"\x93NUMPY" + bytes(1000), "it is a NumPy array"),
+    "a pickle": (lambda _: b"\x80\x04cos\nsystem\n", "it is a pickle"),
     "a zip behind a script": (lambda m: b"#!/bin/sh\n" + zipped(m), "is said to end at"),
     "bytes behind the zip": (lambda m: zipped(m) + b"more", "something behind it"),
     "a member outside": (lambda m: zipped({f"../{ARRAY}": b"", **m}), "leads out of the folder"),
@@ -602,20 +602,24 @@ PIECES: Final[dict[str, tuple[Callable[[], bytes], str]]] = {
 }  # fmt: skip
 
 IMAGES: Final[dict[str, tuple[Callable[[], bytes], str]]] = {
+<<<<<<< HEAD
     **PIECES,
     "empty": (lambda: b"", "is not an image"),
+=======
+    "empty": (lambda: b"", "is an empty file"),
+>>>>>>> 3a33a9e (Name what a file is that was taken for another, with the way on)
     "text": (lambda: b"hello", "is not an image"),
     "SVG": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', "is not an image"),
     "SVG with an external entity": (
         lambda: b'<!DOCTYPE svg [<!ENTITY a SYSTEM "file:///etc/passwd">]><svg>&a;</svg>',
         "is not an image",
     ),
-    "PDF": (lambda: picture("PDF"), "is not an image"),
+    "PDF": (lambda: picture("PDF"), "is a PDF document"),
     "PostScript": (lambda: b"%!PS-Adobe-3.0\n(/tmp/x) (w) file\n", "is not an image"),
     "EPS": (lambda: picture("EPS"), "is not an image"),
     "EPS with a preview": (lambda: b"\xc5\xd0\xd3\xc6" + struct.pack("<6I", 30, 9, 0, 0, 0, 0), "is not an image"),
     "WMF": (lambda: b"\xd7\xcd\xc6\x9a\0\0" + bytes(100), "is not an image"),
-    "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(100), "is not an image"),
+    "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(100), "is an HDF5 file"),
     "GRIB": (lambda: b"GRIB\0\0\0\x01" + bytes(100), "is not an image"),
     "FITS, whose decoder unpacks all at once": (lambda: b"SIMPLE  =" + b" " * 5000, "is not an image"),
     "PSD": (lambda: b"8BPS\0\x01" + bytes(100), "is not an image"),
@@ -904,11 +908,11 @@ def one_more_input(model: onnx.ModelProto) -> None:
 
 
 ONNX_FILES: Final[dict[str, tuple[Callable[[], bytes], str]]] = {
-    "empty": (lambda: b"", "it has 0 inputs and 0 outputs"),
+    "empty": (lambda: b"", "is an empty file"),
     "text": (lambda: b"hello", "is no ONNX file"),
     "zeros": (lambda: bytes(1000), "is no ONNX file"),
     "cut off": (lambda: bytes(small_onnx(MODEL).SerializeToString())[:2000], "is no ONNX file"),
-    "a zip": (lambda: zipped({"a": b"b"}), "is no ONNX file"),
+    "a zip": (lambda: zipped({"a": b"b"}), "is a zip archive"),
     "groups nested deeply": (lambda: b"\x0b" * 100_000, "is no ONNX file"),
     "a length of 4 GB": (lambda: b"\x3a\xff\xff\xff\xff\x0f", "is no ONNX file"),
     "text that is not UTF-8": (
@@ -1102,9 +1106,9 @@ LAUGHS: Final = '<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a "ha">' + "".join
     f'<!ENTITY {new} "{f"&{old};" * 10}">' for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
 REPRESENTATIONS: Final[dict[str, tuple[Callable[[str], str], str]]] = {
-    "empty": (lambda _: "", "not well-formed"),
+    "empty": (lambda _: "", "is an empty file"),
     "text": (lambda _: "hello", "not well-formed"),
-    "HTML": (lambda _: "<html/>", "expected a 'net'"),
+    "HTML": (lambda _: "<html/>", "is an HTML page"),
     "cut off": (lambda text: text[:3000], "not well-formed"),
     "two roots": (lambda text: text + "<net/>", "not well-formed"),
     "a billion laughs": (lambda _: LAUGHS + "]><net>&i;</net>", "a document type"),

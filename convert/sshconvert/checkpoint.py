@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -23,12 +25,14 @@ from sshconvert.mxnet.params import parse_params, snapshot_params
 from sshconvert.mxnet.symbol import parse_symbol, snapshot_symbol
 from sshconvert.network import resolve
 from sshconvert.reading import is_file, is_folder, read_small
-from sshconvert.schema import Strict, parse_json
+from sshconvert.recognition import IR, ONNX, PARAMS, SYMBOL, mistaken
+from sshconvert.schema import Strict, one_line, parse_json
 from sshconvert.snapshot import Snapshot
 
 Array = npt.NDArray[Any]
 
 RECORD_NAME: Final = "checkpoint.json"
+MOST_LOOKED_AT: Final = 10_000  # of the files in a folder
 LARGEST_RECORD: Final = 1 << 20
 DEMO: Final = "demo"
 
@@ -108,16 +112,59 @@ def locate(path: Path, model: Model) -> tuple[Path, Path]:
     elif path.suffix == ".params":
         files = (path.with_name(re.sub(r"(-\d{4})?\.params$", "-symbol.json", path.name)), path)
     else:
-        raise CheckpointError(
-            f"{path}: is neither a folder, a .params file nor an archive; "
-            "give one, or make the demo: sshtool download --demo"
-        )
+        raise CheckpointError(f"{path}: {_no_checkpoint(path)}")
     missing = [file.name for file in files if not is_file(file)]
     if missing:
-        raise CheckpointError(
-            f"{path}: {' and '.join(missing)} not found there; `sshtool download` makes a complete checkpoint"
-        )
+        folder = path if is_folder(path) else path.parent
+        raise CheckpointError(f"{path}: {' and '.join(missing)} not found there; {_there_instead(folder, path, model)}")
     return files
+
+
+# What to do with a file that is something else.
+_WAYS: Final = {
+    SYMBOL: "give the .params file that belongs to it, or the folder of both",
+    ONNX: "it is converted already: --artifact takes it",
+    IR: "it is converted already: --artifact takes it",
+    PARAMS: "give it a name that ends in .params, beside its -symbol.json",
+}
+
+
+def _no_checkpoint(path: Path) -> str:
+    """Why a path that is neither a folder nor called .params can be no checkpoint, and what to give."""
+    found = "is neither a folder, a .params file nor an archive"
+    if not os.path.lexists(path):
+        return f"{found}: nothing is there; correct the path, or make the demo: sshtool download --demo"
+    what = mistaken(path, "")
+    if not what and path.suffix == ".bin" and is_file(path.with_suffix(".xml")):
+        what = IR
+    way = _WAYS.get(what, "give one, or make the demo: sshtool download --demo")
+    return f"{found} but {what}; {way}" if what else f"{found}; {way}"
+
+
+def _there_instead(folder: Path, path: Path, model: Model) -> str:
+    """What else lies in a folder that has not what was looked for, and the way on."""
+    try:
+        names = sorted(entry.name for entry in islice(folder.iterdir(), MOST_LOOKED_AT))
+    except OSError:
+        names = []
+    archives = [name for name in names if name.endswith(".zip")]
+    others = [name for name in names if name.endswith((".params", "-symbol.json"))]
+    converted = [name for name in names if name.endswith((".onnx", ".xml"))]
+    if path != folder:
+        symbols = [name for name in others if name.endswith(".json")]
+        if symbols:
+            return f"there is {one_line(listed(symbols, ', '))}: give the symbol the name of its parameters"
+        return "put the symbol beside the parameters"
+    if others:
+        return (
+            f"there is {one_line(listed(others, ', '))}: is it another model's checkpoint? {model.name} is "
+            f"{model.files.symbol} and {model.files.params}; of other names, give the .params file itself"
+        )
+    if archives:
+        return f"there is {one_line(listed(archives, ', '))}: give that"
+    if converted:
+        return f"there is {one_line(listed(converted, ', '))}: these are converted already, and --artifact takes them"
+    return "`sshtool download` makes a complete checkpoint"
 
 
 def bind(graph: Graph, arrays: Mapping[str, Array], model: Model, *, source: Path) -> dict[str, Array]:
@@ -140,6 +187,11 @@ def bind(graph: Graph, arrays: Mapping[str, Array], model: Model, *, source: Pat
         found[name] = array
         if array.shape != expected[name] or array.dtype != np.float32:
             problems.append(f"{name} is {array.dtype} {array.shape}, expected float32 {expected[name]}")
+    if arrays and not any(name.startswith(("arg:", "aux:")) for name in arrays):
+        raise CheckpointError(
+            f"{source}: no name begins with arg: or aux:, so Gluon's save_parameters wrote it, or another program; "
+            "export the network with HybridBlock.export, which writes the symbol too"
+        )
     problems += [f"missing {name}" for name in expected if name not in found]
     if problems:
         raise CheckpointError(f"{source}: does not fit {graph.source}: {listed(problems)}; use files of one checkpoint")

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
 from sshconvert.errors import ShapeError, UnsupportedGraphError
 from sshconvert.graph import Graph, Node, Shape
-from sshconvert.messages import counted, listed
+from sshconvert.messages import MOST_LISTED, listed
 from sshconvert.mxnet.attributes import MAX_DIMENSIONS, MAX_INTEGER, Attributes
 from sshconvert.operators import OPERATORS, Operator
+
+MOST_KINDS: Final = 40  # of unknown operators in a message: no network has as many
+LONGEST_PLACE: Final = 60  # of a name there
+LONGEST_PROBLEM: Final = 200
+
+Problem = tuple[str, str]  # where it is, and what it is
 
 MAX_ELEMENTS: Final = 2**60  # of one tensor, so that its bytes can be counted in 64 bits
 
@@ -66,20 +72,46 @@ def resolve(graph: Graph, inputs: Mapping[str, Shape]) -> Network:
 def read_operators(graph: Graph) -> tuple[Operator | None, ...]:
     """The operator of each node. Raises UnsupportedGraphError with everything that is not supported."""
     operators: list[Operator | None] = []
-    count, problems = counted(chain(_read_nodes(graph, operators), _check_entries(graph)))
-    if count:
-        raise UnsupportedGraphError(f"{graph.source}: {count} things are not supported: {problems}")
+    unknown = (node for node in graph.nodes if not node.is_variable and node.operator not in OPERATORS)
+    kinds, kind_lines = _grouped(((node.name, f": operator {node.operator}") for node in unknown), MOST_KINDS)
+    problems, lines = _grouped(chain(_read_nodes(graph, operators), _check_entries(graph)), MOST_LISTED)
+    if kinds or problems:
+        raise UnsupportedGraphError(
+            f"{graph.source}: {kinds + problems} things are not supported: {'; '.join([*kind_lines, *lines])}"
+        )
     return tuple(operators)
 
 
-def _read_nodes(graph: Graph, operators: list[Operator | None]) -> Iterator[str]:
-    """Add the operator of each node to `operators`; give what is wrong with them."""
+def _grouped(problems: Iterable[Problem], most: int) -> tuple[int, list[str]]:
+    """How many problems there are, and for each kind of them, up to `most`, a line with the first place and how many
+    more there are; the most frequent first.
+    """
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    others = 0
+    for place, what in problems:
+        if what not in first and len(first) == most:
+            others += 1
+            continue
+        first.setdefault(what, place)
+        counts[what] += 1
+    lines = [
+        f"{_clipped(first[what])}{f' and {count - 1} more' if count > 1 else ''}{_clipped(what, LONGEST_PROBLEM)}"
+        for what, count in counts.most_common()
+    ]
+    return counts.total() + others, [*lines, *([f"and {others} more"] if others else [])]
+
+
+def _clipped(text: str, most: int = LONGEST_PLACE) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _read_nodes(graph: Graph, operators: list[Operator | None]) -> Iterator[Problem]:
+    """Add the operator of each node to `operators`, None for what is none; give what is wrong with the attributes."""
     for node in graph.nodes:
         kind = OPERATORS.get(node.operator)
         if node.is_variable or kind is None:
             operators.append(None)
-            if not node.is_variable:
-                yield f"{node.name}: operator {node.operator}"
             continue
         attributes = Attributes(node.attributes)
         operator = kind.read(attributes)
@@ -88,10 +120,10 @@ def _read_nodes(graph: Graph, operators: list[Operator | None]) -> Iterator[str]
         if not found and operator.input_count() != len(node.inputs):
             found = [f"{len(node.inputs)} inputs, expected {operator.input_count()}"]
         for problem in found:
-            yield f"{node.name} ({node.operator}): {problem}"
+            yield node.name, f" ({node.operator}): {problem}"
 
 
-def _check_entries(graph: Graph) -> Iterator[str]:
+def _check_entries(graph: Graph) -> Iterator[Problem]:
     """Every supported operator has one output, and the network gives each of its own once."""
     reads = chain(
         ((node.name, entry) for node in graph.nodes for entry in node.inputs),
@@ -99,13 +131,13 @@ def _check_entries(graph: Graph) -> Iterator[str]:
     )
     for reader, entry in reads:
         if entry.output:
-            yield f"{reader}: output {entry.output} of {graph.nodes[entry.node].name} is not supported"
+            yield reader, f": output {entry.output} of {graph.nodes[entry.node].name} is not supported"
     for entry, count in Counter(graph.outputs).items():
         node = graph.nodes[entry.node]
         if count > 1:
-            yield f"the network's outputs: {node.name} is given more than once"
+            yield "the network's outputs", f": {node.name} is given more than once"
         if node.is_variable:
-            yield f"the network's outputs: {node.name} is a variable, which no operator computes"
+            yield "the network's outputs", f": {node.name} is a variable, which no operator computes"
 
 
 def infer_shapes(

@@ -14,11 +14,10 @@ import numpy as np
 
 from sshconvert.errors import SSHToolError
 from sshconvert.reading import open_regular
+from sshconvert.recognition import HEAD
 
 # What is read and hashed at once: it stays in the processor's cache in between.
 BLOCK: Final = 1 << 18
-# What `check` is given: the magic and the counts of any format.
-HEAD: Final = 64
 # File systems tell times this many seconds apart: within them, a second change leaves the time of the first.
 CLOCK_TICK: Final = 0.02
 PATIENCE: Final = 10  # ticks to wait for whatever writes the file
@@ -43,8 +42,12 @@ def take_snapshot(
     """
     try:
         with open_regular(path) as file:
-            before = _status(path, file.fileno(), error, limit)
+            before = _settled(path, file.fileno(), error)
             check(file.read(HEAD))
+            if before.st_size > limit:
+                raise error(
+                    f"{path}: the file: is larger than {limit} bytes, more than any checkpoint needs; check the path"
+                )
             file.seek(0)
             # NumPy asks the kernel for large pages, which cost less to fill than small ones.
             memory = np.empty(before.st_size, np.uint8).data
@@ -64,17 +67,8 @@ def take_snapshot(
     return Snapshot(path, memory.toreadonly(), digest.hexdigest())
 
 
-def _status(path: Path, descriptor: int, error: type[SSHToolError], limit: int) -> os.stat_result:
-    """The status of a file that may be read, from which any change after now can be told."""
-    status = _settled(path, descriptor, error)
-    if status.st_size > limit:
-        raise error(
-            f"{path}: the file: is larger than {limit} bytes, far more than any checkpoint needs; check the path"
-        )
-    return status
-
-
 def _settled(path: Path, descriptor: int, error: type[SSHToolError]) -> os.stat_result:
+    """The status of a file, from which any change after now can be told."""
     for _ in range(PATIENCE):
         status = os.fstat(descriptor)
         if not 0 <= time.time() - status.st_mtime < CLOCK_TICK:

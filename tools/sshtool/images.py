@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from sshconvert.errors import ImageError, RuntimeUnavailableError
 from sshconvert.reading import open_regular, state
+from sshconvert.recognition import IMAGE, mistaken
 from sshconvert.schema import one_line
 from sshtool.image_claims import Claims, check_exif, read_claims
 from sshtool.memory import Budget
@@ -365,14 +366,22 @@ def _decoding_errors(path: Path) -> Iterator[None]:
         try:
             yield
         except UnidentifiedImageError:
+            if what := mistaken(path, IMAGE):
+                raise _no_image(path, what) from None
             raise ImageError(f"{path}: is not an image of a format that can be read; convert it to PNG") from None
         except (pillow.DecompressionBombWarning, pillow.DecompressionBombError, MemoryError):
             most = f"more than {pillow.MAX_IMAGE_PIXELS} pixels, or than fit in memory"
             raise ImageError(f"{path}: is too large ({most}); scale it down") from None
         except Exception as error:  # noqa: BLE001  # a dozen kinds, one for each way in which a decoder can fail
+            if what := mistaken(path, IMAGE):
+                raise _no_image(path, what) from None
             raise ImageError(
                 f"{path}: is damaged, or of a kind that cannot be decoded ({one_line(error)}); export it again as PNG"
             ) from None
+
+
+def _no_image(path: Path, what: str) -> ImageError:
+    return ImageError(f"{path}: is {what}, and no image; name an image file")
 
 
 @cache

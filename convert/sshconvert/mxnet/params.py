@@ -35,6 +35,7 @@ import numpy.typing as npt
 
 from sshconvert.errors import ParamsError
 from sshconvert.files import staged
+from sshconvert.recognition import EMPTY, PARAMS, recognised
 from sshconvert.snapshot import Snapshot, take_snapshot
 
 Array = npt.NDArray[Any]
@@ -117,6 +118,9 @@ class _Reader:
         return dict(zip(names, arrays, strict=True))
 
     def header(self) -> None:
+        what = recognised(self.buffer)
+        if what not in ("", EMPTY, PARAMS):
+            raise self.error(f"magic {LIST_MAGIC:#x}", f"{what}; this is no MXNet .params file", at=0)
         magic, reserved = self.take("<QQ", "the file header")
         if magic != LIST_MAGIC:
             raise self.error(f"magic {LIST_MAGIC:#x}", f"{magic:#x}; this is no MXNet .params file", at=0)

@@ -32,6 +32,7 @@ from typing import Any, Final, NoReturn
 from sshconvert.errors import SymbolError
 from sshconvert.graph import VARIABLE, Entry, Graph, Node
 from sshconvert.messages import shown
+from sshconvert.recognition import EMPTY, SYMBOL, recognised
 from sshconvert.snapshot import Snapshot, take_snapshot
 
 OLDEST_VERSION: Final = 800
@@ -100,7 +101,7 @@ def read_symbol(path: Path) -> Graph:
 
 def snapshot_symbol(path: Path) -> Snapshot:
     """The bytes of a symbol JSON file, with their hash. Raises SymbolError if it cannot be read or changes then."""
-    return take_snapshot(path, SymbolError, limit=MAX_BYTES)
+    return take_snapshot(path, SymbolError, limit=MAX_BYTES, check=_Parser(str(path)).check_kind)
 
 
 def parse_symbol(text: str | bytes, *, source: str = "symbol") -> Graph:
@@ -128,7 +129,10 @@ class _Parser:
         self.source = source
 
     def fail(self, place: str, problem: str) -> NoReturn:
-        raise SymbolError(f"{self.source}: {place}: {problem}; get the file again or save the symbol anew")
+        self.refuse(place, f"{problem}; get the file again or save the symbol anew")
+
+    def refuse(self, place: str, problem: str) -> NoReturn:
+        raise SymbolError(f"{self.source}: {place}: {problem}")
 
     def parse(self, text: str | bytes) -> Graph:
         document = self.fields(self.load(text), "the file", _TOP_FIELDS)
@@ -162,6 +166,8 @@ class _Parser:
         most = MAX_BYTES if text.isascii() else MAX_BYTES // 4  # Python then takes up to four bytes a character
         if len(text) > most:
             self.fail("the file", f"is larger than {most} bytes, far more than any symbol needs")
+        if isinstance(text, bytes):
+            self.check_kind(text)
         try:
             # `json` would guess at UTF-16 and UTF-32, let lone surrogates pass, and skip a byte order mark.
             text = text.decode() if isinstance(text, bytes) else text
@@ -180,6 +186,11 @@ class _Parser:
         if _depth_exceeds(document, MAX_DEPTH):
             self.fail("the file", f"is nested more than {MAX_DEPTH} deep")
         return document
+
+    def check_kind(self, head: bytes) -> None:
+        what = recognised(head)
+        if what not in ("", EMPTY, SYMBOL):
+            self.fail("the file", f"is {what}, and no symbol JSON")
 
     def unique_keys(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = dict(pairs)
@@ -218,6 +229,12 @@ class _Parser:
 
     def node(self, index: int, raw: Any, earlier: list[_Draft]) -> _Draft:
         place = f"node {index}"
+        if isinstance(raw, dict) and "subgraphs" in raw:
+            self.refuse(
+                place,
+                f"holds subgraphs ({shown(raw.get('op'))}): MXNet quantized the network, or fused it; "
+                "give the checkpoint that it was made from, and convert that with --precision INT8",
+            )
         fields = self.fields(raw, place, _NODE_FIELDS)
         operator = self.string(fields, "op", place)
         name = self.string(fields, "name", place, may_be_empty=operator != VARIABLE)

@@ -16,6 +16,7 @@ from sshconvert.errors import ArchiveError
 from sshconvert.files import scratch_folder, staged, staging_folder
 from sshconvert.models import Model
 from sshconvert.reading import open_regular, state
+from sshconvert.recognition import ZIP, mistaken
 from sshtool.checkpoint.zipcheck import check
 from sshtool.checkpoint.ziplayout import Member, RefusedError, read_members, stream
 
@@ -99,8 +100,10 @@ class Archive:
         found = [member for member in members if member.name in (name, f"{member.name.split('/')[0]}/{name}")]
         if len(found) != 1:
             there = ", ".join(repr(member.name) for member in members[:10]) or "nothing"
+            what = mistaken(self.path, ZIP)
             raise ArchiveError(
-                f"{self.path}: expected {name} once, found it {len(found)} times; the archive holds {there}"
+                f"{self.path}: {f'is {what}: ' if what else ''}expected {name} once, found it {len(found)} times; "
+                f"the archive holds {there}"
             )
         return found[0]
 

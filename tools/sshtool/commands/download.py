@@ -14,6 +14,7 @@ from sshconvert.checkpoint import DEMO, open_checkpoint, write_record
 from sshconvert.errors import ArchiveError, UsageError
 from sshconvert.files import replace_folder, staging_folder
 from sshconvert.models import Model, load_model
+from sshconvert.recognition import ZIP, mistaken
 from sshtool.checkpoint import demo
 from sshtool.checkpoint.archive import Archive, is_archive, open_archive, pack
 from sshtool.checkpoint.cache import Entry
@@ -140,7 +141,9 @@ def _store_archive(
     report: Report,
 ) -> DownloadResult:
     if not is_archive(archive):
-        raise ArchiveError(f"{archive}: is not a zip archive; give the path of {model.archive.name}")
+        what = mistaken(archive, ZIP)
+        found = f"is not a zip archive but {what}" if what else "is not a zip archive"
+        raise ArchiveError(f"{archive}: {found}; give the path of {model.archive.name}")
     progress("verifying the archive")
     with open_archive(archive) as opened:
         size, sha256 = opened.size, opened.sha256()

@@ -32,6 +32,7 @@ from sshconvert.errors import DetectionError, OutputError, ReferencePackError
 from sshconvert.files import staged
 from sshconvert.models import Dimension, Model, Sha256
 from sshconvert.reading import read_small
+from sshconvert.recognition import PACK, mistaken
 from sshconvert.schema import Strict, one_line, parse_json
 from sshtool.checkpoint.zipcheck import Limits, check
 from sshtool.checkpoint.ziplayout import DEFLATED, LZMA, STORED, Member, RefusedError, read_members, stream
@@ -171,12 +172,12 @@ def read_pack(path: Path, model: Model) -> PackReference:
         _check_contents(contents, model, archive.names, path)
         answers = [_answer(archive, packed, contents, model, path) for packed in contents.samples]
         _check_one_size(answers, path)
-    except OSError as error:
-        raise ReferencePackError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (RefusedError, KeyError, ValueError) as error:
-        raise ReferencePackError(
-            f"{path}: not a reference pack ({one_line(error)}); make one with `sshtool reference`"
-        ) from None
+    except (OSError, RefusedError, KeyError, ValueError) as error:
+        what = mistaken(path, PACK)
+        if isinstance(error, OSError) and not what:
+            raise ReferencePackError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        why = f"it is {what}" if what else one_line(error)
+        raise ReferencePackError(f"{path}: not a reference pack ({why}); make one with `sshtool reference`") from None
     return PackReference(contents, answers, path, hashlib.sha256(data).hexdigest())
 
 
