@@ -49,12 +49,15 @@ def census(model: Any) -> Counter[str]:
     )
 
 
-def test_the_ir_has_no_more_operations_than_mo_made_and_no_shape_arithmetic(artifacts: tuple[Artifact, ...]) -> None:
+# Of the Crop, so that it follows the shapes of the run: `mo` left it out, and its IR is wrong at some other sizes.
+OF_THE_CROP: Final = {"ShapeOf": 1, "Gather": 1, "Slice": 1, "Concat": 1, "Reshape": 1}
+
+
+def test_the_ir_has_no_more_operations_than_mo_made_but_those_of_the_crop(artifacts: tuple[Artifact, ...]) -> None:
     counted = census(read(artifacts[0]))
-    assert counted.keys() == MO_CENSUS.keys()
-    assert all(counted[name] <= most for name, most in MO_CENSUS.items()), counted
-    assert "ShapeOf" not in counted
-    assert "Broadcast" not in counted
+    most = Counter(MO_CENSUS) + Counter(OF_THE_CROP)
+    assert counted.keys() == most.keys()
+    assert all(counted[name] <= most[name] for name in most), counted
 
 
 def test_outputs_have_the_bare_names_in_the_order_of_the_model_card(
