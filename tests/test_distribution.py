@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -7,6 +8,10 @@ from importlib.metadata import metadata, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+
+from sshconvert import installation
+from sshconvert.installation import install_command
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,3 +73,51 @@ def test_locks_pin_everything_with_hashes_and_name_no_address(lock: str) -> None
     assert text.count("--hash=sha256:") >= len(pins)
     assert "://" not in text
     assert "index" not in text
+
+
+def packages_of(extra: str) -> set[str]:
+    """What the extra brings on one system or another, as `packaging` reads the metadata."""
+    listed = [Requirement(line) for line in requires("sshtool") or []]
+    systems = [
+        {"python_version": version, "sys_platform": "linux", "platform_machine": "x86_64", "extra": name}
+        for version in ("3.12", "3.13")
+        for name in (extra, "")
+    ]
+    brought = [{item for item in listed if not item.marker or item.marker.evaluate(system)} for system in systems]
+    return {f"{item.name}{item.specifier}" for item in (brought[0] - brought[1]) | (brought[2] - brought[3])}
+
+
+@pytest.mark.parametrize("extra", ["runtime", "report", "evaluate", "int8", "reference", "run", "fuzz"])
+def test_the_command_for_an_extra_installs_its_packages_into_this_environment(extra: str) -> None:
+    command = shlex.split(install_command(extra))
+    assert command[:4] == [sys.executable, "-m", "pip", "install"]
+    assert {str(Requirement(item)) for item in command[4:]} == packages_of(extra) != set()
+
+
+def test_pip_takes_the_commands() -> None:
+    """All of these packages are here, so that it finds what it needs without asking anybody."""
+    command = shlex.split(install_command(base="openvino"))
+    for extra in ("runtime", "report", "evaluate", "int8"):
+        command += shlex.split(install_command(extra))[4:]
+    options = ["--dry-run", "--no-index", "--no-deps", "--disable-pip-version-check"]
+    result = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "Would install" not in result.stdout
+
+
+def test_the_command_is_one_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    upgrade = shlex.split(install_command("int8", base="openvino", upgrade=True))
+    assert upgrade[4] == "--upgrade"
+    assert [Requirement(item).name for item in upgrade[5:]] == ["nncf", "onnxruntime", "openvino"]
+    assert "'" in install_command("runtime")  # or a shell would take ">" for another thing
+    monkeypatch.setitem(sys.modules, "pip", None)  # as in environments that uv makes
+    assert install_command("runtime").startswith(f"uv pip install --python {shlex.quote(sys.executable)} 'onnxruntime")
+    monkeypatch.setattr(installation, "DISTRIBUTION", "sshtool-that-was-never-installed")
+    assert "pip" not in install_command("runtime")
+
+
+def test_no_message_names_a_way_of_its_own_to_install_something() -> None:
+    texts = {
+        path: path.read_text(encoding="utf-8") for part in ("convert", "tools") for path in (ROOT / part).rglob("*.py")
+    }
+    assert [path.name for path, text in texts.items() if "pip install" in text or "sshtool[" in text] == []

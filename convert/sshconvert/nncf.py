@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.installation import install_command
 from sshconvert.onnxruntime import import_onnxruntime
 from sshconvert.openvino import import_openvino
 from sshconvert.schema import one_line
@@ -38,9 +39,8 @@ def import_nncf() -> Any:
             import nncf
             from nncf.telemetry import wrapper
         except (ImportError, AttributeError) as error:  # the latter with an OpenVINO that is older than it expects
-            raise RuntimeUnavailableError(
-                f"nncf: cannot be imported ({one_line(error)}); pip install --upgrade 'sshtool[int8]' openvino"
-            ) from error
+            remedy = install_command("int8", base="openvino", upgrade=True)
+            raise RuntimeUnavailableError(f"nncf: cannot be imported ({one_line(error)}); {remedy}") from error
     if isinstance(wrapper.telemetry, wrapper.NNCFTelemetry):
         raise RuntimeUnavailableError(
             "nncf: was imported before with its telemetry on, and cannot be used; quantise in a process of its own"

@@ -6,6 +6,7 @@ import os
 from typing import Any, Final
 
 from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.installation import install_command
 from sshconvert.schema import one_line
 
 NO_TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
@@ -21,6 +22,6 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"onnxruntime: cannot be imported ({one_line(error)}); pip install 'sshtool[runtime]'"
+            f"onnxruntime: cannot be imported ({one_line(error)}); {install_command('runtime')}"
         ) from error
     return onnxruntime

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.installation import install_command
 from sshconvert.precision import SMALLEST_HALVED
 from sshconvert.schema import one_line
 
@@ -39,7 +40,7 @@ def import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"openvino: cannot be imported ({one_line(error)}); pip install openvino"
+            f"openvino: cannot be imported ({one_line(error)}); {install_command(base='openvino')}"
         ) from error
     return openvino
 

@@ -41,7 +41,7 @@ def run_fuzzer(name: str, seeds: Iterable[bytes], folder: Path, *, seconds: int 
     import pytest  # here, because no fuzzer needs it
 
     if importlib.util.find_spec("atheris") is None:
-        pytest.skip("atheris is not installed: pip install 'sshtool[fuzz]', on Linux")
+        pytest.skip("atheris, which the extra fuzz brings on Linux, is not installed")
     corpus = folder / "corpus"
     corpus.mkdir()
     for number, seed in enumerate(seeds):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import ImageError, RuntimeUnavailableError
+from sshconvert.installation import install_command
 from sshconvert.reading import open_regular, state
 from sshconvert.recognition import IMAGE, mistaken
 from sshconvert.schema import one_line
@@ -397,5 +398,5 @@ def _require_pillow() -> None:
         import PIL.Image  # noqa: F401  # whether it is there
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"Pillow: cannot be imported ({one_line(error)}); pip install 'sshtool[report]'"
+            f"Pillow: cannot be imported ({one_line(error)}); {install_command('report')}"
         ) from error

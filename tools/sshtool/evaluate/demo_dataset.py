@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from sshconvert.errors import OutputError, RuntimeUnavailableError
 from sshconvert.files import replace_folder, staging_folder
+from sshconvert.installation import install_command
 from sshconvert.schema import one_line
 from sshtool.evaluate.ground_truth import ImageTruth, write_ground_truth
 from sshtool.scenes import draw_scene
@@ -141,5 +142,5 @@ def _require_pillow() -> None:
         import PIL.Image  # noqa: F401  # whether it is there
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"Pillow: cannot be imported ({one_line(error)}); pip install 'sshtool[report]'"
+            f"Pillow: cannot be imported ({one_line(error)}); {install_command('report')}"
         ) from error

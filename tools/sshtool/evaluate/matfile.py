@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from sshconvert.errors import DatasetError, RuntimeUnavailableError
 from sshconvert.files import staged
+from sshconvert.installation import install_command
 from sshconvert.schema import one_line
 
 # The real files have 0.4 MB, 3 MB unpacked.
@@ -58,7 +59,7 @@ def read_cells(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         from scipy.io import loadmat
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"SciPy, which reads {path.name}: cannot be imported ({one_line(error)}); pip install 'sshtool[evaluate]'"
+            f"SciPy, which reads {path.name}: cannot be imported ({one_line(error)}); {install_command('evaluate')}"
         ) from error
     data = _read(path)
     try:
@@ -86,7 +87,7 @@ def write_cells(path: Path, variables: Mapping[str, npt.NDArray[Any]]) -> None:
         from scipy.io import savemat
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"SciPy, which writes {path.name}: cannot be imported ({one_line(error)}); pip install 'sshtool[evaluate]'"
+            f"SciPy, which writes {path.name}: cannot be imported ({one_line(error)}); {install_command('evaluate')}"
         ) from error
     data = io.BytesIO()
     savemat(data, dict(variables), do_compression=True)

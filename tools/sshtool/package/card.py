@@ -11,6 +11,7 @@ from sshconvert import __version__
 from sshconvert.checkpoint import DEMO
 from sshconvert.convert import licence_of
 from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.installation import install_command
 from sshconvert.models import Model
 from sshconvert.schema import one_line
 from sshtool.package.evidence import Bench, BenchedArtifact, EvaluatedArtifact
@@ -138,7 +139,7 @@ def _front_matter(model: Model, source: Source, described: Sequence[Described]) 
         import yaml
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"PyYAML: cannot be imported ({one_line(error)}); pip install 'sshtool[report]'"
+            f"PyYAML: cannot be imported ({one_line(error)}); {install_command('report')}"
         ) from error
     forms = dict.fromkeys(item.model.format for item in described)
     front: dict[str, Any] = {

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.installation import install_command
 from sshconvert.schema import one_line
 from sshtool.parity.detections import Box, DetectionComparison
 from sshtool.parity.verify import SampleReport
@@ -200,7 +201,7 @@ def data_uri(image: Image) -> str:
         from PIL import Image as Pillow
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"Pillow: cannot be imported ({one_line(error)}); pip install 'sshtool[report]'"
+            f"Pillow: cannot be imported ({one_line(error)}); {install_command('report')}"
         ) from error
     picture = Pillow.fromarray(np.ascontiguousarray(image[..., ::-1]))
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))

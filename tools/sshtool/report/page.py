@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.installation import install_command
 from sshconvert.messages import printable
 from sshconvert.schema import one_line
 from sshtool.report.markup import Markdown, escape
@@ -24,7 +25,7 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]], *, markup: bo
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"Jinja: cannot be imported ({one_line(error)}); pip install 'sshtool[report]'"
+            f"Jinja: cannot be imported ({one_line(error)}); {install_command('report')}"
         ) from error
     templates = Environment(
         loader=PackageLoader("sshtool.report"),

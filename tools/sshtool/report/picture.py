@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.files import staged
+from sshconvert.installation import install_command
 from sshconvert.schema import one_line
 
 BOX: Final = (0, 230, 60)
@@ -25,7 +26,7 @@ def save_picture(path: Path, image: npt.NDArray[np.uint8], detections: npt.NDArr
         from PIL import Image, ImageDraw, ImageFont
     except ImportError as error:
         raise RuntimeUnavailableError(
-            f"Pillow: cannot be imported ({one_line(error)}); pip install 'sshtool[report]'"
+            f"Pillow: cannot be imported ({one_line(error)}); {install_command('report')}"
         ) from error
     picture = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     draw = ImageDraw.Draw(picture)

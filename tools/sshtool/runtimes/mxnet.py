@@ -13,6 +13,7 @@ import numpy as np
 
 from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
+from sshconvert.installation import install_command
 from sshconvert.models import Model
 from sshconvert.schema import one_line
 from sshtool.runtimes import Declaration, Images, Inference, Outputs, Runtime, Settings, prepare, reason
@@ -30,7 +31,7 @@ def import_mxnet(threads: int = 0) -> Any:
         import mxnet
     except Exception as error:  # on NumPy 2 its import fails in several ways of its own
         raise RuntimeUnavailableError(
-            f"mxnet: cannot be imported ({one_line(error)}); pip install 'sshtool[reference]' on Python 3.11 or 3.12"
+            f"mxnet: cannot be imported ({one_line(error)}); {install_command('reference')} on Python 3.11 or 3.12"
         ) from error
     return mxnet
 
