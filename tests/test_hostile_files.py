@@ -602,12 +602,8 @@ PIECES: Final[dict[str, tuple[Callable[[], bytes], str]]] = {
 }  # fmt: skip
 
 IMAGES: Final[dict[str, tuple[Callable[[], bytes], str]]] = {
-<<<<<<< HEAD
     **PIECES,
-    "empty": (lambda: b"", "is not an image"),
-=======
     "empty": (lambda: b"", "is an empty file"),
->>>>>>> 3a33a9e (Name what a file is that was taken for another, with the way on)
     "text": (lambda: b"hello", "is not an image"),
     "SVG": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', "is not an image"),
     "SVG with an external entity": (

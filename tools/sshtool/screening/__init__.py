@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
 from sshconvert.errors import ArtifactError
+from sshconvert.recognition import IR, ONNX, mistaken
 from sshconvert.schema import one_line
 from sshtool.screening import ir, ir_sizes, onnx as onnx_file
 
@@ -28,7 +29,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     try:
         return onnx_file.parse(path)
     except (OSError, ValueError) as error:
-        raise _refused(path, error) from None
+        raise _refused(path, error, ONNX) from None
 
 
 def check_ir(path: Path) -> None:
@@ -39,9 +40,9 @@ def check_ir(path: Path) -> None:
     try:
         ir.check(path)
     except expat.ExpatError as error:
-        raise ArtifactError(f"{path}: is not well-formed XML ({one_line(error)}); convert again") from None
+        raise _refused(path, ValueError(f"is not well-formed XML ({one_line(error)})"), IR) from None
     except (OSError, ValueError) as error:
-        raise _refused(path, error) from None
+        raise _refused(path, error, IR) from None
 
 
 def check_ir_sizes(path: Path, model: Any) -> None:
@@ -49,9 +50,11 @@ def check_ir_sizes(path: Path, model: Any) -> None:
     try:
         ir_sizes.check(model)
     except ValueError as error:
-        raise _refused(path, error) from None
+        raise _refused(path, error, IR) from None
 
 
-def _refused(path: Path, error: OSError | ValueError) -> ArtifactError:
+def _refused(path: Path, error: OSError | ValueError, wanted: str) -> ArtifactError:
+    if what := mistaken(path, wanted):
+        return ArtifactError(f"{path}: is {what}, and not {wanted}; give what `sshtool convert` wrote")
     reason = error.strerror if isinstance(error, OSError) else error
     return ArtifactError(f"{path}: {one_line(reason)}; convert again")
