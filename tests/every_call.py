@@ -5,10 +5,21 @@ list of lists of arguments. Says before each what it is, in JSON.
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sshtool.main import _silence_libraries
+
+
+def calls_in(path: Path, calls: Sequence[Sequence[str]], *more: str) -> Iterator[tuple[Sequence[str], str]]:
+    """Run the calls, each with `more` arguments, and yield for each what it printed on stdout. `path` is scratch."""
+    path.write_text(json.dumps([[*call, *more] for call in calls]))
+    result = subprocess.run([sys.executable, __file__, path], capture_output=True, text=True, check=True)
+    parts = re.split(r"^call \d+(?:: .*| ends: .*)\n", result.stdout, flags=re.MULTILINE)
+    return zip(calls, parts[1::2], strict=True)
 
 
 def main() -> None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, NotRequired, TypeAlias
 
 import numpy as np
+from pydantic import ConfigDict
 from rich.console import Group, RenderableType
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from sshconvert.convert import Options, Precision, plan
 from sshconvert.errors import ImageError, UsageError
@@ -19,6 +21,7 @@ from sshconvert.models import Model, load_model
 from sshconvert.reading import is_file
 from sshtool.detector import DetectorOptions, FaceDetector, Fitted, with_threshold
 from sshtool.images import Boxes, Image, reading
+from sshtool.report.document import Error
 from sshtool.report.picture import save_picture
 from sshtool.report.terminal import lines, table
 from sshtool.runtimes import F32, runtimes, usual_runtime
@@ -70,6 +73,44 @@ class NotRead:
     error: str  # the name of the exception
     message: str
 
+
+class FaceLine(TypedDict):
+    """A face as a line of JSON has it."""
+
+    box: tuple[float, float, float, float]
+    score: float
+
+
+class PlannedLine(TypedDict):
+    """The line of an image with --dry-run."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic's way; no key
+
+    schema_version: Literal[1]
+    verb: Literal["detect"]
+    image: str
+    picture: NotRequired[str]
+
+
+class FoundLine(PlannedLine):
+    """The line of an image that was read."""
+
+    width: int
+    height: int
+    inference_precision: str
+    detections: list[FaceLine]
+
+
+class NotReadLine(TypedDict):
+    """The line of an image that could not be read."""
+
+    schema_version: Literal[1]
+    verb: Literal["detect"]
+    image: str
+    error: Error
+
+
+Line: TypeAlias = FoundLine | NotReadLine | PlannedLine
 
 Outcome = ImageJob | Detected | NotRead
 

@@ -6,14 +6,43 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from sshconvert.messages import name_text, without_surrogates
 
 # Of the envelope. A new key does not change it; a changed meaning does.
 SCHEMA_VERSION: Final = 1
+
+
+class Error(TypedDict):
+    """An error: the name of its class, and the line that stderr has too."""
+
+    type: str
+    message: str
+
+
+class Done(TypedDict):
+    """The document of a verb that came to its end: `ok` says whether all is well, `result` is the verb's own."""
+
+    schema_version: Literal[1]
+    verb: str
+    ok: bool
+    result: dict[str, Any]
+
+
+class Failed(TypedDict):
+    """The document of a verb that did not."""
+
+    schema_version: Literal[1]
+    verb: str
+    ok: Literal[False]
+    error: Error
+
+
+Document: TypeAlias = Done | Failed
 
 
 def dump(verb: str, body: Mapping[str, Any], *, indent: int | None = 2) -> str:

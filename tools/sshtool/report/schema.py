@@ -1,7 +1,8 @@
-"""The JSON Schemas of the `result` that `sshtool verify --json` and `bench --json` print, made from the dataclasses.
+"""The JSON Schemas of all that verbs print as JSON, made from the dataclasses.
 
-`python -m sshtool.report.schema bench > tools/sshtool/report/bench.schema.json` writes the one that ships; without a
-verb it is that of `verify`.
+For each verb that of its `result`, and for `detect` that of a line; `document`, around a result or an error; `event`, a
+line of `download --progress-format json`. `python -m sshtool.report.schema all` writes the files that ship;
+`python -m sshtool.report.schema bench` prints one, without a name that of `verify`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,31 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
+
+# Module and name of what each is made from.
+KINDS: Final = {
+    "bench": "sshtool.bench.figures.BenchResult",
+    "check": "sshtool.commands.check.CheckResult",
+    "convert": "sshtool.commands.convert.ConvertResult",
+    "demo-dataset": "sshtool.commands.demo_dataset.DatasetResult",
+    "detect": "sshtool.commands.detect.Line",
+    "document": "sshtool.report.document.Document",
+    "download": "sshtool.commands.download.DownloadResult",
+    "evaluate": "sshtool.evaluate.figures.EvaluateResult",
+    "event": "sshtool.report.transfer.Event",
+    "info": "sshtool.commands.info.InfoResult",
+    "package": "sshtool.commands.package.PackageResult",
+    "reference": "sshtool.commands.reference.ReferenceResult",
+    "run": "sshtool.commands.run.RunResult",
+    "verify": "sshtool.commands.verify.VerifyResult",
+}
 
 
 class _Generator(GenerateJsonSchema):
@@ -23,52 +44,66 @@ class _Generator(GenerateJsonSchema):
         return self.generate_inner(schema["schema"])
 
     def field_is_required(self, field: Any, total: bool) -> bool:
-        return True
+        return field["type"] != "typed-dict-field" or bool(field.get("required", total))
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
 @dataclass(frozen=True)
-class _Result:
-    """What a verb returns: its type, its version, and the name of the part (or "") that has the version as a key."""
+class _Version:
+    """The version of a result, the key that has it, and the name of the part (or "") in which that is."""
 
-    kind: type
-    version: int
+    number: int
     key: str
     part: str = ""
 
 
-def _result(verb: str) -> _Result:
-    if verb == "bench":
-        from sshtool.bench.figures import BENCH_VERSION, BenchResult
+def _version(name: str) -> _Version | None:
+    if name == "bench":
+        from sshtool.bench.figures import BENCH_VERSION
 
-        return _Result(BenchResult, BENCH_VERSION, "bench_version")
-    from sshtool.commands.verify import VerifyResult
-    from sshtool.parity.verify import REPORT_VERSION
+        return _Version(BENCH_VERSION, "bench_version")
+    if name == "verify":
+        from sshtool.parity.verify import REPORT_VERSION
 
-    return _Result(VerifyResult, REPORT_VERSION, "report_version", "VerifyReport")
+        return _Version(REPORT_VERSION, "report_version", "VerifyReport")
+    return None
 
 
-def make_schema(verb: str = "verify") -> dict[str, Any]:
+def make_schema(name: str = "verify") -> dict[str, Any]:
     """The schema as the code has it. It allows keys that it does not know, because a new key is no new version."""
-    result = _result(verb)
-    made = TypeAdapter(result.kind).json_schema(mode="serialization", schema_generator=_Generator)
-    part = made["$defs"][result.part] if result.part else made
-    part["properties"][result.key] = {"const": result.version}
-    head = {"$schema": GenerateJsonSchema.schema_dialect, "title": f"sshtool {verb}, version {result.version}"}
+    module, _, kind = KINDS[name].rpartition(".")
+    made = TypeAdapter(getattr(import_module(module), kind)).json_schema(
+        mode="serialization", schema_generator=_Generator
+    )
+    version = _version(name)
+    title = f"sshtool {name}" + (f", version {version.number}" if version else "")
+    if version:
+        part = made["$defs"][version.part] if version.part else made
+        part["properties"][version.key] = {"const": version.number}
+    head = {"$schema": GenerateJsonSchema.schema_dialect, "title": title}
     return {**head, **{key: value for key, value in made.items() if key != "title"}}
 
 
-def dump_schema(verb: str = "verify") -> str:
+def dump_schema(name: str = "verify") -> str:
     """The same as text: the bytes of the file that ships."""
-    return json.dumps(make_schema(verb), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return json.dumps(make_schema(name), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def shipped_schema(verb: str = "verify") -> str:
+def shipped_schema(name: str = "verify") -> str:
     """The text of the file that ships."""
-    return files(__package__).joinpath(f"{verb}.schema.json").read_text(encoding="utf-8")
+    return files(__package__).joinpath(f"{name}.schema.json").read_text(encoding="utf-8")
+
+
+def main(name: str = "verify") -> None:
+    """Print that schema, or write `all` of them into this package."""
+    if name != "all":
+        sys.stdout.write(dump_schema(name))
+        return
+    for known in KINDS:
+        Path(__file__).with_name(f"{known}.schema.json").write_text(dump_schema(known), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.stdout.write(dump_schema(*sys.argv[1:2]))
+    main(*sys.argv[1:2])

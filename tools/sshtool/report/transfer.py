@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, Protocol, TextIO
+
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from sshconvert.messages import printable
 from sshtool.report.document import plain
@@ -16,6 +18,28 @@ if TYPE_CHECKING:
 
 # Between two lines, in seconds.
 INTERVAL: Final = 5.0
+
+
+# A line of Open Model Zoo's progress format. What else an event has is in the members that its name needs.
+Event = TypedDict(
+    "Event",
+    {
+        "$type": Literal[
+            "model_download_begin",
+            "model_download_end",
+            "model_file_download_begin",
+            "model_file_download_progress",
+            "model_file_download_end",
+            "model_postprocessing_begin",
+            "model_postprocessing_end",
+        ],
+        "model": str,
+        "num_files": NotRequired[int],
+        "model_file": NotRequired[str],
+        "size": NotRequired[int],
+        "successful": NotRequired[bool],
+    },
+)
 
 
 class Transfer(Protocol):

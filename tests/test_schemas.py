@@ -1,0 +1,153 @@
+"""Every verb's JSON follows a schema that ships, and every verb has one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+from typer.main import get_command
+
+from every_call import calls_in
+from program import sshtool
+from releases import MODEL, make_workspace
+from sshconvert.checkpoint import Checkpoint
+from sshtool.cli import app
+from sshtool.report.document import dump, plain
+from sshtool.report.schema import KINDS, dump_schema, shipped_schema
+
+VERBS: Final = frozenset(get_command(app).commands)  # type: ignore[attr-defined]  # it is a group
+COMMAND: Final = "python -m sshtool.report.schema all"
+
+
+@cache
+def validator(name: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(shipped_schema(name)))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_schema_that_ships_is_what_the_code_says(name: str) -> None:
+    assert shipped_schema(name) == dump_schema(name), f"run `{COMMAND}` and commit what it writes"
+    jsonschema.Draft202012Validator.check_schema(json.loads(shipped_schema(name)))
+
+
+def test_every_verb_has_a_schema() -> None:
+    assert set(KINDS) - {"document", "event"} == VERBS
+
+
+@dataclass(frozen=True)
+class Call:
+    verb: str
+    documents: tuple[dict[str, Any], ...]
+
+
+def documents(text: str) -> Iterator[dict[str, Any]]:
+    """JSON documents one behind the other."""
+    decoder, text = json.JSONDecoder(), text.lstrip()
+    while text:
+        document, end = decoder.raw_decode(text)
+        yield document
+        text = text[end:].lstrip()
+
+
+@pytest.fixture(scope="module")
+def calls(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
+    """What every verb prints with --json: once for each way that it may end, all in one process."""
+    folder = tmp_path_factory.mktemp("schemas")
+    workspace = make_workspace(folder / "own", demo_checkpoint)
+    out, checkpoint = ("-o", str(workspace.folder)), ("--checkpoint", str(demo_checkpoint.params_path))
+    pack, small = ("--reference", str(workspace.pack)), ("--input-shape", "1,3,64,64")
+    images = folder / "images"
+    images.mkdir()
+    Image.new("RGB", (64, 64)).save(images / "a.png")
+    (images / "b.png").write_bytes(b"no image")
+    arguments = [
+        ["bench", *out, "--runs", "1", "--rounds", "1", "--mode", "latency", "--runtime", "onnxruntime"],
+        ["convert", *checkpoint, *small, "-o", str(folder / "made"), "--format", "onnx"],
+        ["demo-dataset", "-o", str(folder), "--images", "2"],
+        ["detect", *out, str(images)], ["detect", *out, str(images), "--dry-run"],
+        ["download", "--demo", "-o", str(folder), "--dry-run"],
+        ["evaluate", *out, "--dataset", str(folder / "datasets" / "wider-demo"), "--limit", "1"],
+        ["info", *checkpoint], ["package", *out], ["check", str(workspace.folder / "releases" / f"{MODEL.name}-flat")],
+        ["reference", *checkpoint, "--file", str(folder / "pack.npz"), "--dry-run"],
+        ["run", *checkpoint, "-o", str(folder / "run"), "--dry-run"],
+        ["verify", *out, *pack], ["verify", *out, *pack, "--atol", "0", "--rtol", "0"],
+        *([verb, "--model", "none"] for verb in VERBS - {"check", "demo-dataset", "detect"}),
+        ["detect", "--model", "none", str(images)],
+        ["check", str(folder / "none")],
+    ]  # fmt: skip
+    return [
+        Call(words[0], tuple(documents(said))) for words, said in calls_in(folder / "calls.json", arguments, "--json")
+    ]
+
+
+def test_what_every_verb_prints_follows_its_schema(calls: list[Call]) -> None:
+    ended = set()
+    for call in calls:
+        assert call.documents
+        for document in call.documents:
+            if call.verb == "detect" and "ok" not in document:
+                validator("detect").validate(document)
+                ended.add(call.verb)
+                continue
+            validator("document").validate(document)
+            assert document["verb"] == call.verb
+            if "result" in document:
+                validator(call.verb).validate(document["result"])
+                ended.add(call.verb)
+    assert ended >= VERBS - {"reference"}  # which needs MXNet
+    failed = {call.verb for call in calls for document in call.documents if "error" in document}
+    assert failed >= VERBS - {"demo-dataset"}  # which has no model
+
+
+def test_a_schema_notices_what_is_missing_or_of_another_type(calls: list[Call]) -> None:
+    for call in calls:
+        for document in call.documents:
+            if "result" not in document:
+                continue
+            for key, value in document["result"].items():
+                less = {name: item for name, item in document["result"].items() if name != key}
+                assert not validator(call.verb).is_valid(less), (call.verb, key)
+                odd = {**less, key: 1 if isinstance(value, str | list | dict) else ["odd"]}
+                assert not validator(call.verb).is_valid(odd), (call.verb, key)
+
+
+def test_files_of_a_package_are_objects(calls: list[Call]) -> None:
+    (result,) = (
+        item["result"] for call in calls if call.verb == "package" for item in call.documents if "result" in item
+    )
+    assert {tuple(file) for file in result["files"]} == {("path", "role", "bytes", "sha256")}
+
+
+def test_events_of_a_download_follow_their_schema(tmp_path: Path) -> None:
+    result = sshtool("download", "--demo", "-o", tmp_path, "--progress-format", "json")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert events
+    for event in events:
+        validator("event").validate(event)
+        assert not validator("event").is_valid({**event, "$type": "model_explodes"})
+
+
+@pytest.mark.parametrize("value", [object(), {1}, b"bytes", 1j, np.int64(1), np.zeros(1), {1: 2}, range(3), Call])
+def test_a_type_that_json_does_not_have_is_an_error(value: Any) -> None:
+    with pytest.raises(TypeError):
+        dump("info", {"result": [value]})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_json_does_not_have_is_an_error(value: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        dump("info", {"result": value})
+
+
+def test_every_document_is_utf_8() -> None:
+    call = Call("\udcff", ({"\udcff": PurePosixPath("\udcff/\\xff"), "other": "\ud800"},))
+    json.dumps(plain(call), ensure_ascii=False).encode()
+    assert plain(call) == {"verb": "\\xff", "documents": [{"\\xff": "\\xff/\\x5cxff", "other": "\\ud800"}]}
