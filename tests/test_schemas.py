@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +23,10 @@ from every_call import calls_in
 from program import sshtool
 from releases import MODEL, make_workspace
 from sshconvert.checkpoint import Checkpoint
+from sshconvert.messages import path_of
 from sshtool.cli import app
+from sshtool.commands.package import PackageOptions, package
+from sshtool.commands.verify import user_images
 from sshtool.report.document import dump, plain
 from sshtool.report.schema import KINDS, dump_schema, shipped_schema
 
@@ -151,3 +158,54 @@ def test_every_document_is_utf_8() -> None:
     call = Call("\udcff", ({"\udcff": PurePosixPath("\udcff/\\xff"), "other": "\ud800"},))
     json.dumps(plain(call), ensure_ascii=False).encode()
     assert plain(call) == {"verb": "\\xff", "documents": [{"\\xff": "\\xff/\\x5cxff", "other": "\\ud800"}]}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_documents_name_files_that_are_not_text_so_that_they_are_found(
+    demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """All in one folder, with a name that is not UTF-8 and that looks as if it had been escaped already."""
+    folder = tmp_path / os.fsdecode(b"\xff\\xff")
+    workspace = make_workspace(folder / "own", demo_checkpoint)
+    odd = workspace.onnx.with_name(os.fsdecode(b"\xfe.onnx"))
+    shutil.copyfile(workspace.onnx, odd)
+    Image.new("RGB", (64, 64)).save(folder / os.fsdecode(b"\xfd.png"))
+    out, pack = ("-o", str(workspace.folder)), ("--reference", str(workspace.pack))
+    drawn = folder / "datasets" / "wider-demo"
+    arguments = [
+        ["verify", *out, *pack, "--artifact", str(odd), "--artifact", str(workspace.onnx)],
+        ["detect", *out, "--artifact", str(odd), str(folder)],
+        ["demo-dataset", "-o", str(folder), "--images", "2"],
+        ["evaluate", *out, "--artifact", str(odd), "--dataset", str(drawn), "--limit", "1"],
+        ["bench", *out, "--artifact", str(odd), "--runs", "1", "--rounds", "1", "--mode", "latency"],
+        ["convert", "--checkpoint", str(demo_checkpoint.params_path), "-o", str(folder), "--dry-run"],
+        ["package", *out], ["check", str(workspace.folder / "releases" / f"{MODEL.name}-flat")],
+    ]  # fmt: skip
+    for words, said in calls_in(tmp_path / "calls.json", arguments, "--json", "--quiet"):
+        for document in documents(said):
+            assert "error" not in document, (words, document)
+            texts = list(texts_of(document))
+            "".join(texts).encode()
+            named = [text for text in texts if re.fullmatch(r"/[^ ]*", text)]
+            assert named
+            assert words[0] == "convert" or all(path_of(text).exists() for text in named), named
+    (sample,) = user_images([str(folder)], MODEL)(64, 64)
+    assert path_of(sample.name).exists()
+    record = json.loads(workspace.record.read_bytes())
+    record["result"]["report"]["samples"][0]["name"] = sample.name
+    workspace.record.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    made = package(MODEL.name, workspace.folder, PackageOptions()).folder
+    assert sample.name in set(texts_of(json.loads((made / workspace.record.name).read_bytes())))
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """All texts in a JSON document, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from texts_of(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts_of(item)

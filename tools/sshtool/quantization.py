@@ -17,6 +17,7 @@ from sshconvert.convert import Artifact, Dynamic, Options, Precision, convert
 from sshconvert.detection import detect
 from sshconvert.errors import ImageError, PrecisionError, UsageError
 from sshconvert.files import scratch_folder
+from sshconvert.messages import name_text
 from sshconvert.models import Model
 from sshconvert.precision.int8 import CALIBRATION, DROP, IMAGES, Quantization
 from sshtool.evaluate.average_precision import Boxes, average_precision
@@ -97,7 +98,7 @@ def calibration_images(model: Model, options: Options, folder: Path | None) -> C
         with reading(paths[number]) as image:
             return fit(image, *size, Resize.LETTERBOX, model.input.mean_pixel)[0]
 
-    hashes = ", ".join(f"{_text(path.name)} sha256:{_hash(path)}" for path in paths)
+    hashes = ", ".join(f"{name_text(path.name)} sha256:{_hash(path)}" for path in paths)
     return CalibrationImages(len(paths), read, {CALIBRATION: f"{len(paths)} images", IMAGES: hashes})
 
 
@@ -117,11 +118,6 @@ def _hash(path: Path) -> str:
         return file_sha256(path)
     except OSError as error:
         raise ImageError(f"{path}: cannot be opened ({error.strerror}); remove it, or change its permissions") from None
-
-
-def _text(name: str) -> str:
-    """A file's name need not be text."""
-    return name.encode(errors="backslashreplace").decode()
 
 
 class _Search:

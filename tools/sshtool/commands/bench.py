@@ -16,6 +16,7 @@ from sshconvert.checkpoint import file_sha256
 from sshconvert.convert import artifact_files
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from sshconvert.files import staged
+from sshconvert.messages import name_text
 from sshconvert.models import Model, load_model
 from sshconvert.reading import is_file, is_folder
 from sshtool.bench.figures import (
@@ -268,7 +269,7 @@ def _figures(candidate: Candidate, runs: Mapping[str, ModeRun], baseline: str) -
     return CandidateFigures(
         label=candidate.label,
         path=candidate.path,
-        files={path.name: file_sha256(path) for path in files},
+        files={name_text(path.name): file_sha256(path) for path in files},
         bytes=sum(path.stat().st_size for path in files),
         runtime=loaded.runtime,
         inference_precision=loaded.inference_precision,

@@ -18,6 +18,7 @@ from sshconvert.checkpoint import DEMO, file_sha256
 from sshconvert.convert import artifact_files
 from sshconvert.errors import DatasetError, EvaluationError, ImageError, UsageError
 from sshconvert.files import staged
+from sshconvert.messages import name_text
 from sshconvert.models import Model, load_model
 from sshtool.commands.verify import VerifyOptions, find_candidates, left_out
 from sshtool.evaluate import journal
@@ -206,7 +207,7 @@ class _Run:
             format=candidate.path.suffix.lstrip("."),
             precision=declaration.precision or candidate.profile,
             weights=declaration.weights,
-            files={path.name: file_sha256(path) for path in artifact_files(candidate.path)},
+            files={name_text(path.name): file_sha256(path) for path in artifact_files(candidate.path)},
             runtime=str(runtime),
             device=runtime.settings.device,
             inference_precision=runtime.inference_precision,
@@ -424,7 +425,7 @@ def _result(
     merged = isinstance(header, Header)
     return EvaluateResult(
         model=model.name,
-        dataset=str(options.dataset or ""),
+        dataset=name_text(options.dataset or ""),
         digest=header.dataset if isinstance(header, Header) else header.digest,
         images=max(protocol.images for artifact in artifacts for protocol in artifact.protocols),
         of_images=header.images if isinstance(header, Header) else len(header.images),

@@ -13,6 +13,7 @@ from sshconvert.convert import Options, Precision, licence_of, plan
 from sshconvert.errors import ArtifactError
 from sshconvert.finite import NonFinite, summary
 from sshconvert.graph import Shape
+from sshconvert.messages import name_text
 from sshconvert.models import Model, load_model
 from sshconvert.network import resolve
 from sshconvert.precision.int8 import IMAGES, RECORDED
@@ -95,7 +96,7 @@ def _quantized(model: Model, output_dir: Path) -> dict[str, dict[str, str]]:
                 metadata = read_metadata(artifact.path)
             except ArtifactError as error:
                 metadata = {"error": str(error)}
-            found[str(artifact.path)] = {key: metadata[key] for key in (*RECORDED, "error") if key in metadata}
+            found[name_text(artifact.path)] = {key: metadata[key] for key in (*RECORDED, "error") if key in metadata}
     return found
 
 

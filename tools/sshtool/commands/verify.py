@@ -14,6 +14,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Color, Faces, Format, InputType, Layout, Options, Precision, convert
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from sshconvert.files import scratch_folder, staged
+from sshconvert.messages import name_text
 from sshconvert.models import Model, load_model
 from sshconvert.reading import is_file, is_folder
 from sshtool.checkpoint.archive import opened
@@ -252,7 +253,7 @@ def user_images(given: Sequence[str], model: Model) -> UserImages:
         placed = {
             path: fit(image, height, width, Resize.LETTERBOX, model.input.mean_pixel) for path, image in images.items()
         }
-        return [Sample(str(path), "given with --images", pixels[None]) for path, (pixels, _) in placed.items()]
+        return [Sample(name_text(path), "given with --images", pixels[None]) for path, (pixels, _) in placed.items()]
 
     return fitted
 

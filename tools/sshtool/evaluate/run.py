@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from sshconvert.errors import ArtifactError, DetectionError, ImageError
+from sshconvert.messages import printable
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.feeding import Feed, Size
 from sshtool.evaluate.ground_truth import ImageTruth
@@ -69,7 +70,7 @@ class Evaluator:
                 found = {feed.protocol: self._find(feed, image) for feed in self._feeds}
         except ImageError as error:
             nothing = {feed.protocol: NONE for feed in self._feeds}
-            return Entry(judge_image(job.index, job.truth, nothing, failure=" ".join(str(error).split())), {})
+            return Entry(judge_image(job.index, job.truth, nothing, failure=printable(error)), {})
         for protocol, folder in self.saved.items():
             write_predictions(folder, job.truth.image, found[protocol])
         record = judge_image(job.index, job.truth, found)

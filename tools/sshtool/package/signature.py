@@ -54,7 +54,7 @@ def _value(value: onnx.ValueInfoProto) -> Tensor:
 def _of_ir(path: Path) -> tuple[Tensor, tuple[Tensor, ...], dict[str, str]]:
     check_ir(path)
     try:
-        model = import_openvino().Core().read_model(str(path))
+        model = import_openvino().Core().read_model(path)  # as a path: its name need not be text
     except RuntimeError as error:
         raise ArtifactError(f"{path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
     info = model.get_rt_info([MODEL_INFO]).astype(dict) if model.has_rt_info([MODEL_INFO]) else {}

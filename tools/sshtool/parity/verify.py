@@ -20,6 +20,7 @@ from sshconvert.checkpoint import file_sha256
 from sshconvert.convert import artifact_files
 from sshconvert.detection import detect
 from sshconvert.errors import ArtifactError, DetectionError
+from sshconvert.messages import name_text
 from sshconvert.models import Detection, Model
 from sshconvert.onnx.postprocessing import OUTPUTS as FACES
 from sshtool.parity.detections import Box, DetectionComparison, Thresholds, boxes, compare_detections
@@ -367,7 +368,7 @@ class _Judge:
         return ArtifactReport(
             label=self.label,
             path=candidate.path,
-            files={path.name: file_sha256(path) for path in artifact_files(candidate.path)},
+            files={name_text(path.name): file_sha256(path) for path in artifact_files(candidate.path)},
             runtime=str(runtime),
             settings=runtime.settings,
             inference_precision=runtime.inference_precision,
@@ -406,14 +407,14 @@ def labelled(candidates: Sequence[Candidate]) -> dict[str, Candidate]:
     """Each candidate once, by a name that no other has."""
     short = [_label(candidate) for candidate in dict.fromkeys(candidates)]
     return {
-        label if short.count(label) == 1 else f"{label} ({candidate.path})": candidate
+        label if short.count(label) == 1 else f"{label} ({name_text(candidate.path)})": candidate
         for label, candidate in zip(short, dict.fromkeys(candidates), strict=True)
     }
 
 
 def _label(candidate: Candidate) -> str:
     form = {".xml": "openvino"}.get(candidate.path.suffix.lower(), candidate.path.suffix.lstrip(".").lower())
-    parts = [form, candidate.profile or candidate.path.parent.name]
+    parts = [form, candidate.profile or name_text(candidate.path.parent.name)]
     return " ".join(parts) + (f" ({candidate.runtime})" if candidate.runtime else "")
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import onnx
 
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
+from sshconvert.messages import without_surrogates
 from sshconvert.models import Model
 from sshconvert.onnxruntime import import_onnxruntime
 from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings, declared, prepare, reason, usable_cores
@@ -16,6 +17,10 @@ from sshtool.screening import read_onnx
 
 # Where the weights of a large model are that is not read from a file; `read_onnx` has seen to it that they are there.
 _FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"
+
+
+def _is_text(path: Path) -> bool:
+    return without_surrogates(str(path)) == str(path)
 
 
 class OnnxRuntime(Runtime):
@@ -36,7 +41,8 @@ class OnnxRuntime(Runtime):
         model = read_onnx(path)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         del model  # as large as the file
-        self._session = self._open(str(path))
+        # ONNX Runtime opens no file whose name is not text.
+        self._session = self._open(str(path) if _is_text(path) else path.read_bytes())
         self._input = self._session.get_inputs()[0]
         kind = {"tensor(float)": "float32"}.get(self._input.type, self._input.type[len("tensor(") : -1])
         self.declaration = declared(path, metadata, self._input.shape, kind)
@@ -69,7 +75,7 @@ class OnnxRuntime(Runtime):
         options = self._onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads()
         options.log_severity_level = 4  # what goes wrong is raised
-        if isinstance(source, bytes):
+        if isinstance(source, bytes) and _is_text(self._path):
             options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(self._path.parent))
         provider = self._provider()
         try:

@@ -124,7 +124,7 @@ class OpenVino(Runtime):
 
     def _read(self) -> Any:
         try:
-            return self._core.read_model(str(self._path))
+            return self._core.read_model(self._path)  # as a path: its name need not be text
         except (RuntimeError, ValueError) as error:  # a message may quote bytes that are no text
             raise ArtifactError(f"{self._path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
 
