@@ -21,6 +21,7 @@ from pages import DARK, LIGHT, Browser, Pixels, Reader
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, convert
 from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.messages import printable
 from sshconvert.models import load_model
 from sshtool.commands.verify import VerifyResult
 from sshtool.parity.detections import DetectionComparison
@@ -504,6 +505,17 @@ def test_a_path_cannot_bring_markup_into_the_page(made: Made) -> None:
 def test_what_no_text_file_can_hold_is_escaped(made: Made) -> None:
     report = replace(made.failing, failures=(Failure("onnx \x00", "load", "half a pair \ud800"),))
     assert "half a pair \\ud800" in render_html(report, {}).encode("utf-8").decode("utf-8")
+
+
+def test_a_page_shows_nothing_that_cannot_be_seen(made: Made) -> None:
+    hostile = "\x1b[2J\udcff\u202e\n<odd>"
+    artifact = replace(made.failing.artifacts[0], label=f"onnx {hostile}", path=Path(f"a{hostile}.onnx"))
+    failures = tuple(replace(item, message=hostile, artifact=artifact.label) for item in made.failing.failures)
+    report = replace(made.failing, artifacts=(artifact,), failures=failures, notes=(hostile,), weights=hostile)
+    for text in (render_html(report, made.images), render_markdown(report), render_junit(report)):
+        text.encode()
+        assert all(printable(line) == line for line in text.split("\n"))
+        assert "<odd>" not in text
 
 
 def test_a_report_of_nothing_is_a_page_that_says_so(made: Made) -> None:

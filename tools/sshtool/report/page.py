@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from sshconvert.errors import RuntimeUnavailableError
@@ -45,5 +46,9 @@ def _as_markdown(value: Any) -> Any:
 
 
 def _as_text(value: Any) -> Any:
-    """What is put into the page, made printable. Markup, which is a kind of str, stays markup."""
-    return printable(value) if type(value) is str else value
+    """What is put into the page, made printable. Markup, which is a kind of str, keeps its lines and stays markup."""
+    if isinstance(value, PurePath) or type(value) is str:
+        return printable(value)
+    if isinstance(value, str) and not value.isprintable():
+        return type(value)("\n".join(map(printable, value.split("\n"))))
+    return value
