@@ -29,6 +29,7 @@ from sshtool.commands.verify import (
     images_of,
     write_record,
 )
+from sshtool.detector import THRESHOLD
 from sshtool.package.check import Checker
 from sshtool.parity.pack import pack_name, write_pack
 from sshtool.parity.reference import LiveReference, Progress, Reference, silent
@@ -181,7 +182,8 @@ def _save_picture(path: Path, reference: Reference, model: Model, options: Optio
     size = _size(model, options)
     answer = reference.answer(PICTURED, *size)
     if answer is not None:
-        save_picture(path, answer.sample.images[0], detect(answer.outputs, size, model.detection)[0])
+        faces = detect(answer.outputs, size, model.detection)[0]
+        save_picture(path, answer.sample.images[0], faces, least=THRESHOLD)
 
 
 def _size(model: Model, options: Options) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.installation import install_command
 from sshconvert.schema import one_line
+from sshtool.detector import THRESHOLD
 from sshtool.parity.detections import Box, DetectionComparison
 from sshtool.parity.verify import SampleReport
 from sshtool.report.summary import Column
@@ -57,10 +58,13 @@ class Style:
 
 @dataclass(frozen=True)
 class Layer:
-    """The boxes of one artifact as one SVG path, and how they compare, in words."""
+    """The boxes of one artifact as one SVG path, those below the display threshold as another, and how they compare,
+    in words.
+    """
 
     style: Style
     path: str
+    faint: str
     text: str
 
 
@@ -87,13 +91,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of a sample with all that was found in it. `source` is "" where there is no image."""
+    """One image of a sample with all that was found in it. `source` is "" where there is no image; `faint` are the
+    original's boxes below the display threshold.
+    """
 
     name: str
     width: int
     height: int
     source: str
     original: str
+    faint: str
     count: int
     scores: tuple[Score, ...]
     layers: tuple[Layer, ...]
@@ -102,7 +109,8 @@ class Picture:
     @property
     def empty(self) -> bool:
         """Whether nobody found anything."""
-        return not (self.original or self.differences or any(layer.path for layer in self.layers))
+        drawn = (self.original, self.faint, *(text for layer in self.layers for text in (layer.path, layer.faint)))
+        return not (self.differences or any(drawn))
 
 
 def styles(columns: Sequence[Column]) -> tuple[Style, ...]:
@@ -132,10 +140,14 @@ def _picture(sample: SampleReport, number: int, images: Image | None, columns: S
         width=width,
         height=height,
         source="" if images is None else data_uri(images[number]),
-        original=path(expected),
+        original=path(clear(expected)),
+        faint=path(faint(expected)),
         count=len(expected),
-        scores=tuple(_score(box) for box in expected) if len(expected) <= MOST_SCORES else (),
-        layers=tuple(Layer(style, path(item.found), _describe(item)) for style, item in found.items()),
+        scores=tuple(map(_score, clear(expected))) if len(clear(expected)) <= MOST_SCORES else (),
+        layers=tuple(
+            Layer(style, path(clear(item.found)), path(faint(item.found)), _describe(item))
+            for style, item in found.items()
+        ),
         differences=tuple(_differences(found)),
     )
 
@@ -183,6 +195,16 @@ def _place(box: Box) -> str:
 
 def _score(box: Box) -> Score:
     return Score(round(box[0], 1), round(box[1], 1), f"{box[4]:.2f}")
+
+
+def clear(boxes: Iterable[Box]) -> list[Box]:
+    """Those from the display threshold on."""
+    return [box for box in boxes if box[4] >= THRESHOLD]
+
+
+def faint(boxes: Iterable[Box]) -> list[Box]:
+    """Those below it: detections, but none that anybody is shown unless it is asked for."""
+    return [box for box in boxes if not box[4] >= THRESHOLD]
 
 
 def path(boxes: Iterable[Box], *, crossed: bool = False) -> str:

@@ -17,8 +17,12 @@ BOX: Final = (0, 230, 60)
 TEXT: Final = (0, 0, 0)
 
 
-def save_picture(path: Path, image: npt.NDArray[np.uint8], detections: npt.NDArray[np.float32]) -> None:
+def save_picture(
+    path: Path, image: npt.NDArray[np.uint8], detections: npt.NDArray[np.float32], *, least: float = 0
+) -> None:
     """Save an image (uint8 [H, W, 3], BGR) with its detections ([K, 5]: x1, y1, x2, y2, score) drawn on it, as PNG.
+
+    Those with a score below `least` are not drawn.
 
     Raises RuntimeUnavailableError without Pillow, OutputError if the file cannot be written.
     """
@@ -31,7 +35,7 @@ def save_picture(path: Path, image: npt.NDArray[np.uint8], detections: npt.NDArr
     picture = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(14)
-    for x1, y1, x2, y2, score in detections.tolist():
+    for x1, y1, x2, y2, score in detections[detections[:, 4] >= least].tolist():
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=BOX, width=2)
         label = f"{score:.2f}"
         left, top, right, bottom = draw.textbbox((x1, max(0, y1 - 18)), label, font=font)
