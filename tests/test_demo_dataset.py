@@ -16,6 +16,7 @@ from sshtool.evaluate.demo_dataset import FIRST_SCENE, RECORD, SETTINGS, SIZES, 
 from sshtool.evaluate.feeding import UpstreamScales
 from sshtool.evaluate.ground_truth import read_ground_truth
 from sshtool.images import read_image, read_size
+from sshtool.limits import MOST_DRAWN
 from sshtool.scenes import draw_scene
 
 IMAGES: Final = 7  # two of two sizes and three of one
@@ -75,7 +76,7 @@ def test_images_take_turns_in_the_sizes_and_are_the_scenes(folder: Path, drawn: 
         number = int(item.name.rsplit("_", 1)[1])
         height, width = SIZES[number % len(SIZES)]
         path = folder / "WIDER_val" / "images" / item.event / f"{item.name}.jpg"
-        scene = draw_scene(FIRST_SCENE + 5 * demo_dataset.MOST_IMAGES + number, height, width)
+        scene = draw_scene(FIRST_SCENE + 5 * MOST_DRAWN + number, height, width)
         assert read_size(path) == (height, width)
         assert np.abs(read_image(path).astype(int) - scene.image).mean() < 6  # JPEG loses something
         x1, y1, x2, y2 = scene.faces.T

@@ -6,7 +6,8 @@ Everything heavy is imported by the verb that needs it, so that `sshtool --help`
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sshconvert.messages import printable
+
+from sshtool import limits
 
 if TYPE_CHECKING:
     from sshconvert.convert import Faces, Options
@@ -78,6 +81,8 @@ def _program(
     pass
 
 
+_MANY = f"at most {limits.MOST_NAMED} of them"
+
 ModelName = Annotated[str, typer.Option("--model", help="Which model.")]
 OutputDir = Annotated[Path, typer.Option("--output-dir", "-o", help="Where checkpoints and artifacts go.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
@@ -93,9 +98,19 @@ Precisions = Annotated[
 ]
 Formats = Annotated[list[str], typer.Option("--format", help="onnx, openvino; several with commas, or repeated.")]
 InputShape = Annotated[
-    str, typer.Option("--input-shape", help="N,C,H,W instead of the model's 1,3,640,640. Sizes need not divide by 32.")
+    str,
+    typer.Option(
+        "--input-shape",
+        help="N,C,H,W instead of the model's 1,3,640,640. Sizes need not divide by 32. "
+        f"At most N={limits.MOST_AT_ONCE} and N*H*W={limits.MOST_PIXELS}.",
+    ),
 ]
-Batch = Annotated[int, typer.Option("--batch", min=0, help="How many images go in at once; 0 is what the shape says.")]
+Batch = Annotated[
+    int,
+    typer.Option(
+        "--batch", min=0, max=limits.MOST_AT_ONCE, help="How many images go in at once; 0 is what the shape says."
+    ),
+]
 DynamicDimensions = Annotated[
     str, typer.Option("--dynamic", help="none, batch, size or all: which dimensions every run may choose.")
 ]
@@ -105,11 +120,21 @@ InputColor = Annotated[str, typer.Option("--input-color", help="bgr or rgb; by d
 Postprocess = Annotated[
     bool, typer.Option("--postprocess", help="Let the model give boxes, scores and count instead of the six heads.")
 ]
-ScoreThreshold = Annotated[float, typer.Option("--score-threshold", help="With --postprocess: the least score.")]
-IouThreshold = Annotated[
-    float, typer.Option("--iou-threshold", help="With --postprocess: from this overlap on, the lower score goes.")
+ScoreThreshold = Annotated[
+    float, typer.Option("--score-threshold", min=0, max=1, help="With --postprocess: the least score.")
 ]
-TopK = Annotated[int, typer.Option("--top-k", min=1, help="With --postprocess: at most so many faces of an image.")]
+IouThreshold = Annotated[
+    float,
+    typer.Option(
+        "--iou-threshold", min=0, max=1, help="With --postprocess: from this overlap on, the lower score goes."
+    ),
+]
+TopK = Annotated[
+    int,
+    typer.Option(
+        "--top-k", min=1, max=limits.MOST_FACES, help="With --postprocess: at most so many faces of an image."
+    ),
+]
 KeepHeads = Annotated[bool, typer.Option("--keep-heads", help="With --postprocess: the six heads too.")]
 NoPreprocessing = Annotated[
     bool, typer.Option("--no-preprocessing", help="Keep the original's input: RGB, minus the mean.")
@@ -124,6 +149,8 @@ MaxDrop = Annotated[
     float | None,
     typer.Option(
         "--max-drop",
+        min=0,
+        max=limits.MOST_POINTS,
         help="For INT8: how many points of AP@0.5 it may lose; layers are left in float until it is kept.",
     ),
 ]
@@ -142,8 +169,8 @@ FetchSources = Annotated[
     list[str],
     typer.Option(
         "--source",
-        help="A mirror of the archive: an https URL, a folder or a file. Repeatable; tried before SSHTOOL_SOURCES, "
-        "the config file's and the model's own.",
+        help=f"A mirror of the archive: an https URL, a folder or a file. Repeatable, {_MANY}; tried before "
+        "SSHTOOL_SOURCES, the config file's and the model's own.",
     ),
 ]
 Offline = Annotated[
@@ -161,7 +188,8 @@ ImageArguments = Annotated[
     list[str],
     typer.Argument(
         metavar="IMAGE",
-        help="Image files, folders (the images in them, not in folders inside) and patterns such as 'photos/**/*.jpg'.",
+        help="Image files, folders (the images in them, not in folders inside) and patterns such as 'photos/**/*.jpg'; "
+        f"at most {limits.MOST_FILES} images.",
         show_default=False,
     ),
 ]
@@ -173,11 +201,19 @@ DetectRuntime = Annotated[
     str, typer.Option("--runtime", help="onnxruntime, openvino or mxnet; by default the usual one for the file.")
 ]
 DetectDevice = Annotated[str, typer.Option("--device", help="A device of the runtime.")]
-DetectThreads = Annotated[int, typer.Option("--threads", min=0, help="How many threads; 0 is the runtime's choice.")]
+DetectThreads = Annotated[
+    int,
+    typer.Option(
+        "--threads",
+        min=0,
+        max=limits.MOST_THREADS,
+        help=f"How many threads, at most {limits.THREADS_OF_A_CORE} for each core; 0 is the runtime's choice.",
+    ),
+]
 InferencePrecision = Annotated[
     str, typer.Option("--inference-precision", help="What to compute in: f32, or bf16 where OpenVINO and the CPU can.")
 ]
-Threshold = Annotated[float, typer.Option("--threshold", help="The least score, from 0.05 to 1.")]
+Threshold = Annotated[float, typer.Option("--threshold", min=0, max=1, help="The least score, from 0.05 to 1.")]
 ResizeMode = Annotated[
     str, typer.Option("--resize", help="letterbox keeps the proportions and fills the rest; stretch does not.")
 ]
@@ -187,14 +223,19 @@ SaveImages = Annotated[
 AsJsonLines = Annotated[bool, typer.Option("--json", help="One JSON document an image on stdout, each on a line.")]
 VerifyArtifacts = Annotated[
     list[Path],
-    typer.Option("--artifact", help="A converted model, repeatable; by default all that `convert` wrote."),
+    typer.Option("--artifact", help=f"A converted model, repeatable, {_MANY}; by default all that `convert` wrote."),
 ]
 ReferencePath = Annotated[
     Path | None,
     typer.Option("--reference", help="A reference pack, in MXNet's place."),
 ]
-VerifyImages = Annotated[list[str], typer.Option("--images", help="Your own images too: a file, folder or pattern.")]
-Scenes = Annotated[int, typer.Option("--scenes", min=2, help="How many drawn scenes to compare on.")]
+VerifyImages = Annotated[
+    list[str],
+    typer.Option("--images", help=f"Your own images too: a file, folder or pattern; at most {limits.MOST_VERIFIED}."),
+]
+Scenes = Annotated[
+    int, typer.Option("--scenes", min=2, max=limits.MOST_SCENES, help="How many drawn scenes to compare on.")
+]
 ProfileName = Annotated[
     str, typer.Option("--profile", help="Hold all to the tolerances of FP32, FP16, BF16 or INT8, whatever they are.")
 ]
@@ -208,7 +249,7 @@ SelfTest = Annotated[
 ]
 PackageArtifacts = Annotated[
     list[Path],
-    typer.Option("--artifact", help="A converted model, repeatable; by default all that `convert` wrote."),
+    typer.Option("--artifact", help=f"A converted model, repeatable, {_MANY}; by default all that `convert` wrote."),
 ]
 VerificationPath = Annotated[
     Path | None,
@@ -261,11 +302,14 @@ DatasetPath = Annotated[
 ProtocolName = Annotated[
     str, typer.Option("--protocol", help="omz is Open Model Zoo's measure, wider WIDER FACE's own; or both.")
 ]
-Limit = Annotated[int, typer.Option("--limit", min=0, help="Only so many images, the first; 0 is all.")]
+Limit = Annotated[
+    int, typer.Option("--limit", min=0, max=limits.MOST_EVALUATED, help="Only so many images, the first; 0 is all.")
+]
 Shard = Annotated[str, typer.Option("--shard", help="I/N: of N parts of the images, the I-th.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run with these options was interrupted.")]
 Merge = Annotated[
-    list[Path], typer.Option("--merge", help="Put journals of shards together: files, or folders that hold them.")
+    list[Path],
+    typer.Option("--merge", help=f"Put journals of shards together: files, or folders that hold them; {_MANY}."),
 ]
 Predictions = Annotated[
     Path | None,
@@ -302,19 +346,38 @@ Baseline = Annotated[
     typer.Option("--baseline", help="Which candidate the others are compared with: its name in the table, or file."),
 ]
 Duration = Annotated[
-    float, typer.Option("--duration", help="Seconds for each candidate and mode; 10, if --runs does not say otherwise.")
+    float,
+    typer.Option(
+        "--duration",
+        min=0,
+        max=limits.LONGEST_DURATION,
+        help="Seconds for each candidate and mode; 10, if --runs does not say otherwise.",
+    ),
 ]
-Runs = Annotated[int, typer.Option("--runs", min=0, max=10_000_000, help="So many computations instead.")]
-Rounds = Annotated[int, typer.Option("--rounds", min=1, max=10_000, help="In how many turns, taken by all in turn.")]
+Runs = Annotated[int, typer.Option("--runs", min=0, max=limits.MOST_RUNS, help="So many computations instead.")]
+Rounds = Annotated[
+    int, typer.Option("--rounds", min=1, max=limits.MOST_ROUNDS, help="In how many turns, taken by all in turn.")
+]
 Requests = Annotated[
-    int, typer.Option("--requests", min=0, help="For throughput: how many at once; 0 is the runtime's choice.")
+    int,
+    typer.Option(
+        "--requests",
+        min=0,
+        max=limits.MOST_REQUESTS,
+        help="For throughput: how many at once; 0 is the runtime's choice.",
+    ),
 ]
 FreeShape = Annotated[str, typer.Option("--input-shape", help="N,C,H,W for artifacts that take any.")]
 FreeBatch = Annotated[
-    int, typer.Option("--batch", min=0, help="How many images at once, where the artifact takes any.")
+    int,
+    typer.Option(
+        "--batch", min=0, max=limits.MOST_AT_ONCE, help="How many images at once, where the artifact takes any."
+    ),
 ]
-ImageCount = Annotated[int, typer.Option("--images", help="How many images to draw.")]
-Seed = Annotated[int, typer.Option("--seed", help="Which images: the same seed draws the same ones.")]
+ImageCount = Annotated[int, typer.Option("--images", min=1, max=limits.MOST_DRAWN, help="How many images to draw.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=limits.MOST_SEED, help="Which images: the same seed draws the same ones.")
+]
 
 
 class _ManyValues(TyperCommand):
@@ -359,6 +422,7 @@ def download(
 
     events = progress_format == "json"
     with Session("download", json=json, quiet=quiet, debug=debug, events=events) as session:
+        _few({"--source": source})
         from sshtool.commands.download import FetchOptions, download as verb, render
 
         _choice("--progress-format", progress_format, ["text", "json"])
@@ -500,6 +564,7 @@ def run(
     from sshtool.session import Session
 
     with Session("run", json=json, quiet=quiet, debug=debug) as session:
+        _few({"--source": source})
         from sshtool.commands.download import FetchOptions
         from sshtool.commands.run import render, run as verb
         from sshtool.quantization import QuantizationOptions
@@ -571,6 +636,7 @@ def verify(
     from sshtool.session import Session
 
     with Session("verify", json=json, quiet=quiet, debug=debug) as session:
+        _few({"--artifact": artifact, "--atol": atol, "--rtol": rtol})
         from sshconvert.models import load_model
         from sshtool.commands.verify import VerifyOptions, render, verify_artifacts
         from sshtool.parity.tolerances import Overrides, parse_limits
@@ -617,7 +683,6 @@ def reference(
 
     with Session("reference", json=json, quiet=quiet, debug=debug) as session:
         from sshtool.commands.reference import make_reference, render
-        from sshtool.runtimes import Settings
 
         result = make_reference(
             model,
@@ -626,7 +691,7 @@ def reference(
             checkpoint=checkpoint,
             input_shape=_shape(input_shape),
             scenes=scenes,
-            settings=Settings(threads=threads),
+            settings=_settings("CPU", threads, allow_nonfinite, "f32"),
             allow_nonfinite=allow_nonfinite,
             dry_run=dry_run,
             progress=session.progress,
@@ -655,6 +720,7 @@ def package(
     from sshtool.session import Session
 
     with Session("package", json=json, quiet=quiet, debug=debug) as session:
+        _few({"--artifact": artifact})
         from sshtool.commands.package import PackageOptions, package as verb, render
 
         options = PackageOptions(
@@ -772,6 +838,7 @@ def evaluate(
 
     interrupted = "what was evaluated is kept, and --resume goes on from there"
     with Session("evaluate", json=json, quiet=quiet, debug=debug, interrupted=interrupted) as session:
+        _few({"--artifact": artifact, "--merge": merge})
         from sshtool.commands.evaluate import EvaluateOptions, evaluate as verb, render
         from sshtool.images import Resize
 
@@ -824,9 +891,10 @@ def bench(
     from sshtool.session import Session
 
     with Session("bench", json=json, quiet=quiet, debug=debug) as session:
+        _few({"--artifact": artifact})
         from sshtool.bench.measuring import MODES
         from sshtool.commands.bench import BenchOptions, bench as verb, render
-        from sshtool.runtimes import INFERENCE_PRECISIONS, Settings, runtimes
+        from sshtool.runtimes import INFERENCE_PRECISIONS, runtimes
 
         chosen = _choice("--mode", mode, [*MODES, "both"])
         options = BenchOptions(
@@ -844,7 +912,7 @@ def bench(
             batch=batch,
             input_shape=_shape(input_shape),
             html=html,
-            settings=Settings(device, threads, allow_nonfinite, requests=requests),
+            settings=replace(_settings(device, threads, allow_nonfinite, "f32"), requests=requests),
         )
         result = verb(model, output_dir, options, progress=session.progress)
         session.finish(result, render)
@@ -905,6 +973,7 @@ def _options(
 def _settings(device: str, threads: int, allow_nonfinite: bool, inference_precision: str) -> Settings:
     from sshtool.runtimes import INFERENCE_PRECISIONS, Settings
 
+    limits.check_threads("--threads", threads)
     precision = _choice("--inference-precision", inference_precision, list(INFERENCE_PRECISIONS))
     return Settings(device, threads, allow_nonfinite, inference_precision=precision)
 
@@ -935,7 +1004,9 @@ def _batched(shape: Shape | None, batch: int, model: str) -> Shape | None:
         return shape
     if shape and shape[0] not in (1, batch):
         raise UsageError(f"--batch: {batch} contradicts --input-shape, which begins with {shape[0]}; give one")
-    return (batch, *(shape or load_model(model).input.shape)[1:])
+    batched = (batch, *(shape or load_model(model).input.shape)[1:])
+    limits.check_shape("--batch", batched)
+    return batched
 
 
 def _choices(option: str, given: list[str], known: list[str]) -> list[str]:
@@ -960,22 +1031,36 @@ def _choice(option: str, given: str, known: list[str]) -> str:
 
 def _shard(text: str) -> tuple[int, int]:
     from sshconvert.errors import UsageError
+    from sshconvert.schema import one_line
 
     which, _, count = text.partition("/")
-    if not (which.isdecimal() and count.isdecimal() and 0 < int(which) <= int(count)):
-        raise UsageError(f"--shard: {text!r} is not I/N with I from 1 to N; write for example 2/4")
+    if not (_is_count(which) and _is_count(count) and int(which) <= int(count)):
+        raise UsageError(f"--shard: {one_line(text)!r} is not I/N with I from 1 to N; write for example 2/4")
     return int(which), int(count)
 
 
 def _shape(text: str) -> Shape | None:
     from sshconvert.errors import UsageError
+    from sshconvert.schema import one_line
 
     if not text:
         return None
-    parts = text.strip("[]() ").replace("x", ",").split(",")
-    if len(parts) != 4 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"--input-shape: {text!r} is not N,C,H,W; write for example 1,3,640,640")
-    return tuple(int(part) for part in parts)
+    parts = [part.strip() for part in text.strip("[]() ").replace("x", ",").split(",")]
+    if len(parts) != 4 or not all(map(_is_count, parts)):
+        raise UsageError(f"--input-shape: {one_line(text)!r} is not N,C,H,W; write for example 1,3,640,640")
+    shape = tuple(map(int, parts))
+    limits.check_shape("--input-shape", shape)
+    return shape
+
+
+def _is_count(text: str) -> bool:
+    """Whether a text is a number of things, from 1 on, and not longer than any that is of use."""
+    return text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) > 0
+
+
+def _few(given: Mapping[str, Sequence[object]]) -> None:
+    for option, values in given.items():
+        limits.check_number(option, values, limits.MOST_NAMED)
 
 
 def _exclusive(given: dict[str, bool]) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from sshconvert.errors import UsageError
+from sshconvert.schema import one_line
 from sshtool.images import readable_extensions
+from sshtool.limits import MOST_FILES
 
 
 def select_images(arguments: Sequence[str | Path]) -> tuple[Path, ...]:
@@ -22,6 +25,8 @@ def select_images(arguments: Sequence[str | Path]) -> tuple[Path, ...]:
     named: dict[Path, Path] = {}
     for path in (path for argument in arguments for path in _expand(str(argument))):
         named.setdefault(path.resolve(), path)
+        if len(named) > MOST_FILES:
+            raise UsageError(f"{one_line(arguments[0])}: more than {MOST_FILES} images are meant; name fewer")
     return tuple(named.values())
 
 
@@ -42,7 +47,8 @@ def _found(argument: str) -> list[Path]:
         return [path]
     if not glob.has_magic(argument):
         raise UsageError(f"{argument}: is not there; name an image file, a folder or a pattern")
-    matches = sorted(path for path in map(Path, glob.glob(argument, recursive=True)) if path.is_file())  # noqa: PTH207  # a pattern may be absolute
+    files = (path for path in map(Path, glob.iglob(argument, recursive=True)) if path.is_file())  # noqa: PTH207  # a pattern may be absolute
+    matches = sorted(islice(files, MOST_FILES + 1))
     if not matches:
         raise UsageError(f"{argument}: matches no file; correct the pattern")
     return matches
@@ -50,8 +56,9 @@ def _found(argument: str) -> list[Path]:
 
 def _images_of(folder: Path) -> list[Path]:
     extensions = readable_extensions()
-    files = [path for path in folder.iterdir() if path.suffix.lower() in extensions and path.is_file()]
-    images = sorted(path for path in files if not path.name.startswith("."))
+    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
+    files = (path for path in shown if path.suffix.lower() in extensions and path.is_file())
+    images = sorted(islice(files, MOST_FILES + 1))
     if not images:
         raise UsageError(f"{folder}: holds no image files; for those of folders inside, give '{folder}/**/*.jpg'")
     return images

@@ -20,7 +20,8 @@ from sshconvert.errors import SSHToolError, UsageError
 from sshconvert.models import Model, load_model
 from sshconvert.schema import one_line
 from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_throughput
-from sshtool.runtimes import MOST_PIXELS, Declaration, Images, Inference, Settings, load
+from sshtool.limits import MOST_PIXELS
+from sshtool.runtimes import Declaration, Images, Inference, Settings, load
 from sshtool.scenes import draw_scene
 
 KILOBYTE: Final = 1024

@@ -33,6 +33,7 @@ from sshtool.bench.run import Candidate, Doses, Feed, Measurement, ModeRun, meas
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
 from sshtool.commands.verify import converted
+from sshtool.limits import LONGEST_DURATION, check_threads
 from sshtool.parity.reference import Progress, silent
 from sshtool.parity.verify import Candidate as Artifact, environment, labelled
 from sshtool.report.bench import bench_tables, headline, remarks, render_bench
@@ -41,8 +42,6 @@ from sshtool.runtimes import F32, Settings, able_of, runtimes, usable_cores, usu
 
 DURATION: Final = 10.0
 ROUNDS: Final = 5
-LONGEST: Final = 86_400.0  # seconds
-MOST_THREADS: Final = 1024
 SMALLEST_SIDE: Final = 32
 
 MXNET: Final = "mxnet"
@@ -133,11 +132,10 @@ def _check(options: BenchOptions) -> None:
         raise UsageError(f"--runtime: {', '.join(unknown)} is not one of {', '.join(runtimes())}")
     if options.duration and options.runs:
         raise UsageError("--duration and --runs contradict each other; give one")
-    if not (options.duration == 0 or (math.isfinite(options.duration) and 0 < options.duration <= LONGEST)):
-        raise UsageError(f"--duration: {options.duration:g} is not above 0 and at most {LONGEST:g} seconds")
-    for option, value in (("--threads", options.settings.threads), ("--requests", options.settings.requests)):
-        if value > MOST_THREADS:
-            raise UsageError(f"{option}: {value} is more than {MOST_THREADS}; 0 leaves it to the runtime")
+    if not (options.duration == 0 or (math.isfinite(options.duration) and 0 < options.duration <= LONGEST_DURATION)):
+        raise UsageError(f"--duration: {options.duration:g} is not above 0 and at most {LONGEST_DURATION:g} seconds")
+    check_threads("--threads", options.settings.threads)
+    check_threads("--requests", options.settings.requests)
     shape = options.input_shape
     if shape and (shape[1] != 3 or min(shape[2:]) < SMALLEST_SIDE):
         raise UsageError(

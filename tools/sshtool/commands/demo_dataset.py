@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 
 from sshconvert.errors import UsageError
-from sshtool.evaluate.demo_dataset import MOST_IMAGES, MOST_SEED, SETTINGS, SIZES, counted, write_dataset
+from sshtool.evaluate.demo_dataset import SETTINGS, SIZES, counted, write_dataset
+from sshtool.limits import MOST_DRAWN, MOST_SEED
 from sshtool.parity.reference import Progress, silent
 from sshtool.report.terminal import lines, table
 
@@ -45,8 +46,8 @@ def demo_dataset(
 
     Raises UsageError for numbers beyond what there are scenes for, and what `write_dataset` raises.
     """
-    if not 0 < images <= MOST_IMAGES:
-        raise UsageError(f"--images: {images} is not between 1 and {MOST_IMAGES}")
+    if not 0 < images <= MOST_DRAWN:
+        raise UsageError(f"--images: {images} is not between 1 and {MOST_DRAWN}")
     if not 0 <= seed <= MOST_SEED:
         raise UsageError(f"--seed: {seed} is not between 0 and {MOST_SEED}")
     folder = dataset_folder(output_dir)

@@ -27,6 +27,7 @@ from sshconvert.files import replace_folder, staging_folder
 from sshconvert.installation import install_command
 from sshconvert.schema import one_line
 from sshtool.evaluate.ground_truth import ImageTruth, write_ground_truth
+from sshtool.limits import MOST_DRAWN
 from sshtool.scenes import draw_scene
 
 # Height and width. Heights above 640 let faces of every size of the scenes occur.
@@ -37,8 +38,6 @@ SETTINGS: Final = {"easy": 96, "medium": 48, "hard": 20}
 
 # Scenes on which nothing was fitted, and which nothing else uses. A seed owns as many as a dataset may have images.
 FIRST_SCENE: Final = 1_000_000
-MOST_IMAGES: Final = 10_000
-MOST_SEED: Final = 100_000
 
 QUALITY: Final = 92
 RECORD: Final = "demo-dataset.json"
@@ -99,7 +98,7 @@ def _truth(item: DrawnImage) -> ImageTruth:
 def _draw(folder: Path, images: int, seed: int) -> Iterator[DrawnImage]:
     for number in range(images):
         height, width = SIZES[number % len(SIZES)]
-        scene = draw_scene(FIRST_SCENE + seed * MOST_IMAGES + number, height, width)
+        scene = draw_scene(FIRST_SCENE + seed * MOST_DRAWN + number, height, width)
         corners = np.rint(scene.faces).astype(np.int64)
         event = f"{number % len(SIZES)}--Drawn_{width}x{height}"
         item = DrawnImage(
