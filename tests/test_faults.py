@@ -1,27 +1,34 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import onnx
 import pytest
 
-from sshconvert.checkpoint import Checkpoint, file_sha256
-from sshconvert.convert import Format, Options, Precision, artifact_files, convert
+from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
+from sshconvert.convert import Dynamic, Faces, Format, Options, Precision, artifact_files, convert
 from sshconvert.errors import UsageError
 from sshconvert.graph import Shape
 from sshconvert.models import load_model
+from sshconvert.mxnet.params import write_params
+from sshconvert.mxnet.symbol import parse_symbol
+from sshconvert.network import resolve
 from sshtool.parity.faults import FAULTS, Fault
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size
 from sshtool.parity.selftest import FaultResult, SelfTestReport, Verdict, self_test
 from sshtool.parity.surgery import EditableModel, Floats, NotThereError, open_for_edits
-from sshtool.parity.verify import Candidate
+from sshtool.parity.verify import Candidate, _Chosen, groups, verify
 from sshtool.runtimes import Declaration, Runtime, load
 from sshtool.runtimes.mxnet import Mxnet
+from wide_checkpoint import wide_symbol
 
 MODEL: Final = load_model("ssh-mxnet")
 
@@ -32,7 +39,7 @@ FLIPPED: Final = "deconvolution kernel flipped"
 
 # What has to see a fault, so that none counts as caught because something else went wrong.
 TENSOR: Final = {"tensor"}
-FACES: Final = {"detections", "corners"}
+FACES: Final = {"detections", "corners", "scores"}
 SEEN_BY: Final[Mapping[str, set[str]]] = {
     "channels not reversed": TENSOR,
     "means in the wrong order": TENSOR,
@@ -70,6 +77,25 @@ SEEN_BY: Final[Mapping[str, set[str]]] = {
     "boxes not clipped": FACES,
     "first image's faces for the whole batch": FACES,
 }
+# In a file that gives faces itself, and in one that takes several images.
+SEEN_IN_FACES: Final[Mapping[str, set[str]]] = {
+    "scores not a number": {"faces"},
+    "scores all 1": {"scores"},
+    "scores halved": {"faces", "scores"},  # below the threshold, some of them
+    "two faces with each other's scores": {"scores"},
+    "count one too high": {"faces"},
+    "count one too low": {"faces"},
+    "count in floats": {"faces"},
+    "count in 64 bits": {"faces"},
+    "a box behind the last face": {"faces"},
+    "a score behind the last face": {"faces"},
+    "not a number behind the last face": {"faces"},
+}
+SEEN_IN_BATCHES: Final[Mapping[str, set[str]]] = {
+    "first image's answer for the whole batch": {"detections", "corners", "scores", "tensor"},
+    "batch reversed": {"detections", "corners", "scores", "tensor"},
+    "last image of the batch gets another's answer": {"detections", "corners", "scores", "tensor"},
+}
 BY_NAME: Final = {fault.name: fault for fault in FAULTS}
 
 
@@ -79,7 +105,7 @@ class Peer(Reference):
     def __init__(
         self, checkpoint: Checkpoint, load_at: Callable[[Shape], Runtime], names: Sequence[str], *, other: bool = True
     ) -> None:
-        self.source, self.weights = "a peer", checkpoint.weights
+        self.source, self.weights, self.checkpoint = "a peer", checkpoint.weights, checkpoint
         self._load_at, self._names, self._other = load_at, names, other
 
     @cache  # noqa: B019  # as long as the module's tests
@@ -106,6 +132,7 @@ class Bench:
     candidates: tuple[Candidate, ...]
     others: Mapping[str, Path]
     bare: Path
+    load_at: Callable[[Shape], Runtime]
 
     def again(self, candidate: Candidate, _declaration: Declaration) -> Path:
         return self.others[candidate.path.suffix]
@@ -143,6 +170,7 @@ def bench(checkpoint: Checkpoint, folder: Path) -> Bench:
         tuple(Candidate(artifact.path, artifact.precision.value) for artifact in own),
         {artifact.path.suffix: artifact.path for artifact in other},
         bare(SHAPE),
+        load_at,
     )
 
 
@@ -159,9 +187,30 @@ def plain(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="module")
 def tested(demo: Bench) -> SelfTestReport:
     before = demo.hashes()
-    report = demo.test(*FAULTS, reference=demo.reference)
+    report = demo.test(*(BY_NAME[name] for name in SEEN_BY), reference=demo.reference)
     assert demo.hashes() == before, "a fault was planted in an original"
     return report
+
+
+@pytest.fixture(scope="module")
+def slim_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The architecture with an eighth of the channels, for what does not depend on the weights."""
+    folder = tmp_path_factory.mktemp("slim")
+    text, inputs = wide_symbol(Fraction(1, 8)), {MODEL.input.name: MODEL.input.shape}
+    random: Any = np.random.RandomState(3)
+    arrays = {}
+    for name, shape in resolve(parse_symbol(text), inputs).parameters(inputs).items():
+        scale = {"rpn_cls": 0.02, "rpn_bbo": 0.002}.get(name[:7], 1.0)  # scores from 0 to 1, and deltas below 1
+        spread = scale * (2 / math.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.0
+        arrays[f"arg:{name}"] = (random.standard_normal(shape) * spread).astype(np.float32)
+    (folder / MODEL.files.symbol).write_text(text, encoding="utf-8")
+    write_params(folder / MODEL.files.params, arrays)
+    return open_checkpoint(folder, MODEL)
+
+
+@pytest.fixture(scope="module")
+def slim(slim_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return bench(slim_checkpoint, tmp_path_factory.mktemp("slim-bench"))
 
 
 def of(report: SelfTestReport, fault: str) -> list[FaultResult]:
@@ -171,14 +220,14 @@ def of(report: SelfTestReport, fault: str) -> list[FaultResult]:
 def test_there_are_enough_faults_each_with_a_name_and_with_what_has_to_see_it() -> None:
     assert len(FAULTS) >= 24
     assert len(BY_NAME) == len(FAULTS)
-    assert SEEN_BY.keys() == BY_NAME.keys()
+    assert {*SEEN_BY, *SEEN_IN_FACES, *SEEN_IN_BATCHES} == BY_NAME.keys()
 
 
 def test_the_self_test_passes_and_the_healthy_artifacts_have_no_failure(tested: SelfTestReport) -> None:
     assert tested.passed
     assert [healthy.artifact for healthy in tested.healthy] == ["onnx FP32", "openvino FP32"]
     assert [healthy.failures for healthy in tested.healthy] == [(), ()]
-    assert len(tested.faults) == 2 * len(FAULTS)
+    assert len(tested.faults) == 2 * len(SEEN_BY)
 
 
 @pytest.mark.parametrize("fault", [name for name in SEEN_BY if name != FLIPPED])
@@ -187,6 +236,94 @@ def test_a_planted_fault_is_caught_in_both_formats_by_what_has_to_see_it(tested:
     assert [result.verdict for result in results] == [Verdict.CAUGHT] * 2, results
     assert {result.check for result in results} <= SEEN_BY[fault], results
     assert all(result.message for result in results)
+
+
+@pytest.mark.parametrize("heads", [False, True], ids=["faces alone", "with heads"])
+def test_faults_of_faces_and_of_batches_are_caught_in_both_formats(
+    heads: bool, slim: Bench, slim_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    options = Options(input_shape=(3, *SHAPE[1:]), faces=Faces(top_k=300, keep_heads=heads))
+    made = [Candidate(item.path, item.precision.value) for item in convert(slim_checkpoint, tmp_path, options)]
+    seen = SEEN_IN_BATCHES if heads else {**SEEN_IN_FACES, **SEEN_IN_BATCHES}
+    report = slim.test(*(BY_NAME[name] for name in seen), candidates=made, reference=slim.reference)
+    assert report.passed, report
+    assert {(item.fault, item.verdict) for item in report.faults} == {(name, Verdict.CAUGHT) for name in seen}
+    assert len(report.faults) == 2 * len(seen)
+    for item in report.faults:
+        assert item.check in seen[item.fault], item
+
+
+# What spoils an output of a file that takes any number of images: nodes from "was" to "is".
+Steps = Sequence[tuple[str, Sequence[str], str]]
+NUMBERS: Final = {"minus_one": -1, "zero": 0, "one": 1, "two": 2, "three": 3, "before_all": -(2**31)}
+SPOILT: Final[Mapping[str, Steps]] = {
+    "batch reversed": [("Slice", ["was", "minus_one", "before_all", "zero", "minus_one"], "is")],
+    "first image's answer for all": [
+        ("Slice", ["was", "zero", "one", "zero"], "first"),
+        ("Sub", ["was", "was"], "nothing"),
+        ("Add", ["nothing", "first"], "is"),
+    ],
+    "third image's answer for the fourth": [
+        ("Slice", ["was", "zero", "three", "zero"], "before"),
+        ("Slice", ["was", "two", "minus_one", "zero"], "after"),
+        ("Concat", ["before", "after"], "is"),
+    ],
+}
+
+
+def spoil(path: Path, steps: Steps, target: Path) -> None:
+    model = onnx.load(path)
+    constants = [onnx.numpy_helper.from_array(np.array([value]), name) for name, value in NUMBERS.items()]
+    model.graph.initializer.extend(constants)
+    for output in [item.name for item in model.graph.output]:
+        names = {"was": f"{output}_was", "is": output} | {name: name for name in NUMBERS}
+        for node in model.graph.node:
+            for tensors in (node.input, node.output):
+                tensors[:] = [names["was"] if name == output else name for name in tensors]
+        for operator, inputs, made in steps:
+            found = [names.get(name, f"{output}_{name}") for name in (*inputs, made)]
+            axis: dict[str, Any] = {"axis": 0} if operator == "Concat" else {}
+            model.graph.node.append(onnx.helper.make_node(operator, found[:-1], found[-1:], **axis))
+    onnx.save(model, target)
+
+
+@pytest.fixture(scope="module")
+def any_batch(slim_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    options = Options((Format.ONNX,), input_shape=SHAPE, dynamic=Dynamic.BATCH, faces=Faces(top_k=300, keep_heads=True))
+    return convert(slim_checkpoint, tmp_path_factory.mktemp("any-batch"), options)[0].path
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_file_that_takes_any_number_of_images_is_run_on_several(
+    runtime: str, any_batch: Path, slim: Bench, tmp_path: Path
+) -> None:
+    reference = Peer(slim.reference.checkpoint, slim.load_at, ("scene-0", "noise", "texture", "red"), other=False)
+    healthy = verify(MODEL, reference, [Candidate(any_batch, "FP32", runtime)])
+    assert healthy.passed, healthy.failures
+    assert {len(item.images) for item in healthy.artifacts[0].samples} == {1, 2, 4}
+    for steps in SPOILT.values():
+        spoil(any_batch, steps, tmp_path / any_batch.name)
+        report = verify(MODEL, reference, [Candidate(tmp_path / any_batch.name, "FP32", runtime)])
+        assert {failure.check for failure in report.failures} & {"tensor", "scores", "corners", "detections"}
+
+
+def test_every_image_comes_in_every_place_beside_others() -> None:
+    for number, batch in ((12, 4), (13, 8), (3, 8), (12, None), (2, None), (1, None), (1, 4)):
+        sample = draw_sample("red", MODEL, 4, 4)
+        answers = [Answer(replace(sample, name=str(place)), {}) for place in range(number)]
+        known = [[int(answer.sample.name) for answer in group] for group in groups(_Chosen(answers, ()), batch)]
+        assert [group[0] for group in known][:number] == list(range(number))
+        if batch is not None and number > 1:
+            columns = list(zip(*known, strict=True))
+            assert len(set(columns)) == batch  # no two places always have the same image
+            if batch <= number:
+                assert all(len(set(group)) == batch for group in known)
+                assert all(set(column) == set(range(number)) for column in columns)
+
+
+def test_what_only_faces_or_batches_can_have_is_not_planted_elsewhere(slim: Bench) -> None:
+    report = slim.test(*(BY_NAME[name] for name in (*SEEN_IN_FACES, *SEEN_IN_BATCHES)))
+    assert {item.verdict for item in report.faults} == {Verdict.NOT_PLANTED}
 
 
 def test_a_fault_that_leaves_the_file_as_it_was_is_neither_caught_nor_missed(tested: SelfTestReport) -> None:

@@ -223,7 +223,7 @@ def test_a_profile_that_is_asked_for_overrules_the_place(folder: Path) -> None:
 def test_bf16_is_not_blamed_for_the_order_of_equal_scores_in_noise(profile: str, sample: str, failures: int) -> None:
     lost = DetectionComparison(matched=1, missing=((0.0, 0.0, 9.0, 9.0, 1.0),), largest_corner=50.0)
     judge = _Judge("a", MODEL, Unused(), Rules(), lambda *_: None, silent)
-    judge.judge_detections([SampleComparison(sample, (), (lost,))], PROFILES[profile])
+    judge.judge_detections([SampleComparison(sample, (sample,), (), (lost,))], PROFILES[profile])
     assert [failure.check for failure in judge.failures] == ["detections", "corners"][:failures]
 
 

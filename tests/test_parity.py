@@ -155,7 +155,7 @@ def faces(*boxes: tuple[float, ...]) -> Floats:
 
 def compare(expected: Floats, found: Floats, score_tolerance: float = 0.01) -> tuple[int, int, int, int]:
     thresholds = Thresholds(0.05, score_tolerance, overlap=0.3, overlap_tolerance=0.01)
-    compared = compare_detections(expected, found, overlap=0.9, thresholds=thresholds)
+    compared = compare_detections(expected, found, overlap=0.9, scores=LIMIT, thresholds=thresholds)
     return compared.matched, len(compared.missing), len(compared.extra), len(compared.near_threshold)
 
 
@@ -202,10 +202,16 @@ def test_a_detection_at_the_edge_of_suppression_is_set_apart(
 def test_how_far_matched_detections_are_and_who_overtook_whom() -> None:
     moved = (0.5, 0, 99, 98, 0.85)
     compared = compare_detections(
-        faces(BOX, FAR), faces(FAR, moved), overlap=0.9, thresholds=Thresholds(0.05, 0, 0.3, 0)
+        faces(BOX, FAR),
+        faces(FAR, moved),
+        overlap=0.9,
+        scores=Tolerance(0.01, 0.1),
+        thresholds=Thresholds(0.05, 0, 0.3, 0),
     )
     assert compared.largest_corner == 1
     assert compared.largest_score == pytest.approx(0.05)
+    assert compared.score_share == pytest.approx(0.05 / 0.1)
+    assert compared.score_sums == pytest.approx((1.6, 1.55))
     assert compared.order_changes == 1
 
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 import sys
+import weakref
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +16,34 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from packs import computed_answers
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Faces, Format, Options, Precision, artifact_files, convert
 from sshconvert.detection import detect
-from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
+from sshconvert.errors import ArtifactError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.models import load_model
-from sshtool.commands.verify import ConvertedAgain, VerifyOptions, find_candidates, find_reference, verify_artifacts
+from sshtool.commands.verify import (
+    ConvertedAgain,
+    VerifyOptions,
+    find_candidates,
+    find_reference,
+    user_images,
+    verify_artifacts,
+)
+from sshtool.parity.detections import DetectionComparison
 from sshtool.parity.pack import write_pack
-from sshtool.parity.reference import Answer, LiveReference, Reference
-from sshtool.parity.samples import OTHER, sample_names
-from sshtool.parity.tolerances import Overrides
-from sshtool.parity.verify import Candidate, Rules, VerifyReport, verify
+from sshtool.parity.reference import Answer, LiveReference, Reference, StoredAnswers, silent
+from sshtool.parity.samples import OTHER, Sample, sample_names
+from sshtool.parity.tolerances import PROFILES, Overrides
+from sshtool.parity.verify import Candidate, Rules, SampleComparison, VerifyReport, _Judge, verify
+from sshtool.report.comparison import comparison_table
+from sshtool.report.html import render_html
+from sshtool.report.junit import render_junit
+from sshtool.report.markdown import render_markdown
+from sshtool.runtimes import Outputs
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.scenes import draw_scene
@@ -331,6 +349,88 @@ def test_where_nothing_was_compared_nothing_was_proved(
     assert [failure.check for failure in report.failures] == ["evidence"]
     assert not report.passed
     assert verify(MODEL, FewSamples(whole), [Candidate(path)]).passed
+
+
+def crowd(number: int, score: float) -> Any:
+    """Decoding that finds so many boxes more in each image, side by side."""
+
+    def decode(outputs: Any, size: Any, rules: Any) -> Any:
+        places = np.arange(number) * 40.0
+        boxes = np.stack([places, places * 0 + 1000, places + 30, places * 0 + 1030, places * 0 + score], axis=1)
+        return [np.concatenate([faces, boxes.astype(np.float32)]) for faces in detect(outputs, size, rules)]
+
+    return decode
+
+
+@pytest.mark.parametrize(("profile", "score"), [("FP32", 0.05001), ("FP16", 0.055), ("BF16", 0.1), ("INT8", 0.2)])
+def test_no_more_is_excused_than_rounding_explains(
+    profile: str, score: float, reference: Reference, candidates: tuple[Candidate, ...]
+) -> None:
+    held = replace(candidates[0], held_to=profile)
+    few = PROFILES[profile].excused.few
+    one_too_many = int(PROFILES[profile].excused.of(10**3)) + 1
+    assert verify(MODEL, reference, [held], Rules(decode=crowd(few // 2, score))).passed
+    report = verify(MODEL, reference, [held], Rules(decode=crowd(one_too_many, score)))
+    assert {failure.check for failure in report.failures} == {"excused"}
+    assert not report.artifacts[0].extra
+
+
+def test_the_excused_are_counted_in_every_report(reference: Reference, candidates: tuple[Candidate, ...]) -> None:
+    held = replace(candidates[0], held_to="INT8")
+    for number in (1, 5600):
+        report = verify(MODEL, reference, [held], Rules(decode=crowd(number, 0.2)))
+        assert report.passed == (number == 1)
+        excused = report.artifacts[0].near_threshold
+        assert excused == number * len(report.artifacts[0].samples)
+        console = Console(file=io.StringIO(), width=300)
+        console.print(comparison_table(report, plain=True))
+        assert isinstance(console.file, io.StringIO)
+        for text in (console.file.getvalue(), render_html(report, {}), render_markdown(report), render_junit(report)):
+            assert re.search(rf"\b{excused}\b|\b{excused:,}\b", text), text[:400]
+
+
+def test_all_images_together_may_have_fewer_excuses_than_each_alone() -> None:
+    for profile in PROFILES.values():
+        near = DetectionComparison(
+            expected=100, matched=100, near_threshold=((0.0,) * 5,) * int(profile.excused.of(100))
+        )
+        for images, checks in ((1, []), (40, ["excused"])):
+            judge = _Judge("a", MODEL, LiveReference.__new__(LiveReference), Rules(), lambda *_: None, silent)
+            judge.judge_detections([SampleComparison("scene-0", ("scene-0",) * images, (), (near,) * images)], profile)
+            assert [failure.check for failure in judge.failures] == checks
+
+
+def test_an_image_is_read_when_it_is_needed_and_must_stay_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(draw_scene(1, 64, 64).image).save(path)
+    (draw,) = user_images([str(path)], MODEL).values()
+    assert draw(64, 64).images.tobytes() == draw(64, 64).images.tobytes()
+    Image.fromarray(draw_scene(2, 64, 64).image).save(path)
+    with pytest.raises(ImageError, match="was changed meanwhile"):
+        draw(64, 64)
+
+
+def test_answers_are_computed_once_and_few_are_in_memory() -> None:
+    alive: weakref.WeakSet[Sample] = weakref.WeakSet()
+    computed: list[int] = []
+
+    def draw(number: int) -> Sample:
+        sample = Sample(str(number), "", np.full((1, 8, 8, 3), number, np.uint8))
+        alive.add(sample)
+        return sample
+
+    def compute(sample: Sample, number: int) -> Outputs:
+        computed.append(number)
+        return {"a": sample.images.astype(np.float32), "b": np.full((2, 3), number, np.float32)}
+
+    answers = StoredAnswers([partial(draw, number) for number in range(50)], compute, kept=4)
+    for _ in range(3):
+        for number, answer in enumerate(answers):
+            assert answer.sample.name == str(number)
+            assert answer.outputs["a"].max() == answer.outputs["b"].max() == number
+            assert len(alive) <= 6
+    assert computed == list(range(50))
+    assert [answer.sample.name for answer in answers[-2:]] == ["48", "49"]
 
 
 @pytest.mark.parametrize("layer", ["conv1_1", "conv4_2", "rpn_bbox_pred_stride16"])

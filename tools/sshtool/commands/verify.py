@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Group, RenderableType
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Color, Faces, Format, InputType, Layout, Options, Precision, convert
-from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
+from sshconvert.errors import ArtifactError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.files import scratch_folder, staged
 from sshconvert.messages import name_text
 from sshconvert.models import Model, load_model
@@ -20,16 +21,17 @@ from sshconvert.reading import is_file, is_folder
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
 from sshtool.images import Resize, fit, read_image
+from sshtool.limits import MOST_VERIFIED, check_number
 from sshtool.parity.layers import Divergence, first_divergence
 from sshtool.parity.pack import demo_pack, read_pack
-from sshtool.parity.reference import LiveReference, Progress, Reference, UserImages, silent
+from sshtool.parity.reference import Draw, LiveReference, Progress, Reference, silent
 from sshtool.parity.samples import OTHER_SHAPE, Sample
 from sshtool.parity.selftest import SelfTestReport, self_test
 from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verify import ArtifactReport, Candidate, Rules, VerifyReport, verify
 from sshtool.report.comparison import comparison_table, self_test_table
 from sshtool.report.document import dump_result
-from sshtool.report.html import render_html
+from sshtool.report.html import pictured, render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
 from sshtool.report.terminal import lines
@@ -153,9 +155,10 @@ def _check(options: VerifyOptions) -> None:
 
 
 def images_of(report: VerifyReport, reference: Reference) -> dict[str, Images]:
-    """The images of every sample in the report, by its name."""
+    """The images of the samples that have a picture in the report, by name."""
     found = {}
-    for sample in report.samples:
+    chosen = pictured(report)
+    for sample in (sample for sample in report.samples if sample.name in chosen):
         answer = reference.answer(sample.name, *sample.shape[1:3])
         if answer is not None:
             found[sample.name] = answer.sample.images
@@ -242,20 +245,31 @@ def find_reference(
     )
 
 
-def user_images(given: Sequence[str], model: Model) -> UserImages:
-    """The user's own images (files, folders, patterns) as samples of a height and width, letterboxed.
+def user_images(given: Sequence[str], model: Model) -> dict[str, Draw]:
+    """The user's own images (files, folders, patterns) as samples, letterboxed, by name; each read when it is drawn.
 
-    Raises ImageError for one that cannot be read, UsageError where there is none.
+    Raises UsageError where there is none, or too many; drawing one raises ImageError if it cannot be read.
     """
-    images = {path: read_image(path) for path in (select_images(given) if given else ())}
+    paths = select_images(given) if given else ()
+    check_number("--images", paths, MOST_VERIFIED)
+    return {name_text(path): UserImage(path, model) for path in paths}
 
-    def fitted(height: int, width: int) -> list[Sample]:
-        placed = {
-            path: fit(image, height, width, Resize.LETTERBOX, model.input.mean_pixel) for path, image in images.items()
-        }
-        return [Sample(name_text(path), "given with --images", pixels[None]) for path, (pixels, _) in placed.items()]
 
-    return fitted
+class UserImage:
+    """An image that is read whenever it is drawn, and has to be the same each time."""
+
+    def __init__(self, path: Path, model: Model) -> None:
+        self._path, self._model = path, model
+        self._hash = ""
+
+    def __call__(self, height: int, width: int) -> Sample:
+        image = read_image(self._path)
+        found = hashlib.sha256(image.tobytes()).hexdigest()
+        if found != (self._hash or found):
+            raise ImageError(f"{name_text(self._path)}: was changed meanwhile; verify again")
+        self._hash = found
+        pixels, _ = fit(image, height, width, Resize.LETTERBOX, self._model.input.mean_pixel)
+        return Sample(name_text(self._path), "given with --images", pixels[None])
 
 
 class ConvertedAgain:

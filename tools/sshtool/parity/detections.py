@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sshtool.evaluate.average_precision import overlaps
+from sshtool.parity.tolerances import Tolerance
 
 Faces = npt.NDArray[np.float32]  # [K, 5]: x1, y1, x2, y2, score
 Box = tuple[float, ...]
@@ -20,16 +21,21 @@ class DetectionComparison:
 
     `near_threshold` are those that only one side has, but whose score, or overlap with a better box of the other
     side, lies so close to the threshold that the tolerance alone decides; they count neither as missing nor as extra.
-    `order_changes` are matched detections that another matched one has overtaken. Corners are in pixels. `problem`
-    says why there is nothing to compare.
+    `expected` is how many the original has. `order_changes` are matched detections that another matched one has
+    overtaken. Corners are in pixels. `score_share` is the largest difference of a score in units of what is allowed
+    there, `score_sums` the sum of the matched scores, the original's and the other's. `problem` says why there is
+    nothing to compare.
     """
 
+    expected: int = 0
     matched: int = 0
     missing: tuple[Box, ...] = ()
     extra: tuple[Box, ...] = ()
     near_threshold: tuple[Box, ...] = ()
     largest_corner: float = 0.0
     largest_score: float = 0.0
+    score_share: float = 0.0
+    score_sums: tuple[float, float] = (0.0, 0.0)
     order_changes: int = 0
     found: tuple[Box, ...] = ()
     problem: str = ""
@@ -59,20 +65,29 @@ class Thresholds:
         return np.asarray(near_score | (np.abs(largest - self.overlap) <= self.overlap_tolerance))
 
 
-def compare_detections(expected: Faces, found: Faces, *, overlap: float, thresholds: Thresholds) -> DetectionComparison:
-    """Pair detections one to one, those that overlap most first, down to `overlap`; sort out what stays alone."""
+def compare_detections(
+    expected: Faces, found: Faces, *, overlap: float, scores: Tolerance, thresholds: Thresholds
+) -> DetectionComparison:
+    """Pair detections one to one, those that overlap most first, down to `overlap`; sort out what stays alone.
+
+    `scores` is what the scores of a pair may differ by.
+    """
     pairs = match(expected, found, overlap)
     mine, yours = pairs[:, 0], pairs[:, 1]
     distance = np.abs(expected[mine] - found[yours])
+    allowed = np.maximum(scores.at(expected[mine, 4]), np.finfo(np.float32).tiny)  # the user may allow nothing
     lost, gained = np.delete(expected, mine, axis=0), np.delete(found, yours, axis=0)
     near_lost, near_gained = thresholds.near(lost, found), thresholds.near(gained, expected)
     return DetectionComparison(
+        expected=len(expected),
         matched=len(pairs),
         missing=boxes(lost[~near_lost]),
         extra=boxes(gained[~near_gained]),
         near_threshold=boxes(lost[near_lost]) + boxes(gained[near_gained]),
         largest_corner=float(distance[:, :4].max(initial=0)),
         largest_score=float(distance[:, 4].max(initial=0)),
+        score_share=float((distance[:, 4] / allowed).max(initial=0)),
+        score_sums=(float(expected[mine, 4].sum()), float(found[yours, 4].sum())),
         order_changes=_overtaken(yours[np.argsort(mine)]),
         found=boxes(found),
     )

@@ -15,8 +15,9 @@ import numpy.typing as npt
 from sshconvert.convert import Precision
 from sshconvert.detection import detect
 from sshconvert.models import Detection, Model
+from sshconvert.onnx.postprocessing import BOXES, COUNT, SCORES
 from sshconvert.precision import SMALLEST_HALVED
-from sshtool.parity.surgery import EditableModel, Floats, NotThereError
+from sshtool.parity.surgery import Arithmetic, EditableModel, Floats, NotThereError
 from sshtool.parity.verify import Decode
 
 Editable = EditableModel[Any]
@@ -85,6 +86,8 @@ def swap_two_outputs(copy: Editable, model: Model) -> None:
     """The scores of the last two strides have the same number of channels, and only sizes tell them apart."""
     *_, one, other = (head.scores for head in model.detection.heads)
     order = copy.outputs
+    if one not in order or other not in order:
+        raise NotThereError("the heads are not outputs of the file")
     copy.rename_outputs({one: other, other: one})
     copy.reorder_outputs(order)
 
@@ -188,6 +191,68 @@ def train_again(copy: Editable, _model: Model) -> None:
             copy.set_weight(name, weight * (1 + np.float32(OTHER_TRAINING_SPREAD) * noise))
 
 
+def spoil_scores(copy: Editable, _model: Model) -> None:
+    copy.combine(SCORES, Arithmetic.MULTIPLY, np.array([[np.nan]], np.float32))
+
+
+def set_scores_to_one(copy: Editable, _model: Model) -> None:
+    """Those of faces; what lies behind the last face stays zero."""
+    copy.combine(SCORES, Arithmetic.MULTIPLY, np.array([[1e6]], np.float32))
+    copy.combine(SCORES, Arithmetic.LESSER, np.array([[1]], np.float32))
+
+
+def halve_scores(copy: Editable, _model: Model) -> None:
+    copy.combine(SCORES, Arithmetic.MULTIPLY, np.array([[0.5]], np.float32))
+
+
+def exchange_two_boxes(copy: Editable, _model: Model) -> None:
+    """The best two have each other's scores."""
+    _, rows, _ = copy.output_shape(BOXES)
+    copy.take(BOXES, [1, 0, *range(2, rows)], 1)
+
+
+def count_one_too_many(copy: Editable, _model: Model) -> None:
+    copy.combine(COUNT, Arithmetic.ADD, np.array([1], np.int32))
+
+
+def count_one_too_few(copy: Editable, _model: Model) -> None:
+    copy.combine(COUNT, Arithmetic.ADD, np.array([-1], np.int32))
+
+
+def count_in_floats(copy: Editable, _model: Model) -> None:
+    copy.cast(COUNT, np.float32)
+
+
+def count_in_64_bits(copy: Editable, _model: Model) -> None:
+    copy.cast(COUNT, np.int64)
+
+
+def leave_a_box_behind_the_last(copy: Editable, _model: Model) -> None:
+    copy.combine(BOXES, Arithmetic.ADD, _in_last_row(copy.output_shape(BOXES), 1))
+
+
+def leave_a_score_behind_the_last(copy: Editable, _model: Model) -> None:
+    copy.combine(SCORES, Arithmetic.ADD, _in_last_row(copy.output_shape(SCORES), 0.01))
+
+
+def spoil_a_box_behind_the_last(copy: Editable, _model: Model) -> None:
+    copy.combine(BOXES, Arithmetic.ADD, _in_last_row(copy.output_shape(BOXES), np.nan))
+
+
+def answer_for_first_image(copy: Editable, _model: Model) -> None:
+    """All images of a batch get what was computed for the first."""
+    _take_images(copy, lambda images: [0] * images)
+
+
+def reverse_images(copy: Editable, _model: Model) -> None:
+    _take_images(copy, lambda images: [*range(images)][::-1])
+
+
+def repeat_image_before_last(copy: Editable, _model: Model) -> None:
+    """The last image alone gets another one's answer."""
+    _take_images(copy, lambda images: [*range(images - 1), images - 2])
+
+
 def cut_off(copy: Editable, _model: Model) -> None:
     copy.cut_off()
 
@@ -266,6 +331,20 @@ FAULTS: Final = (
     Fault("another checkpoint's weights", train_again),
     Fault("declares another checkpoint", declare_other_weights),
     Fault("file cut off in the middle", cut_off),
+    Fault("scores not a number", spoil_scores),
+    Fault("scores all 1", set_scores_to_one),
+    Fault("scores halved", halve_scores),
+    Fault("two faces with each other's scores", exchange_two_boxes),
+    Fault("count one too high", count_one_too_many),
+    Fault("count one too low", count_one_too_few),
+    Fault("count in floats", count_in_floats),
+    Fault("count in 64 bits", count_in_64_bits),
+    Fault("a box behind the last face", leave_a_box_behind_the_last),
+    Fault("a score behind the last face", leave_a_score_behind_the_last),
+    Fault("not a number behind the last face", spoil_a_box_behind_the_last),
+    Fault("first image's answer for the whole batch", answer_for_first_image),
+    Fault("batch reversed", reverse_images),
+    Fault("last image of the batch gets another's answer", repeat_image_before_last),
     Fault("dw and dh exchanged", decode=exchange_width_and_height),
     Fault("dx and dy move the corner", decode=move_corner),
     Fault("anchors without the +1", decode=with_rules(base_size=15)),
@@ -277,6 +356,21 @@ FAULTS: Final = (
     Fault("boxes not clipped", decode=clip_never),
     Fault("first image's faces for the whole batch", decode=take_first_image, at_other_size=True),
 )
+
+
+def _take_images(copy: Editable, choose: Callable[[int], list[int]]) -> None:
+    for output in copy.outputs:
+        images, *_ = copy.output_shape(output)
+        if images < 2:
+            raise NotThereError("the file takes one image at a time")
+        copy.take(output, choose(images), 0)
+
+
+def _in_last_row(shape: tuple[int, ...], value: float) -> Floats:
+    """Zeros [1, K, …], but for the last row: so many faces there hardly ever are."""
+    values = np.zeros((1, *shape[1:]), np.float32)
+    values[:, -1] = value
+    return values
 
 
 def _largest(copy: Editable) -> list[str]:

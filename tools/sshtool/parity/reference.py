@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
+from functools import lru_cache, partial
+from os import SEEK_END
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Final, Protocol, overload
 
+import numpy as np
+
+from sshconvert.files import output_errors
 from sshconvert.models import Model
 from sshtool.parity.samples import OTHER, Sample, draw_sample, other_size, sample_names
 from sshtool.runtimes import Outputs, Runtime
+
+# Of answers, in memory, as long as they are not of large images.
+MOST_KEPT: Final = 32
+PIXELS_KEPT: Final = 1 << 25
 
 
 class Progress(Protocol):
@@ -30,9 +41,62 @@ class Answer:
     sample: Sample
     outputs: Outputs
 
+    def split(self) -> list[Answer]:
+        """An answer for each image: a batch's answer is that of its images."""
+        name, purpose, images = self.sample.name, self.sample.purpose, self.sample.images
+        return [
+            Answer(
+                Sample(name, purpose, images[place : place + 1]),
+                {output: array[place : place + 1] for output, array in self.outputs.items()},
+            )
+            for place in range(len(images))
+        ]
 
-# Gives the user's own images at a height and width.
-UserImages = Callable[[int, int], Sequence[Sample]]
+
+# Draws a sample at a height and width.
+Draw = Callable[[int, int], Sample]
+
+
+class StoredAnswers(Sequence[Answer]):
+    """Answers that are computed when they are first looked at. Few are kept in memory: of the others, the outputs lie
+    in a file that nobody sees, and the images are drawn again.
+    """
+
+    def __init__(
+        self, draw: Sequence[Callable[[], Sample]], compute: Callable[[Sample, int], Outputs], kept: int
+    ) -> None:
+        self._draw, self._compute = draw, compute
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the last use of the answers
+        self._places: dict[int, tuple[int, tuple[str, ...]]] = {}
+        self._look_up = lru_cache(kept)(self._answer)
+
+    def __len__(self) -> int:
+        return len(self._draw)
+
+    @overload
+    def __getitem__(self, number: int) -> Answer: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Answer]: ...
+    def __getitem__(self, number: int | slice) -> Answer | Sequence[Answer]:
+        if isinstance(number, slice):
+            return [self[place] for place in range(len(self))[number]]
+        return self._look_up(range(len(self))[number])
+
+    def _answer(self, number: int) -> Answer:
+        sample = self._draw[number]()
+        if number not in self._places:
+            self._store(number, self._compute(sample, number))
+        place, names = self._places[number]
+        self._file.seek(place)
+        return Answer(sample, {name: np.load(self._file, allow_pickle=False) for name in names})
+
+    def _store(self, number: int, outputs: Outputs) -> None:
+        with output_errors(Path(tempfile.gettempdir())):
+            place = self._file.seek(0, SEEK_END)
+            for array in outputs.values():
+                np.save(self._file, array, allow_pickle=False)
+            self._file.flush()
+        self._places[number] = (place, tuple(outputs))
 
 
 class Reference(ABC):
@@ -69,27 +133,29 @@ class LiveReference(Reference):
         model: Model,
         *,
         scenes: int = 2,
-        images: UserImages = lambda _height, _width: (),
+        images: Mapping[str, Draw] = MappingProxyType({}),
         note: str = "",
         progress: Progress = silent,
     ) -> None:
-        """Compare on that many `scenes`, on everything else there is, and on the user's own `images`."""
+        """Compare on that many `scenes`, on everything else there is, and on the user's own `images`, by name."""
         self.source, self.weights, self.note = str(runtime), runtime.declaration.weights, note
         self.runtime = runtime
-        self._model, self._names, self._images, self._progress = model, sample_names(scenes), images, progress
+        self._progress = progress
+        self._draw = {name: partial(draw_sample, name, model) for name in sample_names(scenes)} | dict(images)
 
     @lru_cache(maxsize=4)  # noqa: B019  # lives as long as the one verification that it serves
     def answers(self, height: int, width: int) -> Sequence[Answer]:
-        samples = [draw_sample(name, self._model, height, width) for name in self._names]
-        samples += self._images(height, width)
-        return tuple(self._answer(sample, done, len(samples)) for done, sample in enumerate(samples))
+        draw = [partial(one, height, width) for one in self._draw.values()]
+        compute = partial(self._outputs, total=len(draw))
+        return StoredAnswers(draw, compute, max(1, min(MOST_KEPT, PIXELS_KEPT // (height * width))))
 
     @lru_cache(maxsize=1)  # noqa: B019  # as above
     def other_size(self) -> Answer | None:
         if None not in self.runtime.declaration.input_shape[2:]:
             return None
-        return self._answer(other_size(), 0, 1)
+        sample = other_size()
+        return Answer(sample, self._outputs(sample, 0, total=1))
 
-    def _answer(self, sample: Sample, done: int, total: int) -> Answer:
+    def _outputs(self, sample: Sample, done: int, *, total: int) -> Outputs:
         self._progress(f"{self.source}, the reference", done, total)
-        return Answer(sample, self.runtime.run(sample.images))
+        return self.runtime.run(sample.images)

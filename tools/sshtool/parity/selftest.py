@@ -176,6 +176,8 @@ class _SelfTest:
         decoding the artifact itself.
         """
         if fault.plant is nothing and not fault.file_of:
+            if self.declaration.faces:
+                raise NotThereError("the file decodes its outputs itself")
             return self.candidate.path
         original = self.candidate.path.resolve()
         source = original

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 from xml.etree import ElementTree as ET
@@ -26,7 +27,16 @@ Floats = npt.NDArray[np.float32]
 Constant = TypeVar("Constant")
 
 ELEMENT_TYPES: Final = {"f32": "<f4", "f16": "<f2", "i8": "i1"}
+PRECISIONS: Final = {"f32": "FP32", "i32": "I32", "i64": "I64"}
 ALIGNMENT: Final = 64  # of constants that are appended to a .bin
+
+
+class Arithmetic(Enum):
+    """What an output can be combined with a constant by: the operator in ONNX and in an IR."""
+
+    ADD = ("Add", "Add")
+    MULTIPLY = ("Mul", "Multiply")
+    LESSER = ("Min", "Minimum")
 
 
 class NotThereError(SSHToolError):
@@ -81,6 +91,22 @@ class EditableModel(ABC, Generic[Constant]):
     @abstractmethod
     def reorder_outputs(self, names: Sequence[str]) -> None:
         """Put all the outputs into that order."""
+
+    @abstractmethod
+    def output_shape(self, output: str) -> tuple[int, ...]:
+        """The shape of an output. It has to be fixed."""
+
+    @abstractmethod
+    def combine(self, output: str, by: Arithmetic, values: Array) -> None:
+        """Let an output be combined with a constant of its own type, which does not change its shape."""
+
+    @abstractmethod
+    def take(self, output: str, numbers: Sequence[int], axis: int) -> None:
+        """Let an output have other rows along an axis, as many as before: those with these numbers."""
+
+    @abstractmethod
+    def cast(self, output: str, dtype: type) -> None:
+        """Let an output be int64 or float32."""
 
     @abstractmethod
     def declared(self, key: str) -> str:
@@ -235,6 +261,20 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
         del self._graph.output[:]
         self._graph.output.extend(by_name[name] for name in names)
 
+    def output_shape(self, output: str) -> tuple[int, ...]:
+        return _fixed(output, [size.dim_value or -1 for size in self._output(output).type.tensor_type.shape.dim])
+
+    def combine(self, output: str, by: Arithmetic, values: Array) -> None:
+        self._put_behind(output, by.value[0], values)
+
+    def take(self, output: str, numbers: Sequence[int], axis: int) -> None:
+        self._put_behind(output, "Gather", np.array(numbers, np.int64), axis=axis)
+
+    def cast(self, output: str, dtype: type) -> None:
+        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        self._put_behind(output, "Cast", to=kind)
+        self._output(output).type.tensor_type.elem_type = kind
+
     def declared(self, key: str) -> str:
         return next((str(entry.value) for entry in self._model.metadata_props if entry.key == key), "")
 
@@ -289,6 +329,25 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
             raise NotThereError(f"{tensor} is not stored in the file as a constant")
         return self._initializer(maker.input[0])
 
+    def _output(self, name: str) -> onnx.ValueInfoProto:
+        found: onnx.ValueInfoProto | None = next((item for item in self._graph.output if item.name == name), None)
+        if found is None:
+            raise NotThereError(f"{name} is not an output of the file")
+        return found
+
+    def _put_behind(self, output: str, operator: str, *constants: Array, **attributes: Any) -> None:
+        self._output(output)
+        self.changed = True
+        before = f"{output}_before_{len(self._nodes)}"
+        for node in self._nodes:
+            for tensors in (node.input, node.output):
+                tensors[:] = [before if tensor == output else tensor for tensor in tensors]
+        names = [f"{before}_constant_{number}" for number in range(len(constants))]
+        self._graph.initializer.extend(map(onnx.numpy_helper.from_array, constants, names))
+        node = onnx.helper.make_node(operator, [before, *names], [output], name=f"{before}_node", **attributes)
+        self._graph.node.append(node)
+        self._nodes = tuple(self._graph.node)
+
     def _set_attribute(self, node: onnx.NodeProto, name: str, value: Any) -> None:
         self.changed = True
         kept = [attribute for attribute in node.attribute if attribute.name != name]
@@ -324,7 +383,7 @@ class EditableIr(EditableModel[ET.Element]):
         return tuple(_original_name(layer) for layer in self._of_type(*deconvolving))
 
     def convolution_behind(self, output: str) -> str:
-        layer = self._results()[output]
+        layer = self._result(output)
         # The bias is an addition of its own.
         while _get(layer, "type") in ("Result", "Reshape", "SoftMax", "Add"):
             layer = self._source(layer, 0)
@@ -365,6 +424,22 @@ class EditableIr(EditableModel[ET.Element]):
         places = [place for place, layer in enumerate(layers) if _get(layer, "type") == "Result"]
         for place, name in zip(places, names, strict=True):
             layers[place] = results[name]
+
+    def output_shape(self, output: str) -> tuple[int, ...]:
+        port = self._port_behind(self._result(output))
+        return _fixed(output, [int(size.text or -1) for size in port.iterfind("dim")])
+
+    def combine(self, output: str, by: Arithmetic, values: Array) -> None:
+        self._put_behind(output, by.value[1], "opset1", values)
+
+    def take(self, output: str, numbers: Sequence[int], axis: int) -> None:
+        indices = np.array(numbers, np.int64)
+        self._put_behind(output, "Gather", "opset8", indices, np.array([axis], np.int64), batch_dims="0")
+
+    def cast(self, output: str, dtype: type) -> None:
+        name = _element_type(np.dtype(dtype))
+        self._put_behind(output, "Convert", "opset1", destination_type=name)
+        self._port_behind(self._result(output)).set("precision", PRECISIONS[name])
 
     def declared(self, key: str) -> str:
         entry = self._tree.getroot().find(f"rt_info/{MODEL_INFO}/{key}")
@@ -456,6 +531,65 @@ class EditableIr(EditableModel[ET.Element]):
         """The layers that are outputs, by name, in the order of the file, which is that of the outputs."""
         return {_get(self._port_behind(layer), "names").split(",")[0]: layer for layer in self._of_type("Result")}
 
+    def _result(self, output: str) -> ET.Element:
+        results = self._results()
+        if output not in results:
+            raise NotThereError(f"{output} is not an output of the file")
+        return results[output]
+
+    def _put_behind(self, output: str, operator: str, opset: str, *constants: Array, **data: str) -> None:
+        self.changed = True
+        result = self._result(output)
+        before = self._port_behind(result)
+        source = self._sources[_get(result, "id"), "0"]
+        made = self._add_layer(f"{output}/{operator}", operator, opset, **data)
+        number = _get(made, "id")
+        inputs = ET.SubElement(made, "input")
+        inputs.append(_port("0", before))
+        self._connect(source, number, "0")
+        for place, values in enumerate(constants, start=1):
+            constant = self._add_constant(f"{output}/{operator}/{place}", values)
+            inputs.append(_port(str(place), _child(_child(constant, "output"), "port")))
+            self._connect((_get(constant, "id"), "0"), number, str(place))
+        after = _port(str(len(inputs)), before)
+        after.set("names", before.attrib.pop("names"))
+        ET.SubElement(made, "output").append(after)
+        for edge in self._tree.iter("edge"):
+            if _get(edge, "to-layer") == _get(result, "id"):
+                edge.set("from-layer", number)
+                edge.set("from-port", _get(after, "id"))
+        self._sources[_get(result, "id"), "0"] = (number, _get(after, "id"))
+
+    def _add_layer(self, name: str, kind: str, opset: str, **data: str) -> ET.Element:
+        number = str(1 + max(map(int, self._layers)))
+        layer = ET.SubElement(
+            _child(self._tree.getroot(), "layers"),
+            "layer",
+            id=number,
+            name=f"{name}/{number}",
+            type=kind,
+            version=opset,
+        )
+        if data:
+            ET.SubElement(layer, "data", data)
+        self._layers[number] = layer
+        return layer
+
+    def _add_constant(self, name: str, values: Array) -> ET.Element:
+        kind, shape = _element_type(values.dtype), ", ".join(map(str, values.shape))
+        stored = {"element_type": kind, "shape": shape, "offset": "0", "size": str(values.nbytes)}
+        layer = self._add_layer(name, "Const", "opset1", **stored)
+        port = ET.SubElement(ET.SubElement(layer, "output"), "port", id="0", precision=PRECISIONS[kind])
+        for size in values.shape:
+            ET.SubElement(port, "dim").text = str(size)
+        self._new[_get(layer, "id")] = values
+        return layer
+
+    def _connect(self, source: tuple[str, str], layer: str, port: str) -> None:
+        ends = {"from-layer": source[0], "from-port": source[1], "to-layer": layer, "to-port": port}
+        ET.SubElement(_child(self._tree.getroot(), "edges"), "edge", ends)
+        self._sources[layer, port] = source
+
     def _port_behind(self, result: ET.Element) -> ET.Element:
         number, port = self._sources[_get(result, "id"), "0"]
         return next(found for found in self._layers[number].iterfind("output/port") if _get(found, "id") == port)
@@ -473,6 +607,24 @@ def _child(element: ET.Element, tag: str) -> ET.Element:
     if found is None:
         raise NotThereError(f"<{element.tag}> has no <{tag}>")
     return found
+
+
+def _port(number: str, like: ET.Element) -> ET.Element:
+    """A port for the same tensors as another's."""
+    port = ET.Element("port", id=number, precision=_get(like, "precision"))
+    for size in like.iterfind("dim"):
+        ET.SubElement(port, "dim").text = size.text
+    return port
+
+
+def _element_type(dtype: np.dtype[Any]) -> str:
+    return f"{dtype.kind}{8 * dtype.itemsize}"
+
+
+def _fixed(output: str, shape: Sequence[int]) -> tuple[int, ...]:
+    if min(shape, default=1) < 1:
+        raise NotThereError(f"the shape of {output} is not fixed")
+    return tuple(shape)
 
 
 def _original_name(layer: ET.Element) -> str:

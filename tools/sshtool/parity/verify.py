@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,16 +24,23 @@ from sshconvert.messages import name_text
 from sshconvert.models import Detection, Model
 from sshconvert.onnx.postprocessing import OUTPUTS as FACES
 from sshtool.parity.detections import Box, DetectionComparison, Thresholds, boxes, compare_detections
+from sshtool.parity.faces import faces_problems, most_faces
 from sshtool.parity.reference import Answer, Progress, Reference, silent
 from sshtool.parity.samples import OTHER, Sample
 from sshtool.parity.tensors import TensorComparison, compare_tensor
-from sshtool.parity.tolerances import PROFILES, Overrides, Profile
+from sshtool.parity.tolerances import PROFILES, Overrides, Profile, Tolerance
 from sshtool.runtimes import BF16, Declaration, FacesInside, Outputs, Runtime, Settings, faces_in, load
 
 # Of the report. A new key does not change it; a changed meaning does.
 REPORT_VERSION: Final = 1
 
 PACKAGES: Final = ("sshtool", "numpy", "mxnet", "onnx", "onnxruntime", "openvino")
+
+# Why detections were not compared, where failures of their own say what is wrong.
+NO_FACES: Final = "the faces are not what they have to be"
+
+# The name of a sample, and how an artifact compares on an image of it.
+ImageComparison = tuple[str, DetectionComparison]
 
 Decode = Callable[[Mapping[str, npt.NDArray[np.float32]], tuple[int, int], Detection], list[npt.NDArray[np.float32]]]
 # Converts the checkpoint again, as that file was converted, to another shape; None where it cannot.
@@ -70,9 +77,13 @@ class Failure:
 class SampleComparison:
     """One artifact beside the original on one sample. `converted_again`: not the file itself was run, whose shape is
     fixed, but what the same checkpoint converts to at the sample's shape.
+
+    `images` has the sample of each image that was run at once, of which `sample` is the first, and `detections` one
+    comparison for each of them.
     """
 
     sample: str
+    images: tuple[str, ...]
     tensors: tuple[TensorComparison, ...]
     detections: tuple[DetectionComparison, ...]
     converted_again: bool = False
@@ -222,17 +233,13 @@ class _Judge:
     def compare_all(
         self, candidate: Candidate, runtime: Runtime, profile: Profile
     ) -> tuple[list[SampleComparison], dict[str, str]]:
-        answers = [
-            answer
-            for answer in self.reference.answers(*runtime.declaration.image_size(self.model))
-            if answer.sample.name not in profile.left_out
-        ]
+        answers = _Chosen(self.reference.answers(*runtime.declaration.image_size(self.model)), profile.left_out)
         comparisons: list[SampleComparison] = []
-        for done, answer in enumerate(answers):
+        for done, group in enumerate(groups(answers, runtime.declaration.input_shape[0])):
             if not self.rules.thorough and self.failures:
                 return comparisons, {}
-            self.progress(f"{self.label} on {runtime}", done, len(answers))
-            comparisons += self.compare(runtime, answer, profile)
+            self.progress(f"{self.label} on {runtime}", min(done, len(answers) - 1), len(answers))
+            comparisons += self.compare(runtime, group, profile)
         skipped = self.compare_other_size(candidate, runtime, profile, comparisons)
         return comparisons, {**profile.left_out, **skipped}
 
@@ -243,8 +250,12 @@ class _Judge:
         answer = self.reference.other_size()
         if answer is None:
             return {OTHER: f"{self.reference.source} takes one size only"}
+        images = answer.split()
         if _takes(runtime.declaration, answer.sample):
-            comparisons += self.compare(runtime, answer, profile)
+            places = runtime.declaration.input_shape[0] or len(images)
+            # A file for more images than there are gets some twice, one for a single image one after the other.
+            group = [images[place % len(images)] for place in range(max(places, len(images)))]
+            comparisons += self.compare(runtime, group, profile)
             return {}
         shape = "x".join(map(str, runtime.declaration.input_shape))
         try:
@@ -255,44 +266,47 @@ class _Judge:
         except ArtifactError as error:
             self.fail("load", str(error), sample=OTHER)
             return {}
-        comparisons += (replace(found, converted_again=True) for found in self.compare(other, answer, profile))
+        comparisons += (replace(found, converted_again=True) for found in self.compare(other, images, profile))
         return {}
 
-    def compare(self, runtime: Runtime, answer: Answer, profile: Profile) -> list[SampleComparison]:
-        """Compare on one sample; nothing where the artifact cannot be run."""
-        sample, expected = answer.sample, answer.outputs
-        images, expected = _fill_batch(runtime.declaration.input_shape[0], sample.images, expected)
+    def compare(self, runtime: Runtime, group: Sequence[Answer], profile: Profile) -> list[SampleComparison]:
+        """Compare on images of one size that are run at once; nothing where the artifact cannot be run."""
+        names = tuple(answer.sample.name for answer in group)
+        images = np.concatenate([answer.sample.images for answer in group])
+        expected = {name: np.concatenate([answer.outputs[name] for answer in group]) for name in group[0].outputs}
         try:
-            found = runtime.run(images)
+            found = _run(runtime, images)
         except ArtifactError as error:
-            self.fail("run", str(error), sample=sample.name)
+            self.fail("run", str(error), sample=names[0])
             return []
         inside = runtime.declaration.faces
-        # A file may keep the heads beside the faces; what is converted again has the faces alone.
-        heads = {name: array for name, array in expected.items() if inside is None or name in found}
-        self.check_names([*(FACES if inside else ()), *heads], found, sample)
+        # A file may keep the heads beside the faces, all of them; what is converted again has the faces alone.
+        heads = expected if inside is None or any(name in found for name in expected) else {}
+        self.check_names([*(FACES if inside else ()), *heads], found, names[0])
         tensors = tuple(
             compare_tensor(name, array, found.get(name), self.rules.overrides.tolerance(profile, name))
             for name, array in heads.items()
         )
         for tensor in tensors:
-            self.judge_tensor(tensor, sample)
-        return [SampleComparison(sample.name, tensors, self.compare_faces(expected, found, sample, profile, inside))]
+            self.judge_tensor(tensor, names)
+        size = group[0].sample.image_size
+        detections = self.compare_faces(expected, found, names, size, profile, inside)
+        return [SampleComparison(names[0], names, tensors, detections)]
 
-    def check_names(self, expected: Sequence[str], found: Outputs, sample: Sample) -> None:
+    def check_names(self, expected: Sequence[str], found: Outputs, sample: str) -> None:
         if list(expected) == list(found) or any(failure.check in ("names", "order") for failure in self.failures):
             return
         if set(expected) != set(found):
             missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-            self.fail("names", f"outputs missing: {missing}; unknown: {unknown}", sample=sample.name)
+            self.fail("names", f"outputs missing: {missing}; unknown: {unknown}", sample=sample)
         else:
-            self.fail("order", f"the outputs come in the order {', '.join(found)}", sample=sample.name)
+            self.fail("order", f"the outputs come in the order {', '.join(found)}", sample=sample)
 
-    def judge_tensor(self, tensor: TensorComparison, sample: Sample) -> None:
+    def judge_tensor(self, tensor: TensorComparison, images: Sequence[str]) -> None:
         if tensor.passed:
             return
         if tensor.required_atol is None:
-            self.fail("tensor", f"{tensor.output}: {tensor.problem}", sample=sample.name, output=tensor.output)
+            self.fail("tensor", f"{tensor.output}: {tensor.problem}", sample=images[0], output=tensor.output)
             return
         excess = tensor.required_atol / tensor.atol if tensor.atol else math.inf
         message = (
@@ -300,34 +314,60 @@ class _Judge:
             f"{tensor.first_beyond}; needs atol {tensor.required_atol:.2e}, "
             f"has {tensor.atol:g} + {tensor.rtol:g} |expected|"
         )
-        self.fail("tensor", message, sample=sample.name, output=tensor.output, excess=excess)
+        where = images[tensor.worst[0]] if tensor.worst else images[0]
+        self.fail("tensor", message, sample=where, output=tensor.output, excess=excess)
 
     def compare_faces(
-        self, expected: Outputs, found: Outputs, sample: Sample, profile: Profile, inside: FacesInside | None
+        self,
+        expected: Outputs,
+        found: Outputs,
+        images: Sequence[str],
+        size: tuple[int, int],
+        profile: Profile,
+        inside: FacesInside | None,
     ) -> tuple[DetectionComparison, ...]:
         detection = inside.rules(self.model.detection) if inside else self.model.detection
         most = inside.top_k if inside else None
+        if inside and not self.judge_faces(expected, found, images, inside):
+            return tuple(DetectionComparison(problem=NO_FACES) for _ in images)
         try:
-            right = [boxes[:most] for boxes in detect(expected, sample.image_size, detection)]
-            candidate = faces_in(found) if inside else self.rules.decode(found, sample.image_size, detection)
+            right = [boxes[:most] for boxes in detect(expected, size, detection)]
+            candidate = faces_in(found) if inside else self.rules.decode(found, size, detection)
         except DetectionError as error:
-            return (DetectionComparison(problem=str(error)),)
+            return tuple(DetectionComparison(problem=str(error)) for _ in images)
         limits = [self.rules.overrides.tolerance(profile, head.scores) for head in detection.heads]
+        scores = Tolerance(max(limit.atol for limit in limits), max(limit.rtol for limit in limits))
         thresholds = Thresholds(
             score=detection.score_threshold,
-            score_tolerance=max(limit.at(detection.score_threshold) for limit in limits),
+            score_tolerance=scores.at(detection.score_threshold),
             overlap=detection.iou_threshold,
             overlap_tolerance=profile.suppression,
         )
         return tuple(
-            compare_detections(one, other, overlap=profile.overlap, thresholds=thresholds)
+            compare_detections(one, other, overlap=profile.overlap, scores=scores, thresholds=thresholds)
             for one, other in zip(right, candidate, strict=True)
         )
 
+    def judge_faces(self, expected: Outputs, found: Outputs, images: Sequence[str], inside: FacesInside) -> bool:
+        """Whether the three outputs of a file that gives faces itself are what they have to be."""
+        most = most_faces(expected, self.model.detection, inside)
+        problems = faces_problems(found, images=len(images), most=most, inside=inside)
+        for problem in problems:
+            self.fail("faces", f"{problem.output} {problem.text}", sample=images[0], output=problem.output)
+        return not problems
+
     def judge_detections(self, comparisons: Sequence[SampleComparison], profile: Profile) -> None:
-        """Enough detections matched over all samples, and no matched one too far away on any."""
-        judged = (item for item in comparisons if item.sample not in profile.undecided)
-        faces = [(item.sample, found) for item in judged for found in item.detections]
+        """Enough detections matched over all samples, few enough excused, and no matched one too far away on any."""
+        compared = [pair for item in comparisons for pair in zip(item.images, item.detections, strict=True)]
+        faces = [(sample, found) for sample, found in compared if sample not in profile.undecided]
+        self.judge_share(faces, profile)
+        self.judge_excused(faces, profile)
+        self.judge_distances(faces, profile)
+        undecoded = {found.problem: sample for sample, found in reversed(faces) if found.problem not in ("", NO_FACES)}
+        for problem, sample in undecoded.items():
+            self.fail("detections", problem, sample=sample)
+
+    def judge_share(self, faces: Sequence[ImageComparison], profile: Profile) -> None:
         matched, differing = sum(found.matched for _, found in faces), sum(found.differing for _, found in faces)
         if differing and matched / (matched + differing) < profile.matched:
             where = ", ".join(
@@ -342,6 +382,19 @@ class _Judge:
                 f"{share:.2%} of the detections matched, {profile.matched:.1%} required; {where}",
                 excess=differing / allowed if allowed >= 1 else float(differing),
             )
+
+    def judge_excused(self, faces: Sequence[ImageComparison], profile: Profile) -> None:
+        """What the tolerance alone decides is no error, as long as it is about as much as rounding explains."""
+        for sample, found in faces:
+            number, allowed = len(found.near_threshold), profile.excused.of(found.expected)
+            if number > allowed:
+                self.fail("excused", _too_many_excused(number, allowed), sample=sample, excess=number / allowed)
+        number = sum(len(found.near_threshold) for _, found in faces)
+        allowed = profile.excused.in_all(found.expected for _, found in faces)
+        if number > allowed:
+            self.fail("excused", f"in all, {_too_many_excused(number, allowed)}", excess=number / allowed)
+
+    def judge_distances(self, faces: Sequence[ImageComparison], profile: Profile) -> None:
         for sample, found in faces:
             if not found.largest_corner <= profile.corner:
                 self.fail(
@@ -350,9 +403,22 @@ class _Judge:
                     sample=sample,
                     excess=found.largest_corner / profile.corner,
                 )
-        undecoded = {found.problem: sample for sample, found in reversed(faces) if found.problem}
-        for problem, sample in undecoded.items():
-            self.fail("detections", problem, sample=sample)
+            if not found.score_share <= 1:
+                self.fail(
+                    "scores",
+                    f"the score of a matched box is off by more than its tolerance, by up to {found.largest_score:.3g}",
+                    sample=sample,
+                    excess=found.score_share,
+                )
+        expected, other = (sum(found.score_sums[side] for _, found in faces) for side in (0, 1))
+        allowed = profile.score_sum * expected + profile.tensors.atol
+        if not abs(other - expected) <= allowed:
+            self.fail(
+                "scores",
+                f"the scores of the matched boxes add up to {other:.4g} instead of {expected:.4g}, but rounding moves "
+                f"them both ways: {allowed:.2g} allowed",
+                excess=abs(other - expected) / allowed,
+            )
 
     def report(
         self,
@@ -430,6 +496,10 @@ def _profile_name(candidate: Candidate, runtime: Runtime) -> str:
     return max(stored, computed, key=list(PROFILES).index)
 
 
+def _too_many_excused(number: int, allowed: float) -> str:
+    return f"{number} detections are excused because they lie near a threshold, {allowed:g} allowed"
+
+
 def _comparable(one: str, other: str) -> bool:
     """Whether two names of weights must be equal: "sha256:" is of an archive, "params-sha256:" of a file in it."""
     kinds = {name.partition(":")[0] for name in (one, other)}
@@ -444,19 +514,49 @@ def _is_evidence(comparisons: Iterable[SampleComparison]) -> bool:
 
 
 def _takes(declaration: Declaration, sample: Sample) -> bool:
-    """Whether images of that size go in; `_fill_batch` sees to their number."""
+    """Whether images of that size go in, whatever their number."""
     sizes = zip(declaration.input_shape[2:], sample.image_size, strict=True)
     return all(declared in (None, size) for declared, size in sizes)
 
 
-def _fill_batch(
-    batch: int | None, images: npt.NDArray[np.uint8], outputs: Outputs
-) -> tuple[npt.NDArray[np.uint8], Outputs]:
-    """Repeat images, or leave some out, where the artifact takes a fixed number of them."""
-    if batch in (None, len(images)):
-        return images, outputs
-    chosen = np.arange(batch) % len(images)
-    return images[chosen], {name: array[chosen] for name, array in outputs.items()}
+class _Chosen:
+    """Some of the answers, which are looked at only when they are needed: all of them may not fit in memory."""
+
+    def __init__(self, answers: Sequence[Answer], left_out: Container[str]) -> None:
+        self._answers = answers
+        self._numbers = [
+            number for number in range(len(answers)) if not left_out or answers[number].sample.name not in left_out
+        ]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: int) -> Answer:
+        return self._answers[self._numbers[number]]
+
+
+def groups(answers: _Chosen, batch: int | None) -> Iterator[Sequence[Answer]]:
+    """What to run at once, for a file that takes `batch` images (None: any number): different images in each place.
+
+    A group for every answer, which is its first image. If the file takes any number, further groups are of several of
+    the first answers, so that images with faces come in more than one place.
+    """
+    number = len(answers)
+    for turn in range(number):
+        # The further round, the larger the step: so no two places have the same image in every turn.
+        yield [answers[(turn * (1 + place // number) + place) % number] for place in range(batch or 1)]
+    if batch is None:
+        for places in ((1, 0), (0, 1, 2, 3), (3, 2, 1, 0)):
+            if len(places) <= number:
+                yield [answers[place] for place in places]
+
+
+def _run(runtime: Runtime, images: npt.NDArray[np.uint8]) -> Outputs:
+    """Run all images at once, or one after the other if the file takes one."""
+    if runtime.declaration.input_shape[0] != 1:
+        return runtime.run(images)
+    parts = [runtime.run(images[place : place + 1]) for place in range(len(images))]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _worst_first(failure: Failure) -> tuple[float, str, str, str]:

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 
 from sshtool.parity.selftest import FaultResult, HealthyResult, SelfTestReport, Verdict
 from sshtool.parity.verify import ArtifactReport, VerifyReport
-from sshtool.report.summary import columns, count, limit, matched
+from sshtool.report.summary import columns, count, excused, limit, matched
 from sshtool.report.terminal import lines, table
 
 # Failures beyond these are counted, not listed; `--json` and the reports have them all.
@@ -35,7 +35,8 @@ def comparison_table(report: VerifyReport, *, plain: bool) -> RenderableType:
     title = f"{report.model}, weights {report.weights}, against {report.reference}, {len(report.samples)} samples"
     heads = ["largest / mean difference", *(f">{item.label}" for item in artifacts)]
     said = [*_failures(report), *(f"note: {note}" for note in report.notes)]
-    verdict = "passed: the same detector" if report.passed else f"FAILED: {count(len(report.failures), 'failure')}"
+    failed = f"FAILED: {count(len(report.failures), 'failure')}"
+    verdict = f"passed: the same detector{excused(report)}" if report.passed else failed
     body = lines(*said, verdict, style="" if report.passed else "red")
     return Group(table(heads, rows, title=title, plain=plain), body)
 

@@ -9,11 +9,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from sshtool.detector import THRESHOLD
 from sshtool.parity.layers import Divergence
 from sshtool.parity.tensors import TensorComparison
 from sshtool.parity.tolerances import Profile
 from sshtool.parity.verify import Failure, SampleComparison, VerifyReport
 from sshtool.report import histogram, overlay, summary
+from sshtool.report.junit import AFTER
 from sshtool.report.page import template
 from sshtool.report.summary import Column
 
@@ -21,6 +23,9 @@ TEMPLATE: Final = "verify.html.j2"
 
 # Failures beyond these are folded away.
 MOST_FAILURES: Final = 20
+
+# Of samples. A page with more pictures would be too large to be opened.
+MOST_PICTURED: Final = 60
 
 # Steps of colour by how much of the tolerance is used: upper ends, the last step being without one. Those up to PASSING
 # are of what passes; more than half of the tolerance is worth a look.
@@ -58,7 +63,12 @@ def render_html(
     """
     artifacts = summary.columns(report)
     loaded = [column for column in artifacts if column.report]
-    shown = [(sample, overlay.pictures(sample, images.get(sample.name), loaded)) for sample in report.samples]
+    chosen = pictured(report)
+    shown = [
+        (sample, overlay.pictures(sample, images.get(sample.name), loaded))
+        for sample in report.samples
+        if sample.name in chosen
+    ]
     filters: dict[str, Callable[..., str]] = {
         "count": summary.count,
         "excess": summary.excess,
@@ -84,9 +94,18 @@ def render_html(
         pictures=[(sample, made) for sample, made in shown if not all(picture.empty for picture in made)],
         empty=[(sample, made) for sample, made in shown if all(picture.empty for picture in made)],
         profiles=_profiles(artifacts),
+        not_pictured=len(report.samples) - len(shown),
+        threshold=THRESHOLD,
         steps=_legend(),
         plot=histogram,
     )
+
+
+def pictured(report: VerifyReport) -> frozenset[str]:
+    """The names of the samples with pictures: those on which something failed, then the first ones."""
+    failing = (failure.sample for failure in report.failures if failure.sample)
+    names = dict.fromkeys([*failing, *(sample.name for sample in report.samples)])
+    return frozenset(list(names)[:MOST_PICTURED])
 
 
 def _output_row(output: str, artifacts: Sequence[Column]) -> Row:
@@ -127,7 +146,7 @@ def _detections_cell(column: Column) -> Cell:
     artifact = column.report
     if artifact is None:
         return Cell("not loaded", "", LAST, passed=False)
-    failed = any(failure.check in ("detections", "corners") for failure in column.failures)
+    failed = any(failure.check in AFTER for failure in column.failures)
     detail = f"{artifact.missing} missing, {artifact.extra} extra, {artifact.near_threshold} near the threshold"
     return Cell(summary.matched(artifact), detail, LAST if failed else 0, not failed)
 

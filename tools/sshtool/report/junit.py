@@ -19,7 +19,8 @@ from sshtool.report.summary import Column, columns, excess, headline, sizes
 LOAD: Final = "load"
 DECLARATION: Final = "declaration"
 BEFORE: Final = (LOAD, DECLARATION, "run", "names", "order")
-AFTER: Final = ("detections", "corners")
+FACES: Final = "faces"  # of a file that gives them itself
+AFTER: Final = ("detections", "excused", "corners", "scores", FACES)
 TENSOR: Final = "tensor"
 
 # Checks that are a part of another case.
@@ -68,6 +69,8 @@ def _case_name(failure: Failure) -> str:
 def _why_skipped(column: Column, name: str) -> str:
     if column.report is None:
         return "the artifact could not be loaded"
+    if name == FACES and column.report.declaration.faces is None:
+        return "the file gives heads, which are decoded here"
     compared = bool(column.report.samples)
     return "" if compared or name in (LOAD, DECLARATION) else "the artifact was not compared on any sample"
 
@@ -86,6 +89,7 @@ def _properties(report: VerifyReport, column: Column) -> dict[str, str]:
         "profile": artifact.profile.name,
         "weights": artifact.declaration.weights,
         "input shape": sizes(artifact.declaration.input_shape),
+        "detections excused near a threshold": str(artifact.near_threshold),
         **{f"sha256 of {name}": digest for name, digest in artifact.files.items()},
         **{f"{sample} was left out": reason for sample, reason in artifact.skipped.items()},
     }

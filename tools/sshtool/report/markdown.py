@@ -87,7 +87,9 @@ def _details(report: VerifyReport, artifacts: Sequence[Column]) -> Iterable[str]
     profiles = {artifact.profile.name: artifact.profile for artifact in compared}
     yield "<details><summary>Artifacts, tolerances, samples and environment</summary>"
     yield _table(["Artifact", "Path", "Runtime", "Input", "SHA-256"], map(_artifact, compared))
-    yield _table(["Profile", "Elements", "Detections", "Corners", "Why"], map(_profile, profiles.values()))
+    yield _table(
+        ["Profile", "Elements", "Detections", "Near a threshold", "Corners", "Why"], map(_profile, profiles.values())
+    )
     yield _table(["Sample", "Shape", "Detections", "What for"], map(_sample, report.samples))
     yield _table(["Environment", ""], report.environment.items())
     yield "</details>"
@@ -108,6 +110,7 @@ def _profile(profile: Profile) -> Sequence[str]:
         profile.name,
         limit(profile.tensors.atol, profile.tensors.rtol),
         f"{100 * profile.matched:g} % matched at an overlap of {profile.overlap:g}",
+        f"{profile.excused.few} on an image, or {100 * profile.excused.share:g} %",
         f"within {profile.corner:g} pixels",
         profile.reason,
     )

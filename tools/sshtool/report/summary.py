@@ -58,9 +58,15 @@ def summary(report: VerifyReport) -> str:
     artifacts, samples = columns(report), len(report.samples)
     held = f"{count(len(artifacts), 'artifact')} held to {report.reference} on {count(samples, 'sample')}"
     if not report.failures:
-        return f"{held}: all within the tolerance." if report.passed else f"{held}."
+        return f"{held}: all within the tolerance{excused(report)}." if report.passed else f"{held}."
     failing = sum(not column.passed for column in artifacts)
     return f"{held}: {failing} failed, {count(len(report.failures), 'failure')} in all."
+
+
+def excused(report: VerifyReport) -> str:
+    """How many detections are excused, as the end of a sentence; "" for none."""
+    number = sum(artifact.near_threshold for artifact in report.artifacts)
+    return f"; {count(number, 'detection')} so near a threshold that either side may lack them" if number else ""
 
 
 def worst(column: Column, output: str) -> Worst | None:

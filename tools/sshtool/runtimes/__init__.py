@@ -25,12 +25,12 @@ from sshconvert.models import Detection, Model
 from sshconvert.onnx.postprocessing import OUTPUTS as FACES
 from sshconvert.reading import is_file
 from sshconvert.schema import one_line
+from sshtool.limits import MOST_PIXELS
 
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
 
 LONGEST_REASON: Final = 300
-MOST_PIXELS: Final = 1 << 26  # of a whole batch: no more than a large photo, which would take minutes
 LARGEST_MEAN: Final = 1e6
 
 # Where N, C, H and W stand in each layout.
@@ -235,8 +235,9 @@ def faces_in(outputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.flo
     """
     boxes, scores, counts = (outputs.get(name, np.zeros(0)) for name in FACES)
     fits = boxes.ndim == 3 and boxes.shape[2] == 4 and scores.shape == boxes.shape[:2]
-    if not fits or counts.shape != boxes.shape[:1] or (counts > scores.shape[1]).any():
-        raise DetectionError(f"the outputs are not {', '.join(FACES)}: [N, K, 4], [N, K] and [N]")
+    fits = fits and counts.shape == boxes.shape[:1] and counts.dtype.kind in "iu"
+    if not fits or ((counts < 0) | (counts > scores.shape[1])).any():
+        raise DetectionError(f"the outputs are not {', '.join(FACES)}: [N, K, 4], [N, K] and [N], 0 to K")
     rows = np.concatenate([boxes, scores[..., None]], axis=2)
     return [row[:count] for row, count in zip(rows, counts.tolist(), strict=True)]
 
