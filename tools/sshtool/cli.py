@@ -15,7 +15,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sshconvert.messages import printable
-
 from sshtool import limits
 
 if TYPE_CHECKING:
