@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
+from sshconvert.errors import UsageError
 from sshconvert.graph import Shape
 from sshconvert.models import load_model
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
-from sshtool.parity.pack import pack_name, write_pack
+from sshtool.parity.pack import MOST_PIXELS, pack_name, write_pack
 from sshtool.parity.reference import LiveReference, Progress, silent
 from sshtool.parity.samples import sample_names
 from sshtool.report.terminal import table
@@ -46,11 +47,14 @@ def make_reference(
 ) -> ReferenceResult:
     """Run MXNet on every sample and write its answers to `path`, by default beside the artifacts.
 
-    Raises RuntimeUnavailableError without MXNet, OutputError, and what opening the checkpoint raises.
+    Raises UsageError for a size that a pack cannot hold, RuntimeUnavailableError without MXNet, OutputError, and
+    what opening the checkpoint raises.
     """
     model = load_model(model_name)
     target = path or output_dir / model.name / pack_name(model)
     _, _, height, width = input_shape or model.input.shape
+    if height * width > MOST_PIXELS:
+        raise UsageError(f"--input-shape: {height}x{width} is more than the {MOST_PIXELS} pixels that a pack holds")
     source = checkpoint or checkpoint_folder(output_dir, model)
     with opened(source, model, allow_nonfinite=allow_nonfinite) as loaded:
         runtime = Mxnet(loaded, settings)
