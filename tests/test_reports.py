@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.messages import printable
 from sshconvert.models import load_model
 from sshtool.commands.verify import VerifyResult
+from sshtool.detector import THRESHOLD
 from sshtool.parity.detections import DetectionComparison
 from sshtool.parity.layers import Divergence
 from sshtool.parity.reference import Answer, LiveReference
@@ -31,11 +33,12 @@ from sshtool.parity.samples import Sample, draw_sample, sample_names
 from sshtool.parity.tensors import TensorComparison
 from sshtool.parity.verify import Candidate, Failure, VerifyReport, verify
 from sshtool.report import histogram, html, summary
-from sshtool.report.html import render_html
+from sshtool.report.html import MOST_PICTURED, pictured, render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import MOST_FAILURES, render_markdown
 from sshtool.report.markup import escape
 from sshtool.report.overlay import COLOURS, data_uri, pictures
+from sshtool.report.picture import save_picture
 from sshtool.report.schema import dump_schema, shipped_schema
 from sshtool.runtimes import Images
 from sshtool.runtimes.onnxruntime import OnnxRuntime
@@ -57,7 +60,8 @@ class FewSamples(LiveReference):
 
     def __init__(self, path: Path, pair: Path) -> None:
         super().__init__(OnnxRuntime(path), MODEL, note="ONNX Runtime stands in for the original")
-        self._names, self._pair = SAMPLES, Answer(PAIR, OnnxRuntime(pair).run(PAIR.images))
+        self._draw = {name: partial(draw_sample, name, MODEL) for name in SAMPLES}
+        self._pair = Answer(PAIR, OnnxRuntime(pair).run(PAIR.images))
 
     def other_size(self) -> Answer:  # type: ignore[override]  # that of a live reference is cached, which needs no more here
         return self._pair
@@ -221,10 +225,11 @@ def test_junit_has_a_suite_for_each_artifact_and_a_case_for_each_output_and_chec
         assert [case.get("name") for case in suite.iter("testcase")] == [
             "load", "declaration", "run", "names", "order",
             *(f"tensor {name}" for name in MODEL.output_names),
-            "detections", "corners",
+            "detections", "excused", "corners", "scores", "faces",
         ]  # fmt: skip
         assert not failed(suite)
-        assert not list(suite.iter("skipped"))
+        skipped = [case.get("name") for case in suite.iter("testcase") if case.find("skipped") is not None]
+        assert skipped == ["faces"], "the files give heads"
         properties = {item.get("name"): item.get("value") for item in suite.iter("property")}
         assert properties["reference"] == made.passing.reference
 
@@ -379,7 +384,37 @@ def test_pictures_mark_and_name_what_only_one_side_has(made: Made) -> None:
     assert re.match(r"missing in onnx louder: score 0\.\d{4}, from ", texts["missing"][0])
     assert re.match(r"only in onnx louder: score 0\.\d{4}, from ", texts["extra"][0])
     assert (texts["missing"][1], texts["extra"][1]) == (2, 0), "what is missing is crossed out"
-    assert [layer.path.count("Z") for layer in picture.layers] == [len(sample.detections[0]), len(found.found), 0]
+    assert [layer.path.count("Z") + layer.faint.count("Z") for layer in picture.layers] == [
+        len(sample.detections[0]),
+        len(found.found),
+        0,
+    ]
+
+
+def test_pictures_show_faintly_what_nobody_is_shown_otherwise(made: Made, tmp_path: Path) -> None:
+    column, sample = summary.columns(made.passing)[0], made.passing.samples[0]
+    scores = [box[4] for box in sample.detections[0]]
+    assert min(scores) < THRESHOLD <= max(scores)
+    (picture,) = pictures(sample, None, [column])
+    clear = sum(score >= THRESHOLD for score in scores)
+    (layer,) = picture.layers
+    for boxes, faint in ((picture.original, picture.faint), (layer.path, layer.faint)):
+        assert (boxes.count("Z"), faint.count("Z")) == (clear, len(scores) - clear)
+    assert [float(score.text) for score in picture.scores] == [round(score, 2) for score in scores[:clear]]
+
+    image, drawn = made.images[sample.name][0], np.array(sample.detections[0], np.float32)
+    for name, least in (("all", 0.0), ("clear", THRESHOLD)):
+        save_picture(tmp_path / f"{name}.png", image, drawn, least=least)
+    save_picture(tmp_path / "expected.png", image, drawn[:clear])
+    shown = {name: (tmp_path / f"{name}.png").read_bytes() for name in ("all", "clear", "expected")}
+    assert shown["clear"] == shown["expected"] != shown["all"]
+
+
+def test_a_page_has_pictures_of_what_failed_and_of_no_more_than_it_can_hold(made: Made) -> None:
+    many = tuple(replace(made.passing.samples[0], name=str(number)) for number in range(500))
+    report = replace(made.passing, samples=many, failures=(Failure("onnx FP32", "tensor", "", sample="400"),))
+    assert pictured(report) == {"400", *map(str, range(MOST_PICTURED - 1))}
+    assert f"{500 - MOST_PICTURED} more samples" in render_html(report, {})
 
 
 def test_pictures_tell_whose_a_box_near_the_threshold_is(made: Made) -> None:
@@ -448,7 +483,7 @@ def test_text_stands_out_from_its_ground(scheme: int, page: str) -> None:
     style = re.findall(r":root \{(.*?)\}", page, flags=re.DOTALL)[scheme]
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", style))
     grounds = {
-        "text": ["page", "ground", "pass-ground", "fail-ground", "note-ground", *(f"step-{step}" for step in range(6))],
+        "text": ["page", "ground", "pass-ground", "fail-ground", *(f"step-{step}" for step in range(6))],
         "soft": ["page", "ground"],
         "pass": ["pass-ground", "ground"],
         "fail": ["fail-ground", "ground"],
