@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from rich.console import Group, RenderableType
 
 from sshconvert.checkpoint import Checkpoint
@@ -337,9 +338,19 @@ def _first_layer(
     if any(item.sample == sample and item.converted_again for item in artifact.samples):
         path = again.path(Candidate(path, artifact.profile.name), declaration) or path
     settings = options.rules.settings
-    found = load(path, model, settings, key=options.runtime).layers(answer.sample.images)
-    expected = _original(reference, again, answer.sample, settings).layers(answer.sample.images)
-    return first_divergence(artifact.label, sample, expected, found, artifact.profile.layer)
+    runtime = load(path, model, settings, key=options.runtime)
+    images = answer.sample.images
+    batch = runtime.declaration.input_shape[0] or len(images)
+    both = slice(min(batch, len(images)))  # the images that both sides compute
+    found = runtime.layers(images[np.arange(batch) % len(images)])
+    expected = _original(reference, again, answer.sample, settings).layers(images)
+    return first_divergence(
+        artifact.label,
+        sample,
+        {name: array[both] for name, array in expected.items()},
+        {name: array[both] for name, array in found.items()},
+        artifact.profile.layer,
+    )
 
 
 def _original(reference: Reference, again: ConvertedAgain, sample: Sample, settings: Settings) -> Runtime:

@@ -17,7 +17,7 @@ import numpy as np
 from sshconvert.files import output_errors
 from sshconvert.models import Model
 from sshtool.parity.samples import OTHER, Sample, draw_sample, other_size, sample_names
-from sshtool.runtimes import Outputs, Runtime
+from sshtool.runtimes import Images, Outputs, Runtime
 
 # Of answers, in memory, as long as they are not of large images.
 MOST_KEPT: Final = 32
@@ -158,4 +158,15 @@ class LiveReference(Reference):
 
     def _outputs(self, sample: Sample, done: int, *, total: int) -> Outputs:
         self._progress(f"{self.source}, the reference", done, total)
-        return self.runtime.run(sample.images)
+        return run_all(self.runtime, sample.images)
+
+
+def run_all(runtime: Runtime, images: Images) -> Outputs:
+    """Run any number of images, as many at a time as the file takes: some twice, where it takes more than there are."""
+    number = len(images)
+    batch = runtime.declaration.input_shape[0] or number
+    if batch == number:
+        return runtime.run(images)
+    starts = range(0, number, batch)
+    parts = [runtime.run(images[np.arange(start, start + batch) % number]) for start in starts]
+    return {name: np.concatenate([part[name] for part in parts])[:number] for name in parts[0]}

@@ -25,7 +25,7 @@ from sshconvert.models import Detection, Model
 from sshconvert.onnx.postprocessing import OUTPUTS as FACES
 from sshtool.parity.detections import Box, DetectionComparison, Thresholds, boxes, compare_detections
 from sshtool.parity.faces import faces_problems, most_faces
-from sshtool.parity.reference import Answer, Progress, Reference, silent
+from sshtool.parity.reference import Answer, Progress, Reference, run_all, silent
 from sshtool.parity.samples import OTHER, Sample
 from sshtool.parity.tensors import TensorComparison, compare_tensor
 from sshtool.parity.tolerances import PROFILES, Overrides, Profile, Tolerance
@@ -275,7 +275,7 @@ class _Judge:
         images = np.concatenate([answer.sample.images for answer in group])
         expected = {name: np.concatenate([answer.outputs[name] for answer in group]) for name in group[0].outputs}
         try:
-            found = _run(runtime, images)
+            found = run_all(runtime, images)
         except ArtifactError as error:
             self.fail("run", str(error), sample=names[0])
             return []
@@ -549,14 +549,6 @@ def groups(answers: _Chosen, batch: int | None) -> Iterator[Sequence[Answer]]:
         for places in ((1, 0), (0, 1, 2, 3), (3, 2, 1, 0)):
             if len(places) <= number:
                 yield [answers[place] for place in places]
-
-
-def _run(runtime: Runtime, images: npt.NDArray[np.uint8]) -> Outputs:
-    """Run all images at once, or one after the other if the file takes one."""
-    if runtime.declaration.input_shape[0] != 1:
-        return runtime.run(images)
-    parts = [runtime.run(images[place : place + 1]) for place in range(len(images))]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _worst_first(failure: Failure) -> tuple[float, str, str, str]:
