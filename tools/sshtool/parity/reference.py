@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ class StoredAnswers(Sequence[Answer]):
         self, draw: Sequence[Callable[[], Sample]], compute: Callable[[Sample, int], Outputs], kept: int
     ) -> None:
         self._draw, self._compute = draw, compute
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the last use of the answers
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in the next line
+        weakref.finalize(self, self._file.close)
         self._places: dict[int, tuple[int, tuple[str, ...]]] = {}
         self._look_up = lru_cache(kept)(self._answer)
 

@@ -44,8 +44,9 @@ class Excuses:
         return max(self.few, self.share * expected)
 
     def in_all(self, expected: Iterable[int]) -> float:
-        """Of several images together."""
-        return max(self.few, sum(map(self.of, expected)) / 4)
+        """Of several images together: as many as of one, and of more than four images a quarter of what each may."""
+        single = [self.of(number) for number in expected]
+        return max([*single, sum(single) / 4])
 
 
 @dataclass(frozen=True)
