@@ -238,7 +238,7 @@ def test_junit_puts_each_failure_where_it_belongs(made: Made) -> None:
     found = suites(made.failing)
     assert not failed(found["openvino FP32"])
     scores = [f"tensor rpn_cls_prob_reshape_stride{stride}" for stride in (16, 8)]
-    assert failed(found["onnx louder"]) == [*scores, "detections"]
+    assert failed(found["onnx louder"]) == [*scores, "detections", "scores"]
     assert failed(found["onnx without|output"]) == ["names", f"tensor {MODEL.output_names[1]}", "detections"]
     failure = next(found["onnx louder"].iter("failure"))
     assert str(failure.get("message")).endswith(f"(and {len(SAMPLES) - 1} more)")
