@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -589,7 +590,7 @@ def _describe_samples(
     model: Model, reference: Reference, artifacts: Iterable[ArtifactReport]
 ) -> tuple[SampleReport, ...]:
     sizes = {artifact.declaration.image_size(model) for artifact in artifacts}
-    answers = [answer for size in sorted(sizes) for answer in reference.answers(*size)]
+    answers = (answer for size in sorted(sizes) for answer in reference.answers(*size))  # one at a time
     other = reference.other_size()
     return tuple(
         SampleReport(
@@ -598,5 +599,5 @@ def _describe_samples(
             answer.sample.images.shape,
             tuple(boxes(faces) for faces in detect(answer.outputs, answer.sample.image_size, model.detection)),
         )
-        for answer in (*answers, *((other,) if other else ()))
+        for answer in chain(answers, (other,) if other else ())
     )
