@@ -189,7 +189,8 @@ def test_documents_name_files_that_are_not_text_so_that_they_are_found(
             named = [text for text in texts if re.fullmatch(r"/[^ ]*", text)]
             assert named
             assert words[0] == "convert" or all(path_of(text).exists() for text in named), named
-    (sample,) = user_images([str(folder)], MODEL)(64, 64)
+    (draw,) = user_images([str(folder)], MODEL).values()
+    sample = draw(64, 64)
     assert path_of(sample.name).exists()
     record = json.loads(workspace.record.read_bytes())
     record["result"]["report"]["samples"][0]["name"] = sample.name
