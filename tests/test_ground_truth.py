@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from sshconvert.errors import DatasetError, OutputError, RuntimeUnavailableError
-from sshtool.evaluate import ground_truth, matfile
+from sshtool.evaluate import annotations, ground_truth, matfile
 from sshtool.evaluate.annotations import Annotation, read_annotations
 from sshtool.evaluate.ground_truth import ImageTruth, read_ground_truth, write_ground_truth
 
@@ -112,11 +112,33 @@ def test_what_is_meant_is_read(text: str, tmp_path: Path) -> None:
         pytest.param("c:/b.jpg\n0\n", 1, "has characters that a path should not have", id="a drive"),
         pytest.param("a/\x00b.jpg\n0\n", 1, "has characters", id="a zero byte"),
         pytest.param("a/b.jpg\n0\na/b.jpg\n0\n", 3, r"a/b\.jpg is there twice", id="an image twice"),
+        pytest.param("a" * 100_000, 1, "has more than 65536 characters", id="an endless line"),
     ],
 )
 def test_a_malformed_line_is_named(text: str, line: int, message: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=rf"wider_face_val_bbx_gt\.txt: line {line}: .*{message}"):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["".join(f"a/{number:x}\n0\n" for number in range(500_000)), "a/b\n9000\n" + "1 2 3 4\n" * 9000],
+    ids=["images", "faces"],
+)
+def test_a_text_of_too_many_images_or_faces_is_refused_before_it_fills_memory(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(annotations, "MOST_IMAGES", 1000)  # of what is allowed in all, to save time
+    monkeypatch.setattr(annotations, "MOST_FACES_IN_ALL", 2000)
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    tracemalloc.start()
+    try:
+        with pytest.raises(DatasetError, match="more than 1000 images or 2000 faces"):
+            read_annotations(tmp_path / "a.txt")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 def test_what_is_no_annotation_text_at_all_is_refused(tmp_path: Path) -> None:
@@ -493,6 +515,9 @@ def bomb() -> bytes:
         pytest.param(HEADER + matrix(1, (1, 1), one_array(element(9, bytes(8)) * 2)), "announces 1 values", id="two"),
         pytest.param(HEADER + matrix(1, (1, 1), element(14, b"") * 1000), "1 cells and has more", id="more cells"),
         pytest.param(HEADER + matrix(1, (1, 1), element(9, bytes(8))), "a cell of type 9", id="a cell that is none"),
+        pytest.param(
+            HEADER + matrix(1, (120_000, 1), struct.pack("<II", 14, 0) * 120_000), "more than 100000 cells", id="cells"
+        ),
         pytest.param(HEADER + nested(3), "nested too deeply", id="nested"),
         pytest.param(HEADER + nested(3000), "nested too deeply", id="nested 3000 deep"),
         pytest.param(HEADER + matrix(1, (0, 0), b"") * 2, "'event_list' is there twice", id="a variable twice"),

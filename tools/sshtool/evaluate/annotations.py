@@ -20,12 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import DatasetError
+from sshtool.evaluate.lines import read_lines
 
 FLAGS: Final = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
 
-# WIDER FACE's own files have 5 MB, its largest image has 1965 faces, its flags go up to 2.
+# WIDER FACE's own files have 5 MB, 12,880 images and 159,424 faces; its largest image has 1965 of them, its flags go up
+# to 2.
 LARGEST_FILE: Final = 64 << 20
+MOST_IMAGES: Final = 200_000
 MOST_FACES: Final = 100_000
+MOST_FACES_IN_ALL: Final = 2_000_000
 LARGEST_COORDINATE: Final = 1_000_000
 LARGEST_FLAG: Final = 9
 
@@ -52,11 +56,15 @@ def read_annotations(path: Path) -> tuple[Annotation, ...]:
     """Read an annotation text. Raises DatasetError, with the file and the line, if it is missing or malformed."""
     lines = _Lines(path)
     found: dict[str, Annotation] = {}
+    faces = 0
     for text in lines:
         image = _image(text, lines)
         if image in found:
             raise lines.error(f"{image} is there twice", "keep one of them")
         found[image] = _annotation(image, lines)
+        faces += len(found[image].boxes)
+        if len(found) > MOST_IMAGES or faces > MOST_FACES_IN_ALL:
+            raise lines.error(f"more than {MOST_IMAGES} images or {MOST_FACES_IN_ALL} faces", "split the data set")
     if not found:
         raise DatasetError(f"{path}: holds no images; name a file such as wider_face_val_bbx_gt.txt")
     return tuple(found.values())
@@ -77,20 +85,24 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self.path, self.number = path, 0
-        self._lines = _read(path).splitlines()
+        remedy = "name a data set in the layout of WIDER FACE"
+        self._lines = read_lines(path, LARGEST_FILE, DatasetError, remedy)
+        self._next: str | None = None
 
     def __iter__(self) -> Iterator[str]:
         while (line := self.peek()) is not None:
-            self.number += 1
+            self._next = None
             yield line
 
     def peek(self) -> str | None:
         """The next line without taking it; None at the end."""
-        while self.number < len(self._lines):
-            if line := self._lines[self.number].strip():
-                return line
+        while not self._next:
+            line = next(self._lines, None)
+            if line is None:
+                return None
             self.number += 1
-        return None
+            self._next = line.strip()
+        return self._next
 
     def take(self, what: str) -> str:
         for line in self:
@@ -99,19 +111,6 @@ class _Lines:
 
     def error(self, problem: str, remedy: str) -> DatasetError:
         return DatasetError(f"{self.path}: line {self.number}: {problem}; {remedy}")
-
-
-def _read(path: Path) -> str:
-    try:
-        if not path.is_file():
-            raise DatasetError(f"{path}: is not there; name a data set in the layout of WIDER FACE")
-        if path.stat().st_size > LARGEST_FILE:
-            raise DatasetError(f"{path}: has more than {LARGEST_FILE} bytes; it is no annotation text")
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
-    except UnicodeDecodeError:
-        raise DatasetError(f"{path}: is not text in UTF-8; it is no annotation text") from None
 
 
 def _image(text: str, lines: _Lines) -> str:

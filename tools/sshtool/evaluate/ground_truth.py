@@ -19,7 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import DatasetError
-from sshtool.evaluate.annotations import LARGEST_COORDINATE, Annotation, read_annotations, unusable_path
+from sshtool.evaluate.annotations import (
+    LARGEST_COORDINATE,
+    MOST_FACES,
+    MOST_FACES_IN_ALL,
+    Annotation,
+    read_annotations,
+    unusable_path,
+)
 from sshtool.evaluate.matfile import read_cells, write_cells
 
 Floats = npt.NDArray[np.float64]
@@ -154,9 +161,14 @@ def _read_mats(folder: Path) -> list[ImageTruth]:
         if _names(found, file) != names:
             raise DatasetError(f"{file}: is of other images than {path.name}; get all four files of one data set")
         numbers[setting] = _flat(found["gt_list"], names, file, "gt_list")
-    images = []
+    images, count = [], 0
     for index, image in enumerate(image for group in names for image in group):
         rows = _boxes(boxes[index], image, path)
+        count += len(rows)
+        if len(rows) > MOST_FACES or count > MOST_FACES_IN_ALL:
+            raise DatasetError(
+                f"{path}: {image}: more than {MOST_FACES} faces, or {MOST_FACES_IN_ALL} in all; get it again"
+            )
         counted = {
             setting: _counted(numbers[setting][index], len(rows), image, file) for setting, file in files.items()
         }

@@ -10,6 +10,7 @@ matrices in its cells. A compressed element (type 15) holds another one.
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import struct
@@ -26,10 +27,13 @@ import numpy.typing as npt
 from sshconvert.errors import DatasetError, RuntimeUnavailableError
 from sshconvert.files import staged
 from sshconvert.installation import install_command
+from sshconvert.reading import is_file, read_small
 from sshconvert.schema import one_line
 
 # The real files have 0.4 MB, 3 MB unpacked.
 LARGEST_FILE: Final = 16 << 20
+# The real ones have 3226 cells in each of up to three variables. Each is an object, however little is in it.
+MOST_CELLS: Final = 100_000
 
 HEADER: Final = 128
 _TEXT: Final = 116
@@ -98,12 +102,14 @@ def write_cells(path: Path, variables: Mapping[str, npt.NDArray[Any]]) -> None:
 
 def _read(path: Path) -> bytes:
     try:
-        if not path.is_file():
-            raise DatasetError(f"{path}: is not there; name a data set in the layout of WIDER FACE")
-        if path.stat().st_size > LARGEST_FILE:
-            raise DatasetError(f"{path}: has more than {LARGEST_FILE} bytes; it is no ground truth of WIDER FACE")
-        return path.read_bytes()
+        return read_small(path, LARGEST_FILE)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise DatasetError(
+                f"{path}: has more than {LARGEST_FILE} bytes; it is no ground truth of WIDER FACE"
+            ) from None
+        if not is_file(path):
+            raise DatasetError(f"{path}: is not there; name a data set in the layout of WIDER FACE") from None
         raise DatasetError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
 
 
@@ -113,7 +119,7 @@ def _checked(data: bytes, names: Sequence[str]) -> bytes:
     if order is None or struct.unpack_from(f"{order}H", data, HEADER - 4)[0] != _VERSION:
         raise _MalformedError("its header is another")
     kept = [data[:_TEXT] + bytes(8) + data[HEADER - 4 : HEADER]]  # without MATLAB's subsystem data
-    left, seen = LARGEST_FILE, set()
+    left, seen, cells = LARGEST_FILE, set(), 0
     for kind, body in _elements(data[HEADER:], order):
         if kind == _COMPRESSED:
             unpacked = _unpacked(body, left)
@@ -126,7 +132,9 @@ def _checked(data: bytes, names: Sequence[str]) -> bytes:
             raise _MalformedError(f"{name!r} is there twice")
         seen.add(name)
         if name in names:
-            _check_matrix(body, order, 0)
+            cells += _check_matrix(body, order, 0)
+            if cells > MOST_CELLS:
+                raise _MalformedError(f"it has more than {MOST_CELLS} cells")
             kept += [struct.pack(f"{order}II", _MATRIX, len(body)), body, bytes(-len(body) % 8)]
     return b"".join(kept)
 
@@ -177,31 +185,35 @@ def _head(parts: list[tuple[int, bytes]], order: str) -> tuple[int, tuple[int, .
     return flags, dimensions, parts[2][1].decode("latin-1")
 
 
-def _check_matrix(body: bytes, order: str, depth: int) -> None:
+def _check_matrix(body: bytes, order: str, depth: int) -> int:
+    """How many matrices it is, with those in its cells."""
     if not body and depth:
-        return  # MATLAB's empty cell
+        return 1  # MATLAB's empty cell
     content = _elements(body, order)
     flags, dimensions, _ = _head(list(islice(content, 3)), order)
     kind, count = flags & 0xFF, math.prod(dimensions)
     if kind == _CELL:
-        _check_cells(content, count, order, depth)
-    elif kind == _CHAR or (kind in _NUMERIC and not flags & _COMPLEX):
+        return 1 + _check_cells(content, count, order, depth)
+    if kind == _CHAR or (kind in _NUMERIC and not flags & _COMPLEX):
         values = [len(data) // _SIZES[type_] if type_ in _SIZES else -1 for type_, data in islice(content, 2)]
         if len(values) != 1 or values[0] < count or (kind != _CHAR and values[0] != count):
             raise _MalformedError(f"an array announces {count} values and has others")
-    else:
-        raise _MalformedError(f"a matrix of class {kind}, expected a cell, text or real numbers")
+        return 1
+    raise _MalformedError(f"a matrix of class {kind}, expected a cell, text or real numbers")
 
 
-def _check_cells(content: Iterator[tuple[int, bytes]], count: int, order: str, depth: int) -> None:
+def _check_cells(content: Iterator[tuple[int, bytes]], count: int, order: str, depth: int) -> int:
     if depth == _DEEPEST:
         raise _MalformedError("its cells are nested too deeply")
-    number = 0
+    number = matrices = 0
     for number, (type_, data) in enumerate(content, 1):
         if number > count:
             raise _MalformedError(f"a cell array announces {count} cells and has more")
         if type_ != _MATRIX:
             raise _MalformedError(f"a cell of type {type_}")
-        _check_matrix(data, order, depth + 1)
+        matrices += _check_matrix(data, order, depth + 1)
+        if matrices > MOST_CELLS:
+            raise _MalformedError(f"it has more than {MOST_CELLS} cells")
     if number < count:
         raise _MalformedError(f"a cell array announces {count} cells and has {number}")
+    return matrices

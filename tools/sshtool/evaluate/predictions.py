@@ -5,6 +5,7 @@ A file holds the image's name, the number of predictions, and a line `x y w h sc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,9 +16,11 @@ import numpy.typing as npt
 
 from sshconvert.errors import EvaluationError
 from sshconvert.files import staged
+from sshtool.evaluate.lines import read_lines
 
 # Of one image: more than any network proposes, and nothing that a reader could be stalled with.
 LARGEST_FILE: Final = 32 << 20
+MOST_PREDICTIONS: Final = 100_000
 
 # No coordinate or score is larger: areas stay finite.
 LARGEST_NUMBER: Final = float(np.finfo(np.float32).max)
@@ -72,14 +75,20 @@ def read_predictions(folder: Path, image: str) -> Predictions:
     fields, any line ends, and another name in the first line are tolerated.
     """
     path = prediction_file(folder, image)
-    lines = _read_lines(path)
-    try:
-        count = int(lines[1])
-    except (IndexError, ValueError):
-        raise EvaluationError(f"{path}: line 2: the number of predictions expected; write the file again") from None
-    rows = [line for line in lines[2:] if line.strip()]
-    if len(rows) != count:
-        raise EvaluationError(f"{path}: line 2: says {count} predictions, {len(rows)} found; write the file again")
+    lines = read_lines(path, LARGEST_FILE, EvaluationError, "write the file again")
+    next(lines, None)
+    text = next(lines, "").strip()
+    if not re.fullmatch(r"\+?[0-9]{1,9}", text, re.ASCII) or int(text) > MOST_PREDICTIONS:
+        raise EvaluationError(
+            f"{path}: line 2: the number of predictions expected (at most {MOST_PREDICTIONS}); write the file again"
+        )
+    rows, count = [], 0
+    for line in lines:
+        if row := line.strip():
+            count += 1
+            rows += [row] if count <= MOST_PREDICTIONS else []
+    if count != int(text):
+        raise EvaluationError(f"{path}: line 2: says {text} predictions, {count} found; write the file again")
     if not rows:
         return NONE
     numbers = _numbers(rows, path)
@@ -91,19 +100,6 @@ def strangers(folder: Path, images: Collection[str]) -> list[str]:
     known = {prediction_file(Path(), image) for image in images}
     found = (path.relative_to(folder) for path in folder.glob("*/*.txt"))
     return sorted(path.as_posix() for path in found if path not in known)
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        if not path.is_file():
-            raise EvaluationError(f"{path}: is not there; predict for this image too")
-        if path.stat().st_size > LARGEST_FILE:
-            raise EvaluationError(f"{path}: has more than {LARGEST_FILE} bytes; write the file again")
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise EvaluationError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
-    except UnicodeDecodeError:
-        raise EvaluationError(f"{path}: is not text in UTF-8; write the file again") from None
 
 
 def _numbers(rows: list[str], path: Path) -> npt.NDArray[np.float64]:
