@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from sshconvert.errors import DatasetError, OutputError, RuntimeUnavailableError
-from sshtool.evaluate import annotations, ground_truth, matfile
+from sshtool.evaluate import annotations as annotation_text, ground_truth, matfile
 from sshtool.evaluate.annotations import Annotation, read_annotations
 from sshtool.evaluate.ground_truth import ImageTruth, read_ground_truth, write_ground_truth
 
@@ -128,8 +128,8 @@ def test_a_malformed_line_is_named(text: str, line: int, message: str, tmp_path:
 def test_a_text_of_too_many_images_or_faces_is_refused_before_it_fills_memory(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(annotations, "MOST_IMAGES", 1000)  # of what is allowed in all, to save time
-    monkeypatch.setattr(annotations, "MOST_FACES_IN_ALL", 2000)
+    monkeypatch.setattr(annotation_text, "MOST_IMAGES", 1000)  # of what is allowed in all, to save time
+    monkeypatch.setattr(annotation_text, "MOST_FACES_IN_ALL", 2000)
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     tracemalloc.start()
     try:
