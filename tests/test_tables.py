@@ -99,3 +99,11 @@ def test_names_are_shortened_before_columns_go_below_and_nothing_is_lost() -> No
     assert all("…" in str(cell) for cell in narrow[0].columns[0].cells)
     many = [[f"{row[0]}", *("12345678" for _ in range(9))] for row in rows]
     assert len(check_fits(table(["output", *(f">{letter}" for letter in "abcdefghi")], many), 60)) > 1
+
+
+def test_heads_that_only_differ_in_the_middle_keep_no_name_from_being_shortened() -> None:
+    heads = ["output", *(f">{name}" for name in ALIKE[:2])]
+    (made,) = check_fits(table(heads, [[name, "1", "2"] for name in ALIKE if name.startswith("rpn")]), 40)
+    assert all("…" in str(cell) for cell in made.columns[0].cells)
+    assert [str(column.header) for column in made.columns[1:]] == list(ALIKE[:2])
+    check_fits(table(["name", "what"], [["a" * 1_000_000, "b"], ["c", "d " * 100_000]]), 80)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Final
 
 from rich import box
@@ -16,6 +17,7 @@ from rich.console import (
     Console,  # noqa: TID251  # this is the place
     ConsoleOptions,
     Group,
+    JustifyMethod,
     RenderableType,
     RenderResult,
 )
@@ -92,20 +94,18 @@ class _Table:
             show_edge=False,
             pad_edge=False,
         )
-        shorten = (
-            [self._shortener(column, width) for column, width in zip(group, widths, strict=True)] if widths else []
-        )
-        for place, column in enumerate(group):
-            made.add_column(
-                Text(shorten[place](self.heads[column]) if shorten else self.heads[column]),
-                justify="right" if self.right[column] else "left",
-                overflow="fold",
-                no_wrap=plain,
-                width=widths[place] if widths else None,
-            )
+        shorten = []
+        for column, width in zip_longest(group, widths):
+            shown: Callable[[str], str] = str
+            head = self.heads[column]
+            if width:
+                head = _shortener(self.heads, width)(head)
+                shown = _shortener(self._cells(column), width)
+            justify: JustifyMethod = "right" if self.right[column] else "left"
+            made.add_column(Text(head), justify=justify, overflow="fold", no_wrap=plain, width=width)
+            shorten.append(shown)
         for row in self.rows:
-            cells = (row[column] for column in group)
-            made.add_row(*(Text(shorten[place](cell) if shorten else cell) for place, cell in enumerate(cells)))
+            made.add_row(*(Text(shown(row[column])) for column, shown in zip(group, shorten, strict=True)))
         return made
 
     def _groups(self, room: int) -> Iterator[list[int]]:
@@ -130,25 +130,24 @@ class _Table:
         widths = _reduced(widths, [min(SHORT, word) for word in words], room)
         return self.drawn(group, _reduced(widths, [1] * len(group), room), title=title)
 
+    def _cells(self, column: int) -> list[str]:
+        return [row[column] for row in self.rows]
+
     def _texts(self, column: int) -> list[str]:
-        return [self.heads[column], *(row[column] for row in self.rows)]
+        return [self.heads[column], *self._cells(column)]
 
     def _longest_word(self, column: int) -> int:
         return max((cell_len(word) for text in self._texts(column) for word in text.split()), default=1)
 
-    def _shortener(self, column: int, width: int) -> Callable[[str], str]:
-        """What makes the words of a column as short as that, unless two texts then look alike: such words are folded.
 
-        Heads count as one more row, and beside one another, because they may be what tells columns apart.
-        """
+def _shortener(texts: Iterable[str], width: int) -> Callable[[str], str]:
+    """What makes words as short as that, unless two of the texts then look alike: such texts are folded as they are."""
 
-        def shorten(text: str) -> str:
-            return " ".join(_shortened(word, width) for word in text.split(" "))
+    def shorten(text: str) -> str:
+        return " ".join(_shortened(word, width) for word in text.split(" "))
 
-        for texts in ({row[column] for row in self.rows}, set(self.heads)):
-            if len({shorten(text) for text in texts}) < len(texts):
-                return str
-        return shorten
+    different = set(texts)
+    return shorten if len({shorten(text) for text in different}) == len(different) else str
 
 
 def _shortened(word: str, width: int) -> str:
@@ -162,7 +161,7 @@ def _shortened(word: str, width: int) -> str:
 
 def _reduced(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
     """The widths with the widest made narrower until all have room, but none below its least."""
-    made = list(widths)
+    made = [min(width, max(room, own)) for width, own in zip(widths, least, strict=True)]
     while sum(made) > room:
         widest = max(
             (place for place in range(len(made)) if made[place] > least[place]), key=made.__getitem__, default=-1
