@@ -47,6 +47,7 @@ HALF: Final = 120_000
 PATIENT: Final = Limits(attempts=3, first_wait=0.01, longest_wait=1.0, connect=10, read=10, total=60)
 HASTY: Final = replace(PATIENT, attempts=2, read=0.3)
 SHORT: Final = replace(PATIENT, total=1.0)
+NOW: Final = replace(PATIENT, attempts=1, connect=1.0)
 LIMITS: Final = {
     "stall in headers": HASTY,
     "stall in headers once": replace(HASTY, read=1.0),
@@ -568,6 +569,7 @@ def test_a_special_file_is_no_mirror(special: str, tmp_path: Path) -> None:
 SOURCES: Final = {
     "empty": ("", "is empty or has control characters"),
     "line break": ("https://mirror.test/a\nb", "control characters"),
+    "longer than any": ("https://mirror.test/" + "a" * 8000, "is longer than 8000 characters"),
     "ftp": ("ftp://mirror.test/ssh.zip", "ftp:// is not supported"),
     "http": ("http://mirror.test/ssh.zip", "http://mirror.test/ssh.zip: http is only for this machine"),
     "http, address": ("http://192.0.2.1/", "http is only for this machine"),
@@ -679,10 +681,15 @@ CONFIGS: Final = {
     "number": ("sources = [1]", "sources.0: Input should be a valid string"),
     "cache_dir": ("cache_dir = 1", "cache_dir: "),
     "cache_dir of two lines": ('cache_dir = "a\\nb"', "cache_dir: String should match pattern"),
-    "deep": ("a = " + "[" * 100_000, "nested too deeply"),
+    "deep": ("a = " + "[" * 60_000, "nested too deeply"),
+    "a long dotted key": ("a" + ".a" * 30_000 + " = 1", "line 1 has more than 200 dots"),
+    "long dotted keys": (f"\n{'.'.join('a' * 202)} = 1\n" * 100, "line 2 has more than 200 dots"),
+    "a long dotted key in a value": ("a = [{ b" + ".b" * 30_000 + " = 1 }]", "line 1 has more than 200 dots"),
+    "a long dotted table": ("[a" + ".a" * 30_000 + "]", "line 1 has more than 200 dots"),
+    "a dotted key of strange line ends": ('"\u2028".' * 5000 + "a = 1", "line 1 has more than 200 dots"),
     "digits": ("sources = " + "1" * 5000, "not valid TOML"),
     "bytes": (b"\xff\xfe", "not valid TOML"),
-    "long": (b"#" * (1 << 20) + b"#", "it has more than 1048576 bytes"),
+    "long": (b"#" * (1 << 16) + b"#", "it has more than 65536 bytes"),
 }
 
 
@@ -717,6 +724,38 @@ def test_a_proxy_that_is_none_is_named_without_its_password(proxy: str, monkeypa
     with pytest.raises(SourceFailedError, match="the proxy that the environment names") as caught:
         web._client(web._tls_context()).__enter__()
     assert "hidden" not in str(caught.value)
+
+
+BROKEN: Final = (
+    "http://[::1", "http://[", "http://a:b", "http://a\tb", "http://a\nb", "http://127.0.0.1:1\r\nX: y", "\udcff",
+    "http://[v1.x]", "http://[::ffff:1.2.3.4.5]", "http://\u0661.0.0.1:1", "http://127.0.0.1:1/\x01",
+    f"http://{'x' * 70_000}", "http://xn--zzzzzz", "http://a..b", f"http://{'a' * 300}", "http://anna:hidden@[", "http://anna:hidden@a:b",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "no_proxy"])
+def test_a_variable_for_proxies_that_makes_no_sense_is_one_named_error(
+    variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if variable == "no_proxy":
+        monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    url = "https://[::1]:1/ssh.zip" if variable == "http_proxy" else "https://[::2]/ssh.zip"
+    for value in BROKEN:
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(DownloadError, match=r"ssh\.zip: no source gives it: mirror: ") as caught:
+            get(tmp_path, Source("mirror", url=url), limits=NOW)
+        assert "hidden" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 1000
+    CONTACTED.clear()  # some are fine, and say that no proxy is needed for another host
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 300, "xn--zzzzzz", ".", "\u0661", "[v1.x]"])
+def test_a_host_whose_name_cannot_be_one_is_one_named_error(host: str, tmp_path: Path) -> None:
+    url = f"https://{host}/ssh.zip"
+    with pytest.raises(DownloadError, match="no source gives it") as caught:
+        get(tmp_path, Source("https://host.test", url=url), limits=NOW)
+    assert "\n" not in str(caught.value)
 
 
 def test_certificates_that_are_not_there_are_named_by_their_variable(

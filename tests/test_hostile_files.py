@@ -117,9 +117,10 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
     "a hundred unknown keys": ("".join(f"k{n} = 1\n" for n in range(100)) + toml(), "and 90 more"),
     "a key with line breaks": (toml() + '\n"a\\nb\\u001b[2J" = 1\n', "Extra inputs"),
     "nested arrays": ("a = " + "[" * 10_000, "nested too deeply"),
-    "nested tables": (toml() + "[a]\na" + ".a" * 5000 + " = 1", "a: Extra inputs"),
+    "a long dotted key": (toml() + "[a]\na" + ".a" * 5000 + " = 1", "has more than 200 dots"),
+    "nested tables": (toml() + "[a]\na" + ".a" * 200 + " = 1", "a: Extra inputs"),
     "long dotted keys": (
-        toml() + "[a]\n" + "\n".join(f"{'.'.join(['a'] * 500)}.b{n} = 1" for n in range(20)),
+        toml() + "[a]\n" + "\n".join(f"{'.'.join(['a'] * 200)}.b{n} = 1" for n in range(50)),
         "a: Extra inputs",
     ),
     "too long": (toml() + "#" * LARGEST_TOML, "more than 24576 characters"),

@@ -30,7 +30,7 @@ from sshconvert.openvino import import_openvino
 from sshtool.detector import DetectorOptions, FaceDetector
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.verify import Candidate, verify
-from sshtool.runtimes import declared, faces_in, load
+from sshtool.runtimes import FacesInside, declared, faces_in, load
 from sshtool.scenes import draw_scene
 
 MODEL: Final = load_model("ssh-mxnet")
@@ -199,10 +199,18 @@ def test_verify_holds_the_faces_to_the_original(keep: bool, demo_checkpoint: Che
     assert {failure.check for failure in report.failures} == {"detections"}
 
 
-def test_what_the_metadata_say_of_faces_must_be_numbers() -> None:
-    thresholds = {"score_threshold": "0.05", "iou_threshold": "x", "top_k": "9"}
-    with pytest.raises(ArtifactError, match="expected three numbers"):
-        declared(Path("a.onnx"), {"postprocessing_inside": "boxes", **thresholds}, [1, 3, 64, 64])
+@pytest.mark.parametrize("key", ["score_threshold", "iou_threshold", "top_k"])
+@pytest.mark.parametrize(
+    "value",
+    ["", "x", "nan", "-nan", "inf", "-inf", "1e999", "-1", "0", "\u0661", "0_1", " 1", "1\n", "1" * 5000, None, 2e9],
+)
+def test_what_the_metadata_say_of_faces_must_be_numbers_within_bounds(key: str, value: object) -> None:
+    right = {"postprocessing_inside": "boxes", "score_threshold": "0.05", "iou_threshold": "1.0", "top_k": "9"}
+    assert declared(Path("a.onnx"), right, [1, 3, 64, 64]).faces == FacesInside(0.05, 1.0, 9)
+    with pytest.raises(ArtifactError, match=f"a.onnx: .* {key} ") as error:
+        declared(Path("a.onnx"), right | {key: value}, [1, 3, 64, 64])
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
 
 
 @pytest.mark.parametrize(

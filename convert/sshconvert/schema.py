@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections import Counter
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -12,6 +13,7 @@ from sshconvert.messages import printable
 
 MOST_PROBLEMS: Final = 10
 LONGEST_PROBLEM: Final = 200
+MOST_PARTS: Final = 200
 
 
 class Strict(pydantic.BaseModel):
@@ -34,6 +36,20 @@ def parse_json(schema: type[Schema], data: bytes) -> Schema:
         raise ValueError(problems(error)) from None
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start} is not UTF-8") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse a TOML document. Raises ValueError, in one line, for what is none, and for keys of very many parts.
+
+    The time and the memory that `tomllib` takes for a key grow with the square of its parts. A key ends with its line.
+    """
+    for place, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > MOST_PARTS:
+            raise ValueError(f"line {place} has more than {MOST_PARTS} dots")
+    try:
+        return tomllib.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

@@ -1030,31 +1030,33 @@ def _choice(option: str, given: str, known: list[str]) -> str:
 
 def _shard(text: str) -> tuple[int, int]:
     from sshconvert.errors import UsageError
+    from sshconvert.numerals import whole_number
     from sshconvert.schema import one_line
 
-    which, _, count = text.partition("/")
-    if not (_is_count(which) and _is_count(count) and int(which) <= int(count)):
+    try:
+        which, count = map(whole_number, text.split("/"))
+    except ValueError:
+        which, count = 0, 0
+    if not 0 < which <= count:
         raise UsageError(f"--shard: {one_line(text)!r} is not I/N with I from 1 to N; write for example 2/4")
-    return int(which), int(count)
+    return which, count
 
 
 def _shape(text: str) -> Shape | None:
     from sshconvert.errors import UsageError
+    from sshconvert.numerals import whole_number
     from sshconvert.schema import one_line
 
     if not text:
         return None
-    parts = [part.strip() for part in text.strip("[]() ").replace("x", ",").split(",")]
-    if len(parts) != 4 or not all(map(_is_count, parts)):
+    try:
+        shape = tuple(whole_number(part.strip()) for part in text.strip("[]() ").replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if len(shape) != 4 or 0 in shape:
         raise UsageError(f"--input-shape: {one_line(text)!r} is not N,C,H,W; write for example 1,3,640,640")
-    shape = tuple(map(int, parts))
     limits.check_shape("--input-shape", shape)
     return shape
-
-
-def _is_count(text: str) -> bool:
-    """Whether a text is a number of things, from 1 on, and not longer than any that is of use."""
-    return text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) > 0
 
 
 def _few(given: Mapping[str, Sequence[object]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,10 +10,10 @@ import pydantic
 
 from sshconvert.errors import ConfigError
 from sshconvert.reading import read_small
-from sshconvert.schema import Strict, one_line, problems
+from sshconvert.schema import Strict, one_line, parse_toml, problems
 
 # What a person writes is far smaller.
-LARGEST: Final = 1 << 20
+LARGEST: Final = 1 << 16
 
 
 class Config(Strict):
@@ -36,7 +35,7 @@ def config_path() -> Path:
 def read_config(path: Path) -> Config:
     """What the file says; nothing, if it is not there. Raises ConfigError with every problem."""
     try:
-        return Config.model_validate(tomllib.loads(read_small(path, LARGEST).decode("utf-8")))
+        return Config.model_validate(parse_toml(read_small(path, LARGEST).decode("utf-8")))
     except FileNotFoundError:
         return Config()
     except OSError as error:
@@ -44,8 +43,6 @@ def read_config(path: Path) -> Config:
     except pydantic.ValidationError as error:
         known = ", ".join(Config.model_fields)
         raise ConfigError(f"{path}: {problems(error)}; correct it (it may set {known})") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply; correct it") from None
     except ValueError as error:  # no UTF-8, no TOML, and what Python says of a number with thousands of digits
         raise ConfigError(f"{path}: not valid TOML ({one_line(error)}); correct it") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Final, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Final, Literal
 import pydantic
 
 from sshconvert.errors import ModelError
-from sshconvert.schema import Strict, one_line, problems
+from sshconvert.schema import Strict, one_line, parse_toml, problems
 
 # Ten times what a description has. Long dotted keys take the parser quadratic time.
 LARGEST_TOML: Final = 24 << 10
@@ -158,10 +157,8 @@ def parse_model(text: str, *, source: str) -> Model:
     if len(text) > LARGEST_TOML:
         raise ModelError(f"{source}: more than {LARGEST_TOML} characters; shorten it")
     try:
-        return Model.model_validate(tomllib.loads(text))
+        return Model.model_validate(parse_toml(text))
     except pydantic.ValidationError as error:
         raise ModelError(f"{source}: {problems(error)}; correct it") from None
     except ValueError as error:  # TOMLDecodeError, and what Python says of a number with thousands of digits
         raise ModelError(f"{source}: not valid TOML ({one_line(error)}); correct it") from None
-    except RecursionError:
-        raise ModelError(f"{source}: nested too deeply; correct it") from None

@@ -15,6 +15,7 @@ from sshconvert.reading import is_folder
 from sshtool.config import Config, user_path
 
 VARIABLE: Final = "SSHTOOL_SOURCES"
+LONGEST: Final = 8000  # of a URL with all its signatures
 
 # Only there is plain HTTP safe. Names that merely lead there (an entry in the hosts file, 127.1) are not taken for it.
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -69,6 +70,8 @@ def parse_source(text: str, archive_name: str, *, place: str, base: Path = Path(
     """
     if not text or not text.isprintable():
         raise UsageError(f"{place}: a source is empty or has control characters in it; give a URL or a path")
+    if len(text) > LONGEST:
+        raise UsageError(f"{place}: a source is longer than {LONGEST} characters; give a URL or a path")
     try:
         parts = urlsplit(text)
         parts.port  # noqa: B018  # it is read only now, and may be no number

@@ -261,9 +261,10 @@ def _client(context: ssl.SSLContext) -> Iterator[httpx.Client]:
     headers = {"User-Agent": f"sshtool/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
     try:
         client = httpx.Client(verify=context, headers=headers, mounts=direct, event_hooks={"response": [_raise_moved]})
-    except (ImportError, ValueError):  # their messages may quote the proxy's password
+    except (ImportError, ValueError, httpx.InvalidURL):  # their messages may quote the proxy's password
         raise SourceFailedError(
-            "cannot be asked: the proxy that the environment names (HTTPS_PROXY, ALL_PROXY) is not an http one"
+            "cannot be asked: the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, and NO_PROXY "
+            "for none) is not an http one, or malformed"
         ) from None
     with client:
         yield client
@@ -277,6 +278,8 @@ def _translated(deadline: _Deadline) -> Iterator[None]:
     except httpx.HTTPError as error:
         deadline.check()
         raise _failure(error) from None
+    except UnicodeError:  # of the source, of where it leads, or of the proxy
+        raise SourceFailedError("leads to a host whose name cannot be one") from None
 
 
 def _failure(error: httpx.HTTPError) -> SourceFailedError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import UsageError
+from sshconvert.numerals import number
 from sshtool.parity.samples import NOISE
 
 Number = TypeVar("Number", float, npt.NDArray[np.float32])
@@ -159,13 +159,13 @@ def parse_limits(option: str, texts: Iterable[str], outputs: Sequence[str]) -> d
     """Read `1e-5` (for all outputs) and `name:1e-4`. Raises UsageError for an unknown output or a bad number."""
     limits: dict[str, float] = {}
     for text in (item for given in texts for item in given.replace(",", " ").split()):
-        name, _, number = text.rpartition(":")
+        name, _, limit = text.rpartition(":")
         if name and name not in outputs:
             raise UsageError(f"{option}: {name} is not an output; there are {', '.join(outputs)}")
         try:
-            limits[name] = float(number) if number.isascii() else math.nan
+            limits[name] = number(limit)
         except ValueError:
-            limits[name] = math.nan
-        if not 0 <= limits[name] < math.inf:
+            limits[name] = -1.0
+        if limits[name] < 0:
             raise UsageError(f"{option}: {text!r} is not a tolerance; write 1e-5, or an output's name:1e-4")
     return limits

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from sshconvert.errors import ArtifactError, DetectionError, UsageError
 from sshconvert.messages import printable
 from sshconvert.models import Detection, Model
+from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
 from sshconvert.onnx.postprocessing import OUTPUTS as FACES
 from sshconvert.reading import is_file
 from sshconvert.schema import one_line
@@ -178,7 +179,7 @@ def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], inpu
     color_order = str(metadata.get("color_order", "BGR"))
     mean_values = str(metadata.get("mean_values", "0 0 0"))
     try:
-        means = tuple(float(value) for value in mean_values.split())
+        means = tuple(number(value) for value in mean_values.split())
     except ValueError:
         means = ()
     if color_order not in ("BGR", "RGB") or len(means) != 3 or not all(abs(mean) <= LARGEST_MEAN for mean in means):
@@ -195,8 +196,8 @@ def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], inpu
         )
     if input_type not in INPUT_TYPES or (input_type == "uint8" and any(means)):
         raise ArtifactError(
-            f"{path}: its input is {input_type}, minus {mean_values}; expected float32, or uint8 minus nothing; "
-            "convert again"
+            f"{path}: its input is {input_type}, minus {one_line(mean_values)}; "
+            "expected float32, or uint8 minus nothing; convert again"
         )
     ordered = tuple(sizes[axis] for axis in LAYOUTS[layout])
     if math.prod(size or 1 for size in sizes) > 3 * MOST_PIXELS or ordered[1] not in (3, None):
@@ -218,14 +219,24 @@ def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], inpu
 def _faces_inside(path: Path, metadata: Mapping[str, Any]) -> FacesInside | None:
     if not metadata.get("postprocessing_inside"):
         return None
-    said = [str(metadata.get(key, "")) for key in ("score_threshold", "iou_threshold", "top_k")]
+    top_k = _declared(path, metadata, "top_k", whole_number, LARGEST_WHOLE)
+    score, iou = (_declared(path, metadata, key, number, 1) for key in ("score_threshold", "iou_threshold"))
+    return FacesInside(score, iou, int(top_k))
+
+
+def _declared(path: Path, metadata: Mapping[str, Any], key: str, read: Callable[[str], float], largest: float) -> float:
+    """A number above 0. Raises ArtifactError if the metadata hold something else."""
+    text = str(metadata.get(key, ""))
     try:
-        return FacesInside(float(said[0]), float(said[1]), int(said[2]))
+        found = read(text)
     except ValueError:
+        found = 0
+    if not 0 < found <= largest:
         raise ArtifactError(
-            f"{path}: its metadata say score_threshold {said[0]!r}, iou_threshold {said[1]!r} and top_k {said[2]!r}, "
-            "expected three numbers; convert again"
-        ) from None
+            f"{path}: its metadata say {key} {one_line(text)!r}, expected a number above 0 and at most {largest}; "
+            "convert again"
+        )
+    return found
 
 
 def faces_in(outputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
