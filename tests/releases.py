@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from onnx import save
+from onnx import ModelProto, helper, save
 
-from small_model import SIZE, small_onnx, write_small_models
+from small_model import SIZE, small_onnx
 from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import Options, describe, model_api_info
 from sshconvert.models import load_model
+from sshconvert.openvino import IntermediateRepresentation
 from sshtool.commands.verify import RECORD, VerifyResult, write_record
+from sshtool.package.layouts import LAYOUTS
 from sshtool.package.manifest import PackagedModel
-from sshtool.package.signature import Signature
+from sshtool.package.signature import Signature, packaged_model
 from sshtool.parity.pack import pack_name, read_pack, write_pack
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.verify import Candidate, verify
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
 MODEL = load_model("ssh-mxnet")
+
+# What the small models say that they are made from: not the demo, which `check` knows to the byte.
+PARAMS: Final = "1" * 64
+WEIGHTS: Final = f"params-sha256:{PARAMS}"
 
 # So that the outputs are as small as those of the real model, and as close to one another.
 SCALE: Final = 0.02
@@ -37,14 +44,27 @@ class Workspace:
     pack: Path
 
 
-def make_workspace(folder: Path, checkpoint: Checkpoint) -> Workspace:
-    """Small models in the place of FP32 artifacts, the answers of ONNX Runtime as a pack, the verification by it."""
+def declaring(weights: str) -> ModelProto:
+    """The small model with all the metadata of a conversion."""
+    model = small_onnx(MODEL, SCALE)
+    helper.set_model_props(model, describe(MODEL, weights, Options()) | {"precision": "FP32"})
+    return model
+
+
+def make_workspace(folder: Path, checkpoint: Checkpoint, weights: str = WEIGHTS) -> Workspace:
+    """Small models in the place of FP32 artifacts, the answers of ONNX Runtime as a pack, the verification by it.
+
+    They all say that they are made of those `weights`; of "demo", that it is the demo checkpoint.
+    """
+    if weights != checkpoint.weights:
+        hashes = {**checkpoint.sha256, checkpoint.params_path.name: PARAMS}
+        checkpoint = replace(checkpoint, weights=weights, sha256=hashes)
     place = folder / MODEL.name / "FP32"
     place.mkdir(parents=True)
-    write_small_models(place, MODEL, SCALE)
-    for path in sorted(place.glob("small.*")):
-        path.rename(place / f"{MODEL.name}{path.suffix}")
     onnx, ir = place / f"{MODEL.name}.onnx", place / f"{MODEL.name}.xml"
+    save(declaring(weights), onnx)
+    info = model_api_info(MODEL, weights, Options())
+    IntermediateRepresentation(onnx, name=MODEL.name, info=info).save(ir, precision="FP32")
     pack = folder / MODEL.name / pack_name(MODEL)
     free = folder / "free.onnx"
     save(small_onnx(MODEL, SCALE, free=True), free)
@@ -67,23 +87,6 @@ def copied(workspace: Workspace, folder: Path) -> Workspace:
     return Workspace(folder, *(folder / path.relative_to(workspace.folder) for path in places))
 
 
-def described(signature: Signature, path: str, form: str) -> PackagedModel:
+def described(signature: Signature, path: Path) -> PackagedModel:
     """A model of a package as its manifest has it."""
-    inside = signature.declaration.faces
-    return PackagedModel.model_validate(
-        {
-            "label": path,
-            "format": form,
-            "precision": signature.declaration.precision,
-            "path": path,
-            "files": (path,),
-            "input": signature.input,
-            "outputs": signature.outputs,
-            "input_layout": signature.declaration.input_layout,
-            "color_order": signature.declaration.color_order,
-            "mean_values": signature.declaration.mean_values,
-            "options": {},
-            "verified": True,
-            "postprocessing": vars(inside) if inside else None,
-        }
-    )
+    return packaged_model(path, signature, MODEL.name, LAYOUTS["flat"], verified=True)

@@ -23,14 +23,12 @@ def small_onnx(model: Model, scale: float = 1.0, *, free: bool = False) -> onnx.
     """
     random: Any = np.random.RandomState(0)
     nodes: list[onnx.NodeProto] = []
-    weights: list[onnx.TensorProto] = []
+    stored: list[onnx.TensorProto] = []
     outputs: list[onnx.ValueInfoProto] = []
 
     def convolution(source: str, name: str, shape: tuple[int, ...], padding: int) -> None:
         for letter, size in (("w", shape), ("b", shape[:1])):
-            weights.append(
-                numpy_helper.from_array((scale * random.randn(*size)).astype(np.float32), f"{letter}_{name}")
-            )
+            stored.append(numpy_helper.from_array((scale * random.randn(*size)).astype(np.float32), f"{letter}_{name}"))
         nodes.append(helper.make_node("Conv", [source, f"w_{name}", f"b_{name}"], [name], pads=[padding] * 4))
 
     convolution("data", "body", (4, 3, 3, 3), 1)
@@ -46,7 +44,7 @@ def small_onnx(model: Model, scale: float = 1.0, *, free: bool = False) -> onnx.
             outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     taken: list[str | int | None] = ["n", 3, "h", "w"] if free else [1, 3, SIZE, SIZE]
     inputs = [helper.make_tensor_value_info("data", TensorProto.FLOAT, taken)]
-    graph = helper.make_graph(nodes, "small", inputs, outputs, weights)
+    graph = helper.make_graph(nodes, "small", inputs, outputs, stored)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
     helper.set_model_props(made, METADATA)
     return made

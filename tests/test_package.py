@@ -33,7 +33,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from program import sshtool
-from releases import MODEL, Workspace, copied, described, make_workspace
+from releases import MODEL, WEIGHTS, Workspace, copied, described, make_workspace
 from small_model import METADATA, SIZE, small_onnx
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Faces, Format, Options, convert
@@ -121,7 +121,7 @@ def test_a_package_holds_everything_and_says_what_each_file_is(flat: Path) -> No
     )
     manifest = manifest_of(flat)
     assert manifest.verification.status == "passed"
-    assert manifest.source.weights == "demo"
+    assert manifest.source.weights == WEIGHTS
     assert manifest.source.checkpoint.keys() == {MODEL.files.symbol, MODEL.files.params}
     assert [(model.label, model.path) for model in manifest.models] == [
         ("onnx FP32", f"FP32/{NAME}.onnx"),
@@ -237,6 +237,19 @@ def test_what_passed_by_the_tolerances_of_another_precision_has_not_passed(
     assert package(NAME, tmp_path, PackageOptions()).verified
 
 
+@pytest.mark.parametrize("kept", [["black"], []], ids=str)
+def test_what_passed_on_a_part_of_the_samples_has_not_passed(
+    kept: list[str], workspace: Workspace, tmp_path: Path
+) -> None:
+    other = copied(workspace, tmp_path)
+    document = json.loads(other.record.read_bytes())
+    for artifact in document["result"]["report"]["artifacts"]:
+        artifact["samples"] = [item for item in artifact["samples"] if item["sample"] in kept]
+    other.record.write_text(json.dumps(document))
+    with pytest.raises(VerificationError, match="has not passed"):
+        package(NAME, tmp_path, PackageOptions())
+
+
 def test_an_unverified_package_is_marked_wherever_one_looks(workspace: Workspace, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     other.record.unlink()
@@ -342,7 +355,7 @@ def test_answers_of_another_checkpoint_are_not_packaged(workspace: Workspace, tm
     onnx.helper.set_model_props(model, METADATA | {"weights": "sha256:" + "0" * 64})
     onnx.save(model, other.onnx)
     options = PackageOptions(artifacts=(other.onnx,), allow_unverified=True)
-    with pytest.raises(PackageError, match="answers of the checkpoint demo"):
+    with pytest.raises(PackageError, match=f"answers of the checkpoint {WEIGHTS}"):
         package(NAME, tmp_path, replace(options, reference=other.pack))
     result = package(NAME, tmp_path, options)
     assert not result.with_reference
@@ -397,9 +410,11 @@ def test_images_that_nobody_can_draw_again_are_not_in_the_report(
     name: str, workspace: Workspace, tmp_path: Path
 ) -> None:
     other = copied(workspace, tmp_path)
-    text = other.record.read_text(encoding="utf-8")
-    assert '"scene-0"' in text
-    other.record.write_text(text.replace('"scene-0"', f'"{name}"'), encoding="utf-8")
+    document = json.loads(other.record.read_bytes())
+    report = document["result"]["report"]
+    for samples in (report["samples"], *(artifact["samples"] for artifact in report["artifacts"])):
+        samples.append(samples[0] | {"name" if "name" in samples[0] else "sample": name})
+    other.record.write_text(json.dumps(document), encoding="utf-8")
     folder = package(NAME, tmp_path, PackageOptions()).folder
     assert name in (folder / "verification.html").read_text(encoding="utf-8")
 
@@ -780,7 +795,7 @@ def test_every_file_that_a_card_points_to_is_in_the_package(workspace: Workspace
 
 
 def test_a_card_names_the_data_set_of_the_published_weights_alone(workspace: Workspace) -> None:
-    model = described(read_signature(workspace.onnx), "a.onnx", "onnx")
+    model = described(read_signature(workspace.onnx), workspace.onnx)
     verification = Verification(status="passed", reference="MXNet", notes=())
     for weights, named in ((f"sha256:{MODEL.archive.sha256}", ["wider_face"]), ("sha256:" + "0" * 64, None)):
         source = Source(weights=weights, archive_sha256=weights[7:], checkpoint={})
@@ -854,7 +869,7 @@ def only_these(folder: Path, *names: str) -> Path:
 
 
 def test_a_card_of_a_model_that_takes_no_images_shows_no_code_for_images(workspace: Workspace) -> None:
-    model = described(read_signature(workspace.onnx), "a.onnx", "onnx").model_copy(update={"mean_values": (1, 2, 3)})
+    model = described(read_signature(workspace.onnx), workspace.onnx).model_copy(update={"mean_values": (1, 2, 3)})
     source = Source(weights="sha256:" + "0" * 64, archive_sha256=None, checkpoint={})
     verification = Verification(status="passed", reference="MXNet", notes=())
     card = render_card(MODEL, source, verification, [Described(model, 1, None, None)]).decode()
@@ -960,4 +975,4 @@ def test_sizes_of_small_models_are_those_of_the_small_model(workspace: Workspace
         signature = read_signature(path)
         assert signature.input.shape == (1, 3, SIZE, SIZE)
         assert tuple(output.name for output in signature.outputs) == MODEL.output_names
-        assert signature.metadata["weights"] == "demo"
+        assert signature.metadata["weights"] == WEIGHTS

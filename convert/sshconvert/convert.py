@@ -283,7 +283,7 @@ def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization
     if options.layout is Layout.NHWC:
         converted = take_channels_last(converted, input_name=name)
     precision = Precision.INT8 if quantization else Precision.FP32
-    said = describe(checkpoint, options) | (quantization.metadata if quantization else {})
+    said = describe(model, checkpoint.weights, options) | (quantization.metadata if quantization else {})
     return replace(converted, metadata=said | {"precision": precision.value})
 
 
@@ -304,25 +304,24 @@ def _export(checkpoint: Checkpoint, name: str, shape: Shape, dynamic: Dynamic) -
     )
 
 
-def describe(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
-    """Metadata for whoever opens the file: facts only, no timestamps.
+def describe(model: Model, weights: str, options: Options) -> dict[str, str]:
+    """Metadata for whoever opens the file: facts only, no timestamps. `weights` as `Checkpoint` has them.
 
     The caller feeds channels in `color_order`, 0-255, and subtracts `mean_values` (in that order) first.
     """
-    model = checkpoint.model
     mean = " ".join(f"{value:g}" for value in model.input.mean)
     reversal = "channels reversed to RGB, " if options.color is Color.BGR else ""
     inside = f"{reversal}mean {mean} subtracted" if options.preprocessing else "none"
     return _describe_faces(model, options.faces) | {
         "model": model.name,
-        "weights": checkpoint.weights,
+        "weights": weights,
         "preprocessing_inside": inside,
         "input_layout": options.layout.value,
         "color_order": options.color_order,
         "mean_values": "0 0 0" if options.preprocessing else mean,
         "strides": " ".join(str(head.stride) for head in model.detection.heads),
         "license_code": model.licence.code,
-        "license_weights": licence_of(model, checkpoint.weights),
+        "license_weights": licence_of(model, weights),
         "license_note": model.licence.note,
         "tool": f"sshtool {__version__}",
     }
@@ -345,13 +344,13 @@ def _describe_faces(model: Model, faces: Faces | None) -> dict[str, str]:
     }
 
 
-def model_api_info(checkpoint: Checkpoint, options: Options) -> dict[str, str]:
+def model_api_info(model: Model, weights: str, options: Options) -> dict[str, str]:
     """`rt_info/model_info` in Model API's keys, for an application that has images in BGR.
 
     With preprocessing inside, nothing is left to subtract, scale or reverse, and this says so.
     """
-    rules = (options.faces or Faces()).rules(checkpoint.model)
-    return describe(checkpoint, options) | {
+    rules = (options.faces or Faces()).rules(model)
+    return describe(model, weights, options) | {
         "labels": "face",
         "scale_values": "1 1 1",
         "reverse_input_channels": str(options.color_order == "RGB"),
@@ -372,7 +371,7 @@ def _write_ir(
 ) -> None:
     """`info` is for the metadata, beside what all have."""
     progress("optimising for OpenVINO")
-    info = model_api_info(checkpoint, options) | dict(info)
+    info = model_api_info(checkpoint.model, checkpoint.weights, options) | dict(info)
     ir = IntermediateRepresentation(source, name=checkpoint.model.name, info=info, layout=options.layout.value)
     for artifact in sorted(artifacts, key=lambda artifact: artifact.precision is Precision.FP16):
         progress(f"writing IR {artifact.precision.value}")

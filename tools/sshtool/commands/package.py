@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -25,6 +25,7 @@ from sshtool.commands.verify import RECORD, VerifyOptions, VerifyResult, find_ca
 from sshtool.package.bill import FILE as BILL, dump_bill
 from sshtool.package.bundle import KINDS, pack, source_date
 from sshtool.package.card import FILE as CARD, Beside, Described, evaluation_rows, render_card
+from sshtool.package.declarations import LICENCES, PAGE
 from sshtool.package.evidence import (
     Bench,
     BenchedArtifact,
@@ -33,6 +34,7 @@ from sshtool.package.evidence import (
     read_bench,
     read_evaluation,
     read_verification,
+    verification_of,
 )
 from sshtool.package.layouts import LAYOUTS, Layout
 from sshtool.package.manifest import (
@@ -40,14 +42,12 @@ from sshtool.package.manifest import (
     SUMS,
     Manifest,
     PackagedFile,
-    PackagedModel,
     Role,
     Source,
-    Thresholds,
     Verification,
     dump_sums,
 )
-from sshtool.package.signature import Signature, read_signature
+from sshtool.package.signature import Signature, packaged_model, read_signature
 from sshtool.parity.pack import PackReference, demo_pack_path, pack_name, read_pack
 from sshtool.parity.reference import Progress, silent
 from sshtool.parity.samples import draw_sample
@@ -57,9 +57,7 @@ from sshtool.report.html import render_html
 from sshtool.report.terminal import lines, table
 from sshtool.runtimes import Images
 
-REPORT_PAGE: Final = "verification.html"
 REFERENCE: Final = "reference.npz"
-LICENCES: Final = "LICENSES"
 
 
 @dataclass(frozen=True)
@@ -212,7 +210,7 @@ class _Plan:
             model,
             layout,
             _source(model, output_dir, items, reference),
-            _verification(report, items),
+            verification_of(report, [item.described.model.verified for item in items]),
             report,
             items,
             pack,
@@ -236,34 +234,14 @@ def _item(
     evidence: Evidence | None,
     figures: Figures,
 ) -> _Item:
-    declaration = signature.declaration
-    form = "onnx" if path.suffix == ".onnx" else "openvino"
-    precision = declaration.precision or "FP32"
-    main = layout.main_file(model.name, form, precision)
     sources = artifact_files(path)
-    if form == "onnx" and len(sources) > 1:  # layouts give files other names, and this one names its weights'
+    if path.suffix == ".onnx" and len(sources) > 1:  # layouts give files other names, and this one names its weights'
         raise PackageError(f"{path}: its weights are in {sources[1].name}; package an IR, or FP16 if that is one file")
-    placed = dict(zip((main, layout.companion(main)), sources, strict=False))
+    packaged = packaged_model(path, signature, model.name, layout, verified=False)
+    placed = dict(zip(packaged.files, sources, strict=True))
     hashes = {place: _sha256(source) for place, source in placed.items()}
     report = evidence.about(hashes) if evidence else None
-    inside = declaration.faces
-    packaged = PackagedModel.model_validate(
-        {
-            "label": f"{form} {precision}",
-            "format": form,
-            "precision": precision,
-            "path": main,
-            "files": tuple(placed),
-            "input": signature.input,
-            "outputs": signature.outputs,
-            "input_layout": declaration.input_layout,
-            "color_order": declaration.color_order,
-            "mean_values": declaration.mean_values,
-            "postprocessing": Thresholds(**asdict(inside)) if inside else None,
-            "options": dict(sorted(signature.metadata.items())),
-            "verified": report is not None,
-        }
-    )
+    packaged = packaged.model_copy(update={"verified": report is not None})
     size = sum(source.stat().st_size for source in sources)
     return _Item(placed, hashes, Described(packaged, size, report, *figures.about(hashes)))
 
@@ -290,15 +268,6 @@ def _report(evidence: Evidence | None, items: Sequence[_Item]) -> VerifyReport |
     labels = {report.label for report in found}
     failures = tuple(failure for failure in evidence.report.failures if failure.artifact in labels)
     return replace(evidence.report, artifacts=tuple(found), failures=failures, passed=not failures)
-
-
-def _verification(report: VerifyReport | None, items: Sequence[_Item]) -> Verification:
-    verified = report is not None and all(item.described.model.verified for item in items)
-    return Verification(
-        status="passed" if verified else "unverified",
-        reference=report.reference if report else "",
-        notes=report.notes if report else (),
-    )
 
 
 def _reference(
@@ -394,12 +363,12 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
     if plan.report:
         document = dump_result("verify", VerifyResult(plan.report), passed=plan.report.passed)
         writer.put(RECORD, Role.REPORT, document.encode())
-        writer.put(REPORT_PAGE, Role.REPORT, render_html(plan.report, _images(plan)).encode())
+        writer.put(PAGE, Role.REPORT, render_html(plan.report, _images(plan)).encode())
     licence = licence_of(plan.model, plan.source.weights)
     for name, text in _licences():
         writer.put(f"{LICENCES}/{name}", Role.LICENCE, text)
     described = [item.described for item in plan.items]
-    beside = Beside(REPORT_PAGE if plan.report else "", REFERENCE if plan.pack else "")
+    beside = Beside(PAGE if plan.report else "", REFERENCE if plan.pack else "")
     card = render_card(plan.model, plan.source, plan.verification, described, plan.bench, beside)
     writer.put(CARD, Role.CARD, card)
     writer.files.sort(key=lambda file: file.path)

@@ -160,7 +160,8 @@ def _package(
     model = checkpoint.model
     folder = output_dir / model.name
     write_record(folder / RECORD, VerifyResult(report))
-    if isinstance(reference, LiveReference) and not checkpoint.is_demo:
+    shipped = checkpoint.is_demo and report.artifacts[0].declaration.image_size(model) == model.input.shape[2:]
+    if isinstance(reference, LiveReference) and not shipped:
         _keep_answers(folder / pack_name(model), checkpoint, reference, report)
     options = PackageOptions(artifacts=tuple(item.path for item in report.artifacts))
     made = package(model.name, output_dir, options, progress=progress).folder

@@ -1,64 +1,89 @@
 """Whether a package is what its manifest says, and its models are what they are said to be. Nothing is fetched.
 
-All findings are collected. Once the files are not what they were, nothing in them is opened by a runtime.
+All findings are collected. Once the files are not what they were, nothing in them is opened by a runtime. What was not
+checked is a claim, and is named; a package whose models nothing was held to is not passed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import Final, TypeVar
 
-from sshconvert.errors import ArtifactError, PackageError, ReferencePackError, SSHToolError
+from sshconvert.checkpoint import DEMO, Checkpoint
+from sshconvert.errors import PackageError, ReferencePackError, RuntimeUnavailableError, SSHToolError
+from sshconvert.files import scratch_folder
 from sshconvert.models import Model, load_model
-from sshconvert.reading import is_file, open_regular, read_small
+from sshconvert.reading import read_small
 from sshconvert.schema import one_line
-from sshtool.package.manifest import LARGEST_MANIFEST, MANIFEST, SUMS, Manifest, parse_manifest, parse_sums
-from sshtool.package.signature import read_signature
+from sshtool.checkpoint.demo_symbol import ssh_vgg16_symbol
+from sshtool.package.contents import hash_file, list_contents
+from sshtool.package.declarations import Claim, Declarations, Finding
+from sshtool.package.manifest import (
+    LARGEST_MANIFEST,
+    MANIFEST,
+    SUMS,
+    Manifest,
+    PackagedModel,
+    parse_manifest,
+    parse_sums,
+)
+from sshtool.package.rebuild import check_rebuildable, rebuilt
+from sshtool.package.signing import (
+    LARGEST_SIGNATURE,
+    SIGNATURE,
+    SignatureError,
+    how_to_check,
+    signatures,
+    signer_of,
+)
 from sshtool.parity.pack import PackReference, read_pack
+from sshtool.parity.recompute import check_answers, demo_checkpoint
 from sshtool.parity.reference import Progress, silent
-from sshtool.parity.verify import Candidate, VerifyReport, verify
+from sshtool.parity.verify import Candidate, verify
 
-SIGNATURE: Final = "SHA256SUMS.sig"  # by `ssh-keygen -Y sign -n file`
-ATTESTATION: Final = "SHA256SUMS.sigstore.json"  # by a CI job; `gh attestation verify` checks it, with the network
-NAMESPACE: Final = "file"
-MOST_FILES: Final = 2000
-PATIENCE: Final = 60  # seconds, with `ssh-keygen`
-
-# Converts a packaged model's checkpoint again, as it was converted. Gives its files' hashes, in the package's order.
-Rebuild = Callable[[Manifest, int], "Mapping[str, str]"]
-
+# Opens the checkpoint that a package is said to be made of, for a block's time.
+Original = Callable[[Model], AbstractContextManager[Checkpoint]]
 
 Parsed = TypeVar("Parsed")
 
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is not as it must be: what was checked, of which file, and what is wrong."""
-
-    check: str
-    path: str
-    message: str
+UNSIGNED: Final = "it is not signed: it agrees with itself, no more"
 
 
-@dataclass(frozen=True)
+class Verdict(StrEnum):
+    """How a check ended. "unproven": nothing is wrong, but something that has to be held to something was not."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNPROVEN = "unproven"
+
+
+@dataclass
 class CheckReport:
-    """The findings, what was checked, and what was left out and why."""
+    """The findings, what was checked, and what is only claimed.
 
-    manifest: Manifest | None
-    findings: tuple[Finding, ...]
-    checks: tuple[str, ...]
-    notes: tuple[str, ...]
-    parity: VerifyReport | None
+    `largest` is for each model that was run its largest difference from the original's answers; `rebuilt` are those
+    that came out of a conversion again, to the byte. `signed_by` is who of the trusted signers made the signature.
+    """
+
+    manifest: Manifest | None = None
+    findings: list[Finding] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    largest: dict[str, float | None] = field(default_factory=dict)
+    rebuilt: set[str] = field(default_factory=set)
+    signed_by: str = ""
 
     @property
-    def passed(self) -> bool:
-        return not self.findings
+    def verdict(self) -> Verdict:
+        if self.findings or self.manifest is None:
+            return Verdict.FAILED
+        models = {item.label for item in self.manifest.models}
+        return Verdict.PASSED if models and models <= self.largest.keys() | self.rebuilt else Verdict.UNPROVEN
 
 
 class Checker:
@@ -66,55 +91,70 @@ class Checker:
 
     def __init__(self, folder: Path, progress: Progress = silent) -> None:
         self.folder, self.progress = folder, progress
-        self.findings: list[Finding] = []
-        self.checks: list[str] = []
-        self.notes: list[str] = []
+        self.report = CheckReport()
 
-    def run(
-        self,
-        *,
-        signers: Path | None = None,
-        models: bool = True,
-        rebuild: Rebuild | None = None,
-    ) -> CheckReport:
+    def run(self, *, signers: Path | None = None, models: bool = True, original: Original | None = None) -> CheckReport:
         """Check everything. `signers` is a file of keys that are trusted, as `ssh-keygen` has it."""
-        manifest = self._files()
-        self._signature(signers)
-        parity = None
-        if manifest and not self.findings and models:
-            parity = self._models(manifest)
-        if manifest and not self.findings and rebuild:
-            self._rebuilt(manifest, rebuild)
-        return CheckReport(manifest, tuple(self.findings), tuple(self.checks), tuple(self.notes), parity)
+        report, loose = self.report, self._files()
+        self._signatures(loose, signers)
+        if report.manifest and not report.findings and models:
+            self._models(report.manifest, original)
+        return report
 
     def fail(self, check: str, path: str, message: object) -> None:
-        self.findings.append(Finding(check, path, one_line(message)))
+        self.report.findings.append(Finding(check, one_line(path), one_line(message)))
 
-    def _files(self) -> Manifest | None:
-        """Names, sizes and hashes, by the manifest and by SHA256SUMS, each of which has to know every file."""
-        self.progress("hashing the files")
-        there = self._listing()
-        hashes = {path: sha256 for path, (_, sha256) in there.items()}
-        manifest = self._parsed(MANIFEST, parse_manifest)
+    def claim(self, path: str, place: str, reason: object) -> None:
+        self.report.claims.append(Claim(path, place, one_line(reason)))
+
+    def _files(self) -> dict[str, int]:
+        """Names, then sizes, then hashes, by the manifest and by SHA256SUMS, each of which has to know every file.
+
+        Gives the sizes of the signatures that neither of them knows.
+        """
+        self.progress("looking at the files")
+        found = list_contents(self.folder)
+        for path, problem in found.faults:
+            self.fail("files", path, problem)
+        manifest = self.report.manifest = self._parsed(MANIFEST, parse_manifest)
         sums = self._parsed(SUMS, parse_sums)
-        self.checks += ["manifest", "checksums"]
+        self.report.checks += ["manifest", "checksums"]
+        listed = {file.path for file in manifest.files} if manifest else set()
+        listed |= sums.keys() if sums else set()
+        loose = {name: found.sizes[name] for name in signatures(found.sizes) if name not in listed}
+        named = found.sizes.keys() - loose.keys() - {SUMS}
         if sums is not None:
-            named = set(hashes) - {SUMS, SIGNATURE, ATTESTATION}
-            for path in sorted(named ^ set(sums)):
+            for path in sorted(named ^ sums.keys()):
                 self.fail("checksums", path, "is not in SHA256SUMS" if path in named else "is in SHA256SUMS, not there")
-            for path in sorted(named & set(sums)):
-                if hashes[path] != sums[path]:
-                    self.fail("checksums", path, "has another SHA-256 than SHA256SUMS says")
         if manifest is not None:
-            said = {file.path: file for file in manifest.files}
-            named = set(hashes) - {MANIFEST, SUMS, SIGNATURE, ATTESTATION}
-            for path in sorted(named ^ set(said)):
-                self.fail("manifest", path, "is not in the manifest" if path in named else "is missing")
-            for path in sorted(named & set(said)):
-                size, sha256 = there[path]
-                if (size, sha256) != (said[path].bytes, said[path].sha256):
-                    self.fail("manifest", path, f"has {size} bytes and SHA-256 {sha256}, not those of the manifest")
-        return manifest
+            sizes = {path: found.sizes[path] for path in named}
+            self._hash(manifest, sizes, sums or {}, hashing=all(path != "." for path, _ in found.faults))
+        return loose
+
+    def _hash(self, manifest: Manifest, sizes: Mapping[str, int], sums: Mapping[str, str], *, hashing: bool) -> None:
+        """Hold names and sizes to the manifest, then the bytes of those files whose size is right."""
+        known = {file.path: file for file in manifest.files}
+        for path in sorted((sizes.keys() - {MANIFEST}) ^ known.keys()):
+            self.fail("manifest", path, "is not in the manifest" if path in sizes else "is missing")
+        paths = sorted(sizes.keys() & {*known, MANIFEST})
+        for done, path in enumerate(paths):
+            size, file = sizes[path], known.get(path)
+            if file and size != file.bytes:
+                self.fail("manifest", path, f"has {size} bytes, not the {file.bytes} of the manifest")
+            elif hashing:
+                self.progress("hashing the files", done, len(paths))
+                self._hashed(path, size, file.sha256 if file else "", sums)
+
+    def _hashed(self, path: str, size: int, sha256: str, sums: Mapping[str, str]) -> None:
+        try:
+            found = hash_file(self.folder / path, size)
+        except OSError as error:
+            self.fail("files", path, f"cannot be read ({error.strerror})")
+            return
+        if found != sums.get(path, found):
+            self.fail("checksums", path, "has another SHA-256 than SHA256SUMS says")
+        if sha256 not in ("", found):
+            self.fail("manifest", path, f"has SHA-256 {found}, not that of the manifest")
 
     def _parsed(self, name: str, parse: Callable[[bytes], Parsed]) -> Parsed | None:
         try:
@@ -125,147 +165,117 @@ class Checker:
             self.fail("manifest", name, error)
         return None
 
-    def _listing(self) -> dict[str, tuple[int, str]]:
-        """Size and hash of every file below the folder. What is no file is a finding."""
-        found: dict[str, tuple[int, str]] = {}
-        try:
-            for path in _walk(self.folder):
-                name = path.relative_to(self.folder).as_posix()
-                if len(found) >= MOST_FILES:
-                    self.fail("files", name, f"there are more than {MOST_FILES} files")
-                    break
-                try:
-                    found[name] = _measure(path)
-                except OSError as error:
-                    self.fail("files", name, f"cannot be read ({error.strerror})")
-        except OSError as error:
-            self.fail("files", ".", f"a folder in it cannot be listed ({error.strerror})")
-        return found
-
-    def _signature(self, signers: Path | None) -> None:
-        signature = self.folder / SIGNATURE
-        if is_file(self.folder / ATTESTATION):
-            self.notes.append(f"{ATTESTATION} is there; its signature is checked by `gh attestation verify`, online")
-        if not is_file(signature):
-            if signers:
-                self.fail("signature", SIGNATURE, "there is none, and --signers asks for one")
-            return
+    def _signatures(self, loose: Mapping[str, int], signers: Path | None) -> None:
+        """Check the SSH signature, if there are keys to check it by; name all others."""
+        for name, size in loose.items():
+            if size > LARGEST_SIGNATURE:
+                self.fail("signature", name, f"has more than {LARGEST_SIGNATURE} bytes, which no signature has")
+            elif name != SIGNATURE or signers is None:
+                self.claim(name, "", f"a signature; {how_to_check(name)}")
         if signers is None:
-            self.notes.append(f"{SIGNATURE} is there and was not checked; name the keys that you trust with --signers")
             return
-        self.checks.append("signature")
-        problem = _check_signature(self.folder / SUMS, signature, signers)
-        if problem:
-            self.fail("signature", SIGNATURE, problem)
+        if SIGNATURE not in loose:
+            self.fail("signature", SIGNATURE, "there is none, and --signers asks for one")
+            return
+        self.report.checks.append("signature")
+        try:
+            self.report.signed_by = signer_of(self.folder / SUMS, self.folder / SIGNATURE, signers)
+        except SignatureError as error:
+            self.fail("signature", SIGNATURE, error)
 
-    def _models(self, manifest: Manifest) -> VerifyReport | None:
-        """The models load, declare what the manifest says, and answer as the original did."""
-        self.checks.append("models")
+    def _models(self, manifest: Manifest, original: Original | None) -> None:
+        """The models declare what the manifest says, and answer, or are made again, as the original does."""
         try:
             model = load_model(manifest.model)
         except SSHToolError as error:
-            self.fail("models", MANIFEST, error)
-            return None
-        for item in manifest.models:
-            self.progress(f"reading {item.path}")
-            try:
-                signature = read_signature(self.folder / item.path)
-            except ArtifactError as error:
-                self.fail("models", item.path, error)
-                continue
-            if (signature.input, signature.outputs) != (item.input, item.outputs):
-                self.fail("models", item.path, "declares other tensors than the manifest says")
-            if dict(signature.metadata) != dict(item.options):
-                self.fail("models", item.path, "says other things of itself than the manifest does")
-        return None if self.findings else self._parity(manifest, model)
+            self.fail("declarations", MANIFEST, error)
+            return
+        declarations = Declarations(self.folder, manifest, model, self.progress)
+        declarations.compare()
+        self.report.checks.append("declarations")
+        self.report.findings += declarations.findings
+        self.report.claims += declarations.claims
+        if self.report.findings:
+            return
+        if not manifest.models:
+            self.claim(MANIFEST, "models", "there are none")
+        reference = self._answers(manifest, model)
+        if not self.report.findings:
+            self._weights(manifest, model, reference, original)
 
-    def _parity(self, manifest: Manifest, model: Model) -> VerifyReport | None:
+    def _answers(self, manifest: Manifest, model: Model) -> PackReference | None:
         if manifest.reference_pack is None:
-            self.notes.append("there is no reference pack, so the models were not held to the original")
+            self.claim(MANIFEST, "models", "there is no reference pack, by which they are held to the original")
             return None
-        self.checks.append("reference pack")
         try:
             reference = read_pack(self.folder / manifest.reference_pack, model)
             _check_origin(reference, manifest)
-            candidates = [Candidate(self.folder / item.path, item.precision) for item in manifest.models]
-            report = verify(model, reference, candidates, progress=self.progress)
+            for number, item in enumerate(manifest.models):
+                self._answer(number, item, reference, model)
         except (ReferencePackError, PackageError) as error:
-            self.fail("reference pack", manifest.reference_pack, error)
+            self.fail("answers", manifest.reference_pack, error)
             return None
-        for failure in report.failures:
-            self.fail("reference pack", failure.artifact, failure.message)
-        return report
+        if self.report.largest:
+            self.report.checks.append("answers")
+        return reference
 
-    def _rebuilt(self, manifest: Manifest, rebuild: Rebuild) -> None:
-        self.checks.append("rebuild")
+    def _answer(self, number: int, item: PackagedModel, reference: PackReference, model: Model) -> None:
+        candidate = Candidate(self.folder / item.path, item.precision)
+        try:
+            found = verify(model, reference, [candidate], progress=self.progress)
+        except RuntimeUnavailableError as error:
+            self.claim(MANIFEST, f"models.{number}", f"{item.label} cannot be run here: {error}")
+            return
+        for failure in found.failures:
+            self.fail("answers", item.path, failure.message)
+        if found.passed:
+            self.report.largest[item.label] = found.artifacts[0].largest
+
+    def _weights(
+        self, manifest: Manifest, model: Model, reference: PackReference | None, original: Original | None
+    ) -> None:
+        """Of which checkpoint the package is: the demo's and a given one are held to it, of others it is a claim."""
+        source = manifest.source
+        try:
+            if source.weights == DEMO:
+                self._demo(manifest, model, reference)
+            elif original is None:
+                for place in ("source.weights", "source.archive_sha256", "source.checkpoint"):
+                    self.claim(MANIFEST, place, "no package can prove of which checkpoint it is; --rebuild can")
+            if original is not None:
+                self._rebuilt(manifest, model, reference, original)
+        except ReferencePackError as error:
+            self.fail("weights", str(manifest.reference_pack), error)
+
+    def _demo(self, manifest: Manifest, model: Model, reference: PackReference | None) -> None:
+        """The demo is the same bytes everywhere: its hashes are known, and its answers are computed again."""
+        symbol = hashlib.sha256(ssh_vgg16_symbol().encode()).hexdigest()
+        known = {model.files.symbol: symbol, model.files.params: model.demo.params_sha256}
+        if dict(manifest.source.checkpoint) != known:
+            self.fail("weights", MANIFEST, "source.checkpoint: is not the demo, which source.weights names")
+        elif reference and self.report.largest and not reference.is_shipped:
+            with demo_checkpoint(model) as checkpoint:
+                check_answers(reference, checkpoint, self.progress)
+        if self.report.largest:
+            self.report.checks.append("weights")
+
+    def _rebuilt(self, manifest: Manifest, model: Model, reference: PackReference | None, original: Original) -> None:
         said = {file.path: file.sha256 for file in manifest.files}
-        for number, item in enumerate(manifest.models):
-            self.progress(f"converting {item.label} again")
-            for path, sha256 in rebuild(manifest, number).items():
-                if said[path] != sha256:
-                    self.fail("rebuild", path, f"comes out as other bytes, SHA-256 {sha256}")
+        with original(model) as checkpoint, scratch_folder() as scratch:
+            check_rebuildable(manifest, checkpoint)
+            for number, item in enumerate(manifest.models):
+                self.progress(f"converting {item.label} again")
+                made = rebuilt(item, checkpoint, scratch / str(number))
+                for path, sha256 in made.items():
+                    if said[path] != sha256:
+                        self.fail("rebuild", path, f"comes out as other bytes, SHA-256 {sha256}")
+                self.report.rebuilt |= {item.label} if all(said[path] == made[path] for path in made) else set()
+            if reference and self.report.largest and "weights" not in self.report.checks:
+                check_answers(reference, checkpoint, self.progress)
+        self.report.checks += [name for name in ("weights", "rebuild") if name not in self.report.checks]
 
 
 def _check_origin(reference: PackReference, manifest: Manifest) -> None:
     contents = reference.contents
     if contents.weights != manifest.source.weights or dict(contents.checkpoint) != dict(manifest.source.checkpoint):
         raise PackageError("its answers are of another checkpoint than the manifest names; get the package again")
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Everything in a folder that is no folder, or an empty one, always in the same order. Links are not followed.
-
-    Raises OSError if a folder cannot be listed.
-    """
-    folders = [folder]
-    while folders:
-        here = folders.pop()
-        entries = sorted(os.scandir(here), key=lambda entry: entry.name)
-        if not entries and here != folder:
-            yield here
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(Path(entry.path))
-            else:
-                yield Path(entry.path)
-
-
-def _measure(path: Path) -> tuple[int, str]:
-    mode = path.lstat().st_mode
-    if stat.S_ISLNK(mode) or stat.S_ISDIR(mode):
-        raise OSError(0, "it is a link" if stat.S_ISLNK(mode) else "it is an empty folder")
-    digest, size = hashlib.sha256(), 0
-    with open_regular(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-            size += len(block)
-    return size, digest.hexdigest()
-
-
-def _check_signature(signed: Path, signature: Path, signers: Path) -> str:
-    """What is wrong with an SSH signature; nothing if one of the signers made it. Uses OpenSSH."""
-    try:
-        found = _ssh_keygen("find-principals", "-s", str(signature), "-f", str(signers))
-        if found.returncode:
-            return "is by none of the signers"
-        who = found.stdout.splitlines()[0]
-        with signed.open("rb") as file:
-            checked = _ssh_keygen(
-                "verify", "-f", str(signers), "-I", who, "-n", NAMESPACE, "-s", str(signature), stdin=file
-            )
-    except FileNotFoundError:
-        return "cannot be checked: ssh-keygen is not installed"
-    except subprocess.TimeoutExpired:
-        return "cannot be checked: ssh-keygen does not answer"
-    return "" if checked.returncode == 0 else "is not of these checksums"
-
-
-def _ssh_keygen(what: str, *arguments: str, stdin: BinaryIO | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603  # no shell, and what a stranger sent is read as data
-        ["ssh-keygen", "-Y", what, *arguments],  # noqa: S607  # wherever the system has it
-        stdin=stdin or subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )

@@ -4,7 +4,7 @@ that they name, and no others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,9 @@ from sshconvert.schema import one_line, parse_json
 from sshtool.commands.verify import VerifyResult
 from sshtool.evaluate import omz, wider
 from sshtool.evaluate.ground_truth import ALL, SETTINGS
+from sshtool.package.manifest import Verification
+from sshtool.parity.samples import sample_names
+from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verify import REPORT_VERSION, ArtifactReport, VerifyReport
 from sshtool.report.document import SCHEMA_VERSION
 
@@ -145,9 +148,26 @@ class Evidence:
         """The report of the artifact that passed with exactly these files, whatever they are called now."""
         wanted = sorted(hashes.values())
         passed = (
-            item for item in self.report.artifacts if item.passed and item.profile.name == item.declaration.precision
+            item
+            for item in self.report.artifacts
+            if item.passed and item.profile.name == item.declaration.precision and _is_whole(item)
         )
         return next((item for item in passed if sorted(item.files.values()) == wanted), None)
+
+
+def _is_whole(report: ArtifactReport) -> bool:
+    """Whether it was compared on all standard samples that its precision is compared on."""
+    compared = {item.sample for item in report.samples if item.tensors or item.detections}
+    return set(sample_names()) <= compared | PROFILES[report.profile.name].left_out.keys()
+
+
+def verification_of(report: VerifyReport | None, verified: Iterable[bool]) -> Verification:
+    """What a manifest says of a report on its models, of which each is `verified` or not."""
+    return Verification(
+        status="passed" if report is not None and all(verified) else "unverified",
+        reference=report.reference if report else "",
+        notes=report.notes if report else (),
+    )
 
 
 def read_verification(path: Path, model: str) -> Evidence:

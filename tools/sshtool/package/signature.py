@@ -1,21 +1,27 @@
-"""What a converted model declares: its tensors, how to feed it, and the options that it was made with."""
+"""What a converted model declares: its tensors, how to feed it, and the options that it was made with; and what a
+manifest has to say of such a model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
+import pydantic
 
 from sshconvert.errors import ArtifactError
 from sshconvert.openvino import MODEL_INFO, import_openvino
-from sshtool.package.manifest import Tensor
+from sshconvert.schema import one_line, problems
+from sshtool.package.layouts import Layout
+from sshtool.package.manifest import PackagedModel, Tensor, Thresholds
 from sshtool.runtimes import Declaration, declared, reason
 from sshtool.screening import check_ir, read_onnx
 
 FREE = -1
+DEFAULT_PRECISION = "FP32"  # of a file that says nothing
 _NAMES = {"f32": "float32", "u8": "uint8", "i32": "int32"}
 
 
@@ -31,10 +37,45 @@ class Signature:
 
 def read_signature(path: Path) -> Signature:
     """Read an .onnx or .xml file. Raises ArtifactError."""
-    inputs, outputs, metadata = _of_onnx(path) if path.suffix == ".onnx" else _of_ir(path)
+    try:
+        inputs, outputs, metadata = _of_onnx(path) if path.suffix == ".onnx" else _of_ir(path)
+    except (IndexError, KeyError, ValueError, TypeError) as error:  # tensors without names, or of unknown types
+        raise ArtifactError(f"{path}: its inputs or outputs make no sense ({one_line(error)}); convert again") from None
     shape = [None if size == FREE else size for size in inputs.shape]
     declaration = declared(path, metadata, shape, inputs.dtype)
     return Signature(inputs, outputs, declaration, metadata)
+
+
+def packaged_model(path: Path, signature: Signature, model: str, layout: Layout, *, verified: bool) -> PackagedModel:
+    """What the manifest of a package in that layout says of the converted model whose main file is `path`.
+
+    Raises ArtifactError where the file says of itself what no manifest can say.
+    """
+    declaration = signature.declaration
+    form = "onnx" if path.suffix == ".onnx" else "openvino"
+    precision = declaration.precision or DEFAULT_PRECISION
+    main = layout.main_file(model, form, precision)
+    inside = declaration.faces
+    try:
+        return PackagedModel.model_validate(
+            {
+                "label": f"{form} {precision}",
+                "format": form,
+                "precision": precision,
+                "path": main,
+                "files": (main,) if form == "onnx" else (main, layout.companion(main)),
+                "input": signature.input,
+                "outputs": signature.outputs,
+                "input_layout": declaration.input_layout,
+                "color_order": declaration.color_order,
+                "mean_values": declaration.mean_values,
+                "postprocessing": Thresholds(**asdict(inside)) if inside else None,
+                "options": dict(sorted(signature.metadata.items())),
+                "verified": verified,
+            }
+        )
+    except pydantic.ValidationError as error:
+        raise ArtifactError(f"{path}: no package can hold it ({problems(error)}); convert again") from None
 
 
 def _of_onnx(path: Path) -> tuple[Tensor, tuple[Tensor, ...], dict[str, str]]:

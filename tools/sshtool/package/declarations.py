@@ -1,0 +1,199 @@
+"""What a manifest says, held to what the files of the package, the model's description and the layout say.
+
+What nothing here can be held to is a claim, and is named as one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sshconvert.convert import Format, describe, model_api_info
+from sshconvert.errors import ArtifactError, PackageError, RuntimeUnavailableError
+from sshconvert.messages import listed, shown
+from sshconvert.models import Model
+from sshconvert.schema import one_line
+from sshtool.commands.verify import RECORD
+from sshtool.package.bill import FILE as BILL
+from sshtool.package.card import FILE as CARD
+from sshtool.package.evidence import Evidence, read_verification, verification_of
+from sshtool.package.layouts import LAYOUTS, Layout
+from sshtool.package.manifest import MANIFEST, Manifest, PackagedModel, Role
+from sshtool.package.rebuild import options_of
+from sshtool.package.signature import Signature, packaged_model, read_signature
+from sshtool.parity.tolerances import PROFILES
+
+PAGE: Final = "verification.html"
+LICENCES: Final = "LICENSES"
+TOOL: Final = "tool"  # the key under which a file names the program that made it
+
+_ROLES: Final = {CARD: Role.CARD, BILL: Role.BILL, RECORD: Role.REPORT, PAGE: Role.REPORT}
+_TEXTS: Final = (Role.CARD, Role.REPORT, Role.BILL, Role.LICENCE)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it must be: what was checked, of which file, and what is wrong."""
+
+    check: str
+    path: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that the package says and that was not checked: in which file, at which place in it, and why not."""
+
+    path: str
+    place: str
+    reason: str
+
+
+class Declarations:
+    """Compares the manifest of the package in `folder`. `findings` and `claims` are what came out."""
+
+    CHECK: Final = "declarations"
+
+    def __init__(self, folder: Path, manifest: Manifest, model: Model, progress: Callable[[str], None]) -> None:
+        self.folder, self.manifest, self.model, self.progress = folder, manifest, model, progress
+        self.findings: list[Finding] = []
+        self.claims: list[Claim] = []
+        self.compared = 0  # models whose own declaration was read
+
+    def compare(self) -> None:
+        layout = LAYOUTS.get(self.manifest.layout)
+        if layout is None:
+            self._fail(MANIFEST, f"layout: {shown(self.manifest.layout)} is not one of {', '.join(LAYOUTS)}")
+            return
+        self._equal(MANIFEST, "title", self.manifest.title, self.model.title)
+        evidence = self._evidence()
+        for number, item in enumerate(self.manifest.models):
+            self.progress(f"reading {item.path}")
+            self._model(number, item, layout, evidence)
+        self._source()
+        self._verification(evidence)
+        self._roles()
+        if not self.findings:
+            self._configuration(layout)
+        self._texts()
+
+    def _model(self, number: int, item: PackagedModel, layout: Layout, evidence: Evidence | None) -> None:
+        try:
+            signature = read_signature(self.folder / item.path)
+            verified = evidence is not None and evidence.about(self._hashes(item.files)) is not None
+            expected = packaged_model(self.folder / item.path, signature, self.model.name, layout, verified=verified)
+        except ArtifactError as error:
+            self._fail(item.path, error)
+            return
+        except RuntimeUnavailableError as error:
+            self._claim(MANIFEST, f"models.{number}", f"{item.path} cannot be read here: {error}")
+            return
+        self.compared += 1
+        if item.precision not in PROFILES:
+            self._fail(item.path, f"precision: {shown(item.precision)} is not one of {', '.join(PROFILES)}")
+        for field in PackagedModel.model_fields:
+            self._equal(item.path, field, getattr(item, field), getattr(expected, field))
+        self._metadata(number, item, signature)
+
+    def _metadata(self, number: int, item: PackagedModel, signature: Signature) -> None:
+        """What a file says of itself, held to what a conversion by the same options writes into it."""
+        self._equal(item.path, "weights", signature.metadata.get("weights", ""), self.manifest.source.weights)
+        try:
+            options = options_of(item, self.model)
+        except ValueError as error:
+            self._fail(item.path, error)
+            return
+        describing = describe if options.formats == (Format.ONNX,) else model_api_info
+        expected = describing(self.model, self.manifest.source.weights, options) | {"precision": item.precision}
+        for key, value in sorted(signature.metadata.items()):
+            if key in expected and key != TOOL:
+                self._equal(item.path, key, value, expected[key])
+            else:
+                self._claim(MANIFEST, f"models.{number}.options.{one_line(key)}", "the file itself says so, no more")
+
+    def _source(self) -> None:
+        source = self.manifest.source
+        kind, _, digest = source.weights.partition(":")
+        self._equal(MANIFEST, "source.archive_sha256", source.archive_sha256, digest if kind == "sha256" else None)
+        if kind == "params-sha256" and source.checkpoint and digest not in source.checkpoint.values():
+            self._fail(MANIFEST, "source.checkpoint: none of the files is the one that source.weights names")
+
+    def _evidence(self) -> Evidence | None:
+        if RECORD not in {file.path for file in self.manifest.files}:
+            return None
+        try:
+            return read_verification(self.folder / RECORD, self.model.name)
+        except PackageError as error:
+            self._fail(RECORD, error)
+            return None
+
+    def _verification(self, evidence: Evidence | None) -> None:
+        """What the manifest says of the verification is what the record says; that it was so, its maker says."""
+        report = evidence.report if evidence else None
+        expected = verification_of(report, [model.verified for model in self.manifest.models])
+        for field in type(expected).model_fields:
+            self._equal(
+                MANIFEST, f"verification.{field}", getattr(self.manifest.verification, field), getattr(expected, field)
+            )
+        self._claim(MANIFEST, "verification", "its maker says so; what was held to answers here is said apart")
+        if report:
+            self._equal(MANIFEST, "versions", dict(self.manifest.versions), dict(report.environment))
+            if report.weights:
+                self._equal(RECORD, "weights", report.weights, self.manifest.source.weights)
+        self._claim(MANIFEST, "versions", "its maker says so")
+
+    def _roles(self) -> None:
+        configured = {path for path, _ in self._configured()}
+        for file in self.manifest.files:
+            known = _ROLES.get(file.path) or (Role.LICENCE if file.path.startswith(f"{LICENCES}/") else None)
+            if known and file.role is not known:
+                self._fail(file.path, f"role: it is the {known.value}, the manifest says {file.role.value}")
+            elif not known and file.role in _TEXTS:
+                self._fail(file.path, f"role: no package has a {file.role.value} of that name")
+            elif file.role is Role.CONFIGURATION and file.path not in configured:
+                self._fail(file.path, "role: the layout has no such configuration")
+
+    def _configured(self) -> Iterable[tuple[str, bytes]]:
+        try:
+            return LAYOUTS[self.manifest.layout].configuration(self.manifest.models).items()
+        except (KeyError, IndexError):  # of models that are not as the layout has them, which is found apart
+            return ()
+
+    def _configuration(self, layout: Layout) -> None:
+        hashes = {file.path: file.sha256 for file in self.manifest.files if file.role is Role.CONFIGURATION}
+        expected = {path: hashlib.sha256(data).hexdigest() for path, data in self._configured()}
+        for path in sorted(expected.keys() | hashes.keys()):
+            if expected.get(path) != hashes.get(path):
+                self._fail(path, f"is not the configuration that the layout {layout.key} has for these models")
+
+    def _texts(self) -> None:
+        """Of what is there for people, and for other programs, the bytes are checked and the words are not."""
+        for file in self.manifest.files:
+            if file.role in _TEXTS:
+                self._claim(file.path, "", "what it says; its checksum is right")
+
+    def _hashes(self, paths: Sequence[str]) -> Mapping[str, str]:
+        hashes = {file.path: file.sha256 for file in self.manifest.files}
+        return {path: hashes[path] for path in paths}
+
+    def _equal(self, path: str, field: str, said: Any, expected: Any) -> None:
+        if said != expected:
+            difference = shown(said), shown(expected)
+            self._fail(path, f"{field}: it says {difference[0]}, expected {difference[1]}")
+
+    def _fail(self, path: str, message: object) -> None:
+        self.findings.append(Finding(self.CHECK, path, one_line(message)))
+
+    def _claim(self, path: str, place: str, reason: str) -> None:
+        self.claims.append(Claim(path, place, one_line(reason)))
+
+
+def described(claims: Iterable[Claim]) -> list[str]:
+    """Claims as lines for a person: those with one reason together."""
+    together: dict[str, list[str]] = {}
+    for claim in claims:
+        together.setdefault(claim.reason, []).append(f"{claim.path} ({claim.place})" if claim.place else claim.path)
+    return [f"not checked: {listed(places, ', ')}: {reason}" for reason, places in together.items()]

@@ -1,0 +1,71 @@
+"""Whether the answers in a reference pack are those of a checkpoint: a pack says so, and here it is computed again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from sshconvert.checkpoint import Checkpoint, open_checkpoint
+from sshconvert.convert import Format, Options, Precision, convert
+from sshconvert.errors import ReferencePackError, RuntimeUnavailableError
+from sshconvert.files import scratch_folder
+from sshconvert.models import Model
+from sshtool.checkpoint import demo
+from sshtool.parity.pack import PackReference
+from sshtool.parity.reference import Progress, silent
+from sshtool.parity.samples import OTHER_SHAPE
+from sshtool.parity.verify import Candidate, ConvertAgain, VerifyReport, verify
+from sshtool.runtimes import Declaration, runtimes
+
+
+@contextlib.contextmanager
+def demo_checkpoint(model: Model) -> Iterator[Checkpoint]:
+    """Make the demo checkpoint, which is the same bytes everywhere, for the block's time."""
+    with scratch_folder() as folder:
+        demo.write_checkpoint(folder, model)
+        yield open_checkpoint(folder, model)
+
+
+def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Progress = silent) -> None:
+    """Convert the checkpoint to FP32 and hold it to the pack on every sample, with the first runtime that there is.
+
+    Raises ReferencePackError if the pack names another checkpoint, or if its answers are those of another network;
+    RuntimeUnavailableError if no runtime is installed.
+    """
+    said = reference.contents
+    if said.weights != checkpoint.weights or dict(said.checkpoint) != dict(checkpoint.sha256):
+        raise ReferencePackError(
+            f"{reference.path}: has answers of {said.weights}, the checkpoint is {checkpoint.weights}; "
+            "make another with `sshtool reference`"
+        )
+    with scratch_folder() as folder:
+
+        def converted(shape: tuple[int, ...], name: str) -> Path:
+            options = Options((Format.ONNX,), (Precision.FP32,), shape)
+            return convert(checkpoint, folder / name, options)[0].path
+
+        def other_size(_candidate: Candidate, _declaration: Declaration) -> Path:
+            return converted(OTHER_SHAPE, "other")
+
+        progress(f"computing the answers of {reference.path.name} again")
+        candidate = Candidate(converted((1, 3, *reference.image_size), "own"), Precision.FP32.value)
+        report = _verify(reference, candidate, checkpoint.model, other_size)
+    if report.failures:
+        worst = report.failures[0]
+        raise ReferencePackError(
+            f"{reference.path}: its answers are not those of the checkpoint that it names ({worst.sample or 'all'}: "
+            f"{worst.message}); make another with `sshtool reference`"
+        )
+
+
+def _verify(reference: PackReference, candidate: Candidate, model: Model, other_size: ConvertAgain) -> VerifyReport:
+    """With the first of the runtimes that load ONNX that is installed."""
+    missing = []
+    for key in (key for key, kind in runtimes().items() if candidate.path.suffix in kind.suffixes):
+        try:
+            return verify(model, reference, [replace(candidate, runtime=key)], convert_again=other_size)
+        except RuntimeUnavailableError as error:
+            missing.append(str(error))
+    raise RuntimeUnavailableError("; ".join(missing))
