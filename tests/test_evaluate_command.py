@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -21,6 +24,7 @@ import pytest
 from PIL import Image as pillow  # noqa: N813  # as in sshtool.images
 from rich.console import Console
 
+from mutations import mutants
 from pages import DARK, LIGHT, Browser, Reader
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
@@ -51,7 +55,7 @@ from sshtool.evaluate.figures import (
     compared,
 )
 from sshtool.evaluate.ground_truth import read_ground_truth
-from sshtool.evaluate.journal import Journal, read_entries, read_header
+from sshtool.evaluate.journal import Finding, Journal, read_findings, read_header
 from sshtool.evaluate.meter import PERIOD, Meter
 from sshtool.evaluate.predictions import NONE, Predictions, read_predictions
 from sshtool.evaluate.run import Evaluator, Job
@@ -283,35 +287,35 @@ def test_merged_shards_give_the_figures_of_the_single_run_to_the_last_digit(
     assert "<image" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
-def test_journals_say_enough_to_be_merged_without_the_dataset(whole: Whole, tmp_path: Path) -> None:
-    journal = whole.journal("onnx-FP32")
-    merged = evaluate(MODEL.name, tmp_path, EvaluateOptions(merge=(journal,), html=tmp_path / "page.html"))
+def test_journals_are_merged_without_the_images(whole: Whole, dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset / "wider_face_split", tmp_path / "wider" / "wider_face_split")
+    shutil.copytree(dataset / "ground_truth", tmp_path / "wider" / "ground_truth")
+    options = EvaluateOptions(tmp_path / "wider", merge=(whole.journal("onnx-FP32"),), html=tmp_path / "page.html")
+    merged = evaluate(MODEL.name, tmp_path, options)
     assert figures(merged) == {"onnx FP32": figures(whole.result)["onnx FP32"]}
     assert merged.digest == whole.result.digest
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<image" not in page
-    assert "The worst images" not in page
+    assert "<image" not in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def shard(source: Path, target: Path, which: int, count: int, **changes: Any) -> Path:
     """A journal of a shard, made of a whole one."""
     header = replace(read_header(source), shard=(which, count), **changes)
     with Journal(target, header, resume=False) as made:
-        for number, entry in enumerate(read_entries(source)):
+        for number, finding in enumerate(read_findings(source)):
             if number % count == which - 1:
-                made.append(entry)
+                made.append(finding)
     return target
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
 def test_a_disk_that_fills_while_a_journal_is_kept_is_an_error(whole: Whole, tmp_path: Path) -> None:
     source = whole.journal("onnx-FP32")
-    (entry, *_) = read_entries(source)
+    (finding, *_) = read_findings(source)
     with Journal(tmp_path / "journal.jsonl", read_header(source), resume=False) as made:
         made._file.close()
         made._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115  # the journal closes it
         with pytest.raises(OutputError, match=r"journal\.jsonl: cannot be written"):
-            made.append(entry)
+            made.append(finding)
 
 
 MISFITS: Final[dict[str, tuple[Callable[[Path, Path], list[Path]], str]]] = {
@@ -367,11 +371,11 @@ def cut_lines(path: Path, count: int) -> Path:
 
 @pytest.mark.parametrize(("make", "message"), MISFITS.values(), ids=MISFITS)
 def test_journals_that_do_not_make_up_one_run_are_refused_by_name(
-    make: Callable[[Path, Path], list[Path]], message: str, whole: Whole, tmp_path: Path
+    make: Callable[[Path, Path], list[Path]], message: str, whole: Whole, dataset: Path, tmp_path: Path
 ) -> None:
     paths = make(whole.journal("onnx-FP32"), tmp_path)
     with pytest.raises(EvaluationError, match=re.escape(message)):
-        evaluate(MODEL.name, tmp_path, EvaluateOptions(merge=tuple(paths)))
+        evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, merge=tuple(paths)))
 
 
 def torn(whole: Whole, folder: Path, keep: Callable[[bytes], bytes]) -> Path:
@@ -424,53 +428,177 @@ def test_a_torn_journal_is_resumed_to_the_same_bytes(
 def test_without_resume_a_run_begins_anew(whole: Whole, dataset: Path, onnx_file: Path, tmp_path: Path) -> None:
     path = torn(whole, tmp_path, lambda _: b"anything\n")
     evaluate(MODEL.name, tmp_path, both(dataset, onnx_file, limit=1))
-    assert len(list(read_entries(path))) == 1
+    assert len(list(read_findings(path))) == 1
 
 
-def test_a_record_that_is_damaged_is_named_by_its_line(
-    whole: Whole, dataset: Path, onnx_file: Path, tmp_path: Path
+def relined(data: bytes) -> bytes:
+    """Lines of JSON as a journal has them, with digests that say so: what a forger writes."""
+    digest, made = "", []
+    for line in lines_of(data):
+        text = b"{" + line.removeprefix(b"{").rstrip(b"\n")
+        if text.startswith(b'{"sha256":'):
+            text = b"{" + text[len(b'{"sha256":"",') + 64 :]
+        digest = hashlib.sha256(digest.encode() + text).hexdigest()
+        made.append(b'{"sha256":"' + digest.encode() + b'",' + text[1:] + b"\n")
+    return b"".join(made)
+
+
+def forged(**changes: Any) -> Callable[[bytes], bytes]:
+    """The first finding with other members."""
+
+    def forge(data: bytes) -> bytes:
+        header, first, *rest = lines_of(data)
+        body = json.loads(first) | changes
+        del body["sha256"]
+        return relined(b"".join([header, json.dumps(body).encode() + b"\n", *rest]))
+
+    return forge
+
+
+def packed(boxes: int, scores: int, value: float = 1.0) -> dict[str, str]:
+    made = (base64.b64encode(np.full(count, value, "<f8").tobytes()).decode() for count in (4 * boxes, scores))
+    return dict(zip(("boxes", "scores"), made, strict=True))
+
+
+def both_of(protocol: Any) -> dict[str, Any]:
+    return {"predictions": {"omz": protocol, "wider": packed(0, 0)}}
+
+
+FORGERIES: Final[dict[str, tuple[Callable[[bytes], bytes], str]]] = {
+    "a bit": (lambda data: data.replace(b'"boxes":"A', b'"boxes":"B', 1), "is not a line as it was written"),
+    "a line less": (lambda data: b"".join(lines_of(data)[:2] + lines_of(data)[3:]), "line 3: is not a line as it was"),
+    "two lines exchanged": (
+        lambda data: b"".join([*lines_of(data)[:2], lines_of(data)[3], lines_of(data)[2]]), "line 3: is not a line as",
+    ),
+    "a line twice": (lambda data: b"".join([*lines_of(data)[:2], lines_of(data)[1]]), "line 3: is not a line as it"),
+    "a line more": (lambda data: relined(data + lines_of(data)[-1]), "line 8: is not of the next image"),
+    "a line less, with its digests": (
+        lambda data: relined(b"".join(lines_of(data)[:2] + lines_of(data)[3:])), "line 3: is not of the next image",
+    ),
+    "no JSON": (lambda data: relined(lines_of(data)[0] + b"{"), "is not a finding"),
+    "nested": (lambda data: relined(lines_of(data)[0] + b'{"a":' + b"[" * 100_000), "is not a finding"),
+    "a long line": (lambda data: data + b"x" * 20_000_000, "has more than"),
+    "another image": (forged(image="0--Drawn/other.jpg"), "in the dataset"),
+    "an image of another folder": (forged(image="../../etc/passwd"), "in the dataset"),
+    "a negative number": (forged(index=-1), "is not of the next image"),
+    "a number beyond all": (forged(index=10**400), "is not of the next image|is not a finding"),
+    "a number that is true": (forged(index=False), "is not a finding"),
+    "hits and faces of its own": (
+        forged(protocols={"omz": {"faces": {"mAP": 599_994}, "outcomes": {"mAP": "T" * 9}}}), "is not a finding",
+    ),
+    "another protocol": (forged(predictions={"omz": packed(1, 1)}), "is of other protocols than"),
+    "more boxes than scores": (forged(**both_of(packed(2, 1))), "2 boxes and 1 scores"),
+    "boxes of three numbers": (
+        forged(**both_of({"boxes": base64.b64encode(bytes(24)).decode(), "scores": ""})), "is not a finding",
+    ),
+    "no base64": (forged(**both_of({"boxes": "*", "scores": ""})), "is not a finding"),
+    "NaN": (forged(**both_of(packed(1, 1, float("nan")))), "not finite"),
+    "infinity": (forged(**both_of(packed(1, 1, float("inf")))), "not finite"),
+    "200,000 boxes": (forged(**both_of(packed(200_000, 200_000))), "has more than|at most 100000 expected"),
+    "a failure beside predictions": (forged(failure="?"), "has predictions for an image that was not evaluated"),
+    "a long failure": (forged(failure="?" * 5000), "is not a finding"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("forge", "message"), FORGERIES.values(), ids=FORGERIES)
+@pytest.mark.parametrize("merge", [False, True], ids=["resume", "merge"])
+def test_a_journal_that_no_run_writes_is_refused_by_name(
+    forge: Callable[[bytes], bytes],
+    message: str,
+    merge: bool,
+    whole: Whole,
+    dataset: Path,
+    onnx_file: Path,
+    tmp_path: Path,
 ) -> None:
-    torn(whole, tmp_path, lambda data: data.replace(b'"scores"', b'"scares"', 1))
-    with pytest.raises(EvaluationError, match=r"onnx-FP32\.both\.jsonl: line 2: is not a record"):
-        evaluate(MODEL.name, tmp_path, both(dataset, onnx_file, resume=True))
-    shutil.rmtree(tmp_path / MODEL.name)
-    torn(whole, tmp_path, lambda data: b"".join(lines_of(data)[:3] + lines_of(data)[4:]))
-    with pytest.raises(EvaluationError, match=r"line 4: is not of the next image"):
-        evaluate(MODEL.name, tmp_path, both(dataset, onnx_file, resume=True))
+    path = torn(whole, tmp_path, forge)
+    before = path.read_bytes()
+    options = EvaluateOptions(dataset, merge=(path,)) if merge else both(dataset, onnx_file, resume=True)
+    with pytest.raises(EvaluationError, match=rf"onnx-FP32\.both\.jsonl: .*({message})"):
+        evaluate(MODEL.name, tmp_path, options)
+    assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        pytest.param(b"{", id="cut off"),
-        pytest.param(b"[1]", id="a list"),
-        pytest.param(b"[" * 100_000, id="nested"),
-        pytest.param(b'{"shown": {}}', id="no record"),
-        pytest.param(b'{"record": {}}', id="no boxes"),
-        pytest.param(b'{"record": {}, "shown": {"omz": [[1]]}}', id="boxes that are none"),
-    ],
-)
-def test_a_line_that_is_no_record_is_named(line: bytes, whole: Whole, tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    path.write_bytes(lines_of(whole.journal("onnx-FP32").read_bytes())[0] + line + b"\n")
-    with pytest.raises(EvaluationError, match=r"journal\.jsonl: line 2: is not a record"):
-        list(read_entries(path))
+def test_hits_are_those_that_the_predictions_make(whole: Whole, dataset: Path, tmp_path: Path) -> None:
+    """However a journal came about: boxes far away find nothing."""
+    path = torn(whole, tmp_path, forged(**both_of(packed(50, 50, 100_000.0))))
+    merged = evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, merge=(path,)))
+    own = figures(whole.result)["onnx FP32"][0]
+    assert merged.artifacts[0].protocols[0].settings[0].average_precision < own.settings[0].average_precision
+    assert merged.artifacts[0].protocols[0].settings[0].faces == own.settings[0].faces
+
+
+def test_damaged_journals_are_refused_or_give_the_same_figures(whole: Whole, dataset: Path, tmp_path: Path) -> None:
+    path, data = tmp_path / "a.jsonl", whole.journal("onnx-FP32").read_bytes()
+    expected = figures(whole.result)["onnx FP32"]
+    refusals = []
+    for mutant in mutants([data], 150):
+        path.write_bytes(mutant)
+        try:
+            found = evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, merge=(path,)))
+        except EvaluationError as error:
+            refusals.append(str(error))
+        else:
+            assert figures(found) == {"onnx FP32": expected}
+    assert len(refusals) > 100
+    assert not any("\n" in refusal for refusal in refusals)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("resume", [False, True], ids=["anew", "resumed"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link", "dangling link", "hard link"])
+def test_what_a_journal_leads_to_stays_as_it_is(
+    kind: str, resume: bool, whole: Whole, dataset: Path, onnx_file: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"precious" if kind != "link" else whole.journal("onnx-FP32").read_bytes()[:-1])
+    before = other.read_bytes()
+    path = torn(whole, tmp_path, lambda _: b"")
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "hard link":
+        path.hardlink_to(other)
+    else:
+        path.symlink_to(other if kind == "link" else tmp_path / "nowhere")
+    options = both(dataset, onnx_file, limit=1, resume=resume)
+    if resume or kind in ("pipe", "folder"):
+        with pytest.raises((EvaluationError, OutputError), match=r"onnx-FP32\.both\.jsonl: "):
+            evaluate(MODEL.name, tmp_path, options)
+    else:
+        evaluate(MODEL.name, tmp_path, options)
+        assert path.is_file()
+        assert not path.is_symlink()
+    assert other.read_bytes() == before
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_not_waited_for_to_be_merged(dataset: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    with pytest.raises(EvaluationError, match=r"a\.jsonl: cannot be opened"):
+        evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, merge=(tmp_path / "a.jsonl",)))
 
 
 def test_a_header_of_protocols_without_a_word_on_each_is_no_header(whole: Whole, tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    header = json.loads(lines_of(whole.journal("onnx-FP32").read_bytes())[0])
-    header["header"]["notes"].pop("omz")
-    path.write_text(json.dumps(header) + "\n", encoding="utf-8")
+    changes: dict[str, Any]
+    for changes in ({"notes": {"omz": []}}, {"protocols": {}, "notes": {}}, {"images": 10**9}, {"more": 1}):
+        path.write_bytes(edit_header(**changes)(lines_of(whole.journal("onnx-FP32").read_bytes())[0]))
+        with pytest.raises(EvaluationError, match="is no journal of an evaluation: it does not begin with a header"):
+            read_header(path)
+    protocols = {"protocols": {"x": "?"}, "notes": {"x": []}}
+    path.write_bytes(edit_header(**protocols)(lines_of(whole.journal("onnx-FP32").read_bytes())[0]))
     with pytest.raises(EvaluationError, match="is no journal of an evaluation: it does not begin with a header"):
         read_header(path)
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file that nobody can read")
-def test_a_journal_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "journal.jsonl").symlink_to("/proc/self/mem")
-    with pytest.raises(EvaluationError, match=r"journal\.jsonl: cannot be read \(.*; change its permissions"):
-        read_header(tmp_path / "journal.jsonl")
+def test_a_journal_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(EvaluationError, match=r"/proc/self/mem: cannot be read \(.*; change its permissions"):
+        read_header(Path("/proc/self/mem"))
 
 
 def test_predictions_that_were_not_saved_are_missed_on_resuming(
@@ -489,7 +617,8 @@ def edit_header(**changes: Any) -> Callable[[bytes], bytes]:
         first, *rest = lines_of(data)
         body = json.loads(first)
         body["header"] |= changes
-        return b"".join([json.dumps(body).encode() + b"\n", *rest])
+        del body["sha256"]
+        return relined(b"".join([json.dumps(body).encode() + b"\n", *rest]))
 
     return edit
 
@@ -502,7 +631,7 @@ OTHERS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "version": ({"sshtool": "0.0.1"}, "its sshtool is 0.0.1"),
     "runtime": ({"runtime": "ONNX Runtime 0.1"}, "its runtime is ONNX Runtime 0.1"),
     "shard": ({"shard": [2, 3]}, "it is shard 2 of 3"),
-    "kind of journal": ({"journal": 99}, "it is of version 99, expected 1"),
+    "kind of journal": ({"journal": 99}, "it is of version 99, expected 2"),
     "header": ({"files": 3}, "does not begin with a header"),
     "impossible shard": ({"shard": [0, 0]}, "does not begin with a header"),
     "absurd shard": ({"shard": [1, 10**15]}, "does not begin with a header"),
@@ -577,7 +706,9 @@ def test_images_that_cannot_be_read_count_as_without_predictions(
     assert [item.image for item in result.not_evaluated] == [image.image for image in lost]
     for item, reason in zip(result.not_evaluated, ("No such file", "is damaged", "is not an image"), strict=True):
         assert reason in item.reason
-    records = [entry.record for entry in read_entries(whole.journal("onnx-FP32"))]
+    records = [
+        run.judged(finding, truth.images[finding.index]).record for finding in read_findings(whole.journal("onnx-FP32"))
+    ]
     for number in (1, 2, 4):
         records[number] = judge_image(number, truth.images[number], {"omz": NONE, "wider": NONE}, failure="?")
     for protocol in result.artifacts[0].protocols:
@@ -705,14 +836,14 @@ def test_images_are_read_while_others_are_computed_and_no_more_than_there_are_wo
                 runtime.read.set()
         return reading(path)
 
-    def judge(*arguments: Any, **options: Any) -> Any:
+    def find(*arguments: Any) -> Finding:
         nonlocal held
         with lock:
             held -= 1
-        return judge_image(*arguments, **options)
+        return Finding(*arguments)
 
     monkeypatch.setattr(run, "reading", read)
-    monkeypatch.setattr(run, "judge_image", judge)
+    monkeypatch.setattr(run, "Finding", find)
     evaluator.warm_up((SIZE, SIZE), MODEL.output_names)
     assert len(list(evaluator.evaluate(jobs_of(dataset)))) == IMAGES
     assert runtime.waited, "the second image was not read before the first was computed"
@@ -1018,7 +1149,7 @@ def test_the_command_line_prints_tables_and_json(dataset: Path, artifacts: Path)
     assert [" ".join(line.split()[:2]) for line in result.stdout.splitlines()[3:7]] == labels
     assert "onnx FP32: loading" in result.stderr
     journals = [artifacts / MODEL.name / "evaluation" / f"{label.replace(' ', '-')}.omz.jsonl" for label in labels]
-    document = json.loads(sshtool("evaluate", "--merge", *journals, "--json", "-q").stdout)
+    document = json.loads(sshtool("evaluate", "--dataset", dataset, "--merge", *journals, "--json", "-q").stdout)
     assert (document["verb"], document["ok"]) == ("evaluate", True)
     assert [item["artifact"] for item in document["result"]["artifacts"]] == labels
 
@@ -1106,15 +1237,17 @@ def test_the_page_shows_the_worst_images_each_once(whole: Whole) -> None:
     assert "onnx FP32, openvino FP32" in captions or "onnx FP16, onnx FP32" in captions, "what agrees is shown once"
 
 
-def test_a_picture_has_as_many_boxes_of_each_kind_as_its_figures_say(whole: Whole) -> None:
+def test_a_picture_has_as_many_boxes_of_each_kind_as_its_figures_say(whole: Whole, dataset: Path) -> None:
+    truth = read_ground_truth(dataset)
     for artifact in whole.result.artifacts:
         for protocol in artifact.protocols:
             for worst in protocol.worst:
-                entry = next(
+                finding = next(
                     item
-                    for item in read_entries(whole.journal(artifact.artifact.replace(" ", "-")))
-                    if item.record.image == worst.image
+                    for item in read_findings(whole.journal(artifact.artifact.replace(" ", "-")))
+                    if item.image == worst.image
                 )
+                entry = run.judged(finding, truth.images[finding.index])
                 shown = entry.shown[protocol.protocol]
                 judgement = entry.record.protocols[protocol.protocol]
                 assert len(shown) == int((judgement.scores >= 0.5).sum())

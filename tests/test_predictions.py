@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from sshtool.evaluate.predictions import (
     strangers,
     write_predictions,
 )
-from sshtool.evaluate.records import ImageRecord, Judgement, from_line, in_order, to_line
+from sshtool.evaluate.records import ImageRecord, Judgement, in_order
 from sshtool.evaluate.score import ANYBODYS_OMZ, finish, judge_image, score_predictions
 
 IMAGE = "0--Parade/0_Parade_1.jpg"
@@ -247,56 +246,6 @@ def record(index: int = 3) -> ImageRecord:
     scores = np.array([0.1, 1 / 3, 5e-324])
     judgement = Judgement(scores, {"easy": "TDF", "hard": "NTF"}, {"easy": 1, "hard": 2})
     return ImageRecord(index, IMAGE, {"wider": judgement}, failure="")
-
-
-def test_a_record_survives_being_written_to_the_last_bit() -> None:
-    line = to_line(record())
-    found = from_line(line, "part")
-    assert "\n" not in line
-    assert to_line(found) == line
-    assert found.protocols["wider"].scores.tobytes() == record().protocols["wider"].scores.tobytes()
-    assert found.protocols["wider"].outcomes == {"easy": "TDF", "hard": "NTF"}
-    assert (found.index, found.image, found.failure) == (3, IMAGE, "")
-
-
-def change(**changes: Any) -> str:
-    return json.dumps(json.loads(to_line(record())) | changes)
-
-
-def change_wider(**changes: Any) -> str:
-    body = json.loads(to_line(record()))
-    body["protocols"]["wider"] |= changes
-    return json.dumps(body)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        pytest.param("", id="empty"),
-        pytest.param(to_line(record())[:-9], id="cut off"),
-        pytest.param("[1]", id="a list"),
-        pytest.param("[" * 100_000, id="nested"),
-        pytest.param(change(index="3"), id="an index that is text"),
-        pytest.param(change(index=-1), id="a negative index"),
-        pytest.param(change(index=True), id="a boolean index"),
-        pytest.param(change(image=None), id="no image"),
-        pytest.param(change(failure=1), id="a failure that is no text"),
-        pytest.param(change(protocols=[]), id="protocols that are a list"),
-        pytest.param(change_wider(scores="AAAA"), id="scores of three bytes"),
-        pytest.param(change_wider(scores="*"), id="scores that are no base64"),
-        pytest.param(change_wider(scores="AAAAAAAA+H8AAAAAAAD4fwAAAAAAAPh/"), id="scores that are NaN"),
-        pytest.param(change_wider(faces={"easy": 1}), id="a setting less"),
-        pytest.param(change_wider(faces={"easy": 1, "hard": 2, "medium": 2}), id="a setting more"),
-        pytest.param(change_wider(faces={"easy": 0, "hard": 2}), id="more found than there are"),
-        pytest.param(change_wider(faces={"easy": 1.5, "hard": 2}), id="half a face"),
-        pytest.param(change_wider(outcomes={"easy": "TD", "hard": "NTF"}), id="a letter less"),
-        pytest.param(change_wider(outcomes={"easy": "TDX", "hard": "NTF"}), id="another letter"),
-        pytest.param(change_wider(outcomes={"easy": ["T", "D", "F"], "hard": "NTF"}), id="letters in a list"),
-    ],
-)
-def test_a_damaged_record_is_refused(line: str) -> None:
-    with pytest.raises(EvaluationError, match=r"^part 2: .*; evaluate this part again$"):
-        from_line(line, "part 2")
 
 
 def test_records_are_put_into_the_order_of_the_data_set() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -20,6 +20,7 @@ from sshconvert.errors import DatasetError, EvaluationError, ImageError, UsageEr
 from sshconvert.files import staged
 from sshconvert.messages import name_text
 from sshconvert.models import Model, load_model
+from sshconvert.schema import one_line
 from sshtool.commands.verify import VerifyOptions, find_candidates, left_out
 from sshtool.evaluate import journal
 from sshtool.evaluate.feeding import Feed, Fitted, Omz, Size, UpstreamScales, accepts
@@ -33,13 +34,13 @@ from sshtool.evaluate.figures import (
     protocol_figures,
 )
 from sshtool.evaluate.ground_truth import GroundTruth, ImageTruth, read_ground_truth
-from sshtool.evaluate.journal import Entry, Header, Journal, read_entries
+from sshtool.evaluate.journal import Finding, Header, Journal, read_findings
 from sshtool.evaluate.merge import JOURNAL, read_runs
 from sshtool.evaluate.meter import Meter
 from sshtool.evaluate.omz import SETTING
 from sshtool.evaluate.predictions import prediction_file, read_predictions
-from sshtool.evaluate.run import Evaluator, Job, shown
-from sshtool.evaluate.score import PROTOCOLS, finish, judge_image, score_predictions
+from sshtool.evaluate.run import Entry, Evaluator, Job, judged
+from sshtool.evaluate.score import PROTOCOLS, finish, score_predictions
 from sshtool.images import Resize, read_size
 from sshtool.parity.reference import Progress, silent
 from sshtool.parity.verify import Candidate, Rules, labelled
@@ -96,11 +97,11 @@ def evaluate(
     """
     _check(options)
     model = load_model(model_name)
-    if options.merge:
-        return _merge(model, options, progress)
     assert options.dataset is not None  # `_check` sees to that
     progress(f"reading the ground truth of {options.dataset}")
     truth = _limited(read_ground_truth(options.dataset), options.limit)
+    if options.merge:
+        return _merge(model, options, truth, progress)
     if options.predictions is not None:
         return _score(model, options, truth, options.predictions)
     return _Run(model, output_dir, options, truth, progress).result()
@@ -125,7 +126,7 @@ def _check(options: EvaluateOptions) -> None:
         raise UsageError(f"{replacing[0]} computes nothing, so {', '.join(given)} means nothing; leave it out")
     if options.merge and options.limit:
         raise UsageError("--merge takes all that the journals hold; leave out --limit")
-    if not options.merge and options.dataset is None:
+    if options.dataset is None:
         raise UsageError("--dataset: name the folder of WIDER FACE, or draw one with `sshtool demo-dataset`")
     if options.pyramid and options.resize is not None:
         raise UsageError("--pyramid and --resize contradict each other; give one")
@@ -185,13 +186,13 @@ class _Run:
             if jobs:
                 evaluator.warm_up(_small_size(runtime.declaration), self.model.output_names)
                 meter = Meter(label, len(self.jobs), written.done, self.progress)
-                with contextlib.closing(evaluator.evaluate(jobs)) as entries:
-                    for entry in entries:
-                        written.append(entry)
+                with contextlib.closing(evaluator.evaluate(jobs)) as findings:
+                    for finding in findings:
+                        written.append(finding)
                         meter.step()
                 rate = meter.rate
         self.progress(f"{label}: scoring")
-        figures, pictured = _figures(header, list(read_entries(path)), self.truth, self.images, rate)
+        figures, pictured = _figures(header, list(_judged(path, self.truth)), self.truth, self.images, rate)
         return figures, pictured, [f"{label}: {note}" for note in notes]
 
     def _load(self, candidate: Candidate) -> Runtime:
@@ -284,10 +285,10 @@ class _Run:
 
 def _check_saved(path: Path, saved: Mapping[str, Path]) -> None:
     """Of the images that a journal has already, no predictions will be made any more. Raises EvaluationError."""
-    for entry in read_entries(path) if saved else ():
-        files = [prediction_file(folder, entry.record.image) for folder in saved.values()]
+    for finding in read_findings(path) if saved else ():
+        files = [prediction_file(folder, finding.image) for folder in saved.values()]
         missing = next((file for file in files if not file.is_file()), None)
-        if missing is not None and not entry.record.failure:
+        if missing is not None and not finding.failure:
             raise EvaluationError(
                 f"{missing}: is not there, but its image has been evaluated; start anew without --resume, to save all"
             )
@@ -325,21 +326,19 @@ def _batch_note(declaration: Declaration) -> str:
 # --- in place of a run -----------------------------------------------------------------------------------------------
 
 
-def _merge(model: Model, options: EvaluateOptions, progress: Progress) -> EvaluateResult:
-    """The figures of what shards wrote. With a dataset, the report shows its images."""
+def _merge(model: Model, options: EvaluateOptions, truth: GroundTruth, progress: Progress) -> EvaluateResult:
+    """The figures of what shards wrote: their predictions, held to the faces of the dataset."""
+    assert options.dataset is not None  # `_check` sees to that
     runs = read_runs(options.merge)
     first = next(iter(runs.values()))[0][1]
-    truth, images = None, None
-    if options.dataset is not None:
-        images = images_folder(options.dataset)
-        truth = _limited(read_ground_truth(options.dataset), first.images)
-        if truth.digest != first.dataset:
-            raise EvaluationError(f"{options.dataset}: is not the dataset of the journals; name the right one")
+    if truth.digest != first.dataset or first.images > len(truth.images):
+        raise EvaluationError(f"{options.dataset}: is not the dataset of the journals; name the right one")
+    truth, images = _limited(truth, first.images), _images_if_there(options.dataset)
     figures, pictured = [], []
     for parts in runs.values():
         header = parts[0][1]
         progress(f"{header.artifact}: merging {len(parts)} journals")
-        entries = [entry for path, _ in parts for entry in read_entries(path)]
+        entries = [entry for path, _ in parts for entry in _judged(path, truth)]
         if len(entries) != header.images:
             raise EvaluationError(
                 f"{header.artifact}: the journals hold {len(entries)} images of {header.images}; finish each shard "
@@ -354,9 +353,7 @@ def _merge(model: Model, options: EvaluateOptions, progress: Progress) -> Evalua
 def _score(model: Model, options: EvaluateOptions, truth: GroundTruth, folder: Path) -> EvaluateResult:
     """The figures of predictions that somebody saved."""
     assert options.dataset is not None  # `_check` sees to that
-    images = None
-    with contextlib.suppress(DatasetError):  # without images the report has boxes alone
-        images = images_folder(options.dataset)
+    images = _images_if_there(options.dataset)
     protocols, pictured = [], []
     failures: dict[str, str] = {}
     for protocol in options.protocols:
@@ -368,7 +365,7 @@ def _score(model: Model, options: EvaluateOptions, truth: GroundTruth, folder: P
         for number, image in enumerate(truth.images):
             if image.image in worst:
                 found = read_predictions(folder, image.image)
-                entry = Entry(judge_image(number, image, {protocol: found}), {protocol: shown(found)})
+                entry = judged(Finding(number, image.image, {protocol: found}), image)
                 pictured.append(_pictured(str(folder), protocol, entry, image, images))
     figures = ArtifactFigures(
         artifact=str(folder),
@@ -386,10 +383,29 @@ def _score(model: Model, options: EvaluateOptions, truth: GroundTruth, folder: P
 # --- what all have in common -----------------------------------------------------------------------------------------
 
 
+def _judged(path: Path, truth: GroundTruth) -> Iterator[Entry]:
+    """What a journal's predictions are worth. Raises EvaluationError if its images are not those of the dataset."""
+    for finding in read_findings(path):
+        there = truth.images[finding.index]
+        if finding.image != there.image:
+            raise EvaluationError(
+                f"{path}: image {finding.index} is {one_line(finding.image)}, in the dataset {there.image}; evaluate "
+                "this part again"
+            )
+        yield judged(finding, there)
+
+
+def _images_if_there(dataset: Path) -> Path | None:
+    """Without images, a report has boxes alone."""
+    with contextlib.suppress(DatasetError):
+        return images_folder(dataset)
+    return None
+
+
 def _figures(
-    header: Header, entries: Sequence[Entry], truth: GroundTruth | None, images: Path | None, rate: float | None
+    header: Header, entries: Sequence[Entry], truth: GroundTruth, images: Path | None, rate: float | None
 ) -> tuple[ArtifactFigures, list[Pictured]]:
-    """Of one artifact, with the images that went worst if the ground truth is there."""
+    """Of one artifact, with the images that went worst."""
     protocols, pictured = [], []
     for protocol, text in header.protocols.items():
         result = finish([entry.record for entry in entries], protocol)
@@ -398,12 +414,11 @@ def _figures(
         notes = (*header.notes[protocol], *result.notes)
         protocols.append(protocol_figures(replace(result, notes=notes), text, missed))
         worst = {item.image for item in protocols[-1].worst}
-        if truth is not None:
-            pictured += [
-                _pictured(header.artifact, protocol, entry, truth.images[entry.record.index], images)
-                for entry in entries
-                if entry.record.image in worst
-            ]
+        pictured += [
+            _pictured(header.artifact, protocol, entry, truth.images[entry.record.index], images)
+            for entry in entries
+            if entry.record.image in worst
+        ]
     failures = [(entry.record.image, entry.record.failure) for entry in entries if entry.record.failure]
     return artifact_figures(header, protocols, failures, rate), pictured
 

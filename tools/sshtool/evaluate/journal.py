@@ -1,40 +1,65 @@
 """What a run writes down as it goes, so that it can be resumed, split over machines and merged.
 
 A journal is a text file of JSON lines. The first is the header: which artifact, dataset, protocols and options the
-records are of, and which part of the images. Every other one is an image's record, in the order of the dataset, with
-the boxes that a report may show. Lines are handed to the system whole, one by one; of a run that was killed the last
-one may be torn, and is dropped when it resumes.
+findings are of, and which part of the images. Every other one is a finding: an image and the predictions for it, in the
+order of the dataset. Lines are handed to the system whole, one by one; of a run that was killed the last one may be
+torn, and is dropped when it resumes.
+
+A journal holds predictions and no judgements: what became of them is computed anew, from the dataset, wherever a
+journal is read. So it can neither claim faces that the dataset does not have, nor hits that its predictions do not
+make. Each line begins with a digest of itself and of all lines before it: what was damaged, exchanged or cut out is
+noticed. That proves no more than that the journal is whole. It is no signature, and cannot say that the predictions are
+those of the artifact that the header names: who wants to know runs it again.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import errno
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self, cast
+from typing import Annotated, Any, BinaryIO, Final, Self
 
-from pydantic import TypeAdapter
+import numpy as np
+import numpy.typing as npt
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from sshconvert.errors import EvaluationError, OutputError
-from sshtool.evaluate.records import ImageRecord, from_line, to_line
+from sshconvert.files import check_replaceable
+from sshconvert.reading import open_regular
+from sshconvert.schema import Strict, one_line, parse_json
+from sshtool.evaluate.annotations import MOST_IMAGES
+from sshtool.evaluate.predictions import LARGEST_NUMBER, MOST_PREDICTIONS, Predictions
+from sshtool.evaluate.score import PROTOCOLS
 
-VERSION: Final = 1
+VERSION: Final = 2
 
-# x, y, w, h in pixels of the image, and the score.
-Box = tuple[float, float, float, float, float]
+# Of a line: a header has a kilobyte or two, a finding 54 bytes for each prediction, of two protocols.
+LONGEST_HEADER: Final = 64 << 10
+LONGEST_LINE: Final = 2 * 54 * MOST_PREDICTIONS + (64 << 10)
+LONGEST_FAILURE: Final = 4096
+
+_DIGEST: Final = 64
+
+Texts = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the records of a journal are of. Two journals belong to one run if all but their shards are the same.
+    """What the findings of a journal are of. Two journals belong to one run if all but their shards are the same.
 
     `files` are the artifact's, by name, with their SHA-256; `dataset` is the ground truth's digest; `protocols` says
     for each what was done with an image; `notes` are on its figures. `images` counts what the run is over, all shards
     together, and `shard` is (which, of how many), from 1. `inference_precision` is what the runtime computed in.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     journal: int
     sshtool: str
@@ -42,12 +67,12 @@ class Header:
     format: str
     precision: str
     weights: str
-    files: Mapping[str, str]
+    files: Texts
     runtime: str
     device: str
     dataset: str
-    images: int
-    protocols: Mapping[str, str]
+    images: Annotated[int, Field(ge=1, le=MOST_IMAGES)]
+    protocols: Texts
     notes: Mapping[str, tuple[str, ...]]
     shard: tuple[int, int]
     inference_precision: str = "f32"
@@ -67,48 +92,92 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """An image's record, and for each protocol the boxes that a report may show."""
+class Finding:
+    """An image of the dataset, by its number and its path there, and its predictions for each protocol.
 
-    record: ImageRecord
-    shown: Mapping[str, Sequence[Box]]
+    `failure` says why there are none ("" if all went well).
+    """
+
+    index: int
+    image: str
+    predictions: Mapping[str, Predictions]
+    failure: str = ""
+
+
+class _Packed(Strict):
+    """Predictions as base64 of little-endian float64, [K, 4] and [K]."""
+
+    boxes: str
+    scores: str
+
+
+class _Line(Strict):
+    index: int
+    image: str
+    predictions: dict[str, _Packed]
+    failure: Annotated[str, Field(max_length=LONGEST_FAILURE)]
 
 
 _HEADER: Final = TypeAdapter(Header)
-_SHOWN: Final = TypeAdapter(dict[str, tuple[Box, ...]])
 
 
 class Journal:
-    """A journal that is being written: a context that closes the file. `done` counts the records that it had before."""
+    """A journal that is written: a context that closes the file. `done` counts the findings that it had before."""
 
     def __init__(self, path: Path, header: Header, *, resume: bool) -> None:
         """Begin the journal anew, or with `resume` go on where it ends, if there is one.
 
-        Raises EvaluationError if it is of another run or damaged, OutputError if it cannot be written.
+        Raises EvaluationError if it is of another run, damaged or no regular file, OutputError if it cannot be written.
         """
-        self.path = path
-        try:
+        self.path, self.done, self._digest = path, 0, ""
+        with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            whole = _whole_lines(path) if resume and path.exists() else 0
-            self.done = _check_old(path, header) if whole else 0
-            self._file: BinaryIO = path.open("r+b" if whole else "wb")
-            self._file.seek(whole)
-            self._file.truncate()
-            if not whole:
+            there = resume and os.path.lexists(path)
+        if not (there and self._resume(header)):
+            with _writing(path):
+                check_replaceable(path)
+                path.unlink(missing_ok=True)  # a link: what it leads to stays as it is
+                self._file: BinaryIO = path.open("xb")
                 self._write({"header": asdict(header)})
-        except OSError as error:
-            raise _not_written(path, error) from None
 
-    def append(self, entry: Entry) -> None:
+    def _resume(self, header: Header) -> bool:
+        """Whether there is more than a torn header; then the file is open behind its last whole line."""
+        with _opened(self.path) as old:
+            if old.readline(LONGEST_HEADER + 1)[-1:] not in (b"\n", b"") and old.tell() <= LONGEST_HEADER:
+                return False
+            if not old.tell():
+                return False
+            old.seek(0)
+            lines = _Lines(old, self.path)
+            _check_same(self.path, header, found := _header(lines))
+            self.done = sum(1 for _ in _findings(lines, found))
+            with _writing(self.path):
+                self._file = open(self.path, "r+b", opener=_open_itself)  # noqa: SIM115  # closed as a context
+                if not os.path.samestat(os.fstat(self._file.fileno()), os.fstat(old.fileno())):
+                    raise OSError(errno.EBUSY, "another file came into its place")
+                self._file.seek(lines.end)
+                self._file.truncate()
+        self._digest = lines.digest
+        return True
+
+    def append(self, finding: Finding) -> None:
         """Raises OutputError if it cannot be written."""
-        try:
-            record = json.loads(to_line(entry.record))
-            self._write({"record": record, "shown": dict(entry.shown)})
-        except OSError as error:
-            raise _not_written(self.path, error) from None
+        body = {
+            "index": finding.index,
+            "image": finding.image,
+            "predictions": {
+                protocol: {"boxes": _encode(found.boxes), "scores": _encode(found.scores)}
+                for protocol, found in finding.predictions.items()
+            },
+            "failure": finding.failure[:LONGEST_FAILURE],
+        }
+        with _writing(self.path):
+            self._write(body)
 
     def _write(self, body: Any) -> None:
-        self._file.write(json.dumps(body, separators=(",", ":")).encode() + b"\n")
+        text = json.dumps(body, separators=(",", ":")).encode()
+        self._digest = _digest(self._digest, text)
+        self._file.write(_prefix(self._digest) + text[1:] + b"\n")
         self._file.flush()
 
     def __enter__(self) -> Self:
@@ -123,31 +192,43 @@ class Journal:
 def read_header(path: Path) -> Header:
     """The first line. Raises EvaluationError if the file is no journal of this version, or cannot be read."""
     with _opened(path) as file:
-        return _header(path, file.readline())
+        return _header(_Lines(file, path))
 
 
-def read_entries(path: Path) -> Iterator[Entry]:
-    """All records, one after another, a torn last line left out. Raises EvaluationError, as `read_header` does."""
+def read_findings(path: Path) -> Iterator[Finding]:
+    """All findings, one after another, a torn last line left out. Raises EvaluationError, as `read_header` does."""
     with _opened(path) as file:
-        expected = iter(_header(path, file.readline()).numbers())
-        for number, line in enumerate(file, start=2):
-            if not line.endswith(b"\n"):
-                return
-            entry = _entry(line, f"{path}: line {number}")
-            if entry.record.index != next(expected, None):
-                raise EvaluationError(f"{path}: line {number}: is not of the next image; evaluate this part again")
-            yield entry
+        lines = _Lines(file, path)
+        yield from _findings(lines, _header(lines))
 
 
-def _whole_lines(path: Path) -> int:
-    """How many bytes of the file are whole lines."""
-    with path.open("rb") as file:
-        return sum(len(line) for line in file if line.endswith(b"\n"))
+class _Lines:
+    """The whole lines of a journal, each held to its digest. `end` is behind the last one that was taken."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self.path = file, path
+        self.number, self.end, self.digest = 0, 0, ""
+
+    def take(self, longest: int) -> bytes | None:
+        """The next line, as JSON; None at the end, and for a torn line there."""
+        line = self._file.readline(longest + 1)
+        self.number += 1
+        if len(line) > longest:
+            raise self.error(f"has more than {longest} bytes")
+        if not line.endswith(b"\n"):
+            return None
+        text = b"{" + line[len(_prefix("")) + _DIGEST : -1]
+        digest = _digest(self.digest, text)
+        if not line.startswith(_prefix(digest)):
+            raise self.error("is not a line as it was written, or not behind the one that it was written behind")
+        self.digest, self.end = digest, self.end + len(line)
+        return text
+
+    def error(self, problem: str) -> EvaluationError:
+        return EvaluationError(f"{self.path}: line {self.number}: {problem}; evaluate this part again")
 
 
-def _check_old(path: Path, header: Header) -> int:
-    """How many records a journal has, after a look at each."""
-    old = read_header(path)
+def _check_same(path: Path, header: Header, old: Header) -> None:
     difference = header.differing(old)
     if not difference and old.shard != header.shard:
         difference = f"it is shard {old.shard[0]} of {old.shard[1]}"
@@ -155,50 +236,96 @@ def _check_old(path: Path, header: Header) -> int:
         raise EvaluationError(
             f"{path}: is of another run: {difference}; start anew without --resume, or use another --output-dir"
         )
-    return sum(1 for _ in read_entries(path))
 
 
-def _header(path: Path, line: bytes) -> Header:
+def _header(lines: _Lines) -> Header:
     problem = "it does not begin with a header"
-    with contextlib.suppress(KeyError, TypeError, ValueError, RecursionError):  # a ValidationError is a ValueError
-        body = json.loads(line)["header"]
+    with contextlib.suppress(EvaluationError, KeyError, TypeError, ValueError, RecursionError):
+        body = json.loads(lines.take(LONGEST_HEADER) or b"")["header"]
         if body["journal"] != VERSION:
-            problem = f"it is of version {body['journal']}, expected {VERSION}"
-        elif _possible(header := _HEADER.validate_python(body)) and line.endswith(b"\n"):
+            problem = f"it is of version {one_line(body['journal'])}, expected {VERSION}"
+        elif _possible(header := _HEADER.validate_json(json.dumps(body), strict=True)):
             return header
-    raise EvaluationError(f"{path}: is no journal of an evaluation: {problem}; evaluate this part again")
+    raise EvaluationError(f"{lines.path}: is no journal of an evaluation: {problem}; evaluate this part again")
 
 
 def _possible(header: Header) -> bool:
     which, count = header.shard
-    return 0 < which <= count <= header.images and header.protocols.keys() == header.notes.keys()
+    known = set(PROTOCOLS) >= header.protocols.keys() == header.notes.keys()
+    return 0 < which <= count <= header.images and known and bool(header.protocols)
 
 
-def _entry(line: bytes, place: str) -> Entry:
-    try:
-        body = json.loads(line)
-        record, shown = json.dumps(body["record"]), _SHOWN.validate_python(body["shown"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise EvaluationError(f"{place}: is not a record ({reason}); evaluate this part again") from None
-    return Entry(from_line(record, place), cast("Mapping[str, Sequence[Box]]", shown))
+def _findings(lines: _Lines, header: Header) -> Iterator[Finding]:
+    expected = iter(header.numbers())
+    while (text := lines.take(LONGEST_LINE)) is not None:
+        try:
+            line = parse_json(_Line, text)
+            predictions = {protocol: _unpacked(packed) for protocol, packed in line.predictions.items()}
+        except ValueError as error:
+            raise lines.error(f"is not a finding ({one_line(error)})") from None
+        if line.index != next(expected, None):
+            raise lines.error("is not of the next image")
+        if predictions.keys() != header.protocols.keys():
+            raise lines.error(f"is of other protocols than the header's, {', '.join(header.protocols)}")
+        if line.failure and any(len(found.scores) for found in predictions.values()):
+            raise lines.error("has predictions for an image that was not evaluated")
+        yield Finding(line.index, line.image, predictions, line.failure)
+
+
+def _unpacked(packed: _Packed) -> Predictions:
+    boxes, scores = _decode(packed.boxes).reshape(-1, 4), _decode(packed.scores)
+    if len(boxes) != len(scores) or len(scores) > MOST_PREDICTIONS:
+        raise ValueError(f"{len(boxes)} boxes and {len(scores)} scores, at most {MOST_PREDICTIONS} expected of each")
+    if not (np.abs(boxes) <= LARGEST_NUMBER).all() or not (np.abs(scores) <= LARGEST_NUMBER).all():
+        raise ValueError("a box or score is not finite")
+    return Predictions(boxes, scores)
+
+
+def _encode(values: npt.NDArray[np.float64]) -> str:
+    return base64.b64encode(values.astype("<f8").tobytes()).decode("ascii")
+
+
+def _decode(text: str) -> npt.NDArray[np.float64]:
+    return np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
+
+
+def _digest(before: str, text: bytes) -> str:
+    return hashlib.sha256(before.encode() + text).hexdigest()
+
+
+def _prefix(digest: str) -> bytes:
+    return b'{"sha256":"' + digest.encode() + b'",'
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        if not path.is_file():
-            raise EvaluationError(f"{path}: is not there; name a journal that `sshtool evaluate` wrote")
-        with path.open("rb") as file:
-            yield file
+        file = open_regular(path, follow=False)
+    except FileNotFoundError:
+        raise EvaluationError(f"{path}: is not there; name a journal that `sshtool evaluate` wrote") from None
     except OSError as error:
-        raise EvaluationError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
+        raise EvaluationError(
+            f"{path}: cannot be opened ({error.strerror}); name a journal of `sshtool evaluate`, and no link to it"
+        ) from None
+    with file:
+        try:
+            yield file
+        except OSError as error:
+            raise EvaluationError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
 
 
-def _not_written(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{path}: cannot be written ({error.strerror or error}); free space or use another --output-dir")
+def _open_itself(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot be written ({error.strerror or error}); free space or use another --output-dir"
+        raise OutputError(f"{path}: {what}") from None
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= 100 else f"{text[:100]}…"
+    return one_line(value if isinstance(value, str) else json.dumps(value, default=str))[:100]

@@ -14,12 +14,15 @@ from sshconvert.messages import printable
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.feeding import Feed, Size
 from sshtool.evaluate.ground_truth import ImageTruth
-from sshtool.evaluate.journal import Box, Entry
+from sshtool.evaluate.journal import Finding
 from sshtool.evaluate.predictions import NONE, Predictions, write_predictions
+from sshtool.evaluate.records import ImageRecord
 from sshtool.evaluate.score import judge_image
 from sshtool.images import Image, reading
 from sshtool.overlap import SharedRuntime
 from sshtool.runtimes import Outputs, Runtime
+
+Box = tuple[float, float, float, float, float]
 
 # Of the boxes that a report may show.
 MOST_SHOWN: Final = 200
@@ -56,25 +59,23 @@ class Evaluator:
                 "without --postprocess, or with --keep-heads"
             )
 
-    def evaluate(self, jobs: Sequence[Job]) -> Generator[Entry, None, None]:
-        """The entry of each image, in their order. An image that cannot be read is an entry like another.
+    def evaluate(self, jobs: Sequence[Job]) -> Generator[Finding, None, None]:
+        """What is found in each image, in their order. An image that cannot be read is a finding like another.
 
         Raises ArtifactError and DetectionError where the artifact is to blame, OutputError if predictions cannot be
         written, RuntimeUnavailableError without Pillow. Close the generator to have its threads end.
         """
         return self._shared.each(self._evaluate, jobs)
 
-    def _evaluate(self, job: Job) -> Entry:
+    def _evaluate(self, job: Job) -> Finding:
         try:
             with reading(job.path) as image:
                 found = {feed.protocol: self._find(feed, image) for feed in self._feeds}
         except ImageError as error:
-            nothing = {feed.protocol: NONE for feed in self._feeds}
-            return Entry(judge_image(job.index, job.truth, nothing, failure=printable(error)), {})
+            return Finding(job.index, job.truth.image, {feed.protocol: NONE for feed in self._feeds}, printable(error))
         for protocol, folder in self.saved.items():
             write_predictions(folder, job.truth.image, found[protocol])
-        record = judge_image(job.index, job.truth, found)
-        return Entry(record, {protocol: shown(predictions) for protocol, predictions in found.items()})
+        return Finding(job.index, job.truth.image, found)
 
     def _find(self, feed: Feed, image: Image) -> Predictions:
         try:
@@ -84,6 +85,20 @@ class Evaluator:
 
     def _compute(self, image: Image) -> Outputs:
         return self._shared.run([image])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image's record, and for each protocol the boxes that a report may show: x, y, w, h in pixels, and score."""
+
+    record: ImageRecord
+    shown: Mapping[str, Sequence[Box]]
+
+
+def judged(finding: Finding, truth: ImageTruth) -> Entry:
+    """What becomes of the predictions for an image."""
+    record = judge_image(finding.index, truth, finding.predictions, failure=finding.failure)
+    return Entry(record, {protocol: shown(predictions) for protocol, predictions in finding.predictions.items()})
 
 
 def shown(predictions: Predictions) -> list[Box]:

@@ -17,9 +17,9 @@ from sshtool.evaluate import omz
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.figures import EvaluateResult, SettingFigures, WorstImage
 from sshtool.evaluate.ground_truth import ImageTruth
-from sshtool.evaluate.journal import Entry
 from sshtool.evaluate.matching import NOWHERE, best_face, corners
 from sshtool.evaluate.records import HIT, NEITHER
+from sshtool.evaluate.run import Entry
 from sshtool.images import read_image
 from sshtool.report import summary
 from sshtool.report.figures import FigureTable, change, figure_tables, headline, percent, remarks
