@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -229,7 +229,9 @@ def test_two_processes_write_the_same_bytes_nothing_else_and_say_nothing(
             env={**os.environ, "PYTHONHASHSEED": seed, "HOME": str(place / "home")},
         )
         assert result.stderr == ""
-        assert [item["precision"] for item in json.loads(result.stdout)["result"]["artifacts"]] == ["INT8", "INT8"]
+        said = json.loads(result.stdout)["result"]
+        assert [item["precision"] for item in said["artifacts"]] == ["INT8", "INT8"]
+        assert "3 images, of which 3 are different" in " ".join(said["notes"])
         assert [path.name for path in place.iterdir()] == ["out"]
     first, second = (digests(tmp_path / seed / "out") for seed in ("1", "2"))
     assert first == second
@@ -283,6 +285,41 @@ def test_the_images_of_a_folder_are_letterboxed_and_recorded_by_name_and_hash(
     assert wide.shape == (SIZE, SIZE, 3)
     np.testing.assert_array_equal(wide[SIZE * 100 // 160 :], np.broadcast_to(MODEL.input.mean_pixel, (48, SIZE, 3)))
     np.testing.assert_array_equal(found.read(2)[:, :, 0].shape, (SIZE, SIZE))
+
+
+def test_images_are_the_same_by_what_they_show_and_blank_ones_show_nothing(folder: Path) -> None:
+    with Image.open(folder / "a.png") as picture:
+        picture.save(folder / "a again.bmp")
+        picture.save(folder / "a again.png", compress_level=1)
+    for number in range(30):
+        Image.new("RGB", (64 + number, 64)).save(folder / f"black{number}.png")
+    Image.new("L", (64, 64), 200).save(folder / "grey.jpg")
+    seen: dict[int, str] = {}
+    found = calibration_images(MODEL, INT8, folder, seen)
+    for number in range(found.count):
+        found.read(number)
+    assert len(seen) == found.count == 36
+    assert len(set(seen.values()) - {""}) == 3
+
+
+@pytest.mark.parametrize("count", [29, 30])
+def test_less_than_30_different_images_are_noted(
+    count: int, plain_checkpoint: Checkpoint, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(count - 3):
+        Image.fromarray(draw_scene(seed, 64, 80).image).save(folder / f"{seed}.png")
+        Image.new("RGB", (64, 64)).save(folder / f"black {seed}.png")
+
+    def read_all(_checkpoint: Checkpoint, _options: Options, images: CalibrationImages, **_: Any) -> Quantization:
+        """Which takes half a minute otherwise."""
+        for number in range(images.count):
+            images.read(number)
+        return Quantization({}, {})
+
+    monkeypatch.setattr("sshtool.quantization.calibrate", read_all)
+    notes: list[str] = []
+    quantization_for(plain_checkpoint, INT8, QuantizationOptions(folder), note=notes.append)
+    assert [f"of which {count} are different" in note for note in notes] == [True] * (count < 30)
 
 
 def test_an_image_that_cannot_be_read_is_named_and_nothing_is_written(

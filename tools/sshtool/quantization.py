@@ -7,9 +7,13 @@ where the faces are, the truth is what FP32 finds itself.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from sshconvert.calibration import CalibrationImages, Image, calibrate, rank_layers
 from sshconvert.checkpoint import Checkpoint, file_sha256
@@ -32,6 +36,8 @@ CALIBRATION_SEEDS: Final = range(300_000, 300_030)
 DROP_SEEDS: Final = range(400_000, 400_050)
 
 MOST_IMAGES: Final = 300  # more do not change what the levels are
+FEWEST_IMAGES: Final = 30  # fewer do not show all that the network computes with
+_BLANK: Final = 8  # between the least and the largest value of each colour: such an image shows nothing
 RANKING_IMAGES: Final = 4
 CERTAIN: Final = 0.5  # the score from which on a detection of FP32's counts as a face
 
@@ -48,17 +54,29 @@ class QuantizationOptions:
 
 
 def quantization_for(
-    checkpoint: Checkpoint, options: Options, wanted: QuantizationOptions, *, progress: Progress = silent
+    checkpoint: Checkpoint,
+    options: Options,
+    wanted: QuantizationOptions,
+    *,
+    progress: Progress = silent,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Quantization | None:
-    """The quantization for what `options` want; None if that is not INT8.
+    """The quantization for what `options` want; None if that is not INT8. `note` gets what to know about it.
 
     Raises UsageError, ImageError, PrecisionError if the drop cannot be kept, RuntimeUnavailableError.
     """
     if Precision.INT8 not in options.precisions:
         return None
     check(checkpoint, options, wanted)
-    images = calibration_images(checkpoint.model, options, wanted.calibration_data)
+    seen: dict[int, str] = {}
+    images = calibration_images(checkpoint.model, options, wanted.calibration_data, seen)
     quantization = calibrate(checkpoint, options, images, progress=progress)
+    different = len(set(seen.values()) - {""})
+    if wanted.calibration_data and different < FEWEST_IMAGES:
+        note(
+            f"INT8 was calibrated on {images.count} images, of which {different} are different and not blank: it may be "
+            f"poor on others; give at least {FEWEST_IMAGES} such as the detector will see"
+        )
     if wanted.max_drop is None:
         return quantization
     measured = images if wanted.calibration_data else _scenes(options, checkpoint.model, DROP_SEEDS)
@@ -80,8 +98,12 @@ def check(checkpoint: Checkpoint, options: Options, wanted: QuantizationOptions)
         )
 
 
-def calibration_images(model: Model, options: Options, folder: Path | None) -> CalibrationImages:
+def calibration_images(
+    model: Model, options: Options, folder: Path | None, seen: dict[int, str] | None = None
+) -> CalibrationImages:
     """Those of a folder, at most 300 of them, evenly over all; drawn scenes without one.
+
+    `seen` gets a digest of each image of the folder that has been read, as the network sees it, "" for a blank one.
 
     Raises UsageError for a folder that is none or that holds no images.
     """
@@ -96,7 +118,11 @@ def calibration_images(model: Model, options: Options, folder: Path | None) -> C
 
     def read(number: int) -> Image:
         with reading(paths[number]) as image:
-            return fit(image, *size, Resize.LETTERBOX, model.input.mean_pixel)[0]
+            pixels = fit(image, *size, Resize.LETTERBOX, model.input.mean_pixel)[0]
+            if seen is not None and number not in seen:
+                blank = int(np.ptp(image, axis=(0, 1)).max()) <= _BLANK
+                seen[number] = "" if blank else hashlib.sha256(pixels.tobytes()).hexdigest()
+        return pixels
 
     hashes = ", ".join(f"{name_text(path.name)} sha256:{_hash(path)}" for path in paths)
     return CalibrationImages(len(paths), read, {CALIBRATION: f"{len(paths)} images", IMAGES: hashes})

@@ -30,12 +30,15 @@ class ArtifactResult:
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """What was written (or, with `dry_run`, would be). `nonfinite` are the weights that are NaN or infinite."""
+    """What was written (or, with `dry_run`, would be). `nonfinite` are the weights that are NaN or infinite, `notes`
+    what else to know about the artifacts.
+    """
 
     model: str
     weights: str
     artifacts: tuple[ArtifactResult, ...]
     nonfinite: tuple[NonFinite, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def convert_checkpoint(
@@ -52,15 +55,16 @@ def convert_checkpoint(
     """Convert a checkpoint (a folder, a `.params` file or an archive; by default the downloaded one)."""
     model = load_model(model_name)
     path = checkpoint or checkpoint_folder(output_dir, model)
+    notes: list[str] = []
     with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
         check(loaded, options, wanted)
         if dry_run:
             artifacts = plan(model.name, output_dir, options)
         else:
-            quantization = quantization_for(loaded, options, wanted, progress=progress)
+            quantization = quantization_for(loaded, options, wanted, progress=progress, note=notes.append)
             artifacts = convert(loaded, output_dir, options, quantization=quantization, release=True, progress=progress)
         measured = tuple(_measure(artifact) for artifact in artifacts)
-        return ConvertResult(model.name, loaded.weights, measured, loaded.nonfinite)
+        return ConvertResult(model.name, loaded.weights, measured, loaded.nonfinite, tuple(notes))
 
 
 def _measure(artifact: Artifact) -> ArtifactResult:
@@ -73,4 +77,5 @@ def render(result: ConvertResult, plain: bool) -> RenderableType:
     rows = [[item.path, item.format, item.precision, f"{item.bytes / 1e6:.1f}"] for item in result.artifacts]
     title = f"{result.model}, weights {result.weights}"
     made = table(["path", "format", "precision", ">MB"], rows, title=title, plain=plain)
-    return Group(made, lines(summary(result.nonfinite))) if result.nonfinite else made
+    said = [summary(result.nonfinite)] if result.nonfinite else []
+    return Group(made, *map(lines, [*said, *result.notes]))

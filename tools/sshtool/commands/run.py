@@ -50,7 +50,7 @@ PICTURED: Final = f"{SCENE}0"
 class RunResult:
     """What was made and how it compares with the original. `report` is None if nothing was written or compared.
 
-    `package` is None if something did not pass, or was not held to the original.
+    `package` is None if something did not pass, or was not held to the original. `notes` say what else to know.
     """
 
     model: str
@@ -60,6 +60,7 @@ class RunResult:
     page: Path
     report: VerifyReport | None
     package: Path | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -107,16 +108,17 @@ def run(
     if dry_run:
         return result
     path = checkpoint or checkpoint_folder(output_dir, model)
+    notes: list[str] = []
     with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
         check(loaded, options, wanted)
-        quantization = quantization_for(loaded, options, wanted, progress=progress)
+        quantization = quantization_for(loaded, options, wanted, progress=progress, note=notes.append)
         artifacts = convert(loaded, output_dir, options, quantization=quantization, progress=progress)
         reference, is_original = _find_reference(loaded, artifacts, options, progress)
         report = _verify(loaded, artifacts, reference, progress)
         _save_picture(result.picture, reference, model, options)
         with staged(result.page) as part:
             part.write_text(render_html(report, images_of(report, reference)), encoding="utf-8")
-        result = replace(result, weights=loaded.weights, report=report)
+        result = replace(result, weights=loaded.weights, report=report, notes=tuple(notes))
         if report.passed and is_original:
             result = replace(result, package=_package(loaded, output_dir, reference, report, progress))
         return result
@@ -205,7 +207,7 @@ def render(result: RunResult, plain: bool) -> RenderableType:
         made.append(f"package: {result.package}")
     elif result.report:
         made.append("no package, because not everything was held to the original and passed")
-    paths = lines(*made)
+    paths = lines(*made, *result.notes)
     if result.report is None:
         return Group(lines("nothing was written or compared; this would be:"), paths)
     return Group(comparison_table(result.report, plain=plain), paths)
