@@ -74,8 +74,8 @@ def quantization_for(
     different = len(set(seen.values()) - {""})
     if wanted.calibration_data and different < FEWEST_IMAGES:
         note(
-            f"INT8 was calibrated on {images.count} images, of which {different} are different and not blank: it may be "
-            f"poor on others; give at least {FEWEST_IMAGES} such as the detector will see"
+            f"INT8 was calibrated on {images.count} images, of which {different} are different and not blank: it may "
+            f"be poor on others; give at least {FEWEST_IMAGES} such as the detector will see"
         )
     if wanted.max_drop is None:
         return quantization
