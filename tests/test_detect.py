@@ -996,7 +996,7 @@ def test_a_reader_that_has_had_enough_ends_it_without_a_word(artifacts: Path, tm
 
 ERRORS: Final[dict[str, tuple[tuple[str, ...], int, str]]] = {
     "unknown runtime": (("--runtime", "tflite"), 2, "--runtime: tflite is not one of mxnet, onnxruntime, openvino"),
-    "runtime for other files": (("--runtime", "mxnet"), 2, "mxnet does not load .onnx"),
+    "runtime for other files": (("--runtime", "mxnet"), 2, "no file that MXNet loads"),
     "unknown device": (("--device", "TOASTER"), 1, "device TOASTER is not here"),
     "threshold below upstream's": (("--threshold", "0.04"), 2, "upstream drops scores below 0.05"),
     "threshold above 1": (("--threshold", "1.01"), 2, "--threshold: 1.01 is not between 0.05 and 1"),

@@ -97,6 +97,9 @@ def test_what_is_free_is_declared_by_name_and_what_is_not_keeps_its_size(
         model = onnx.load(exported.path)
         onnx.checker.check_model(model, full_check=True)
         assert sizes(model.graph.input[0]) == dimensions
+        for tensor in (*model.graph.input, *model.graph.output):
+            for size in tensor.type.tensor_type.shape.dim:  # named, or left open: never by a name of nothing
+                assert size.WhichOneof("value") != "dim_param" or size.dim_param
         first = "batch" if dynamic in (Dynamic.BATCH, Dynamic.ALL) else 2
         assert [sizes(output)[:2] for output in model.graph.output] == [[first, 4], [first, 8]] * 3
         assert [output.name for output in model.graph.output] == list(plain_checkpoint.model.output_names)

@@ -51,7 +51,7 @@ def _printable_errors() -> Iterator[None]:
 app = typer.Typer(
     cls=_Program,
     name="sshtool",
-    help="Move the SSH face detector (ssh-mxnet) from MXNet to ONNX and OpenVINO, and see that it stayed the same.",
+    help="Move face detectors such as ssh-mxnet from MXNet to ONNX and OpenVINO, and see that they stayed the same.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -100,7 +100,7 @@ InputShape = Annotated[
     str,
     typer.Option(
         "--input-shape",
-        help="N,C,H,W instead of the model's 1,3,640,640. Sizes need not divide by 32. "
+        help="N,C,H,W instead of the model's own. Sizes need not divide by 32. "
         f"At most N={limits.MOST_AT_ONCE} and N*H*W={limits.MOST_PIXELS}.",
     ),
 ]
@@ -117,15 +117,21 @@ InputLayout = Annotated[str, typer.Option("--input-layout", help="NCHW or NHWC."
 InputDtype = Annotated[str, typer.Option("--input-dtype", help="f32, or u8 as images have it; 0-255 in both.")]
 InputColor = Annotated[str, typer.Option("--input-color", help="bgr or rgb; by default bgr, the original's is rgb.")]
 Postprocess = Annotated[
-    bool, typer.Option("--postprocess", help="Let the model give boxes, scores and count instead of the six heads.")
+    bool, typer.Option("--postprocess", help="Let the model give boxes, scores and count instead of its heads.")
 ]
 ScoreThreshold = Annotated[
-    float, typer.Option("--score-threshold", min=0, max=1, help="With --postprocess: the least score.")
+    float | None,
+    typer.Option(
+        "--score-threshold", min=0, max=1, help="With --postprocess: the least score; by default the model's."
+    ),
 ]
 IouThreshold = Annotated[
-    float,
+    float | None,
     typer.Option(
-        "--iou-threshold", min=0, max=1, help="With --postprocess: from this overlap on, the lower score goes."
+        "--iou-threshold",
+        min=0,
+        max=1,
+        help="With --postprocess: from this overlap on, the lower score goes; by default the model's.",
     ),
 ]
 TopK = Annotated[
@@ -134,7 +140,7 @@ TopK = Annotated[
         "--top-k", min=1, max=limits.MOST_FACES, help="With --postprocess: at most so many faces of an image."
     ),
 ]
-KeepHeads = Annotated[bool, typer.Option("--keep-heads", help="With --postprocess: the six heads too.")]
+KeepHeads = Annotated[bool, typer.Option("--keep-heads", help="With --postprocess: the heads too.")]
 NoPreprocessing = Annotated[
     bool, typer.Option("--no-preprocessing", help="Keep the original's input: RGB, minus the mean.")
 ]
@@ -212,7 +218,15 @@ DetectThreads = Annotated[
 InferencePrecision = Annotated[
     str, typer.Option("--inference-precision", help="What to compute in: f32, or bf16 where OpenVINO and the CPU can.")
 ]
-Threshold = Annotated[float, typer.Option("--threshold", min=0, max=1, help="The least score, from 0.05 to 1.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        min=0,
+        max=1,
+        help="The least score, up to 1; by default 0.5, or the model's own if that is higher.",
+    ),
+]
 ResizeMode = Annotated[
     str, typer.Option("--resize", help="letterbox keeps the proportions and fills the rest; stretch does not.")
 ]
@@ -455,8 +469,8 @@ def convert(
     input_dtype: InputDtype = "f32",
     input_color: InputColor = "",
     postprocess: Postprocess = False,
-    score_threshold: ScoreThreshold = 0.05,
-    iou_threshold: IouThreshold = 0.3,
+    score_threshold: ScoreThreshold = None,
+    iou_threshold: IouThreshold = None,
     top_k: TopK = 1000,
     keep_heads: KeepHeads = False,
     calibration_data: CalibrationData = None,
@@ -546,8 +560,8 @@ def run(
     input_dtype: InputDtype = "f32",
     input_color: InputColor = "",
     postprocess: Postprocess = False,
-    score_threshold: ScoreThreshold = 0.05,
-    iou_threshold: IouThreshold = 0.3,
+    score_threshold: ScoreThreshold = None,
+    iou_threshold: IouThreshold = None,
     top_k: TopK = 1000,
     keep_heads: KeepHeads = False,
     calibration_data: CalibrationData = None,
@@ -767,7 +781,7 @@ def detect(
     device: DetectDevice = "CPU",
     threads: DetectThreads = 0,
     inference_precision: InferencePrecision = "f32",
-    threshold: Threshold = 0.5,
+    threshold: Threshold = None,
     resize: ResizeMode = "letterbox",
     save_images: SaveImages = False,
     allow_nonfinite: AllowNonfinite = False,
@@ -978,18 +992,18 @@ def _settings(device: str, threads: int, allow_nonfinite: bool, inference_precis
 
 
 def _faces(
-    postprocess: bool, score_threshold: float, iou_threshold: float, top_k: int, keep_heads: bool
+    postprocess: bool, score_threshold: float | None, iou_threshold: float | None, top_k: int, keep_heads: bool
 ) -> Faces | None:
     from sshconvert.convert import Faces
     from sshconvert.errors import UsageError
 
     faces = Faces(score_threshold, iou_threshold, top_k, keep_heads)
     if not postprocess:
-        if faces != Faces(0.05, 0.3):
+        if faces != Faces():
             raise UsageError("--score-threshold, --iou-threshold, --top-k and --keep-heads: they need --postprocess")
         return None
     for option, value in (("--score-threshold", score_threshold), ("--iou-threshold", iou_threshold)):
-        if not 0 < value <= 1:
+        if value is not None and not 0 < value <= 1:
             raise UsageError(f"{option}: {value:g} is not above 0 and at most 1")
     return faces
 

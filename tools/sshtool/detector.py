@@ -19,11 +19,13 @@ THRESHOLD: Final = 0.5
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """How to detect. `runtime` is a runtime's key, "" for the usual one of the file; `threshold` is the least score."""
+    """How to detect. `runtime` is a runtime's key, "" for the usual one of the file; `threshold` is the least score,
+    None for 0.5, or for that of the rules if it is higher.
+    """
 
     runtime: str = ""
     settings: Settings = field(default_factory=Settings)
-    threshold: float = THRESHOLD
+    threshold: float | None = None
     resize: Resize = Resize.LETTERBOX
 
 
@@ -83,9 +85,10 @@ class FaceDetector:
         return [boxes[boxes[:, 4] >= self.rules.score_threshold] for boxes in faces_in(outputs)]
 
 
-def with_threshold(rules: Detection, threshold: float, *, dropped_by: str = "upstream") -> Detection:
+def with_threshold(rules: Detection, threshold: float | None, *, dropped_by: str = "upstream") -> Detection:
     """The rules with a higher score threshold. Raises UsageError if it is lower than that of the rules, or above 1."""
     least = rules.score_threshold
+    threshold = max(THRESHOLD, least) if threshold is None else threshold
     if not least <= threshold <= 1:
         raise UsageError(
             f"--threshold: {threshold:g} is not between {least:g} and 1; {dropped_by} drops scores below {least:g}"

@@ -27,6 +27,7 @@ from sshconvert.precision.int8 import CALIBRATION, DROP, IMAGES, Quantization
 from sshtool.evaluate.average_precision import Boxes, average_precision
 from sshtool.images import Resize, fit, reading
 from sshtool.parity.reference import Progress, silent
+from sshtool.requirements import NNCF, ONNXRUNTIME, PILLOW
 from sshtool.runtimes import load
 from sshtool.scenes import draw_scene
 from sshtool.selection import select_images
@@ -81,6 +82,13 @@ def quantization_for(
         return quantization
     measured = images if wanted.calibration_data else _scenes(options, checkpoint.model, DROP_SEEDS)
     return _Search(checkpoint, options, measured, wanted, progress).within(quantization, images)
+
+
+def quantization_needs(options: Options, wanted: QuantizationOptions) -> tuple[str, ...]:
+    """The libraries that it takes, for `sshtool.requirements.require`."""
+    if Precision.INT8 not in options.precisions:
+        return ()
+    return (NNCF, ONNXRUNTIME, *((PILLOW,) if wanted.calibration_data else ()))
 
 
 def check(checkpoint: Checkpoint, options: Options, wanted: QuantizationOptions) -> None:

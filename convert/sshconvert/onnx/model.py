@@ -134,7 +134,8 @@ class OnnxModel:
                 kind = infos.add(name=name).type.tensor_type
                 kind.elem_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(self.types.get(name, np.float32)))
                 for size in shape:
-                    kind.shape.dim.add(**({"dim_param": size} if isinstance(size, str) else {"dim_value": size}))
+                    named = {"dim_param": size} if size else {}
+                    kind.shape.dim.add(**(named if isinstance(size, str) else {"dim_value": size}))
         return model.SerializeToString(deterministic=True), graph.SerializeToString(deterministic=True)
 
     @property

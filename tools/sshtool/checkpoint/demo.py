@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from sshconvert.errors import ModelError
 from sshconvert.graph import Shape
 from sshconvert.models import Model
 from sshconvert.mxnet.params import read_params, write_params
@@ -37,10 +38,24 @@ _STEPS: Final = 1 << 20
 
 
 def write_checkpoint(folder: Path, model: Model) -> None:
-    """Write the demo's symbol and parameters into `folder`, under the names of the model's own files."""
+    """Write the demo's symbol and parameters into `folder`, under the names of the model's own files.
+
+    Raises ModelError for a model of another network.
+    """
+    check_model(model)
     (folder / model.files.symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
     parameters = body(model) | fitted_heads()
     write_params(folder / model.files.params, {f"arg:{name}": parameters[name] for name in parameter_shapes(model)})
+
+
+def check_model(model: Model) -> None:
+    """Raises ModelError if the demo is no checkpoint of this model: it is one network, and none other."""
+    graph = parse_symbol(ssh_vgg16_symbol())
+    if model.input.name not in graph.variables or model.output_names != graph.output_names:
+        raise ModelError(
+            f"{model.name}: --demo makes a checkpoint of another network, SSH with VGG16; give one of this model with "
+            "--checkpoint or --from-archive"
+        )
 
 
 def parameter_shapes(model: Model) -> dict[str, Shape]:

@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from sshconvert.checkpoint import file_sha256
 from sshconvert.convert import artifact_files
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
-from sshconvert.files import staged
+from sshconvert.files import check_replaceable, staged
 from sshconvert.messages import name_text
 from sshconvert.models import Model, load_model
 from sshconvert.reading import is_file, is_folder
@@ -38,6 +38,7 @@ from sshtool.parity.reference import Progress, silent
 from sshtool.parity.verify import Candidate as Artifact, environment, labelled
 from sshtool.report.bench import bench_tables, headline, remarks, render_bench
 from sshtool.report.terminal import lines, table
+from sshtool.requirements import JINJA, require
 from sshtool.runtimes import F32, Settings, able_of, runtimes, usable_cores, usual_runtime
 
 DURATION: Final = 10.0
@@ -126,7 +127,12 @@ def bench(model_name: str, output_dir: Path, options: BenchOptions, *, progress:
 
 
 def _check(options: BenchOptions) -> None:
-    """Refuse what makes no sense before anything is loaded. Raises UsageError."""
+    """Refuse what makes no sense, or lacks something, before anything is loaded. Raises UsageError,
+    RuntimeUnavailableError and OutputError.
+    """
+    if options.html is not None:
+        require(JINJA)
+        check_replaceable(options.html)
     unknown = [key for key in options.runtimes if key not in runtimes()]
     if unknown:
         raise UsageError(f"--runtime: {', '.join(unknown)} is not one of {', '.join(runtimes())}")

@@ -13,8 +13,9 @@ from sshconvert.models import load_model
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
 from sshtool.parity.reference import Progress, silent
-from sshtool.quantization import QuantizationOptions, check, quantization_for
+from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
 from sshtool.report.terminal import lines, table
+from sshtool.requirements import require
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def convert_checkpoint(
 ) -> ConvertResult:
     """Convert a checkpoint (a folder, a `.params` file or an archive; by default the downloaded one)."""
     model = load_model(model_name)
+    if not dry_run:
+        require(*quantization_needs(options, wanted))
     path = checkpoint or checkpoint_folder(output_dir, model)
     notes: list[str] = []
     with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:

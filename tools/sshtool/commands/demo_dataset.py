@@ -12,6 +12,7 @@ from sshtool.evaluate.demo_dataset import SETTINGS, SIZES, counted, write_datase
 from sshtool.limits import MOST_DRAWN, MOST_SEED
 from sshtool.parity.reference import Progress, silent
 from sshtool.report.terminal import lines, table
+from sshtool.requirements import PILLOW, require
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def demo_dataset(
         raise UsageError(f"--images: {images} is not between 1 and {MOST_DRAWN}")
     if not 0 <= seed <= MOST_SEED:
         raise UsageError(f"--seed: {seed} is not between 0 and {MOST_SEED}")
+    if not dry_run:
+        require(PILLOW)
     folder = dataset_folder(output_dir)
     sizes = tuple((width, height) for height, width in SIZES)
     if dry_run:

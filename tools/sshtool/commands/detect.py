@@ -24,7 +24,8 @@ from sshtool.images import Boxes, Image, reading
 from sshtool.report.document import Error
 from sshtool.report.picture import save_picture
 from sshtool.report.terminal import lines, table
-from sshtool.runtimes import F32, runtimes, usual_runtime
+from sshtool.requirements import PILLOW, require
+from sshtool.runtimes import F32, native_suffixes, runtimes, usual_runtime
 from sshtool.selection import select_images
 
 # Of JSON. Single precision, in which all this is computed, does not hold more.
@@ -149,6 +150,7 @@ def detect(
     anything is done, and what loading and running the artifact and writing the pictures raise.
     """
     model = load_model(model_name)
+    require(PILLOW)
     with_threshold(model.detection, options.threshold)
     jobs = _jobs(select_images(images), output_dir / model.name / "detections" if save_images else None)
     path = artifact or default_artifact(model, output_dir, options.runtime, options.settings.inference_precision)
@@ -187,7 +189,7 @@ def default_artifact(model: Model, output_dir: Path, runtime: str = "", inferenc
     If there is none, the one that `convert` writes first: who loads it says what to do.
     """
     kind = runtimes().get(runtime)
-    suffixes = kind.suffixes if kind is not None else (".onnx", ".xml")
+    suffixes = kind.suffixes if kind is not None else native_suffixes()
     paths = [
         artifact.path
         for precision in (Precision.FP32, Precision.FP16, Precision.INT8)

@@ -116,6 +116,7 @@ def download(
 def _store_demo(
     model: Model, output_dir: Path, dry_run: bool, progress: Callable[[str], None], report: Report
 ) -> DownloadResult:
+    demo.check_model(model)
     folder = checkpoint_folder(output_dir, model)
     archive = folder / DEMO_ARCHIVE
     if not dry_run:

@@ -17,7 +17,7 @@ from sshconvert import __version__
 from sshconvert.checkpoint import DEMO, file_sha256
 from sshconvert.convert import artifact_files
 from sshconvert.errors import DatasetError, EvaluationError, ImageError, UsageError
-from sshconvert.files import staged
+from sshconvert.files import check_replaceable, staged
 from sshconvert.messages import name_text
 from sshconvert.models import Model, load_model
 from sshconvert.schema import one_line
@@ -48,6 +48,7 @@ from sshtool.report.evaluation import Pictured, render_evaluation
 from sshtool.report.figures import figure_tables, headline, remarks
 from sshtool.report.summary import count
 from sshtool.report.terminal import lines, table
+from sshtool.requirements import JINJA, PILLOW, require
 from sshtool.runtimes import Declaration, Runtime, Settings, load
 
 OMZ, WIDER = PROTOCOLS
@@ -108,7 +109,9 @@ def evaluate(
 
 
 def _check(options: EvaluateOptions) -> None:
-    """Refuse what contradicts itself before hours of work. Raises UsageError."""
+    """Refuse what contradicts itself, or lacks something, before hours of work. Raises UsageError,
+    RuntimeUnavailableError and OutputError.
+    """
     runs = {
         "--artifact": bool(options.artifacts),
         "--shard": options.shard != (1, 1),
@@ -132,6 +135,9 @@ def _check(options: EvaluateOptions) -> None:
         raise UsageError("--pyramid and --resize contradict each other; give one")
     if (options.pyramid or options.resize is not None) and WIDER not in options.protocols:
         raise UsageError("--pyramid and --resize are for wider; add --protocol wider")
+    require(*(() if replacing else (PILLOW,)), *((PILLOW, JINJA) if options.html else ()))
+    if options.html is not None:
+        check_replaceable(options.html)
 
 
 def _limited(truth: GroundTruth, limit: int) -> GroundTruth:

@@ -39,6 +39,7 @@ class InfoResult:
     published_mparams: float
     gflops: float
     published_gflops: float
+    published_at: Shape  # the input that it is of
     license_code: str
     license_weights: str
     license_note: str
@@ -79,6 +80,7 @@ def info(
             published_mparams=model.published.mparams,
             gflops=flops / 1e9,
             published_gflops=model.published.gflops,
+            published_at=model.input.shape,
             license_code=model.licence.code,
             license_weights=licence_of(model, loaded.weights),
             license_note="" if loaded.is_demo else model.licence.note,
@@ -109,7 +111,7 @@ def render(result: InfoResult, plain: bool) -> RenderableType:
         *(["output", f"{name} {_dimensions(shape)}"] for name, shape in result.outputs.items()),
         ["operators", ", ".join(f"{count} {name}" for name, count in result.operators.items())],
         ["MParams", f"{result.mparams:.4f} (published {result.published_mparams})"],
-        ["GFLOPs", f"{result.gflops:.4f} (published {result.published_gflops} at 1x3x640x640)"],
+        ["GFLOPs", f"{result.gflops:.4f} (published {result.published_gflops} at {_dimensions(result.published_at)})"],
         ["licence of the code", result.license_code],
         ["licence of the weights", result.license_weights],
         *([["note", result.license_note]] if result.license_note else []),

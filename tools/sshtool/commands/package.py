@@ -55,6 +55,7 @@ from sshtool.parity.verify import ArtifactReport, VerifyReport, environment
 from sshtool.report.document import dump_result
 from sshtool.report.html import render_html
 from sshtool.report.terminal import lines, table
+from sshtool.requirements import JINJA, PILLOW, YAML, require
 from sshtool.runtimes import Images
 
 REFERENCE: Final = "reference.npz"
@@ -107,6 +108,8 @@ def package(
     """
     model = load_model(model_name)
     layout = _layout(options)
+    if not dry_run:
+        require(PILLOW, JINJA, YAML)
     source_date()  # before anything is written, in case it is none
     target = output_dir / "releases" / f"{model.name}-{layout.key}"
     bundle = target.with_name(f"{target.name}.{options.archive}") if options.archive else None

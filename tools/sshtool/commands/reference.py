@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from sshconvert.errors import UsageError
+from sshconvert.files import check_replaceable
 from sshconvert.graph import Shape
 from sshconvert.models import load_model
 from sshtool.checkpoint.archive import opened
@@ -17,7 +18,7 @@ from sshtool.parity.reference import LiveReference, Progress, silent
 from sshtool.parity.samples import sample_names
 from sshtool.report.terminal import table
 from sshtool.runtimes import Settings
-from sshtool.runtimes.mxnet import Mxnet
+from sshtool.runtimes.mxnet import Mxnet, import_mxnet
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def make_reference(
     _, _, height, width = input_shape or model.input.shape
     if height * width > MOST_PIXELS:
         raise UsageError(f"--input-shape: {height}x{width} is more than the {MOST_PIXELS} pixels that a pack holds")
+    import_mxnet(settings.threads)
+    check_replaceable(target)
     source = checkpoint or checkpoint_folder(output_dir, model)
     with opened(source, model, allow_nonfinite=allow_nonfinite) as loaded:
         runtime = Mxnet(loaded, settings)

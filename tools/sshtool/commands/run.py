@@ -35,11 +35,12 @@ from sshtool.parity.pack import pack_name, write_pack
 from sshtool.parity.reference import LiveReference, Progress, Reference, silent
 from sshtool.parity.samples import SCENE
 from sshtool.parity.verify import Candidate, VerifyReport, verify
-from sshtool.quantization import QuantizationOptions, check, quantization_for
+from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
 from sshtool.report.comparison import comparison_table
 from sshtool.report.html import render_html
 from sshtool.report.picture import save_picture
 from sshtool.report.terminal import lines
+from sshtool.requirements import JINJA, PILLOW, YAML, require
 from sshtool.runtimes import load
 
 # The sample whose picture is kept: a scene on which the demo's heads were not fitted.
@@ -90,6 +91,8 @@ def run(
     options name a source. Raises what the steps raise.
     """
     model = load_model(model_name)
+    if not dry_run:
+        require(PILLOW, JINJA, YAML, *quantization_needs(options, wanted))
     named = demo_checkpoint or from_archive is not None or bool(fetch_options.sources)
     if checkpoint is None and (named or not _is_there(checkpoint_folder(output_dir, model), model)):
         download(

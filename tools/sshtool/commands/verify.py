@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Color, Faces, Format, InputType, Layout, Options, Precision, convert
 from sshconvert.errors import ArtifactError, ImageError, RuntimeUnavailableError, UsageError
-from sshconvert.files import scratch_folder, staged
+from sshconvert.files import check_replaceable, scratch_folder, staged
 from sshconvert.messages import name_text
 from sshconvert.models import Model, load_model
 from sshconvert.reading import is_file, is_folder
@@ -36,6 +36,7 @@ from sshtool.report.html import pictured, render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
 from sshtool.report.terminal import lines
+from sshtool.requirements import JINJA, PILLOW, require
 from sshtool.runtimes import F32, Declaration, Images, Runtime, Settings, able_of, load, usual_runtime
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.selection import select_images
@@ -143,7 +144,9 @@ def _report_paths(options: VerifyOptions) -> tuple[Path | None, ...]:
 
 
 def _check(options: VerifyOptions) -> None:
-    """Refuse what contradicts itself before minutes of work. Raises UsageError."""
+    """Refuse what contradicts itself, or lacks something, before minutes of work. Raises UsageError,
+    RuntimeUnavailableError and OutputError.
+    """
     paths = [path.resolve() for path in _report_paths(options) if path]
     if len(set(paths)) < len(paths):
         raise UsageError("--html, --junit and --markdown: two name the same file; give each its own")
@@ -153,6 +156,9 @@ def _check(options: VerifyOptions) -> None:
         raise UsageError("--self-test plants faults that bf16 rounds away; leave out --inference-precision")
     if options.profile and options.profile not in PROFILES:
         raise UsageError(f"--profile: {options.profile} is not one of {', '.join(PROFILES)}")
+    require(*((PILLOW, JINJA) if options.html else ()), *((PILLOW,) if options.images else ()))
+    for path in filter(None, _report_paths(options)):
+        check_replaceable(path)
 
 
 def images_of(report: VerifyReport, reference: Reference) -> dict[str, Images]:

@@ -55,7 +55,7 @@ class Evaluator:
         outputs = self._compute(np.zeros((*size, 3), np.uint8))
         if self._shared.runtime.declaration.faces is not None and not outputs.keys() >= set(heads):
             raise ArtifactError(
-                f"{self._path}: gives faces, and the protocols decode the six heads by rules of their own; convert "
+                f"{self._path}: gives faces, and the protocols decode the heads by rules of their own; convert "
                 "without --postprocess, or with --keep-heads"
             )
 

@@ -1,4 +1,4 @@
-"""Runtimes that compute the six output tensors, behind one small interface.
+"""Runtimes that compute the output tensors, behind one small interface.
 
 To add one: a module here with a subclass of `Runtime`, and its test. Nothing else has to know of it.
 """
@@ -27,6 +27,7 @@ from sshconvert.onnx.postprocessing import OUTPUTS as FACES
 from sshconvert.reading import is_file
 from sshconvert.schema import one_line
 from sshtool.limits import MOST_PIXELS
+from sshtool.requirements import is_installed
 
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
@@ -109,6 +110,7 @@ class Runtime(ABC):
 
     key: ClassVar[str]  # its name in options
     name: ClassVar[str]  # its name for people
+    library: ClassVar[str]  # the module that it needs
     suffixes: ClassVar[tuple[str, ...]]  # files that it loads; of the first, it is the usual runtime
     inference_precisions: ClassVar[tuple[str, ...]] = (F32,)  # that it can be asked for
 
@@ -117,6 +119,11 @@ class Runtime(ABC):
     declaration: Declaration
     parallel: int = 1  # as many threads may call `run` at once, and are worth it
     inference_precision: str = F32  # what it computes in, by its own word; "" where it does not say
+
+    @classmethod
+    def is_here(cls) -> bool:
+        """Whether its library is installed."""
+        return is_installed(cls.library)
 
     @classmethod
     @abstractmethod
@@ -284,13 +291,34 @@ def able_of(precision: str) -> list[str]:
 
 
 def usual_runtime(path: Path, key: str = "") -> type[Runtime]:
-    """The runtime of that key, or the usual one for the file's suffix. Raises UsageError if there is none."""
+    """The runtime of that key, or the usual one for the file's suffix, of those that are installed if one of them loads
+    it. Raises UsageError if there is none.
+    """
     suffix = path.suffix.lower()
     known = runtimes()
     if key and key not in known:
         raise UsageError(f"--runtime: {key} is not one of {', '.join(known)}")
     able = [kind for kind in known.values() if suffix in kind.suffixes and key in ("", kind.key)]
     if not able:
-        loadable = sorted({item for kind in known.values() for item in kind.suffixes if key in ("", kind.key)})
-        raise UsageError(f"{path}: {key or 'no runtime'} does not load {suffix or 'such a file'}; give {loadable}")
-    return min(able, key=lambda kind: kind.suffixes.index(suffix))
+        raise UsageError(f"{path}: {_why_not(path, key)}")
+    return min([kind for kind in able if kind.is_here()] or able, key=lambda kind: kind.suffixes.index(suffix))
+
+
+def _why_not(path: Path, key: str) -> str:
+    """Why a file is none that the runtime of that key loads, or any at all, and what to give instead."""
+    suffix = path.suffix.lower()
+    main = path.with_suffix("") if suffix == ".data" else path.with_suffix(".xml")
+    if suffix == ".bin" or main.suffix == ".onnx":
+        return f"cannot be loaded alone: give {main}, which refers to it"
+    if path.name.endswith("-symbol.json"):
+        return "is a part of a checkpoint: give what `sshtool convert` made of it"
+    kinds = [kind for kind in runtimes().values() if key in ("", kind.key)]
+    loadable = " or ".join(sorted({item for kind in kinds for item in kind.suffixes}))
+    name = kinds[0].name if key else "a runtime"
+    return f"is no file that {name} loads; give one that ends in {loadable}"
+
+
+def native_suffixes() -> tuple[str, ...]:
+    """The suffixes of artifacts, first those whose usual runtime is installed."""
+    there = {kind.suffixes[0] for kind in runtimes().values() if kind.is_here()}
+    return tuple(sorted((".onnx", ".xml"), key=lambda suffix: suffix not in there))

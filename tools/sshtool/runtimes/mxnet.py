@@ -51,6 +51,7 @@ def _without_fusion() -> Iterator[None]:
 
 class Mxnet(Runtime):
     key = "mxnet"
+    library = "mxnet"
     name = "MXNet"
     suffixes = (".params",)
 
@@ -86,6 +87,12 @@ class Mxnet(Runtime):
 
     @classmethod
     def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
+        try:
+            import_mxnet(settings.threads)
+        except RuntimeUnavailableError as error:
+            raise RuntimeUnavailableError(
+                f"{path}: is a checkpoint, which MXNet alone runs; give what `sshtool convert` makes of it ({error})"
+            ) from None
         return cls(open_checkpoint(path, model, allow_nonfinite=settings.allow_nonfinite), settings)
 
     def run(self, images: Images) -> Outputs:

@@ -18,6 +18,9 @@ from sshtool.screening import read_onnx
 # Where the weights of a large model are that is not read from a file; `read_onnx` has seen to it that they are there.
 _FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"
 
+# Providers that compute on somebody else's machine.
+ELSEWHERE: Final = ("AzureExecutionProvider",)
+
 
 def _is_text(path: Path) -> bool:
     return without_surrogates(str(path)) == str(path)
@@ -25,6 +28,7 @@ def _is_text(path: Path) -> bool:
 
 class OnnxRuntime(Runtime):
     key = "onnxruntime"
+    library = "onnxruntime"
     name = "ONNX Runtime"
     suffixes = (".onnx",)
 
@@ -92,7 +96,9 @@ class OnnxRuntime(Runtime):
 
     def _provider(self) -> str:
         names = {
-            name.removesuffix("ExecutionProvider").upper(): name for name in self._onnxruntime.get_available_providers()
+            name.removesuffix("ExecutionProvider").upper(): name
+            for name in self._onnxruntime.get_available_providers()
+            if name not in ELSEWHERE
         }
         if self.settings.device.upper() not in names:
             raise RuntimeUnavailableError(

@@ -45,6 +45,7 @@ DECLARED = (
 
 class OpenVino(Runtime):
     key = "openvino"
+    library = "openvino"
     name = "OpenVINO"
     suffixes = (".xml", ".onnx")
     inference_precisions = INFERENCE_PRECISIONS
