@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from sshtool.package.rebuild import options_of
 from sshtool.package.signature import read_signature
 from sshtool.package.signing import ATTESTATION, SIGNATURE
 from sshtool.parity.pack import pack_name, write_pack
+from workshop import UNSHARED
 
 NAME: Final = MODEL.name
 TAMPERINGS: Final = 200
@@ -863,6 +865,50 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path: Path, monkeypatch:
     path.write_bytes(data.getvalue())
     with pytest.raises(PackageError), opened(path):
         pass
+
+
+# --- Disks without room -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", ["8k", "48k"], ids=["at once", "in the middle"])
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_no_room_to_unpack_is_no_fault_of_the_archive(kind: str, size: str, original: Path, tmp_path: Path) -> None:
+    archive, full = tmp_path / f"release.{kind}", tmp_path / "full"
+    pack(original, archive, kind)
+    line = on_a_disk_of(size, full, "check", archive, TMPDIR=str(full))
+    assert re.fullmatch(
+        rf"sshtool check: {re.escape(str(full))}: .*cannot be written \(No space left on device\); .*TMPDIR.*\n", line
+    )
+
+
+@pytest.mark.parametrize("size", ["12k", "60k", "160k", "400k"])
+def test_no_room_for_a_package_is_no_fault_of_its_sources(size: str, workspace: Workspace, tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    (tmp_path / "sources").mkdir()
+    shutil.copytree(
+        workspace.folder, tmp_path / "sources", dirs_exist_ok=True, ignore=shutil.ignore_patterns("releases")
+    )
+    artifacts = ("--artifact", tmp_path / "sources" / NAME / "FP32" / f"{NAME}.onnx", "--archive", "zip")
+    record = ("--verification", tmp_path / "sources" / NAME / "verification.json")
+    pack_ = ("--reference", tmp_path / "sources" / NAME / pack_name(MODEL))
+    line = on_a_disk_of(size, full, "package", *artifacts, *record, *pack_, "-o", full)
+    assert re.fullmatch(
+        rf"sshtool package: {re.escape(str(full))}.*cannot be written \(No space left on device\); free space.*\n", line
+    )
+
+
+def on_a_disk_of(size: str, folder: Path, *arguments: object, **environment: str) -> str:
+    """What the program says on stderr where that folder is a disk of its own, of that size; it ends in 1."""
+    folder.mkdir()
+    script = 'mount -t tmpfs -o "size=$0" none "$1" || exit 77; shift; exec "$@"'
+    command = [*UNSHARED, "sh", "-c", script, size, str(folder), sys.executable, "-m", "sshtool", *map(str, arguments)]
+    ended = subprocess.run(
+        [*command, "--quiet"], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    if ended.returncode == 77 or "unshare" in ended.stderr:
+        pytest.skip("no disk can be mounted here")
+    assert ended.returncode == 1, ended.stderr
+    return ended.stderr
 
 
 # --- Rebuilding -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -361,12 +362,33 @@ def test_a_folder_moved_away_by_a_process_that_died_then_is_put_back(tmp_path: P
     assert contents(tmp_path) == {"out/symbol": "old", "out/notes": "mine", "a.txt": "new"}
 
 
-def test_errors_name_the_folder_and_not_the_hidden_one_in_it(tmp_path: Path) -> None:
+def test_errors_name_the_place_and_not_the_hidden_folder_in_it(tmp_path: Path) -> None:
     with staging_folder(tmp_path) as staging, pytest.raises(OutputError) as raised, staged(staging / "a.txt"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert str(raised.value) == (
-        f"{tmp_path}: cannot be written (No space left on device); free space there or name another folder"
+        f"{tmp_path}: a.txt: cannot be written (No space left on device); free space there or name another folder"
     )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS])
+def test_no_room_for_temporary_files_is_told_from_what_cannot_be_read(number: int) -> None:
+    place = tempfile.gettempdir()
+    with (
+        pytest.raises(OutputError, match=rf"^{place}: a\.txt: cannot be written") as raised,
+        scratch_folder() as folder,
+    ):
+        raise OSError(number, os.strerror(number), str(folder / "a.txt"))
+    assert ("TMPDIR" in str(raised.value)) == (number != errno.EFBIG)
+    with pytest.raises(OutputError, match=rf"^{place}: .*TMPDIR"), scratch_folder():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with (
+        pytest.raises(OutputError, match=rf"^{place}: a\.txt: .*TMPDIR"),
+        scratch_folder() as folder,
+        staged(folder / "a.txt"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(PermissionError), scratch_folder():
+        raise PermissionError(errno.EACCES, "not ours")
 
 
 def test_a_process_that_is_killed_lets_go_of_its_lock(tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ _REMEDIES: Final = {
     errno.EEXIST: "there is a file where a folder has to be: name another folder",
 }
 
+# What only writing can end in.
+_WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 # Hidden folders of this process: each is noted before it is made and struck out when it is gone.
 _staging: Final[dict[Path, BaseFileLock | None]] = {}
 
@@ -75,13 +78,22 @@ def staging_folder(parent: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a hidden folder in the system's place for temporary files, as `staging_folder` does elsewhere."""
+    """Give a hidden folder in the system's place for temporary files, as `staging_folder` does elsewhere.
+
+    Raises OutputError if it cannot be made, or if there is no room for what the block writes.
+    """
     with contextlib.ExitStack() as stack:
         with output_errors(Path("temporary files")):
             parent = Path(tempfile.gettempdir())
         with output_errors(parent):
             folder = stack.enter_context(_temporary_folder(parent))
-        yield folder
+        try:
+            yield folder
+        except OSError as error:  # others may be of what the block reads
+            if error.errno not in _WRITING:
+                raise
+            with output_errors(Path(error.filename or folder)):
+                raise
 
 
 def replace_files(new: Sequence[Path], targets: Sequence[Path], staging: Path) -> None:
@@ -152,6 +164,8 @@ def output_errors(target: Path) -> Iterator[None]:
         raise
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "free space, change its permissions or name another folder")
+        if _is_temporary(target):
+            remedy = remedy.replace("name another folder", "set TMPDIR to another folder")
         raise OutputError(f"{_visible(target)}: cannot be written ({error.strerror or error}); {remedy}") from error
 
 
@@ -285,9 +299,20 @@ def _link(path: str | Path, copy: str | Path) -> None:
         shutil.copy2(path, copy, follow_symlinks=False)
 
 
-def _visible(path: Path) -> Path:
-    """The path, or the folder in which it is staged: nobody finds a hidden folder that has been removed."""
+def _visible(path: Path) -> str:
+    """The path, or the folder in which it is staged and its place in it: a hidden folder has gone by then."""
     for hidden in (path, *path.parents):
         if hidden.name.startswith(PREFIX):
-            return hidden.parent
-    return path
+            return f"{hidden.parent}: {path.relative_to(hidden)}" if path != hidden else str(hidden.parent)
+    return str(path)
+
+
+def _is_temporary(path: Path) -> bool:
+    """Whether it is the system's place for temporary files, or lies in a hidden folder there."""
+    try:
+        place = Path(tempfile.gettempdir())
+    except OSError:
+        return True  # there is none
+    return path == place or any(
+        hidden.name.startswith(PREFIX) and hidden.parent == place for hidden in (path, *path.parents)
+    )

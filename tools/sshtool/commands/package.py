@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from sshconvert.checkpoint import DEMO
 from sshconvert.convert import artifact_files, licence_of
 from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
-from sshconvert.files import replace_folder, staging_folder
+from sshconvert.files import output_errors, replace_folder, staging_folder
 from sshconvert.models import Model, load_model
 from sshconvert.reading import is_file, is_folder, open_regular
 from sshconvert.schema import one_line
@@ -323,22 +323,21 @@ def _hashes(model: Model, output_dir: Path, weights: str) -> Mapping[str, str]:
 
 
 class _Writer:
-    """Puts files into the folder of a package, and keeps the list of them."""
+    """Puts files into the folder of a package, and keeps the list of them. Raises OutputError."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: list[PackagedFile] = []
 
     def put(self, path: str, role: Role, data: bytes) -> None:
-        target = self._target(path)
-        target.write_bytes(data)
+        self.write(path, data)
         self.files.append(PackagedFile(path=path, role=role, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()))
 
     def copy(self, path: str, role: Role, source: Path, sha256: str = "") -> None:
-        """Copy a file that has been looked at. Raises PackageError if it has changed since."""
+        """Copy a file that has been looked at. Raises PackageError if it cannot be read, or has changed since."""
         digest, size = hashlib.sha256(), 0
-        with _readable(source) as opened, self._target(path).open("wb") as target:
-            while block := opened.read(1 << 20):
+        with self._target(path) as target:
+            for block in _blocks(source):
                 digest.update(block)
                 size += len(block)
                 target.write(block)
@@ -346,10 +345,19 @@ class _Writer:
             raise PackageError(f"{source}: changed while it was packaged; do it again when nobody writes it")
         self.files.append(PackagedFile(path=path, role=role, bytes=size, sha256=digest.hexdigest()))
 
-    def _target(self, path: str) -> Path:
+    def write(self, path: str, data: bytes) -> None:
+        """As `put`, of a file that is not in the list."""
+        with self._target(path) as target:
+            target.write(data)
+
+    @contextmanager
+    def _target(self, path: str) -> Iterator[BinaryIO]:
+        """What goes wrong here is the target's fault, whatever is read meanwhile: that has its own errors."""
         target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
+        with output_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                yield file
 
 
 def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
@@ -397,10 +405,10 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
         files=tuple(sorted(writer.files, key=lambda file: file.path)),
     )
     data = manifest.dump()
-    (folder / MANIFEST).write_bytes(data)
+    writer.write(MANIFEST, data)
     hashes = {file.path: file.sha256 for file in manifest.files} | {MANIFEST: hashlib.sha256(data).hexdigest()}
     sums = dump_sums(hashes)
-    (folder / SUMS).write_bytes(sums)
+    writer.write(SUMS, sums)
     return manifest, hashlib.sha256(sums).hexdigest()
 
 
@@ -424,17 +432,17 @@ def _licences() -> Iterator[tuple[str, bytes]]:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with _readable(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for block in _blocks(path):
+        digest.update(block)
     return digest.hexdigest()
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[BinaryIO]:
+def _blocks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file. Raises PackageError; what goes wrong where they are written to is not seen here."""
     try:
         with open_regular(path) as file:
-            yield file
+            while block := file.read(1 << 20):
+                yield block
     except OSError as error:
         raise PackageError(f"{path}: cannot be read ({error.strerror}); convert again") from None
 

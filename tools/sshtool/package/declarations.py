@@ -61,7 +61,7 @@ class Declarations:
         self.folder, self.manifest, self.model, self.progress = folder, manifest, model, progress
         self.findings: list[Finding] = []
         self.claims: list[Claim] = []
-        self.compared = 0  # models whose own declaration was read
+        self._unreadable = False  # the record of the verification
 
     def compare(self) -> None:
         layout = LAYOUTS.get(self.manifest.layout)
@@ -91,7 +91,9 @@ class Declarations:
         except RuntimeUnavailableError as error:
             self._claim(MANIFEST, f"models.{number}", f"{item.path} cannot be read here: {error}")
             return
-        self.compared += 1
+        if self._unreadable:
+            expected = expected.model_copy(update={"verified": item.verified})
+            self._claim(MANIFEST, f"models.{number}.verified", f"{RECORD} cannot be read")
         if item.precision not in PROFILES:
             self._fail(item.path, f"precision: {shown(item.precision)} is not one of {', '.join(PROFILES)}")
         for field in PackagedModel.model_fields:
@@ -126,24 +128,27 @@ class Declarations:
             return None
         try:
             return read_verification(self.folder / RECORD, self.model.name)
-        except PackageError as error:
-            self._fail(RECORD, error)
+        except PackageError as error:  # another version's, perhaps: the models have answers to give by themselves
+            self._unreadable = True
+            self._claim(RECORD, "", f"this version cannot read it: {error}")
             return None
 
     def _verification(self, evidence: Evidence | None) -> None:
         """What the manifest says of the verification is what the record says; that it was so, its maker says."""
+        self._claim(MANIFEST, "verification", "its maker says so; what was held to answers here is said apart")
+        self._claim(MANIFEST, "versions", "its maker says so")
+        if self._unreadable:
+            return
         report = evidence.report if evidence else None
         expected = verification_of(report, [model.verified for model in self.manifest.models])
         for field in type(expected).model_fields:
             self._equal(
                 MANIFEST, f"verification.{field}", getattr(self.manifest.verification, field), getattr(expected, field)
             )
-        self._claim(MANIFEST, "verification", "its maker says so; what was held to answers here is said apart")
         if report:
             self._equal(MANIFEST, "versions", dict(self.manifest.versions), dict(report.environment))
             if report.weights:
                 self._equal(RECORD, "weights", report.weights, self.manifest.source.weights)
-        self._claim(MANIFEST, "versions", "its maker says so")
 
     def _roles(self) -> None:
         configured = {path for path, _ in self._configured()}

@@ -16,7 +16,7 @@ from sshconvert.errors import PackageError
 from sshconvert.messages import shown
 from sshconvert.models import Sha256
 from sshconvert.reading import read_small
-from sshconvert.schema import one_line, parse_json
+from sshconvert.schema import one_line, parse_json, problems
 from sshtool.commands.verify import VerifyResult
 from sshtool.evaluate import omz, wider
 from sshtool.evaluate.ground_truth import ALL, SETTINGS
@@ -180,6 +180,8 @@ def read_verification(path: Path, model: str) -> Evidence:
         document = parse_json(_VerifyDocument, data)
         _check_head(document, "verify")
         result = _results().validate_python(document.result)
+    except pydantic.ValidationError as error:
+        raise _refused(path, ValueError(problems(error)), "sshtool verify") from None
     except ValueError as error:
         raise _refused(path, error, "sshtool verify") from None
     report = result.report

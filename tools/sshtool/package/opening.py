@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import pydantic
 
 from sshconvert.errors import PackageError
-from sshconvert.files import scratch_folder
+from sshconvert.files import output_errors, scratch_folder
 from sshconvert.reading import is_folder, open_regular
 from sshconvert.schema import one_line
 from sshtool.checkpoint.tarlayout import read_files
@@ -64,17 +64,27 @@ def _unpack_zip(file: BinaryIO, folder: Path) -> None:
     check(members, _limits())
     for member in members:
         if not member.name.endswith("/"):
-            with _target(folder, member.name).open("xb") as target:
-                for piece in stream(file, member):
-                    target.write(piece)
+            _write(_target(folder, member.name), stream(file, member))
 
 
 def _unpack_tar(file: BinaryIO, folder: Path) -> None:
     """File by file, without a look back: nobody knows what is in it before all of it is unpacked."""
     for member in read_files(file, _limits()):
-        with _target(folder, member.name).open("xb") as target:
-            for piece in member.pieces:
-                target.write(piece)
+        _write(_target(folder, member.name), member.pieces)
+
+
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
+    with output_errors(path), path.open("xb") as target:
+        for piece in _readings(pieces):
+            target.write(piece)
+
+
+def _readings(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces of a member. What goes wrong while they are read is no error of the place where they go."""
+    try:
+        yield from pieces
+    except OSError as error:
+        raise ValueError(f"it cannot be read to its end ({error.strerror})") from None
 
 
 def _limits() -> Limits:

@@ -67,7 +67,8 @@ class StoredAnswers(Sequence[Answer]):
         self, draw: Sequence[Callable[[], Sample]], compute: Callable[[Sample, int], Outputs], kept: int
     ) -> None:
         self._draw, self._compute = draw, compute
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in the next line
+        with output_errors(Path("temporary files")):
+            self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in the next line
         weakref.finalize(self, self._file.close)
         self._places: dict[int, tuple[int, tuple[str, ...]]] = {}
         self._look_up = lru_cache(kept)(self._answer)
