@@ -12,6 +12,7 @@ import typer
 import sshconvert
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import DEMO_LICENCE
 from sshconvert.models import load_model
 from sshtool.cli import app
 
@@ -116,7 +117,9 @@ def test_info_reproduces_the_published_figures(checkpoint: Path) -> None:
     assert list(result["outputs"]) == list(MODEL.output_names)
     text = sshtool("info", "--checkpoint", checkpoint).stdout
     assert "267.0594 (published 267.0594" in text
-    assert "not the trained detector" in text
+    assert result["license_weights"] == DEMO_LICENCE
+    assert DEMO_LICENCE in text
+    assert "non-commercial" not in text  # which is about the trained weights
 
 
 ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {

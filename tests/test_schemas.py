@@ -77,7 +77,7 @@ def calls(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory)
     (images / "b.png").write_bytes(b"no image")
     arguments = [
         ["bench", *out, "--runs", "1", "--rounds", "1", "--mode", "latency", "--runtime", "onnxruntime"],
-        ["convert", *checkpoint, *small, "-o", str(folder / "made"), "--format", "onnx"],
+        ["convert", *checkpoint, *small, "-o", str(folder / "made"), "--dry-run"],
         ["demo-dataset", "-o", str(folder), "--images", "2"],
         ["detect", *out, str(images)], ["detect", *out, str(images), "--dry-run"],
         ["download", "--demo", "-o", str(folder), "--dry-run"],
@@ -177,7 +177,6 @@ def test_documents_name_files_that_are_not_text_so_that_they_are_found(
         ["detect", *out, "--artifact", str(odd), str(folder)],
         ["demo-dataset", "-o", str(folder), "--images", "2"],
         ["evaluate", *out, "--artifact", str(odd), "--dataset", str(drawn), "--limit", "1"],
-        ["bench", *out, "--artifact", str(odd), "--runs", "1", "--rounds", "1", "--mode", "latency"],
         ["convert", "--checkpoint", str(demo_checkpoint.params_path), "-o", str(folder), "--dry-run"],
         ["package", *out], ["check", str(workspace.folder / "releases" / f"{MODEL.name}-flat")],
     ]  # fmt: skip

@@ -67,9 +67,13 @@ QUICK: Final[dict[str, tuple[str, ...]]] = {
 
 
 def options_of(verb: str) -> Iterator[str]:
-    """Each option of a verb that takes a value."""
+    """Each option of a verb that takes a text or a path; numbers are read by Typer, which sees one of each kind."""
+    kinds: set[str] = set()
     for parameter in get_command(app).commands[verb].params:  # type: ignore[attr-defined]  # it is a group
-        if parameter.param_type_name == "option" and not parameter.is_flag:
+        if parameter.param_type_name != "option" or parameter.is_flag:
+            continue
+        if parameter.type.name in ("text", "path") or parameter.type.name not in kinds:
+            kinds.add(parameter.type.name)
             yield parameter.opts[0]
 
 
@@ -125,7 +129,6 @@ def file_calls(workspace: Workspace, folder: Path) -> list[list[str]]:
         *(["verify", *out, *pack, "--artifact", path] for path in odd),
         ["detect", *out, str(images)], ["detect", *out, str(images), "--save-images", "--dry-run"],
         *(["detect", *out, "--artifact", path, str(images)] for path in odd),
-        ["bench", *out, "--runs", "1", "--rounds", "1", "--mode", "latency", "--artifact", odd[0]],
         ["package", *out, "--layout", "ovms"], ["package", *out, "--verification", f"{place}/record.json"],
         *(["package", *out, "--allow-unverified", "--artifact", path] for path in odd),
         ["demo-dataset", "-o", str(place), "--images", "1"], ["info", *out],
