@@ -67,13 +67,9 @@ QUICK: Final[dict[str, tuple[str, ...]]] = {
 
 
 def options_of(verb: str) -> Iterator[str]:
-    """Each option of a verb that takes a text or a path; numbers are read by Typer, which sees one of each kind."""
-    kinds: set[str] = set()
+    """Each option of a verb that takes a value."""
     for parameter in get_command(app).commands[verb].params:  # type: ignore[attr-defined]  # it is a group
-        if parameter.param_type_name != "option" or parameter.is_flag:
-            continue
-        if parameter.type.name in ("text", "path") or parameter.type.name not in kinds:
-            kinds.add(parameter.type.name)
+        if parameter.param_type_name == "option" and not parameter.is_flag:
             yield parameter.opts[0]
 
 
