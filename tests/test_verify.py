@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,10 @@ from rich.console import Console
 
 from packs import computed_answers
 from program import sshtool
-from sshconvert.checkpoint import Checkpoint
+from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.convert import Faces, Format, Options, Precision, artifact_files, convert
 from sshconvert.detection import detect
-from sshconvert.errors import ArtifactError, ImageError, RuntimeUnavailableError, UsageError
+from sshconvert.errors import ArtifactError, ImageError, ReferencePackError, RuntimeUnavailableError, UsageError
 from sshconvert.models import load_model
 from sshtool.commands.verify import (
     ConvertedAgain,
@@ -34,7 +34,7 @@ from sshtool.commands.verify import (
     verify_artifacts,
 )
 from sshtool.parity.detections import DetectionComparison
-from sshtool.parity.pack import write_pack
+from sshtool.parity.pack import read_pack, write_pack
 from sshtool.parity.reference import Answer, LiveReference, Reference, StoredAnswers, silent
 from sshtool.parity.samples import OTHER, Sample, sample_names
 from sshtool.parity.tolerances import PROFILES, Overrides
@@ -433,15 +433,22 @@ def test_answers_are_computed_once_and_few_are_in_memory() -> None:
     assert [answer.sample.name for answer in answers[-2:]] == ["48", "49"]
 
 
-@pytest.mark.parametrize("layer", ["conv1_1", "conv4_2", "rpn_bbox_pred_stride16"])
+@pytest.mark.parametrize(
+    ("layer", "runtimes"),
+    [
+        ("conv1_1", ["onnxruntime"]),
+        ("conv4_2", ["openvino"]),
+        ("rpn_bbox_pred_stride16", ["onnxruntime", "openvino"]),
+    ],
+)
 def test_the_first_layer_with_a_changed_weight_is_named(
-    layer: str, small_dir: Path, demo_checkpoint: Checkpoint, pack: Path, tmp_path: Path
+    layer: str, runtimes: list[str], small_dir: Path, demo_checkpoint: Checkpoint, pack: Path, tmp_path: Path
 ) -> None:
     """The faulty ONNX file becomes a faulty IR too: OpenVINO reads it."""
     original = small_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
     bad = planted(Candidate(original), tmp_path / "bad", add_to_weight(f"{layer}_weight", 3.0))
     rules = Rules(thorough=False)
-    for runtime in ("onnxruntime", "openvino"):
+    for runtime in runtimes:
         options = VerifyOptions(
             (bad.path,), demo_checkpoint.params_path, pack, runtime=runtime, layers=True, rules=rules
         )
@@ -477,6 +484,37 @@ def test_a_pack_stands_in_for_the_original_and_the_checkpoint(small_dir: Path, p
     assert len(result.report.artifacts) == 4
     assert "reference pack reference.npz" in result.report.reference
     assert any("did not run here" in note for note in result.report.notes)
+
+
+def claiming(
+    weights: str, sha256: Mapping[str, str], answers: list[Answer], checkpoint: Checkpoint, path: Path
+) -> Path:
+    write_pack(path, replace(checkpoint, weights=weights, sha256=sha256), "MXNet 1.9.1", answers)
+    return path
+
+
+def test_a_pack_is_not_believed_what_can_be_computed_again(
+    small_dir: Path, pack: Path, demo_checkpoint: Checkpoint, plain_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """Answers of another network under the demo's hashes, and the demo's answers under another network's."""
+    first = small_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
+    demo, plain = demo_checkpoint, plain_checkpoint
+    answers = computed_answers(plain, tmp_path, SMALL)
+    forged = claiming(DEMO, demo.sha256, answers, demo, tmp_path / "forged.npz")
+    with pytest.raises(ReferencePackError, match="not those of the checkpoint that it names"):
+        verify_artifacts(MODEL.name, tmp_path, VerifyOptions((first,), reference=forged))
+    options = VerifyOptions((first,), reference=pack, checkpoint=plain.params_path)
+    with pytest.raises(ReferencePackError, match="has answers of demo, the checkpoint is params-sha256"):
+        verify_artifacts(MODEL.name, tmp_path, options)
+    stored = list(read_pack(pack, MODEL).answers(*SMALL))
+    other = read_pack(pack, MODEL).other_size()
+    assert other is not None
+    lying = claiming(plain.weights, plain.sha256, [*stored, other], plain, tmp_path / "lying.npz")
+    options = VerifyOptions((first,), reference=lying, checkpoint=plain.params_path)
+    with pytest.raises(ReferencePackError, match="not those of the checkpoint that it names"):
+        verify_artifacts(MODEL.name, tmp_path, options)
+    report = verify_artifacts(MODEL.name, tmp_path, replace(options, checkpoint=None)).report
+    assert any(plain.weights in note for note in report.notes)  # a claim
 
 
 @pytest.mark.usefixtures("mxnet")

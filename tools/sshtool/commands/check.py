@@ -85,7 +85,8 @@ def check(
 
 def render(result: CheckResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
-    parts: list[RenderableType] = [lines(f"{result.path}: {_MEANING[result.verdict]}")]
+    checked = f"checked: {', '.join(result.checks)}"
+    parts: list[RenderableType] = [lines(f"{result.path}: {_MEANING[result.verdict]}; {checked}")]
     if result.parity:
         rows = [[label, "" if value is None else f"{value:.2g}"] for label, value in result.parity.items()]
         parts.append(table(["model", ">largest difference from the original"], rows, plain=plain))
@@ -96,11 +97,10 @@ def render(result: CheckResult, plain: bool) -> RenderableType:
 
 
 def _said(result: CheckResult) -> list[str]:
-    """What was checked and what was not."""
+    """What else there is to know, and what was not checked."""
     said = []
     if len(result.findings) > MOST_SHOWN:
         said.append(f"and {len(result.findings) - MOST_SHOWN} more findings")
-    said.append(f"checked: {', '.join(result.checks)}")
     said.append(f"signed by {result.signed_by}" if result.signed_by else UNSIGNED)
     if result.verification == "unverified":
         said.append("the package itself says that it holds models that were not verified")

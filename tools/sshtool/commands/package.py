@@ -49,6 +49,7 @@ from sshtool.package.manifest import (
 )
 from sshtool.package.signature import Signature, packaged_model, read_signature
 from sshtool.parity.pack import PackReference, demo_pack_path, pack_name, read_pack
+from sshtool.parity.recompute import prove
 from sshtool.parity.reference import Progress, silent
 from sshtool.parity.samples import draw_sample
 from sshtool.parity.verify import ArtifactReport, VerifyReport, environment
@@ -278,18 +279,21 @@ def _reference(
 ) -> tuple[Path | None, PackReference | None]:
     """The original's answers to put into the package: those named, those beside the artifacts, or the demo's.
 
-    Of the latter two, only answers that fit; none at all is no error, and the package says so.
+    Of the latter two, only answers that fit; none at all is no error, and the package says so. Answers of the demo are
+    held to it. Raises ReferencePackError.
     """
     if options.reference:
         pack = read_pack(options.reference, model)
         if problem := _misfit(pack, weights, sizes):
             raise PackageError(f"{options.reference}: {problem}; make one of these with `sshtool reference`")
+        prove(pack, None, model)
         return options.reference, pack
     beside = output_dir / model.name / pack_name(model)
     for path in (beside, demo_pack_path()) if weights == DEMO else (beside,):
         if is_file(path):
             pack = read_pack(path, model)
             if not _misfit(pack, weights, sizes):
+                prove(pack, None, model)
                 return path, pack
     return None, None
 
@@ -457,6 +461,6 @@ def render(result: PackageResult, plain: bool) -> RenderableType:
     if not result.with_reference:
         stands.append(
             "There is no reference pack of this checkpoint and size, by which others hold the models to the original; "
-            "`sshtool reference` makes it where MXNet is installed."
+            '`sshtool reference` makes it where MXNet is installed. Without it, `sshtool check` ends with "not proven".'
         )
     return Group(*([listed] if rows else []), lines(*where, *stands))

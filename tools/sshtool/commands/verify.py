@@ -24,7 +24,8 @@ from sshtool.commands.download import checkpoint_folder
 from sshtool.images import Resize, fit, read_image
 from sshtool.limits import MOST_VERIFIED, check_number
 from sshtool.parity.layers import Divergence, first_divergence
-from sshtool.parity.pack import demo_pack, read_pack
+from sshtool.parity.pack import PackReference, demo_pack, read_pack
+from sshtool.parity.recompute import check_answers, prove
 from sshtool.parity.reference import Draw, LiveReference, Progress, Reference, silent
 from sshtool.parity.samples import OTHER_SHAPE, Sample
 from sshtool.parity.selftest import SelfTestReport, self_test
@@ -94,9 +95,10 @@ def verify_artifacts(
         if options.layers and checkpoint is None:
             raise UsageError("--layers: there is no checkpoint to compare the layers with; give --checkpoint")
         reference = find_reference(model, checkpoint, options, progress=progress)
+        claims = _claims(reference, checkpoint, options, progress)
         again = ConvertedAgain(model, checkpoint, folder)
         report = verify(model, reference, candidates, options.rules, convert_again=again.path, progress=progress)
-        report = replace(report, notes=(*report.notes, *left_out(model, output_dir, options)))
+        report = replace(report, notes=(*report.notes, *claims, *left_out(model, output_dir, options)))
         result = VerifyResult(report)
         if options.layers:
             result = replace(result, divergences=_divergences(report, reference, again, options, progress))
@@ -115,6 +117,19 @@ def verify_artifacts(
         if not options.artifacts:
             write_record(output_dir / model.name / RECORD, result)
         return result
+
+
+def _claims(
+    reference: Reference, checkpoint: Checkpoint | None, options: VerifyOptions, progress: Progress
+) -> tuple[str, ...]:
+    """What a pack says of itself and nothing here proves. Raises ReferencePackError if it is wrong."""
+    if not isinstance(reference, PackReference):
+        return ()
+    if checkpoint is not None and options.checkpoint is not None and not reference.is_shipped:
+        check_answers(reference, checkpoint, progress)
+        return ()
+    claim = prove(reference, checkpoint, load_model(reference.contents.model), progress)
+    return (claim,) if claim else ()
 
 
 def write_record(path: Path, result: VerifyResult) -> None:

@@ -42,7 +42,7 @@ from sshtool.package.signing import (
     signer_of,
 )
 from sshtool.parity.pack import PackReference, read_pack
-from sshtool.parity.recompute import check_answers, demo_checkpoint
+from sshtool.parity.recompute import check_answers, prove
 from sshtool.parity.reference import Progress, silent
 from sshtool.parity.verify import Candidate, verify
 
@@ -253,9 +253,8 @@ class Checker:
         known = {model.files.symbol: symbol, model.files.params: model.demo.params_sha256}
         if dict(manifest.source.checkpoint) != known:
             self.fail("weights", MANIFEST, "source.checkpoint: is not the demo, which source.weights names")
-        elif reference and self.report.largest and not reference.is_shipped:
-            with demo_checkpoint(model) as checkpoint:
-                check_answers(reference, checkpoint, self.progress)
+        elif reference and self.report.largest:
+            prove(reference, None, model, self.progress)
         if self.report.largest:
             self.report.checks.append("weights")
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sshconvert.checkpoint import Checkpoint, open_checkpoint
+from sshconvert.checkpoint import DEMO, Checkpoint, open_checkpoint
 from sshconvert.convert import Format, Options, Precision, convert
 from sshconvert.errors import ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder
 from sshconvert.models import Model
+from sshconvert.schema import one_line
 from sshtool.checkpoint import demo
 from sshtool.parity.pack import PackReference
 from sshtool.parity.reference import Progress, silent
@@ -26,6 +27,30 @@ def demo_checkpoint(model: Model) -> Iterator[Checkpoint]:
     with scratch_folder() as folder:
         demo.write_checkpoint(folder, model)
         yield open_checkpoint(folder, model)
+
+
+def prove(reference: PackReference, checkpoint: Checkpoint | None, model: Model, progress: Progress = silent) -> str:
+    """Hold a pack to the checkpoint that it names, if that is here: the demo always is. Says what is left as a claim.
+
+    Raises what `check_answers` raises.
+    """
+    said = reference.contents
+    if reference.is_shipped:
+        return ""
+    if checkpoint is not None and (said.weights, dict(said.checkpoint)) == (
+        checkpoint.weights,
+        dict(checkpoint.sha256),
+    ):
+        check_answers(reference, checkpoint, progress)
+    elif said.weights == DEMO:
+        with demo_checkpoint(model) as made:
+            check_answers(reference, made, progress)
+    else:
+        return (
+            f"{reference.path.name} says that its answers are those of {one_line(said.weights)}; without that "
+            "checkpoint, nothing here proves it"
+        )
+    return ""
 
 
 def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Progress = silent) -> None:
