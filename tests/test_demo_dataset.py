@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from program import sshtool
-from sshconvert.errors import OutputError
+from sshconvert.errors import OutputError, UsageError
 from sshconvert.models import load_model
 from sshtool.checkpoint.fit_heads import TRAINING_SEEDS, VALIDATION_SEEDS
+from sshtool.commands.demo_dataset import demo_dataset as draw
 from sshtool.evaluate import demo_dataset
 from sshtool.evaluate.demo_dataset import FIRST_SCENE, RECORD, SETTINGS, SIZES, DrawnImage, write_dataset
 from sshtool.evaluate.feeding import UpstreamScales
@@ -160,9 +161,10 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("--images", "0"), "--images: 0 is not between 1 and 10000"), (("--seed", "-1"), "--seed: -1 is not between")],
+    [((0, 0), "--images: 0 is not between 1 and 10000"), ((1, -1), "--seed: -1 is not between")],
 )
-def test_numbers_without_scenes_are_refused(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    result = sshtool("demo-dataset", "-o", tmp_path, *arguments, "-q", code=2)
-    assert message in result.stderr
+def test_numbers_without_scenes_are_refused(tmp_path: Path, arguments: tuple[int, int], message: str) -> None:
+    images, seed = arguments
+    with pytest.raises(UsageError, match=message):
+        draw(tmp_path, images=images, seed=seed)
     assert not list(tmp_path.iterdir())
