@@ -338,7 +338,7 @@ def test_an_ir_that_is_none_or_is_cut_is_refused(workspace: Workspace, tmp_path:
     other.ir.write_text(
         '<net name="a" version="11"><layers><layer type="Parameter"/><layer type="Result"/></layers></net>'
     )
-    with pytest.raises(ArtifactError, match="OpenVINO cannot read it"):
+    with pytest.raises(ArtifactError, match=r"convert again"):
         read_signature(other.ir)
 
 
