@@ -82,7 +82,7 @@ SEEN_IN_FACES: Final[Mapping[str, set[str]]] = {
     "scores not a number": {"faces"},
     "scores all 1": {"scores"},
     "scores halved": {"faces", "scores"},  # below the threshold, some of them
-    "two faces with each other's scores": {"scores"},
+    "two faces with each other's scores": {"scores", "detections", "faces"},
     "count one too high": {"faces"},
     "count one too low": {"faces"},
     "count in floats": {"faces"},
