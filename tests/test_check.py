@@ -485,6 +485,32 @@ def test_whatever_a_file_says_of_itself_is_compared_or_named_as_a_claim(original
     assert claimed == {"tool", "author"}
 
 
+@pytest.mark.parametrize("form", ["onnx", "xml"])
+def test_a_model_that_says_int8_for_wider_tolerances_is_found(form: str, original: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(original, tmp_path / original.name)
+    (folder / "INT8").mkdir()
+    for path in (folder / "FP32").iterdir():
+        path.rename(folder / "INT8" / path.name)
+    (folder / "FP32").rmdir()
+    path = folder / "INT8" / f"{NAME}.onnx"
+    model = onnx.load(path)
+    next(entry for entry in model.metadata_props if entry.key == "precision").value = "INT8"
+    onnx.save(model, path)
+    path = folder / "INT8" / f"{NAME}.xml"
+    path.write_text(path.read_text().replace('precision value="FP32"', 'precision value="INT8"'))
+
+    def change(manifest: dict[str, Any]) -> None:
+        text = json.dumps(manifest).replace("FP32", "INT8")
+        manifest.clear()
+        manifest.update(json.loads(text))
+        manifest["verification"]["status"] = "unverified"
+        for item in manifest["models"]:
+            item["verified"] = False
+
+    resealed(folder, change)
+    assert f"declarations: INT8/{NAME}.{form}: precision: it says INT8, and is not stored in that" in problems(folder)
+
+
 def lie_alike(folder: Path, path: Path) -> None:
     """Have the manifest say what the model says, and that it was not verified."""
     made = described(read_signature(folder / path), folder / path).model_copy(update={"verified": False})

@@ -85,7 +85,7 @@ def check(
 
 def render(result: CheckResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
-    checked = f"checked: {', '.join(result.checks)}"
+    checked = f"checked: {', '.join(result.checks) or 'nothing'}"
     parts: list[RenderableType] = [lines(f"{result.path}: {_MEANING[result.verdict]}; {checked}")]
     if result.parity:
         rows = [[label, "" if value is None else f"{value:.2g}"] for label, value in result.parity.items()]

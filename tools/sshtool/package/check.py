@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.errors import PackageError, ReferencePackError, RuntimeUnavailableError, SSHToolError
 from sshconvert.files import scratch_folder
+from sshconvert.messages import printable
 from sshconvert.models import Model, load_model
 from sshconvert.reading import read_small
 from sshconvert.schema import one_line
@@ -102,7 +103,7 @@ class Checker:
         return report
 
     def fail(self, check: str, path: str, message: object) -> None:
-        self.report.findings.append(Finding(check, one_line(path), one_line(message)))
+        self.report.findings.append(Finding(check, printable(path), one_line(message)))
 
     def claim(self, path: str, place: str, reason: object) -> None:
         self.report.claims.append(Claim(path, place, one_line(reason)))
@@ -118,32 +119,38 @@ class Checker:
             self.fail("files", path, problem)
         manifest = self.report.manifest = self._parsed(MANIFEST, parse_manifest)
         sums = self._parsed(SUMS, parse_sums)
-        self.report.checks += ["manifest", "checksums"]
+        self.report.checks += ["manifest"] if manifest else []
         listed = {file.path for file in manifest.files} if manifest else set()
         listed |= sums.keys() if sums else set()
         loose = {name: found.sizes[name] for name in signatures(found.sizes) if name not in listed}
         named = found.sizes.keys() - loose.keys() - {SUMS}
+        if not found.complete:
+            return loose
         if sums is not None:
             for path in sorted(named ^ sums.keys()):
                 self.fail("checksums", path, "is not in SHA256SUMS" if path in named else "is in SHA256SUMS, not there")
         if manifest is not None:
-            sizes = {path: found.sizes[path] for path in named}
-            self._hash(manifest, sizes, sums or {}, hashing=all(path != "." for path, _ in found.faults))
+            readable = self._sizes(manifest, {path: found.sizes[path] for path in named})
+            if not found.too_large:
+                self._hash(manifest, readable, sums or {})
+                self.report.checks += ["checksums"] if sums else []
         return loose
 
-    def _hash(self, manifest: Manifest, sizes: Mapping[str, int], sums: Mapping[str, str], *, hashing: bool) -> None:
-        """Hold names and sizes to the manifest, then the bytes of those files whose size is right."""
-        known = {file.path: file for file in manifest.files}
+    def _sizes(self, manifest: Manifest, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Hold names and sizes to the manifest. Gives the sizes of the files for which they are right."""
+        known = {file.path: file.bytes for file in manifest.files}
         for path in sorted((sizes.keys() - {MANIFEST}) ^ known.keys()):
             self.fail("manifest", path, "is not in the manifest" if path in sizes else "is missing")
-        paths = sorted(sizes.keys() & {*known, MANIFEST})
-        for done, path in enumerate(paths):
-            size, file = sizes[path], known.get(path)
-            if file and size != file.bytes:
-                self.fail("manifest", path, f"has {size} bytes, not the {file.bytes} of the manifest")
-            elif hashing:
-                self.progress("hashing the files", done, len(paths))
-                self._hashed(path, size, file.sha256 if file else "", sums)
+        for path in sorted(sizes.keys() & known.keys()):
+            if sizes[path] != known[path]:
+                self.fail("manifest", path, f"has {sizes[path]} bytes, not the {known[path]} of the manifest")
+        return {path: size for path, size in sizes.items() if path == MANIFEST or known.get(path) == size}
+
+    def _hash(self, manifest: Manifest, sizes: Mapping[str, int], sums: Mapping[str, str]) -> None:
+        known = {file.path: file.sha256 for file in manifest.files}
+        for done, (path, size) in enumerate(sorted(sizes.items())):
+            self.progress("hashing the files", done, len(sizes))
+            self._hashed(path, size, known.get(path, ""), sums)
 
     def _hashed(self, path: str, size: int, sha256: str, sums: Mapping[str, str]) -> None:
         try:

@@ -21,10 +21,15 @@ MOST_ENTRIES: Final = 2 * MOST_FILES  # files and folders
 
 @dataclass
 class Contents:
-    """The size of every regular file, by its path in the package, and what must not be there: a path and why."""
+    """The size of every regular file, by its path in the package, and what must not be there: a path and why.
+
+    `complete` if all was looked at; `too_large` if there is more to be read than any package has.
+    """
 
     sizes: dict[str, int] = field(default_factory=dict)
     faults: list[tuple[str, str]] = field(default_factory=list)
+    complete: bool = True
+    too_large: bool = False
 
 
 def list_contents(folder: Path) -> Contents:
@@ -37,13 +42,14 @@ def list_contents(folder: Path) -> Contents:
                 found.faults.append((name, problem))
             else:
                 found.sizes[name] = status.st_size
-    except OSError as error:
-        found.faults.append((".", f"a folder in it cannot be listed ({error.strerror})"))
-    except ValueError as error:
-        found.faults.append((".", str(error)))
+    except (OSError, ValueError) as error:
+        found.complete = False
+        listing = f"a folder in it cannot be listed ({error.strerror})" if isinstance(error, OSError) else str(error)
+        found.faults.append((".", listing))
     if twins := collision(found.sizes):
         found.faults.append((twins[1], f"is the same as {twins[0]} on systems that know no case"))
     if sum(found.sizes.values()) > LARGEST:
+        found.too_large = True
         found.faults.append((".", f"its files have more than {LARGEST} bytes together"))
     return found
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sshconvert.convert import Format, describe, model_api_info
+from sshconvert.convert import Format, Precision, describe, model_api_info
 from sshconvert.errors import ArtifactError, PackageError, RuntimeUnavailableError
 from sshconvert.messages import listed, shown
 from sshconvert.models import Model
@@ -23,7 +23,7 @@ from sshtool.package.evidence import Evidence, read_verification, verification_o
 from sshtool.package.layouts import LAYOUTS, Layout
 from sshtool.package.manifest import MANIFEST, Manifest, PackagedModel, Role
 from sshtool.package.rebuild import options_of
-from sshtool.package.signature import Signature, packaged_model, read_signature
+from sshtool.package.signature import Signature, is_quantized, packaged_model, read_signature
 from sshtool.parity.tolerances import PROFILES
 
 PAGE: Final = "verification.html"
@@ -96,6 +96,8 @@ class Declarations:
             self._claim(MANIFEST, f"models.{number}.verified", f"{RECORD} cannot be read")
         if item.precision not in PROFILES:
             self._fail(item.path, f"precision: {shown(item.precision)} is not one of {', '.join(PROFILES)}")
+        elif is_quantized(self.folder / item.path) != (item.precision == Precision.INT8.value):
+            self._fail(item.path, f"precision: it says {item.precision}, and is not stored in that")
         for field in PackagedModel.model_fields:
             self._equal(item.path, field, getattr(item, field), getattr(expected, field))
         self._metadata(number, item, signature)

@@ -4,6 +4,7 @@ manifest has to say of such a model.
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from sshtool.runtimes import Declaration, declared, reason
 from sshtool.screening import check_ir, read_onnx
 
 FREE = -1
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear", "FakeQuantize")
 DEFAULT_PRECISION = "FP32"  # of a file that says nothing
 _NAMES = {"f32": "float32", "u8": "uint8", "i32": "int32"}
 
@@ -44,6 +46,14 @@ def read_signature(path: Path) -> Signature:
     shape = [None if size == FREE else size for size in inputs.shape]
     declaration = declared(path, metadata, shape, inputs.dtype)
     return Signature(inputs, outputs, declaration, metadata)
+
+
+def is_quantized(path: Path) -> bool:
+    """Whether a file that `read_signature` has read rounds the values between layers, as INT8 does and nothing else."""
+    if path.suffix == ".onnx":
+        return any(node.op_type in _ROUNDING for node in read_onnx(path).graph.node)
+    layers = ET.parse(path).iterfind("layers/layer")  # noqa: S314  # it has been checked
+    return any(layer.get("type") in _ROUNDING for layer in layers)
 
 
 def packaged_model(path: Path, signature: Signature, model: str, layout: Layout, *, verified: bool) -> PackagedModel:
