@@ -259,23 +259,6 @@ def test_memory_is_that_of_the_worker_and_not_of_who_started_it(small: Path) -> 
     assert ballast.sum() == len(ballast)
 
 
-def test_what_a_library_prints_does_not_get_among_the_answers(small: Path) -> None:
-    script = (
-        "import os, sys\n"
-        "from sshtool.bench import worker\n"
-        "serve = worker.serve\n"
-        "def loud(*arguments):\n"
-        "    os.write(1, b'noise')\n"
-        "    print('more of it', flush=True)\n"
-        "    serve(*arguments)\n"
-        "worker.serve = loud\n"
-        "worker.main()\n"
-    )
-    told = json.dumps(asdict(work(small / "small.onnx")))
-    made = subprocess.run([sys.executable, "-c", script], input=told, capture_output=True, text=True, check=True)
-    assert json.loads(made.stdout)["input_shape"] == [1, 3, SIZE, SIZE]
-
-
 BROKEN: Final = {
     "no model": (b"<net nonsense", ArtifactError, "is no"),
     "no file": (None, ArtifactError, "is not there"),
@@ -296,17 +279,17 @@ def test_an_error_of_the_worker_is_raised_as_what_it_is(
 def test_a_worker_that_dies_is_one_line(small: Path) -> None:
     with Worker(work(small / "small.onnx")) as worker:
         os.kill(worker.process_id, signal.SIGSEGV)
-        with pytest.raises(ArtifactError, match=r"small\.onnx: the process that ran it ended by signal 11; `sshtool"):
+        with pytest.raises(ArtifactError, match=r"small\.onnx: .*signal 11"):
             worker.measure(Dose(0, 1))
     with Worker(work(small / "small.onnx")) as worker:
         os.kill(worker.process_id, signal.SIGKILL)
-        with pytest.raises(ArtifactError, match="was killed: there may be too little memory"):
+        with pytest.raises(ArtifactError, match=r"signal 9 .*memory"):
             worker.measure(Dose(0, 1))
 
 
 def test_an_error_that_nobody_expects_is_told_too(small: Path) -> None:
     with Worker(work(small / "small.onnx")) as worker, pytest.raises(RuntimeError, match="TypeError"):
-        worker.measure(Dose("long", 0))  # type: ignore[arg-type]  # that is the fault
+        worker._ask({"seconds": "long", "runs": 0})  # what `measure` never asks
 
 
 def test_a_module_in_the_current_folder_is_not_taken_for_a_library(

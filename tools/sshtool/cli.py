@@ -227,6 +227,24 @@ Threshold = Annotated[
         help="The least score, up to 1; by default 0.5, or the model's own if that is higher.",
     ),
 ]
+MemoryLimit = Annotated[
+    float,
+    typer.Option(
+        "--memory-limit",
+        min=limits.LEAST_MEMORY,
+        max=limits.MOST_MEMORY,
+        help="Gigabytes that models may take, in the process that runs them (on Linux).",
+    ),
+]
+TimeLimit = Annotated[
+    float,
+    typer.Option(
+        "--time-limit",
+        min=limits.SHORTEST_PATIENCE,
+        max=limits.LONGEST_PATIENCE,
+        help="Seconds that a model may take to load, and for each answer.",
+    ),
+]
 ResizeMode = Annotated[
     str, typer.Option("--resize", help="letterbox keeps the proportions and fills the rest; stretch does not.")
 ]
@@ -641,6 +659,8 @@ def verify(
     junit: JunitPath = None,
     markdown: MarkdownPath = None,
     allow_nonfinite: AllowNonfinite = False,
+    memory_limit: MemoryLimit = 8.0,
+    time_limit: TimeLimit = 300.0,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
@@ -650,6 +670,7 @@ def verify(
 
     with Session("verify", json=json, quiet=quiet, debug=debug) as session:
         _few({"--artifact": artifact, "--atol": atol, "--rtol": rtol})
+        _confine(memory_limit, time_limit)
         from sshconvert.models import load_model
         from sshtool.commands.verify import VerifyOptions, render, verify_artifacts
         from sshtool.parity.tolerances import Overrides, parse_limits
@@ -755,6 +776,8 @@ def check(
     path: PackagePathArgument,
     signers: Signers = None,
     rebuild: RebuildFrom = None,
+    memory_limit: MemoryLimit = 8.0,
+    time_limit: TimeLimit = 300.0,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
@@ -765,6 +788,7 @@ def check(
     from sshtool.session import Session
 
     with Session("check", json=json, quiet=quiet, debug=debug) as session:
+        _confine(memory_limit, time_limit)
         from sshtool.commands.check import check as verb, render
 
         result = verb(path, signers=signers, rebuild=rebuild, progress=session.progress)
@@ -786,6 +810,8 @@ def detect(
     save_images: SaveImages = False,
     allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
+    memory_limit: MemoryLimit = 8.0,
+    time_limit: TimeLimit = 300.0,
     quiet: Quiet = False,
     json: AsJsonLines = False,
     debug: Debug = False,
@@ -794,6 +820,7 @@ def detect(
     from sshtool.session import Session
 
     with Session("detect", json=json, quiet=quiet, debug=debug, lines=True) as session:
+        _confine(memory_limit, time_limit)
         from sshtool.commands.detect import as_json, detect as verb, render
         from sshtool.detector import DetectorOptions
         from sshtool.images import Resize
@@ -842,6 +869,8 @@ def evaluate(
     threads: DetectThreads = 0,
     inference_precision: InferencePrecision = "f32",
     allow_nonfinite: AllowNonfinite = False,
+    memory_limit: MemoryLimit = 8.0,
+    time_limit: TimeLimit = 300.0,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
@@ -852,6 +881,7 @@ def evaluate(
     interrupted = "what was evaluated is kept, and --resume goes on from there"
     with Session("evaluate", json=json, quiet=quiet, debug=debug, interrupted=interrupted) as session:
         _few({"--artifact": artifact, "--merge": merge})
+        _confine(memory_limit, time_limit)
         from sshtool.commands.evaluate import EvaluateOptions, evaluate as verb, render
         from sshtool.images import Resize
 
@@ -896,6 +926,8 @@ def bench(
     batch: FreeBatch = 0,
     html: HtmlPath = None,
     allow_nonfinite: AllowNonfinite = False,
+    memory_limit: MemoryLimit = 8.0,
+    time_limit: TimeLimit = 300.0,
     quiet: Quiet = False,
     json: AsJson = False,
     debug: Debug = False,
@@ -905,6 +937,7 @@ def bench(
 
     with Session("bench", json=json, quiet=quiet, debug=debug) as session:
         _few({"--artifact": artifact})
+        _confine(memory_limit, time_limit)
         from sshtool.bench.measuring import MODES
         from sshtool.commands.bench import BenchOptions, bench as verb, render
         from sshtool.runtimes import INFERENCE_PRECISIONS, runtimes
@@ -981,6 +1014,13 @@ def _options(
         color=Color(_choice("--input-color", color or Color.BGR.value, [item.value for item in Color])),
         faces=faces,
     )
+
+
+def _confine(gigabytes: float, seconds: float) -> None:
+    """Run models, which strangers may have made, in a process of their own."""
+    from sshtool.sandbox import GIGABYTE, Limits, confine
+
+    confine(Limits(int(gigabytes * GIGABYTE), seconds))
 
 
 def _settings(device: str, threads: int, allow_nonfinite: bool, inference_precision: str) -> Settings:

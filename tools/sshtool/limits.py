@@ -33,6 +33,12 @@ MOST_DRAWN: Final = 10_000  # scenes of a data set
 MOST_SEED: Final = 100_000
 MOST_POINTS: Final = 100.0  # of average precision
 
+# Of the process that runs models: gigabytes, and seconds without an answer.
+LEAST_MEMORY: Final = 0.5
+MOST_MEMORY: Final = 1e6
+SHORTEST_PATIENCE: Final = 1.0
+LONGEST_PATIENCE: Final = 86_400.0
+
 
 def check_threads(option: str, wanted: int) -> None:
     """Raises UsageError for more threads than this machine has any use for."""

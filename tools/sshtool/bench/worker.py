@@ -1,27 +1,20 @@
-"""A process of its own for each candidate, so that its memory and its threads are its own: it computes when told to.
-
-It reads a JSON object a line from stdin and answers each with one on what was its stdout; what libraries print goes
-nowhere. It ends when nobody writes to it any more.
-"""
+"""A process of its own for each candidate, so that its memory and its threads are its own: it computes when told to."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
-from sshconvert.errors import SSHToolError, UsageError
+from sshconvert.errors import UsageError
 from sshconvert.models import Model, load_model
-from sshconvert.schema import one_line
 from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_throughput
 from sshtool.limits import MOST_PIXELS
 from sshtool.runtimes import Declaration, Images, Inference, Settings, load
+from sshtool.sandbox.channel import Array
+from sshtool.sandbox.child import Answer
 from sshtool.scenes import draw_scene
 
 KILOBYTE: Final = 1024
@@ -55,30 +48,17 @@ class Loaded:
     first_seconds: float
 
 
-def main() -> None:
-    """Answer on stdout what stdin asks: first with Work what to load, then with Dose how much to measure."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started this, and ends it
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        serve(sys.stdin, answers)
+class Service:
+    """What the process does: first it is told with Work what to load, then with Dose how much to measure."""
 
+    def __init__(self) -> None:
+        self._candidate: _Candidate | None = None
 
-def serve(requests: Iterable[str], answers: TextIO) -> None:
-    candidate: _Candidate | None = None
-    for line in requests:
-        try:
-            if candidate is None:
-                candidate = _Candidate(_work(json.loads(line)))
-                body = asdict(candidate.loaded)
-            else:
-                body = {"turn": asdict(candidate.measure(Dose(**json.loads(line)))), "peak_bytes": peak_bytes()}
-        except SSHToolError as error:
-            body = {"error": type(error).__name__, "message": str(error)}
-        except Exception as error:  # noqa: BLE001  # the parent says what it is
-            body = {"error": "", "message": f"{type(error).__name__}: {one_line(error)}"}
-        answers.write(json.dumps(body) + "\n")
-        answers.flush()
+    def __call__(self, body: dict[str, Any], _: tuple[Array, ...]) -> Answer:
+        if self._candidate is None:
+            self._candidate = _Candidate(_work(body))
+            return asdict(self._candidate.loaded), []
+        return {"turn": asdict(self._candidate.measure(Dose(**body))), "peak_bytes": peak_bytes()}, []
 
 
 def _work(body: dict[str, Any]) -> Work:

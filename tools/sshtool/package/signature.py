@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx
 import pydantic
@@ -19,6 +19,8 @@ from sshconvert.schema import one_line, problems
 from sshtool.package.layouts import Layout
 from sshtool.package.manifest import PackagedModel, Tensor, Thresholds
 from sshtool.runtimes import Declaration, declared, reason
+from sshtool.sandbox import confined
+from sshtool.sandbox.runtimes import call
 from sshtool.screening import check_ir, read_onnx
 
 FREE = -1
@@ -37,8 +39,23 @@ class Signature:
     metadata: Mapping[str, str]
 
 
+_SIGNATURE: Final = pydantic.TypeAdapter(Signature)
+
+
 def read_signature(path: Path) -> Signature:
-    """Read an .onnx or .xml file. Raises ArtifactError."""
+    """Read an .onnx or .xml file, an .xml in the sandbox if there is one. Raises ArtifactError."""
+    limits = confined()
+    if limits is None or path.suffix == ".onnx":
+        return _read(path)
+    return _SIGNATURE.validate_python(call(f"{__name__}:plain", path, limits))
+
+
+def plain(path: Path) -> Any:
+    """As `read_signature`, as something that JSON holds."""
+    return _SIGNATURE.dump_python(_read(path), mode="json")
+
+
+def _read(path: Path) -> Signature:
     try:
         inputs, outputs, metadata = _of_onnx(path) if path.suffix == ".onnx" else _of_ir(path)
     except (IndexError, KeyError, ValueError, TypeError) as error:  # tensors without names, or of unknown types

@@ -28,6 +28,7 @@ from sshconvert.reading import is_file
 from sshconvert.schema import one_line
 from sshtool.limits import MOST_PIXELS
 from sshtool.requirements import is_installed
+from sshtool.sandbox import confined
 
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
@@ -113,6 +114,7 @@ class Runtime(ABC):
     library: ClassVar[str]  # the module that it needs
     suffixes: ClassVar[tuple[str, ...]]  # files that it loads; of the first, it is the usual runtime
     inference_precisions: ClassVar[tuple[str, ...]] = (F32,)  # that it can be asked for
+    reads_strangers: ClassVar[bool] = True  # its files run in the sandbox, where there is one
 
     version: str
     settings: Settings
@@ -265,7 +267,8 @@ def runtimes() -> Mapping[str, type[Runtime]]:
     """All runtimes there are, by key: the subclasses of `Runtime` in the modules of this package."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
-    return {kind.key: kind for kind in sorted(Runtime.__subclasses__(), key=lambda kind: kind.key)}
+    kinds = [kind for kind in Runtime.__subclasses__() if "key" in vars(kind)]
+    return {kind.key: kind for kind in sorted(kinds, key=lambda kind: kind.key)}
 
 
 def load(path: Path, model: Model, settings: Settings = Settings(), *, key: str = "") -> Runtime:  # frozen
@@ -282,7 +285,12 @@ def load(path: Path, model: Model, settings: Settings = Settings(), *, key: str 
         )
     if not is_file(path):
         raise ArtifactError(f"{path}: is not there; `sshtool convert` makes it")
-    return kind.load(path, model, settings)
+    limits = confined()
+    if limits is None or not kind.reads_strangers:
+        return kind.load(path, model, settings)
+    from sshtool.sandbox.runtimes import load as load_in_sandbox
+
+    return load_in_sandbox(kind, path, model, settings, limits)
 
 
 def able_of(precision: str) -> list[str]:

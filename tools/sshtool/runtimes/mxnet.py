@@ -54,6 +54,7 @@ class Mxnet(Runtime):
     library = "mxnet"
     name = "MXNet"
     suffixes = (".params",)
+    reads_strangers = False  # it gets what this program has read from a checkpoint
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
         """Load a checkpoint's two files with MXNet's own readers. The input is RGB minus the mean, of any size."""

@@ -1,0 +1,124 @@
+"""Runtimes in the sandbox: the same interface, and what they load is loaded in a child.
+
+All that a program loads is in one child, because a process costs more than a model. If it dies, all its models are
+gone, and what is loaded next begins another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pydantic
+
+from sshconvert.models import Model
+from sshtool import runtimes
+from sshtool.runtimes import Declaration, Images, Inference, Outputs, Runtime, Settings
+from sshtool.sandbox import Child, Limits
+from sshtool.sandbox.channel import Array
+from sshtool.sandbox.child import Answer, function_of
+
+SERVICE: Final = f"{__name__}:Service"
+
+_DECLARATION: Final = pydantic.TypeAdapter(Declaration)
+
+_numbers = itertools.count()
+_children: list[Child] = []
+
+
+def load(kind: type[Runtime], path: Path, model: Model, settings: Settings, limits: Limits) -> Runtime:
+    """Load a file in the sandbox. Raises what `Runtime.load` raises, and ArtifactError beyond the limits."""
+    return SandboxedRuntime(_child(limits), kind, path, model, settings)
+
+
+def call(function: str, path: Path, limits: Limits) -> Any:
+    """What "module:function", which takes a path, makes of a file: something that JSON holds. Raises what it raises."""
+    return _child(limits).ask(str(path), {"do": "call", "function": function, "path": str(path)}).body["result"]
+
+
+def _child(limits: Limits) -> Child:
+    if not _children or not _children[0].is_alive or _children[0].limits != limits:
+        for child in _children:
+            child.close()
+        _children[:] = [Child(SERVICE, limits)]
+    return _children[0]
+
+
+class SandboxedRuntime(Runtime):
+    """A model that is loaded in a child. Takes its place there until it is not needed any more."""
+
+    def __init__(self, child: Child, kind: type[Runtime], path: Path, model: Model, settings: Settings) -> None:
+        self._child, self._path, self._id = child, str(path), next(_numbers)
+        body = {
+            "do": "load",
+            "id": self._id,
+            "kind": kind.key,
+            "path": self._path,
+            "model": model.name,
+            "settings": asdict(settings),
+        }
+        said = child.ask(self._path, body).body
+        self.declaration = _DECLARATION.validate_python(said["declaration"])
+        self.settings = settings
+        self.version, self.parallel = said["version"], said["parallel"]
+        self.inference_precision, self._title = said["inference_precision"], said["title"]
+
+    @classmethod
+    def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
+        raise NotImplementedError  # it is not one of those that a user chooses from
+
+    def run(self, images: Images) -> Outputs:
+        return self._outputs("run", images)
+
+    def layers(self, images: Images) -> Outputs:
+        return self._outputs("layers", images)
+
+    def inferences(self, images: Images) -> list[Inference]:
+        return [partial(self.run, images)] * self.parallel
+
+    def _outputs(self, what: str, images: Images) -> Outputs:
+        answer = self._child.ask(self._path, {"do": what, "id": self._id}, [images])
+        return dict(zip(answer.body["names"], answer.arrays, strict=True))
+
+    def __str__(self) -> str:
+        return str(self._title)
+
+    def __del__(self) -> None:
+        self._child.note({"do": "drop", "id": self._id})
+
+
+class Service:
+    """In the child."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[int, Runtime] = {}
+
+    def __call__(self, body: dict[str, Any], arrays: tuple[Array, ...]) -> Answer:
+        if body["do"] == "load":
+            return self._load(body), []
+        if body["do"] == "drop":
+            self._loaded.pop(body["id"], None)
+            return {}, []
+        if body["do"] == "call":
+            return {"result": function_of(body["function"])(Path(body["path"]))}, []
+        runtime = self._loaded[body["id"]]
+        outputs = runtime.layers(arrays[0]) if body["do"] == "layers" else runtime.run(arrays[0])
+        return {"names": list(outputs)}, [np.asarray(value) for value in outputs.values()]
+
+    def _load(self, body: dict[str, Any]) -> dict[str, Any]:
+        from sshconvert.models import load_model
+
+        kind = runtimes.runtimes()[body["kind"]]
+        runtime = kind.load(Path(body["path"]), load_model(body["model"]), Settings(**body["settings"]))
+        self._loaded[body["id"]] = runtime
+        return {
+            "version": runtime.version,
+            "declaration": asdict(runtime.declaration),
+            "parallel": runtime.parallel,
+            "inference_precision": runtime.inference_precision,
+            "title": str(runtime),
+        }
