@@ -86,10 +86,11 @@ def apply_deltas(boxes: Floats, deltas: Floats) -> Floats:
     """Move and resize `boxes` [K, 4] by `deltas` [K, 4]: (dx, dy) in box sizes, (dw, dh) in logarithms."""
     sizes = boxes[:, 2:] - boxes[:, :2] + 1
     centres = boxes[:, :2] + 0.5 * (sizes - 1)
-    centres = deltas[:, :2] * sizes + centres
+    largest = np.finfo(deltas.dtype).max
     with np.errstate(over="ignore"):  # untrained heads ask for boxes of infinite size; clipping makes them the image
+        centres = np.clip(deltas[:, :2] * sizes + centres, -largest, largest)  # infinity minus itself is no number
         reach = 0.5 * (np.exp(deltas[:, 2:]) * sizes - 1)
-    return np.concatenate([centres - reach, centres + reach], axis=1)
+        return np.concatenate([centres - reach, centres + reach], axis=1)
 
 
 def face_scores(outputs: Mapping[str, npt.NDArray[Any]], head: Head) -> npt.NDArray[Any]:

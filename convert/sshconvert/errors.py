@@ -75,6 +75,10 @@ class DetectionError(SSHToolError):
     """Head tensors that are missing or whose shapes do not belong to the model."""
 
 
+class NonfiniteError(DetectionError):
+    """Outputs of a converted model that hold NaN or infinity, for one image."""
+
+
 class ConfigError(SSHToolError):
     """The user's config file cannot be read, or says something that it cannot say."""
 

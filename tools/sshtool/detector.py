@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.detection import detect
-from sshconvert.errors import DetectionError, UsageError
+from sshconvert.errors import DetectionError, NonfiniteError, UsageError
 from sshconvert.models import Detection, Model
 from sshtool.images import Boxes, Image, Placement, Resize, fit
 from sshtool.overlap import SharedRuntime
-from sshtool.runtimes import Outputs, Settings, faces_in, load
+from sshtool.runtimes import Outputs, Settings, check_finite, faces_in, load
 
 THRESHOLD: Final = 0.5
 
@@ -62,14 +62,20 @@ class FaceDetector:
         """
         batch = self.shared.batch
         groups = (images[start : start + batch] for start in range(0, len(images), batch))
-        return [boxes for group in groups for boxes in self.find_in_fitted([self.fit(image) for image in group])]
+        found = [each for group in groups for each in self.find_in_fitted([self.fit(image) for image in group])]
+        for each in found:
+            if isinstance(each, NonfiniteError):
+                raise each
+        return [each for each in found if not isinstance(each, NonfiniteError)]
 
     def fit(self, image: Image) -> Fitted:
         """The image in the size of the network."""
         return Fitted(*fit(image, *self._size, self._resize, self._padding))
 
-    def find_in_fitted(self, images: Sequence[Fitted]) -> list[Boxes]:
-        """As `find`, of no more images than the network takes at a time."""
+    def find_in_fitted(self, images: Sequence[Fitted]) -> list[Boxes | NonfiniteError]:
+        """As `find`, of no more images than the network takes at a time; the error of those with outputs that are not
+        finite.
+        """
         if not images:
             return []
         outputs = self.shared.run([image.pixels for image in images])
@@ -77,7 +83,18 @@ class FaceDetector:
             faces = self._faces(outputs)
         except DetectionError as error:
             raise DetectionError(f"{self._path}: is not this model ({error}); convert again") from None
-        return [image.placement.to_image(boxes) for image, boxes in zip(images, faces, strict=True)]
+        problems = [self._problem(outputs, number) for number in range(len(images))]
+        return [
+            problem or image.placement.to_image(boxes)
+            for image, boxes, problem in zip(images, faces, problems, strict=True)
+        ]
+
+    def _problem(self, outputs: Outputs, number: int) -> NonfiniteError | None:
+        try:
+            check_finite({name: values[number : number + 1] for name, values in outputs.items()})
+        except NonfiniteError as error:
+            return NonfiniteError(f"{self._path}: {error}")
+        return None
 
     def _faces(self, outputs: Outputs) -> list[Boxes]:
         if self.runtime.declaration.faces is None:

@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from sshconvert.convert import Options, Precision, plan
-from sshconvert.errors import ImageError, UsageError
+from sshconvert.errors import ImageError, NonfiniteError, UsageError
 from sshconvert.models import Model, load_model
 from sshconvert.reading import is_file
 from sshtool.detector import DetectorOptions, FaceDetector, Fitted, with_threshold
@@ -68,7 +68,7 @@ class Detected:
 
 @dataclass(frozen=True)
 class NotRead:
-    """An image that could not be read, and why."""
+    """An image that could not be read, or of which the model made no numbers, and why."""
 
     image: Path
     error: str  # the name of the exception
@@ -254,7 +254,7 @@ def _detect_group(detector: FaceDetector, jobs: Sequence[ImageJob]) -> list[Dete
     read = [_read(detector, job) for job in jobs]
     found = iter(detector.find_in_fitted([item.fitted for item in read if isinstance(item, _Read)]))
     return [
-        item if isinstance(item, NotRead) else _detected(job, item, next(found), precision)
+        item if isinstance(item, NotRead) else _outcome(job, item, next(found), precision)
         for job, item in zip(jobs, read, strict=True)
     ]
 
@@ -265,6 +265,12 @@ def _read(detector: FaceDetector, job: ImageJob) -> _Read | NotRead:
             return _Read(detector.fit(image), image if job.picture is not None and image.nbytes <= MOST_KEPT else None)
     except ImageError as error:
         return NotRead(job.image, type(error).__name__, str(error))
+
+
+def _outcome(job: ImageJob, read: _Read, found: Boxes | NonfiniteError, inference_precision: str) -> Detected | NotRead:
+    if isinstance(found, NonfiniteError):
+        return NotRead(job.image, type(found).__name__, f"{job.image}: {found}")
+    return _detected(job, read, found, inference_precision)
 
 
 def _detected(job: ImageJob, read: _Read, boxes: Boxes, inference_precision: str) -> Detected | NotRead:

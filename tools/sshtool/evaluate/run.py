@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from sshconvert.errors import ArtifactError, DetectionError, ImageError
+from sshconvert.errors import ArtifactError, DetectionError, ImageError, NonfiniteError
 from sshconvert.messages import printable
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.feeding import Feed, Size
@@ -20,7 +20,7 @@ from sshtool.evaluate.records import ImageRecord
 from sshtool.evaluate.score import judge_image
 from sshtool.images import Image, reading
 from sshtool.overlap import SharedRuntime
-from sshtool.runtimes import Outputs, Runtime
+from sshtool.runtimes import Outputs, Runtime, check_finite
 
 Box = tuple[float, float, float, float, float]
 
@@ -60,7 +60,8 @@ class Evaluator:
             )
 
     def evaluate(self, jobs: Sequence[Job]) -> Generator[Finding, None, None]:
-        """What is found in each image, in their order. An image that cannot be read is a finding like another.
+        """What is found in each image, in their order. An image that cannot be read is a finding like another,
+        and so is one for which the artifact gives NaN or infinity.
 
         Raises ArtifactError and DetectionError where the artifact is to blame, OutputError if predictions cannot be
         written, RuntimeUnavailableError without Pillow. Close the generator to have its threads end.
@@ -71,7 +72,7 @@ class Evaluator:
         try:
             with reading(job.path) as image:
                 found = {feed.protocol: self._find(feed, image) for feed in self._feeds}
-        except ImageError as error:
+        except (ImageError, NonfiniteError) as error:
             return Finding(job.index, job.truth.image, {feed.protocol: NONE for feed in self._feeds}, printable(error))
         for protocol, folder in self.saved.items():
             write_predictions(folder, job.truth.image, found[protocol])
@@ -79,9 +80,16 @@ class Evaluator:
 
     def _find(self, feed: Feed, image: Image) -> Predictions:
         try:
-            return feed.find(image, self._compute)
+            return feed.find(image, self._finite)
+        except NonfiniteError as error:
+            raise NonfiniteError(f"{self._path}: {error}") from None
         except DetectionError as error:
             raise DetectionError(f"{self._path}: is not this model ({error}); convert again") from None
+
+    def _finite(self, image: Image) -> Outputs:
+        outputs = self._compute(image)
+        check_finite(outputs)
+        return outputs
 
     def _compute(self, image: Image) -> Outputs:
         return self._shared.run([image])

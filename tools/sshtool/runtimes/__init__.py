@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.errors import ArtifactError, DetectionError, UsageError
+from sshconvert.errors import ArtifactError, DetectionError, NonfiniteError, UsageError
 from sshconvert.messages import printable
 from sshconvert.models import Detection, Model
 from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
@@ -246,6 +246,17 @@ def _declared(path: Path, metadata: Mapping[str, Any], key: str, read: Callable[
             "convert again"
         )
     return found
+
+
+def check_finite(outputs: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Raises NonfiniteError, which names the first output that holds NaN or infinity: they would count as no face."""
+    for name, values in outputs.items():
+        if not np.isfinite(values).all():
+            number = np.count_nonzero(~np.isfinite(values))
+            raise NonfiniteError(
+                f"the output {one_line(name)} holds NaN or infinity ({number} of {values.size} values); `sshtool "
+                "verify` says whether the model is whole"
+            )
 
 
 def faces_in(outputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:

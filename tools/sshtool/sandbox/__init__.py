@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from sshconvert import errors
 from sshconvert.errors import ArtifactError, SSHToolError
@@ -112,7 +112,7 @@ class Child:
         if answer is None:
             raise ArtifactError(f"{about}: {self._ended}")
         if "error" in answer.body:
-            self._raise(answer.body)
+            self._raise(about, answer.body)
         return answer
 
     def note(self, body: dict[str, Any]) -> None:
@@ -165,14 +165,13 @@ class Child:
         for box in waiting:
             box.put(None)
 
-    def _raise(self, body: dict[str, Any]) -> None:
-        kind = vars(errors).get(body["error"])
-        if not (isinstance(kind, type) and issubclass(kind, SSHToolError)):
-            raise RuntimeError(body["message"])  # noqa: TRY004  # whatever it is, it comes from elsewhere
-        message = body["message"]
-        if kind is ArtifactError and body["out_of_memory"]:
-            message += f"; it may take {self.limits.memory / GIGABYTE:g} GB (--memory-limit)"
-        raise kind(message)
+    def _raise(self, about: str, body: dict[str, Any]) -> NoReturn:
+        found, message = vars(errors).get(body["error"]), body["message"]
+        kind = found if isinstance(found, type) and issubclass(found, SSHToolError) else None
+        if body["out_of_memory"] and kind in (ArtifactError, None):
+            where = f"{about}: " if kind is None else ""
+            raise ArtifactError(f"{where}{message}; it may take {self.limits.memory / GIGABYTE:g} GB (--memory-limit)")
+        raise RuntimeError(message) if kind is None else kind(message)
 
 
 def _end(code: int, limits: Limits) -> str:

@@ -1,0 +1,40 @@
+"""What a child of the sandbox does in tests: what models do that are made to harm."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from sshconvert.errors import ArtifactError
+from sshtool.sandbox.channel import Array
+from sshtool.sandbox.child import Answer
+
+
+def make() -> Any:
+    return serve
+
+
+def serve(body: dict[str, Any], arrays: tuple[Array, ...]) -> Answer:
+    if body["do"] == "allocate":
+        try:
+            return {"sum": int(np.ones(body["bytes"], np.uint8)[-1])}, []
+        except MemoryError as error:  # as runtimes have it
+            raise ArtifactError(f"it cannot: {error}") from None
+    if body["do"] == "sleep":
+        time.sleep(body["seconds"])
+    if body["do"] == "compute":  # natively, and without ever letting Python run
+        ctypes.PyDLL(None).sleep(int(body["seconds"]))
+    if body["do"] == "crash":
+        os.kill(os.getpid(), body["signal"])
+    if body["do"] == "leave":
+        os._exit(7)
+    if body["do"] == "print":
+        os.write(1, b"noise")
+        print("more of it", flush=True)  # noqa: T201  # that is the point
+    if body["do"] == "fail":
+        raise ZeroDivisionError("nobody expects this")
+    return {"echo": body}, list(arrays)
