@@ -111,11 +111,12 @@ def _decode_one(
     outputs: Mapping[str, npt.NDArray[np.float64]], scale: tuple[float, float], rules: Detection
 ) -> Predictions:
     kept = []
+    largest = LARGEST_NUMBER / 4 * min(1.0, *scale)
     for head in rules.heads:
         numbers = highest(face_scores(outputs, head), CANDIDATES_PER_STRIDE)
         candidates = best_first(decode_head(outputs, head, rules, numbers))
-        # An untrained head may ask for boxes of infinite size. These are as large, and their areas finite.
-        boxes = np.clip(candidates[:, :4], -LARGEST_NUMBER / 4, LARGEST_NUMBER / 4)
+        # An untrained head may ask for boxes of infinite size. These are as large, and finite in the image's pixels.
+        boxes = np.clip(candidates[:, :4], -largest, largest)
         stay = suppress(boxes, SUPPRESSED_ABOVE, inclusive=False)
         kept.append(np.column_stack([boxes, candidates[:, 4]])[stay])
     joined = np.concatenate(kept)
