@@ -25,6 +25,7 @@ from sshconvert.onnx.preprocessing import bake_preprocessing
 from sshconvert.openvino import IntermediateRepresentation, import_openvino
 from sshconvert.precision.fp16 import store_weights_as_fp16
 from sshconvert.precision.int8 import Quantization, quantize
+from sshconvert.reading import is_there
 
 DEMO_LICENCE: Final = "MIT, made by sshtool, not the trained detector"
 
@@ -146,7 +147,7 @@ def artifact_files(path: Path) -> tuple[Path, ...]:
     if path.suffix == ".xml":
         return (path, path.with_suffix(".bin"))
     weights = weights_path(path)
-    return (path, weights) if weights.exists() else (path,)
+    return (path, weights) if is_there(weights) else (path,)
 
 
 def convert(
@@ -240,7 +241,7 @@ def _write_int8(
 
 def _link(model: OnnxModel, whole: Path, path: Path) -> Path:
     """A file for OpenVINO to read, which has its weights in another."""
-    if weights_path(whole).exists():
+    if is_there(weights_path(whole)):
         return whole
     model.write_linked(path, whole)
     return path

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sshconvert.errors import OutputError
+from sshconvert.reading import is_folder, is_there
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -115,7 +116,7 @@ def replace_files(new: Sequence[Path], targets: Sequence[Path], staging: Path) -
             for path, target in backwards:
                 path.rename(target)
         except BaseException:
-            if new[0].exists():  # so not all of them are in place
+            if is_there(new[0]):  # so not all of them are in place
                 for path, target in backwards:
                     _undo(path, target, stash / target.name)
             raise
@@ -199,7 +200,7 @@ def _make(folder: Path) -> bool:
         return False
     except OSError:  # where nothing can be locked, nothing is ever taken for dead either
         return True
-    return (folder / LOCK).exists()
+    return is_there(folder / LOCK)
 
 
 def _lock(folder: Path) -> BaseFileLock:
@@ -218,7 +219,7 @@ def _remove_dead(parent: Path, user: int) -> None:
     """Remove the staging folders in `parent` that belong to that user, and to no process any more."""
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != user:
+            if folder.is_symlink() or not is_folder(folder) or folder.stat().st_uid != user:
                 continue
             if any(folder.name == own.name for own in _staging):
                 continue
@@ -243,7 +244,7 @@ def _discard(folder: Path) -> None:
     for old in (folder / OLD).glob("*"):
         target = folder.parent / old.name
         with contextlib.suppress(OSError), _alone_in(folder.parent):
-            if not target.exists():
+            if not is_there(target):
                 old.rename(target)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -266,9 +267,9 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _undo(path: Path, target: Path, old: Path) -> None:
-    if old.exists():
+    if is_there(old):
         old.replace(target)
-    elif not path.exists():
+    elif not is_there(path):
         target.unlink(missing_ok=True)
 
 
@@ -284,9 +285,9 @@ def _carry_over(folder: Path, new: Path) -> None:
     """Give `new` what only `folder` has, by hard links where they are possible."""
     for path in folder.iterdir():
         copy = new / path.name
-        if path.name.startswith(PREFIX) or copy.exists():
+        if path.name.startswith(PREFIX) or is_there(copy):
             continue
-        if path.is_dir() and not path.is_symlink():
+        if is_folder(path) and not path.is_symlink():
             shutil.copytree(path, copy, symlinks=True, copy_function=_link)
         else:
             _link(path, copy)

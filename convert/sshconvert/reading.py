@@ -22,12 +22,22 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112  # as above
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything is there, likewise. A link that leads nowhere is nothing."""
+    return os.path.exists(path)  # noqa: PTH110  # as above
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """What in a folder has such a name, sorted; nothing, if there is no folder, whatever its name."""
+    return sorted(folder.glob(pattern)) if is_folder(folder) else []
+
+
 def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
     """Open a regular file to read. Raises OSError for all that is none: to open a pipe would wait for its writer.
 
     With `follow` False a symbolic link is none either, where the system can tell (not on Windows).
     """
-    opener = _open_at_once if follow else _open_itself
+    opener = _open_at_once if follow else open_itself
     try:
         file = open(path, "rb", opener=opener)  # noqa: SIM115  # the caller closes it
     except ValueError as error:  # a zero byte, or what the file system's encoding does not have
@@ -63,5 +73,6 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # which Windows has not, and regular files ignore
 
 
-def _open_itself(path: str, flags: int) -> int:
+def open_itself(path: str, flags: int) -> int:
+    """An `opener` for `open` that follows no link to a file and waits for no writer of a pipe."""
     return _open_at_once(path, flags | getattr(os, "O_NOFOLLOW", 0))

@@ -24,6 +24,7 @@ from sshconvert.files import scratch_folder
 from sshconvert.messages import name_text
 from sshconvert.models import Model
 from sshconvert.precision.int8 import CALIBRATION, DROP, IMAGES, Quantization
+from sshconvert.reading import is_folder
 from sshtool.evaluate.average_precision import Boxes, average_precision
 from sshtool.images import Resize, fit, reading
 from sshtool.parity.reference import Progress, silent
@@ -117,7 +118,7 @@ def calibration_images(
     """
     if folder is None:
         return _scenes(options, model, CALIBRATION_SEEDS)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UsageError(f"--calibration-data: {folder} is not a folder; name one that holds images")
     found = select_images([folder])
     count = min(len(found), MOST_IMAGES)

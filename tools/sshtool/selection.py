@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from sshconvert.errors import UsageError
+from sshconvert.reading import is_file, is_folder, is_there
 from sshconvert.schema import one_line
 from sshtool.images import readable_extensions
 from sshtool.limits import MOST_FILES
@@ -41,13 +42,13 @@ def _expand(argument: str) -> list[Path]:
 
 def _found(argument: str) -> list[Path]:
     path = Path(argument)
-    if path.is_dir():
+    if is_folder(path):
         return _images_of(path)
-    if path.exists():  # also where the name looks like a pattern
+    if is_there(path):  # also where the name looks like a pattern
         return [path]
     if not glob.has_magic(argument):
         raise UsageError(f"{argument}: is not there; name an image file, a folder or a pattern")
-    files = (path for path in map(Path, glob.iglob(argument, recursive=True)) if path.is_file())  # noqa: PTH207  # a pattern may be absolute
+    files = (path for path in map(Path, glob.iglob(argument, recursive=True)) if is_file(path))  # noqa: PTH207  # a pattern may be absolute
     matches = sorted(islice(files, MOST_FILES + 1))
     if not matches:
         raise UsageError(f"{argument}: matches no file; correct the pattern")
@@ -57,7 +58,7 @@ def _found(argument: str) -> list[Path]:
 def _images_of(folder: Path) -> list[Path]:
     extensions = readable_extensions()
     shown = (path for path in folder.iterdir() if not path.name.startswith("."))
-    files = (path for path in shown if path.suffix.lower() in extensions and path.is_file())
+    files = (path for path in shown if path.suffix.lower() in extensions and is_file(path))
     images = sorted(islice(files, MOST_FILES + 1))
     if not images:
         raise UsageError(f"{folder}: holds no image files; for those of folders inside, give '{folder}/**/*.jpg'")

@@ -13,6 +13,7 @@ import onnx
 
 from sshconvert.files import output_errors, replace_files, staged, staging_folder
 from sshconvert.graph import Dimensions
+from sshconvert.reading import is_there
 
 Array = npt.NDArray[Any]
 
@@ -162,7 +163,7 @@ def weights_path(path: Path) -> Path:
 
 def move_model(path: Path, target: Path, staging: Path) -> None:
     """Put what `OnnxModel.write` made in a staging folder in place of `target`."""
-    if weights_path(path).exists():
+    if is_there(weights_path(path)):
         replace_files([path, weights_path(path)], [target, weights_path(target)], staging)
     else:
         path.replace(target)

@@ -23,7 +23,7 @@ import pydantic
 
 from sshconvert.errors import DownloadError, OutputError
 from sshconvert.models import Archive
-from sshconvert.reading import open_regular, read_small, state
+from sshconvert.reading import open_itself, open_regular, read_small, state
 from sshconvert.schema import Strict, parse_json
 from sshtool.checkpoint.sources import SourceFailedError
 
@@ -202,7 +202,7 @@ class Entry:
     @contextlib.contextmanager
     def resume(self) -> Iterator[Writer]:
         """Go on with the part that is there."""
-        with open(self._part, "r+b", opener=_open_itself) as file:
+        with open(self._part, "r+b", opener=open_itself) as file:
             writer = Writer(file, self.archive)
             writer.read_what_is_there()
             yield writer
@@ -268,7 +268,3 @@ def _require_own(folder: Path, *, sticky: bool) -> None:
     else:
         return
     raise DownloadError(f"{folder}: {problem}; use a folder of your own with --cache-dir")
-
-
-def _open_itself(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))

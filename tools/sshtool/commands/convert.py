@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from sshconvert.convert import Artifact, Options, convert, plan
 from sshconvert.finite import NonFinite, summary
 from sshconvert.models import load_model
+from sshconvert.reading import is_there
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
 from sshtool.parity.reference import Progress, silent
@@ -71,7 +72,7 @@ def convert_checkpoint(
 
 
 def _measure(artifact: Artifact) -> ArtifactResult:
-    size = sum(path.stat().st_size for path in artifact.files if path.exists())
+    size = sum(path.stat().st_size for path in artifact.files if is_there(path))
     return ArtifactResult(artifact.format.value, artifact.precision.value, artifact.path, artifact.files, size)
 
 

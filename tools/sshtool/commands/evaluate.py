@@ -20,6 +20,7 @@ from sshconvert.errors import DatasetError, EvaluationError, ImageError, UsageEr
 from sshconvert.files import check_replaceable, staged
 from sshconvert.messages import name_text
 from sshconvert.models import Model, load_model
+from sshconvert.reading import is_file, is_folder
 from sshconvert.schema import one_line
 from sshtool.commands.verify import VerifyOptions, find_candidates, left_out
 from sshtool.evaluate import journal
@@ -293,7 +294,7 @@ def _check_saved(path: Path, saved: Mapping[str, Path]) -> None:
     """Of the images that a journal has already, no predictions will be made any more. Raises EvaluationError."""
     for finding in read_findings(path) if saved else ():
         files = [prediction_file(folder, finding.image) for folder in saved.values()]
-        missing = next((file for file in files if not file.is_file()), None)
+        missing = next((file for file in files if not is_file(file)), None)
         if missing is not None and not finding.failure:
             raise EvaluationError(
                 f"{missing}: is not there, but its image has been evaluated; start anew without --resume, to save all"
@@ -302,7 +303,7 @@ def _check_saved(path: Path, saved: Mapping[str, Path]) -> None:
 
 def images_folder(dataset: Path) -> Path:
     """Where a dataset has its images: WIDER FACE's own place, or `images`. Raises DatasetError without either."""
-    found = next((dataset / name for name in IMAGES if (dataset / name).is_dir()), None)
+    found = next((dataset / name for name in IMAGES if is_folder(dataset / name)), None)
     if found is None:
         raise DatasetError(f"{dataset}: has no folder {' or '.join(IMAGES)}; unpack WIDER_val.zip there")
     return found

@@ -17,7 +17,7 @@ from sshconvert.convert import artifact_files, licence_of
 from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
 from sshconvert.files import output_errors, replace_folder, staging_folder
 from sshconvert.models import Model, load_model
-from sshconvert.reading import is_file, is_folder, open_regular
+from sshconvert.reading import is_file, is_folder, is_there, open_regular
 from sshconvert.schema import one_line
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
@@ -143,7 +143,7 @@ def _layout(options: PackageOptions) -> Layout:
 
 def _check_target(target: Path) -> None:
     """A folder is replaced as a whole: then it has to be a package. Raises PackageError."""
-    if target.exists() and not is_file(target / MANIFEST) and any(target.iterdir() if target.is_dir() else [target]):
+    if is_there(target) and not is_file(target / MANIFEST) and any(target.iterdir() if is_folder(target) else [target]):
         raise PackageError(f"{target}: is there and is no package; move it away or name another --output-dir")
 
 

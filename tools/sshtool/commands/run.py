@@ -16,6 +16,7 @@ from sshconvert.detection import detect
 from sshconvert.errors import OutputError, PackageError, ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model, load_model
+from sshconvert.reading import is_file
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.fetch import Report, no_report
 from sshtool.commands.download import FetchOptions, checkpoint_folder, download
@@ -128,7 +129,7 @@ def run(
 
 
 def _is_there(folder: Path, model: Model) -> bool:
-    return all((folder / name).is_file() for name in (model.files.symbol, model.files.params))
+    return all(is_file(folder / name) for name in (model.files.symbol, model.files.params))
 
 
 def _verify(

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from sshconvert.errors import OutputError, RuntimeUnavailableError
 from sshconvert.files import replace_folder, staging_folder
 from sshconvert.installation import install_command
+from sshconvert.reading import is_file, is_there
 from sshconvert.schema import one_line
 from sshtool.evaluate.ground_truth import ImageTruth, write_ground_truth
 from sshtool.limits import MOST_DRAWN
@@ -129,7 +130,7 @@ def _write_annotations(path: Path, items: list[DrawnImage]) -> None:
 def _check_target(folder: Path) -> None:
     """A folder that is not one of ours may be the real WIDER FACE."""
     try:
-        ours = not folder.exists() or (folder / RECORD).is_file() or not any(folder.iterdir())
+        ours = not is_there(folder) or is_file(folder / RECORD) or not any(folder.iterdir())
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}); name another --output-dir") from None
     if not ours:

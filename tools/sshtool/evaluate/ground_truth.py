@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import DatasetError
+from sshconvert.reading import is_file, matching
 from sshtool.evaluate.annotations import (
     LARGEST_COORDINATE,
     MOST_FACES,
@@ -131,7 +132,7 @@ def _numbers(counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
 def _annotation_file(folder: Path) -> Path | None:
     """The text of the validation set, or the only one."""
     for name in TEXT_FOLDERS:
-        found = sorted((folder / name).glob("wider_face_*_bbx_gt.txt"))
+        found = matching(folder / name, "wider_face_*_bbx_gt.txt")
         validation = [path for path in found if path.name == "wider_face_val_bbx_gt.txt"]
         if len(found) > 1 and not validation:
             raise DatasetError(f"{folder / name}: holds {found[0].name} and {found[1].name}; leave one of them")
@@ -141,7 +142,7 @@ def _annotation_file(folder: Path) -> Path | None:
 
 
 def _mat_folder(folder: Path) -> Path | None:
-    return next((folder / name for name in MAT_FOLDERS if (folder / name / FACES_FILE).is_file()), None)
+    return next((folder / name for name in MAT_FOLDERS if is_file(folder / name / FACES_FILE)), None)
 
 
 def _from_annotation(annotation: Annotation) -> ImageTruth:

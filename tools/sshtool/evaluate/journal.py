@@ -32,7 +32,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from sshconvert.errors import EvaluationError, OutputError
 from sshconvert.files import check_replaceable
-from sshconvert.reading import open_regular
+from sshconvert.reading import open_itself, open_regular
 from sshconvert.schema import Strict, one_line, parse_json
 from sshtool.evaluate.annotations import MOST_IMAGES
 from sshtool.evaluate.predictions import LARGEST_NUMBER, MOST_PREDICTIONS, Predictions
@@ -152,7 +152,7 @@ class Journal:
             _check_same(self.path, header, found := _header(lines))
             self.done = sum(1 for _ in _findings(lines, found))
             with _writing(self.path):
-                self._file = open(self.path, "r+b", opener=_open_itself)  # noqa: SIM115  # closed as a context
+                self._file = open(self.path, "r+b", opener=open_itself)  # noqa: SIM115  # closed as a context
                 if not os.path.samestat(os.fstat(self._file.fileno()), os.fstat(old.fileno())):
                     raise OSError(errno.EBUSY, "another file came into its place")
                 self._file.seek(lines.end)
@@ -313,9 +313,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         except OSError as error:
             raise EvaluationError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
 
-
-def _open_itself(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
 @contextlib.contextmanager

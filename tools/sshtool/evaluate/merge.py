@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.errors import EvaluationError
+from sshconvert.reading import is_folder, matching
 from sshtool.evaluate.journal import Header, read_header
 
 JOURNAL: Final = ".jsonl"
@@ -14,7 +15,7 @@ JOURNAL: Final = ".jsonl"
 
 def read_runs(given: Sequence[Path]) -> dict[str, list[tuple[Path, Header]]]:
     """The journals of each artifact, complete. Raises EvaluationError if one is missing or they do not fit together."""
-    paths = [path for item in given for path in (sorted(item.glob(f"*{JOURNAL}")) if item.is_dir() else [item])]
+    paths = [path for item in given for path in (matching(item, f"*{JOURNAL}") if is_folder(item) else [item])]
     if not paths:
         raise EvaluationError(f"{given[0]}: holds no journals ({JOURNAL}); name files or folders that shards wrote")
     headers = {path: read_header(path) for path in paths}

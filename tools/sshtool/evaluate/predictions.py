@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from sshconvert.errors import EvaluationError
 from sshconvert.files import staged
+from sshconvert.reading import matching
 from sshtool.evaluate.lines import read_lines
 
 # Of one image: more than any network proposes, and nothing that a reader could be stalled with.
@@ -98,7 +99,7 @@ def read_predictions(folder: Path, image: str) -> Predictions:
 def strangers(folder: Path, images: Collection[str]) -> list[str]:
     """Prediction files that belong to none of `images`, as paths inside `folder`, sorted."""
     known = {prediction_file(Path(), image) for image in images}
-    found = (path.relative_to(folder) for path in folder.glob("*/*.txt"))
+    found = (path.relative_to(folder) for path in matching(folder, "*/*.txt"))
     return sorted(path.as_posix() for path in found if path not in known)
 
 

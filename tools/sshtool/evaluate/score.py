@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.errors import EvaluationError, UsageError
+from sshconvert.reading import is_file
 from sshtool.evaluate import omz, wider
 from sshtool.evaluate.curves import Result
 from sshtool.evaluate.ground_truth import GroundTruth, ImageTruth
@@ -57,7 +58,7 @@ def score_predictions(truth: GroundTruth, folder: Path, protocol: str) -> Result
     image are noted. Raises EvaluationError if there is no file for any image, UsageError for an unknown protocol.
     """
     notes = _notes(truth, folder, protocol)
-    if not any(prediction_file(folder, image.image).is_file() for image in truth.images):
+    if not any(is_file(prediction_file(folder, image.image)) for image in truth.images):
         example = prediction_file(folder, truth.images[0].image)
         raise EvaluationError(
             f"{folder}: holds predictions for none of the {len(truth.images)} images (such as {example}); "

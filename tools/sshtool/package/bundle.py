@@ -18,6 +18,7 @@ from typing import Final
 
 from sshconvert.errors import UsageError
 from sshconvert.files import staged
+from sshconvert.reading import is_file
 
 EARLIEST: Final = 315532800  # 1 January 1980
 LATEST: Final = 4354819199  # the end of 2107, the last year of a zip
@@ -32,7 +33,7 @@ def pack(folder: Path, target: Path, kind: str) -> None:
     """
     seconds = source_date()
     paths = {
-        f"{folder.name}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*") if path.is_file()
+        f"{folder.name}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*") if is_file(path)
     }
     with staged(target) as part:
         KINDS[kind](part, dict(sorted(paths.items())), seconds)

@@ -11,7 +11,7 @@ import pydantic
 
 from sshconvert.errors import PackageError
 from sshconvert.files import output_errors, scratch_folder
-from sshconvert.reading import is_folder, open_regular
+from sshconvert.reading import is_folder, is_there, open_regular
 from sshconvert.schema import one_line
 from sshtool.checkpoint.tarlayout import read_files
 from sshtool.checkpoint.zipcheck import Limits, check
@@ -101,7 +101,7 @@ def _target(folder: Path, name: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"{one_line(name)!r} lies in a file") from None
-    if path.exists():
+    if is_there(path):
         raise ValueError(f"{one_line(name)!r} is there twice")
     return path
 
@@ -109,6 +109,6 @@ def _target(folder: Path, name: str) -> Path:
 def _only_folder(folder: Path) -> Path:
     """Archives hold one folder with everything in it."""
     found = list(folder.iterdir())
-    if len(found) != 1 or not found[0].is_dir():
+    if len(found) != 1 or not is_folder(found[0]):
         raise ValueError("it does not hold one folder with everything in it")
     return found[0]

@@ -20,6 +20,7 @@ from sshconvert.detection import detect
 from sshconvert.errors import UsageError
 from sshconvert.files import output_errors, scratch_folder
 from sshconvert.models import Model
+from sshconvert.reading import is_file
 from sshtool.parity.faults import FAULTS, Fault, nothing
 from sshtool.parity.reference import Answer, Progress, Reference, silent
 from sshtool.parity.surgery import NotThereError, open_for_edits
@@ -185,7 +186,7 @@ class _SelfTest:
             if self.candidate.profile != Precision.FP32.value:
                 raise NotThereError("the artifact does not lie in the place of FP32")
             source = original.parent.parent / fault.file_of / original.name
-            if not source.is_file():
+            if not is_file(source):
                 raise NotThereError(f"there is no {fault.file_of} file beside the artifact")
         return _copy(fault, self.model, source, folder / original.parent.name)
 

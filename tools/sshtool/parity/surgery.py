@@ -21,6 +21,7 @@ from sshconvert.errors import SSHToolError
 from sshconvert.onnx.model import weights_path
 from sshconvert.openvino import MODEL_INFO, WEIGHTED as WEIGHTED_LAYERS
 from sshconvert.precision.fp16 import WEIGHTED as WEIGHTED_NODES
+from sshconvert.reading import is_there
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -192,7 +193,7 @@ class EditableModel(ABC, Generic[Constant]):
 def open_for_edits(path: Path) -> EditableModel[Any]:
     """Open an artifact that may be changed, by its suffix. Raises NotThereError for a file that cannot be edited."""
     suffix = path.suffix.lower()
-    if suffix == ".onnx" and weights_path(path).exists():
+    if suffix == ".onnx" and is_there(weights_path(path)):
         raise NotThereError(f"{path}: cannot be edited, its weights are in {weights_path(path).name}")
     if suffix == ".onnx":
         return EditableOnnx(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from xml.parsers import expat
 
-from sshconvert.reading import open_regular, read_small
+from sshconvert.reading import is_there, open_regular, read_small
 from sshconvert.schema import one_line
 from sshtool.screening.numbers import whole_number
 
@@ -108,7 +108,7 @@ def check(path: Path) -> None:
     """Raises OSError, ValueError and ExpatError."""
     text = read_small(path, LARGEST_XML)
     weights = path.with_suffix(".bin")
-    size = _size(weights) if weights.exists() or weights.is_symlink() else None
+    size = _size(weights) if is_there(weights) or weights.is_symlink() else None
     layers = _Layers(size)
     _parse_xml(text, layers.look_at)
     layers.finish(weights.name)

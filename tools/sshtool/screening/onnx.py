@@ -15,7 +15,7 @@ import onnx
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from sshconvert.onnx.model import weights_path
-from sshconvert.reading import open_regular, read_small
+from sshconvert.reading import is_there, open_regular, read_small
 from sshconvert.schema import one_line
 from sshtool.screening.numbers import whole_number
 from sshtool.screening.onnx_sizes import add_up
@@ -243,7 +243,7 @@ def _length_apart(tensor: onnx.TensorProto, file: str, size: int) -> int:
 def _size_apart(path: Path) -> int:
     if path.is_symlink():
         raise ValueError(f"its weights are in {path.name}, which is a link")
-    if not path.exists():
+    if not is_there(path):
         raise ValueError(f"its weights are in {path.name}, which is not there")
     with open_regular(path) as file:
         return file.seek(0, 2)
