@@ -314,7 +314,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             raise EvaluationError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
 
 
-
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
