@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 SYMMETRIC: Final = "performance"
 
 # What only chooses among the values of its inputs, so that these may as well be rounded in front of it.
-PASSING: Final = ("Concat", "Identity", "MaxPool", "Relu", "Reshape", "Slice")
+PASSING: Final = ("Concat", "Identity", "MaxPool", "Relu", "Reshape", "Slice", "Split")
 
 # What rounds, and what reads no values.
 UNROUNDED: Final = ("QuantizeLinear", "DequantizeLinear", "Shape")

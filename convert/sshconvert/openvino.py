@@ -112,8 +112,13 @@ class IntermediateRepresentation:
     def _name_constants(self) -> None:
         """Name what OpenVINO folded after its reader: its own names count up in the process, so no two runs agree.
 
-        From the end on, because what is named after its reader may itself be read from.
+        What it put in the place of others has their tensor's name, and is called that. From the end on, because what is
+        named after its reader may itself be read from.
         """
+        for node in self._model.get_ops():
+            if re.fullmatch(rf"{node.get_type_name()}_\d+", node.get_friendly_name()):
+                names = {name for output in node.outputs() for name in output.get_names()}
+                node.set_friendly_name(min(names, default=node.get_friendly_name()))
         for operation in reversed(self._model.get_ordered_ops()):
             for port, source in enumerate(operation.input_values()):
                 if not source.get_names():

@@ -336,13 +336,17 @@ class Crop(Operator):
 
     def to_onnx(self, emit: Emitter) -> None:
         """Crop by the shapes of the run. A Slice takes what there is of its window, where MXNet refuses one that does
-        not lie inside: to give the result the shape that it has to have then fails.
+        not lie inside: then a Split into one part of the right size fails.
         """
-        axes = emit.integers("axes", (2, 3))
         if self.count == 2:
-            size = emit.step("size", "Gather", [emit.step("like", "Shape", [emit.inputs[1]]), axes])
+            like = emit.step("like", "Shape", [emit.inputs[1]])
+            sizes = [
+                emit.step(role, "Gather", [like, emit.integers(f"{role}_axis", (axis,))])
+                for role, axis in (("height", 2), ("width", 3))
+            ]
         else:
-            size = emit.integers("size", self.size)
+            sizes = [emit.integers(role, (size,)) for role, size in zip(("height", "width"), self.size, strict=True)]
+        size, axes = emit.step("size", "Concat", sizes, axis=0), emit.integers("axes", (2, 3))
         if self.centre:
             whole = emit.step("whole", "Gather", [emit.step("shape", "Shape", [emit.inputs[0]]), axes])
             margin = emit.step("margin", "Sub", [whole, size])
@@ -351,8 +355,7 @@ class Crop(Operator):
             begin = emit.integers("begin", self.offset)
         end = emit.step("end", "Add", [begin, size]) if self.centre or any(self.offset) else size
         window = emit.step("window", "Slice", [emit.inputs[0], begin, end, axes])
-        shape = emit.step("window_shape", "Concat", [emit.integers("kept", (0, 0)), size], axis=0)
-        emit.node("Reshape", [window, shape])
+        emit.node("Split", [emit.step("rows", "Split", [window, sizes[0]], axis=2), sizes[1]], axis=3)
 
     def _begin(self, data: Shape, size: Shape) -> Shape:
         if not self.centre:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,8 +21,10 @@ def emit_reshape(emit: Emitter, codes: Sequence[int]) -> None:
         # A dimension that takes what is left would take what a split leaves over, so the splits are made before it.
         splits, codes = _splits_apart(codes, dimensions)
         parts = _parts(splits, dimensions)
-        data, dimensions = emit.step("split", "Reshape", [data, _shape(emit, "split", data, parts)]), len(parts)
-    emit.node("Reshape", [data, _shape(emit, "shape", data, _parts(codes, dimensions))])
+        operator, inputs, attributes = _reshaped(emit, "split", data, parts)
+        data, dimensions = emit.step("split", operator, inputs, **attributes), len(parts)
+    operator, inputs, attributes = _reshaped(emit, "shape", data, _parts(codes, dimensions))
+    emit.node(operator, inputs, **attributes)
 
 
 @dataclass(frozen=True)
@@ -85,23 +86,39 @@ def _parts(codes: Sequence[int], dimensions: int) -> list[_Part]:
     return parts
 
 
-def _shape(emit: Emitter, role: str, data: str, parts: Sequence[_Part]) -> str:
-    """The name of the shape: a constant of zeros and at most one -1 where that says it all, else computed."""
-    codes = [_code(axis, part) for axis, part in enumerate(parts)]
-    computed = [part for axis, part in enumerate(parts) if part.axes and part != _Part((axis,))]
-    numbers = math.prod(part.number for part in parts if not part.axes)
-    if not computed or (len(computed) == 1 and numbers == computed[0].number):
-        return emit.integers(role, codes)
-    before = emit.step(f"{role}_before", "Shape", [data])
-    sizes = [_size(emit, f"{role}_size", before, part) for part in parts]
-    return emit.step(role, "Concat", sizes, axis=0)
+def _reshaped(emit: Emitter, role: str, data: str, parts: Sequence[_Part]) -> tuple[str, list[str], dict[str, int]]:
+    """The last ONNX node for it: operator, inputs and attributes.
 
-
-def _code(axis: int, part: _Part) -> int:
-    """What stands for a part in a constant shape."""
-    if not part.axes:
-        return part.number
-    return KEEP if part == _Part((axis,)) else REST
+    Of zeros beside numbers, without a -1, OpenVINO does not check that the elements are as many as before, and computes
+    with memory that is not there. So one dimension is -1, and where that could become another than it should, a Split
+    into one part of the right size fails.
+    """
+    numbers = {axis: part.number for axis, part in enumerate(parts) if not part.axes}
+    kept = [axis for axis, part in enumerate(parts) if part == _Part((axis,))]
+    computed = [axis for axis in range(len(parts)) if axis not in numbers and axis not in kept]
+    codes = [numbers.get(axis, KEEP) for axis in range(len(parts))]
+    checked = None
+    if REST not in codes and (computed or (numbers and kept)):
+        left = (computed or kept)[0]
+        codes[left] = REST
+        # All others are kept, but for the one that a split makes of the same dimension.
+        own = [parts[left].number] if parts[left].number > 1 else []
+        is_certain = computed == [left] and list(numbers.values()) == own
+        checked = None if is_certain else left
+        computed = [axis for axis in computed if axis != left]
+    before = emit.step(f"{role}_before", "Shape", [data]) if computed or checked is not None else ""
+    if computed:
+        sizes = [
+            _size(emit, f"{role}_size", before, part) if axis in computed else emit.integers(f"{role}_size", (code,))
+            for axis, (part, code) in enumerate(zip(parts, codes, strict=True))
+        ]
+        shape = emit.step(role, "Concat", sizes, axis=0)
+    else:
+        shape = emit.integers(role, codes)
+    if checked is None:
+        return "Reshape", [data, shape], {}
+    whole = emit.step(f"{role}_unchecked", "Reshape", [data, shape])
+    return "Split", [whole, _size(emit, f"{role}_checked", before, parts[checked])], {"axis": checked}
 
 
 def _size(emit: Emitter, role: str, before: str, part: _Part) -> str:
