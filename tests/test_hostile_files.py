@@ -699,6 +699,20 @@ def test_a_hostile_image_is_refused_or_harmless(name: str, tmp_path: Path) -> No
     assert message_of(caught.value).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize("kind", ["still", "transparent", "sequence"])
+def test_the_frames_of_an_avif_count_whatever_is_said_of_them(kind: str) -> None:
+    """The decoder makes them as large as they are, before it compares: a few KB hold 268 million pixels."""
+    more = {"save_all": True, "append_images": [pillow.new("RGB", (300, 200))]} if kind == "sequence" else {}
+    data = bytearray(picture("AVIF", (300, 200), "RGBA" if kind == "transparent" else "RGB", **more))
+    for place in [found.end() + 4 for found in re.finditer(b"ispe", data)]:
+        data[place : place + 8] = struct.pack(">2I", 9, 9)
+    assert b"avis" in data[:16] if kind == "sequence" else b"ispe" in data
+    if kind == "sequence":  # its frames are found by its table too, without the items
+        data = data.replace(b"iloc", b"free")
+    claims = read_claims(io.BytesIO(data), len(data))
+    assert (claims.width, claims.height) == (300, 200)
+
+
 def test_bombs_of_pixels_take_little_memory() -> None:
     assert run_limited("test_hostile_files:read_all_images()") == f"{len(IMAGES)}\n"
 

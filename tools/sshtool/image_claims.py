@@ -389,13 +389,17 @@ def _examine_size(data: _Bytes, claims: Claims, place: int) -> None:
 # --- AVIF -------------------------------------------------------------------------------------------------------------
 
 _AVIF: Final = (b"avif", b"avis", b"mif1", b"msf1")
-_NESTED: Final = {b"meta": 4, b"iprp": 0, b"ipco": 0}  # and how many bytes stand before the boxes inside
+# Boxes of boxes, and how many bytes stand before those inside.
+_NESTED: Final = {b"meta": 4} | dict.fromkeys((b"iprp", b"ipco", b"moov", b"trak", b"mdia", b"minf", b"stbl"), 0)
+_CODED: Final = 1 << 20
+_MOST_UNITS: Final = 1000
+_SEQUENCE: Final = 1
 
 
 def _examine_avif(data: _Bytes, claims: Claims) -> None:
     claims.pixel_bytes += 16  # planes of up to 16 bits, with those of the frame before, and what is handed over
     claims.beside += 3 * data.size  # it is read whole
-    left = [(0, data.size)]
+    coded, inside, left = [], 0, [(0, data.size)]
     while left:
         for kind, place, end in _boxes(data, *left.pop(), claims):
             if kind in (b"meta", b"moov"):
@@ -404,6 +408,107 @@ def _examine_avif(data: _Bytes, claims: Claims) -> None:
                 left.append((place + _NESTED[kind], end))
             elif kind == b"ispe":
                 claims.allow(*struct.unpack(">2I", data.at(place + 4, 8)))
+            elif kind == b"idat":
+                inside = place
+            elif kind == b"iloc":
+                coded += list(_items(data, place, claims))
+            elif kind in (b"stco", b"co64") and data.number(place + 4, ">I"):
+                coded.append((0, data.number(place + 8, ">I" if kind == b"stco" else ">Q"), _CODED))
+    for method, place, length in coded:
+        start = place + (inside if method else 0)
+        with contextlib.suppress(_CutOffError):
+            _examine_av1(data.inside(start, max(0, min(length or _CODED, _CODED, data.size - start))), claims)
+
+
+def _items(data: _Bytes, place: int, claims: Claims) -> Iterator[tuple[int, int, int]]:
+    """Of the pieces of each item: whether they lie in the description itself, where, and how long they are."""
+    version, sizes = data.number(place, ">B"), data.number(place + 4, ">H")
+    widths = [sizes >> shift & 15 for shift in (12, 8, 4, 0)]  # of offsets, lengths, first offsets and indices
+    wide = 4 if version == 2 else 2
+    count = int.from_bytes(data.at(place + 6, wide), "big")
+    place += 6 + wide
+
+    def take(width: int) -> int:
+        nonlocal place
+        place += width
+        return int.from_bytes(data.at(place - width, width), "big")
+
+    for _ in range(count):
+        take(wide)
+        method = take(2) & 15 if version else 0
+        take(2)
+        first = take(widths[2])
+        for _ in range(take(2)):
+            claims.count("boxes", MOST_PIECES)
+            if version:
+                take(widths[3])
+            yield method, first + take(widths[0]), take(widths[1])
+
+
+def _examine_av1(data: _Bytes, claims: Claims) -> None:
+    """The size of its frames, whatever is said around them: a decoder makes them first, and compares then."""
+    place = 0
+    for _ in range(_MOST_UNITS):
+        head = data.number(place, ">B")
+        kind, place = head >> 3 & 15, place + 1 + (head >> 2 & 1)
+        length = shift = 0
+        while head & 2:
+            byte = data.number(place, ">B")
+            length, shift, place = length | (byte & 127) << shift, shift + 7, place + 1
+            if not byte & 128 or shift > 56:
+                break
+        if kind == _SEQUENCE:
+            claims.allow(*_frame_size(_Bits(data.at(place, min(64, data.size - place)))))
+        if not head & 2 or head & 128:
+            return
+        place += length
+
+
+class _Bits:
+    """Numbers of so many bits, one after another."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
+
+    def take(self, count: int) -> int:
+        self._left -= count
+        if self._left < 0:
+            raise _CutOffError
+        return self._value >> self._left & (1 << count) - 1
+
+
+def _frame_size(bits: _Bits) -> tuple[int, int]:
+    """The largest width and height of AV1's frames, from its sequence header (5.5 of its specification)."""
+    bits.take(4)  # profile, and whether it is a still picture
+    if bits.take(1):  # with a short header
+        bits.take(5)
+    else:
+        _skip_operating_points(bits)
+    across, down = bits.take(4) + 1, bits.take(4) + 1
+    return bits.take(across) + 1, bits.take(down) + 1
+
+
+def _skip_operating_points(bits: _Bits) -> None:
+    delay = 0
+    if bits.take(1):  # timing
+        bits.take(64)
+        if bits.take(1):
+            zeros = 0
+            while not bits.take(1):
+                zeros += 1
+            bits.take(zeros)
+        if bits.take(1):  # a model of the decoder
+            delay = bits.take(5) + 1
+            bits.take(42)
+    shown = bits.take(1)
+    for _ in range(bits.take(5) + 1):
+        bits.take(12)
+        if bits.take(5) > 7:
+            bits.take(1)
+        if delay and bits.take(1):
+            bits.take(2 * delay + 1)
+        if shown and bits.take(1):
+            bits.take(4)
 
 
 def _check_description(size: int) -> None:
