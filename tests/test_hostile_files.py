@@ -752,6 +752,29 @@ def peak_of_reading(folder: str) -> int:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="as above")
+def test_threads_give_back_the_memory_of_large_images(tmp_path: Path) -> None:
+    """16 million pixels, 112 MB, in one thread after another: Pillow's own blocks would stay with each."""
+    pillow.new("RGB", (4000, 4000)).save(tmp_path / "a.png", compress_level=1)
+    assert int(run_limited(f"test_hostile_files:peak_of_threads({str(tmp_path / 'a.png')!r})")) < 190
+
+
+def peak_of_threads(path: str) -> int:
+    """In MB, for a process of its own."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    images.MEMORY = Budget(120 << 20)
+    waiting = threading.Barrier(4)
+
+    def read(_: int) -> None:
+        waiting.wait(30)
+        with reading(Path(path)) as image:
+            assert image.shape == (4000, 4000, 3)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, range(4)))
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+
+
 def test_no_more_images_are_in_memory_than_have_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(picture("PNG"))

@@ -47,6 +47,8 @@ MOST_MEMORY: Final = 1 << 30
 # Bytes for a pixel of what is read, and for a pixel while it gets the size of the network's input.
 _PIXEL: Final = 3
 _FITTED: Final = 4
+# What Pillow takes from the system at once. Smaller blocks of a large image would stay with the thread that freed them.
+_BLOCK: Final = 64 << 20
 # Pixels of a part of an image that is converted at once; up to 40 bytes each.
 _PART: Final = 1 << 17
 # Pixels between the two steps of a resize, if it went across first.
@@ -225,10 +227,8 @@ def _checked_claims(file: BinaryIO) -> Claims:
         raise ValueError(f"it claims {said} in {size} bytes")
     if claims.scans * pixels > _MOST_SCANNED:
         raise ValueError(f"it goes over {said} {claims.scans} times")
-    if _memory(claims) > MEMORY.total:
-        raise ValueError(
-            f"{said} of its kind take {_memory(claims) >> 20} MB to decode, {MEMORY.total >> 20} are allowed"
-        )
+    if (needed := _memory(claims)) > MOST_MEMORY:
+        raise ValueError(f"{said} of its kind take {needed >> 20} MB to decode, {MOST_MEMORY >> 20} are allowed")
     return claims
 
 
@@ -390,6 +390,7 @@ def _formats() -> tuple[str, ...]:
     from PIL import Image as pillow  # noqa: N813  # as above
 
     pillow.init()
+    pillow.core.set_block_size(_BLOCK)
     return tuple(name for name in pillow.ID if name in _FORMATS)
 
 
