@@ -762,7 +762,6 @@ def test_threads_give_back_the_memory_of_large_images(tmp_path: Path) -> None:
 def peak_of_threads(path: str) -> int:
     """In MB, for a process of its own."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    images.MEMORY = Budget(120 << 20)
     waiting = threading.Barrier(4)
 
     def read(_: int) -> None:
@@ -770,7 +769,8 @@ def peak_of_threads(path: str) -> int:
         with reading(Path(path)) as image:
             assert image.shape == (4000, 4000, 3)
 
-    with ThreadPoolExecutor(4) as pool:
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(4) as pool:
+        patch.setattr(images, "MEMORY", Budget(120 << 20))
         list(pool.map(read, range(4)))
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
 
@@ -798,6 +798,12 @@ def test_no_more_images_are_in_memory_than_have_room(tmp_path: Path, monkeypatch
     assert most == 2
 
 
+def wait_until(there: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not there() and time.monotonic() < end:
+        time.sleep(0.001)
+
+
 def test_a_reader_that_needs_all_memory_waits_for_the_others_and_is_not_passed_by_later_ones() -> None:
     budget, order = Budget(100), []
     first, waiting = threading.Event(), threading.Event()
@@ -812,11 +818,9 @@ def test_a_reader_that_needs_all_memory_waits_for_the_others_and_is_not_passed_b
 
     with ThreadPoolExecutor(3) as pool:
         pool.submit(work, "first", 60)
-        while not order:
-            time.sleep(0.001)
+        wait_until(lambda: bool(order))
         pool.submit(work, "too large for all", 1000)
-        while not budget._turn.locked():
-            time.sleep(0.001)
+        wait_until(budget._turn.locked)
         small = pool.submit(work, "small", 10)
         waiting.set()
         time.sleep(0.05)

@@ -387,10 +387,10 @@ def _no_image(path: Path, what: str) -> ImageError:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    from PIL import Image as pillow  # noqa: N813  # as above
+    from PIL import Image as pillow, _imaging  # noqa: N813  # as above
 
     pillow.init()
-    pillow.core.set_block_size(_BLOCK)
+    _imaging.set_block_size(_BLOCK)  # as the environment's PILLOW_BLOCK_SIZE would
     return tuple(name for name in pillow.ID if name in _FORMATS)
 
 
