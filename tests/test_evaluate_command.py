@@ -576,10 +576,12 @@ def test_what_a_journal_leads_to_stays_as_it_is(
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
-def test_a_pipe_is_not_waited_for_to_be_merged(dataset: Path, tmp_path: Path) -> None:
+def test_pipes_and_links_are_not_merged(whole: Whole, dataset: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jsonl")
-    with pytest.raises(EvaluationError, match=r"a\.jsonl: cannot be opened"):
-        evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, merge=(tmp_path / "a.jsonl",)))
+    (tmp_path / "b.jsonl").symlink_to(whole.journal("onnx-FP32"))
+    for name in "ab":
+        with pytest.raises(EvaluationError, match=rf"{name}\.jsonl: cannot be opened"):
+            evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, merge=(tmp_path / f"{name}.jsonl",)))
 
 
 def test_a_header_of_protocols_without_a_word_on_each_is_no_header(whole: Whole, tmp_path: Path) -> None:
