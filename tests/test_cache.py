@@ -151,6 +151,20 @@ def test_the_part_of_another_is_not_gone_on_with(plant: Callable[[Path, Path], N
         pass
 
 
+@pytest.mark.parametrize("plant", [pipe, folder, link, hard_link, link_to_nowhere], ids=lambda plant: plant.__name__)
+def test_a_lock_that_is_none_is_refused_by_every_version_of_filelock(
+    plant: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    """Older ones would empty what a link leads to."""
+    entry = Entry(tmp_path / "cache", ARCHIVE)
+    entry.folder.mkdir(parents=True)
+    entry._require_lock_file()
+    (tmp_path / "outside").write_bytes(b"precious")
+    plant(entry._lock, tmp_path / "outside")
+    with pytest.raises(OutputError, match=r"\.lock: is not the lock file .*--cache-dir"):
+        entry._require_lock_file()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no such modes")
 @pytest.mark.parametrize(
     ("mode", "of_cache", "trusted"),
