@@ -1,7 +1,6 @@
-"""Runs verbs where these packages are not installed: `base_install.py PACKAGES JSON`, of which JSON is a list of calls.
+"""Runs verbs one after the other: `base_install.py JSON`, a list of calls. Prints the exit code and streams of each.
 
-Prints as JSON the exit code and the streams of each. The packages are out of reach from the beginning on, by the import
-system itself, as they are for whoever has not installed them.
+With the folder `absent` on Python's path and in its variable, packages are as if they were not installed.
 """
 
 from __future__ import annotations
@@ -11,20 +10,6 @@ import io
 import json
 import sys
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-
-
-class Absent:
-    """Says of the packages, and of nothing else, that there is none."""
-
-    def __init__(self, packages: Sequence[str]) -> None:
-        self.packages = packages
-
-    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name.split(".", maxsplit=1)[0] in self.packages:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return None
 
 
 def call(arguments: Sequence[str]) -> tuple[object, str, str]:
@@ -42,6 +27,5 @@ def call(arguments: Sequence[str]) -> tuple[object, str, str]:
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, Absent(sys.argv[1].split(",")))
-    results = [call(arguments) for arguments in json.loads(sys.argv[2])]
+    results = [call(arguments) for arguments in json.loads(sys.argv[1])]
     print(json.dumps(results))  # noqa: T201  # what it is for

@@ -28,10 +28,12 @@ Result = tuple[int, str, str]
 
 
 def without(packages: str, *calls: Sequence[str | Path]) -> list[Result]:
-    return [
-        (code, out, err)
-        for code, out, err in json_of("base_install.py", packages, json.dumps([list(map(str, call)) for call in calls]))
-    ]
+    """What verbs say where these packages are not installed, for child processes either."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "absent"))
+        patch.setenv("ABSENT_PACKAGES", packages)
+        found = json_of("base_install.py", json.dumps([list(map(str, call)) for call in calls]))
+    return [(code, out, err) for code, out, err in found]
 
 
 @pytest.fixture(scope="module")
