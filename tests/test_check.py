@@ -911,9 +911,10 @@ def test_no_room_to_unpack_is_no_fault_of_the_archive(kind: str, size: str, orig
     assert re.fullmatch(
         rf"sshtool check: {re.escape(str(full))}: .*cannot be written \(No space left on device\); .*TMPDIR.*\n", line
     )
+    assert size == "8k" or f"package/{original.name}/" in line  # the file
 
 
-@pytest.mark.parametrize("size", ["12k", "60k", "160k", "400k"])
+@pytest.mark.parametrize("size", ["12k", "160k"])
 def test_no_room_for_a_package_is_no_fault_of_its_sources(size: str, workspace: Workspace, tmp_path: Path) -> None:
     full = tmp_path / "full"
     (tmp_path / "sources").mkdir()
