@@ -199,8 +199,11 @@ def _expanded(graph: Graph) -> str:
 def _squared(graph: Graph) -> str:
     """A size that arithmetic makes of an honest one."""
     size = graph.node("Gather", [graph.node("Shape", ["data"]), graph.constant([2, 3])])
-    for _ in range(graph.chance.randrange(2, 4)):
+    kind = graph.chance.choice((INT64, TensorProto.INT32, FLOAT))
+    size = graph.node("Cast", [size], to=kind)
+    for _ in range(graph.chance.randrange(1, 4)):
         size = graph.node("Mul", [size, size])
+    size = graph.node("Cast", [size], to=INT64)
     return graph.node("ReduceMax", [graph.node("Expand", [graph.scalar(), size])], keepdims=0)
 
 

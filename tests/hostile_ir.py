@@ -100,6 +100,16 @@ def _broadcast(made: Representation) -> Any:
     return made.largest(made.ops.broadcast(made.scalar(), size))
 
 
+def _squared(made: Representation) -> Any:
+    """A size that arithmetic makes of an honest one."""
+    ops = made.ops
+    size = ops.gather(ops.shape_of(made.data), made.whole([2, 3]), made.whole(0))
+    size = ops.convert(size, made.chance.choice(("i64", "i32", "f32")))
+    for _ in range(made.chance.randrange(1, 4)):
+        size = ops.multiply(size, size)
+    return made.largest(ops.broadcast(made.scalar(), ops.convert(size, "i64")))
+
+
 def _range(made: Representation) -> Any:
     limit = made.whole(made.chance.choice((1 << 27, 1 << 30)))  # of more, OpenVINO makes nothing
     if made.chance.random() < 0.5:
@@ -154,6 +164,7 @@ HARMS: Final[Mapping[str, Harm]] = {
     "a state": _state,
     "chance": _chance,
     "Broadcast": _broadcast,
+    "a squared size": _squared,
     "Range": _range,
     "Interpolate": _interpolate,
     "Tile": _tile,

@@ -228,12 +228,13 @@ Threshold = Annotated[
     ),
 ]
 MemoryLimit = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--memory-limit",
         min=limits.LEAST_MEMORY,
         max=limits.MOST_MEMORY,
-        help="Gigabytes that models may take, in the process that runs them (on Linux).",
+        help="Gigabytes that models may take, in the process that runs them (on Linux); by default 8, or half of what "
+        "the machine has if that is more.",
     ),
 ]
 TimeLimit = Annotated[
@@ -659,7 +660,7 @@ def verify(
     junit: JunitPath = None,
     markdown: MarkdownPath = None,
     allow_nonfinite: AllowNonfinite = False,
-    memory_limit: MemoryLimit = 8.0,
+    memory_limit: MemoryLimit = None,
     time_limit: TimeLimit = 300.0,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -776,7 +777,7 @@ def check(
     path: PackagePathArgument,
     signers: Signers = None,
     rebuild: RebuildFrom = None,
-    memory_limit: MemoryLimit = 8.0,
+    memory_limit: MemoryLimit = None,
     time_limit: TimeLimit = 300.0,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -810,7 +811,7 @@ def detect(
     save_images: SaveImages = False,
     allow_nonfinite: AllowNonfinite = False,
     dry_run: DryRun = False,
-    memory_limit: MemoryLimit = 8.0,
+    memory_limit: MemoryLimit = None,
     time_limit: TimeLimit = 300.0,
     quiet: Quiet = False,
     json: AsJsonLines = False,
@@ -869,7 +870,7 @@ def evaluate(
     threads: DetectThreads = 0,
     inference_precision: InferencePrecision = "f32",
     allow_nonfinite: AllowNonfinite = False,
-    memory_limit: MemoryLimit = 8.0,
+    memory_limit: MemoryLimit = None,
     time_limit: TimeLimit = 300.0,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -926,7 +927,7 @@ def bench(
     batch: FreeBatch = 0,
     html: HtmlPath = None,
     allow_nonfinite: AllowNonfinite = False,
-    memory_limit: MemoryLimit = 8.0,
+    memory_limit: MemoryLimit = None,
     time_limit: TimeLimit = 300.0,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -1016,11 +1017,11 @@ def _options(
     )
 
 
-def _confine(gigabytes: float, seconds: float) -> None:
+def _confine(gigabytes: float | None, seconds: float) -> None:
     """Run models, which strangers may have made, in a process of their own."""
-    from sshtool.sandbox import GIGABYTE, Limits, confine
+    from sshtool.sandbox import GIGABYTE, Limits, confine, usual_memory
 
-    confine(Limits(int(gigabytes * GIGABYTE), seconds))
+    confine(Limits(usual_memory() if gigabytes is None else int(gigabytes * GIGABYTE), seconds))
 
 
 def _settings(device: str, threads: int, allow_nonfinite: bool, inference_precision: str) -> Settings:

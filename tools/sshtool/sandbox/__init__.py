@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
@@ -35,11 +36,19 @@ _SET_PIPE_SIZE: Final = 1031
 _POLL: Final = 0.5  # seconds
 
 
+def usual_memory() -> int:
+    """What a child may take if nobody says how much: 8 GB, or half of the machine's if that is more; in bytes."""
+    try:
+        return max(8 * GIGABYTE, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 8 * GIGABYTE
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a child may take: bytes of memory for its data (Linux keeps to that), and seconds without an answer."""
 
-    memory: int = 8 * GIGABYTE
+    memory: int = field(default_factory=usual_memory)
     seconds: float = 300.0
 
 

@@ -6,6 +6,7 @@ gone, and what is loaded next begins another.
 
 from __future__ import annotations
 
+import atexit
 import itertools
 from dataclasses import asdict
 from functools import partial
@@ -42,10 +43,16 @@ def call(function: str, path: Path, limits: Limits) -> Any:
 
 def _child(limits: Limits) -> Child:
     if not _children or not _children[0].is_alive or _children[0].limits != limits:
-        for child in _children:
-            child.close()
+        _end()
         _children[:] = [Child(SERVICE, limits)]
     return _children[0]
+
+
+@atexit.register
+def _end() -> None:
+    for child in _children:
+        child.close()
+    _children.clear()
 
 
 class SandboxedRuntime(Runtime):

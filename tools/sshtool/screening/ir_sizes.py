@@ -14,9 +14,12 @@ Key = tuple[str, int]  # an operation's name and the number of an output
 # Inputs that decide sizes, which may become larger than all before.
 _GROWING: Final = {"Broadcast": (1,), "Interpolate": (1, 2), "Range": (0, 1, 2)}
 
-_ARITHMETIC: Final = frozenset({"Add", "Divide", "Multiply", "Power", "Subtract"})
-_ELEMENTWISE: Final = _ARITHMETIC | {"Maximum", "Minimum", "Select"}
-_WHOLE_NUMBERS: Final = frozenset({"i32", "i64", "u32", "u64"})
+_ELEMENTWISE: Final = frozenset({"Add", "Divide", "Maximum", "Minimum", "Multiply", "Power", "Select", "Subtract"})
+# What only chooses among sizes, or counts up to one.
+_CHOOSING: Final = frozenset(
+    {"Concat", "Convert", "Gather", "Maximum", "Minimum", "Range", "Reshape", "ShapeOf"}
+    | {"Slice", "Squeeze", "StridedSlice", "Unsqueeze"}
+)
 _CONVOLUTIONS: Final = frozenset({"Convolution", "GroupConvolution"})
 _TRANSPOSED: Final = frozenset({"ConvolutionBackpropData", "GroupConvolutionBackpropData"})
 
@@ -45,6 +48,8 @@ class _Sizes:
         self._tally = tally
         self._most: dict[Key, tuple[int, ...]] = {}  # shapes; where data decide, the largest that they can become
         self._loose: set[Key] = set()  # what need not grow with the input
+        self._fixed: set[Key] = set()  # what is computed from constants alone
+        self._sizes: set[Key] = set()  # what is computed from sizes, and constants, alone
 
     def run(self, model: Any) -> None:
         for op in model.get_ordered_ops():
@@ -53,7 +58,8 @@ class _Sizes:
                 for number, output in enumerate(op.outputs()):
                     key = (op.get_name(), number)
                     self._most[key] = self._bound(op, kind, output)
-                    if self._is_loose(op, kind, self._most[key]):
+                    self._trace(op, kind, key)
+                    if self._is_loose(op, kind, key):
                         self._loose.add(key)
                 if kind not in ("Constant", "Parameter", "Result"):
                     self._add(op, kind)
@@ -104,12 +110,19 @@ class _Sizes:
 
     # --- what sizes depend on
 
-    def _is_loose(self, op: Any, kind: str, shape: tuple[int, ...]) -> bool:
-        keys = _keys(op)
+    def _trace(self, op: Any, kind: str, output: Key) -> None:
+        keys = set(_keys(op))
+        if kind == "Constant" or (keys and keys <= self._fixed):
+            self._fixed.add(output)
+        elif kind == "ShapeOf" or (keys and keys <= self._fixed | self._sizes):
+            self._sizes.add(output)
+
+    def _is_loose(self, op: Any, kind: str, output: Key) -> bool:
+        keys, shape = _keys(op), self._most[output]
         growing = [number for number in _GROWING.get(kind, ()) if number < len(keys) and keys[number] in self._loose]
         if growing and not (kind == "Range" and growing == [0] and self._longest_range(op) >= 0):
             raise ValueError("it makes as much as the data, or arithmetic, decide")
-        if kind == "NonMaxSuppression" or (kind in _ARITHMETIC and _is_whole(op)):
+        if kind == "NonMaxSuppression" or (output in self._sizes and kind not in _CHOOSING):
             return True
         if kind in _ELEMENTWISE:
             whole = [key for key in keys if self._most[key] == shape]
@@ -138,10 +151,6 @@ class _Sizes:
 
 def _keys(op: Any) -> list[Key]:
     return [(value.get_node().get_name(), value.get_index()) for value in op.input_values()]
-
-
-def _is_whole(op: Any) -> bool:
-    return str(op.get_output_element_type(0).get_type_name()) in _WHOLE_NUMBERS
 
 
 def _either(length: int, shape: Sequence[int], axis: int) -> int:

@@ -155,12 +155,10 @@ class _Sizes:
         return any(name in self._loose for name in node.input if name)
 
     def _is_arithmetic(self, node: onnx.NodeProto) -> bool:
-        if node.op_type == "Shape":
-            return False
-        return node.op_type in _ARITHMETIC and all(self._is_size(name) for name in node.input)
-
-    def _is_size(self, name: str) -> bool:
-        return name in self._values and self.kind(name) == onnx.TensorProto.INT64
+        known = [self._values.get(name) for name in node.input]
+        return node.op_type in _ARITHMETIC and all(
+            value is not None and np.issubdtype(value.dtype, np.integer) for value in known
+        )
 
     def _counts_down(self, node: onnx.NodeProto, loose: Sequence[str]) -> bool:
         """The one form in which a number that the data decide makes something: a Range from there to a constant."""
