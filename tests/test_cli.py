@@ -175,8 +175,25 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in result.stderr
 
 
-def test_an_unknown_option_is_a_usage_error() -> None:
-    assert "No such option" in sshtool("convert", "--colour", code=2).stderr
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("convert", "--colour"),
+        ("convert", "--batch", "many"),
+        ("convert", "--batch"),
+        ("detect",),
+        ("detect", "a.png", "--threshold", "2"),
+        ("nothing",),
+        ("--nothing",),
+    ],
+)
+def test_wrong_usage_is_one_line_and_with_json_one_document(arguments: tuple[str, ...]) -> None:
+    result = sshtool(*arguments, code=2)
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert "--help" in result.stderr
+    if arguments[0] in ("convert", "detect"):
+        assert json.loads(sshtool(*arguments, "--json", code=2).stdout)["error"]["type"] == "UsageError"
 
 
 def test_an_unwritable_folder_is_one_line(checkpoint: Path, tmp_path: Path) -> None:

@@ -731,7 +731,11 @@ def ours(tokens: list[Any]) -> list[tuple[str, Any]]:
     return [item for item in shape if item[0] not in ("code_inline", "softbreak")]
 
 
-@given(st.lists(st.sampled_from(HOSTILE_PARTS) | st.text(max_size=3), min_size=1, max_size=4).map("".join))
+@given(
+    st.lists(
+        st.sampled_from(HOSTILE_PARTS) | st.text(st.characters(codec="utf-8"), max_size=3), min_size=1, max_size=4
+    ).map("".join)
+)
 @settings(max_examples=30, deadline=None)
 def test_what_a_document_says_stays_text_in_the_card(text: str) -> None:
     def card(text: str) -> str:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sshconvert.messages import printable
 from sshtool import limits
 
 if TYPE_CHECKING:
@@ -24,28 +23,37 @@ if TYPE_CHECKING:
 
 
 class _Program(TyperGroup):
-    """What Typer says of wrong usage quotes the user's words, and is made printable here."""
+    """Reports wrong usage as a verb reports wrong input: one line, or one JSON document."""
 
-    def make_context(self, *arguments: Any, **extra: Any) -> Any:
-        with _printable_errors():
-            return super().make_context(*arguments, **extra)
+    _json = False
+
+    def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **extra: Any) -> Any:
+        self._json = "--json" in args  # what is wrong with the other options does not matter for that
+        with self._one_line_errors():
+            return super().make_context(info_name, args, *arguments, **extra)
 
     def invoke(self, ctx: Any) -> Any:
-        with _printable_errors():
+        with self._one_line_errors():
             return super().invoke(ctx)
 
+    @contextlib.contextmanager
+    def _one_line_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            describe = getattr(error, "format_message", None)  # Typer's own errors have it, and quote the user's words
+            if describe is None or type(error).__name__ == "NoArgsIsHelpError":  # the latter is the help itself
+                raise
+            _report_usage(describe(), getattr(error, "ctx", None), json=self._json)
 
-@contextlib.contextmanager
-def _printable_errors() -> Iterator[None]:
-    try:
-        yield
-    except typer.Exit:
-        raise
-    except Exception as error:
-        for name, value in vars(error).items():
-            if isinstance(value, str):
-                setattr(error, name, printable(value))
-        raise
+
+def _report_usage(message: str, context: Any, *, json: bool) -> None:
+    from sshconvert.errors import UsageError
+    from sshtool.session import Session
+
+    verb = context.info_name if context and context.parent else ""
+    with Session(verb, json=json and bool(verb), quiet=True, debug=False, lines=True):
+        raise UsageError(f"{message.rstrip('.')}; see {f'sshtool {verb}'.strip()} --help")
 
 
 app = typer.Typer(

@@ -152,7 +152,7 @@ class Session:
             with contextlib.suppress(OutputError):  # stderr tells
                 self._print_json({"ok": False, "error": {"type": kind, "message": line}})
         self.stderr = _stderr()  # the other may have been stopped while it wrote, and would write that again
-        self._say(f"sshtool {self.verb}: {line}", style="red")
+        self._say(f"{f'sshtool {self.verb}'.strip()}: {line}", style="red")
         raise typer.Exit(code)
 
     def _say(self, *said: str, style: str = "") -> None:
