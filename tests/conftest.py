@@ -19,6 +19,7 @@ from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.models import load_model
 from sshconvert.mxnet.params import write_params
+from sshtool import sandbox
 from sshtool.checkpoint import demo
 from sshtool.checkpoint.demo_symbol import ssh_vgg16_symbol
 from sshtool.runtimes.mxnet import import_mxnet
@@ -36,8 +37,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # It would hide what Python keeps back until it ends.
 os.environ.pop("PYTHONUNBUFFERED", None)
 
-# A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: none could be interrupted.
+# A shell starts what runs in its background with these ignored, and children inherit that: none could be interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,6 +52,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def unconfined() -> Iterator[None]:
+    """A verb that a test runs in this process switches the sandbox on; the next test begins without it."""
+    yield
+    sandbox._confined.clear()
 
 
 @pytest.fixture(scope="session")

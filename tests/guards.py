@@ -98,7 +98,6 @@ LEAST_COVERED: Final = 0.95
 NO_READERS: Final[Mapping[str, str]] = {
     "tools/sshtool/checkpoint/demo.py": "writes what it made itself",
     "tools/sshtool/bench/worker.py": "is told what to do by its parent, and reads how much memory it takes",
-    "tools/sshtool/bench/process.py": "reads what its own worker answers",
     "tools/sshtool/commands/bench.py": "writes reports, through `sshconvert.files`",
     "tools/sshtool/commands/evaluate.py": "writes reports, through `sshconvert.files`",
     "tools/sshtool/evaluate/demo_dataset.py": "writes what it made itself",

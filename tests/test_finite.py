@@ -87,7 +87,11 @@ VERBS: Final = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path: Path, verb: str) -> None:
+def test_every_verb_refuses_nan_unless_it_is_told(
+    spoilt: Path, tmp_path: Path, verb: str, request: pytest.FixtureRequest
+) -> None:
+    if verb == "reference":
+        request.getfixturevalue("mxnet")
     arguments = [part.format(folder=spoilt) for part in VERBS[verb]]
     command = [*arguments, "--checkpoint", str(spoilt), "-o", str(tmp_path)]
 
@@ -104,6 +108,7 @@ def outcome(*arguments: str | Path) -> str:
         return sshtool(*arguments, code=1).stderr
 
 
+@pytest.mark.usefixtures("mxnet")
 def test_detect_with_mxnet_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path: Path) -> None:
     image: Image = np.zeros((64, 64, 3), np.uint8)
     save_picture(tmp_path / "black.png", image, np.zeros((0, 5), np.float32))
@@ -113,6 +118,7 @@ def test_detect_with_mxnet_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path:
     assert "not finite" not in outcome(*command, "--allow-nonfinite")
 
 
+@pytest.mark.usefixtures("mxnet")
 def test_evaluate_with_mxnet_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path: Path) -> None:
     drawn = demo_dataset(tmp_path / "drawn", images=1, seed=0)
     weights = spoilt / MODEL.files.params

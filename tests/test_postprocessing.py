@@ -173,7 +173,7 @@ def test_detect_cannot_find_what_the_file_leaves_out(demo_checkpoint: Checkpoint
     options = Options((Format.ONNX,), input_shape=(1, 3, 64, 64), faces=Faces(score_threshold=0.6))
     path = convert(demo_checkpoint, tmp_path, options)[0].path
     with pytest.raises(UsageError, match=r"0\.5 is not between 0\.6 and 1.*ssh-mxnet\.onnx drops"):
-        FaceDetector(path, MODEL)
+        FaceDetector(path, MODEL, DetectorOptions(threshold=0.5))
     assert FaceDetector(path, MODEL, DetectorOptions(threshold=0.7)).rules.iou_threshold == RULES.iou_threshold
 
 

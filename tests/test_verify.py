@@ -504,7 +504,7 @@ def test_a_pack_is_not_believed_what_can_be_computed_again(
     with pytest.raises(ReferencePackError, match="not those of the checkpoint that it names"):
         verify_artifacts(MODEL.name, tmp_path, VerifyOptions((first,), reference=forged))
     options = VerifyOptions((first,), reference=pack, checkpoint=plain.params_path)
-    with pytest.raises(ReferencePackError, match="has answers of demo, the checkpoint is params-sha256"):
+    with pytest.raises(ReferencePackError, match="has answers of other files"):
         verify_artifacts(MODEL.name, tmp_path, options)
     stored = list(read_pack(pack, MODEL).answers(*SMALL))
     other = read_pack(pack, MODEL).other_size()

@@ -62,8 +62,8 @@ def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Pr
     said = reference.contents
     if said.weights != checkpoint.weights or dict(said.checkpoint) != dict(checkpoint.sha256):
         raise ReferencePackError(
-            f"{reference.path}: has answers of {said.weights}, the checkpoint is {checkpoint.weights}; "
-            "make another with `sshtool reference`"
+            f"{reference.path}: has answers of other files than {checkpoint.params_path} ({one_line(said.weights)}); "
+            "make another pack with `sshtool reference`"
         )
     with scratch_folder() as folder:
 
