@@ -25,13 +25,13 @@ ROOT: Final = Path(__file__).parents[1]
 # What is done when everything is in place.
 TIDYING: Final = ("os.remove", "os.rmdir", "fcntl.flock")
 
-# For each job: how many moments of each way. Of kills, those after a rename come on top: 50 and more in all. The long
-# run takes every operation.
+# For each job: how many moments of each way. Of kills, those after a rename come on top. The long run
+# takes every operation.
 DOSES: Final[dict[str, dict[str, dict[str, int]]]] = {
     "short": {
-        "kills": {"event": 4, "time": 1, "size": 1},
+        "kills": {"event": 2, "time": 1, "size": 1},
         "signals": {"interrupt": 2, "interrupt again": 1, "terminate": 1},
-        "limits": {"limit": 4},
+        "limits": {"limit": 2},
         "disks": {"full": 1, "read-only": 1},
     },
     "long": {

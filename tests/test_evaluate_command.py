@@ -501,7 +501,9 @@ FORGERIES: Final[dict[str, tuple[Callable[[bytes], bytes], str]]] = {
 
 
 @pytest.mark.parametrize(("forge", "message"), FORGERIES.values(), ids=FORGERIES)
-@pytest.mark.parametrize("merge", [False, True], ids=["resume", "merge"])
+@pytest.mark.parametrize(
+    "merge", [pytest.param(False, id="resume", marks=pytest.mark.long), pytest.param(True, id="merge")]
+)
 def test_a_journal_that_no_run_writes_is_refused_by_name(
     forge: Callable[[bytes], bytes],
     message: str,

@@ -45,6 +45,7 @@ def test_good():
 """
 
 
+@pytest.mark.long
 def test_a_guard_without_a_test_and_an_excuse_without_a_need_are_reported(tmp_path: Path) -> None:
     pytest.importorskip("coverage")
     (tmp_path / "toy" / "source").mkdir(parents=True)
@@ -140,6 +141,7 @@ def _accepts(read: object, number: int) -> bool:
     return True
 
 
+@pytest.mark.long
 def test_every_module_of_the_table_has_guards_that_can_be_switched_off_and_tests() -> None:
     for module, tests in guards.MODULES.items():
         source = (guards.PROJECT.root / module).read_text(encoding="utf-8")
@@ -159,6 +161,7 @@ def test_every_module_that_reads_or_writes_is_in_the_table() -> None:
     assert guards.NO_READERS.keys() <= there - guards.MODULES.keys()
 
 
+@pytest.mark.long
 def test_every_excuse_names_a_guard_of_the_table_and_gives_a_reason() -> None:
     found = guards.guards_of(guards.PROJECT, guards.MODULES)
     assert not guards.gone(guards.MODULES, found, guards.EXCUSES)

@@ -39,8 +39,15 @@ def worst(expected: Outputs, found: Outputs) -> float:
 
 
 @pytest.mark.usefixtures("mxnet")
-@pytest.mark.parametrize("size", [(640, 640), (500, 333)], ids=["640x640", "500x333"])
-@pytest.mark.parametrize("name", ["demo", "plain"])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("demo", (640, 640)),
+        ("plain", (500, 333)),
+        pytest.param("demo", (500, 333), marks=pytest.mark.long),
+        pytest.param("plain", (640, 640), marks=pytest.mark.long),
+    ],
+)
 def test_every_format_and_precision_computes_what_mxnet_computes(
     name: str, size: tuple[int, int], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -436,9 +436,9 @@ def test_answers_are_computed_once_and_few_are_in_memory() -> None:
 @pytest.mark.parametrize(
     ("layer", "runtimes"),
     [
-        ("conv1_1", ["onnxruntime"]),
+        pytest.param("conv1_1", ["onnxruntime"], marks=pytest.mark.long),
         ("conv4_2", ["openvino"]),
-        ("rpn_bbox_pred_stride16", ["onnxruntime", "openvino"]),
+        pytest.param("rpn_bbox_pred_stride16", ["onnxruntime", "openvino"], marks=pytest.mark.long),
     ],
 )
 def test_the_first_layer_with_a_changed_weight_is_named(
