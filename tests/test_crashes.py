@@ -29,9 +29,9 @@ TIDYING: Final = ("os.remove", "os.rmdir", "fcntl.flock")
 # takes every operation.
 DOSES: Final[dict[str, dict[str, dict[str, int]]]] = {
     "short": {
-        "kills": {"event": 2, "time": 1, "size": 1},
-        "signals": {"interrupt": 2, "interrupt again": 1, "terminate": 1},
-        "limits": {"limit": 2},
+        "kills": {"event": 1, "time": 1, "size": 1},
+        "signals": {"interrupt": 1, "interrupt again": 1, "terminate": 1},
+        "limits": {"limit": 1},
         "disks": {"full": 1, "read-only": 1},
     },
     "long": {

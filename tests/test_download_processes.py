@@ -184,9 +184,9 @@ def test_who_waits_goes_on_where_a_killed_process_ended(server: Server, tmp_path
     with Worker() as first, Worker() as second:
         first.begin(url, tmp_path)
         wait_for(entry.part_size, "the first bytes")
-        there = entry.part_size()
         second.begin(url, tmp_path)
         time.sleep(0.5)  # while the first one holds the lock, the second one asks nobody
+        there = entry.part_size()  # by now the server has stalled
         assert len(server.requests) == 1
         first.kill()
         answer = second.end()

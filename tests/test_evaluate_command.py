@@ -667,7 +667,10 @@ def wait_for_records(process: subprocess.Popen[str], path: Path, count: int = 1)
     raise AssertionError(process.communicate())
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGKILL, id="killed"), pytest.param(signal.SIGINT, id="interrupted", marks=pytest.mark.long)],
+)
 def test_a_run_that_was_ended_goes_on_and_gives_the_same_figures(
     number: signal.Signals, whole: Whole, dataset: Path, onnx_file: Path, tmp_path: Path
 ) -> None:

@@ -238,7 +238,9 @@ def test_a_planted_fault_is_caught_in_both_formats_by_what_has_to_see_it(tested:
     assert all(result.message for result in results)
 
 
-@pytest.mark.parametrize("heads", [False, True], ids=["faces alone", "with heads"])
+@pytest.mark.parametrize(
+    "heads", [pytest.param(False, id="faces alone", marks=pytest.mark.long), pytest.param(True, id="with heads")]
+)
 def test_faults_of_faces_and_of_batches_are_caught_in_both_formats(
     heads: bool, slim: Bench, slim_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:

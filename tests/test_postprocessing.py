@@ -177,7 +177,9 @@ def test_detect_cannot_find_what_the_file_leaves_out(demo_checkpoint: Checkpoint
     assert FaceDetector(path, MODEL, DetectorOptions(threshold=0.7)).rules.iou_threshold == RULES.iou_threshold
 
 
-@pytest.mark.parametrize("keep", [True, False], ids=["with heads", "faces alone"])
+@pytest.mark.parametrize(
+    "keep", [pytest.param(True, id="with heads", marks=pytest.mark.long), pytest.param(False, id="faces alone")]
+)
 def test_verify_holds_the_faces_to_the_original(keep: bool, demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
     as_was = Options((Format.ONNX,), input_shape=(1, 3, 128, 128), preprocessing=False)
     original = load(convert(demo_checkpoint, tmp_path / "original", as_was)[0].path, MODEL)
