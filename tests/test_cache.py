@@ -1,4 +1,4 @@
-"""The cache of archives in a folder where somebody else could put something: no link is followed, nothing that is no
+"""The cache of archives in a folder where another user could put something: no link is followed, nothing that is no
 file is opened, and what is unpacked is what was verified.
 """
 

@@ -305,7 +305,7 @@ def test_more_files_than_any_package_has_are_not_looked_at(folder: Path) -> None
 
 
 def unverified(manifest: dict[str, Any]) -> None:
-    """Whoever changes a model has to give up that it was verified, or to write another verification."""
+    """A changed model needs another verification, or loses its own."""
     manifest["models"][0]["verified"] = False
     manifest["verification"]["status"] = "unverified"
 
@@ -475,7 +475,7 @@ def test_whatever_a_file_says_of_itself_is_compared_or_named_as_a_claim(original
         said = {entry.key: entry.value for entry in model.metadata_props}
         onnx.helper.set_model_props(model, said | {key: OTHER_WORDS.get(said.get(key, ""), f"{said.get(key, '')} 1")})
         onnx.save(model, folder / path)
-        with contextlib.suppress(ArtifactError):  # what nobody can say of a file
+        with contextlib.suppress(ArtifactError):  # what no file can say
             lie_alike(folder, path)
             report = Checker(folder).run()
             names = {claim.place for claim in report.claims}

@@ -721,7 +721,7 @@ RESHAPES: Final = {
     (0, 0, 0, -4, 2, -1): ([0, 0, 0, 2, -1], set()),
     (-2,): ([0, 0, 0, 0], set()),
     (1, 256): ([1, 256], set()),
-    # OpenVINO does not count the elements of zeros beside numbers: what is left is held to its size.
+    # OpenVINO does not count the elements of zeros beside numbers: the rest is fixed to its size.
     (1, -2): ([1, -1, 0, 0], {"Shape", "Gather", "Split"}),
     (1, 0, -4, -1, 1, 0): ([1, 0, 0, 1, -1], {"Shape", "Gather", "Split"}),
     (-3, -3): (None, {"Shape", "Gather", "Mul", "Concat", "Split"}),

@@ -255,7 +255,7 @@ def _there(
 
 def assert_random_networks_follow(seeds: range, folder: Path) -> None:
     outcomes = Counter(follow(seed, folder) for seed in seeds)
-    # Poolings that round up, with padding or gaps, are held to their size.
+    # Poolings that round up, with padding or gaps, are fixed to their size.
     assert outcomes["refused"] <= 0.15 * len(seeds), outcomes
     assert outcomes["same"] >= 0.5 * len(seeds), outcomes
 

@@ -234,7 +234,7 @@ HOSTILE: Final[dict[str, tuple[bytes, str]]] = {
     "a wrong gzip checksum": (packed(FILE + END)[:-8] + bytes(4) + packed(FILE + END)[-4:], "cannot be unpacked"),
     "a wrong gzip size": (packed(FILE + END)[:-4] + bytes(4), "cannot be unpacked"),
     "a gzip that is cut": (packed(FILE + END)[:-1], "cut off"),
-    "a gzip with flags of nobody": (with_gzip_header(0xE0, b""), "cannot be unpacked"),
+    "a gzip with unknown flags": (with_gzip_header(0xE0, b""), "cannot be unpacked"),
     "a gzip with a wrong header checksum": (with_gzip_header(2, b"\0\0"), "cannot be unpacked"),
     "a bomb in a file": (packed(member(bytes(8 << 20))), "200 times"),
     "a bomb behind what does not shrink": (

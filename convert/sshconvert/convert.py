@@ -306,7 +306,7 @@ def _export(checkpoint: Checkpoint, name: str, shape: Shape, dynamic: Dynamic) -
 
 
 def describe(model: Model, weights: str, options: Options) -> dict[str, str]:
-    """Metadata for whoever opens the file: facts only, no timestamps. `weights` as `Checkpoint` has them.
+    """Metadata for the reader of the file: facts only, no timestamps. `weights` as `Checkpoint` has them.
 
     The caller feeds channels in `color_order`, 0-255, and subtracts `mean_values` (in that order) first.
     """

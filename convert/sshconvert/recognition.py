@@ -75,7 +75,7 @@ _KINDS: Final[Mapping[str, Callable[[bytes], bool]]] = MappingProxyType(
 
 
 def recognised(head: bytes | memoryview) -> str:
-    """What a file that begins so is, with an article; "" if nobody can tell."""
+    """What a file that begins so is, with an article; "" if that is unknown."""
     head = bytes(head[:HEAD])
     return next((what for what, fits in _KINDS.items() if fits(head)), "")
 

@@ -99,7 +99,7 @@ class Entry:
             return False
 
     def require_trusted(self) -> None:
-        """Raises DownloadError if somebody else could put links or other archives into the cache.
+        """Raises DownloadError if another user could put links or other archives into the cache.
 
         It has to belong to this user or to root, and only they and the user's own group may write there. Where
         everybody may write but only remove what is theirs, as in /tmp, the entry's own folder counts.

@@ -23,7 +23,7 @@ MOST_SHOWN: Final = 50  # findings, to a person
 _MEANING: Final = {
     Verdict.PASSED: "passed",
     Verdict.FAILED: "FAILED: it is not what it says",
-    Verdict.UNPROVEN: "NOT PROVEN: nothing wrong was found, but not all of its models were held to the original",
+    Verdict.UNPROVEN: "NOT PROVEN: nothing wrong was found, but not all of its models were compared with the original",
 }
 
 
@@ -32,7 +32,7 @@ class CheckResult:
     """What was checked and found, and what the package only claims.
 
     `parity` is for each model that was run its largest difference from the original's answers. `signed_by` is who of
-    the trusted signers signed it, "" if nobody did or nobody was named.
+    the trusted signers signed it, "" without a signature or without signers.
     """
 
     path: Path

@@ -334,7 +334,7 @@ def _batch_note(declaration: Declaration) -> str:
 
 
 def _merge(model: Model, options: EvaluateOptions, truth: GroundTruth, progress: Progress) -> EvaluateResult:
-    """The figures of what shards wrote: their predictions, held to the faces of the dataset."""
+    """The figures of what shards wrote: their predictions, judged by the faces of the dataset."""
     assert options.dataset is not None  # `_check` sees to that
     runs = read_runs(options.merge)
     first = next(iter(runs.values()))[0][1]

@@ -280,7 +280,7 @@ def _reference(
     """The original's answers to put into the package: those named, those beside the artifacts, or the demo's.
 
     Of the latter two, only answers that fit; none at all is no error, and the package says so. Answers of the demo are
-    held to it. Raises ReferencePackError.
+    compared with the demo. Raises ReferencePackError.
     """
     if options.reference:
         pack = read_pack(options.reference, model)

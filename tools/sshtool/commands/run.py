@@ -52,7 +52,7 @@ PICTURED: Final = f"{SCENE}0"
 class RunResult:
     """What was made and how it compares with the original. `report` is None if nothing was written or compared.
 
-    `package` is None if something did not pass, or was not held to the original. `notes` say what else to know.
+    `package` is None if something did not pass, or was not compared with the original. `notes` say what else to know.
     """
 
     model: str

@@ -203,7 +203,7 @@ def read_findings(path: Path) -> Iterator[Finding]:
 
 
 class _Lines:
-    """The whole lines of a journal, each held to its digest. `end` is behind the last one that was taken."""
+    """The whole lines of a journal, each checked by its digest. `end` is behind the last one that was taken."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file, self.path = file, path

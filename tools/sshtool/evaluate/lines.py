@@ -1,4 +1,4 @@
-"""Lines of a text file that somebody else wrote, one after another, so that none of them fills memory."""
+"""Lines of a text file from elsewhere, one after another, so that none of them fills memory."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Whether a package is what its manifest says, and its models are what they are said to be. Nothing is fetched.
 
 All findings are collected. Once the files are not what they were, nothing in them is opened by a runtime. What was not
-checked is a claim, and is named; a package whose models nothing was held to is not passed.
+checked is a claim, and is named; a package whose models were compared with nothing does not pass.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ UNSIGNED: Final = "it is not signed: it agrees with itself, no more"
 
 
 class Verdict(StrEnum):
-    """How a check ended. "unproven": nothing is wrong, but something that has to be held to something was not."""
+    """How a check ended. "unproven": nothing is wrong, but a comparison that the verdict needs was not made."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -212,7 +212,7 @@ class Checker:
 
     def _answers(self, manifest: Manifest, model: Model) -> PackReference | None:
         if manifest.reference_pack is None:
-            self.claim(MANIFEST, "models", "there is no reference pack, by which they are held to the original")
+            self.claim(MANIFEST, "models", "there is no reference pack, to compare them with the original")
             return None
         try:
             reference = read_pack(self.folder / manifest.reference_pack, model)
@@ -241,7 +241,7 @@ class Checker:
     def _weights(
         self, manifest: Manifest, model: Model, reference: PackReference | None, original: Original | None
     ) -> None:
-        """Of which checkpoint the package is: the demo's and a given one are held to it, of others it is a claim."""
+        """Of which checkpoint the package is: the demo's and a given one are compared; for others it is a claim."""
         source = manifest.source
         try:
             if source.weights == DEMO:

@@ -1,6 +1,6 @@
-"""What a manifest says, held to what the files of the package, the model's description and the layout say.
+"""What a manifest says, compared with what the files of the package, the model's description and the layout say.
 
-What nothing here can be held to is a claim, and is named as one.
+What cannot be compared is a claim, and is named as one.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Declarations:
         self._metadata(number, item, signature)
 
     def _metadata(self, number: int, item: PackagedModel, signature: Signature) -> None:
-        """What a file says of itself, held to what a conversion by the same options writes into it."""
+        """What a file says of itself, compared with what a conversion by the same options writes into it."""
         self._equal(item.path, "weights", signature.metadata.get("weights", ""), self.manifest.source.weights)
         try:
             options = options_of(item, self.model)
@@ -137,7 +137,7 @@ class Declarations:
 
     def _verification(self, evidence: Evidence | None) -> None:
         """What the manifest says of the verification is what the record says; that it was so, its maker says."""
-        self._claim(MANIFEST, "verification", "its maker says so; what was held to answers here is said apart")
+        self._claim(MANIFEST, "verification", "its maker says so; the comparison with answers is reported apart")
         self._claim(MANIFEST, "versions", "its maker says so")
         if self._unreadable:
             return

@@ -68,7 +68,7 @@ def _unpack_zip(file: BinaryIO, folder: Path) -> None:
 
 
 def _unpack_tar(file: BinaryIO, folder: Path) -> None:
-    """File by file, without a look back: nobody knows what is in it before all of it is unpacked."""
+    """File by file, without a look back: its contents are unknown before it is unpacked."""
     for member in read_files(file, _limits()):
         _write(_target(folder, member.name), member.pieces)
 

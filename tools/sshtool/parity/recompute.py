@@ -54,7 +54,7 @@ def prove(reference: PackReference, checkpoint: Checkpoint | None, model: Model,
 
 
 def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Progress = silent) -> None:
-    """Convert the checkpoint to FP32 and hold it to the pack on every sample, with the first runtime that there is.
+    """Convert the checkpoint to FP32 and compare it with the pack on every sample, with the first runtime there is.
 
     Raises ReferencePackError if the pack names another checkpoint, or if its answers are those of another network;
     RuntimeUnavailableError if no runtime is installed.

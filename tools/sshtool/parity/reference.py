@@ -60,7 +60,7 @@ Draw = Callable[[int, int], Sample]
 
 class StoredAnswers(Sequence[Answer]):
     """Answers that are computed when they are first looked at. Few are kept in memory: of the others, the outputs lie
-    in a file that nobody sees, and the images are drawn again.
+    in an unlinked temporary file, and the images are drawn again.
     """
 
     def __init__(

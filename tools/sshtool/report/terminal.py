@@ -1,7 +1,7 @@
 """What a person reads at a terminal: lines, and tables that fit it. The one place that makes rich's texts and consoles.
 
 A line or a cell is one piece, made printable here, so that what is not ours begins no line and gives no orders. The
-console lets nothing else through, whoever printed it; styles and line breaks between the pieces are its own.
+console lets nothing else through, from any caller; styles and line breaks between the pieces are its own.
 """
 
 from __future__ import annotations

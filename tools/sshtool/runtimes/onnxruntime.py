@@ -18,7 +18,7 @@ from sshtool.screening import read_onnx
 # Where the weights of a large model are that is not read from a file; `read_onnx` has seen to it that they are there.
 _FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"
 
-# Providers that compute on somebody else's machine.
+# Providers that compute on a remote machine.
 ELSEWHERE: Final = ("AzureExecutionProvider",)
 
 

@@ -37,7 +37,7 @@ _POLL: Final = 0.5  # seconds
 
 
 def usual_memory() -> int:
-    """What a child may take if nobody says how much: 8 GB, or half of the machine's if that is more; in bytes."""
+    """The default memory limit of a child: 8 GB, or half of the machine's if that is more; in bytes."""
     try:
         return max(8 * GIGABYTE, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     except (AttributeError, ValueError, OSError):  # Windows

@@ -1,4 +1,4 @@
-"""The process in the sandbox: answers what it is asked, several things at a time, until nobody asks any more."""
+"""The process in the sandbox: answers what it is asked, several things at a time, until its parent ends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def function_of(name: str) -> Any:
 
 
 def serve(channel: Channel, service: Service) -> None:
-    with contextlib.suppress(OSError):  # nobody is there to answer any more
+    with contextlib.suppress(OSError):  # the parent has ended
         pool = ThreadPoolExecutor(MOST_THREADS)
         while (question := channel.receive()) is not None:
             pool.submit(_answer, channel, service, question)

@@ -223,7 +223,7 @@ def _check_shape(tensor: onnx.TensorProto, length: int | None) -> None:
 
 
 def _is_apart(tensor: onnx.TensorProto, apart: Path) -> bool:
-    """Whether weights are said to be where a large model has them; that they are anywhere else, nobody believes."""
+    """Whether weights are said to be where a large model has them; no other place is accepted."""
     said = {entry.key: entry.value for entry in tensor.external_data}
     is_complete = len(tensor.external_data) == len(said) and said.keys() == {"location", "offset", "length"}
     return tensor.data_location == onnx.TensorProto.EXTERNAL and is_complete and said["location"] == apart.name
