@@ -224,6 +224,7 @@ def test_run_does_the_whole_job_on_the_demo(tmp_path: Path) -> None:
     assert files == {"checkpoint.json", "ssh-model-demo.zip", "sshb-0000.params", "sshb-symbol.json"}
 
 
+@pytest.mark.long
 def test_run_ends_in_3_when_an_artifact_computes_something_else(tmp_path: Path) -> None:
     """The fault is planted between conversion and comparison: another model's weights in one file."""
     script = (

@@ -334,6 +334,7 @@ def test_a_fault_that_leaves_the_file_as_it_was_is_neither_caught_nor_missed(tes
         assert "for these weights" in result.reason
 
 
+@pytest.mark.long
 def test_with_dense_weights_and_biases_faults_in_them_are_caught_too(plain: Bench) -> None:
     names = (FLIPPED, "one weight with the wrong sign", "one bias zeroed", "kernel transposed", "crop offset by one")
     report = plain.test(*(BY_NAME[name] for name in names))

@@ -212,6 +212,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.long
 def test_two_processes_write_the_same_bytes_nothing_else_and_say_nothing(
     plain_checkpoint: Checkpoint, folder: Path, tmp_path: Path
 ) -> None:
@@ -424,6 +425,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sshtool.quantization.DROP_SEEDS", range(400_000, 400_005))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few")
 def test_a_drop_that_is_kept_leaves_all_as_it_is_and_is_recorded(
     demo_checkpoint: Checkpoint, demo_quantization: Quantization

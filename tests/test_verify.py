@@ -457,6 +457,7 @@ def test_the_first_layer_with_a_changed_weight_is_named(
         assert [divergence.layer for divergence in result.divergences] == [layer]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("mxnet")
 def test_mxnet_itself_shows_where_a_layer_begins_to_differ(
     output_dir: Path, demo_checkpoint: Checkpoint, tmp_path: Path
