@@ -37,5 +37,5 @@ def serve(body: dict[str, Any], arrays: tuple[Array, ...]) -> Answer:
         os.write(1, b"noise")
         print("more of it", flush=True)  # noqa: T201  # that is the point
     if body["do"] == "fail":
-        raise ZeroDivisionError("nobody expects this")
+        raise ZeroDivisionError("an unexpected error")
     return {"echo": body}, list(arrays)

@@ -16,7 +16,7 @@ from sshtool.bench.measuring import LATENCY, THROUGHPUT
 from sshtool.report.bench import _columns as bench_columns
 from sshtool.report.terminal import console, table
 
-LONG: Final = "a-very-long-folder-of-mine/that-nobody-would-type-twice"
+LONG: Final = "a-very-long-folder-of-mine/that-is-too-long-to-type-twice"
 ALIKE: Final = (
     *(f"{LONG}-{letter}/ssh-mxnet.onnx" for letter in "ab"),
     *(f"{LONG}/ssh-mxnet-{number}.xml" for number in (1, 11, 2)),

@@ -111,7 +111,7 @@ class Runtime(ABC):
 
     key: ClassVar[str]  # its name in options
     name: ClassVar[str]  # its name for people
-    library: ClassVar[str]  # the module that it needs
+    module: ClassVar[str]  # of the library that it needs
     suffixes: ClassVar[tuple[str, ...]]  # files that it loads; of the first, it is the usual runtime
     inference_precisions: ClassVar[tuple[str, ...]] = (F32,)  # that it can be asked for
     reads_strangers: ClassVar[bool] = True  # its files run in the sandbox, where there is one
@@ -125,7 +125,7 @@ class Runtime(ABC):
     @classmethod
     def is_here(cls) -> bool:
         """Whether its library is installed."""
-        return is_installed(cls.library)
+        return is_installed(cls.module)
 
     @classmethod
     @abstractmethod

@@ -51,7 +51,7 @@ def _without_fusion() -> Iterator[None]:
 
 class Mxnet(Runtime):
     key = "mxnet"
-    library = "mxnet"
+    module = "mxnet"
     name = "MXNet"
     suffixes = (".params",)
     reads_strangers = False  # it gets what this program has read from a checkpoint

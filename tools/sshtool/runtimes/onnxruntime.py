@@ -28,7 +28,7 @@ def _is_text(path: Path) -> bool:
 
 class OnnxRuntime(Runtime):
     key = "onnxruntime"
-    library = "onnxruntime"
+    module = "onnxruntime"
     name = "ONNX Runtime"
     suffixes = (".onnx",)
 

@@ -45,7 +45,7 @@ DECLARED = (
 
 class OpenVino(Runtime):
     key = "openvino"
-    library = "openvino"
+    module = "openvino"
     name = "OpenVINO"
     suffixes = (".xml", ".onnx")
     inference_precisions = INFERENCE_PRECISIONS
