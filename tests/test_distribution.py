@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import importlib.abc
+import importlib.metadata
 import shlex
 import subprocess
 import sys
+import warnings
 import zipfile
 from importlib.metadata import metadata, requires
 from pathlib import Path
@@ -105,12 +108,29 @@ def test_pip_takes_the_commands() -> None:
     assert "Would install" not in result.stdout
 
 
+def absent(name: str) -> importlib.metadata.Distribution:
+    raise importlib.metadata.PackageNotFoundError(name)
+
+
+def test_a_search_for_pip_calls_no_hook_of_setuptools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "meta_path", [HookThatWarns(), *sys.meta_path])
+    assert shlex.split(install_command("runtime"))[:4] == [sys.executable, "-m", "pip", "install"]
+
+
+class HookThatWarns(importlib.abc.MetaPathFinder):
+    """As setuptools' `_distutils_hack`: it answers a search for pip with a warning, an error in these tests."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "pip":
+            warnings.warn("distutils is replaced", stacklevel=1)
+
+
 def test_the_command_is_one_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     upgrade = shlex.split(install_command("int8", base="openvino", upgrade=True))
     assert upgrade[4] == "--upgrade"
     assert [Requirement(item).name for item in upgrade[5:]] == ["nncf", "onnxruntime", "openvino"]
     assert "'" in install_command("runtime")  # or a shell would take ">" for another thing
-    monkeypatch.setitem(sys.modules, "pip", None)  # as in environments that uv makes
+    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", absent)  # as in environments that uv makes
     assert install_command("runtime").startswith(f"uv pip install --python {shlex.quote(sys.executable)} 'onnxruntime")
     monkeypatch.setattr(installation, "DISTRIBUTION", "sshtool-that-was-never-installed")
     assert "pip" not in install_command("runtime")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import re
 import shlex
 import sys
@@ -27,9 +26,18 @@ def install_command(extra: str = "", *, base: str = "", upgrade: bool = False) -
     if not wanted:
         return f"install {extra or base}, which its file pyproject.toml names"
     command = [sys.executable or "python", "-m", "pip", "install"]
-    if importlib.util.find_spec("pip") is None:  # environments that uv makes have none
+    if not _has_pip():  # environments that uv makes have none
         command = ["uv", "pip", "install", "--python", sys.executable]
     return shlex.join([*command, *(["--upgrade"] if upgrade else []), *wanted])
+
+
+def _has_pip() -> bool:
+    """From the metadata: looking for the module calls hooks of setuptools, which change and warn about distutils."""
+    try:
+        importlib.metadata.distribution("pip")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _requirements(extra: str, base: str) -> Iterator[str]:
