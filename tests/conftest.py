@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from pages import Browser, find_chromium
+from project import SHARED
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.models import load_model
 from sshconvert.mxnet.params import write_params
 from sshtool import sandbox
-from sshtool.checkpoint import demo
-from sshtool.checkpoint.demo_symbol import ssh_vgg16_symbol
+from sshtool.demo import checkpoint as demo
+from sshtool.demo.symbol import ssh_vgg16_symbol
 from sshtool.runtimes.mxnet import import_mxnet
 
 Mxnet: TypeAlias = Any  # it ships no types
@@ -64,7 +65,7 @@ def unconfined() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real checkpoints and reference figures, which lie beside the repository and are no part of it."""
-    path = Path(__file__).parents[1].parent / "shared" / "data"
+    path = SHARED / "data"
     if not path.is_dir():
         pytest.skip(f"{path} is not there: the real data files are not part of the repository")
     return path

@@ -15,12 +15,12 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
+from project import SUPPORT
 from workshop import JOBS, UNSHARED, make_inputs
 
 Trial: TypeAlias = dict[str, Any]
 Workshop: TypeAlias = Callable[[str], dict[str, list[Trial]]]
 
-ROOT: Final = Path(__file__).parents[1]
 
 # What is done when everything is in place.
 TIDYING: Final = ("os.remove", "os.rmdir", "fcntl.flock")
@@ -89,7 +89,7 @@ def workshop(inputs: Path, can_mount: bool, tmp_path_factory: pytest.TempPathFac
             for job, parts in doses.items()
         }
         work = tmp_path_factory.mktemp("work")
-        command = [*(UNSHARED if can_mount else ()), sys.executable, str(Path(__file__).with_name("workshop.py"))]
+        command = [*(UNSHARED if can_mount else ()), sys.executable, str(SUPPORT / "workshop.py")]
         done = subprocess.run(
             [*command, str(inputs), str(work), json.dumps(ways)],
             capture_output=True,

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from project import ROOT
 from sshconvert import installation
 from sshconvert.installation import install_command
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def test_the_wheel_holds_both_packages_with_their_types_and_data(wheel: Path) ->
         "sshconvert/models/ssh-mxnet.toml",
         "sshconvert/convert.py",
         "sshtool/py.typed",
-        "sshtool/cli.py",
+        "sshtool/cli/app.py",
         "sshtool/checkpoint/demo_heads.params",
     }
     sources = {

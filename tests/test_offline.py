@@ -14,6 +14,7 @@ from typing import Final
 
 import pytest
 
+from project import ROOT
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, convert
 
@@ -117,7 +118,8 @@ def test_the_program_opens_no_socket_offline_and_says_what_to_do(
 
 def test_openvinos_telemetry_is_never_imported() -> None:
     code = (
-        "from sshconvert.openvino import import_openvino; import_openvino(); print(sys.modules['openvino_telemetry'])"
+        "from sshconvert.formats.openvino import import_openvino\n"
+        "import_openvino()\nprint(sys.modules['openvino_telemetry'])"
     )
     assert guarded(code).stdout == "None\n"
 
@@ -184,11 +186,10 @@ def test_a_session_of_onnx_runtime_collects_nothing_to_report(demo_checkpoint: C
 
 
 def test_the_package_goes_to_the_runtimes_by_their_doors_only() -> None:
-    root = Path(__file__).parents[1]
-    doors = {f"convert/sshconvert/{name}.py" for name in ("openvino", "onnxruntime", "nncf")}
-    sources = [path for folder in ("convert", "tools") for path in (root / folder).rglob("*.py")]
+    doors = {f"convert/sshconvert/{name}.py" for name in ("formats/openvino", "onnxruntime", "nncf")}
+    sources = [path for folder in ("convert", "tools") for path in (ROOT / folder).rglob("*.py")]
     importers = {
-        str(path.relative_to(root))
+        str(path.relative_to(ROOT))
         for path in sources
         if re.search(
             r"^\s*(import|from) (onnxruntime|openvino|nncf)\b(?!\._)", path.read_text(encoding="utf-8"), re.MULTILINE

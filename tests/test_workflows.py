@@ -12,8 +12,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from program import sshtool
+from project import ROOT
 
-ROOT: Final = Path(__file__).parents[1]
 GITHUB: Final = ROOT / ".github"
 WORKFLOWS: Final = sorted((GITHUB / "workflows").glob("*.yml"))
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -22,8 +22,8 @@ from sshconvert.models import Model
 from sshconvert.nncf import import_nncf, silenced
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.onnxruntime import import_onnxruntime
-from sshconvert.precision.fp16 import WEIGHTED
-from sshconvert.precision.int8 import PRESET, QUANTIZED_BY, Levels, Place, Quantization, WeightLevels, quantize
+from sshconvert.passes.fp16 import WEIGHTED
+from sshconvert.passes.int8 import PRESET, QUANTIZED_BY, Levels, Place, Quantization, WeightLevels, quantize
 from sshconvert.schema import one_line
 
 Image = npt.NDArray[np.uint8]

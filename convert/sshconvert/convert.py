@@ -14,18 +14,18 @@ from sshconvert import __version__
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
 from sshconvert.files import check_replaceable, replace_files, staging_folder
+from sshconvert.formats.openvino import IntermediateRepresentation, import_openvino
 from sshconvert.graph import Shape
 from sshconvert.models import Detection, Model
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
-from sshconvert.onnx.input_form import take_bytes, take_channels_last
 from sshconvert.onnx.model import OnnxModel, move_model, weights_path
-from sshconvert.onnx.postprocessing import OUTPUTS, append_postprocessing
-from sshconvert.onnx.preprocessing import bake_preprocessing
-from sshconvert.openvino import IntermediateRepresentation, import_openvino
-from sshconvert.precision.fp16 import store_weights_as_fp16
-from sshconvert.precision.int8 import Quantization, quantize
+from sshconvert.passes.fp16 import store_weights_as_fp16
+from sshconvert.passes.input_form import take_bytes, take_channels_last
+from sshconvert.passes.int8 import Quantization, quantize
+from sshconvert.passes.preprocessing import bake_preprocessing
 from sshconvert.reading import is_there
+from sshconvert.tasks.postprocessing import OUTPUTS, append_postprocessing
 
 DEMO_LICENCE: Final = "MIT, made by sshtool, not the trained detector"
 
@@ -93,7 +93,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Faces:
-    """Post-processing inside (`sshconvert.onnx.postprocessing`). None leaves a threshold to the model's description."""
+    """Post-processing inside (`sshconvert.tasks.postprocessing`). None stands for the threshold of the description."""
 
     score_threshold: float | None = None
     iou_threshold: float | None = None

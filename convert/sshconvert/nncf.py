@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.formats.openvino import import_openvino
 from sshconvert.installation import install_command
 from sshconvert.onnxruntime import import_onnxruntime
-from sshconvert.openvino import import_openvino
 from sshconvert.schema import one_line
 
 TELEMETRY: Final = "openvino_telemetry"

@@ -26,7 +26,7 @@ from sshconvert.mxnet.attributes import MAX_INTEGER, Attributes
 from sshconvert.onnx.reshaping import emit_reshape
 
 if TYPE_CHECKING:
-    from sshconvert.onnx.emitter import Emitter
+    from sshconvert.onnx.builder import Emitter
 
 # Hints for MXNet's own kernels, which choose an algorithm and never change the result.
 KERNEL_HINTS: Final = ("workspace", "cudnn_tune", "cudnn_off")

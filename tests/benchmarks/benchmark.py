@@ -32,7 +32,7 @@ from typing import Any, Final
 import peers
 
 ROOT: Final = Path(__file__).parents[2]
-COST: Final = ROOT / "tests" / "cost.py"
+COST: Final = ROOT / "tests" / "support" / "cost.py"
 WORKER: Final = Path(__file__).with_name("worker.py")
 MODEL: Final = "ssh-mxnet"
 PACKAGES: Final = ("numpy", "onnx", "openvino", "onnxruntime", "typer")
@@ -218,15 +218,15 @@ class Bench:
         """Of the heads of one drawn scene, 640x640; `postprocessing.py` has more kinds."""
         from postprocessing import SIZE, check, scene_heads
         from postprocessing_peer import detect_plainly
-        from sshconvert.detection import detect
         from sshconvert.models import load_model
+        from sshconvert.tasks.anchor_detection import detect
 
         rules = load_model(MODEL).detection
         heads = scene_heads(self.artifact("FP32", ".xml"))[0]
         check(heads)
         runs = {
             "plain NumPy, by upstream's rules": call(partial(detect_plainly, heads, SIZE, rules)),
-            "sshconvert.detection": call(partial(detect, heads, SIZE, rules)),
+            "sshconvert.tasks.anchor_detection": call(partial(detect, heads, SIZE, rules)),
         }
         return interleave(runs, 10 * self.rounds)
 

@@ -47,7 +47,7 @@ class PerImage:
 def draw_jpegs(folder: Path, count: int) -> list[Path]:
     from PIL import Image
 
-    from sshtool.scenes import draw_scene
+    from sshtool.demo.scenes import draw_scene
 
     paths = [folder / f"{seed:04}.jpg" for seed in range(count)]
     for seed, path in enumerate(paths):

@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from head_tensors import RULES, crowd, heads_of
 from postprocessing_peer import detect_plainly
-from sshconvert.detection import detect
 from sshconvert.models import load_model
+from sshconvert.tasks.anchor_detection import detect
 
 MODEL: Final = "ssh-mxnet"
 SIZE: Final = (640, 640)
@@ -74,8 +74,8 @@ def check(heads: Heads) -> None:
 
 def scene_heads(artifact: Path) -> list[Heads]:
     """The heads of drawn scenes that the demo checkpoint was not fitted to."""
+    from sshtool.demo.scenes import draw_scene
     from sshtool.runtimes import load
-    from sshtool.scenes import draw_scene
 
     runtime = load(artifact, load_model(MODEL))
     return [runtime.run(draw_scene(seed, *SIZE).image[None]) for seed in range(SCENES)]

@@ -1,8 +1,8 @@
 """Upstream's post-processing in NumPy, written as its rules read, without any thought of speed: a peer, and an oracle.
 
 All anchors are decoded and clipped, of each stride the best are kept, all are ordered and suppressed box by box, and
-low scores are dropped at the end. It shares nothing with `sshconvert.detection`, but takes the same steps in the same
-precision, so both give the same bits.
+low scores are dropped at the end. It shares nothing with `sshconvert.tasks.anchor_detection`, but takes the same steps
+in the same precision, so both give the same bits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Rows = npt.NDArray[np.float32]
 
 
 def detect_plainly(outputs: Heads, image_size: tuple[int, int], rules: Detection) -> list[Rows]:
-    """As `sshconvert.detection.detect`: the faces of each image, float32 [K, 5], best first."""
+    """As `sshconvert.tasks.anchor_detection.detect`: the faces of each image, float32 [K, 5], best first."""
     number = len(outputs[rules.heads[0].scores])
     return [
         _detect_in_one({name: outputs[name][index] for name in outputs}, image_size, rules) for index in range(number)
@@ -74,7 +74,7 @@ def _ordered(rows: Rows) -> Rows:
 
 
 def survivors(boxes: npt.NDArray[Any], iou_threshold: float, *, inclusive: bool = True) -> list[int]:
-    """As `sshconvert.detection.suppress`: numbers of the boxes [K, 4], best first, that stay."""
+    """As `sshconvert.tasks.anchor_detection.suppress`: numbers of the boxes [K, 4], best first, that stay."""
     too_much = np.greater_equal if inclusive else np.greater
     x1, y1, x2, y2 = boxes.T
     areas = (x2 - x1 + 1) * (y2 - y1 + 1)

@@ -26,9 +26,9 @@ def read_as_tarfile_does(data: bytes) -> list[tuple[str, bytes]]:
 
 
 def load() -> Callable[[bytes], object]:
-    from sshtool.checkpoint.tarlayout import read_files
-    from sshtool.checkpoint.zipcheck import Limits
-    from sshtool.checkpoint.ziplayout import RefusedError
+    from sshtool.archives.tar_layout import read_files
+    from sshtool.archives.zip_check import Limits
+    from sshtool.archives.zip_layout import RefusedError
 
     def check(data: bytes) -> None:
         packed = io.BytesIO(gzip.compress(data, 0, mtime=0))

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sshconvert.detection import detect
 from sshconvert.errors import DetectionError, NonfiniteError, UsageError
 from sshconvert.models import Detection, Model
+from sshconvert.tasks.anchor_detection import detect
+from sshtool.concurrency import SharedRuntime
 from sshtool.images import Boxes, Image, Placement, Resize, fit
-from sshtool.overlap import SharedRuntime
 from sshtool.runtimes import Outputs, Settings, check_finite, faces_in, load
 
 THRESHOLD: Final = 0.5

@@ -24,7 +24,7 @@ def main() -> None:
             _open_standard_files()  # before anything else is opened
             catch_signals()
             _silence_libraries()
-            from sshtool.cli import app
+            from sshtool.cli.app import app
 
             app()
         finally:

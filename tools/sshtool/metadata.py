@@ -5,8 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from sshconvert.openvino import MODEL_INFO
-from sshtool.screening import check_ir, read_onnx
+from sshconvert.formats.openvino import MODEL_INFO
+from sshtool.model_validation import check_ir, read_onnx
 
 
 def read_metadata(path: Path) -> dict[str, str]:

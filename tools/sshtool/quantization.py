@@ -18,19 +18,19 @@ import numpy as np
 from sshconvert.calibration import CalibrationImages, Image, calibrate, rank_layers
 from sshconvert.checkpoint import Checkpoint, file_sha256
 from sshconvert.convert import Artifact, Dynamic, Options, Precision, convert
-from sshconvert.detection import detect
 from sshconvert.errors import ImageError, PrecisionError, UsageError
 from sshconvert.files import scratch_folder
 from sshconvert.messages import name_text
 from sshconvert.models import Model
-from sshconvert.precision.int8 import CALIBRATION, DROP, IMAGES, Quantization
+from sshconvert.passes.int8 import CALIBRATION, DROP, IMAGES, Quantization
 from sshconvert.reading import is_folder
+from sshconvert.tasks.anchor_detection import detect
+from sshtool.demo.scenes import draw_scene
 from sshtool.evaluate.average_precision import Boxes, average_precision
 from sshtool.images import Resize, fit, reading
-from sshtool.parity.reference import Progress, silent
+from sshtool.progress import Progress, silent
 from sshtool.requirements import NNCF, ONNXRUNTIME, PILLOW
 from sshtool.runtimes import load
-from sshtool.scenes import draw_scene
 from sshtool.selection import select_images
 
 # Scenes that nothing was fitted to, and that no test looks at.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sshconvert.errors import ShapeError
 from sshconvert.graph import Dimensions, Shape
 from sshconvert.network import Network
-from sshconvert.onnx.emitter import Emitter, free_dimensions
+from sshconvert.onnx.builder import Emitter, free_dimensions
 from sshconvert.onnx.model import OnnxModel
 
 Array = npt.NDArray[Any]

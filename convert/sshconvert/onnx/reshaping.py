@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sshconvert.graph import Shape
 
 if TYPE_CHECKING:
-    from sshconvert.onnx.emitter import Emitter
+    from sshconvert.onnx.builder import Emitter
 
 KEEP, REST, COPY, JOIN, SPLIT = 0, -1, -2, -3, -4
 

@@ -17,7 +17,7 @@ from sshtool.bench.figures import LeftOut, TurnOf
 from sshtool.bench.measuring import THROUGHPUT, Dose, Turn
 from sshtool.bench.process import Worker
 from sshtool.bench.worker import Loaded, Work
-from sshtool.parity.reference import Progress, silent
+from sshtool.progress import Progress, silent
 from sshtool.runtimes import Settings, usual_runtime
 
 # Seconds in which the threads of the one before stop looking for more work.

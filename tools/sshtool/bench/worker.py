@@ -11,11 +11,11 @@ from typing import Any, Final
 from sshconvert.errors import UsageError
 from sshconvert.models import Model, load_model
 from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_throughput
+from sshtool.demo.scenes import draw_scene
 from sshtool.limits import MOST_PIXELS
 from sshtool.runtimes import Declaration, Images, Inference, Settings, load
 from sshtool.sandbox.channel import Array
 from sshtool.sandbox.child import Answer
-from sshtool.scenes import draw_scene
 
 KILOBYTE: Final = 1024
 

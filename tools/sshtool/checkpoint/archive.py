@@ -17,8 +17,8 @@ from sshconvert.files import scratch_folder, staged, staging_folder
 from sshconvert.models import Model
 from sshconvert.reading import open_regular, state
 from sshconvert.recognition import ZIP, mistaken
-from sshtool.checkpoint.zipcheck import check
-from sshtool.checkpoint.ziplayout import Member, RefusedError, read_members, stream
+from sshtool.archives.zip_check import check
+from sshtool.archives.zip_layout import Member, RefusedError, read_members, stream
 
 _SIGNATURE: Final = b"PK\x03\x04"
 

@@ -34,8 +34,8 @@ from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
 from sshtool.commands.verify import converted
 from sshtool.limits import LONGEST_DURATION, check_threads
-from sshtool.parity.reference import Progress, silent
 from sshtool.parity.verify import Candidate as Artifact, environment, labelled
+from sshtool.progress import Progress, silent
 from sshtool.report.bench import bench_tables, headline, remarks, render_bench
 from sshtool.report.terminal import lines, table
 from sshtool.requirements import JINJA, require

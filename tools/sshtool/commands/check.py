@@ -13,9 +13,9 @@ from rich.console import Group, RenderableType
 from sshtool.checkpoint.archive import opened as opened_checkpoint
 from sshtool.package.check import UNSIGNED, Checker, Verdict
 from sshtool.package.declarations import Claim, Finding, described
-from sshtool.package.opening import opened
 from sshtool.package.signing import read_signers
-from sshtool.parity.reference import Progress, silent
+from sshtool.package.unpacking import opened
+from sshtool.progress import Progress, silent
 from sshtool.report.terminal import lines, table
 
 MOST_SHOWN: Final = 50  # findings, to a person

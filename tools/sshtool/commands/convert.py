@@ -13,7 +13,7 @@ from sshconvert.models import load_model
 from sshconvert.reading import is_there
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
-from sshtool.parity.reference import Progress, silent
+from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
 from sshtool.report.terminal import lines, table
 from sshtool.requirements import require

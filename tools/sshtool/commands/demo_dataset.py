@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 
 from sshconvert.errors import UsageError
-from sshtool.evaluate.demo_dataset import SETTINGS, SIZES, counted, write_dataset
+from sshtool.demo.dataset import SETTINGS, SIZES, counted, write_dataset
 from sshtool.limits import MOST_DRAWN, MOST_SEED
-from sshtool.parity.reference import Progress, silent
+from sshtool.progress import Progress, silent
 from sshtool.report.terminal import lines, table
 from sshtool.requirements import PILLOW, require
 

@@ -15,12 +15,12 @@ from sshconvert.errors import ArchiveError, UsageError
 from sshconvert.files import replace_folder, staging_folder
 from sshconvert.models import Model, load_model
 from sshconvert.recognition import ZIP, mistaken
-from sshtool.checkpoint import demo
 from sshtool.checkpoint.archive import Archive, is_archive, open_archive, pack
 from sshtool.checkpoint.cache import Entry
 from sshtool.checkpoint.fetch import Fetched, Report, fetch, no_report
 from sshtool.checkpoint.sources import find_sources
 from sshtool.config import config_path, read_config, user_path
+from sshtool.demo import checkpoint as demo
 from sshtool.report.terminal import lines
 
 if TYPE_CHECKING:

@@ -43,8 +43,8 @@ from sshtool.evaluate.predictions import prediction_file, read_predictions
 from sshtool.evaluate.run import Entry, Evaluator, Job, judged
 from sshtool.evaluate.score import PROTOCOLS, finish, score_predictions
 from sshtool.images import Resize, read_size
-from sshtool.parity.reference import Progress, silent
 from sshtool.parity.verify import Candidate, Rules, labelled
+from sshtool.progress import Progress, silent
 from sshtool.report.evaluation import Pictured, render_evaluation
 from sshtool.report.figures import figure_tables, headline, remarks
 from sshtool.report.summary import count

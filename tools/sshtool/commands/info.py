@@ -16,7 +16,7 @@ from sshconvert.graph import Shape
 from sshconvert.messages import name_text
 from sshconvert.models import Model, load_model
 from sshconvert.network import resolve
-from sshconvert.precision.int8 import IMAGES, RECORDED
+from sshconvert.passes.int8 import IMAGES, RECORDED
 from sshconvert.reading import is_file
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder

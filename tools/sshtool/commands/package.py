@@ -22,7 +22,6 @@ from sshconvert.schema import one_line
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
 from sshtool.commands.verify import RECORD, VerifyOptions, VerifyResult, find_candidates
-from sshtool.package.bill import FILE as BILL, dump_bill
 from sshtool.package.bundle import KINDS, pack, source_date
 from sshtool.package.card import FILE as CARD, Beside, Described, evaluation_rows, render_card
 from sshtool.package.declarations import LICENCES, PAGE
@@ -47,12 +46,13 @@ from sshtool.package.manifest import (
     Verification,
     dump_sums,
 )
-from sshtool.package.signature import Signature, packaged_model, read_signature
+from sshtool.package.sbom import FILE as BILL, dump_bill
+from sshtool.package.tensor_signature import Signature, packaged_model, read_signature
 from sshtool.parity.pack import PackReference, demo_pack_path, pack_name, read_pack
 from sshtool.parity.recompute import prove
-from sshtool.parity.reference import Progress, silent
 from sshtool.parity.samples import draw_sample
 from sshtool.parity.verify import ArtifactReport, VerifyReport, environment
+from sshtool.progress import Progress, silent
 from sshtool.report.document import dump_result
 from sshtool.report.html import render_html
 from sshtool.report.terminal import lines, table

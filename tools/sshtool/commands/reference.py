@@ -14,8 +14,9 @@ from sshconvert.models import load_model
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
 from sshtool.parity.pack import MOST_PIXELS, pack_name, write_pack
-from sshtool.parity.reference import LiveReference, Progress, silent
+from sshtool.parity.reference import LiveReference
 from sshtool.parity.samples import sample_names
+from sshtool.progress import Progress, silent
 from sshtool.report.terminal import table
 from sshtool.runtimes import Settings
 from sshtool.runtimes.mxnet import Mxnet, import_mxnet

@@ -12,11 +12,11 @@ from rich.console import Group, RenderableType
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Options, convert, plan
-from sshconvert.detection import detect
 from sshconvert.errors import OutputError, PackageError, ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder, staged
 from sshconvert.models import Model, load_model
 from sshconvert.reading import is_file
+from sshconvert.tasks.anchor_detection import detect
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.fetch import Report, no_report
 from sshtool.commands.download import FetchOptions, checkpoint_folder, download
@@ -33,9 +33,10 @@ from sshtool.commands.verify import (
 from sshtool.detector import THRESHOLD
 from sshtool.package.check import Checker
 from sshtool.parity.pack import pack_name, write_pack
-from sshtool.parity.reference import LiveReference, Progress, Reference, silent
+from sshtool.parity.reference import LiveReference, Reference
 from sshtool.parity.samples import SCENE
 from sshtool.parity.verify import Candidate, VerifyReport, verify
+from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
 from sshtool.report.comparison import comparison_table
 from sshtool.report.html import render_html

@@ -26,11 +26,12 @@ from sshtool.limits import MOST_VERIFIED, check_number
 from sshtool.parity.layers import Divergence, first_divergence
 from sshtool.parity.pack import PackReference, demo_pack, read_pack
 from sshtool.parity.recompute import check_answers, prove
-from sshtool.parity.reference import Draw, LiveReference, Progress, Reference, silent
+from sshtool.parity.reference import Draw, LiveReference, Reference
 from sshtool.parity.samples import OTHER_SHAPE, Sample
 from sshtool.parity.selftest import SelfTestReport, self_test
 from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verify import ArtifactReport, Candidate, Rules, VerifyReport, verify
+from sshtool.progress import Progress, silent
 from sshtool.report.comparison import comparison_table, self_test_table
 from sshtool.report.document import dump_result
 from sshtool.report.html import pictured, render_html

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.detection import candidates, select
 from sshconvert.errors import DetectionError
 from sshconvert.models import Detection, Model
+from sshconvert.tasks.anchor_detection import candidates, select
 from sshtool.evaluate import omz
 from sshtool.evaluate.predictions import Predictions, from_corners
 from sshtool.images import Image, Resize, fit

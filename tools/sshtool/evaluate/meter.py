@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from sshtool.parity.reference import Progress
+from sshtool.progress import Progress
 
 # Where there is no terminal, progress is a line at the beginning and one every so many seconds.
 PERIOD: Final = 60.0

@@ -31,9 +31,16 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.detection import batch_size, best_first, decode as decode_head, face_scores, highest, suppress
 from sshconvert.errors import DetectionError
 from sshconvert.models import Detection
+from sshconvert.tasks.anchor_detection import (
+    batch_size,
+    best_first,
+    decode as decode_head,
+    face_scores,
+    highest,
+    suppress,
+)
 from sshtool.evaluate.curves import Floats, Result, judgements, make_curve, make_result
 from sshtool.evaluate.ground_truth import ImageTruth
 from sshtool.evaluate.matching import NOWHERE, best_face, corners, first_on_its_face, letters
@@ -52,8 +59,8 @@ HEIGHTS: Final = (64, 1024)
 def decode(
     outputs: Mapping[str, npt.NDArray[Any]], scales: Sequence[tuple[float, float]], rules: Detection
 ) -> list[Predictions]:
-    """Rule 3, for a batch: `outputs` are the head tensors, as `sshconvert.detection.detect` takes them, and `scales`
-    the (x, y) of each image's resize: 640 / its width, 640 / its height. A longer batch is cut to the `scales`.
+    """Rule 3, for a batch: `outputs` are the head tensors, as `sshconvert.tasks.anchor_detection.detect` takes them.
+    `scales` are the (x, y) of each image's resize: 640 / its width, 640 / its height. A longer batch is cut to these.
 
     Raises DetectionError if a tensor is missing, has a shape that does not belong to `rules`, or holds NaN or infinity.
     """

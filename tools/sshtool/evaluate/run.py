@@ -11,6 +11,7 @@ import numpy as np
 
 from sshconvert.errors import ArtifactError, DetectionError, ImageError, NonfiniteError
 from sshconvert.messages import printable
+from sshtool.concurrency import SharedRuntime
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.feeding import Feed, Size
 from sshtool.evaluate.ground_truth import ImageTruth
@@ -19,7 +20,6 @@ from sshtool.evaluate.predictions import NONE, Predictions, write_predictions
 from sshtool.evaluate.records import ImageRecord
 from sshtool.evaluate.score import judge_image
 from sshtool.images import Image, reading
-from sshtool.overlap import SharedRuntime
 from sshtool.runtimes import Outputs, Runtime, check_finite
 
 Box = tuple[float, float, float, float, float]

@@ -21,7 +21,7 @@ from sshconvert.messages import printable
 from sshconvert.models import Model, load_model
 from sshconvert.reading import read_small
 from sshconvert.schema import one_line
-from sshtool.checkpoint.demo_symbol import ssh_vgg16_symbol
+from sshtool.demo.symbol import ssh_vgg16_symbol
 from sshtool.package.contents import hash_file, list_contents
 from sshtool.package.declarations import Claim, Declarations, Finding
 from sshtool.package.manifest import (
@@ -44,8 +44,8 @@ from sshtool.package.signing import (
 )
 from sshtool.parity.pack import PackReference, read_pack
 from sshtool.parity.recompute import check_answers, prove
-from sshtool.parity.reference import Progress, silent
 from sshtool.parity.verify import Candidate, verify
+from sshtool.progress import Progress, silent
 
 # Opens the checkpoint that a package is said to be made of, for a block's time.
 Original = Callable[[Model], AbstractContextManager[Checkpoint]]

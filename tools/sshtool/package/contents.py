@@ -14,7 +14,7 @@ from typing import Final
 from sshconvert.reading import open_regular
 from sshtool.package.manifest import MOST_FILES
 from sshtool.package.names import collision, fault
-from sshtool.package.opening import LARGEST
+from sshtool.package.unpacking import LARGEST
 
 MOST_ENTRIES: Final = 2 * MOST_FILES  # files and folders
 

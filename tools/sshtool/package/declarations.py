@@ -17,13 +17,13 @@ from sshconvert.messages import listed, shown
 from sshconvert.models import Model
 from sshconvert.schema import one_line
 from sshtool.commands.verify import RECORD
-from sshtool.package.bill import FILE as BILL
 from sshtool.package.card import FILE as CARD
 from sshtool.package.evidence import Evidence, read_verification, verification_of
 from sshtool.package.layouts import LAYOUTS, Layout
 from sshtool.package.manifest import MANIFEST, Manifest, PackagedModel, Role
 from sshtool.package.rebuild import options_of
-from sshtool.package.signature import Signature, is_quantized, packaged_model, read_signature
+from sshtool.package.sbom import FILE as BILL
+from sshtool.package.tensor_signature import Signature, is_quantized, packaged_model, read_signature
 from sshtool.parity.tolerances import PROFILES
 
 PAGE: Final = "verification.html"

@@ -10,7 +10,7 @@ from sshconvert.checkpoint import Checkpoint, file_sha256
 from sshconvert.convert import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision, convert
 from sshconvert.errors import PackageError
 from sshconvert.models import Model
-from sshconvert.onnx.postprocessing import OUTPUTS as FACES
+from sshconvert.tasks.postprocessing import OUTPUTS as FACES
 from sshtool.package.manifest import Manifest, PackagedModel
 
 REBUILT: Final = (Precision.FP32.value, Precision.FP16.value)  # from a checkpoint alone

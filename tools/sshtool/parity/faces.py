@@ -1,6 +1,6 @@
 """The three outputs of a file that gives faces itself: whether they are what such a file has to give.
 
-What is wrong here is wrong whatever the original says. `sshconvert.onnx.postprocessing` says what the outputs are.
+What is wrong here is wrong whatever the original says. `sshconvert.tasks.postprocessing` says what the outputs are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.models import Detection
-from sshconvert.onnx.postprocessing import BOXES, COUNT, SCORES
+from sshconvert.tasks.postprocessing import BOXES, COUNT, SCORES
 from sshtool.runtimes import FacesInside
 
 Array = npt.NDArray[Any]

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.convert import Precision
-from sshconvert.detection import detect
 from sshconvert.models import Detection, Model
-from sshconvert.onnx.postprocessing import BOXES, COUNT, SCORES
-from sshconvert.precision import SMALLEST_HALVED
-from sshtool.parity.surgery import Arithmetic, EditableModel, Floats, NotThereError
+from sshconvert.passes.fp16 import SMALLEST_HALVED
+from sshconvert.tasks.anchor_detection import detect
+from sshconvert.tasks.postprocessing import BOXES, COUNT, SCORES
+from sshtool.parity.fault_injection import Arithmetic, EditableModel, Floats, NotThereError
 from sshtool.parity.verify import Decode
 
 Editable = EditableModel[Any]

@@ -27,15 +27,15 @@ import pydantic
 
 import sshconvert
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.detection import detect
 from sshconvert.errors import DetectionError, OutputError, ReferencePackError
 from sshconvert.files import staged
 from sshconvert.models import Dimension, Model, Sha256
 from sshconvert.reading import read_small
 from sshconvert.recognition import PACK, mistaken
 from sshconvert.schema import Strict, one_line, parse_json
-from sshtool.checkpoint.zipcheck import Limits, check
-from sshtool.checkpoint.ziplayout import DEFLATED, LZMA, STORED, Member, RefusedError, read_members, stream
+from sshconvert.tasks.anchor_detection import detect
+from sshtool.archives.zip_check import Limits, check
+from sshtool.archives.zip_layout import DEFLATED, LZMA, STORED, Member, RefusedError, read_members, stream
 from sshtool.parity.detections import boxes
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER, draw_sample, sample_names

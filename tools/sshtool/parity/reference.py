@@ -11,28 +11,19 @@ from functools import lru_cache, partial
 from os import SEEK_END
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Final, Protocol, overload
+from typing import IO, Final, overload
 
 import numpy as np
 
 from sshconvert.files import output_errors
 from sshconvert.models import Model
 from sshtool.parity.samples import OTHER, Sample, draw_sample, other_size, sample_names
+from sshtool.progress import Progress, silent
 from sshtool.runtimes import Images, Outputs, Runtime
 
 # Of answers, in memory, as long as they are not of large images.
 MOST_KEPT: Final = 32
 PIXELS_KEPT: Final = 1 << 25
-
-
-class Progress(Protocol):
-    """Told what is being done, and how far it is where that is known."""
-
-    def __call__(self, step: str, done: int = 0, total: int = 0) -> None: ...
-
-
-def silent(step: str, done: int = 0, total: int = 0) -> None:
-    """A `Progress` that nobody watches."""
 
 
 @dataclass(frozen=True)

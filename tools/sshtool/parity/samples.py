@@ -1,7 +1,7 @@
 """The seeded images on which runtimes are compared: the same bytes everywhere, each there for a reason.
 
-As `sshtool.scenes`, they are made of additions, multiplications and divisions of doubles and of NumPy's frozen random
-sequence only.
+As `sshtool.demo.scenes`, they are made of additions, multiplications and divisions of doubles and of NumPy's frozen
+random sequence only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.models import Model
-from sshtool.scenes import draw_scene
+from sshtool.demo.scenes import draw_scene
 
 Images = npt.NDArray[np.uint8]
 

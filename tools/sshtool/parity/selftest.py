@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.convert import Precision, artifact_files
-from sshconvert.detection import detect
 from sshconvert.errors import UsageError
 from sshconvert.files import output_errors, scratch_folder
 from sshconvert.models import Model
 from sshconvert.reading import is_file
+from sshconvert.tasks.anchor_detection import detect
+from sshtool.parity.fault_injection import NotThereError, open_for_edits
 from sshtool.parity.faults import FAULTS, Fault, nothing
-from sshtool.parity.reference import Answer, Progress, Reference, silent
-from sshtool.parity.surgery import NotThereError, open_for_edits
+from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verify import (
     ArtifactReport,
@@ -35,6 +35,7 @@ from sshtool.parity.verify import (
     labelled,
     verify,
 )
+from sshtool.progress import Progress, silent
 from sshtool.runtimes import Declaration
 
 EDITABLE: Final = (".onnx", ".xml")

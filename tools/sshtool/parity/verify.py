@@ -19,17 +19,18 @@ import numpy.typing as npt
 
 from sshconvert.checkpoint import file_sha256
 from sshconvert.convert import artifact_files
-from sshconvert.detection import detect
 from sshconvert.errors import ArtifactError, DetectionError
 from sshconvert.messages import name_text
 from sshconvert.models import Detection, Model
-from sshconvert.onnx.postprocessing import OUTPUTS as FACES
+from sshconvert.tasks.anchor_detection import detect
+from sshconvert.tasks.postprocessing import OUTPUTS as FACES
 from sshtool.parity.detections import Box, DetectionComparison, Thresholds, boxes, compare_detections
 from sshtool.parity.faces import faces_problems, most_faces
-from sshtool.parity.reference import Answer, Progress, Reference, run_all, silent
+from sshtool.parity.reference import Answer, Reference, run_all
 from sshtool.parity.samples import OTHER, Sample
 from sshtool.parity.tensors import TensorComparison, compare_tensor
 from sshtool.parity.tolerances import PROFILES, Overrides, Profile, Tolerance
+from sshtool.progress import Progress, silent
 from sshtool.runtimes import BF16, Declaration, FacesInside, Outputs, Runtime, Settings, faces_in, load
 
 # Of the report. A new key does not change it; a changed meaning does.

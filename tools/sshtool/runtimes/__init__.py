@@ -23,9 +23,9 @@ from sshconvert.errors import ArtifactError, DetectionError, NonfiniteError, Usa
 from sshconvert.messages import printable
 from sshconvert.models import Detection, Model
 from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
-from sshconvert.onnx.postprocessing import OUTPUTS as FACES
 from sshconvert.reading import is_file
 from sshconvert.schema import one_line
+from sshconvert.tasks.postprocessing import OUTPUTS as FACES
 from sshtool.limits import MOST_PIXELS
 from sshtool.requirements import is_installed
 from sshtool.sandbox import confined

@@ -12,8 +12,8 @@ from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.messages import without_surrogates
 from sshconvert.models import Model
 from sshconvert.onnxruntime import import_onnxruntime
+from sshtool.model_validation import read_onnx
 from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings, declared, prepare, reason, usable_cores
-from sshtool.screening import read_onnx
 
 # Where the weights of a large model are that is not read from a file; `read_onnx` has seen to it that they are there.
 _FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
+from sshconvert.formats.openvino import MODEL_INFO, import_openvino
 from sshconvert.models import Model
-from sshconvert.openvino import MODEL_INFO, import_openvino
+from sshtool.model_validation import check_ir, check_ir_sizes, read_onnx
 from sshtool.runtimes import (
     BF16,
     F32,
@@ -28,7 +29,6 @@ from sshtool.runtimes import (
     prepare,
     reason,
 )
-from sshtool.screening import check_ir, check_ir_sizes, read_onnx
 
 DECLARED = (
     "input_layout",

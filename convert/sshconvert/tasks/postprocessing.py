@@ -1,0 +1,264 @@
+"""The post-processing pass: the network itself gives faces, by the rules of `sshconvert.tasks.anchor_detection`.
+
+Outputs, for N images and at most K faces each, in the pixels of the network's input:
+
+- `boxes`: float32 [N, K, 4], x1, y1, x2, y2 with the corner pixels included, best first; zeros behind the last
+- `scores`: float32 [N, K]
+- `count`: int32 [N], how many of them are faces
+
+K is `top_k`, or the number of anchors that the input has where that is smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from sshconvert.graph import Dimensions
+from sshconvert.models import Detection, Head
+from sshconvert.onnx.model import OnnxModel, unused_name
+
+Array = npt.NDArray[Any]
+
+BOXES: Final = "boxes"
+SCORES: Final = "scores"
+COUNT: Final = "count"
+OUTPUTS: Final = (BOXES, SCORES, COUNT)
+
+_CORNERS: Final = 4
+
+
+def append_postprocessing(
+    model: OnnxModel, *, input_name: str, rules: Detection, top_k: int, keep_heads: bool = False
+) -> OnnxModel:
+    """Decode the heads and suppress what overlaps, with standard operators. The heads go, or stay behind the faces.
+
+    The input is [N, C, H, W]. Thresholds and numbers are those of `rules`; `top_k` bounds the faces of an image.
+    """
+    build = _Builder(set(model.names) | set(OUTPUTS))
+    limits = _limits(build, input_name)
+    candidates = [_decode(build, model, head, rules, limits) for head in rules.heads]
+    boxes = build.node("all_boxes", "Concat", [item.boxes for item in candidates], axis=1)
+    scores = build.node("all_scores", "Concat", [item.scores for item in candidates], axis=1)
+    known = [item.count for item in candidates]
+    total = sum(known) if None not in known else None  # type: ignore[arg-type]  # there is no None among them then
+    every = _Candidates(boxes, scores, total)
+    number = _choose(build, _suppress(build, every, rules), every, top_k)
+    batch = next(iter(model.outputs.values()))[0]
+    outputs: dict[str, Dimensions] = {BOXES: (batch, number, _CORNERS), SCORES: (batch, number), COUNT: (batch,)}
+    return replace(
+        model,
+        nodes=(*model.nodes, *build.nodes),
+        initializers={**model.initializers, **build.constants},
+        outputs={**outputs, **(model.outputs if keep_heads else {})},
+        types={**model.types, COUNT: np.int32},
+    )
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Tensors by name: boxes [N, S, 4] and scores [N, S]; S at the size that the input declares, if it does."""
+
+    boxes: str
+    scores: str
+    count: int | None
+
+
+@dataclass
+class _Builder:
+    """Collects the nodes of the pass, each named after what it makes."""
+
+    taken: set[str]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+
+    def node(self, role: str, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
+        return self.split(role, operator, inputs, 1, **attributes)[0]
+
+    def split(self, role: str, operator: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
+        """A node with several outputs."""
+        names = [self._name(role if number == 0 else f"{role}_{number}") for number in range(count)]
+        self.nodes.append(onnx.helper.make_node(operator, inputs, names, name=names[0], **attributes))
+        return names
+
+    def output(self, name: str, operator: str, inputs: Sequence[str], **attributes: Any) -> None:
+        """A node whose output is one of the model's, of that name."""
+        self.nodes.append(onnx.helper.make_node(operator, inputs, [name], name=name, **attributes))
+
+    def floats(self, role: str, values: Any) -> str:
+        return self._constant(role, np.array(values, np.float32))
+
+    def integers(self, role: str, values: Any) -> str:
+        return self._constant(role, np.array(values, np.int64))
+
+    def _constant(self, role: str, values: Array) -> str:
+        name = self._name(role)
+        self.constants[name] = values
+        return name
+
+    def _name(self, role: str) -> str:
+        name = unused_name(f"faces_{role}", self.taken)
+        self.taken.add(name)
+        return name
+
+
+def _limits(build: _Builder, input_name: str) -> str:
+    """The last column and row of the input, as x, y, x, y."""
+    shape = build.node("input_shape", "Shape", [input_name])
+    sizes = build.node("sizes", "Gather", [shape, build.integers("corners", [3, 2, 3, 2])])
+    as_float = build.node("sizes_float", "Cast", [sizes], to=onnx.TensorProto.FLOAT)
+    return build.node("limits", "Sub", [as_float, build.floats("one", 1)])
+
+
+def _decode(build: _Builder, model: OnnxModel, head: Head, rules: Detection, limits: str) -> _Candidates:
+    """The best candidates of one head: what `detection.apply_deltas`, `clip` and the choice per stride do.
+
+    Inside, tensors are [N, H, W, A, …]: anchors row by row, as `detection.anchors` has them.
+    """
+    at, anchors = f"stride{head.stride}", len(head.scales)
+    *_, height, width = model.outputs[head.scores]
+    scores = build.node(f"{at}_scores_nhwc", "Transpose", [head.scores], perm=(0, 2, 3, 1))
+    axis = build.integers(f"{at}_channels", [3])
+    face = [build.integers(f"{at}_{role}", [value]) for role, value in (("face", anchors), ("end", 2 * anchors))]
+    scores = build.node(f"{at}_face_scores", "Slice", [scores, *face, axis])
+    scores = build.node(f"{at}_scores", "Reshape", [scores, build.integers(f"{at}_row", (0, -1))])
+    deltas = build.node(f"{at}_deltas_nhwc", "Transpose", [head.deltas], perm=(0, 2, 3, 1))
+    shape = build.integers(f"{at}_by_anchor", (0, 0, 0, anchors, _CORNERS))
+    deltas = build.node(f"{at}_deltas", "Reshape", [deltas, shape])
+    halves = build.integers(f"{at}_halves", (2, 2))
+    move, grow = build.split(f"{at}_move", "Split", [deltas, halves], 2, axis=4)
+    sizes = build.floats(f"{at}_sizes", [[rules.base_size * scale] for scale in head.scales])
+    centres = build.node(f"{at}_moved", "Mul", [move, sizes])
+    centres = build.node(f"{at}_centres", "Add", [centres, _grid(build, head, rules)])
+    reach = build.node(f"{at}_grown", "Mul", [build.node(f"{at}_exp", "Exp", [grow]), sizes])
+    reach = build.node(f"{at}_inner", "Sub", [reach, build.floats(f"{at}_one", 1)])
+    reach = build.node(f"{at}_reach", "Mul", [reach, build.floats(f"{at}_half", 0.5)])
+    corners = [build.node(f"{at}_{name}", name, [centres, reach]) for name in ("Sub", "Add")]
+    boxes = build.node(f"{at}_corners", "Concat", corners, axis=4)
+    boxes = build.node(f"{at}_not_below", "Max", [boxes, build.floats(f"{at}_zero", 0)])
+    boxes = build.node(f"{at}_clipped", "Min", [boxes, limits])
+    boxes = build.node(f"{at}_boxes", "Reshape", [boxes, build.integers(f"{at}_rows", (0, -1, _CORNERS))])
+    known = height * width * anchors if isinstance(height, int) and isinstance(width, int) else None
+    return _best(build, _Candidates(boxes, scores, known), rules.candidates_per_stride, f"{at}_best")
+
+
+def _grid(build: _Builder, head: Head, rules: Detection) -> str:
+    """The anchors' centres: float32 [H, W, 1, 2], x and y."""
+    at, first = f"stride{head.stride}", (rules.base_size - 1) / 2
+    shape = build.node(f"{at}_shape", "Shape", [head.scores])
+    ones = build.integers(f"{at}_ones", (1, 1))
+    cells = build.node(f"{at}_cells", "Gather", [shape, build.integers(f"{at}_spatial", (2, 3))])
+    target = build.node(f"{at}_target", "Concat", [cells, ones], axis=0)
+    planes = []
+    for name, axis, around in (("columns", 3, (1, -1, 1, 1)), ("rows", 2, (-1, 1, 1, 1))):
+        size = build.node(f"{at}_{name}_number", "Gather", [shape, build.integers(f"{at}_{name}_axis", axis)])
+        bounds = [build.integers(f"{at}_{name}_{role}", value) for role, value in (("first", 0), ("step", 1))]
+        numbers = build.node(f"{at}_{name}", "Range", [bounds[0], size, bounds[1]])
+        places = build.node(f"{at}_{name}_float", "Cast", [numbers], to=onnx.TensorProto.FLOAT)
+        places = build.node(f"{at}_{name}_scaled", "Mul", [places, build.floats(f"{at}_{name}_stride", head.stride)])
+        places = build.node(f"{at}_{name}_centres", "Add", [places, build.floats(f"{at}_{name}_offset", first)])
+        shaped = build.node(f"{at}_{name}_line", "Reshape", [places, build.integers(f"{at}_{name}_shape", around)])
+        planes.append(build.node(f"{at}_{name}_plane", "Expand", [shaped, target]))
+    return build.node(f"{at}_grid", "Concat", planes, axis=3)
+
+
+def _best(build: _Builder, candidates: _Candidates, most: int, role: str) -> _Candidates:
+    """At most that many candidates of each image, the best; of one score the first, and these in their own order.
+
+    TopK alone would not do: ONNX Runtime takes the first of one score, OpenVINO any. So TopK finds the score of the
+    last that is kept, and then chooses by numbers that are all different: those above it first, then those of it.
+    """
+    count = _count(build, candidates.scores, role)
+    number = build.node(f"{role}_number", "Min", [count, build.integers(f"{role}_most", [most])])
+    highest, _ = build.split(f"{role}_scores_alone", "TopK", [candidates.scores, number], 2, axis=1)
+    last = build.node(f"{role}_last", "ReduceMin", [highest], axes=[1])
+    above, kept = (
+        build.node(f"{role}_{name}_float", "Cast", [compared], to=onnx.TensorProto.FLOAT)
+        for name, compared in (
+            ("above", build.node(f"{role}_above", "Greater", [candidates.scores, last])),
+            ("kept", build.node(f"{role}_kept", "GreaterOrEqual", [candidates.scores, last])),
+        )
+    )
+    group = build.node(f"{role}_group", "Add", [above, kept])
+    width = build.node(f"{role}_width", "Cast", [count], to=onnx.TensorProto.FLOAT)
+    keys = build.node(
+        f"{role}_keys", "Sub", [build.node(f"{role}_of", "Mul", [group, width]), _order(build, count, role)]
+    )
+    _, places = build.split(f"{role}_chosen", "TopK", [keys, number], 2, axis=1)
+    boxes, scores = (
+        _gather(build, values, places, f"{role}_{name}")
+        for name, values in (("boxes", candidates.boxes), ("scores", candidates.scores))
+    )
+    return _Candidates(boxes, scores, None if candidates.count is None else min(candidates.count, most))
+
+
+def _order(build: _Builder, count: str, role: str) -> str:
+    """0, 1, 2, … for that many candidates: float32 [S]."""
+    number = build.node(f"{role}_end", "Squeeze", [count])
+    steps = [build.integers(f"{role}_{name}", value) for name, value in (("first", 0), ("step", 1))]
+    order = build.node(f"{role}_order", "Range", [steps[0], number, steps[1]])
+    return build.node(f"{role}_order_float", "Cast", [order], to=onnx.TensorProto.FLOAT)
+
+
+def _count(build: _Builder, scores: str, role: str) -> str:
+    """How many candidates there are: int64 [1]."""
+    shape = build.node(f"{role}_shape", "Shape", [scores])
+    return build.node(f"{role}_all", "Gather", [shape, build.integers(f"{role}_axis", [1])])
+
+
+def _gather(build: _Builder, values: str, places: str, role: str) -> str:
+    """Rows of `values` [N, S, …], each image by its own row of `places` [N, K]."""
+    indices = build.node(f"{role}_places", "Unsqueeze", [places, build.integers(f"{role}_last", [2])])
+    return build.node(role, "GatherND", [values, indices], batch_dims=1)
+
+
+def _suppress(build: _Builder, faces: _Candidates, rules: Detection) -> str:
+    """For each candidate, how early it was chosen, more for earlier; 0 if it was not. float32 [N, S].
+
+    The operator suppresses above its thresholds, upstream from them on; it chooses the best first and, among
+    candidates of one score, the first.
+    """
+    good = build.node("good", "GreaterOrEqual", [faces.scores, build.floats("score_threshold", rules.score_threshold)])
+    nothing = build.floats("nothing", 0)
+    scores = build.node("good_scores", "Where", [good, faces.scores, nothing])
+    selected = build.node(
+        "selected",
+        "NonMaxSuppression",
+        [
+            build.node("with_last_pixel", "Add", [faces.boxes, build.floats("last_pixel", [0, 0, 1, 1])]),
+            build.node("one_class", "Unsqueeze", [scores, build.integers("class_axis", [1])]),
+            _count(build, faces.scores, "candidates"),
+            build.floats("iou_threshold", [np.nextafter(np.float32(rules.iou_threshold), np.float32(0))]),
+            build.floats("no_score", [0]),
+        ],
+    )
+    indices = build.node("selected_places", "Gather", [selected, build.integers("image_and_box", (0, 2))], axis=1)
+    shape = build.node("selected_shape", "Shape", [indices])
+    number = build.node("selected_number", "Gather", [shape, build.integers("first_axis", 0)])
+    falling = build.node("falling", "Range", [number, build.integers("last", 0), build.integers("downwards", -1)])
+    ranks = build.node("ranks", "Cast", [falling], to=onnx.TensorProto.FLOAT)
+    return build.node("ranked", "ScatterND", [build.node("unranked", "Mul", [scores, nothing]), indices, ranks])
+
+
+def _choose(build: _Builder, ranked: str, faces: _Candidates, top_k: int) -> int | str:
+    """Write the outputs; return K, "" where it depends on the run."""
+    number = build.node("top_number", "Min", [_count(build, faces.scores, "top"), build.integers("top_most", [top_k])])
+    ranks, places = build.split("chosen", "TopK", [ranked, number], 2, axis=1)
+    there = build.node("there", "Greater", [ranks, build.floats("no_rank", 0)])
+    there_float = build.node("there_float", "Cast", [there], to=onnx.TensorProto.FLOAT)
+    boxes, scores = (_gather(build, values, places, f"chosen_{role}") for role, values in _named(faces).items())
+    mask = build.node("there_box", "Unsqueeze", [there_float, build.integers("box_axis", [2])])
+    build.output(BOXES, "Mul", [boxes, mask])
+    build.output(SCORES, "Mul", [scores, there_float])
+    there_integer = build.node("there_integer", "Cast", [there], to=onnx.TensorProto.INT32)
+    build.output(COUNT, "ReduceSum", [there_integer, build.integers("faces_axis", [1])], keepdims=0)
+    return "" if faces.count is None else min(top_k, faces.count)
+
+
+def _named(faces: _Candidates) -> Mapping[str, str]:
+    return {"boxes": faces.boxes, "scores": faces.scores}

@@ -1,0 +1,140 @@
+"""A second model, with rules of its own: nothing of the first one's gets in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+import sshconvert.models
+from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import Dynamic, Faces, Options, convert
+from sshconvert.errors import ModelError, UsageError
+from sshconvert.models import Model, load_model, parse_model
+from sshtool.cli.app import app
+from sshtool.demo import checkpoint as demo
+from sshtool.detector import THRESHOLD, FaceDetector, with_threshold
+from sshtool.package.manifest import PackagedModel, Tensor
+from sshtool.package.rebuild import options_of
+
+# Each line of the description that is another.
+OTHER: Final = {
+    'name = "ssh-mxnet"': 'name = "other"',
+    "shape = [1, 3, 640, 640]": "shape = [1, 3, 96, 128]",
+    "score_threshold = 0.05": "score_threshold = 0.6",
+    "iou_threshold = 0.3": "iou_threshold = 0.7",
+}
+
+
+def changed(lines: dict[str, str]) -> str:
+    text = resources.files("sshconvert.models").joinpath("ssh-mxnet.toml").read_text(encoding="utf-8")
+    for old, new in lines.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Model]:
+    """It is registered, beside the first and a third, which is another network."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "ssh-mxnet.toml").write_text(changed({}), encoding="utf-8")
+    (folder / "other.toml").write_text(changed(OTHER), encoding="utf-8")
+    third = {'name = "ssh-mxnet"': 'name = "third"', "rpn_bbox_pred_stride8": "face_rpn_bbox_pred_stride8"}
+    (folder / "third.toml").write_text(changed(third), encoding="utf-8")
+    monkeypatch.setattr(sshconvert.models, "files", lambda _: folder)
+    load_model.cache_clear()
+    yield load_model("other")
+    load_model.cache_clear()
+
+
+def called(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    return result.exit_code, result.output
+
+
+@pytest.mark.usefixtures("other")
+@pytest.mark.parametrize(
+    ("options", "thresholds"), [((), ("0.6", "0.7")), (("--score-threshold", "0.05"), ("0.05", "0.7"))]
+)
+def test_thresholds_that_are_not_given_are_the_models_own(
+    options: tuple[str, ...], thresholds: tuple[str, str], demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    code, said = called(
+        *("convert", "--model", "other", "--checkpoint", demo_checkpoint.params_path.parent, "-o", tmp_path),
+        *("--format", "onnx", "--postprocess", *options),
+    )
+    assert code == 0, said
+    model = onnx.load(tmp_path / "other" / "FP32" / "other.onnx")
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert (metadata["score_threshold"], metadata["iou_threshold"]) == thresholds
+    assert [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 96, 128]
+
+
+def test_thresholds_need_postprocessing_whatever_they_are(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    for option, value in (("--score-threshold", "0.05"), ("--iou-threshold", "0.3")):
+        arguments = ("--checkpoint", demo_checkpoint.params_path.parent, "-o", tmp_path, option, value)
+        assert called("convert", *arguments)[0] == 2
+
+
+def test_detect_takes_no_score_that_the_model_drops(other: Model, demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"not between 0\.6 and 1"):
+        with_threshold(other.detection, 0.5)
+    assert with_threshold(other.detection, None).score_threshold == 0.6
+    first = load_model("ssh-mxnet")
+    assert with_threshold(first.detection, None).score_threshold == THRESHOLD
+    made = convert(replace(demo_checkpoint, model=other), tmp_path, Options(input_shape=(1, 3, 64, 64), faces=Faces()))
+    assert FaceDetector(made[0].path, other).rules.score_threshold == 0.6
+
+
+@pytest.mark.usefixtures("other")
+@pytest.mark.parametrize("verb", ["download", "run"])
+def test_the_demo_is_made_for_its_own_network_alone(verb: str, tmp_path: Path) -> None:
+    code, said = called(verb, "--demo", "--model", "third", "-o", tmp_path / "out")
+    assert code == 1
+    assert "third: --demo makes a checkpoint of another network" in said.replace("\n", " ")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ModelError):
+        demo.write_checkpoint(tmp_path, load_model("third"))
+
+
+def test_info_says_at_which_size_a_figure_was_published(
+    other: Model, demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    assert other.input.shape == (1, 3, 96, 128)
+    code, said = called("info", "--model", "other", "--checkpoint", demo_checkpoint.params_path.parent, "-o", tmp_path)
+    assert code == 0, said
+    assert "at 1x3x96x128" in said
+
+
+def test_what_is_rebuilt_has_the_models_own_size_and_outputs() -> None:
+    model = parse_model(changed(OTHER), source="other.toml")
+
+    def packaged(*outputs: str) -> PackagedModel:
+        fields: Any = {
+            "path": "FP32/other.onnx",
+            "format": "onnx",
+            "precision": "FP32",
+            "input_layout": "NCHW",
+            "color_order": "BGR",
+            "mean_values": (0.0, 0.0, 0.0),
+            "input": Tensor.model_construct(name="data", dtype="float32", shape=(-1, 3, -1, -1)),
+            "outputs": tuple(Tensor.model_construct(name=name, dtype="float32", shape=(-1,)) for name in outputs),
+            "postprocessing": Faces(0.6, 0.7, 1000),
+        }
+        return PackagedModel.model_construct(**fields)
+
+    made = options_of(packaged("boxes", "scores", "count"), model)
+    assert (made.input_shape, made.dynamic) == ((1, 3, 96, 128), Dynamic.ALL)
+    assert made.faces is not None
+    assert not made.faces.keep_heads
+    kept = options_of(packaged("boxes", "scores", "count", *model.output_names), model)
+    assert kept.faces is not None
+    assert kept.faces.keep_heads

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
+from sshconvert.convert import Format, Options, Precision, convert, plan, to_onnx
+from sshconvert.errors import OutputError, PrecisionError, PreprocessingError, ShapeError
+from sshconvert.onnx.model import MAX_BYTES, OnnxModel, weights_path
+from sshconvert.passes.fp16 import store_weights_as_fp16
+from sshconvert.passes.preprocessing import bake_preprocessing
+from sshtool.demo.scenes import draw_scene
+from sshtool.runtimes import load
+
+ONNX_ONLY = Options(formats=(Format.ONNX,), precisions=(Precision.FP32, Precision.FP16), input_shape=(1, 3, 128, 128))
+
+
+def written(model: OnnxModel, folder: Path) -> Path:
+    path = folder / "model.onnx"
+    model.write(path)
+    return path
+
+
+def operators(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+@pytest.fixture(scope="module")
+def fp32(demo_checkpoint: Checkpoint) -> OnnxModel:
+    return to_onnx(demo_checkpoint, Options())
+
+
+def test_the_file_passes_the_full_check_and_strict_shape_inference(fp32: OnnxModel, tmp_path: Path) -> None:
+    for index, model in enumerate((fp32, store_weights_as_fp16(fp32))):
+        path = written(model, tmp_path / str(index))
+        onnx.checker.check_model(str(path), full_check=True)
+        inferred = onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True, data_prop=True)
+        shapes = {
+            output.name: tuple(size.dim_value for size in output.type.tensor_type.shape.dim)
+            for output in inferred.graph.output
+        }
+        assert shapes == dict(fp32.outputs)
+
+
+def test_the_graph_is_clean(fp32: OnnxModel, tmp_path: Path) -> None:
+    model = onnx.load(written(fp32, tmp_path))
+    assert operators(model) == {
+        "Conv": 37,
+        "Relu": 25,
+        "Reshape": 6,
+        "MaxPool": 5,
+        "Concat": 4,
+        "Softmax": 3,
+        "Add": 1,
+        "ConvTranspose": 1,
+        "Sub": 1,
+        # Of the Crop, which follows the shapes of the run.
+        "Shape": 1,
+        "Gather": 2,
+        "Split": 2,
+        "Slice": 1,
+    }
+
+
+def test_nodes_and_outputs_are_named_as_in_mxnet_in_the_order_of_the_model_card(
+    fp32: OnnxModel, demo_checkpoint: Checkpoint
+) -> None:
+    mxnet_names = {node.name for node in demo_checkpoint.graph.nodes}
+    own = {"data_minus_mean", *(f"crop0_{role}" for role in ("like", "height", "width", "size", "window", "rows"))}
+    assert {node.name for node in fp32.nodes} - mxnet_names == own
+    assert [node.output[0] for node in fp32.nodes] == [node.name for node in fp32.nodes]
+    assert tuple(fp32.outputs) == demo_checkpoint.model.output_names
+    assert list(fp32.outputs.values()) == [(1, channels, size, size) for size in (20, 40, 80) for channels in (4, 8)]
+
+
+def test_an_input_too_small_for_the_network_is_refused_with_the_node(demo_checkpoint: Checkpoint) -> None:
+    with pytest.raises(ShapeError, match=r"pooling0 \(Pooling\).*use a larger input"):
+        to_onnx(demo_checkpoint, Options(input_shape=(1, 3, 16, 640)))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 4, 64, 64), (3, 64, 64), (64, 3, 64)], ids=["channels", "dimensions", "dimensions of which one is 3"]
+)
+def test_an_input_that_is_no_batch_of_images_is_refused(demo_checkpoint: Checkpoint, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match="expected N, 3, H, W"):
+        to_onnx(demo_checkpoint, Options(input_shape=shape))
+
+
+def test_metadata_says_what_the_file_is_and_how_to_feed_it(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (path, _) = (artifact.path for artifact in convert(demo_checkpoint, tmp_path, ONNX_ONLY))
+    found = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert found["weights"] == "demo"
+    assert found["color_order"] == "BGR"
+    assert found["mean_values"] == "0 0 0"
+    assert found["strides"] == "32 16 8"
+    assert found["precision"] == "FP32"
+    assert found["tool"].startswith("sshtool ")
+    assert "not the trained detector" in found["license_weights"]
+    plain = to_onnx(demo_checkpoint, replace(ONNX_ONLY, preprocessing=False)).metadata
+    assert (plain["color_order"], plain["mean_values"]) == ("RGB", "123.68 116.779 103.939")
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    runs = [convert(demo_checkpoint, tmp_path / name, ONNX_ONLY) for name in ("first", "second")]
+    for first, second in zip(*runs, strict=True):
+        assert first.path.read_bytes() == second.path.read_bytes()
+
+
+@pytest.fixture
+def two_files(fp32: OnnxModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is written of a model that is too large for one file."""
+    monkeypatch.setattr("sshconvert.onnx.model.MAX_BYTES", 1 << 20)
+    return written(fp32, tmp_path)
+
+
+def test_of_more_than_one_file_can_hold_the_large_weights_are_in_another(
+    fp32: OnnxModel, two_files: Path, tmp_path: Path
+) -> None:
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["model.onnx", "model.onnx.data"]
+    assert two_files.stat().st_size < 50_000
+    onnx.checker.check_model(str(two_files), full_check=True)
+    for tensor in onnx.load(two_files, load_external_data=False).graph.initializer:
+        assert (tensor.data_location == onnx.TensorProto.EXTERNAL) == (fp32.initializers[tensor.name].nbytes >= 1024)
+        assert all(int(entry.value) % 4096 == 0 for entry in tensor.external_data if entry.key == "offset")
+    for tensor in onnx.load(two_files).graph.initializer:
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), fp32.initializers[tensor.name])
+
+
+def test_the_limit_is_that_of_the_file_and_not_of_its_weights(
+    fp32: OnnxModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = written(fp32, tmp_path).stat().st_size
+    for limit, files in ((size, 1), (size - 1, 2)):
+        monkeypatch.setattr("sshconvert.onnx.model.MAX_BYTES", limit)
+        written(fp32, tmp_path)
+        assert len(list(tmp_path.iterdir())) == files
+
+
+def test_the_limit_is_what_protobuf_takes() -> None:
+    assert MAX_BYTES == onnx.checker.MAXIMUM_PROTOBUF
+
+
+def test_two_files_are_the_same_each_time_and_go_when_one_file_will_do(
+    fp32: OnnxModel, two_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = {path.name: file_sha256(path) for path in tmp_path.iterdir()}
+    fp32.write(two_files)
+    assert {path.name: file_sha256(path) for path in tmp_path.iterdir()} == first
+    monkeypatch.undo()
+    fp32.write(two_files)
+    assert list(tmp_path.iterdir()) == [two_files]
+
+
+def test_both_files_of_a_large_model_are_artifacts_and_its_ir_is_that_of_one_file(
+    demo_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(input_shape=(1, 3, 64, 64))
+    single = convert(demo_checkpoint, tmp_path / "single", options)
+    monkeypatch.setattr("sshconvert.onnx.model.MAX_BYTES", 1 << 20)
+    made = convert(demo_checkpoint, tmp_path / "two", options)
+    assert [[path.name for path in artifact.files] for artifact in made] == [
+        ["ssh-mxnet.onnx", "ssh-mxnet.onnx.data"],
+        ["ssh-mxnet.xml", "ssh-mxnet.bin"],
+    ]
+    image = draw_scene(0, 64, 64).image[None]
+    expected = load(single[0].path, demo_checkpoint.model).run(image)
+    for key, path in (("onnxruntime", made[0].path), ("openvino", made[0].path), ("openvino", made[1].path)):
+        runtime = load(path, demo_checkpoint.model, key=key)
+        for name, values in runtime.run(image).items():
+            np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-4)
+    layers = load(made[0].path, demo_checkpoint.model).layers(image)
+    assert layers.keys() == load(single[0].path, demo_checkpoint.model).layers(image).keys()
+    monkeypatch.undo()
+    (again, _) = convert(demo_checkpoint, tmp_path / "two", options)
+    assert again.files == (again.path,)
+    assert not weights_path(again.path).exists()
+    assert again.path.read_bytes() == single[0].path.read_bytes()
+
+
+def test_a_checkpoint_gives_its_memory_back_when_it_is_told_to(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(demo_checkpoint.params_path.parent, demo_checkpoint.model)
+    options = Options(input_shape=(1, 3, 64, 64))
+    convert(checkpoint, tmp_path, options)
+    assert checkpoint.parameters
+    convert(checkpoint, tmp_path, options, release=True)
+    assert not checkpoint.parameters
+
+
+def test_a_linked_file_holds_the_same_weights_without_their_bytes(fp32: OnnxModel, tmp_path: Path) -> None:
+    whole, linked = written(fp32, tmp_path), tmp_path / "linked.onnx"
+    fp32.write_linked(linked, whole)
+    assert linked.stat().st_size < 50_000
+    one, other = onnx.load(whole), onnx.load(linked)
+    assert list(one.graph.node) == list(other.graph.node)
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in other.graph.initializer}
+    assert arrays.keys() == fp32.initializers.keys()
+    for tensor in one.graph.initializer:
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), arrays[tensor.name])
+
+
+def test_folding_the_reversal_changes_only_the_first_weights_and_adds_one_subtraction(
+    demo_checkpoint: Checkpoint,
+) -> None:
+    plain = to_onnx(demo_checkpoint, Options(preprocessing=False))
+    baked = bake_preprocessing(plain, input_name="data", mean=(1.0, 2.0, 3.0))
+    assert [node for node in baked.nodes if node.op_type == "Sub"] == [baked.nodes[0]]
+    assert baked.initializers["data_mean"].ravel().tolist() == [3.0, 2.0, 1.0]
+    changed = [name for name in plain.initializers if plain.initializers[name] is not baked.initializers[name]]
+    assert changed == ["conv1_1_weight"]
+    np.testing.assert_array_equal(baked.initializers["conv1_1_weight"], plain.initializers["conv1_1_weight"][:, ::-1])
+    assert plain.nodes[0].input[0] == "data", "the pass must not change the model that it was given"
+
+
+def conv(name: str, data: str, weight: str, **attributes: Any) -> onnx.NodeProto:
+    return onnx.helper.make_node("Conv", [data, weight], [name], name=name, **attributes)
+
+
+WEIGHTS = {
+    "w": np.zeros((4, 3, 1, 1), np.float32),
+    "w2": np.zeros((4, 3, 1, 1), np.float32),
+    "w1": np.zeros((4, 1, 1, 1), np.float32),
+}
+RELU = onnx.helper.make_node("Relu", ["data"], ["a"], name="a")
+REFUSED = {
+    "two convolutions": ((conv("a", "data", "w"), conv("b", "data", "w2")), 3, r"feeds a \(Conv\), b \(Conv\)"),
+    "no convolution": ((RELU,), 3, r"feeds a \(Relu\), not one convolution"),
+    "nothing": ((), 3, "feeds nothing"),
+    "one channel": ((conv("a", "data", "w1"),), 1, "does not feed a convolution over 3 channels"),
+    "grouped": ((conv("a", "data", "w", group=2),), 6, "the convolution is grouped"),
+    "shared weights": ((conv("a", "data", "w"), conv("b", "a", "w")), 3, "whose weights a, b share"),
+    "as weights": ((conv("a", "w", "data"),), 3, "does not feed a convolution over 3 channels"),
+}
+
+
+@pytest.mark.parametrize(("nodes", "channels", "reason"), REFUSED.values(), ids=REFUSED)
+def test_preprocessing_is_refused_where_it_cannot_be_folded(
+    nodes: tuple[onnx.NodeProto, ...], channels: int, reason: str
+) -> None:
+    model = OnnxModel("m", nodes, WEIGHTS, {"data": (1, channels, 8, 8)}, {"a": (1, 4, 8, 8)})
+    with pytest.raises(PreprocessingError, match=f"{reason}.*--no-preprocessing"):
+        bake_preprocessing(model, input_name="data", mean=(1.0, 2.0, 3.0))
+
+
+def test_fp16_is_at_most_51_percent_of_fp32_and_keeps_what_is_small(
+    demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    fp32, fp16 = (artifact.path for artifact in convert(demo_checkpoint, tmp_path, ONNX_ONLY))
+    assert fp16.stat().st_size <= 0.51 * fp32.stat().st_size
+    stored = {tensor.name: tensor.data_type for tensor in onnx.load(fp16).graph.initializer}
+    halves = {name for name, kind in stored.items() if kind == onnx.TensorProto.FLOAT16}
+    assert len(halves) == 30
+    assert all(name.endswith("_weight_fp16") for name in halves)
+    assert not any(name.startswith(("rpn_", "conv1_1_", "data_")) for name in halves)
+
+
+def test_fp16_weights_are_the_nearest_halves(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    fp32 = to_onnx(demo_checkpoint, Options())
+    fp16 = store_weights_as_fp16(fp32)
+    stored = {tensor.name: tensor for tensor in onnx.load(written(fp16, tmp_path)).graph.initializer}
+    for name in ("conv1_2_weight", "ssh_m1_red_conv_weight"):
+        halves = onnx.numpy_helper.to_array(stored[f"{name}_fp16"])
+        np.testing.assert_array_equal(halves, fp32.initializers[name].astype(np.float16))
+
+
+@pytest.mark.parametrize("around", [(), (np.nan, np.inf, -np.inf)], ids=["among numbers", "among others"])
+@pytest.mark.parametrize("sign", [1, -1], ids=["above", "below"])
+def test_weights_beyond_fp16_are_refused_by_name(
+    demo_checkpoint: Checkpoint, sign: int, around: tuple[float, ...]
+) -> None:
+    fp32 = to_onnx(demo_checkpoint, Options())
+    large = fp32.initializers["conv5_3_weight"].copy()
+    model = replace(fp32, initializers={**fp32.initializers, "conv5_3_weight": large})
+    large.flat[-1 - len(around) :] = sign * 65519.99, *around
+    store_weights_as_fp16(model)  # the nearest half is 65504
+    large.flat[-1 - len(around)] = sign * 65520
+    with pytest.raises(PrecisionError, match=r"conv5_3_weight: weights up to 65520 do not fit.*FP32"):
+        store_weights_as_fp16(model)
+
+
+def test_nothing_is_written_if_one_of_the_targets_cannot_be(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    options = Options((Format.ONNX, Format.OPENVINO), (Precision.FP32, Precision.FP16), (1, 3, 64, 64))
+    blocked = plan(demo_checkpoint.model.name, tmp_path, options)[-1].path
+    blocked.mkdir(parents=True)
+    with pytest.raises(OutputError, match="is there and no file"):
+        convert(demo_checkpoint, tmp_path, options)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sshconvert.errors import DetectionError
+from sshconvert.models import Detection, load_model
+from sshconvert.tasks.anchor_detection import anchors, detect, suppress
+
+RULES = load_model("ssh-mxnet").detection
+FILES = ("dense_640x640", "sparse_480x736", "sparse_640x640")
+
+
+def random_heads(seed: int, height: int, width: int) -> dict[str, npt.NDArray[np.float32]]:
+    random: Any = np.random.RandomState(seed)
+    outputs = {}
+    for head in RULES.heads:
+        cells = (height // head.stride, width // head.stride)
+        face = random.random_sample((1, 2, *cells)) ** random.randint(2, 30)
+        outputs[head.scores] = np.concatenate([1 - face, face], axis=1).astype(np.float32)
+        outputs[head.deltas] = (random.standard_normal((1, 8, *cells)) * 0.3).astype(np.float32)
+    return outputs
+
+
+def plain_detect(
+    outputs: dict[str, npt.NDArray[np.float32]], size: tuple[int, int], rules: Detection
+) -> list[tuple[float, ...]]:
+    """Upstream's algorithm once more, a number at a time, from its description."""
+    found = []
+    for head in rules.heads:
+        scores, deltas = outputs[head.scores][0], outputs[head.deltas][0]
+        rows, columns = scores.shape[1:]
+        candidates = []
+        for row in range(rows):
+            for column in range(columns):
+                for number, scale in enumerate(head.scales):
+                    side = 16 * scale
+                    left, top = 7.5 - (side - 1) / 2 + column * head.stride, 7.5 - (side - 1) / 2 + row * head.stride
+                    dx, dy, dw, dh = (float(deltas[4 * number + part, row, column]) for part in range(4))
+                    centre_x, centre_y = left + (side - 1) / 2 + dx * side, top + (side - 1) / 2 + dy * side
+                    width, height = math.exp(dw) * side, math.exp(dh) * side
+                    corners = (
+                        min(max(centre_x - (width - 1) / 2, 0), size[1] - 1),
+                        min(max(centre_y - (height - 1) / 2, 0), size[0] - 1),
+                        min(max(centre_x + (width - 1) / 2, 0), size[1] - 1),
+                        min(max(centre_y + (height - 1) / 2, 0), size[0] - 1),
+                    )
+                    candidates.append((*corners, float(scores[len(head.scales) + number, row, column])))
+        found += sorted(candidates, key=lambda box: -box[4])[: rules.candidates_per_stride]
+    kept: list[tuple[float, ...]] = []
+    for box in sorted(found, key=lambda box: -box[4]):
+        if all(plain_iou(box, better) < rules.iou_threshold for better in kept):
+            kept.append(box)
+    return [box for box in kept if box[4] >= rules.score_threshold]
+
+
+def plain_iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0]) + 1
+    height = min(one[3], other[3]) - max(one[1], other[1]) + 1
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (one, other)]
+    return width * height / (sum(areas) - width * height)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_detections_equal_those_of_upstreams_own_code_in_the_same_order(name: str, shared_data: Path) -> None:
+    with np.load(shared_data / "detections" / f"{name}.npz") as data:
+        outputs, expected = dict(data), data["detections"]
+    height, width = outputs["image_size"].tolist()
+    found = detect(outputs, (height, width), RULES)[0]
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found[:, :4], expected[:, :4], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found[:, 4], expected[:, 4], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_detections_equal_a_plain_second_implementation(seed: int) -> None:
+    size = (96 + 32 * (seed % 3), 160 - 32 * (seed % 2))
+    outputs = random_heads(seed, *size)
+    found = detect(outputs, size, RULES)[0]
+    expected = np.array(plain_detect(outputs, size, RULES), np.float32).reshape(-1, 5)
+    assert len(expected) > 3
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+def test_exchanging_width_and_height_deltas_would_be_noticed() -> None:
+    outputs = random_heads(1, 128, 128)
+    swapped = {name: array[:, [0, 1, 3, 2, 4, 5, 7, 6]] if "bbox" in name else array for name, array in outputs.items()}
+    found, other = detect(outputs, (128, 128), RULES)[0], detect(swapped, (128, 128), RULES)[0]
+    assert found.shape != other.shape or np.abs(found - other).max() > 1
+
+
+def test_each_image_of_a_batch_is_decoded_by_itself() -> None:
+    first, second = random_heads(2, 96, 96), random_heads(3, 96, 96)
+    batch = {name: np.concatenate([first[name], second[name]]) for name in first}
+    found = detect(batch, (96, 96), RULES)
+    for outputs, result in zip((first, second), found, strict=True):
+        np.testing.assert_array_equal(result, detect(outputs, (96, 96), RULES)[0])
+
+
+def test_anchors_are_centred_squares_with_corner_pixels_included() -> None:
+    boxes = anchors(RULES.heads[2], 2, 2, 16)
+    assert boxes[:2].tolist() == [[-8, -8, 23, 23], [0, 0, 15, 15]]
+    assert boxes[2].tolist() == [0, -8, 31, 23]
+    assert boxes[4].tolist() == [-8, 0, 23, 31]
+
+
+def test_a_box_at_the_overlap_threshold_is_suppressed() -> None:
+    boxes = np.array([[0, 0, 9, 9], [5, 0, 14, 9]], np.float32)  # overlap 50, union 150
+    assert suppress(boxes, 1 / 3).tolist() == [0]
+    assert suppress(boxes, 0.34).tolist() == [0, 1]
+
+
+def test_no_score_above_the_threshold_gives_no_detections() -> None:
+    outputs = {name: np.zeros_like(array) for name, array in random_heads(0, 96, 96).items()}
+    assert detect(outputs, (96, 96), RULES)[0].shape == (0, 5)
+
+
+def test_a_missing_tensor_is_named() -> None:
+    outputs = random_heads(0, 96, 96)
+    del outputs["rpn_bbox_pred_stride16"]
+    with pytest.raises(DetectionError, match="rpn_bbox_pred_stride16 are missing"):
+        detect(outputs, (96, 96), RULES)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 3, 3), (8, 3, 3), (2, 8, 3, 3), (1, 8, 3, 4)], ids=str)
+def test_a_tensor_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    outputs = random_heads(0, 96, 96)
+    outputs["rpn_bbox_pred_stride32"] = np.zeros(shape, np.float32)
+    with pytest.raises(DetectionError, match="rpn_bbox_pred_stride32 has shape"):
+        detect(outputs, (96, 96), RULES)

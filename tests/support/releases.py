@@ -1,0 +1,92 @@
+"""A small release to test with: models of a few kilobytes, converted, verified and packaged by the real verbs."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from onnx import ModelProto, helper, save
+
+from small_model import SIZE, small_onnx
+from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import Options, describe, model_api_info
+from sshconvert.formats.openvino import IntermediateRepresentation
+from sshconvert.models import load_model
+from sshtool.commands.verify import RECORD, VerifyResult, write_record
+from sshtool.package.layouts import LAYOUTS
+from sshtool.package.manifest import PackagedModel
+from sshtool.package.tensor_signature import Signature, packaged_model
+from sshtool.parity.pack import pack_name, read_pack, write_pack
+from sshtool.parity.reference import LiveReference
+from sshtool.parity.verify import Candidate, verify
+from sshtool.runtimes.onnxruntime import OnnxRuntime
+
+MODEL = load_model("ssh-mxnet")
+
+# What the small models say that they are made from: not the demo, which `check` knows to the byte.
+PARAMS: Final = "1" * 64
+WEIGHTS: Final = f"params-sha256:{PARAMS}"
+
+# So that the outputs are as small as those of the real model, and as close to one another.
+SCALE: Final = 0.02
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """An output folder as `convert`, `reference` and `verify` leave it."""
+
+    folder: Path
+    onnx: Path
+    ir: Path
+    record: Path
+    pack: Path
+
+
+def declaring(weights: str) -> ModelProto:
+    """The small model with all the metadata of a conversion."""
+    model = small_onnx(MODEL, SCALE)
+    helper.set_model_props(model, describe(MODEL, weights, Options()) | {"precision": "FP32"})
+    return model
+
+
+def make_workspace(folder: Path, checkpoint: Checkpoint, weights: str = WEIGHTS) -> Workspace:
+    """Small models in the place of FP32 artifacts, the answers of ONNX Runtime as a pack, the verification by it.
+
+    They all say that they are made of those `weights`; of "demo", that it is the demo checkpoint.
+    """
+    if weights != checkpoint.weights:
+        hashes = {**checkpoint.sha256, checkpoint.params_path.name: PARAMS}
+        checkpoint = replace(checkpoint, weights=weights, sha256=hashes)
+    place = folder / MODEL.name / "FP32"
+    place.mkdir(parents=True)
+    onnx, ir = place / f"{MODEL.name}.onnx", place / f"{MODEL.name}.xml"
+    save(declaring(weights), onnx)
+    info = model_api_info(MODEL, weights, Options())
+    IntermediateRepresentation(onnx, name=MODEL.name, info=info).save(ir, precision="FP32")
+    pack = folder / MODEL.name / pack_name(MODEL)
+    free = folder / "free.onnx"
+    save(small_onnx(MODEL, SCALE, free=True), free)
+    live = LiveReference(OnnxRuntime(free), MODEL)
+    other = live.other_size()
+    assert other is not None  # the file takes any size
+    write_pack(pack, checkpoint, "ONNX Runtime", [*live.answers(SIZE, SIZE), other])
+    free.unlink()
+    record = folder / MODEL.name / RECORD
+    report = verify(MODEL, read_pack(pack, MODEL), [Candidate(onnx, "FP32"), Candidate(ir, "FP32")])
+    assert report.passed, report.failures
+    write_record(record, VerifyResult(report))
+    return Workspace(folder, onnx, ir, record, pack)
+
+
+def copied(workspace: Workspace, folder: Path) -> Workspace:
+    """The same in another folder, to change it."""
+    shutil.copytree(workspace.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("releases"))
+    places = (workspace.onnx, workspace.ir, workspace.record, workspace.pack)
+    return Workspace(folder, *(folder / path.relative_to(workspace.folder) for path in places))
+
+
+def described(signature: Signature, path: Path) -> PackagedModel:
+    """A model of a package as its manifest has it."""
+    return packaged_model(path, signature, MODEL.name, LAYOUTS["flat"], verified=True)

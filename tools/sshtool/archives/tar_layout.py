@@ -1,0 +1,237 @@
+"""The files of a tar.gz, read so strictly that no two tools can see different ones. What is odd is refused.
+
+The layout is that of POSIX.1-2017 (pax, "ustar Interchange Format")::
+
+    archive = member* two zero blocks, zeros
+    member  = header data, filled up with zeros to whole blocks of 512 bytes
+
+An extended header is a member whose data say more about the next one: "x" (PAX records) and "L" (a long name, by GNU
+tar). The data of "g" say it of all that follow. `tarfile` reads such data whole, however large they claim to be, and
+calls itself for the header behind them. So the blocks are walked through here, in bounded memory, and `tarfile` reads
+only what one block of 512 bytes says.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from sshtool.archives.zip_check import SMALL, Limits
+from sshtool.archives.zip_layout import MOST_MEMBERS, PIECE, RefusedError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+LARGEST_RECORDS: Final = 8 << 10  # of one extended header: a path, times and owners take a tenth of it
+LONGEST_PADDING: Final = 1 << 20  # packers write in blocks as tapes have them
+
+_BLOCK: Final = tarfile.BLOCKSIZE
+_ZEROS: Final = bytes(_BLOCK)
+_FILES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE)
+_EXTENDED: Final = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME)
+_SIZE: Final = re.compile(rb" *[0-7]+[ \0]*|\x80.{11}", re.DOTALL)  # octal digits, or a number of 88 bits
+_WITH_GZIP_HEADER: Final = 16 + zlib.MAX_WBITS  # then zlib compares the checksum and the size too
+
+
+@dataclass(frozen=True)
+class TarFile:
+    """A file of the archive. What `pieces` did not give of its bytes is skipped when the next file is asked for."""
+
+    name: str
+    size: int
+    pieces: Iterator[bytes]
+
+
+def read_files(file: BinaryIO, limits: Limits) -> Iterator[TarFile]:
+    """All files of a tar.gz, in the order in which they lie. Raises RefusedError, also after the last one.
+
+    `limits.largest` is for all of them together, `limits.ratio` for each and for the whole; `methods` has no meaning.
+    """
+    raw = _Gzip(file, limits)
+    stream = io.BufferedReader(raw, 1 << 16)
+    extensions = _Extensions()
+    left, count = limits.largest, 0
+    while (block := _read(stream, _BLOCK)) != _ZEROS:
+        header = _header(block)
+        if header.type not in _FILES:
+            extensions.add(header, stream)
+            continue
+        name = extensions.applied(header)
+        count, left = count + 1, left - header.size
+        if count > MOST_MEMBERS or left < 0:
+            raise RefusedError(f"it holds more than {MOST_MEMBERS} files or {limits.largest} bytes")
+        raw.begin_file()
+        pieces = _pieces(stream, header.size)
+        yield TarFile(name, header.size, pieces)
+        for _ in pieces:
+            pass
+        _skip_padding(stream, header.size)
+    if extensions.pending:
+        raise RefusedError("its last extended header belongs to no file")
+    _require_end(stream)
+
+
+def _header(block: bytes) -> tarfile.TarInfo:
+    try:
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        raise RefusedError(f"it has no header where one has to be ({error})") from None
+    if not _SIZE.fullmatch(block[124:136]):  # not all tools read a sign, an underscore or what is behind a zero
+        raise RefusedError(f"{header.name!r} has a size that is no number")
+    return header
+
+
+# --- extended headers -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Extensions:
+    """The extended headers before a file, at most one of each kind, and the one for all files."""
+
+    records: dict[bytes, dict[str, str]] = field(default_factory=dict)
+    has_global: bool = False
+
+    @property
+    def pending(self) -> bool:
+        return bool(self.records)
+
+    def add(self, header: tarfile.TarInfo, stream: BinaryIO) -> None:
+        """Read the data of an extended header. Raises RefusedError if it is none."""
+        kind = header.type
+        if kind not in _EXTENDED:
+            raise RefusedError(f"{header.name!r} is a link, a device, a folder or unknown; a package has only files")
+        if header.size > LARGEST_RECORDS:
+            raise RefusedError(f"it has an extended header of {header.size} bytes, more than {LARGEST_RECORDS}")
+        if kind in self.records or (kind == tarfile.XGLTYPE and self.has_global):
+            raise RefusedError("it has several extended headers of one kind for one file")
+        data = _read(stream, header.size)
+        _skip_padding(stream, header.size)
+        if kind == tarfile.XGLTYPE:
+            self.has_global = True
+            if _records(data).keys() & {"path", "size"}:
+                raise RefusedError("it has an extended header that gives one name or size to all files")
+        elif kind == tarfile.GNUTYPE_LONGNAME:
+            self.records[kind] = {"path": _text(data.removesuffix(b"\0"))}
+        else:
+            self.records[kind] = _records(data)
+
+    def applied(self, header: tarfile.TarInfo) -> str:
+        """The name of the file with that header. What was read before belongs to no other file."""
+        said, self.records = self.records, {}
+        names = {records["path"] for records in said.values() if "path" in records} or {header.name}
+        sizes = {records["size"] for records in said.values() if "size" in records} - {str(header.size)}
+        if len(names) > 1 or sizes:
+            raise RefusedError(f"{header.name!r} has other names or sizes in its extended headers")
+        name = names.pop()
+        if "\0" in name or name.endswith("/"):  # some tools read on there, some do not
+            raise RefusedError(f"{name!r} is no name of a file")
+        return name
+
+
+def _records(data: bytes) -> dict[str, str]:
+    """PAX records: each is its whole length in decimal, a blank, key=value, and a line feed."""
+    records: dict[str, str] = {}
+    while data:
+        digits, blank, _ = data[:6].partition(b" ")
+        length = int(digits) if blank and digits.isdigit() else 0
+        record = data[len(digits) + 1 : length]
+        if length > len(data) or b"=" not in record or not record.endswith(b"\n"):
+            raise RefusedError("it has a malformed extended header")
+        key, _, value = _text(record[:-1]).partition("=")
+        if key in records or key == "hdrcharset" or key.startswith("GNU.sparse"):
+            raise RefusedError(f"it has an extended header with {key!r} twice, or that has no place in a package")
+        records[key] = value
+        data = data[length:]
+    return records
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+# --- the stream -------------------------------------------------------------------------------------------------------
+
+
+def _pieces(stream: BinaryIO, length: int) -> Iterator[bytes]:
+    while length:
+        piece = _read(stream, min(length, PIECE))
+        length -= len(piece)
+        yield piece
+
+
+def _skip_padding(stream: BinaryIO, length: int) -> None:
+    if _read(stream, -length % _BLOCK).strip(b"\0"):
+        raise RefusedError("it has something between its members")
+
+
+def _require_end(stream: BinaryIO) -> None:
+    """Behind a zero block: another one, and zeros."""
+    _require_zeros(_read(stream, _BLOCK))
+    left = LONGEST_PADDING
+    while piece := stream.read(_BLOCK):
+        _require_zeros(piece)
+        left -= len(piece)
+        if left < 0:
+            raise RefusedError(f"it has more than {LONGEST_PADDING} zeros behind its end")
+
+
+def _require_zeros(piece: bytes) -> None:
+    if piece.strip(b"\0"):
+        raise RefusedError("it has something behind its end")
+
+
+def _read(stream: BinaryIO, length: int) -> bytes:
+    data = stream.read(length)
+    if len(data) != length:
+        raise RefusedError("it is cut off")
+    return data
+
+
+class _Gzip(io.RawIOBase):
+    """What a file holds that is one gzip member, unpacked in bounded memory and up to a ratio."""
+
+    def __init__(self, file: BinaryIO, limits: Limits) -> None:
+        file.seek(0)
+        self._file, self._ratio = file, limits.ratio
+        self._engine = zlib.decompressobj(_WITH_GZIP_HEADER)
+        self._packed = self._unpacked = 0
+        self._file_packed = self._file_unpacked = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def begin_file(self) -> None:
+        """From here on, the ratio is counted anew, beside that of the whole."""
+        self._file_packed, self._file_unpacked = self._packed, self._unpacked
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Raises RefusedError."""
+        view = memoryview(buffer).cast("B")
+        while not self._engine.eof:
+            packed = self._engine.unconsumed_tail or self._file.read(1 << 16)
+            try:
+                unpacked = self._engine.decompress(packed, len(view))
+            except zlib.error as error:
+                raise RefusedError(f"it cannot be unpacked ({error})") from None
+            if not packed and not unpacked:
+                raise RefusedError("it is cut off")
+            self._count(len(packed) - len(self._engine.unconsumed_tail), len(unpacked))
+            if unpacked:
+                view[: len(unpacked)] = unpacked
+                return len(unpacked)
+        if self._engine.unused_data or self._file.read(1):
+            raise RefusedError("it has something behind its packed data")
+        return 0
+
+    def _count(self, packed: int, unpacked: int) -> None:
+        self._packed += packed
+        self._unpacked += unpacked
+        for packed_before, unpacked_before in ((0, 0), (self._file_packed, self._file_unpacked)):
+            produced, taken = self._unpacked - unpacked_before, self._packed - packed_before
+            if produced > SMALL and produced > self._ratio * taken:
+                raise RefusedError(f"it unpacks to more than {self._ratio:.0f} times its size")

@@ -1,0 +1,111 @@
+"""The demo checkpoint: the exact architecture, weights that find drawn faces, the same bytes everywhere.
+
+The trained weights cannot be had, so these are made: a body from a seed, bilinear enlargement, and heads that
+`sshtool.demo.fitting` fitted once and that ship with the package. In the body, each convolution of VGG16 lets
+half of its input channels pass and fills the others with random filters of He's scale; without that, thirteen random
+layers in a row scramble a face beyond what a linear head can read. It finds drawn faces, and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sshconvert.errors import ModelError
+from sshconvert.graph import Shape
+from sshconvert.models import Model
+from sshconvert.mxnet.params import read_params, write_params
+from sshconvert.mxnet.symbol import parse_symbol
+from sshconvert.network import resolve
+from sshtool.demo.symbol import ssh_vgg16_symbol
+
+Floats = npt.NDArray[np.float32]
+
+SEED: Final = 20180322
+PASSED_ON: Final = 0.5  # the part of the input channels that each convolution of the body hands on unchanged
+FIRST: Final = "conv1_1_weight"
+UPSAMPLING: Final = "ssh_m2_red_upsampling_weight"
+HEADS_FILE: Final = "demo_heads.params"
+HEAD_PREFIX: Final = "rpn_"
+
+# Random filters are drawn as integers, so that their sums are exact and no platform rounds them another way.
+_STEPS: Final = 1 << 20
+
+
+def write_checkpoint(folder: Path, model: Model) -> None:
+    """Write the demo's symbol and parameters into `folder`, under the names of the model's own files.
+
+    Raises ModelError for a model of another network.
+    """
+    check_model(model)
+    (folder / model.files.symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
+    parameters = body(model) | fitted_heads()
+    write_params(folder / model.files.params, {f"arg:{name}": parameters[name] for name in parameter_shapes(model)})
+
+
+def check_model(model: Model) -> None:
+    """Raises ModelError if the demo is no checkpoint of this model: it is one network, and none other."""
+    graph = parse_symbol(ssh_vgg16_symbol())
+    if model.input.name not in graph.variables or model.output_names != graph.output_names:
+        raise ModelError(
+            f"{model.name}: --demo makes a checkpoint of another network, SSH with VGG16; give one of this model with "
+            "--checkpoint or --from-archive"
+        )
+
+
+def parameter_shapes(model: Model) -> dict[str, Shape]:
+    """Name and shape of every parameter, in the graph's order."""
+    inputs = {model.input.name: model.input.shape}
+    return resolve(parse_symbol(ssh_vgg16_symbol()), inputs).parameters(inputs)
+
+
+def body(model: Model, seed: int = SEED) -> dict[str, Floats]:
+    """Every parameter but the heads', by name: float32."""
+    # RandomState, because NumPy guarantees its sequence for good, and that of its newer generators not.
+    random: Any = np.random.RandomState(seed)
+    shapes = {name: shape for name, shape in parameter_shapes(model).items() if not name.startswith(HEAD_PREFIX)}
+    return {name: _parameter(name, shape, random) for name, shape in shapes.items()}
+
+
+def fitted_heads() -> dict[str, Floats]:
+    """The twelve parameters of the six heads, by name, as `fit_heads` left them."""
+    with as_file(files(__package__).joinpath(HEADS_FILE)) as path:
+        return {name.removeprefix("arg:"): np.array(array) for name, array in read_params(path).items()}
+
+
+def _parameter(name: str, shape: Shape, random: Any) -> Floats:
+    if name.endswith("_bias"):
+        return np.zeros(shape, np.float32)
+    if name == UPSAMPLING:
+        return _bilinear(shape)
+    draws = random.randint(-_STEPS, _STEPS, shape, dtype=np.int64)
+    weights = draws / _STEPS * math.sqrt(6 / math.prod(shape[1:]))
+    if name == FIRST:
+        weights = _edges(draws, shape)
+    elif name.startswith("conv"):
+        _pass_on(weights, shape)
+    return np.asarray(weights, np.float32)
+
+
+def _edges(draws: npt.NDArray[np.int64], shape: Shape) -> npt.NDArray[np.float64]:
+    """Filters that answer to edges more than to brightness: most of each channel's mean out, at twice He's scale."""
+    taps = math.prod(shape[2:])
+    edges = draws * (5 * taps) - 4 * draws.sum(axis=(2, 3), keepdims=True)  # 5 * taps * (draw - 0.8 * mean), exact
+    return np.asarray(edges / (5 * taps * _STEPS) * (2 * math.sqrt(6 / math.prod(shape[1:]))))
+
+
+def _pass_on(weights: npt.NDArray[np.float64], shape: Shape) -> None:
+    passed = int(PASSED_ON * shape[1])
+    weights[:passed] = 0
+    weights[range(passed), range(passed), shape[2] // 2, shape[3] // 2] = 1
+
+
+def _bilinear(shape: Shape) -> Floats:
+    """Enlargement by 2 with a 4x4 kernel, each channel for itself."""
+    taps = np.array([0.25, 0.75, 0.75, 0.25], np.float32)
+    return np.array(np.broadcast_to(np.outer(taps, taps), shape))

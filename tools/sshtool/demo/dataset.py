@@ -1,0 +1,146 @@
+"""A drawn dataset in WIDER FACE's own layout, so that the whole evaluation runs where WIDER FACE is not to be had.
+
+    WIDER_val/images/<event>/<name>.jpg
+    wider_face_split/wider_face_val_bbx_gt.txt      every face: x y w h and six attributes, all 0
+    ground_truth/wider_face_val.mat                 the same faces, for the official evaluation
+    ground_truth/wider_{easy,medium,hard}_val.mat   which of them count
+    demo-dataset.json                               from which seed it was drawn
+
+Images take turns in three sizes, an event each. All are 4:3 and landscape, because upstream's test scale makes
+1600 x 1200 of each of them: one artifact of a fixed shape can take them all. A face counts as easy, medium or hard by
+its height in pixels of the image; as in WIDER FACE, the easy ones are among the medium ones, and all are hard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sshconvert.errors import OutputError, RuntimeUnavailableError
+from sshconvert.files import replace_folder, staging_folder
+from sshconvert.installation import install_command
+from sshconvert.reading import is_file, is_there
+from sshconvert.schema import one_line
+from sshtool.demo.scenes import draw_scene
+from sshtool.evaluate.ground_truth import ImageTruth, write_ground_truth
+from sshtool.limits import MOST_DRAWN
+
+# Height and width. Heights above 640 let faces of every size of the scenes occur.
+SIZES: Final = ((768, 1024), (600, 800), (480, 640))
+
+# The least height of a face, in pixels, that a setting counts.
+SETTINGS: Final = {"easy": 96, "medium": 48, "hard": 20}
+
+# Scenes on which nothing was fitted, and which nothing else uses. A seed owns as many as a dataset may have images.
+FIRST_SCENE: Final = 1_000_000
+
+QUALITY: Final = 92
+RECORD: Final = "demo-dataset.json"
+_ATTRIBUTES: Final = "0 0 0 0 0 0"  # blur, expression, illumination, invalid, occlusion, pose
+
+
+@dataclass(frozen=True)
+class DrawnImage:
+    """An image of the dataset: its event's folder, its name without ending, its faces, int [K, 4]: x, y, w, h."""
+
+    event: str
+    name: str
+    faces: npt.NDArray[np.int64]
+
+
+def write_dataset(
+    folder: Path, *, images: int, seed: int, progress: Callable[[int], None] = lambda _: None
+) -> tuple[DrawnImage, ...]:
+    """Draw the dataset of a seed into `folder`, which holds all of it or what it held before, whatever happens.
+
+    The same seed, number and libraries give the same bytes, and more images only add to fewer. `progress` is told how
+    many are done. Raises OutputError if it cannot be written or the folder holds something else, and
+    RuntimeUnavailableError without Pillow.
+    """
+    _require_pillow()
+    _check_target(folder)
+    with staging_folder(folder.parent) as staging:
+        made = staging / "new"
+        drawn = []
+        for item in _draw(made / "WIDER_val" / "images", images, seed):
+            drawn.append(item)
+            progress(len(drawn))
+        by_event = sorted(drawn, key=lambda item: (item.event, item.name))
+        _write_annotations(made / "wider_face_split" / "wider_face_val_bbx_gt.txt", by_event)
+        write_ground_truth(made / "ground_truth", [_truth(item) for item in by_event])
+        record = {"drawn_by": "sshtool demo-dataset", "seed": seed, "images": images}
+        (made / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        replace_folder(made, folder)
+    return tuple(by_event)
+
+
+def counted(faces: npt.NDArray[np.int64], setting: str) -> npt.NDArray[np.int64]:
+    """Numbers, from 0, of the faces (x, y, w, h) that a setting counts."""
+    return np.flatnonzero(faces[:, 3] >= SETTINGS[setting])
+
+
+def _truth(item: DrawnImage) -> ImageTruth:
+    boxes = item.faces.astype(np.float64)
+    numbers = np.arange(len(boxes))
+    return ImageTruth(
+        f"{item.event}/{item.name}.jpg",
+        boxes,
+        boxes,
+        {name: np.isin(numbers, counted(item.faces, name)) for name in SETTINGS},
+    )
+
+
+def _draw(folder: Path, images: int, seed: int) -> Iterator[DrawnImage]:
+    for number in range(images):
+        height, width = SIZES[number % len(SIZES)]
+        scene = draw_scene(FIRST_SCENE + seed * MOST_DRAWN + number, height, width)
+        corners = np.rint(scene.faces).astype(np.int64)
+        event = f"{number % len(SIZES)}--Drawn_{width}x{height}"
+        item = DrawnImage(
+            event,
+            f"{event.replace('--', '_')}_{number:04}",
+            np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1),
+        )
+        _save(folder / event / f"{item.name}.jpg", scene.image)
+        yield item
+
+
+def _save(path: Path, image: npt.NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(image[..., ::-1])).save(path, format="JPEG", quality=QUALITY)
+
+
+def _write_annotations(path: Path, items: list[DrawnImage]) -> None:
+    lines = []
+    for item in items:
+        lines += [f"{item.event}/{item.name}.jpg", str(len(item.faces))]
+        lines += [f"{x} {y} {w} {h} {_ATTRIBUTES}" for x, y, w, h in item.faces.tolist() or [(0, 0, 0, 0)]]
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8", newline="\n")
+
+
+def _check_target(folder: Path) -> None:
+    """A folder that is not one of ours may be the real WIDER FACE."""
+    try:
+        ours = not is_there(folder) or is_file(folder / RECORD) or not any(folder.iterdir())
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror}); name another --output-dir") from None
+    if not ours:
+        raise OutputError(f"{folder}: is there and was not drawn by sshtool; move it away or name another --output-dir")
+
+
+def _require_pillow() -> None:
+    try:
+        import PIL.Image  # noqa: F401  # whether it is there
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            f"Pillow: cannot be imported ({one_line(error)}); {install_command('report')}"
+        ) from error

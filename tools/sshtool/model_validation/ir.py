@@ -1,0 +1,225 @@
+"""Which OpenVINO IR files are let near OpenVINO: an allow-list of structure, layers and attributes.
+
+It holds what sshtool writes, and what OpenVINO's own conversion and NNCF make of that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
+from pathlib import Path
+from typing import Any, Final
+from xml.parsers import expat
+
+from sshconvert.reading import is_there, open_regular, read_small
+from sshconvert.schema import one_line
+from sshtool.model_validation.numbers import whole_number
+
+# Far more than the description of a network takes.
+LARGEST_XML: Final = 64 << 20
+DEEPEST_XML: Final = 100
+MOST_LAYERS: Final = 20_000
+
+# Others OpenVINO takes for no IR, and asks all its readers, of which one prints.
+_ROOTS: Final = {("net", "10"), ("net", "11")}
+
+_OPSETS: Final = frozenset(f"opset{number}" for number in range(1, 17))
+
+# Bits of an element, by OpenVINO's names.
+_BITS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("f64", "i64", "u64"), 64),
+    **dict.fromkeys(("f32", "i32", "u32"), 32),
+    **dict.fromkeys(("f16", "bf16", "i16", "u16"), 16),
+    **dict.fromkeys(("boolean", "i8", "u8", "f8e4m3", "f8e5m2"), 8),
+    **dict.fromkeys(("i4", "u4", "nf4", "f4e2m1"), 4),
+}
+
+# Which elements stand in which, outside of `rt_info`, and their attributes.
+_CHILDREN: Final[Mapping[str, set[str]]] = {
+    "net": {"layers", "edges", "rt_info", "meta_data", "cli_parameters", "quantization_parameters"},
+    "layers": {"layer"},
+    "layer": {"data", "input", "output", "rt_info"},
+    "input": {"port"},
+    "output": {"port"},
+    "port": {"dim", "rt_info"},
+    "edges": {"edge"},
+    "dim": set(),
+    "data": set(),
+    "edge": set(),
+}
+_ATTRIBUTES: Final[Mapping[str, set[str]]] = {
+    "net": {"name", "version"},
+    "layer": {"id", "name", "output_names", "type", "version"},
+    "port": {"id", "names", "precision"},
+    "edge": {"from-layer", "from-port", "to-layer", "to-port"},
+}
+# What only describes, and may hold anything.
+_DESCRIBING: Final = {"rt_info", "meta_data", "cli_parameters", "quantization_parameters"}
+
+_NONE: Final[frozenset[str]] = frozenset()
+_KEEP: Final = frozenset({"keep_dims"})
+_BROADCAST: Final = frozenset({"auto_broadcast"})
+_WINDOWS: Final = frozenset({"auto_pad", "dilations", "pads_begin", "pads_end", "strides"})
+_POOLING: Final = _WINDOWS | {"axis", "index_element_type", "kernel", "rounding_type"}
+
+LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
+    **dict.fromkeys(("Add", "Divide", "Greater", "GreaterEqual", "Maximum", "Minimum"), _BROADCAST),
+    **dict.fromkeys(("Multiply", "PRelu", "Power", "Select", "Subtract"), _BROADCAST),
+    **dict.fromkeys(("Convolution", "GroupConvolution"), _WINDOWS),
+    **dict.fromkeys(("ConvolutionBackpropData", "GroupConvolutionBackpropData"), _WINDOWS | {"output_padding"}),
+    **dict.fromkeys(("Exp", "ReLU", "Relu", "Result", "Sigmoid", "SoftPlus", "SoftSign", "Squeeze", "Tanh"), _NONE),
+    **dict.fromkeys(("ScatterNDUpdate", "Slice", "Transpose", "Unsqueeze", "VariadicSplit"), _NONE),
+    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _KEEP),
+    "AvgPool": _POOLING | {"exclude-pad"},
+    "BatchNormInference": {"epsilon"},
+    "Broadcast": {"mode"},
+    "Clamp": {"max", "min"},
+    "Concat": {"axis"},
+    "Const": {"element_type", "offset", "shape", "size"},
+    "Convert": {"destination_type"},
+    "FakeQuantize": _BROADCAST | {"levels"},
+    "Gather": {"batch_dims"},
+    "GatherND": {"batch_dims"},
+    "Interpolate": {
+        "antialias",
+        "coordinate_transformation_mode",
+        "cube_coeff",
+        "mode",
+        "nearest_mode",
+        "pads_begin",
+        "pads_end",
+        "shape_calculation_mode",
+    },
+    "MaxPool": _POOLING,
+    "NonMaxSuppression": {"box_encoding", "output_type", "sort_result_descending"},
+    "Parameter": {"element_type", "shape"},
+    "Range": {"output_type"},
+    "Reshape": {"special_zero"},
+    "ShapeOf": {"output_type"},
+    "SoftMax": {"axis"},
+    "Softmax": {"axis"},
+    "Split": {"axis", "num_splits"},
+    "StridedSlice": {"begin_mask", "ellipsis_mask", "end_mask", "new_axis_mask", "shrink_axis_mask"},
+    "TopK": {"axis", "index_element_type", "mode", "sort", "stable"},
+}
+
+
+def check(path: Path) -> None:
+    """Raises OSError, ValueError and ExpatError."""
+    text = read_small(path, LARGEST_XML)
+    weights = path.with_suffix(".bin")
+    size = _size(weights) if is_there(weights) or weights.is_symlink() else None
+    layers = _Layers(size)
+    _parse_xml(text, layers.look_at)
+    layers.finish(weights.name)
+
+
+# Is shown every element with the names of those around it.
+_Look = Callable[[list[str], str, Mapping[str, str]], None]
+
+
+def _parse_xml(text: bytes, look: _Look) -> None:
+    """Show every element to `look`. Raises ExpatError, and ValueError for a document type: with it, XML defines
+    entities that grow or that are other files.
+    """
+    parser = expat.ParserCreate()
+    around: list[str] = []
+
+    def start(name: str, attributes: Mapping[str, str]) -> None:
+        if len(around) >= DEEPEST_XML:
+            raise ValueError(f"its XML is nested more than {DEEPEST_XML} deep")
+        if not around and (name, attributes.get("version")) not in _ROOTS:
+            found = f"{one_line(name)!r} {one_line(attributes)}"
+            raise ValueError(f"its XML is {found}, expected a 'net' of version 10 or 11")
+        look(around, name, attributes)
+        around.append(name)
+
+    def end(_: str) -> None:
+        around.pop()
+
+    def refuse(*_: Any) -> None:
+        raise ValueError("its XML has a document type, which no IR has")
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.StartDoctypeDeclHandler = refuse
+    parser.Parse(text, True)
+
+
+class _Layers:
+    """Holds the elements against the allow-list, and constants against the size of the .bin, None if there is none."""
+
+    def __init__(self, size: int | None) -> None:
+        self._size = size
+        self._last = 0
+        self._inputs = 0
+        self._outputs = 0
+        self._layers = 0
+        self._once: set[str] = set()
+        self._kind = ""
+
+    def look_at(self, around: list[str], name: str, attributes: Mapping[str, str]) -> None:
+        if not _DESCRIBING.isdisjoint(around):
+            return
+        self._check_place(around, name)
+        if name == "layer":
+            self._begin(attributes)
+        elif name == "data":
+            self._check_data(attributes)
+        known = LAYERS[self._kind] if name == "data" else _ATTRIBUTES.get(name, set())
+        unknown = sorted(set(attributes) - known)
+        if unknown and name not in _DESCRIBING:
+            what = self._kind if name == "data" else name
+            raise ValueError(f"the attribute {one_line(unknown[0])!r} of {what} is in no converted detector")
+
+    def _check_place(self, around: list[str], name: str) -> None:
+        if around and name not in _CHILDREN.get(around[-1], set()):
+            raise ValueError(f"it has a {one_line(name)!r} in a {around[-1]}, which no converted detector has")
+        if len(around) == 1:
+            if name in self._once:
+                raise ValueError(f"it has {name} twice: it is more than one network")
+            self._once.add(name)
+
+    def _begin(self, attributes: Mapping[str, str]) -> None:
+        self._kind = attributes.get("type", "")
+        if self._kind not in LAYERS:
+            raise ValueError(f"its layer {one_line(self._kind)!r} is in no converted detector")
+        version = attributes.get("version", "")
+        if version not in _OPSETS:
+            raise ValueError(f"its layer {self._kind} is of the operator set {one_line(version)!r}, which is unknown")
+        self._layers += 1
+        if self._layers > MOST_LAYERS:
+            raise ValueError(f"it has more than {MOST_LAYERS} layers; no network has as many")
+        self._inputs += self._kind == "Parameter"
+        self._outputs += self._kind == "Result"
+
+    def _check_data(self, attributes: Mapping[str, str]) -> None:
+        if self._kind != "Const":
+            return
+        missing = {"element_type", "offset", "shape", "size"} - set(attributes)
+        if missing:
+            raise ValueError(f"a constant has no {min(missing)}")
+        offset, size = (whole_number(attributes[key]) for key in ("offset", "size"))
+        self._last = max(self._last, offset + size)
+        bits = _BITS.get(attributes["element_type"])
+        if bits is None:
+            raise ValueError(f"a constant is of type {one_line(attributes['element_type'])!r}, which is unknown")
+        elements = math.prod(whole_number(part) for part in _parts(attributes["shape"]))
+        if (elements * bits + 7) // 8 != size:
+            raise ValueError(f"a constant claims {elements} elements in {size} bytes")
+
+    def finish(self, weights: str) -> None:
+        if self._last > (self._size or 0):
+            what = "is not there" if self._size is None else f"has {self._size} bytes"
+            raise ValueError(f"its constants take {self._last} bytes of {weights}, which {what}")
+        if self._inputs != 1 or not self._outputs:
+            raise ValueError(f"it has {self._inputs} inputs and {self._outputs} outputs, expected 1 and some")
+
+
+def _parts(shape: str) -> Iterable[str]:
+    return (part.strip() for part in shape.split(",") if part.strip())
+
+
+def _size(path: Path) -> int:
+    with open_regular(path) as file:
+        return file.seek(0, 2)

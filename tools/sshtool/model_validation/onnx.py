@@ -1,0 +1,283 @@
+"""Which ONNX files are let near a runtime: an allow-list of structure, operators, attributes and types.
+
+It holds what sshtool writes, and what onnxsim, onnxslim, NNCF and ONNX Runtime's own optimiser (up to its level
+"extended") make of that. What that optimiser writes at its last level is for one kind of processor, and is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence, Set as AbstractSet
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from sshconvert.onnx.model import weights_path
+from sshconvert.reading import is_there, open_regular, read_small
+from sshconvert.schema import one_line
+from sshtool.model_validation.numbers import whole_number
+from sshtool.model_validation.onnx_sizes import add_up
+from sshtool.model_validation.sizes import Tally, shapes_to_try
+
+# What one protobuf message can have.
+LARGEST_ONNX: Final = 2**31 - 1
+
+# Elements, so that no runtime's 64-bit arithmetic is at its end.
+MOST_WEIGHTS: Final = 1 << 40
+# Networks have hundreds; some things that runtimes do take the square of the number.
+MOST_NODES: Final = 20_000
+LONGEST_TEXT: Final = 64  # of an attribute: they are names of modes
+OLDEST_OPSET: Final = 11
+
+_BYTES: Final[Mapping[int, int]] = {
+    onnx.TensorProto.FLOAT: 4,
+    onnx.TensorProto.DOUBLE: 8,
+    onnx.TensorProto.FLOAT16: 2,
+    onnx.TensorProto.BFLOAT16: 2,
+    onnx.TensorProto.BOOL: 1,
+    onnx.TensorProto.INT8: 1,
+    onnx.TensorProto.UINT8: 1,
+    onnx.TensorProto.INT32: 4,
+    onnx.TensorProto.INT64: 8,
+}
+
+# Fields that a message may have. Functions, training, graphs in graphs, sparse tensors and texts are in none of them.
+_DESCRIBING: Final = {"name", "doc_string", "metadata_props"}
+_FIELDS: Final[Mapping[str, set[str]]] = {
+    "ModelProto": {
+        "domain",
+        "doc_string",
+        "graph",
+        "ir_version",
+        "metadata_props",
+        "model_version",
+        "opset_import",
+        "producer_name",
+        "producer_version",
+    },
+    "GraphProto": {*_DESCRIBING, "initializer", "input", "node", "output", "value_info"},
+    "NodeProto": {*_DESCRIBING, "attribute", "domain", "input", "op_type", "output"},
+    "AttributeProto": {"doc_string", "f", "floats", "i", "ints", "name", "s", "t", "type"},
+    "TensorProto": {
+        *_DESCRIBING,
+        "data_location",
+        "data_type",
+        "dims",
+        "double_data",
+        "external_data",
+        "float_data",
+        "int32_data",
+        "int64_data",
+        "raw_data",
+    },
+    "ValueInfoProto": {*_DESCRIBING, "type"},
+    "TypeProto": {"denotation", "tensor_type"},
+    "Tensor": {"elem_type", "shape"},
+    "TensorShapeProto": {"dim"},
+    "Dimension": {"denotation", "dim_param", "dim_value"},
+    "OperatorSetIdProto": {"domain", "version"},
+    "StringStringEntryProto": {"key", "value"},
+}
+
+_NONE: Final[frozenset[str]] = frozenset()
+_AXES: Final = frozenset({"axes"})
+_WINDOWS: Final = frozenset({"auto_pad", "dilations", "kernel_shape", "pads", "strides"})
+_CONVOLUTION: Final = _WINDOWS | {"group"}
+_REDUCTION: Final = frozenset({"axes", "keepdims", "noop_with_empty_axes"})
+_QUANTIZATION: Final = frozenset({"axis", "saturate"})
+
+# Operators of ONNX with their attributes.
+OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
+    **dict.fromkeys(("Add", "Div", "Exp", "GatherND", "Greater", "GreaterOrEqual", "Identity", "Max", "Min"), _NONE),
+    **dict.fromkeys(("Mul", "Relu", "Sigmoid", "Softplus", "Softsign", "Sub", "Tanh", "Where"), _NONE),
+    **dict.fromkeys(("Expand", "GlobalAveragePool", "GlobalMaxPool", "NonMaxSuppression", "Range", "Shape"), _NONE),
+    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _REDUCTION),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _QUANTIZATION),
+    **dict.fromkeys(("Squeeze", "Unsqueeze"), _AXES),
+    "AveragePool": _WINDOWS | {"ceil_mode", "count_include_pad"},
+    "BatchNormalization": {"epsilon", "momentum", "training_mode"},
+    "Cast": {"saturate", "to"},
+    "Concat": {"axis"},
+    "Constant": {"value"},
+    "Conv": _CONVOLUTION,
+    "ConvTranspose": _CONVOLUTION | {"output_padding", "output_shape"},
+    "Gather": {"axis"},
+    "GatherND": {"batch_dims"},
+    "MaxPool": _WINDOWS | {"ceil_mode", "storage_order"},
+    "NonMaxSuppression": {"center_point_box"},
+    "QLinearConv": _CONVOLUTION,
+    "Reshape": {"allowzero"},
+    "Resize": {
+        "coordinate_transformation_mode",
+        "cubic_coeff_a",
+        "exclude_outside",
+        "extrapolation_value",
+        "mode",
+        "nearest_mode",
+    },
+    "ScatterND": {"reduction"},
+    "Slice": set(),
+    "Softmax": {"axis"},
+    "Split": {"axis", "num_outputs"},
+    "TopK": {"axis", "largest", "sorted"},
+    "Transpose": {"perm"},
+}
+
+# And those of ONNX Runtime's own that its optimiser writes on any processor.
+CONTRIBUTED: Final = "com.microsoft"
+CONTRIBUTED_OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
+    "FusedConv": _CONVOLUTION | {"activation", "activation_params"},
+    "QLinearAdd": set(),
+    "QLinearConcat": {"axis"},
+}
+
+# An attribute that must be 0 if it is there: a normalisation that trains has a state, and is not the same each time.
+_ZERO: Final = ("training_mode",)
+
+
+def parse(path: Path) -> onnx.ModelProto:
+    """Read and check an .onnx file. Raises OSError and ValueError."""
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(read_small(path, LARGEST_ONNX))
+        _decode_texts(model)
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001  # each implementation of protobuf has its own, and text that is none is another
+        raise ValueError("is no ONNX file, or a damaged one") from None
+    _check_fields(model)
+    _check_graph(model.graph, weights_path(path))
+    for node in model.graph.node:
+        _check_node(node)
+    _check_sizes(model)
+    return model
+
+
+def _decode_texts(message: Any) -> None:
+    """Look at every text in a message: those that are not UTF-8 raise an error here, and not inside of a runtime."""
+    for field, value in message.ListFields():
+        values = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+        if field.type == field.TYPE_STRING:
+            "".join(values)
+        elif field.type == field.TYPE_MESSAGE:
+            for inner in values:
+                _decode_texts(inner)
+
+
+def _check_fields(message: Any) -> None:
+    """Nothing but the fields of the allow-list, in the message and in all that are in it. A newer runtime may know what
+    this program does not.
+    """
+    kind = message.DESCRIPTOR.name
+    allowed = _FIELDS.get(kind, set())
+    for field, value in message.ListFields():
+        if field.name not in allowed:
+            raise ValueError(f"it has a {field.name} in a {kind}, which no converted detector has")
+        if field.type == field.TYPE_MESSAGE:
+            for inner in value if isinstance(value, Sequence) else [value]:
+                _check_fields(inner)
+    if len(UnknownFieldSet(message)):
+        raise ValueError(f"it has a field in a {kind} that is unknown")
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def _check_graph(graph: onnx.GraphProto, apart: Path) -> None:
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1 or not graph.output:
+        raise ValueError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs, expected 1 and some")
+    if len(graph.node) > MOST_NODES:
+        raise ValueError(f"it has {len(graph.node)} nodes; no network has more than {MOST_NODES}")
+    if len(weights) < len(graph.initializer):
+        raise ValueError("it has weights of the same name")
+    size = _size_apart(apart) if any(_is_apart(tensor, apart) for tensor in graph.initializer) else 0
+    for tensor in graph.initializer:
+        if _is_apart(tensor, apart):
+            _check_shape(tensor, _length_apart(tensor, apart.name, size))
+        else:
+            _check_inside(tensor)
+
+
+def _check_inside(tensor: onnx.TensorProto) -> None:
+    if tensor.external_data or tensor.data_location != onnx.TensorProto.DEFAULT:
+        raise ValueError(
+            f"the weights {one_line(tensor.name)!r} are said to be in another file; a whole model is in one"
+        )
+    _check_shape(tensor, len(tensor.raw_data) if tensor.HasField("raw_data") else None)
+
+
+def _check_shape(tensor: onnx.TensorProto, length: int | None) -> None:
+    """`length` is that of the bytes, None if there are none: then the values are in a field of their type."""
+    name = one_line(tensor.name)
+    elements = math.prod(tensor.dims)
+    if min(tensor.dims, default=0) < 0 or elements > MOST_WEIGHTS:
+        raise ValueError(f"the weights {name!r} claim the shape {list(tensor.dims)[:8]}")
+    if tensor.data_type not in _BYTES:
+        raise ValueError(f"the weights {name!r} are of type {tensor.data_type}, which no converted detector has")
+    if length not in (None, elements * _BYTES[tensor.data_type]):
+        raise ValueError(f"the weights {name!r} claim {elements} elements in {length} bytes")
+
+
+def _is_apart(tensor: onnx.TensorProto, apart: Path) -> bool:
+    """Whether weights are said to be where a large model has them; no other place is accepted."""
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    is_complete = len(tensor.external_data) == len(said) and said.keys() == {"location", "offset", "length"}
+    return tensor.data_location == onnx.TensorProto.EXTERNAL and is_complete and said["location"] == apart.name
+
+
+def _length_apart(tensor: onnx.TensorProto, file: str, size: int) -> int:
+    name = one_line(tensor.name)
+    said = {entry.key: whole_number(entry.value) for entry in tensor.external_data if entry.key != "location"}
+    if tensor.data_type not in _BYTES or tensor.raw_data:
+        raise ValueError(f"the weights {name!r} cannot be in {file}: they are here too, or of an unknown type")
+    end = said["offset"] + said["length"]
+    if end > size:
+        raise ValueError(f"the weights {name!r} end at byte {end} of {file}, which has {size} bytes")
+    return said["length"]
+
+
+def _size_apart(path: Path) -> int:
+    if path.is_symlink():
+        raise ValueError(f"its weights are in {path.name}, which is a link")
+    if not is_there(path):
+        raise ValueError(f"its weights are in {path.name}, which is not there")
+    with open_regular(path) as file:
+        return file.seek(0, 2)
+
+
+# --- nodes ------------------------------------------------------------------------------------------------------------
+
+
+def _check_node(node: onnx.NodeProto) -> None:
+    operators = {"": OPERATORS, CONTRIBUTED: CONTRIBUTED_OPERATORS}.get(node.domain, {})
+    name = one_line(f"{node.domain}.{node.op_type}".lstrip("."))
+    if node.op_type not in operators:
+        raise ValueError(f"its operator {name!r} is in no converted detector")
+    if not node.output or not node.output[0]:
+        raise ValueError(f"one of its nodes ({name}) computes nothing")
+    for attribute in node.attribute:
+        said = f"the attribute {one_line(attribute.name)!r} of {name}"
+        if attribute.name not in operators[node.op_type]:
+            raise ValueError(f"{said} is in no converted detector")
+        if attribute.HasField("t"):
+            _check_inside(attribute.t)
+        if len(attribute.s) > LONGEST_TEXT or (attribute.name in _ZERO and attribute.i != 0):
+            raise ValueError(f"{said} has a value that no converted detector has")
+
+
+def _check_sizes(model: onnx.ModelProto) -> None:
+    versions = [item.version for item in model.opset_import if item.domain == ""]
+    newest = onnx.defs.onnx_opset_version()
+    if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= newest:
+        raise ValueError(f"it is of operator set {versions}, expected one from {OLDEST_OPSET} to {newest}")
+    weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+    (data,) = (value for value in model.graph.input if value.name not in weights)
+    declared = [size.dim_value if size.dim_value > 0 else None for size in data.type.tensor_type.shape.dim]
+    for shape in shapes_to_try(declared):
+        tally = Tally(shape, sum(weights.values()), fixed=None not in declared)
+        tally.add(shape)
+        add_up(model.graph, versions[0], shape, tally)
