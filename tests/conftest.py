@@ -18,7 +18,7 @@ from pages import Browser, find_chromium
 from project import SHARED
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.errors import RuntimeUnavailableError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import write_params
 from sshtool import sandbox
 from sshtool.demo import checkpoint as demo

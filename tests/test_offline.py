@@ -77,7 +77,7 @@ FETCH = """
 from pathlib import Path
 from typing import Final
 from sshconvert.errors import DownloadError
-from sshconvert.models import Archive
+from sshconvert.models.spec import Archive
 from sshtool.checkpoint.fetch import fetch
 from sshtool.checkpoint.sources import Source
 import hashlib

@@ -18,7 +18,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Dynamic, InputType, Layout, Options, to_onnx
 from sshconvert.errors import PrecisionError, SSHToolError
 from sshconvert.files import scratch_folder
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.nncf import import_nncf, silenced
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.onnxruntime import import_onnxruntime
@@ -118,7 +118,7 @@ def rank_layers(
     return tuple(sorted(totals, key=lambda layer: -totals[layer]))
 
 
-def _feeder(model: Model, images: CalibrationImages, progress: Progress) -> Callable[[int], dict[str, Any]]:
+def _feeder(model: ModelSpec, images: CalibrationImages, progress: Progress) -> Callable[[int], dict[str, Any]]:
     def feed(number: int) -> dict[str, Any]:
         progress("calibrating", number, images.count)
         rgb = images.read(number)[..., ::-1].astype(np.float32) - np.array(model.input.mean, np.float32)

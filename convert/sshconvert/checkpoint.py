@@ -20,7 +20,7 @@ from sshconvert.files import staged
 from sshconvert.finite import NonFinite, find_nonfinite, summary
 from sshconvert.graph import Graph, Shape
 from sshconvert.messages import listed
-from sshconvert.models import Model, Sha256
+from sshconvert.models.spec import ModelSpec, Sha256
 from sshconvert.mxnet.params import parse_params, snapshot_params
 from sshconvert.mxnet.symbol import parse_symbol, snapshot_symbol
 from sshconvert.network import resolve
@@ -60,7 +60,7 @@ class Checkpoint:
     parameters with NaN or infinities, where they were allowed.
     """
 
-    model: Model
+    model: ModelSpec
     graph: Graph
     parameters: dict[str, Array]
     weights: str
@@ -83,7 +83,7 @@ class Checkpoint:
         self.parameters.clear()
 
 
-def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) -> Checkpoint:
+def open_checkpoint(path: Path, model: ModelSpec, *, allow_nonfinite: bool = False) -> Checkpoint:
     """Open a folder with the model's two files, or a `.params` file that has its symbol beside it. Raises
     CheckpointError (files or parameters missing, unexpected, altered or misshapen: all are listed; another network; NaN
     or infinities, unless they are allowed) and the readers' ParamsError and SymbolError.
@@ -105,7 +105,7 @@ def open_checkpoint(path: Path, model: Model, *, allow_nonfinite: bool = False) 
     return Checkpoint(model, graph, parameters, weights, symbol_path, params_path, sha256, nonfinite)
 
 
-def locate(path: Path, model: Model) -> tuple[Path, Path]:
+def locate(path: Path, model: ModelSpec) -> tuple[Path, Path]:
     """The symbol's and the parameters' path. Raises CheckpointError if one is missing."""
     if is_folder(path):
         files = (path / model.files.symbol, path / model.files.params)
@@ -141,7 +141,7 @@ def _no_checkpoint(path: Path) -> str:
     return f"{found} but {what}; {way}" if what else f"{found}; {way}"
 
 
-def _there_instead(folder: Path, path: Path, model: Model) -> str:
+def _there_instead(folder: Path, path: Path, model: ModelSpec) -> str:
     """What else lies in a folder that has not what was looked for, and the way on."""
     try:
         names = sorted(entry.name for entry in islice(folder.iterdir(), MOST_LOOKED_AT))
@@ -167,7 +167,7 @@ def _there_instead(folder: Path, path: Path, model: Model) -> str:
     return "`sshtool download` makes a complete checkpoint"
 
 
-def bind(graph: Graph, arrays: Mapping[str, Array], model: Model, *, source: Path) -> dict[str, Array]:
+def bind(graph: Graph, arrays: Mapping[str, Array], model: ModelSpec, *, source: Path) -> dict[str, Array]:
     """Give each variable of the graph, apart from the input, its array.
 
     `arrays` carry MXNet's prefixes: `aux:` for BatchNorm's moving averages, `arg:` for all else. Raises
@@ -198,7 +198,7 @@ def bind(graph: Graph, arrays: Mapping[str, Array], model: Model, *, source: Pat
     return found
 
 
-def _check_ends(graph: Graph, model: Model) -> None:
+def _check_ends(graph: Graph, model: ModelSpec) -> None:
     """Another network with the same file names would otherwise be converted under this model's name."""
     if model.input.name not in graph.variables or graph.output_names != model.output_names:
         raise CheckpointError(
@@ -207,7 +207,7 @@ def _check_ends(graph: Graph, model: Model) -> None:
         )
 
 
-def write_record(folder: Path, model: Model, *, weights: str, source: str, verified: bool) -> None:
+def write_record(folder: Path, model: ModelSpec, *, weights: str, source: str, verified: bool) -> None:
     """Write `checkpoint.json` for the two files that are in `folder`."""
     hashes = {path.name: file_sha256(path) for path in locate(folder, model)}
     # A file's name need not be text.
@@ -239,7 +239,7 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _identify(symbol: Snapshot, params: Snapshot, model: Model) -> str:
+def _identify(symbol: Snapshot, params: Snapshot, model: ModelSpec) -> str:
     """What the weights are, by the bytes that were read. Raises CheckpointError if a record says otherwise."""
     params_path = params.path
     if params.sha256 == model.demo.params_sha256:

@@ -16,7 +16,7 @@ from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
 from sshconvert.files import check_replaceable, replace_files, staging_folder
 from sshconvert.formats.openvino import IntermediateRepresentation, import_openvino
 from sshconvert.graph import Shape
-from sshconvert.models import Detection, Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel, move_model, weights_path
@@ -25,6 +25,7 @@ from sshconvert.passes.input_form import take_bytes, take_channels_last
 from sshconvert.passes.int8 import Quantization, quantize
 from sshconvert.passes.preprocessing import bake_preprocessing
 from sshconvert.reading import is_there
+from sshconvert.tasks.anchor_detection import AnchorDetection
 from sshconvert.tasks.postprocessing import OUTPUTS, append_postprocessing
 
 DEMO_LICENCE: Final = "MIT, made by sshtool, not the trained detector"
@@ -100,10 +101,10 @@ class Faces:
     top_k: int = 1000
     keep_heads: bool = False
 
-    def rules(self, model: Model) -> Detection:
+    def rules(self, model: ModelSpec) -> AnchorDetection:
         """The model's rules with these thresholds."""
         wanted = {"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold}
-        return model.detection.model_copy(update={key: value for key, value in wanted.items() if value is not None})
+        return model.task.model_copy(update={key: value for key, value in wanted.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -305,7 +306,7 @@ def _export(checkpoint: Checkpoint, name: str, shape: Shape, dynamic: Dynamic) -
     )
 
 
-def describe(model: Model, weights: str, options: Options) -> dict[str, str]:
+def describe(model: ModelSpec, weights: str, options: Options) -> dict[str, str]:
     """Metadata for the reader of the file: facts only, no timestamps. `weights` as `Checkpoint` has them.
 
     The caller feeds channels in `color_order`, 0-255, and subtracts `mean_values` (in that order) first.
@@ -320,7 +321,7 @@ def describe(model: Model, weights: str, options: Options) -> dict[str, str]:
         "input_layout": options.layout.value,
         "color_order": options.color_order,
         "mean_values": "0 0 0" if options.preprocessing else mean,
-        "strides": " ".join(str(head.stride) for head in model.detection.heads),
+        "strides": " ".join(str(head.stride) for head in model.task.heads),
         "license_code": model.licence.code,
         "license_weights": licence_of(model, weights),
         "license_note": model.licence.note,
@@ -328,12 +329,12 @@ def describe(model: Model, weights: str, options: Options) -> dict[str, str]:
     }
 
 
-def licence_of(model: Model, weights: str) -> str:
+def licence_of(model: ModelSpec, weights: str) -> str:
     """The licence of these weights: the demo's are not the trained ones."""
     return DEMO_LICENCE if weights == DEMO else model.licence.weights
 
 
-def _describe_faces(model: Model, faces: Faces | None) -> dict[str, str]:
+def _describe_faces(model: ModelSpec, faces: Faces | None) -> dict[str, str]:
     if faces is None:
         return {}
     rules = faces.rules(model)
@@ -345,7 +346,7 @@ def _describe_faces(model: Model, faces: Faces | None) -> dict[str, str]:
     }
 
 
-def model_api_info(model: Model, weights: str, options: Options) -> dict[str, str]:
+def model_api_info(model: ModelSpec, weights: str, options: Options) -> dict[str, str]:
     """`rt_info/model_info` in Model API's keys, for an application that has images in BGR.
 
     With preprocessing inside, nothing is left to subtract, scale or reverse, and this says so.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections import Counter
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import pydantic
 
@@ -14,6 +14,12 @@ from sshconvert.messages import printable
 MOST_PROBLEMS: Final = 10
 LONGEST_PROBLEM: Final = 200
 MOST_PARTS: Final = 200
+
+
+TensorName = Annotated[str, pydantic.StringConstraints(pattern=r"^\w[\w./-]*$", max_length=100)]
+Positive = Annotated[int, pydantic.Field(gt=0)]
+Dimension = Annotated[int, pydantic.Field(gt=0, le=1 << 14)]
+Share = Annotated[float, pydantic.Field(gt=0, lt=1)]
 
 
 class Strict(pydantic.BaseModel):

@@ -218,10 +218,10 @@ class Bench:
         """Of the heads of one drawn scene, 640x640; `postprocessing.py` has more kinds."""
         from postprocessing import SIZE, check, scene_heads
         from postprocessing_peer import detect_plainly
-        from sshconvert.models import load_model
+        from sshconvert.models.registry import load_model
         from sshconvert.tasks.anchor_detection import detect
 
-        rules = load_model(MODEL).detection
+        rules = load_model(MODEL).task
         heads = scene_heads(self.artifact("FP32", ".xml"))[0]
         check(heads)
         runs = {

@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 
-RULES: Final = load_model("ssh-mxnet").detection
+RULES: Final = load_model("ssh-mxnet").task
 Size = tuple[int, int, int]  # number of images, height, width
 
 KINDS: Final = ("dense", "sparse", "ties", "one score", "on the threshold", "wild", "still", "nothing")

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from head_tensors import RULES, crowd, heads_of
 from postprocessing_peer import detect_plainly
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.tasks.anchor_detection import detect
 
 MODEL: Final = "ssh-mxnet"

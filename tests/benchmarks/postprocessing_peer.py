@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.models import Detection, Head
+from sshconvert.tasks.anchor_detection import AnchorDetection, AnchorHead
 
 Heads = Mapping[str, npt.NDArray[np.float32]]
 Rows = npt.NDArray[np.float32]
 
 
-def detect_plainly(outputs: Heads, image_size: tuple[int, int], rules: Detection) -> list[Rows]:
+def detect_plainly(outputs: Heads, image_size: tuple[int, int], rules: AnchorDetection) -> list[Rows]:
     """As `sshconvert.tasks.anchor_detection.detect`: the faces of each image, float32 [K, 5], best first."""
     number = len(outputs[rules.heads[0].scores])
     return [
@@ -27,7 +27,7 @@ def detect_plainly(outputs: Heads, image_size: tuple[int, int], rules: Detection
     ]
 
 
-def _detect_in_one(outputs: Heads, image_size: tuple[int, int], rules: Detection) -> Rows:
+def _detect_in_one(outputs: Heads, image_size: tuple[int, int], rules: AnchorDetection) -> Rows:
     found = []
     for head in rules.heads:
         boxes = _clipped(_decoded(outputs[head.deltas], head, rules.base_size), image_size)
@@ -39,7 +39,7 @@ def _detect_in_one(outputs: Heads, image_size: tuple[int, int], rules: Detection
     return kept[kept[:, 4] >= rules.score_threshold]
 
 
-def _decoded(deltas: Rows, head: Head, base_size: int) -> Rows:
+def _decoded(deltas: Rows, head: AnchorHead, base_size: int) -> Rows:
     count = len(head.scales)
     height, width = deltas.shape[1:]
     deltas = deltas.reshape(count, 4, height, width).transpose(2, 3, 0, 1).reshape(-1, 4)
@@ -51,7 +51,7 @@ def _decoded(deltas: Rows, head: Head, base_size: int) -> Rows:
     return np.concatenate([centres - reach, centres + reach], axis=1)
 
 
-def _anchors(head: Head, height: int, width: int, base_size: int) -> Rows:
+def _anchors(head: AnchorHead, height: int, width: int, base_size: int) -> Rows:
     centre = (base_size - 1) / 2
     squares = [
         [centre - reach, centre - reach, centre + reach, centre + reach]

@@ -31,7 +31,7 @@ def plain_mxnet(folder: Path) -> Callable[[], object]:
 
 
 def artifact(path: Path) -> Callable[[], object]:
-    from sshconvert.models import load_model
+    from sshconvert.models.registry import load_model
     from sshtool.runtimes import load
 
     runtime = load(path, load_model("ssh-mxnet"))

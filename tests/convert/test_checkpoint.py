@@ -12,7 +12,7 @@ import pytest
 
 from sshconvert.checkpoint import Checkpoint, bind, file_sha256, open_checkpoint, read_record
 from sshconvert.errors import ArchiveError, ArtifactError, CheckpointError, DownloadError, ModelError, UsageError
-from sshconvert.models import load_model, model_names, parse_model
+from sshconvert.models.registry import load_model, model_names, parse_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshtool.checkpoint.archive import opened, pack, unpack

@@ -18,7 +18,7 @@ from program import sshtool
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.errors import CheckpointError
 from sshconvert.finite import NonFinite, find_nonfinite, summary
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshtool.checkpoint.archive import opened, pack
 from sshtool.commands.demo_dataset import demo_dataset

@@ -36,7 +36,7 @@ from sshconvert.convert import (
     to_onnx,
 )
 from sshconvert.errors import ImageError, PrecisionError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.nncf import import_nncf, silenced
 from sshconvert.onnxruntime import import_onnxruntime
 from sshconvert.passes.int8 import Quantization, quantize
@@ -543,7 +543,7 @@ def test_int8_finds_the_faces_of_scenes_that_nobody_has_seen_before(
     found, sizes = {}, {}
     for artifact in made:
         runtime = load(artifact.path, MODEL)
-        boxes = [detect(runtime.run(scene.image[None]), (640, 640), MODEL.detection)[0] for scene in drawn]
+        boxes = [detect(runtime.run(scene.image[None]), (640, 640), MODEL.task)[0] for scene in drawn]
         key = (artifact.format.value, artifact.precision.value)
         found[key] = 100 * average_precision(boxes, [scene.faces for scene in drawn])
         sizes[key] = sum(path.stat().st_size for path in artifact.files)

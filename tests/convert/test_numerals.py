@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sshconvert.errors import UsageError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
 from sshtool.cli.app import _shape, _shard
 from sshtool.parity.tolerances import parse_limits

@@ -27,7 +27,7 @@ from sshconvert.errors import (
     SSHToolError,
     SymbolError,
 )
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshconvert.mxnet.symbol import read_symbol
 from sshconvert.recognition import recognised

@@ -11,7 +11,7 @@ from fuzzing import fuzz
 
 def load() -> Callable[[bytes], object]:
     from sshconvert.errors import ArchiveError
-    from sshconvert.models import load_model
+    from sshconvert.models.registry import load_model
     from sshtool.checkpoint.archive import unpack
 
     model = load_model("ssh-mxnet")

@@ -33,7 +33,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "convert/sshconvert/reading.py": ("test_hostile_files", "test_archive", "test_cache", "test_checkpoint"),
     "convert/sshconvert/snapshot.py": ("test_snapshot", "test_params_hostile"),
     "convert/sshconvert/schema.py": ("test_hostile_files", "test_checkpoint"),
-    "convert/sshconvert/models/__init__.py": ("test_hostile_files", "test_checkpoint"),
+    "convert/sshconvert/models/registry.py": ("test_hostile_files", "test_checkpoint"),
     "convert/sshconvert/mxnet/params.py": ("test_params", "test_params_hostile", "test_snapshot"),
     "convert/sshconvert/mxnet/symbol.py": ("test_symbol", "test_broken_symbols", "test_random_graphs"),
     "convert/sshconvert/mxnet/attributes.py": ("test_attributes", "test_operators"),

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from small_model import small_onnx
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 MODEL: Final = load_model("ssh-mxnet")

@@ -8,7 +8,7 @@ import numpy as np
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Dynamic, Format, Options, convert
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.parity.reference import Answer, LiveReference
 from sshtool.parity.samples import draw_sample, other_size, sample_names
 from sshtool.runtimes.onnxruntime import OnnxRuntime
@@ -31,7 +31,7 @@ def empty_answers(size: tuple[int, int]) -> list[Answer]:
     made = []
     for sample in samples:
         outputs = {}
-        for head in MODEL.detection.heads:
+        for head in MODEL.task.heads:
             cells = [side // head.stride for side in sample.image_size]
             for name, channels in ((head.scores, 2), (head.deltas, 4)):
                 outputs[name] = np.zeros((len(sample.images), channels * len(head.scales), *cells), np.float32)

@@ -13,7 +13,7 @@ from small_model import SIZE, small_onnx
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Options, describe, model_api_info
 from sshconvert.formats.openvino import IntermediateRepresentation
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.commands.verify import RECORD, VerifyResult, write_record
 from sshtool.package.layouts import LAYOUTS
 from sshtool.package.manifest import PackagedModel

@@ -10,13 +10,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sshconvert.formats.openvino import IntermediateRepresentation
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 
 SIZE: Final = 64
 METADATA: Final = {"weights": "demo", "color_order": "BGR", "mean_values": "0 0 0", "precision": "FP32"}
 
 
-def small_onnx(model: Model, scale: float = 1.0, *, free: bool = False) -> onnx.ModelProto:
+def small_onnx(model: ModelSpec, scale: float = 1.0, *, free: bool = False) -> onnx.ModelProto:
     """One convolution, and for each stride a pooling and the two heads, with random weights of that `scale`.
 
     If it is `free`, it takes any number of images of any size.
@@ -32,7 +32,7 @@ def small_onnx(model: Model, scale: float = 1.0, *, free: bool = False) -> onnx.
         nodes.append(helper.make_node("Conv", [source, f"w_{name}", f"b_{name}"], [name], pads=[padding] * 4))
 
     convolution("data", "body", (4, 3, 3, 3), 1)
-    for head in model.detection.heads:
+    for head in model.task.heads:
         cell = [head.stride] * 2
         nodes.append(helper.make_node("MaxPool", ["body"], [f"pool{head.stride}"], kernel_shape=cell, strides=cell))
         convolution(f"pool{head.stride}", f"{head.scores}_raw", (4, 4, 1, 1), 0)
@@ -50,7 +50,7 @@ def small_onnx(model: Model, scale: float = 1.0, *, free: bool = False) -> onnx.
     return made
 
 
-def write_small_models(folder: Path, model: Model, scale: float = 1.0) -> None:
+def write_small_models(folder: Path, model: ModelSpec, scale: float = 1.0) -> None:
     """Write small.onnx, small.xml and small.bin."""
     onnx.save(small_onnx(model, scale), folder / "small.onnx")
     ir = IntermediateRepresentation(folder / "small.onnx", name="small", info=METADATA)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from sshconvert.graph import Shape
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import Array, write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve

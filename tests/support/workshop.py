@@ -38,7 +38,7 @@ import numpy as np
 
 from sshconvert.checkpoint import file_sha256, open_checkpoint
 from sshconvert.convert import Format, Options, Precision, convert, plan
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve

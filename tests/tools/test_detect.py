@@ -26,7 +26,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, convert
 from sshconvert.errors import DetectionError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.messages import path_of
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.tasks.anchor_detection import detect as detect_in_input
 from sshtool import images
 from sshtool.cli.session import Session
@@ -57,7 +57,7 @@ MODEL: Final = load_model("ssh-mxnet")
 MEAN: Final = (104, 117, 124)  # B, G, R
 SIZE: Final = 320  # of the network's input here: a quarter of the usual work
 SCENE_SEED: Final = 118  # at SIZE, six of its seven faces are found
-ALL: Final = DetectorOptions(threshold=MODEL.detection.score_threshold)
+ALL: Final = DetectorOptions(threshold=MODEL.task.score_threshold)
 
 Lines = list[dict[str, Any]]
 
@@ -650,7 +650,7 @@ def test_boxes_are_those_of_the_network_moved_by_the_stated_rule(onnx_file: Path
     pixels[0, :height] = np.asarray(resized)
     detector = FaceDetector(onnx_file, MODEL, DetectorOptions(resize=resize))
     outputs = OnnxRuntime(onnx_file).run(pixels)
-    (boxes,) = detect_in_input(outputs, (SIZE, SIZE), MODEL.detection)
+    (boxes,) = detect_in_input(outputs, (SIZE, SIZE), MODEL.task)
     expected = boxes[boxes[:, 4] >= 0.5]
     expected[:, 0:4:2] = expected[:, 0:4:2] * 2 + 0.5
     expected[:, 1:4:2] = (expected[:, 1:4:2] + 0.5) * 480 / height - 0.5

@@ -42,7 +42,7 @@ from sshconvert.errors import (
     SSHToolError,
 )
 from sshconvert.graph import Graph
-from sshconvert.models import LARGEST_TOML, load_model, parse_model
+from sshconvert.models.registry import LARGEST_TOML, load_model, parse_model
 from sshconvert.reading import read_small
 from sshconvert.schema import Strict, parse_json
 from sshtool import images
@@ -101,7 +101,7 @@ def changed(old: str, new: str) -> str:
 
 
 def without_heads() -> str:
-    before, _, heads = toml().partition("[[detection.heads]]")
+    before, _, heads = toml().partition("[[task.heads]]")
     return f"{before}heads = []\n[published]{heads.partition('[published]')[2]}"
 
 
@@ -141,11 +141,11 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
     "no candidates": (changed("candidates_per_stride = 1000", "candidates_per_stride = 0"), "candidates"),
     "no scales": (changed("scales = [32, 16]", "scales = []"), "scales"),
     "a stride of zero": (changed("stride = 32", "stride = 0"), "stride"),
-    "no heads": (without_heads(), "detection.heads"),
+    "no heads": (without_heads(), "task.heads"),
     "an input with a blank in its name": (changed('name = "data"', 'name = "the data"'), "input.name"),
     "an output with a name too long": (
         changed('"rpn_bbox_pred_stride32"', f'"{"a" * 101}"'),
-        "detection.heads.0.deltas",
+        "task.heads.0.deltas",
     ),
     "two outputs of one name": (
         changed('deltas = "rpn_bbox_pred_stride32"', 'deltas = "rpn_bbox_pred_stride16"'),
@@ -326,7 +326,7 @@ def zipped(members: Members, method: int = zipfile.ZIP_LZMA) -> bytes:
     return stream.getvalue()
 
 
-ARRAY: Final = f"noise/{MODEL.detection.heads[2].deltas}.npy"  # float32 [1, 8, 4, 4]
+ARRAY: Final = f"noise/{MODEL.task.heads[2].deltas}.npy"  # float32 [1, 8, 4, 4]
 NPY_HEADER: Final = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 8, 4, 4), }"
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.errors import DetectionError, NonfiniteError, UsageError
-from sshconvert.models import Detection, Model
-from sshconvert.tasks.anchor_detection import detect
+from sshconvert.models.spec import ModelSpec
+from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshtool.concurrency import SharedRuntime
 from sshtool.images import Boxes, Image, Placement, Resize, fit
 from sshtool.runtimes import Outputs, Settings, check_finite, faces_in, load
@@ -42,12 +42,12 @@ class FaceDetector:
     do.
     """
 
-    def __init__(self, path: Path, model: Model, options: DetectorOptions = DetectorOptions()) -> None:
+    def __init__(self, path: Path, model: ModelSpec, options: DetectorOptions = DetectorOptions()) -> None:
         """Load a file. Raises UsageError for a threshold that means nothing, and what loading it raises."""
-        with_threshold(model.detection, options.threshold)  # before a file is loaded
+        with_threshold(model.task, options.threshold)  # before a file is loaded
         self.runtime = load(path, model, options.settings, key=options.runtime)
         inside = self.runtime.declaration.faces
-        rules = inside.rules(model.detection) if inside else model.detection
+        rules = inside.rules(model.task) if inside else model.task
         self.rules = with_threshold(rules, options.threshold, dropped_by=str(path) if inside else "upstream")
         self.shared = SharedRuntime(self.runtime)
         self._size = self.runtime.declaration.image_size(model)
@@ -102,7 +102,7 @@ class FaceDetector:
         return [boxes[boxes[:, 4] >= self.rules.score_threshold] for boxes in faces_in(outputs)]
 
 
-def with_threshold(rules: Detection, threshold: float | None, *, dropped_by: str = "upstream") -> Detection:
+def with_threshold(rules: AnchorDetection, threshold: float | None, *, dropped_by: str = "upstream") -> AnchorDetection:
     """The rules with a higher score threshold. Raises UsageError if it is lower than that of the rules, or above 1."""
     least = rules.score_threshold
     threshold = max(THRESHOLD, least) if threshold is None else threshold

@@ -21,7 +21,7 @@ from sshconvert.convert import Artifact, Dynamic, Options, Precision, convert
 from sshconvert.errors import ImageError, PrecisionError, UsageError
 from sshconvert.files import scratch_folder
 from sshconvert.messages import name_text
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.passes.int8 import CALIBRATION, DROP, IMAGES, Quantization
 from sshconvert.reading import is_folder
 from sshconvert.tasks.anchor_detection import detect
@@ -108,7 +108,7 @@ def check(checkpoint: Checkpoint, options: Options, wanted: QuantizationOptions)
 
 
 def calibration_images(
-    model: Model, options: Options, folder: Path | None, seen: dict[int, str] | None = None
+    model: ModelSpec, options: Options, folder: Path | None, seen: dict[int, str] | None = None
 ) -> CalibrationImages:
     """Those of a folder, at most 300 of them, evenly over all; drawn scenes without one.
 
@@ -137,13 +137,13 @@ def calibration_images(
     return CalibrationImages(len(paths), read, {CALIBRATION: f"{len(paths)} images", IMAGES: hashes})
 
 
-def _scenes(options: Options, model: Model, seeds: range) -> CalibrationImages:
+def _scenes(options: Options, model: ModelSpec, seeds: range) -> CalibrationImages:
     size = _size(options, model)
     what = f"{len(seeds)} drawn scenes, seeds {seeds[0]} to {seeds[-1]}"
     return CalibrationImages(len(seeds), lambda number: draw_scene(seeds[number], *size).image, {CALIBRATION: what})
 
 
-def _size(options: Options, model: Model) -> tuple[int, int]:
+def _size(options: Options, model: ModelSpec) -> tuple[int, int]:
     _, _, height, width = options.input_shape or model.input.shape
     return height, width
 
@@ -228,5 +228,5 @@ class _Search:
         found = []
         for number in range(self.images.count):
             self.progress(label, number, self.images.count)
-            found += detect(runtime.run(self.images.read(number)[None]), size, model.detection)
+            found += detect(runtime.run(self.images.read(number)[None]), size, model.task)
         return found

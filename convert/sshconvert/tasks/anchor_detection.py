@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pydantic
 
 from sshconvert.errors import DetectionError
-from sshconvert.models import Detection, Head
+from sshconvert.schema import Dimension, Positive, Share, Strict, TensorName
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.intp]
@@ -27,7 +28,36 @@ Numbers = npt.NDArray[np.intp]
 BLOCK: Final = 64
 
 
-def detect(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: Detection) -> list[Floats]:
+class AnchorHead(Strict):
+    """One stride: its two output tensors and its anchors' scales, in the order of the channels."""
+
+    stride: Dimension
+    scales: tuple[Dimension, ...] = pydantic.Field(min_length=1)
+    scores: TensorName
+    deltas: TensorName
+
+
+class AnchorDetection(Strict):
+    """The task of SSH: scores and deltas of anchors, a head for each stride."""
+
+    kind: Literal["anchor_detection"]
+    base_size: Dimension
+    score_threshold: Share
+    iou_threshold: Share
+    candidates_per_stride: Positive
+    heads: tuple[AnchorHead, ...] = pydantic.Field(min_length=1)
+
+    @pydantic.model_validator(mode="after")
+    def _are_different(self) -> AnchorDetection:
+        names = [name for head in self.heads for name in (head.scores, head.deltas)]
+        if len(set(names)) < len(names):
+            raise ValueError("two outputs have the same name")
+        return self
+
+
+def detect(
+    outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: AnchorDetection
+) -> list[Floats]:
     """Faces of each image of a batch.
 
     `outputs` are the head tensors by name: scores float32 [N, 2A, H, W] (background of each anchor, then face of
@@ -39,7 +69,9 @@ def detect(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int],
     return [select(found, rules) for found in candidates(outputs, image_size, rules)]
 
 
-def candidates(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: Detection) -> list[Floats]:
+def candidates(
+    outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, int], rules: AnchorDetection
+) -> list[Floats]:
     """What `detect` selects from, for the same arguments: of each stride the boxes with the highest scores, clipped.
 
     Boxes below the score threshold are left out. The others are in the order of their anchors.
@@ -48,7 +80,7 @@ def candidates(outputs: Mapping[str, npt.NDArray[Any]], image_size: tuple[int, i
     return [np.concatenate([_candidates(image, head, image_size, rules) for head in rules.heads]) for image in images]
 
 
-def select(boxes: Floats, rules: Detection) -> Floats:
+def select(boxes: Floats, rules: AnchorDetection) -> Floats:
     """The faces among candidates [K, 5], of one image but perhaps of several scales; best first."""
     # Dropping low scores before the suppression instead of after it changes nothing: they suppress only lower ones.
     enough = np.flatnonzero(boxes[:, 4] >= rules.score_threshold)
@@ -56,7 +88,7 @@ def select(boxes: Floats, rules: Detection) -> Floats:
     return boxes[suppress(boxes[:, :4], rules.iou_threshold)]
 
 
-def batch_size(outputs: Mapping[str, npt.NDArray[Any]], rules: Detection) -> int:
+def batch_size(outputs: Mapping[str, npt.NDArray[Any]], rules: AnchorDetection) -> int:
     """How many images the head tensors are of.
 
     Raises DetectionError if a tensor is missing or has a shape that does not belong to `rules`.
@@ -76,7 +108,7 @@ def batch_size(outputs: Mapping[str, npt.NDArray[Any]], rules: Detection) -> int
     return int(batch[0])
 
 
-def anchors(head: Head, height: int, width: int, base_size: int) -> Floats:
+def anchors(head: AnchorHead, height: int, width: int, base_size: int) -> Floats:
     """Anchor boxes of a head over its `height` x `width` cells: float32 [height * width * A, 4], row by row."""
     cells, kinds = np.divmod(np.arange(height * width * len(head.scales)), len(head.scales))
     return _anchors_at(cells, kinds, head, width, base_size)
@@ -93,13 +125,15 @@ def apply_deltas(boxes: Floats, deltas: Floats) -> Floats:
         return np.concatenate([centres - reach, centres + reach], axis=1)
 
 
-def face_scores(outputs: Mapping[str, npt.NDArray[Any]], head: Head) -> npt.NDArray[Any]:
+def face_scores(outputs: Mapping[str, npt.NDArray[Any]], head: AnchorHead) -> npt.NDArray[Any]:
     """The score of every anchor of a head, for the outputs of one image, without the batch: [H * W * A], row by row."""
     scores: npt.NDArray[Any] = outputs[head.scores][len(head.scales) :].transpose(1, 2, 0).reshape(-1)
     return scores
 
 
-def decode(outputs: Mapping[str, npt.NDArray[Any]], head: Head, rules: Detection, numbers: Numbers) -> npt.NDArray[Any]:
+def decode(
+    outputs: Mapping[str, npt.NDArray[Any]], head: AnchorHead, rules: AnchorDetection, numbers: Numbers
+) -> npt.NDArray[Any]:
     """The anchors of a head with these numbers [K], moved by their deltas, with their scores, for one image: [K, 5].
 
     `outputs` are the head tensors of the image, without the batch: [2A, H, W] and [4A, H, W]. The result has their
@@ -198,7 +232,7 @@ def _first_of_each(related: npt.NDArray[np.bool_]) -> list[int]:
     return stay
 
 
-def _anchors_at(cells: Numbers, kinds: Numbers, head: Head, width: int, base_size: int) -> Floats:
+def _anchors_at(cells: Numbers, kinds: Numbers, head: AnchorHead, width: int, base_size: int) -> Floats:
     """The anchors of these kinds [K] (which scale) at these cells [K] (row by row, `width` a row): float32 [K, 4]."""
     centre = (base_size - 1) / 2
     reach = np.array([(base_size * scale - 1) / 2 for scale in head.scales])
@@ -209,7 +243,7 @@ def _anchors_at(cells: Numbers, kinds: Numbers, head: Head, width: int, base_siz
 
 
 def _candidates(
-    outputs: Mapping[str, npt.NDArray[Any]], head: Head, image_size: tuple[int, int], rules: Detection
+    outputs: Mapping[str, npt.NDArray[Any]], head: AnchorHead, image_size: tuple[int, int], rules: AnchorDetection
 ) -> Floats:
     """Low scores are dropped first: whoever selects drops them too, and they keep no higher one from the best."""
     scores = face_scores(outputs, head)
@@ -219,5 +253,5 @@ def _candidates(
     return found
 
 
-def _names(rules: Detection) -> list[str]:
+def _names(rules: AnchorDetection) -> list[str]:
     return [name for head in rules.heads for name in (head.scores, head.deltas)]

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import onnx
 
 from sshconvert.graph import Dimensions
-from sshconvert.models import Detection, Head
 from sshconvert.onnx.model import OnnxModel, unused_name
+from sshconvert.tasks.anchor_detection import AnchorDetection, AnchorHead
 
 Array = npt.NDArray[Any]
 
@@ -34,7 +34,7 @@ _CORNERS: Final = 4
 
 
 def append_postprocessing(
-    model: OnnxModel, *, input_name: str, rules: Detection, top_k: int, keep_heads: bool = False
+    model: OnnxModel, *, input_name: str, rules: AnchorDetection, top_k: int, keep_heads: bool = False
 ) -> OnnxModel:
     """Decode the heads and suppress what overlaps, with standard operators. The heads go, or stay behind the faces.
 
@@ -115,7 +115,7 @@ def _limits(build: _Builder, input_name: str) -> str:
     return build.node("limits", "Sub", [as_float, build.floats("one", 1)])
 
 
-def _decode(build: _Builder, model: OnnxModel, head: Head, rules: Detection, limits: str) -> _Candidates:
+def _decode(build: _Builder, model: OnnxModel, head: AnchorHead, rules: AnchorDetection, limits: str) -> _Candidates:
     """The best candidates of one head: what `detection.apply_deltas`, `clip` and the choice per stride do.
 
     Inside, tensors are [N, H, W, A, …]: anchors row by row, as `detection.anchors` has them.
@@ -147,7 +147,7 @@ def _decode(build: _Builder, model: OnnxModel, head: Head, rules: Detection, lim
     return _best(build, _Candidates(boxes, scores, known), rules.candidates_per_stride, f"{at}_best")
 
 
-def _grid(build: _Builder, head: Head, rules: Detection) -> str:
+def _grid(build: _Builder, head: AnchorHead, rules: AnchorDetection) -> str:
     """The anchors' centres: float32 [H, W, 1, 2], x and y."""
     at, first = f"stride{head.stride}", (rules.base_size - 1) / 2
     shape = build.node(f"{at}_shape", "Shape", [head.scores])
@@ -217,7 +217,7 @@ def _gather(build: _Builder, values: str, places: str, role: str) -> str:
     return build.node(role, "GatherND", [values, indices], batch_dims=1)
 
 
-def _suppress(build: _Builder, faces: _Candidates, rules: Detection) -> str:
+def _suppress(build: _Builder, faces: _Candidates, rules: AnchorDetection) -> str:
     """For each candidate, how early it was chosen, more for earlier; 0 if it was not. float32 [N, S].
 
     The operator suppresses above its thresholds, upstream from them on; it chooses the best first and, among

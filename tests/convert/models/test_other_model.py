@@ -12,11 +12,12 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
-import sshconvert.models
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Dynamic, Faces, Options, convert
 from sshconvert.errors import ModelError, UsageError
-from sshconvert.models import Model, load_model, parse_model
+from sshconvert.models import registry
+from sshconvert.models.registry import load_model, parse_model
+from sshconvert.models.spec import ModelSpec
 from sshtool.cli.app import app
 from sshtool.demo import checkpoint as demo
 from sshtool.detector import THRESHOLD, FaceDetector, with_threshold
@@ -41,7 +42,7 @@ def changed(lines: dict[str, str]) -> str:
 
 
 @pytest.fixture
-def other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Model]:
+def other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModelSpec]:
     """It is registered, beside the first and a third, which is another network."""
     folder = tmp_path / "models"
     folder.mkdir()
@@ -49,7 +50,7 @@ def other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Model]:
     (folder / "other.toml").write_text(changed(OTHER), encoding="utf-8")
     third = {'name = "ssh-mxnet"': 'name = "third"', "rpn_bbox_pred_stride8": "face_rpn_bbox_pred_stride8"}
     (folder / "third.toml").write_text(changed(third), encoding="utf-8")
-    monkeypatch.setattr(sshconvert.models, "files", lambda _: folder)
+    monkeypatch.setattr(registry, "files", lambda _: folder)
     load_model.cache_clear()
     yield load_model("other")
     load_model.cache_clear()
@@ -84,12 +85,14 @@ def test_thresholds_need_postprocessing_whatever_they_are(demo_checkpoint: Check
         assert called("convert", *arguments)[0] == 2
 
 
-def test_detect_takes_no_score_that_the_model_drops(other: Model, demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_detect_takes_no_score_that_the_model_drops(
+    other: ModelSpec, demo_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match=r"not between 0\.6 and 1"):
-        with_threshold(other.detection, 0.5)
-    assert with_threshold(other.detection, None).score_threshold == 0.6
+        with_threshold(other.task, 0.5)
+    assert with_threshold(other.task, None).score_threshold == 0.6
     first = load_model("ssh-mxnet")
-    assert with_threshold(first.detection, None).score_threshold == THRESHOLD
+    assert with_threshold(first.task, None).score_threshold == THRESHOLD
     made = convert(replace(demo_checkpoint, model=other), tmp_path, Options(input_shape=(1, 3, 64, 64), faces=Faces()))
     assert FaceDetector(made[0].path, other).rules.score_threshold == 0.6
 
@@ -106,7 +109,7 @@ def test_the_demo_is_made_for_its_own_network_alone(verb: str, tmp_path: Path) -
 
 
 def test_info_says_at_which_size_a_figure_was_published(
-    other: Model, demo_checkpoint: Checkpoint, tmp_path: Path
+    other: ModelSpec, demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     assert other.input.shape == (1, 3, 96, 128)
     code, said = called("info", "--model", "other", "--checkpoint", demo_checkpoint.params_path.parent, "-o", tmp_path)

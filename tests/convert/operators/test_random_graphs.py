@@ -17,7 +17,7 @@ from random_graphs import Array, Document, RandomGraph, random_graph, with_odd_n
 from sshconvert.checkpoint import bind
 from sshconvert.errors import SSHToolError
 from sshconvert.graph import Shape
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export

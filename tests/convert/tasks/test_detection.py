@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 
 from sshconvert.errors import DetectionError
-from sshconvert.models import Detection, load_model
-from sshconvert.tasks.anchor_detection import anchors, detect, suppress
+from sshconvert.models.registry import load_model
+from sshconvert.tasks.anchor_detection import AnchorDetection, anchors, detect, suppress
 
-RULES = load_model("ssh-mxnet").detection
+RULES = load_model("ssh-mxnet").task
 FILES = ("dense_640x640", "sparse_480x736", "sparse_640x640")
 
 
@@ -28,7 +28,7 @@ def random_heads(seed: int, height: int, width: int) -> dict[str, npt.NDArray[np
 
 
 def plain_detect(
-    outputs: dict[str, npt.NDArray[np.float32]], size: tuple[int, int], rules: Detection
+    outputs: dict[str, npt.NDArray[np.float32]], size: tuple[int, int], rules: AnchorDetection
 ) -> list[tuple[float, ...]]:
     """Upstream's algorithm once more, a number at a time, from its description."""
     found = []

@@ -23,9 +23,9 @@ from sshconvert.convert import Artifact, Dynamic, Faces, Format, Options, conver
 from sshconvert.errors import ArtifactError, DetectionError, UsageError
 from sshconvert.formats.openvino import import_openvino
 from sshconvert.graph import Dimensions
-from sshconvert.models import Detection, load_model
+from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.tasks.anchor_detection import detect
+from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshconvert.tasks.postprocessing import OUTPUTS, append_postprocessing
 from sshtool.demo.scenes import draw_scene
 from sshtool.detector import DetectorOptions, FaceDetector
@@ -42,7 +42,7 @@ RUNTIMES: Final = ("onnxruntime", "openvino")
 
 
 @cache
-def bare(size: Size | None, rules: Detection, top_k: int, *, keep: bool = False) -> bytes:
+def bare(size: Size | None, rules: AnchorDetection, top_k: int, *, keep: bool = False) -> bytes:
     """The pass alone, on heads that are fed: for that size, or for any."""
     number, height, width = size or ("n", "h", "w")
     inputs: dict[str, Dimensions] = {"data": (number, 3, height, width)}

@@ -11,14 +11,13 @@ import pytest
 
 from head_tensors import KINDS, RULES, crowd, heads_of
 from postprocessing_peer import detect_plainly, survivors
-from sshconvert.models import Detection
-from sshconvert.tasks.anchor_detection import BLOCK, detect, highest, suppress
+from sshconvert.tasks.anchor_detection import BLOCK, AnchorDetection, detect, highest, suppress
 
 Heads = Mapping[str, npt.NDArray[Any]]
 AROUND_BLOCKS: Final = (0, 1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 1, 3 * BLOCK + 7)
 
 
-def assert_same_bits(heads: Heads, size: tuple[int, int], rules: Detection = RULES) -> None:
+def assert_same_bits(heads: Heads, size: tuple[int, int], rules: AnchorDetection = RULES) -> None:
     found, expected = detect(heads, size, rules), detect_plainly(heads, size, rules)
     assert len(found) == len(expected)
     for ours, plain in zip(found, expected, strict=True):

@@ -24,7 +24,7 @@ from fuzzing import run_fuzzer
 from limited import allow, folder_in_memory, run_limited, timed
 from mutations import mutants
 from sshconvert.errors import ArchiveError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.reading import state
 from sshtool.archives.zip_layout import MOST_MEMBERS, PIECE, RefusedError, read_members, stream
 from sshtool.checkpoint.archive import Archive, is_archive, open_archive, unpack

@@ -28,7 +28,7 @@ from small_model import SIZE, small_onnx, write_small_models
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Dynamic, Faces, Format, Options, Precision, convert
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, SSHToolError, UsageError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.bench import run
 from sshtool.bench.figures import BenchResult, Spread, measured, speeds, spread
 from sshtool.bench.measuring import Dose, Turn, measure_latency, measure_throughput, rate

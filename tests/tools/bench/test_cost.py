@@ -14,7 +14,7 @@ import pytest
 
 from limited import folder_in_memory
 from program import json_of
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import MAX_BYTES, weights_path
 from sshtool.demo.scenes import draw_scene
 from sshtool.runtimes import load

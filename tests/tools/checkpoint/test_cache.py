@@ -15,7 +15,8 @@ import pytest
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.errors import ArchiveError, DownloadError, OutputError
-from sshconvert.models import Archive, Model, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import Archive, ModelSpec
 from sshtool.checkpoint.archive import pack
 from sshtool.checkpoint.cache import Entry, Origin
 from sshtool.checkpoint.fetch import Fetched, fetch
@@ -239,7 +240,7 @@ def test_what_the_cache_makes_nobody_else_can_write(mirror: Source, tmp_path: Pa
 
 
 @pytest.fixture
-def pinned(demo_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+def pinned(demo_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
     """The model with an archive that is to be had: the demo's, which lies in `tmp_path`."""
     path = tmp_path / MODEL.archive.name
     pack(demo_checkpoint.params_path.parent, MODEL, path)
@@ -253,7 +254,7 @@ def pinned(demo_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("exchange", ["another file", "a link", "a pipe", "nothing"])
 def test_an_archive_that_is_exchanged_after_it_was_verified_is_not_unpacked(
-    exchange: str, pinned: Model, demo_checkpoint: Checkpoint, tmp_path: Path
+    exchange: str, pinned: ModelSpec, demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.zip"
     folder = tmp_path / "other"

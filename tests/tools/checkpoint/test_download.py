@@ -20,7 +20,8 @@ import pytest
 
 from server import DATE, ETAG, FAULTS, Server
 from sshconvert.errors import ConfigError, DownloadError, OutputError, UsageError
-from sshconvert.models import Archive, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import Archive
 from sshtool.checkpoint import web
 from sshtool.checkpoint.cache import Entry, Origin
 from sshtool.checkpoint.fetch import Fetched, fetch

@@ -25,7 +25,8 @@ from program import sshtool
 from server import FAULTS, Server
 from sshconvert.checkpoint import Checkpoint, read_record
 from sshconvert.errors import DownloadError
-from sshconvert.models import Archive, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import Archive
 from sshtool.checkpoint.archive import pack
 from sshtool.checkpoint.cache import Entry
 from sshtool.checkpoint.fetch import fetch
@@ -46,7 +47,7 @@ LIMITS: Final = Limits(attempts=2, first_wait=0.01, connect=10, read=20, total=6
 # The program itself, which pins another archive: nobody has the real one.
 PROGRAM: Final = """
 import json, sys
-from sshconvert.models import Archive
+from sshconvert.models.spec import Archive
 from sshtool.commands import download as verb
 pinned, original = Archive(**json.loads(sys.argv.pop(1))), verb.load_model
 verb.load_model = lambda name: original(name).model_copy(update={"archive": pinned})
@@ -58,7 +59,7 @@ import sshtool.__main__
 WORKER: Final = """
 import json, sys
 from pathlib import Path
-from sshconvert.models import Archive
+from sshconvert.models.spec import Archive
 from sshtool.checkpoint.fetch import fetch
 from sshtool.checkpoint.sources import Source
 archive = Archive(**json.loads(sys.argv[1]))

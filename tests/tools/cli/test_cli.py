@@ -13,7 +13,7 @@ import sshconvert
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import DEMO_LICENCE
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.cli.app import app
 
 MODEL = load_model("ssh-mxnet")

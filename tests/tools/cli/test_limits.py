@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Options, artifact_files, convert
 from sshconvert.errors import UsageError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool import limits, selection
 from sshtool.cli.app import app
 from sshtool.model_validation import check_ir, read_onnx

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from project import ROOT
 from small_model import write_small_models
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.cli.app import app
 
 NAMES: Final = {

@@ -9,7 +9,7 @@ import pytest
 
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import Format, Options, Precision, convert
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.mxnet.symbol import read_symbol
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.demo import checkpoint as demo
@@ -81,7 +81,7 @@ def test_the_demo_finds_the_faces_of_scenes_that_the_fit_never_saw(
     artifact = convert(demo_checkpoint, tmp_path, Options((Format.ONNX,), (Precision.FP32,)))[0]
     runtime = OnnxRuntime(artifact.path)
     drawn = [draw_scene(seed) for seed in scenes]
-    found = [detect(runtime.run(scene.image[None]), (640, 640), MODEL.detection)[0] for scene in drawn]
+    found = [detect(runtime.run(scene.image[None]), (640, 640), MODEL.task)[0] for scene in drawn]
     truths = [scene.faces for scene in drawn]
     false = [
         int(((boxes[:, 4] >= 0.5) & (overlaps(boxes, faces).max(axis=1, initial=0) < 0.5)).sum())

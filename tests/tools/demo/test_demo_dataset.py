@@ -9,7 +9,7 @@ import pytest
 
 from program import sshtool
 from sshconvert.errors import OutputError, UsageError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.commands.demo_dataset import demo_dataset as draw
 from sshtool.demo import dataset as demo_dataset
 from sshtool.demo.dataset import FIRST_SCENE, RECORD, SETTINGS, SIZES, DrawnImage, write_dataset

@@ -38,7 +38,7 @@ from sshconvert.errors import (
     SSHToolError,
     UsageError,
 )
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.cli.app import _shard
 from sshtool.commands import evaluate as command
@@ -184,8 +184,8 @@ def test_the_figures_are_those_of_one_image_after_another(whole: Whole, dataset:
         scales = (SIZE / width, SIZE / height)
         stretched = runtime.run(resize(pixels, (SIZE, SIZE), scales[1], scales[0])[None])
         fitted, placement = fit(pixels, SIZE, SIZE, Resize.LETTERBOX, MODEL.input.mean_pixel)
-        boxes = placement.to_image(detect(runtime.run(fitted[None]), (SIZE, SIZE), MODEL.detection)[0])
-        found = {"omz": omz.decode(stretched, [scales], MODEL.detection)[0], "wider": feeding._predictions(boxes)}
+        boxes = placement.to_image(detect(runtime.run(fitted[None]), (SIZE, SIZE), MODEL.task)[0])
+        found = {"omz": omz.decode(stretched, [scales], MODEL.task)[0], "wider": feeding._predictions(boxes)}
         records.append(judge_image(number, image, found))
     own = next(item for item in whole.result.artifacts if item.artifact == "onnx FP32")
     for protocol in own.protocols:
@@ -948,7 +948,7 @@ def one_face(stride: int, row: int, column: int, score: float) -> Callable[[Imag
 
     def compute(image: Image) -> Outputs:
         outputs = {}
-        for head in MODEL.detection.heads:
+        for head in MODEL.task.heads:
             cells = (-(-image.shape[0] // head.stride), -(-image.shape[1] // head.stride))
             outputs[head.scores] = np.zeros((1, 4, *cells), np.float32)
             outputs[head.deltas] = np.zeros((1, 8, *cells), np.float32)
@@ -1005,7 +1005,7 @@ def test_scales_of_the_pyramid_suppress_each_other_in_the_pixels_of_the_image(te
 def test_outputs_that_are_no_numbers_are_refused(feed: feeding.Feed) -> None:
     def compute(image: Image) -> Outputs:
         outputs = one_face(8, 0, 0, 0.9)(image)
-        outputs[MODEL.detection.heads[2].deltas][:] = np.nan
+        outputs[MODEL.task.heads[2].deltas][:] = np.nan
         return outputs
 
     with pytest.raises(DetectionError, match="NaN or infinity"):

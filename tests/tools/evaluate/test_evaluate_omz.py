@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from sshconvert.errors import DetectionError, EvaluationError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.tasks.anchor_detection import suppress
 from sshtool.evaluate import omz
 from sshtool.evaluate.curves import Result
@@ -20,7 +20,7 @@ from sshtool.evaluate.predictions import Predictions, from_corners
 from sshtool.evaluate.records import ImageRecord
 from sshtool.evaluate.score import score_predictions
 
-RULES = load_model("ssh-mxnet").detection
+RULES = load_model("ssh-mxnet").task
 
 # x, y, w, h; and for predictions, the score.
 Box: TypeAlias = tuple[float, ...]

@@ -831,7 +831,7 @@ def test_the_code_of_the_card_finds_the_faces(
     sample = draw_sample("scene-0", MODEL, 640, 640)
     Image.fromarray(sample.images[0][..., ::-1]).save(folder / "photo.png")
     heads = convert(demo_checkpoint, tmp_path / "heads", Options((Format.ONNX,)))[0].path
-    expected = detect(OnnxRuntime(heads).run(sample.images), (640, 640), MODEL.detection)[0]
+    expected = detect(OnnxRuntime(heads).run(sample.images), (640, 640), MODEL.task)[0]
     expected = expected[expected[:, 4] >= 0.5]
     assert len(expected)
     card = (folder / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import pytest
 from packs import computed_answers, empty_answers
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.errors import OutputError, ReferencePackError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.parity import pack
 from sshtool.parity.pack import LARGEST_FILE, PackReference, demo_pack, read_pack, write_pack
 from sshtool.parity.reference import Answer

@@ -15,7 +15,7 @@ from project import ROOT
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, Precision, convert
 from sshconvert.errors import UsageError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.demo.scenes import draw_scene
 from sshtool.parity.detections import Thresholds, compare_detections, match
 from sshtool.parity.layers import first_divergence

@@ -23,7 +23,7 @@ from program import sshtool
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.convert import Faces, Format, Options, Precision, artifact_files, convert
 from sshconvert.errors import ArtifactError, ImageError, ReferencePackError, RuntimeUnavailableError, UsageError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.commands.verify import (
     ConvertedAgain,

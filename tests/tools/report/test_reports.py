@@ -23,7 +23,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, convert
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.messages import printable
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.commands.verify import VerifyResult
 from sshtool.demo.scenes import draw_scene
 from sshtool.detector import THRESHOLD

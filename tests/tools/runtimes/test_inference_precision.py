@@ -22,7 +22,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Options, Precision, convert
 from sshconvert.errors import EvaluationError, RuntimeUnavailableError, UsageError
 from sshconvert.formats.openvino import import_openvino
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.commands.bench import BenchOptions, bench
 from sshtool.commands.detect import default_artifact
 from sshtool.commands.evaluate import EvaluateOptions, evaluate

@@ -14,7 +14,7 @@ import pytest
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Format, Options, Precision, convert
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.demo.scenes import draw_scene
 from sshtool.parity.layers import first_divergence
 from sshtool.runtimes import Declaration, Runtime, Settings, declared, load, prepare, reason, runtimes
@@ -103,7 +103,7 @@ AT_ONCE = """
 import sys, threading
 from pathlib import Path
 import numpy as np
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.runtimes import Settings, load
 sys.setswitchinterval(1e-6)  # threads take turns in the worst places
 runtime = load(Path(sys.argv[1]), load_model("ssh-mxnet"), Settings(throughput=True, requests=4))

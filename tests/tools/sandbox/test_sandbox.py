@@ -23,7 +23,7 @@ from PIL import Image as pillow  # noqa: N813  # as in sshtool.images
 from program import sshtool
 from small_model import SIZE, small_onnx, write_small_models
 from sshconvert.errors import ArtifactError, NonfiniteError
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool import sandbox
 from sshtool.commands.evaluate import EvaluateOptions, evaluate
 from sshtool.demo.dataset import write_dataset

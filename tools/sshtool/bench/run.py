@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.errors import RuntimeUnavailableError
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshtool.bench.figures import LeftOut, TurnOf
 from sshtool.bench.measuring import THROUGHPUT, Dose, Turn
 from sshtool.bench.process import Worker
@@ -80,7 +80,13 @@ class ModeRun:
 
 
 def measure(
-    mode: str, model: Model, candidates: Sequence[Candidate], feed: Feed, doses: Doses, *, progress: Progress = silent
+    mode: str,
+    model: ModelSpec,
+    candidates: Sequence[Candidate],
+    feed: Feed,
+    doses: Doses,
+    *,
+    progress: Progress = silent,
 ) -> ModeRun:
     """Measure all candidates in one mode.
 
@@ -128,7 +134,7 @@ def _take_turns(
     return turns, order
 
 
-def _work(mode: str, model: Model, candidate: Candidate, feed: Feed) -> Work:
+def _work(mode: str, model: ModelSpec, candidate: Candidate, feed: Feed) -> Work:
     throughput = mode == THROUGHPUT
     settings = feed.settings
     kind = usual_runtime(candidate.path, candidate.runtime)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sshconvert.errors import UsageError
-from sshconvert.models import Model, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import ModelSpec
 from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_throughput
 from sshtool.demo.scenes import draw_scene
 from sshtool.limits import MOST_PIXELS
@@ -96,7 +97,7 @@ class _Candidate:
         return measure_throughput(self._inferences, dose)
 
 
-def _shape(work: Work, declaration: Declaration, model: Model) -> tuple[int, int, int]:
+def _shape(work: Work, declaration: Declaration, model: ModelSpec) -> tuple[int, int, int]:
     """N, H and W to feed: what the file declares; where it declares nothing, what the user or else the model says."""
     fixed = (declaration.input_shape[0], *declaration.input_shape[2:])
     asked = (work.batch, work.height, work.width)

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.errors import ArchiveError
 from sshconvert.files import scratch_folder, staged, staging_folder
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import open_regular, state
 from sshconvert.recognition import ZIP, mistaken
 from sshtool.archives.zip_check import check
@@ -24,7 +24,7 @@ _SIGNATURE: Final = b"PK\x03\x04"
 
 
 @contextlib.contextmanager
-def opened(path: Path, model: Model, *, allow_nonfinite: bool = False) -> Iterator[Checkpoint]:
+def opened(path: Path, model: ModelSpec, *, allow_nonfinite: bool = False) -> Iterator[Checkpoint]:
     """Open a folder, a `.params` file, or an archive, which is unpacked for as long as the block lasts.
 
     Raises what `open_checkpoint` and `unpack` raise.
@@ -69,7 +69,7 @@ class Archive:
                 digest.update(block)
         return digest.hexdigest()
 
-    def unpack(self, model: Model, folder: Path) -> None:
+    def unpack(self, model: ModelSpec, folder: Path) -> None:
         """Put the model's two files, and nothing else of the archive, into `folder`: both or none.
 
         They may lie at the archive's root or inside one enclosing folder. Raises ArchiveError if the archive does not
@@ -137,14 +137,14 @@ def open_archive(path: Path, *, follow: bool = True) -> Iterator[Archive]:
         yield Archive(path, file)
 
 
-def unpack(path: Path, model: Model, folder: Path) -> str:
+def unpack(path: Path, model: ModelSpec, folder: Path) -> str:
     """Unpack an archive into `folder`, as `Archive.unpack` does, and return its SHA-256."""
     with open_archive(path) as archive:
         archive.unpack(model, folder)
         return archive.sha256()
 
 
-def pack(folder: Path, model: Model, path: Path) -> None:
+def pack(folder: Path, model: ModelSpec, path: Path) -> None:
     """Make an archive of the model's two files as upstream did. Same files, same bytes: stored, without times."""
     with staged(path) as part, zipfile.ZipFile(part, "w") as archive:
         for name in (model.files.symbol, model.files.params):

@@ -22,7 +22,7 @@ from typing import Annotated, BinaryIO, Final
 import pydantic
 
 from sshconvert.errors import DownloadError, OutputError
-from sshconvert.models import Archive
+from sshconvert.models.spec import Archive
 from sshconvert.reading import open_itself, open_regular, read_small, state
 from sshconvert.schema import Strict, parse_json
 from sshtool.checkpoint.sources import SourceFailedError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sshconvert.errors import DownloadError
-from sshconvert.models import Archive
+from sshconvert.models.spec import Archive
 from sshtool.checkpoint.cache import Entry
 from sshtool.checkpoint.sources import Source, SourceFailedError
 

@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from sshconvert.errors import ConfigError, UsageError
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_folder
 from sshtool.config import Config, user_path
 
@@ -45,7 +45,7 @@ class Source:
         return self.path is None
 
 
-def find_sources(model: Model, given: Iterable[str], config: Config, config_folder: Path) -> tuple[Source, ...]:
+def find_sources(model: ModelSpec, given: Iterable[str], config: Config, config_folder: Path) -> tuple[Source, ...]:
     """All the sources in the order in which they are tried: `given` on the command line, the environment variable
     SSHTOOL_SOURCES (separated by spaces), the config file, the model's description. Each once.
 

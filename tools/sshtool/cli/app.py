@@ -680,7 +680,7 @@ def verify(
     with Session("verify", json=json, quiet=quiet, debug=debug) as session:
         _few({"--artifact": artifact, "--atol": atol, "--rtol": rtol})
         _confine(memory_limit, time_limit)
-        from sshconvert.models import load_model
+        from sshconvert.models.registry import load_model
         from sshtool.commands.verify import VerifyOptions, render, verify_artifacts
         from sshtool.parity.tolerances import Overrides, parse_limits
         from sshtool.parity.verify import Rules
@@ -1060,7 +1060,7 @@ def _faces(
 def _batched(shape: Shape | None, batch: int, model: str) -> Shape | None:
     """The shape with that many images; 0 leaves it as it is."""
     from sshconvert.errors import UsageError
-    from sshconvert.models import load_model
+    from sshconvert.models.registry import load_model
 
     if not batch:
         return shape

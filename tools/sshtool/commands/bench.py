@@ -17,7 +17,8 @@ from sshconvert.convert import artifact_files
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from sshconvert.files import check_replaceable, staged
 from sshconvert.messages import name_text
-from sshconvert.models import Model, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder
 from sshtool.bench.figures import (
     BENCH_VERSION,
@@ -170,7 +171,7 @@ def _feed(options: BenchOptions) -> Feed:
 
 
 def _candidates(
-    model: Model, output_dir: Path, options: BenchOptions, stack: ExitStack
+    model: ModelSpec, output_dir: Path, options: BenchOptions, stack: ExitStack
 ) -> tuple[list[Candidate], list[LeftOut]]:
     missing = [str(path) for path in options.artifacts if not is_file(path)]
     if missing:
@@ -226,7 +227,7 @@ def _place(path: Path) -> str:
     return path.resolve().parent.name
 
 
-def _original(model: Model, output_dir: Path, options: BenchOptions, stack: ExitStack) -> Iterator[Candidate]:
+def _original(model: ModelSpec, output_dir: Path, options: BenchOptions, stack: ExitStack) -> Iterator[Candidate]:
     """MXNet with the checkpoint, if that is wanted; if nobody said so, where both are there."""
     named = any(artifact.suffix == ".params" for artifact in options.artifacts)
     wanted = (MXNET in options.runtimes and not named) or options.checkpoint is not None

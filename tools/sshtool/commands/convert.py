@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 
 from sshconvert.convert import Artifact, Options, convert, plan
 from sshconvert.finite import NonFinite, summary
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshconvert.reading import is_there
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder

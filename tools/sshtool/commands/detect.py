@@ -17,7 +17,8 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 
 from sshconvert.convert import Options, Precision, plan
 from sshconvert.errors import ImageError, NonfiniteError, UsageError
-from sshconvert.models import Model, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file
 from sshtool.detector import DetectorOptions, FaceDetector, Fitted, with_threshold
 from sshtool.images import Boxes, Image, reading
@@ -151,7 +152,7 @@ def detect(
     """
     model = load_model(model_name)
     require(PILLOW)
-    with_threshold(model.detection, options.threshold)
+    with_threshold(model.task, options.threshold)
     jobs = _jobs(select_images(images), output_dir / model.name / "detections" if save_images else None)
     path = artifact or default_artifact(model, output_dir, options.runtime, options.settings.inference_precision)
     progress(f"loading {path}")
@@ -182,7 +183,7 @@ def detect_each(
             yield from next(results)
 
 
-def default_artifact(model: Model, output_dir: Path, runtime: str = "", inference_precision: str = F32) -> Path:
+def default_artifact(model: ModelSpec, output_dir: Path, runtime: str = "", inference_precision: str = F32) -> Path:
     """The artifact that `convert` wrote: FP32 first and INT8 last, of the kind that the runtime takes first, without
     one of a kind whose usual runtime can compute in that precision.
 

@@ -13,7 +13,8 @@ from rich.console import RenderableType
 from sshconvert.checkpoint import DEMO, open_checkpoint, write_record
 from sshconvert.errors import ArchiveError, UsageError
 from sshconvert.files import replace_folder, staging_folder
-from sshconvert.models import Model, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.recognition import ZIP, mistaken
 from sshtool.checkpoint.archive import Archive, is_archive, open_archive, pack
 from sshtool.checkpoint.cache import Entry
@@ -66,7 +67,7 @@ class DownloadResult:
     files: tuple[Path, ...]
 
 
-def checkpoint_folder(output_dir: Path, model: Model) -> Path:
+def checkpoint_folder(output_dir: Path, model: ModelSpec) -> Path:
     return output_dir / "checkpoints" / model.name
 
 
@@ -114,7 +115,7 @@ def download(
 
 
 def _store_demo(
-    model: Model, output_dir: Path, dry_run: bool, progress: Callable[[str], None], report: Report
+    model: ModelSpec, output_dir: Path, dry_run: bool, progress: Callable[[str], None], report: Report
 ) -> DownloadResult:
     demo.check_model(model)
     folder = checkpoint_folder(output_dir, model)
@@ -133,7 +134,7 @@ def _store_demo(
 
 
 def _store_archive(
-    model: Model,
+    model: ModelSpec,
     output_dir: Path,
     archive: Path,
     accept: Accept,
@@ -172,7 +173,7 @@ def _store_archive(
 
 
 def _store_download(
-    model: Model,
+    model: ModelSpec,
     output_dir: Path,
     options: FetchOptions,
     allow_nonfinite: bool,
@@ -232,7 +233,7 @@ def default_cache() -> Path:
 
 def _store(
     archive: Archive,
-    model: Model,
+    model: ModelSpec,
     folder: Path,
     *,
     weights: str,
@@ -258,7 +259,7 @@ def _store(
 
 
 def _result(
-    model: Model, folder: Path, weights: str, fetched: Fetched, verified: bool, more: tuple[Path, ...] = ()
+    model: ModelSpec, folder: Path, weights: str, fetched: Fetched, verified: bool, more: tuple[Path, ...] = ()
 ) -> DownloadResult:
     files = tuple(folder / name for name in (model.files.symbol, model.files.params, "checkpoint.json"))
     return DownloadResult(model.name, weights, verified, fetched.source, fetched.cached, files + more)

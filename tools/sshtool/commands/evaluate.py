@@ -19,7 +19,8 @@ from sshconvert.convert import artifact_files
 from sshconvert.errors import DatasetError, EvaluationError, ImageError, UsageError
 from sshconvert.files import check_replaceable, staged
 from sshconvert.messages import name_text
-from sshconvert.models import Model, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder
 from sshconvert.schema import one_line
 from sshtool.commands.verify import VerifyOptions, find_candidates, left_out
@@ -152,7 +153,7 @@ class _Run:
     """Artifacts over the images of a shard, one artifact after another."""
 
     def __init__(
-        self, model: Model, output_dir: Path, options: EvaluateOptions, truth: GroundTruth, progress: Progress
+        self, model: ModelSpec, output_dir: Path, options: EvaluateOptions, truth: GroundTruth, progress: Progress
     ) -> None:
         self.model, self.options, self.truth, self.progress = model, options, truth, progress
         assert options.dataset is not None
@@ -333,7 +334,7 @@ def _batch_note(declaration: Declaration) -> str:
 # --- in place of a run -----------------------------------------------------------------------------------------------
 
 
-def _merge(model: Model, options: EvaluateOptions, truth: GroundTruth, progress: Progress) -> EvaluateResult:
+def _merge(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, progress: Progress) -> EvaluateResult:
     """The figures of what shards wrote: their predictions, judged by the faces of the dataset."""
     assert options.dataset is not None  # `_check` sees to that
     runs = read_runs(options.merge)
@@ -357,7 +358,7 @@ def _merge(model: Model, options: EvaluateOptions, truth: GroundTruth, progress:
     return _with_html(_result(model, options, first, figures, [], []), options, pictured)
 
 
-def _score(model: Model, options: EvaluateOptions, truth: GroundTruth, folder: Path) -> EvaluateResult:
+def _score(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, folder: Path) -> EvaluateResult:
     """The figures of predictions that somebody saved."""
     assert options.dataset is not None  # `_check` sees to that
     images = _images_if_there(options.dataset)
@@ -436,7 +437,7 @@ def _pictured(artifact: str, protocol: str, entry: Entry, truth: ImageTruth, ima
 
 
 def _result(
-    model: Model,
+    model: ModelSpec,
     options: EvaluateOptions,
     header: Header | GroundTruth,
     artifacts: Sequence[ArtifactFigures],
@@ -459,7 +460,7 @@ def _result(
     )
 
 
-def _published(model: Model, artifacts: Sequence[ArtifactFigures]) -> dict[str, dict[str, float]]:
+def _published(model: ModelSpec, artifacts: Sequence[ArtifactFigures]) -> dict[str, dict[str, float]]:
     """The published figures, 0-1, by protocol and setting, beside weights that may be those which they are of."""
     if all(artifact.weights in ("", DEMO) for artifact in artifacts):
         return {}

@@ -14,7 +14,8 @@ from sshconvert.errors import ArtifactError
 from sshconvert.finite import NonFinite, summary
 from sshconvert.graph import Shape
 from sshconvert.messages import name_text
-from sshconvert.models import Model, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.network import resolve
 from sshconvert.passes.int8 import IMAGES, RECORDED
 from sshconvert.reading import is_file
@@ -89,7 +90,7 @@ def info(
         )
 
 
-def _quantized(model: Model, output_dir: Path) -> dict[str, dict[str, str]]:
+def _quantized(model: ModelSpec, output_dir: Path) -> dict[str, dict[str, str]]:
     """What INT8 files say of their quantization. One that cannot be read says why: this is about the checkpoint."""
     found: dict[str, dict[str, str]] = {}
     for artifact in plan(model.name, output_dir, Options(precisions=(Precision.INT8,))):

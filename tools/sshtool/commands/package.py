@@ -16,7 +16,8 @@ from sshconvert.checkpoint import DEMO
 from sshconvert.convert import artifact_files, licence_of
 from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
 from sshconvert.files import output_errors, replace_folder, staging_folder
-from sshconvert.models import Model, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder, is_there, open_regular
 from sshconvert.schema import one_line
 from sshtool.checkpoint.archive import opened
@@ -180,7 +181,7 @@ class _Item:
 class _Plan:
     """All that goes in, read and checked; nothing is written yet."""
 
-    model: Model
+    model: ModelSpec
     layout: Layout
     source: Source
     verification: Verification
@@ -191,7 +192,7 @@ class _Plan:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, model: Model, output_dir: Path, layout: Layout, options: PackageOptions) -> _Plan:
+    def make(cls, model: ModelSpec, output_dir: Path, layout: Layout, options: PackageOptions) -> _Plan:
         paths = [item.path for item in find_candidates(model, output_dir, VerifyOptions(options.artifacts))]
         evidence = _evidence(model, output_dir, options)
         figures = Figures.read(model.name, options)
@@ -223,7 +224,7 @@ class _Plan:
         )
 
 
-def _evidence(model: Model, output_dir: Path, options: PackageOptions) -> Evidence | None:
+def _evidence(model: ModelSpec, output_dir: Path, options: PackageOptions) -> Evidence | None:
     path = options.verification or output_dir / model.name / RECORD
     if options.verification is None and not is_file(path):
         return None
@@ -231,7 +232,7 @@ def _evidence(model: Model, output_dir: Path, options: PackageOptions) -> Eviden
 
 
 def _item(
-    model: Model,
+    model: ModelSpec,
     layout: Layout,
     path: Path,
     signature: Signature,
@@ -275,7 +276,7 @@ def _report(evidence: Evidence | None, items: Sequence[_Item]) -> VerifyReport |
 
 
 def _reference(
-    model: Model, output_dir: Path, options: PackageOptions, weights: str, sizes: Iterable[tuple[int, int]]
+    model: ModelSpec, output_dir: Path, options: PackageOptions, weights: str, sizes: Iterable[tuple[int, int]]
 ) -> tuple[Path | None, PackReference | None]:
     """The original's answers to put into the package: those named, those beside the artifacts, or the demo's.
 
@@ -310,14 +311,14 @@ def _misfit(pack: PackReference, weights: str, sizes: Iterable[tuple[int, int]])
     return ""
 
 
-def _source(model: Model, output_dir: Path, items: Sequence[_Item], reference: PackReference | None) -> Source:
+def _source(model: ModelSpec, output_dir: Path, items: Sequence[_Item], reference: PackReference | None) -> Source:
     weights = items[0].described.model.options.get("weights", "")
     kind, _, digest = weights.partition(":")
     hashes = reference.contents.checkpoint if reference else _hashes(model, output_dir, weights)
     return Source(weights=weights, archive_sha256=digest if kind == "sha256" else None, checkpoint=dict(hashes))
 
 
-def _hashes(model: Model, output_dir: Path, weights: str) -> Mapping[str, str]:
+def _hashes(model: ModelSpec, output_dir: Path, weights: str) -> Mapping[str, str]:
     """Of the checkpoint in the output folder, if the artifacts are of these weights."""
     folder = checkpoint_folder(output_dir, model)
     if not is_folder(folder):

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from sshconvert.errors import UsageError
 from sshconvert.files import check_replaceable
 from sshconvert.graph import Shape
-from sshconvert.models import load_model
+from sshconvert.models.registry import load_model
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
 from sshtool.parity.pack import MOST_PIXELS, pack_name, write_pack

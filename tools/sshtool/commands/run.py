@@ -14,7 +14,8 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Options, convert, plan
 from sshconvert.errors import OutputError, PackageError, ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder, staged
-from sshconvert.models import Model, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.checkpoint.archive import opened
@@ -129,7 +130,7 @@ def run(
         return result
 
 
-def _is_there(folder: Path, model: Model) -> bool:
+def _is_there(folder: Path, model: ModelSpec) -> bool:
     return all(is_file(folder / name) for name in (model.files.symbol, model.files.params))
 
 
@@ -186,20 +187,20 @@ def _keep_answers(path: Path, checkpoint: Checkpoint, reference: LiveReference, 
         write_pack(path, checkpoint, reference.source, [*reference.answers(*size), *((other,) if other else ())])
 
 
-def _save_picture(path: Path, reference: Reference, model: Model, options: Options) -> None:
+def _save_picture(path: Path, reference: Reference, model: ModelSpec, options: Options) -> None:
     size = _size(model, options)
     answer = reference.answer(PICTURED, *size)
     if answer is not None:
-        faces = detect(answer.outputs, size, model.detection)[0]
+        faces = detect(answer.outputs, size, model.task)[0]
         save_picture(path, answer.sample.images[0], faces, least=THRESHOLD)
 
 
-def _size(model: Model, options: Options) -> tuple[int, int]:
+def _size(model: ModelSpec, options: Options) -> tuple[int, int]:
     _, _, height, width = options.input_shape or model.input.shape
     return height, width
 
 
-def _planned(model: Model, output_dir: Path, options: Options) -> RunResult:
+def _planned(model: ModelSpec, output_dir: Path, options: Options) -> RunResult:
     folder = output_dir / model.name
     paths = tuple(artifact.path for artifact in plan(model.name, output_dir, options))
     return RunResult(model.name, "", paths, folder / "scene.png", folder / "verification.html", None)

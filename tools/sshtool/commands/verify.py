@@ -17,7 +17,8 @@ from sshconvert.convert import Color, Faces, Format, InputType, Layout, Options,
 from sshconvert.errors import ArtifactError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.files import check_replaceable, scratch_folder, staged
 from sshconvert.messages import name_text
-from sshconvert.models import Model, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder
 from sshtool.checkpoint.archive import opened
 from sshtool.commands.download import checkpoint_folder
@@ -188,7 +189,7 @@ def images_of(report: VerifyReport, reference: Reference) -> dict[str, Images]:
     return found
 
 
-def find_candidates(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[Candidate, ...]:
+def find_candidates(model: ModelSpec, output_dir: Path, options: VerifyOptions) -> tuple[Candidate, ...]:
     """The artifacts that were named, or all that are there and that can be computed in the precision asked for.
 
     A precision's folder says what its files are held to.
@@ -209,7 +210,7 @@ def find_candidates(model: Model, output_dir: Path, options: VerifyOptions) -> t
     return tuple(Candidate(path, _place(path), options.runtime, options.profile) for path in options.artifacts or able)
 
 
-def left_out(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[str, ...]:
+def left_out(model: ModelSpec, output_dir: Path, options: VerifyOptions) -> tuple[str, ...]:
     """Says of which artifacts that are there `find_candidates` takes none, because of the precision asked for."""
     able = _able(model, output_dir, options)
     unable = [str(path) for path in converted(model, output_dir) if path not in able]
@@ -219,14 +220,14 @@ def left_out(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[st
     return (f"left out, because their runtimes cannot be asked for {precision}: {', '.join(unable)}",)
 
 
-def converted(model: Model, output_dir: Path) -> tuple[Path, ...]:
+def converted(model: ModelSpec, output_dir: Path) -> tuple[Path, ...]:
     """The artifacts that are where `convert` puts them."""
     folder = output_dir / model.name
     standard = (folder / name / f"{model.name}{suffix}" for name in PROFILES for suffix in (".onnx", ".xml"))
     return tuple(path for path in standard if is_file(path))
 
 
-def _able(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[Path, ...]:
+def _able(model: ModelSpec, output_dir: Path, options: VerifyOptions) -> tuple[Path, ...]:
     """Those of which the runtime can be asked for the precision. What the runtime does not load, it says itself."""
     precision = options.rules.settings.inference_precision
     return tuple(
@@ -237,7 +238,7 @@ def _able(model: Model, output_dir: Path, options: VerifyOptions) -> tuple[Path,
 
 
 @contextlib.contextmanager
-def open_if_needed(model: Model, output_dir: Path, options: VerifyOptions) -> Iterator[Checkpoint | None]:
+def open_if_needed(model: ModelSpec, output_dir: Path, options: VerifyOptions) -> Iterator[Checkpoint | None]:
     """The checkpoint that was named or downloaded; None if there is none and a reference pack stands in for it."""
     path = options.checkpoint or checkpoint_folder(output_dir, model)
     if options.checkpoint is None and options.reference is not None and not is_folder(path):
@@ -248,7 +249,7 @@ def open_if_needed(model: Model, output_dir: Path, options: VerifyOptions) -> It
 
 
 def find_reference(
-    model: Model, checkpoint: Checkpoint | None, options: VerifyOptions, *, progress: Progress = silent
+    model: ModelSpec, checkpoint: Checkpoint | None, options: VerifyOptions, *, progress: Progress = silent
 ) -> Reference:
     """The pack that was named; otherwise MXNet; otherwise, for the demo checkpoint, the pack that ships with sshtool.
 
@@ -268,7 +269,7 @@ def find_reference(
     )
 
 
-def user_images(given: Sequence[str], model: Model) -> dict[str, Draw]:
+def user_images(given: Sequence[str], model: ModelSpec) -> dict[str, Draw]:
     """The user's own images (files, folders, patterns) as samples, letterboxed, by name; each read when it is drawn.
 
     Raises UsageError where there is none, or too many; drawing one raises ImageError if it cannot be read.
@@ -281,7 +282,7 @@ def user_images(given: Sequence[str], model: Model) -> dict[str, Draw]:
 class UserImage:
     """An image that is read whenever it is drawn, and has to be the same each time."""
 
-    def __init__(self, path: Path, model: Model) -> None:
+    def __init__(self, path: Path, model: ModelSpec) -> None:
         self._path, self._model = path, model
         self._hash = ""
 
@@ -298,7 +299,7 @@ class UserImage:
 class ConvertedAgain:
     """Converts the checkpoint once more: to other shapes than those of an artifact."""
 
-    def __init__(self, model: Model, checkpoint: Checkpoint | None, folder: Path) -> None:
+    def __init__(self, model: ModelSpec, checkpoint: Checkpoint | None, folder: Path) -> None:
         self.model, self._checkpoint, self._folder = model, checkpoint, folder
         self._made: dict[Options, int] = {}  # and the number of its folder
 

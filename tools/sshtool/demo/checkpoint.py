@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from sshconvert.errors import ModelError
 from sshconvert.graph import Shape
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.mxnet.params import read_params, write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
@@ -37,7 +37,7 @@ HEAD_PREFIX: Final = "rpn_"
 _STEPS: Final = 1 << 20
 
 
-def write_checkpoint(folder: Path, model: Model) -> None:
+def write_checkpoint(folder: Path, model: ModelSpec) -> None:
     """Write the demo's symbol and parameters into `folder`, under the names of the model's own files.
 
     Raises ModelError for a model of another network.
@@ -48,7 +48,7 @@ def write_checkpoint(folder: Path, model: Model) -> None:
     write_params(folder / model.files.params, {f"arg:{name}": parameters[name] for name in parameter_shapes(model)})
 
 
-def check_model(model: Model) -> None:
+def check_model(model: ModelSpec) -> None:
     """Raises ModelError if the demo is no checkpoint of this model: it is one network, and none other."""
     graph = parse_symbol(ssh_vgg16_symbol())
     if model.input.name not in graph.variables or model.output_names != graph.output_names:
@@ -58,13 +58,13 @@ def check_model(model: Model) -> None:
         )
 
 
-def parameter_shapes(model: Model) -> dict[str, Shape]:
+def parameter_shapes(model: ModelSpec) -> dict[str, Shape]:
     """Name and shape of every parameter, in the graph's order."""
     inputs = {model.input.name: model.input.shape}
     return resolve(parse_symbol(ssh_vgg16_symbol()), inputs).parameters(inputs)
 
 
-def body(model: Model, seed: int = SEED) -> dict[str, Floats]:
+def body(model: ModelSpec, seed: int = SEED) -> dict[str, Floats]:
     """Every parameter but the heads', by name: float32."""
     # RandomState, because NumPy guarantees its sequence for good, and that of its newer generators not.
     random: Any = np.random.RandomState(seed)

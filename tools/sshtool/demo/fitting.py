@@ -20,13 +20,14 @@ import numpy.typing as npt
 
 from sshconvert.checkpoint import file_sha256
 from sshconvert.graph import Entry
-from sshconvert.models import Head, Model, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.mxnet.params import write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.passes.preprocessing import bake_preprocessing
-from sshconvert.tasks.anchor_detection import anchors, detect
+from sshconvert.tasks.anchor_detection import AnchorHead, anchors, detect
 from sshtool.demo import checkpoint as demo
 from sshtool.demo.scenes import Scene, draw_scene
 from sshtool.demo.symbol import ssh_vgg16_symbol
@@ -54,7 +55,7 @@ class Sample:
     features: dict[int, npt.NDArray[np.float32]]
 
 
-def compute_features(model: Model, scenes: Sequence[Scene]) -> list[Sample]:
+def compute_features(model: ModelSpec, scenes: Sequence[Scene]) -> list[Sample]:
     """Run the frozen body over scenes of the model's input size."""
     samples = []
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +72,7 @@ def compute_features(model: Model, scenes: Sequence[Scene]) -> list[Sample]:
     return samples
 
 
-def _export_body(model: Model, path: Path) -> None:
+def _export_body(model: ModelSpec, path: Path) -> None:
     """The network up to the features that the heads read, raw BGR in."""
     graph = parse_symbol(ssh_vgg16_symbol())
     numbers = {node.name: number for number, node in enumerate(graph.nodes)}
@@ -95,21 +96,23 @@ class Settings:
     margin: float = 1.0  # taken off every logit: a scene has thousands of backgrounds, the fit sees only the hard ones
 
 
-def fit(model: Model, samples: Sequence[Sample], settings: Settings = Settings()) -> dict[str, npt.NDArray[np.float32]]:
+def fit(
+    model: ModelSpec, samples: Sequence[Sample], settings: Settings = Settings()
+) -> dict[str, npt.NDArray[np.float32]]:
     """The parameters of all heads, by name."""
     parameters: dict[str, npt.NDArray[np.float32]] = {}
-    for head in model.detection.heads:
+    for head in model.task.heads:
         parameters |= _fit_head(model, head, samples, settings)
     return parameters
 
 
 def _fit_head(
-    model: Model, head: Head, samples: Sequence[Sample], settings: Settings
+    model: ModelSpec, head: AnchorHead, samples: Sequence[Sample], settings: Settings
 ) -> dict[str, npt.NDArray[np.float32]]:
     mean, scale = _spread([sample.features[head.stride] for sample in samples])
     inputs = [_normalise(sample.features[head.stride], mean, scale) for sample in samples]
     height, width = (size // head.stride for size in model.input.shape[2:])
-    boxes = anchors(head, height, width, model.detection.base_size).reshape(height * width, -1, 4)
+    boxes = anchors(head, height, width, model.task.base_size).reshape(height * width, -1, 4)
     scores, deltas = [], []
     for number in range(len(head.scales)):
         targets = [_targets(boxes[:, number], sample.faces) for sample in samples]
@@ -216,11 +219,13 @@ def _to_parameters(name: str, coefficients: Floats, mean: Floats, scale: Floats)
     return {f"{name}_weight": weights[:, :, None, None].astype(np.float32), f"{name}_bias": bias.astype(np.float32)}
 
 
-def predict(model: Model, parameters: dict[str, npt.NDArray[np.float32]], sample: Sample) -> npt.NDArray[np.float32]:
+def predict(
+    model: ModelSpec, parameters: dict[str, npt.NDArray[np.float32]], sample: Sample
+) -> npt.NDArray[np.float32]:
     """Detections of one scene from its features: float32 [K, 5]."""
     outputs = {}
     height, width = model.input.shape[2:]
-    for head in model.detection.heads:
+    for head in model.task.heads:
         cells = (height // head.stride, width // head.stride)
         logits, deltas = (
             (sample.features[head.stride] @ parameters[f"{name}_weight"][:, :, 0, 0].T + parameters[f"{name}_bias"]).T
@@ -230,7 +235,7 @@ def predict(model: Model, parameters: dict[str, npt.NDArray[np.float32]], sample
         face = 1 / (1 + np.exp(logits[:count] - logits[count:]))
         outputs[head.scores] = np.concatenate([1 - face, face]).reshape(1, -1, *cells)
         outputs[head.deltas] = deltas.reshape(1, -1, *cells)
-    return detect(outputs, (height, width), model.detection)[0]
+    return detect(outputs, (height, width), model.task)[0]
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import DetectionError
-from sshconvert.models import Detection, Model
-from sshconvert.tasks.anchor_detection import candidates, select
+from sshconvert.models.spec import ModelSpec
+from sshconvert.tasks.anchor_detection import AnchorDetection, candidates, select
 from sshtool.evaluate import omz
 from sshtool.evaluate.predictions import Predictions, from_corners
 from sshtool.images import Image, Resize, fit
@@ -59,8 +59,8 @@ class Omz(Feed):
 
     protocol = omz.PROTOCOL
 
-    def __init__(self, model: Model, size: Size) -> None:
-        self._size, self._rules = size, model.detection
+    def __init__(self, model: ModelSpec, size: Size) -> None:
+        self._size, self._rules = size, model.task
         self.text = f"stretched to {_text(size)}"
         published = model.input.shape[2:]
         if size != published:
@@ -81,8 +81,8 @@ class UpstreamScales(Feed):
 
     protocol = "wider"
 
-    def __init__(self, model: Model, *, pyramid: bool) -> None:
-        self._rules, self._pyramid = model.detection, pyramid
+    def __init__(self, model: ModelSpec, *, pyramid: bool) -> None:
+        self._rules, self._pyramid = model.task, pyramid
         sides = PYRAMID_SIDES if pyramid else TEST_SIDES
         self.text = f"shorter side to {sides[0]}, longer at most {sides[1]}"
         if pyramid:
@@ -114,9 +114,9 @@ class Fitted(Feed):
 
     protocol = "wider"
 
-    def __init__(self, model: Model, size: Size, mode: Resize) -> None:
+    def __init__(self, model: ModelSpec, size: Size, mode: Resize) -> None:
         self._size, self._mode = size, mode
-        self._rules, self._padding = model.detection, model.input.mean_pixel
+        self._rules, self._padding = model.task, model.input.mean_pixel
         self.text = f"{mode.value} to {_text(size)}"
         self.note = f"run with {mode.value} to {_text(size)}, not at upstream's test scale"
 
@@ -176,12 +176,12 @@ def _scaled(height: int, width: int, scale: float) -> Size:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _without_largest_stride(rules: Detection) -> Detection:
+def _without_largest_stride(rules: AnchorDetection) -> AnchorDetection:
     largest = max(head.stride for head in rules.heads)
     return rules.model_copy(update={"heads": tuple(head for head in rules.heads if head.stride < largest)})
 
 
-def _candidates(outputs: Outputs, size: Size, rules: Detection) -> npt.NDArray[np.float32]:
+def _candidates(outputs: Outputs, size: Size, rules: AnchorDetection) -> npt.NDArray[np.float32]:
     """Those of one image. What is no number would disappear without a word: it is above no threshold."""
     found = candidates(outputs, size, rules)[0]
     for name in (name for head in rules.heads for name in (head.scores, head.deltas)):

@@ -32,8 +32,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import DetectionError
-from sshconvert.models import Detection
 from sshconvert.tasks.anchor_detection import (
+    AnchorDetection,
     batch_size,
     best_first,
     decode as decode_head,
@@ -57,7 +57,7 @@ HEIGHTS: Final = (64, 1024)
 
 
 def decode(
-    outputs: Mapping[str, npt.NDArray[Any]], scales: Sequence[tuple[float, float]], rules: Detection
+    outputs: Mapping[str, npt.NDArray[Any]], scales: Sequence[tuple[float, float]], rules: AnchorDetection
 ) -> list[Predictions]:
     """Rule 3, for a batch: `outputs` are the head tensors, as `sshconvert.tasks.anchor_detection.detect` takes them.
     `scales` are the (x, y) of each image's resize: 640 / its width, 640 / its height. A longer batch is cut to these.
@@ -115,7 +115,7 @@ def _order(scores: Floats) -> npt.NDArray[np.intp]:
 
 
 def _decode_one(
-    outputs: Mapping[str, npt.NDArray[np.float64]], scale: tuple[float, float], rules: Detection
+    outputs: Mapping[str, npt.NDArray[np.float64]], scale: tuple[float, float], rules: AnchorDetection
 ) -> Predictions:
     kept = []
     largest = LARGEST_NUMBER / 4 * min(1.0, *scale)

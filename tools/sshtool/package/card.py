@@ -12,7 +12,7 @@ from sshconvert.checkpoint import DEMO
 from sshconvert.convert import licence_of
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.installation import install_command
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.schema import one_line
 from sshtool.package.evidence import Bench, BenchedArtifact, EvaluatedArtifact
 from sshtool.package.manifest import PackagedModel, Source, Tensor, Verification
@@ -65,7 +65,7 @@ class Beside:
 
 
 def render_card(
-    model: Model,
+    model: ModelSpec,
     source: Source,
     verification: Verification,
     described: Sequence[Described],
@@ -85,7 +85,7 @@ def render_card(
         models=described,
         first=models[0],
         preprocessing_outside=any(models[0].mean_values),
-        centre=(model.detection.base_size - 1) / 2,
+        centre=(model.task.base_size - 1) / 2,
         meaning=_meaning(model, models[0].outputs),
         sizes=lambda tensor: Markdown(f"[{', '.join(map(str, tensor.shape))}]"),
         usage=[(title, Markdown(lines)) for title, lines in examples(model, models)],
@@ -133,7 +133,7 @@ def _speeds(described: Sequence[Described]) -> list[dict[str, str]]:
     ]
 
 
-def _front_matter(model: Model, source: Source, described: Sequence[Described]) -> Markdown:
+def _front_matter(model: ModelSpec, source: Source, described: Sequence[Described]) -> Markdown:
     """What Hugging Face reads, as YAML. A data set is named where the weights are those that were trained on it."""
     try:
         import yaml
@@ -174,9 +174,9 @@ def _metrics(described: Sequence[Described]) -> list[dict[str, Any]]:
     ]
 
 
-def _meaning(model: Model, outputs: Sequence[Tensor]) -> Mapping[str, str]:
+def _meaning(model: ModelSpec, outputs: Sequence[Tensor]) -> Mapping[str, str]:
     known = dict(_FACES)
-    for head in model.detection.heads:
+    for head in model.task.heads:
         count = len(head.scales)
         known[head.scores] = (
             f": stride {head.stride}; {count} channels of background, then {count} of face, one an anchor"

@@ -18,7 +18,8 @@ from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.errors import PackageError, ReferencePackError, RuntimeUnavailableError, SSHToolError
 from sshconvert.files import scratch_folder
 from sshconvert.messages import printable
-from sshconvert.models import Model, load_model
+from sshconvert.models.registry import load_model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import read_small
 from sshconvert.schema import one_line
 from sshtool.demo.symbol import ssh_vgg16_symbol
@@ -48,7 +49,7 @@ from sshtool.parity.verify import Candidate, verify
 from sshtool.progress import Progress, silent
 
 # Opens the checkpoint that a package is said to be made of, for a block's time.
-Original = Callable[[Model], AbstractContextManager[Checkpoint]]
+Original = Callable[[ModelSpec], AbstractContextManager[Checkpoint]]
 
 Parsed = TypeVar("Parsed")
 
@@ -210,7 +211,7 @@ class Checker:
         if not self.report.findings:
             self._weights(manifest, model, reference, original)
 
-    def _answers(self, manifest: Manifest, model: Model) -> PackReference | None:
+    def _answers(self, manifest: Manifest, model: ModelSpec) -> PackReference | None:
         if manifest.reference_pack is None:
             self.claim(MANIFEST, "models", "there is no reference pack, to compare them with the original")
             return None
@@ -226,7 +227,7 @@ class Checker:
             self.report.checks.append("answers")
         return reference
 
-    def _answer(self, number: int, item: PackagedModel, reference: PackReference, model: Model) -> None:
+    def _answer(self, number: int, item: PackagedModel, reference: PackReference, model: ModelSpec) -> None:
         candidate = Candidate(self.folder / item.path, item.precision)
         try:
             found = verify(model, reference, [candidate], progress=self.progress)
@@ -239,7 +240,7 @@ class Checker:
             self.report.largest[item.label] = found.artifacts[0].largest
 
     def _weights(
-        self, manifest: Manifest, model: Model, reference: PackReference | None, original: Original | None
+        self, manifest: Manifest, model: ModelSpec, reference: PackReference | None, original: Original | None
     ) -> None:
         """Of which checkpoint the package is: the demo's and a given one are compared; for others it is a claim."""
         source = manifest.source
@@ -254,7 +255,7 @@ class Checker:
         except ReferencePackError as error:
             self.fail("weights", str(manifest.reference_pack), error)
 
-    def _demo(self, manifest: Manifest, model: Model, reference: PackReference | None) -> None:
+    def _demo(self, manifest: Manifest, model: ModelSpec, reference: PackReference | None) -> None:
         """The demo is the same bytes everywhere: its hashes are known, and its answers are computed again."""
         symbol = hashlib.sha256(ssh_vgg16_symbol().encode()).hexdigest()
         known = {model.files.symbol: symbol, model.files.params: model.demo.params_sha256}
@@ -265,7 +266,9 @@ class Checker:
         if self.report.largest:
             self.report.checks.append("weights")
 
-    def _rebuilt(self, manifest: Manifest, model: Model, reference: PackReference | None, original: Original) -> None:
+    def _rebuilt(
+        self, manifest: Manifest, model: ModelSpec, reference: PackReference | None, original: Original
+    ) -> None:
         said = {file.path: file.sha256 for file in manifest.files}
         with original(model) as checkpoint, scratch_folder() as scratch:
             check_rebuildable(manifest, checkpoint)

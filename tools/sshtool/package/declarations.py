@@ -14,7 +14,7 @@ from typing import Any, Final
 from sshconvert.convert import Format, Precision, describe, model_api_info
 from sshconvert.errors import ArtifactError, PackageError, RuntimeUnavailableError
 from sshconvert.messages import listed, shown
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.schema import one_line
 from sshtool.commands.verify import RECORD
 from sshtool.package.card import FILE as CARD
@@ -57,7 +57,7 @@ class Declarations:
 
     CHECK: Final = "declarations"
 
-    def __init__(self, folder: Path, manifest: Manifest, model: Model, progress: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, model: ModelSpec, progress: Callable[[str], None]) -> None:
         self.folder, self.manifest, self.model, self.progress = folder, manifest, model, progress
         self.findings: list[Finding] = []
         self.claims: list[Claim] = []

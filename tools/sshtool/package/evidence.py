@@ -14,7 +14,7 @@ import pydantic
 
 from sshconvert.errors import PackageError
 from sshconvert.messages import shown
-from sshconvert.models import Sha256
+from sshconvert.models.spec import Sha256
 from sshconvert.reading import read_small
 from sshconvert.schema import one_line, parse_json, problems
 from sshtool.commands.verify import VerifyResult

@@ -15,7 +15,7 @@ from typing import Annotated, Final, Literal
 
 import pydantic
 
-from sshconvert.models import Sha256
+from sshconvert.models.spec import Sha256
 from sshconvert.schema import Strict, one_line, parse_json
 from sshtool.package.names import PackagePath, collision, fault
 

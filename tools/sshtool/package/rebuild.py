@@ -9,7 +9,7 @@ from typing import Final
 from sshconvert.checkpoint import Checkpoint, file_sha256
 from sshconvert.convert import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision, convert
 from sshconvert.errors import PackageError
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.postprocessing import OUTPUTS as FACES
 from sshtool.package.manifest import Manifest, PackagedModel
 
@@ -35,7 +35,7 @@ def rebuilt(item: PackagedModel, checkpoint: Checkpoint, folder: Path) -> Mappin
     return {place: file_sha256(path) for place, path in zip(item.files, made.files, strict=True)}
 
 
-def options_of(item: PackagedModel, model: Model) -> Options:
+def options_of(item: PackagedModel, model: ModelSpec) -> Options:
     """The options that make such a model. Raises ValueError where none do."""
     sizes = dict(zip(item.input_layout, item.input.shape, strict=True))
     free = {name for name, size in sizes.items() if size < 1}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sshconvert import __version__
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshtool.package.bundle import source_date
 from sshtool.package.manifest import PackagedFile, PackagedModel, Role, Source, Tensor
 
@@ -23,7 +23,7 @@ _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://cyclonedx.org/schema
 
 
 def dump_bill(
-    model: Model,
+    model: ModelSpec,
     source: Source,
     models: Iterable[PackagedModel],
     files: Iterable[PackagedFile],
@@ -52,7 +52,7 @@ def dump_bill(
 
 
 def _component(
-    model: Model, source: Source, models: list[PackagedModel], metrics: list[Mapping[str, str]], licence: str
+    model: ModelSpec, source: Source, models: list[PackagedModel], metrics: list[Mapping[str, str]], licence: str
 ) -> dict[str, Any]:
     first = models[0]
     card: dict[str, Any] = {

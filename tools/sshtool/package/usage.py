@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Final
 
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshtool.package.manifest import PackagedModel
 
 IMAGE: Final = "photo.jpg"
@@ -65,7 +65,7 @@ print(np.array(faces))
 _TITLES: Final = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
-def examples(model: Model, models: Iterable[PackagedModel]) -> list[tuple[str, str]]:
+def examples(model: ModelSpec, models: Iterable[PackagedModel]) -> list[tuple[str, str]]:
     """A title and the lines for the first file of each format, and for what comes after each of them.
 
     Nothing for files that take something else than images.
@@ -82,7 +82,7 @@ def _takes_images(item: PackagedModel) -> bool:
     return not any(item.mean_values) and item.input.dtype in ("float32", "uint8")
 
 
-def _run(model: Model, item: PackagedModel) -> str:
+def _run(model: ModelSpec, item: PackagedModel) -> str:
     sizes = dict(zip(item.input_layout, item.input.shape, strict=True))
     _, _, own_height, own_width = model.input.shape
     import_, run = _RUN[item.format]
@@ -99,8 +99,8 @@ def _run(model: Model, item: PackagedModel) -> str:
     ).rstrip()
 
 
-def _decoding(model: Model) -> str:
-    rules = model.detection
+def _decoding(model: ModelSpec) -> str:
+    rules = model.task
     return _HEADS.format(
         strides=tuple(head.stride for head in rules.heads),
         scales=tuple(head.scales for head in rules.heads),

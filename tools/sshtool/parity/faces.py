@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.models import Detection
+from sshconvert.tasks.anchor_detection import AnchorDetection
 from sshconvert.tasks.postprocessing import BOXES, COUNT, SCORES
 from sshtool.runtimes import FacesInside
 
@@ -29,7 +29,7 @@ class FacesProblem:
     text: str
 
 
-def most_faces(heads: Mapping[str, Array], rules: Detection, inside: FacesInside) -> int:
+def most_faces(heads: Mapping[str, Array], rules: AnchorDetection, inside: FacesInside) -> int:
     """K: how many rows `boxes` and `scores` have for each image, for head tensors of that size."""
     anchors = (len(head.scales) * int(np.prod(heads[head.scores].shape[2:])) for head in rules.heads)
     return min(inside.top_k, sum(min(number, rules.candidates_per_stride) for number in anchors))

@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.convert import Precision
-from sshconvert.models import Detection, Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.passes.fp16 import SMALLEST_HALVED
-from sshconvert.tasks.anchor_detection import detect
+from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshconvert.tasks.postprocessing import BOXES, COUNT, SCORES
 from sshtool.parity.fault_injection import Arithmetic, EditableModel, Floats, NotThereError
 from sshtool.parity.verify import Decode
 
 Editable = EditableModel[Any]
-Plant = Callable[[Editable, Model], None]
+Plant = Callable[[Editable, ModelSpec], None]
 Tensors = Mapping[str, npt.NDArray[np.float32]]
 
 OTHER_TRAINING_SEED: Final = 4000
@@ -29,7 +29,7 @@ OTHER_TRAINING_SPREAD: Final = 0.01
 UNKNOWN_WEIGHTS: Final = "params-sha256:" + "0" * 64
 
 
-def nothing(_copy: Editable, _model: Model) -> None:
+def nothing(_copy: Editable, _model: ModelSpec) -> None:
     """Leaves the file as it is, for a fault that lies elsewhere."""
 
 
@@ -49,42 +49,42 @@ class Fault:
     at_other_size: bool = False
 
 
-def leave_channels_unreversed(copy: Editable, _model: Model) -> None:
+def leave_channels_unreversed(copy: Editable, _model: ModelSpec) -> None:
     first = copy.convolutions[0]
     copy.set_mean(copy.mean()[::-1])
     copy.set_weight(first, copy.weight(first)[:, ::-1])
 
 
-def reverse_mean(copy: Editable, _model: Model) -> None:
+def reverse_mean(copy: Editable, _model: ModelSpec) -> None:
     copy.set_mean(copy.mean()[::-1])
 
 
-def remove_mean(copy: Editable, _model: Model) -> None:
+def remove_mean(copy: Editable, _model: ModelSpec) -> None:
     copy.set_mean(np.zeros_like(copy.mean()))
 
 
-def double_mean(copy: Editable, _model: Model) -> None:
+def double_mean(copy: Editable, _model: ModelSpec) -> None:
     copy.set_mean(2 * copy.mean())
 
 
-def declare_other_channel_order(copy: Editable, _model: Model) -> None:
+def declare_other_channel_order(copy: Editable, _model: ModelSpec) -> None:
     copy.declare("color_order", "BGR" if copy.declared("color_order") == "RGB" else "RGB")
 
 
-def declare_other_mean(copy: Editable, model: Model) -> None:
+def declare_other_mean(copy: Editable, model: ModelSpec) -> None:
     """A mean that was subtracted inside is declared as still to be subtracted, or the other way round."""
     nothing_left = "0 0 0"
     inside = copy.declared("mean_values") in ("", nothing_left)
     copy.declare("mean_values", " ".join(map(str, model.input.mean)) if inside else nothing_left)
 
 
-def declare_other_weights(copy: Editable, _model: Model) -> None:
+def declare_other_weights(copy: Editable, _model: ModelSpec) -> None:
     copy.declare("weights", UNKNOWN_WEIGHTS if copy.declared("weights") == "demo" else "demo")
 
 
-def swap_two_outputs(copy: Editable, model: Model) -> None:
+def swap_two_outputs(copy: Editable, model: ModelSpec) -> None:
     """The scores of the last two strides have the same number of channels, and only sizes tell them apart."""
-    *_, one, other = (head.scores for head in model.detection.heads)
+    *_, one, other = (head.scores for head in model.task.heads)
     order = copy.outputs
     if one not in order or other not in order:
         raise NotThereError("the heads are not outputs of the file")
@@ -92,16 +92,16 @@ def swap_two_outputs(copy: Editable, model: Model) -> None:
     copy.reorder_outputs(order)
 
 
-def reverse_output_order(copy: Editable, _model: Model) -> None:
+def reverse_output_order(copy: Editable, _model: ModelSpec) -> None:
     copy.reorder_outputs(copy.outputs[::-1])
 
 
-def rename_output(copy: Editable, _model: Model) -> None:
+def rename_output(copy: Editable, _model: ModelSpec) -> None:
     name = copy.outputs[0]
     copy.rename_outputs({name: f"{name}:0"})
 
 
-def flip_one_sign(copy: Editable, _model: Model) -> None:
+def flip_one_sign(copy: Editable, _model: ModelSpec) -> None:
     """One bit: the sign of the strongest weight of a large layer in the middle of the network."""
     name = _largest(copy)[0]
     weight = copy.weight(name)
@@ -109,17 +109,17 @@ def flip_one_sign(copy: Editable, _model: Model) -> None:
     copy.set_weight(name, weight)
 
 
-def spoil_one_weight(copy: Editable, _model: Model) -> None:
+def spoil_one_weight(copy: Editable, _model: ModelSpec) -> None:
     name = _largest(copy)[-1]
     weight = copy.weight(name)
     weight.flat[0] = np.nan
     copy.set_weight(name, weight)
 
 
-def zero_one_bias(copy: Editable, model: Model) -> None:
+def zero_one_bias(copy: Editable, model: ModelSpec) -> None:
     """The largest of those that deltas are made with. Behind a softmax, a score may be so sure that no bias shows."""
     biases: dict[str, Floats] = {}
-    for head in model.detection.heads:
+    for head in model.task.heads:
         name = copy.convolution_behind(head.deltas)
         bias = copy.bias(name)
         if bias is not None:
@@ -131,7 +131,7 @@ def zero_one_bias(copy: Editable, model: Model) -> None:
     copy.set_bias(name, biases[name])
 
 
-def exchange_two_layers(copy: Editable, _model: Model) -> None:
+def exchange_two_layers(copy: Editable, _model: ModelSpec) -> None:
     """Two neighbours of the same shape have each other's weights."""
     one, other, *_ = _largest(copy)
     weight = copy.weight(one)
@@ -139,49 +139,49 @@ def exchange_two_layers(copy: Editable, _model: Model) -> None:
     copy.set_weight(other, weight)
 
 
-def transpose_kernel(copy: Editable, _model: Model) -> None:
+def transpose_kernel(copy: Editable, _model: ModelSpec) -> None:
     name = _largest(copy)[0]
     copy.set_weight(name, copy.weight(name).swapaxes(2, 3))
 
 
-def flip_deconvolution(copy: Editable, _model: Model) -> None:
+def flip_deconvolution(copy: Editable, _model: ModelSpec) -> None:
     name = _deconvolution(copy)
     copy.set_weight(name, copy.weight(name)[..., ::-1, ::-1])
 
 
-def shift_crop(copy: Editable, _model: Model) -> None:
+def shift_crop(copy: Editable, _model: ModelSpec) -> None:
     """What a deconvolution leaves out at its borders, and a crop behind it, move the same window."""
     copy.shift(_deconvolution(copy), 1)
 
 
-def softmax_over_last_axis(copy: Editable, _model: Model) -> None:
+def softmax_over_last_axis(copy: Editable, _model: ModelSpec) -> None:
     """The axis that frameworks take when they are told none."""
     copy.set_softmax_axis(3)
 
 
-def round_pooling_up(copy: Editable, _model: Model) -> None:
+def round_pooling_up(copy: Editable, _model: ModelSpec) -> None:
     copy.round_pooling_up()
 
 
-def exchange_anchors(copy: Editable, model: Model) -> None:
+def exchange_anchors(copy: Editable, model: ModelSpec) -> None:
     """In one head the first anchor gets the deltas of the last."""
-    head = model.detection.heads[-1]
+    head = model.task.heads[-1]
     _permute_channels(copy, head.deltas, lambda channels: np.roll(channels, 4))
 
 
-def exchange_background_and_face(copy: Editable, model: Model) -> None:
-    head = model.detection.heads[-1]
+def exchange_background_and_face(copy: Editable, model: ModelSpec) -> None:
+    head = model.task.heads[-1]
     _permute_channels(copy, head.scores, lambda channels: np.roll(channels, len(head.scales)))
 
 
-def round_to_halves(copy: Editable, _model: Model) -> None:
+def round_to_halves(copy: Editable, _model: ModelSpec) -> None:
     for name in copy.convolutions:
         weight = copy.weight(name)
         if weight.size >= SMALLEST_HALVED:
             copy.set_weight(name, weight.astype(np.float16).astype(np.float32))
 
 
-def train_again(copy: Editable, _model: Model) -> None:
+def train_again(copy: Editable, _model: ModelSpec) -> None:
     """The same network a little later in its training: each large weight another one by a hundredth of itself."""
     random: Any = np.random.RandomState(OTHER_TRAINING_SEED)
     for name in copy.convolutions:
@@ -191,21 +191,21 @@ def train_again(copy: Editable, _model: Model) -> None:
             copy.set_weight(name, weight * (1 + np.float32(OTHER_TRAINING_SPREAD) * noise))
 
 
-def spoil_scores(copy: Editable, _model: Model) -> None:
+def spoil_scores(copy: Editable, _model: ModelSpec) -> None:
     copy.combine(SCORES, Arithmetic.MULTIPLY, np.array([[np.nan]], np.float32))
 
 
-def set_scores_to_one(copy: Editable, _model: Model) -> None:
+def set_scores_to_one(copy: Editable, _model: ModelSpec) -> None:
     """Those of faces; what lies behind the last face stays zero."""
     copy.combine(SCORES, Arithmetic.MULTIPLY, np.array([[1e6]], np.float32))
     copy.combine(SCORES, Arithmetic.LESSER, np.array([[1]], np.float32))
 
 
-def halve_scores(copy: Editable, _model: Model) -> None:
+def halve_scores(copy: Editable, _model: ModelSpec) -> None:
     copy.combine(SCORES, Arithmetic.MULTIPLY, np.array([[0.5]], np.float32))
 
 
-def exchange_two_boxes(copy: Editable, _model: Model) -> None:
+def exchange_two_boxes(copy: Editable, _model: ModelSpec) -> None:
     """The best face and the eighth, whose scores are far apart, have each other's."""
     _, rows, _ = copy.output_shape(BOXES)
     order, other = [*range(rows)], min(7, rows - 1)
@@ -213,53 +213,53 @@ def exchange_two_boxes(copy: Editable, _model: Model) -> None:
     copy.take(BOXES, order, 1)
 
 
-def count_one_too_many(copy: Editable, _model: Model) -> None:
+def count_one_too_many(copy: Editable, _model: ModelSpec) -> None:
     copy.combine(COUNT, Arithmetic.ADD, np.array([1], np.int32))
 
 
-def count_one_too_few(copy: Editable, _model: Model) -> None:
+def count_one_too_few(copy: Editable, _model: ModelSpec) -> None:
     copy.combine(COUNT, Arithmetic.ADD, np.array([-1], np.int32))
 
 
-def count_in_floats(copy: Editable, _model: Model) -> None:
+def count_in_floats(copy: Editable, _model: ModelSpec) -> None:
     copy.cast(COUNT, np.float32)
 
 
-def count_in_64_bits(copy: Editable, _model: Model) -> None:
+def count_in_64_bits(copy: Editable, _model: ModelSpec) -> None:
     copy.cast(COUNT, np.int64)
 
 
-def leave_a_box_behind_the_last(copy: Editable, _model: Model) -> None:
+def leave_a_box_behind_the_last(copy: Editable, _model: ModelSpec) -> None:
     copy.combine(BOXES, Arithmetic.ADD, _in_last_row(copy.output_shape(BOXES), 1))
 
 
-def leave_a_score_behind_the_last(copy: Editable, _model: Model) -> None:
+def leave_a_score_behind_the_last(copy: Editable, _model: ModelSpec) -> None:
     copy.combine(SCORES, Arithmetic.ADD, _in_last_row(copy.output_shape(SCORES), 0.01))
 
 
-def spoil_a_box_behind_the_last(copy: Editable, _model: Model) -> None:
+def spoil_a_box_behind_the_last(copy: Editable, _model: ModelSpec) -> None:
     copy.combine(BOXES, Arithmetic.ADD, _in_last_row(copy.output_shape(BOXES), np.nan))
 
 
-def answer_for_first_image(copy: Editable, _model: Model) -> None:
+def answer_for_first_image(copy: Editable, _model: ModelSpec) -> None:
     """All images of a batch get what was computed for the first."""
     _take_images(copy, lambda images: [0] * images)
 
 
-def reverse_images(copy: Editable, _model: Model) -> None:
+def reverse_images(copy: Editable, _model: ModelSpec) -> None:
     _take_images(copy, lambda images: [*range(images)][::-1])
 
 
-def repeat_image_before_last(copy: Editable, _model: Model) -> None:
+def repeat_image_before_last(copy: Editable, _model: ModelSpec) -> None:
     """The last image alone gets another one's answer."""
     _take_images(copy, lambda images: [*range(images - 1), images - 2])
 
 
-def cut_off(copy: Editable, _model: Model) -> None:
+def cut_off(copy: Editable, _model: ModelSpec) -> None:
     copy.cut_off()
 
 
-def exchange_width_and_height(outputs: Tensors, image_size: tuple[int, int], rules: Detection) -> list[Floats]:
+def exchange_width_and_height(outputs: Tensors, image_size: tuple[int, int], rules: AnchorDetection) -> list[Floats]:
     """Take deltas as (dx, dy, dh, dw), as the model card says."""
 
     def exchange(deltas: Floats) -> Floats:
@@ -268,7 +268,7 @@ def exchange_width_and_height(outputs: Tensors, image_size: tuple[int, int], rul
     return detect(_with_deltas(outputs, rules, exchange), image_size, rules)
 
 
-def move_corner(outputs: Tensors, image_size: tuple[int, int], rules: Detection) -> list[Floats]:
+def move_corner(outputs: Tensors, image_size: tuple[int, int], rules: AnchorDetection) -> list[Floats]:
     """Let (dx, dy) move the upper left corner, as the model card says: the centre moves by half of the growth too."""
 
     def move(deltas: Floats) -> Floats:
@@ -278,22 +278,22 @@ def move_corner(outputs: Tensors, image_size: tuple[int, int], rules: Detection)
     return detect(_with_deltas(outputs, rules, move), image_size, rules)
 
 
-def take_background(outputs: Tensors, image_size: tuple[int, int], rules: Detection) -> list[Floats]:
+def take_background(outputs: Tensors, image_size: tuple[int, int], rules: AnchorDetection) -> list[Floats]:
     exchanged = {head.scores: np.roll(outputs[head.scores], len(head.scales), axis=1) for head in rules.heads}
     return detect({**outputs, **exchanged}, image_size, rules)
 
 
-def take_first_image(outputs: Tensors, image_size: tuple[int, int], rules: Detection) -> list[Floats]:
+def take_first_image(outputs: Tensors, image_size: tuple[int, int], rules: AnchorDetection) -> list[Floats]:
     found = detect(outputs, image_size, rules)
     return [found[0]] * len(found)
 
 
-def clip_a_pixel_late(outputs: Tensors, image_size: tuple[int, int], rules: Detection) -> list[Floats]:
+def clip_a_pixel_late(outputs: Tensors, image_size: tuple[int, int], rules: AnchorDetection) -> list[Floats]:
     height, width = image_size
     return detect(outputs, (height + 1, width + 1), rules)
 
 
-def clip_never(outputs: Tensors, _image_size: tuple[int, int], rules: Detection) -> list[Floats]:
+def clip_never(outputs: Tensors, _image_size: tuple[int, int], rules: AnchorDetection) -> list[Floats]:
     """Boxes reach as far as they like to the right and down."""
     return detect(outputs, (1 << 20, 1 << 20), rules)
 
@@ -301,7 +301,7 @@ def clip_never(outputs: Tensors, _image_size: tuple[int, int], rules: Detection)
 def with_rules(**changed: float) -> Decode:
     """Decoding with other numbers than the model's."""
 
-    def decode(outputs: Tensors, image_size: tuple[int, int], rules: Detection) -> list[Floats]:
+    def decode(outputs: Tensors, image_size: tuple[int, int], rules: AnchorDetection) -> list[Floats]:
         return detect(outputs, image_size, rules.model_copy(update=changed))
 
     return decode
@@ -397,7 +397,7 @@ def _permute_channels(copy: Editable, output: str, permute: Callable[[npt.NDArra
         copy.set_bias(name, bias[order])
 
 
-def _with_deltas(outputs: Tensors, rules: Detection, change: Callable[[Floats], Floats]) -> Tensors:
+def _with_deltas(outputs: Tensors, rules: AnchorDetection, change: Callable[[Floats], Floats]) -> Tensors:
     """The outputs, `change` applied to all deltas, which it gets as [N, A, 4, H, W]."""
     changed = {}
     for head in rules.heads:

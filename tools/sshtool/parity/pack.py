@@ -29,10 +29,10 @@ import sshconvert
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.errors import DetectionError, OutputError, ReferencePackError
 from sshconvert.files import staged
-from sshconvert.models import Dimension, Model, Sha256
+from sshconvert.models.spec import ModelSpec, Sha256
 from sshconvert.reading import read_small
 from sshconvert.recognition import PACK, mistaken
-from sshconvert.schema import Strict, one_line, parse_json
+from sshconvert.schema import Dimension, Strict, one_line, parse_json
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.archives.zip_check import Limits, check
 from sshtool.archives.zip_layout import DEFLATED, LZMA, STORED, Member, RefusedError, read_members, stream
@@ -159,7 +159,7 @@ def write_pack(path: Path, checkpoint: Checkpoint, runtime: str, answers: Iterab
     return contents
 
 
-def read_pack(path: Path, model: Model) -> PackReference:
+def read_pack(path: Path, model: ModelSpec) -> PackReference:
     """Read a pack, draw its samples again, and check all of it.
 
     Raises ReferencePackError if the file is malformed, belongs to another model, or was made of other images or with
@@ -181,12 +181,12 @@ def read_pack(path: Path, model: Model) -> PackReference:
     return PackReference(contents, answers, path, hashlib.sha256(data).hexdigest())
 
 
-def demo_pack(model: Model) -> PackReference:
+def demo_pack(model: ModelSpec) -> PackReference:
     """MXNet's answers for the demo checkpoint, at the model's own size, which ship with sshtool."""
     return read_pack(demo_pack_path(), model)
 
 
-def pack_name(model: Model) -> str:
+def pack_name(model: ModelSpec) -> str:
     """What a pack is called where it lies beside the artifacts."""
     return f"{model.name}-reference.npz"
 
@@ -196,8 +196,8 @@ def demo_pack_path() -> Path:
     return Path(__file__).with_name(DEMO_PACK)
 
 
-def _describe(answer: Answer, model: Model) -> PackedSample:
-    found = detect(answer.outputs, answer.sample.image_size, model.detection)
+def _describe(answer: Answer, model: ModelSpec) -> PackedSample:
+    found = detect(answer.outputs, answer.sample.image_size, model.task)
     return PackedSample.model_validate(
         {
             "name": answer.sample.name,
@@ -236,7 +236,7 @@ class _Archive:
         return self._members[name].unpacked if name in self._members else 0
 
 
-def _check_contents(contents: Contents, model: Model, listed: Sequence[str], path: Path) -> None:
+def _check_contents(contents: Contents, model: ModelSpec, listed: Sequence[str], path: Path) -> None:
     if contents.model != model.name or contents.outputs != model.output_names:
         raise ReferencePackError(
             f"{path}: is for {one_line(contents.model)} with other outputs than {model.name}; choose --model"
@@ -265,7 +265,7 @@ def _check_one_size(answers: Sequence[Answer], path: Path) -> None:
         )
 
 
-def _answer(archive: _Archive, packed: PackedSample, contents: Contents, model: Model, path: Path) -> Answer:
+def _answer(archive: _Archive, packed: PackedSample, contents: Contents, model: ModelSpec, path: Path) -> Answer:
     count, height, width, _ = packed.shape
     if count * height * width > MOST_PIXELS:
         raise ReferencePackError(f"{path}: {packed.name} claims images of {packed.shape}; make the pack again")
@@ -294,9 +294,11 @@ def _array(data: bytes) -> npt.NDArray[np.float32]:
     return np.asarray(array, np.float32)
 
 
-def _check_detections(outputs: Outputs, size: tuple[int, int], packed: PackedSample, model: Model, path: Path) -> None:
+def _check_detections(
+    outputs: Outputs, size: tuple[int, int], packed: PackedSample, model: ModelSpec, path: Path
+) -> None:
     try:
-        found = detect(outputs, size, model.detection)
+        found = detect(outputs, size, model.task)
     except DetectionError as error:
         raise ReferencePackError(f"{path}: {packed.name}: {error}") from None
     for faces, stored in zip(found, packed.detections, strict=True):

@@ -11,7 +11,7 @@ from sshconvert.checkpoint import DEMO, Checkpoint, open_checkpoint
 from sshconvert.convert import Format, Options, Precision, convert
 from sshconvert.errors import ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.schema import one_line
 from sshtool.demo import checkpoint as demo
 from sshtool.parity.pack import PackReference
@@ -22,14 +22,16 @@ from sshtool.runtimes import Declaration, runtimes
 
 
 @contextlib.contextmanager
-def demo_checkpoint(model: Model) -> Iterator[Checkpoint]:
+def demo_checkpoint(model: ModelSpec) -> Iterator[Checkpoint]:
     """Make the demo checkpoint, which is the same bytes everywhere, for the block's time."""
     with scratch_folder() as folder:
         demo.write_checkpoint(folder, model)
         yield open_checkpoint(folder, model)
 
 
-def prove(reference: PackReference, checkpoint: Checkpoint | None, model: Model, progress: Progress = silent) -> str:
+def prove(
+    reference: PackReference, checkpoint: Checkpoint | None, model: ModelSpec, progress: Progress = silent
+) -> str:
     """Hold a pack to the checkpoint that it names, if that is here: the demo always is. Says what is left as a claim.
 
     Raises what `check_answers` raises.
@@ -85,7 +87,7 @@ def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Pr
         )
 
 
-def _verify(reference: PackReference, candidate: Candidate, model: Model, other_size: ConvertAgain) -> VerifyReport:
+def _verify(reference: PackReference, candidate: Candidate, model: ModelSpec, other_size: ConvertAgain) -> VerifyReport:
     """With the first of the runtimes that load ONNX that is installed."""
     missing = []
     for key in (key for key, kind in runtimes().items() if candidate.path.suffix in kind.suffixes):

@@ -16,7 +16,7 @@ from typing import IO, Final, overload
 import numpy as np
 
 from sshconvert.files import output_errors
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshtool.parity.samples import OTHER, Sample, draw_sample, other_size, sample_names
 from sshtool.progress import Progress, silent
 from sshtool.runtimes import Images, Outputs, Runtime
@@ -124,7 +124,7 @@ class LiveReference(Reference):
     def __init__(
         self,
         runtime: Runtime,
-        model: Model,
+        model: ModelSpec,
         *,
         scenes: int = 2,
         images: Mapping[str, Draw] = MappingProxyType({}),

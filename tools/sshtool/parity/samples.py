@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshtool.demo.scenes import draw_scene
 
 Images = npt.NDArray[np.uint8]
@@ -53,7 +53,7 @@ def sample_names(scenes: int = 2) -> tuple[str, ...]:
     return (*(f"{SCENE}{seed}" for seed in range(scenes)), *_DRAWN, MEAN)
 
 
-def draw_sample(name: str, model: Model, height: int, width: int) -> Sample:
+def draw_sample(name: str, model: ModelSpec, height: int, width: int) -> Sample:
     """The sample of that name, as one image of that size. Raises KeyError for an unknown name."""
     if name == OTHER:
         return other_size()

@@ -18,7 +18,7 @@ from typing import Final
 from sshconvert.convert import Precision, artifact_files
 from sshconvert.errors import UsageError
 from sshconvert.files import output_errors, scratch_folder
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.parity.fault_injection import NotThereError, open_for_edits
@@ -94,7 +94,7 @@ class SelfTestReport:
 
 
 def self_test(
-    model: Model,
+    model: ModelSpec,
     reference: Reference,
     candidates: Sequence[Candidate],
     rules: Rules = Rules(),  # noqa: B008  # frozen
@@ -140,7 +140,7 @@ class _SelfTest:
 
     def __init__(
         self,
-        model: Model,
+        model: ModelSpec,
         reference: Reference,
         candidate: Candidate,
         artifact: ArtifactReport,
@@ -224,7 +224,7 @@ class _SelfTest:
         return sorted(filter(self.count_faces, answers), key=self.count_faces, reverse=True)
 
     def count_faces(self, answer: Answer) -> int:
-        return sum(map(len, detect(answer.outputs, answer.sample.image_size, self.model.detection)))
+        return sum(map(len, detect(answer.outputs, answer.sample.image_size, self.model.task)))
 
     def planted_again(self, fault: Fault, folder: Path) -> ConvertAgain:
         """Converts again, and plants the fault in that too."""
@@ -268,7 +268,7 @@ def _one_of_each_format(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [chosen[suffix] for suffix in sorted(chosen)]
 
 
-def _copy(fault: Fault, model: Model, source: Path, folder: Path) -> Path:
+def _copy(fault: Fault, model: ModelSpec, source: Path, folder: Path) -> Path:
     """Copy an artifact into a folder, and plant a fault in the copy."""
     copy = folder / source.name
     with output_errors(folder):

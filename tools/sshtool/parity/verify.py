@@ -21,8 +21,8 @@ from sshconvert.checkpoint import file_sha256
 from sshconvert.convert import artifact_files
 from sshconvert.errors import ArtifactError, DetectionError
 from sshconvert.messages import name_text
-from sshconvert.models import Detection, Model
-from sshconvert.tasks.anchor_detection import detect
+from sshconvert.models.spec import ModelSpec
+from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshconvert.tasks.postprocessing import OUTPUTS as FACES
 from sshtool.parity.detections import Box, DetectionComparison, Thresholds, boxes, compare_detections
 from sshtool.parity.faces import faces_problems, most_faces
@@ -44,7 +44,9 @@ NO_FACES: Final = "the faces are not what they have to be"
 # The name of a sample, and how an artifact compares on an image of it.
 ImageComparison = tuple[str, DetectionComparison]
 
-Decode = Callable[[Mapping[str, npt.NDArray[np.float32]], tuple[int, int], Detection], list[npt.NDArray[np.float32]]]
+Decode = Callable[
+    [Mapping[str, npt.NDArray[np.float32]], tuple[int, int], AnchorDetection], list[npt.NDArray[np.float32]]
+]
 # Converts the checkpoint again, as that file was converted, to another shape; None where it cannot.
 ConvertAgain = Callable[["Candidate", Declaration], "Path | None"]
 
@@ -153,7 +155,7 @@ class Rules:
 
 
 def verify(
-    model: Model,
+    model: ModelSpec,
     reference: Reference,
     candidates: Sequence[Candidate],
     rules: Rules = Rules(),  # frozen
@@ -193,7 +195,7 @@ class _Judge:
     def __init__(
         self,
         label: str,
-        model: Model,
+        model: ModelSpec,
         reference: Reference,
         rules: Rules,
         convert_again: ConvertAgain,
@@ -328,7 +330,7 @@ class _Judge:
         profile: Profile,
         inside: FacesInside | None,
     ) -> tuple[DetectionComparison, ...]:
-        detection = inside.rules(self.model.detection) if inside else self.model.detection
+        detection = inside.rules(self.model.task) if inside else self.model.task
         most = inside.top_k if inside else None
         if inside and not self.judge_faces(expected, found, images, inside):
             return tuple(DetectionComparison(problem=NO_FACES) for _ in images)
@@ -352,7 +354,7 @@ class _Judge:
 
     def judge_faces(self, expected: Outputs, found: Outputs, images: Sequence[str], inside: FacesInside) -> bool:
         """Whether the three outputs of a file that gives faces itself are what they have to be."""
-        most = most_faces(expected, self.model.detection, inside)
+        most = most_faces(expected, self.model.task, inside)
         problems = faces_problems(found, images=len(images), most=most, inside=inside)
         for problem in problems:
             self.fail("faces", f"{problem.output} {problem.text}", sample=images[0], output=problem.output)
@@ -588,7 +590,7 @@ def _remarks(artifact: ArtifactReport) -> Iterable[str]:
 
 
 def _describe_samples(
-    model: Model, reference: Reference, artifacts: Iterable[ArtifactReport]
+    model: ModelSpec, reference: Reference, artifacts: Iterable[ArtifactReport]
 ) -> tuple[SampleReport, ...]:
     sizes = {artifact.declaration.image_size(model) for artifact in artifacts}
     answers = (answer for size in sorted(sizes) for answer in reference.answers(*size))  # one at a time
@@ -598,7 +600,7 @@ def _describe_samples(
             answer.sample.name,
             answer.sample.purpose,
             answer.sample.images.shape,
-            tuple(boxes(faces) for faces in detect(answer.outputs, answer.sample.image_size, model.detection)),
+            tuple(boxes(faces) for faces in detect(answer.outputs, answer.sample.image_size, model.task)),
         )
         for answer in chain(answers, (other,) if other else ())
     )

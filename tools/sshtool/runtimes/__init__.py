@@ -21,10 +21,11 @@ import numpy.typing as npt
 
 from sshconvert.errors import ArtifactError, DetectionError, NonfiniteError, UsageError
 from sshconvert.messages import printable
-from sshconvert.models import Detection, Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
 from sshconvert.reading import is_file
 from sshconvert.schema import one_line
+from sshconvert.tasks.anchor_detection import AnchorDetection
 from sshconvert.tasks.postprocessing import OUTPUTS as FACES
 from sshtool.limits import MOST_PIXELS
 from sshtool.requirements import is_installed
@@ -77,7 +78,7 @@ class FacesInside:
     iou_threshold: float
     top_k: int
 
-    def rules(self, rules: Detection) -> Detection:
+    def rules(self, rules: AnchorDetection) -> AnchorDetection:
         """The model's rules as the file applies them."""
         return rules.model_copy(update={"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold})
 
@@ -100,7 +101,7 @@ class Declaration:
     weights: str = ""
     faces: FacesInside | None = None
 
-    def image_size(self, model: Model) -> tuple[int, int]:
+    def image_size(self, model: ModelSpec) -> tuple[int, int]:
         """Height and width to feed: those declared, the model's own where any will do."""
         _, _, height, width = self.input_shape
         return height or model.input.shape[2], width or model.input.shape[3]
@@ -129,7 +130,7 @@ class Runtime(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
+    def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
         """Load a file. Raises RuntimeUnavailableError (library or device not here) and ArtifactError (bad file)."""
 
     @abstractmethod
@@ -282,7 +283,7 @@ def runtimes() -> Mapping[str, type[Runtime]]:
     return {kind.key: kind for kind in sorted(kinds, key=lambda kind: kind.key)}
 
 
-def load(path: Path, model: Model, settings: Settings = Settings(), *, key: str = "") -> Runtime:  # frozen
+def load(path: Path, model: ModelSpec, settings: Settings = Settings(), *, key: str = "") -> Runtime:  # frozen
     """Load a file with the runtime of that key, or with the usual one for its suffix.
 
     Raises UsageError if there is none or it cannot be asked for that precision, and what `Runtime.load` raises.

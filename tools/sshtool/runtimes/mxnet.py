@@ -14,7 +14,7 @@ import numpy as np
 from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.installation import install_command
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.schema import one_line
 from sshtool.runtimes import Declaration, Images, Inference, Outputs, Runtime, Settings, prepare, reason
 
@@ -87,7 +87,7 @@ class Mxnet(Runtime):
         return read
 
     @classmethod
-    def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
+    def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
         try:
             import_mxnet(settings.threads)
         except RuntimeUnavailableError as error:

@@ -10,7 +10,7 @@ import onnx
 
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.messages import without_surrogates
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshconvert.onnxruntime import import_onnxruntime
 from sshtool.model_validation import read_onnx
 from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings, declared, prepare, reason, usable_cores
@@ -52,7 +52,7 @@ class OnnxRuntime(Runtime):
         self.declaration = declared(path, metadata, self._input.shape, kind)
 
     @classmethod
-    def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
+    def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
         return cls(path, settings)
 
     def run(self, images: Images) -> Outputs:

@@ -14,7 +14,7 @@ import numpy as np
 
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.formats.openvino import MODEL_INFO, import_openvino
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshtool.model_validation import check_ir, check_ir_sizes, read_onnx
 from sshtool.runtimes import (
     BF16,
@@ -82,7 +82,7 @@ class OpenVino(Runtime):
         self._requests = _requests(self._compiled, self._count)
 
     @classmethod
-    def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
+    def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
         return cls(path, settings)
 
     def run(self, images: Images) -> Outputs:

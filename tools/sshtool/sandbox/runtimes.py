@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pydantic
 
-from sshconvert.models import Model
+from sshconvert.models.spec import ModelSpec
 from sshtool import runtimes
 from sshtool.runtimes import Declaration, Images, Inference, Outputs, Runtime, Settings
 from sshtool.sandbox import Child, Limits
@@ -31,7 +31,7 @@ _numbers = itertools.count()
 _children: list[Child] = []
 
 
-def load(kind: type[Runtime], path: Path, model: Model, settings: Settings, limits: Limits) -> Runtime:
+def load(kind: type[Runtime], path: Path, model: ModelSpec, settings: Settings, limits: Limits) -> Runtime:
     """Load a file in the sandbox. Raises what `Runtime.load` raises, and ArtifactError beyond the limits."""
     return SandboxedRuntime(_child(limits), kind, path, model, settings)
 
@@ -58,7 +58,7 @@ def _end() -> None:
 class SandboxedRuntime(Runtime):
     """A model that is loaded in a child. Takes its place there until it is not needed any more."""
 
-    def __init__(self, child: Child, kind: type[Runtime], path: Path, model: Model, settings: Settings) -> None:
+    def __init__(self, child: Child, kind: type[Runtime], path: Path, model: ModelSpec, settings: Settings) -> None:
         self._child, self._path, self._id = child, str(path), next(_numbers)
         body = {
             "do": "load",
@@ -75,7 +75,7 @@ class SandboxedRuntime(Runtime):
         self.inference_precision, self._title = said["inference_precision"], said["title"]
 
     @classmethod
-    def load(cls, path: Path, model: Model, settings: Settings) -> Runtime:
+    def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
         raise NotImplementedError  # it is not one of those that a user chooses from
 
     def run(self, images: Images) -> Outputs:
@@ -117,7 +117,7 @@ class Service:
         return {"names": list(outputs)}, [np.asarray(value) for value in outputs.values()]
 
     def _load(self, body: dict[str, Any]) -> dict[str, Any]:
-        from sshconvert.models import load_model
+        from sshconvert.models.registry import load_model
 
         kind = runtimes.runtimes()[body["kind"]]
         runtime = kind.load(Path(body["path"]), load_model(body["model"]), Settings(**body["settings"]))
