@@ -1,0 +1,69 @@
+"""Registries: the operators, tasks, formats and runtimes that can be chosen by name.
+
+An entry is a class in a module of its own. The module registers the class when it is imported:
+
+    @OPERATORS.register("Activation")
+    class Activation(Operator): ...
+
+A registry imports all modules of its package at the first lookup, and then the user's own extensions: the modules that
+installed distributions name in the entry point group `sshtool.extensions`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Final, TypeVar
+
+EXTENSIONS: Final = "sshtool.extensions"
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Mapping[str, Entry]):
+    """Entries by key, in the order of registration."""
+
+    def __init__(self, package: str) -> None:
+        """Create the registry of a package, such as "sshconvert.operators"."""
+        self._package = package
+        self._entries: dict[str, Entry] = {}
+        self._is_loaded = False
+
+    def register(self, *keys: str) -> Callable[[Entry], Entry]:
+        """Return a decorator that adds an entry under each of the keys. Raises ValueError for a key that is taken."""
+
+        def add(entry: Entry) -> Entry:
+            for key in keys:
+                if self._entries.setdefault(key, entry) is not entry:
+                    raise ValueError(f"{key} is registered twice in {self._package}")
+            return entry
+
+        return add
+
+    def __getitem__(self, key: str) -> Entry:
+        return self._loaded()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded())
+
+    def __len__(self) -> int:
+        return len(self._loaded())
+
+    def _loaded(self) -> dict[str, Entry]:
+        if not self._is_loaded:
+            self._is_loaded = True  # before the imports, which may look entries up
+            package = importlib.import_module(self._package)
+            for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+                importlib.import_module(f"{self._package}.{module.name}")
+            load_extensions()
+        return self._entries
+
+
+@cache
+def load_extensions() -> None:
+    """Import the modules of the entry point group, once in a process."""
+    for point in sorted(entry_points(group=EXTENSIONS), key=lambda point: point.name):
+        importlib.import_module(point.module)
