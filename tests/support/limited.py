@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from project import SUPPORT, TESTS
+
 SLOWEST: Final = 2.0  # seconds for one hostile file
 ALLOWANCE: Final = 64 << 20  # bytes, besides three times the file
 
@@ -23,7 +25,7 @@ def run_limited(call: str, *, seconds: float = 600) -> str:
     """
     module, _, expression = call.partition(":")
     script = f"import {module}; print({module}.{expression})"
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    path = os.pathsep.join([str(folder) for folder in (*folders_of(module), SUPPORT)] + sys.path)
     result = subprocess.run(
         [sys.executable, "-c", script],
         env=os.environ | {"PYTHONPATH": path},
@@ -35,6 +37,10 @@ def run_limited(call: str, *, seconds: float = 600) -> str:
     )
     assert result.returncode == 0, f"{call}: exit code {result.returncode}\n{result.stdout}\n{result.stderr[-5000:]}"
     return result.stdout
+
+
+def folders_of(module: str) -> list[Path]:
+    return [path.parent for path in TESTS.rglob(f"{module}.py")]
 
 
 def allow(largest_file: int) -> None:

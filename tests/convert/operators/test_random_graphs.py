@@ -13,14 +13,10 @@ import onnx
 import pytest
 
 from graph_faults import FAULTS, Damaged, NotApplicableError, Refusal
-from random_graphs import Array, Document, RandomGraph, random_graph, with_odd_names
-from sshconvert.checkpoint import bind
+from random_export import TOLERANCE, converted
+from random_graphs import Array, RandomGraph, random_graph, with_odd_names
 from sshconvert.errors import SSHToolError
-from sshconvert.graph import Shape
 from sshconvert.models.registry import load_model
-from sshconvert.mxnet.symbol import parse_symbol
-from sshconvert.network import resolve
-from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.operators import OPERATORS
 from sshtool.runtimes.mxnet import _without_fusion
@@ -32,20 +28,9 @@ DOSE: Final = 300
 FULL_DOSE: Final = 10_000
 CHUNKS: Final = [pytest.param(range(at, at + 100), id=f"{at} to {at + 99}") for at in range(0, DOSE, 100)]
 
+
 # Both add up a few hundred products of float32, in another order, in up to thirteen layers: at most 8e-6 of a tensor's
 # largest value was measured in 10,000 networks. A wrong attribute or axis shows in the first digits.
-TOLERANCE: Final = 1e-4
-
-
-def converted(document: Document, arrays: Mapping[str, Array], input_shape: Shape) -> OnnxModel:
-    """The way of `open_checkpoint` and `to_onnx`, for a network that is not the model's."""
-    model = MODEL.model_copy(update={"input": MODEL.input.model_copy(update={"name": "data", "shape": input_shape})})
-    graph = parse_symbol(json.dumps(document).encode(), source="random-symbol.json")
-    parameters = bind(graph, arrays, model, source=Path("random-0000.params"))
-    inputs = {"data": input_shape}
-    return export(resolve(graph, inputs), parameters, inputs, name="random")
-
-
 def data_for(graph: RandomGraph, seed: int) -> Array:
     return np.random.default_rng(seed).normal(0, 1, graph.input_shape).astype(np.float32)
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from test_random_graphs import TOLERANCE, converted
 
+from random_export import TOLERANCE, converted
 from random_graphs import Array, random_graph
 from sshconvert.calibration import CalibrationImages, calibrate
 from sshconvert.checkpoint import Checkpoint
