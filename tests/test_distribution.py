@@ -107,10 +107,6 @@ def test_pip_takes_the_commands() -> None:
     assert "Would install" not in result.stdout
 
 
-def absent(name: str) -> importlib.metadata.Distribution:
-    raise importlib.metadata.PackageNotFoundError(name)
-
-
 def test_a_search_for_pip_calls_no_hook_of_setuptools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "meta_path", [HookThatWarns(), *sys.meta_path])
     assert shlex.split(install_command("runtime"))[:4] == [sys.executable, "-m", "pip", "install"]
@@ -129,7 +125,14 @@ def test_the_command_is_one_that_there_is(monkeypatch: pytest.MonkeyPatch) -> No
     assert upgrade[4] == "--upgrade"
     assert [Requirement(item).name for item in upgrade[5:]] == ["nncf", "onnxruntime", "openvino"]
     assert "'" in install_command("runtime")  # or a shell would take ">" for another thing
-    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", absent)  # as in environments that uv makes
+    found = importlib.metadata.distribution
+
+    def without_pip(name: str) -> importlib.metadata.Distribution:  # as in environments that uv makes
+        if name == "pip":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", without_pip)
     assert install_command("runtime").startswith(f"uv pip install --python {shlex.quote(sys.executable)} 'onnxruntime")
     monkeypatch.setattr(installation, "DISTRIBUTION", "sshtool-that-was-never-installed")
     assert "pip" not in install_command("runtime")
