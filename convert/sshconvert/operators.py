@@ -26,7 +26,7 @@ from sshconvert.mxnet.attributes import MAX_INTEGER, Attributes
 from sshconvert.onnx.reshaping import emit_reshape
 
 if TYPE_CHECKING:
-    from sshconvert.onnx.builder import Emitter
+    from sshconvert.onnx.builder import NodeBuilder
 
 # Hints for MXNet's own kernels, which choose an algorithm and never change the result.
 KERNEL_HINTS: Final = ("workspace", "cudnn_tune", "cudnn_off")
@@ -43,7 +43,7 @@ class Operator(ABC):
         """Ask `attributes` for everything the operator honours; problems are collected there."""
 
     @abstractmethod
-    def to_onnx(self, emit: Emitter) -> None:
+    def emit(self, build: NodeBuilder) -> None:
         """Emit ONNX nodes that compute the output."""
 
     def input_count(self) -> int:
@@ -132,8 +132,8 @@ class Convolution(_Filters):
     def flops(self, *inputs: Shape) -> float:
         return 2 * math.prod(inputs[1][1:]) + self.bias
 
-    def to_onnx(self, emit: Emitter) -> None:
-        emit.node("Conv", emit.inputs, **self._onnx_attributes())
+    def emit(self, build: NodeBuilder) -> None:
+        build.finish("Conv", build.inputs, **self._onnx_attributes())
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ class Deconvolution(_Filters):
         products = 2 * (inputs[0][1] // self.groups) * math.prod(self.kernel)
         return products / math.prod(self.stride) + self.bias
 
-    def to_onnx(self, emit: Emitter) -> None:
-        emit.node("ConvTranspose", emit.inputs, output_padding=self.adjust, **self._onnx_attributes())
+    def emit(self, build: NodeBuilder) -> None:
+        build.finish("ConvTranspose", build.inputs, output_padding=self.adjust, **self._onnx_attributes())
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,8 @@ class Activation(Operator):
     def flops(self, *inputs: Shape) -> float:
         return 2
 
-    def to_onnx(self, emit: Emitter) -> None:
-        emit.node(self.ONNX[self.function], emit.inputs)
+    def emit(self, build: NodeBuilder) -> None:
+        build.finish(self.ONNX[self.function], build.inputs)
 
 
 @dataclass(frozen=True)
@@ -234,31 +234,39 @@ class Pooling(Operator):
     def flops(self, *inputs: Shape) -> float:
         return math.prod(inputs[0][2:] if self.whole else self.kernel)
 
-    def to_onnx(self, emit: Emitter) -> None:
+    def emit(self, build: NodeBuilder) -> None:
         name = "MaxPool" if self.kind == "max" else "AveragePool"
         if self.whole:
-            emit.node(f"Global{name}", emit.inputs)
+            build.finish(f"Global{name}", build.inputs)
             return
         count = {} if self.kind == "max" else {"count_include_pad": int(self.count_padding)}
         if self.convention == "valid" or set(self.stride) == {1}:
             self._need_data_everywhere(self.pad)
-            emit.node(name, emit.inputs, **self._windows_of(self.pad), **count)
+            build.finish(name, build.inputs, **self._windows_of(self.pad), **count)
         elif not any(self.pad) and all(k >= s for k, s in zip(self.kernel, self.stride, strict=True)):
             # Without padding and gaps, all runtimes read `ceil_mode` as MXNet does. Nothing that hangs over is counted.
             count = dict.fromkeys(count, 0)
-            emit.node(name, emit.inputs, **self._windows_of(self.pad), ceil_mode=1, **count)
+            build.finish(name, build.inputs, **self._windows_of(self.pad), ceil_mode=1, **count)
         else:
-            self._round_up(emit, name, count)
+            self._round_up(build, name, count)
 
-    def _round_up(self, emit: Emitter, name: str, count: Mapping[str, int]) -> None:
+    def _round_up(self, build: NodeBuilder, name: str, count: Mapping[str, int]) -> None:
         """Rounding up means that the last window hangs over the edge. Explicit padding says so without `ceil_mode`,
         which runtimes read differently here. It belongs to one size, so that no other gets through.
         """
-        _need(not any(emit.free_output[2:]), "pooling that rounds up, with padding or gaps, needs a fixed size")
-        after = self._padding_after(emit.input_shapes[0], emit.output_shape)
+        _need(not any(build.free_output[2:]), "pooling that rounds up, with padding or gaps, needs a fixed size")
+        after = self._padding_after(build.input_shapes[0], build.output_shapes[0])
         self._need_data_everywhere(after)
         _need(not count or after == self.pad, "average pooling whose padded last window hangs over is not supported")
-        emit.node(name, [emit.only_of_size(emit.input_shapes[0][2:])], **self._windows_of(after), **count)
+        build.finish(name, [self._only_of_size(build)], **self._windows_of(after), **count)
+
+    @staticmethod
+    def _only_of_size(build: NodeBuilder) -> str:
+        """The input, whose axes behind the channels have the sizes of now: a run of others fails."""
+        tensor = build.inputs[0]
+        for axis, size in enumerate(build.input_shapes[0][2:], 2):
+            tensor = build.node(f"size{axis}", "Split", [tensor, build.integers(f"only{axis}", (size,))], axis=axis)
+        return tensor
 
     def _windows_of(self, after: Shape) -> dict[str, Any]:
         return {"kernel_shape": self.kernel, "strides": self.stride, "pads": self.pad + after}
@@ -298,8 +306,8 @@ class Concat(Operator):
         _need(len(rest) == 1, f"the inputs {shown(list(inputs))} differ outside axis {self.axis}")
         return (*first[: self.axis], sum(shape[self.axis] for shape in inputs), *first[self.axis + 1 :])
 
-    def to_onnx(self, emit: Emitter) -> None:
-        emit.node("Concat", emit.inputs, axis=self.axis)
+    def emit(self, build: NodeBuilder) -> None:
+        build.finish("Concat", build.inputs, axis=self.axis)
 
 
 @dataclass(frozen=True)
@@ -334,28 +342,28 @@ class Crop(Operator):
             _need(begin >= 0 and begin + length <= whole, f"{size} at {self.offset} is not inside {inputs[0]}")
         return (*inputs[0][:2], *size)
 
-    def to_onnx(self, emit: Emitter) -> None:
+    def emit(self, build: NodeBuilder) -> None:
         """Crop by the shapes of the run. A Slice takes what there is of its window, where MXNet refuses one that does
         not lie inside: then a Split into one part of the right size fails.
         """
         if self.count == 2:
-            like = emit.step("like", "Shape", [emit.inputs[1]])
+            like = build.node("like", "Shape", [build.inputs[1]])
             sizes = [
-                emit.step(role, "Gather", [like, emit.integers(f"{role}_axis", (axis,))])
+                build.node(role, "Gather", [like, build.integers(f"{role}_axis", (axis,))])
                 for role, axis in (("height", 2), ("width", 3))
             ]
         else:
-            sizes = [emit.integers(role, (size,)) for role, size in zip(("height", "width"), self.size, strict=True)]
-        size, axes = emit.step("size", "Concat", sizes, axis=0), emit.integers("axes", (2, 3))
+            sizes = [build.integers(role, (size,)) for role, size in zip(("height", "width"), self.size, strict=True)]
+        size, axes = build.node("size", "Concat", sizes, axis=0), build.integers("axes", (2, 3))
         if self.centre:
-            whole = emit.step("whole", "Gather", [emit.step("shape", "Shape", [emit.inputs[0]]), axes])
-            margin = emit.step("margin", "Sub", [whole, size])
-            begin = emit.step("begin", "Div", [margin, emit.integers("two", (2,))])
+            whole = build.node("whole", "Gather", [build.node("shape", "Shape", [build.inputs[0]]), axes])
+            margin = build.node("margin", "Sub", [whole, size])
+            begin = build.node("begin", "Div", [margin, build.integers("two", (2,))])
         else:
-            begin = emit.integers("begin", self.offset)
-        end = emit.step("end", "Add", [begin, size]) if self.centre or any(self.offset) else size
-        window = emit.step("window", "Slice", [emit.inputs[0], begin, end, axes])
-        emit.node("Split", [emit.step("rows", "Split", [window, sizes[0]], axis=2), sizes[1]], axis=3)
+            begin = build.integers("begin", self.offset)
+        end = build.node("end", "Add", [begin, size]) if self.centre or any(self.offset) else size
+        window = build.node("window", "Slice", [build.inputs[0], begin, end, axes])
+        build.finish("Split", [build.node("rows", "Split", [window, sizes[0]], axis=2), sizes[1]], axis=3)
 
     def _begin(self, data: Shape, size: Shape) -> Shape:
         if not self.centre:
@@ -381,8 +389,8 @@ class ElementwiseAdd(Operator):
     def flops(self, *inputs: Shape) -> float:
         return 1
 
-    def to_onnx(self, emit: Emitter) -> None:
-        emit.node("Add", emit.inputs)
+    def emit(self, build: NodeBuilder) -> None:
+        build.finish("Add", build.inputs)
 
 
 @dataclass(frozen=True)
@@ -432,8 +440,8 @@ class Reshape(Operator):
             left.pop(0)
         return [code]
 
-    def to_onnx(self, emit: Emitter) -> None:
-        emit_reshape(emit, self.codes)
+    def emit(self, build: NodeBuilder) -> None:
+        emit_reshape(build, self.codes)
 
 
 @dataclass(frozen=True)
@@ -453,8 +461,8 @@ class SoftmaxActivation(Operator):
     def flops(self, *inputs: Shape) -> float:
         return 5
 
-    def to_onnx(self, emit: Emitter) -> None:
-        emit.node("Softmax", emit.inputs, axis=1)
+    def emit(self, build: NodeBuilder) -> None:
+        build.finish("Softmax", build.inputs, axis=1)
 
 
 @dataclass(frozen=True)
@@ -483,11 +491,11 @@ class BatchNorm(Operator):
     def flops(self, *inputs: Shape) -> float:
         return 2
 
-    def to_onnx(self, emit: Emitter) -> None:
-        data, gamma, *rest = emit.inputs
+    def emit(self, build: NodeBuilder) -> None:
+        data, gamma, *rest = build.inputs
         if self.fix_gamma:
-            gamma = emit.constant("gamma", np.broadcast_to(np.float32(1), emit.input_shapes[1]))
-        emit.node("BatchNormalization", [data, gamma, *rest], epsilon=self.eps)
+            gamma = build.constant("gamma", np.broadcast_to(np.float32(1), build.input_shapes[1]))
+        build.finish("BatchNormalization", [data, gamma, *rest], epsilon=self.eps)
 
 
 @dataclass(frozen=True)
@@ -508,11 +516,11 @@ class UpSampling(Operator):
         _need(len(inputs[0]) == 4, f"only NCHW data can be upsampled, not {inputs[0]}")
         return (*inputs[0][:2], *(size * self.scale for size in inputs[0][2:]))
 
-    def to_onnx(self, emit: Emitter) -> None:
-        scales = emit.constant("scales", np.array([1, 1, self.scale, self.scale], np.float32))
-        emit.node(
+    def emit(self, build: NodeBuilder) -> None:
+        scales = build.constant("scales", np.array([1, 1, self.scale, self.scale], np.float32))
+        build.finish(
             "Resize",
-            [emit.inputs[0], "", scales],
+            [build.inputs[0], "", scales],
             mode="nearest",
             coordinate_transformation_mode="asymmetric",
             nearest_mode="floor",

@@ -1,85 +1,130 @@
-"""Collects the ONNX nodes and constants of a graph, one MXNet node at a time."""
+"""The one way to make ONNX nodes and constants, for operators, passes and tasks alike."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from sshconvert.graph import Node, Shape
-from sshconvert.onnx.model import unused_name
+from sshconvert.graph import Shape
+from sshconvert.onnx.model import OnnxModel, unused_name
 
 Array = npt.NDArray[Any]
 
-# For each dimension of a tensor, whether every run may choose it, or it follows from one that every run may choose.
+# For each dimension of a tensor: whether every run may choose it, or it follows from one that every run may choose.
 Free = tuple[bool, ...]
 
 
-def free_dimensions(shape: Shape, larger: Shape) -> Free:
-    """What differs between the two depends on the free dimensions of the network's inputs."""
-    return tuple(one != other for one, other in zip(shape, larger, strict=True))
-
-
 @dataclass
-class Emitter:
-    """What an operator's `to_onnx` sees: its inputs by tensor name, the shapes, and where nodes go.
+class Builder:
+    """Collects new nodes in `nodes` and new constants in `constants`.
 
-    Tensors and nodes are named as the MXNet node that makes them.
+    A node has the name of its first output; a constant has a name too. The name is `prefix` and the role that the
+    caller gives, with underscores behind it if it is one of the `taken` names.
     """
 
+    taken: set[str]
+    prefix: str = ""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
-    tensors: dict[int, str] = field(default_factory=dict)  # MXNet node number -> tensor name
-    taken: set[str] = field(default_factory=set)  # names that a constant must not have
-    inputs: Sequence[str] = ()
-    input_shapes: Sequence[Shape] = ()
-    output_shape: Shape = ()
-    larger_output_shape: Shape = ()  # where the free dimensions of the network are larger
 
-    def begin(self, number: int, node: Node, shapes: Sequence[Shape], larger: Sequence[Shape]) -> None:
-        """Turn to the next MXNet node. `shapes` and `larger` are those of all nodes' outputs."""
-        self._number, self._name = number, node.name
-        self.inputs = [self.tensors[entry.node] for entry in node.inputs]
-        self.input_shapes = [shapes[entry.node] for entry in node.inputs]
-        self.output_shape, self.larger_output_shape = shapes[number], larger[number]
+    @classmethod
+    def of(cls, model: OnnxModel, prefix: str = "") -> Builder:
+        """Return a builder of nodes for a model, whose own names are taken."""
+        return cls(model.names, prefix)
 
-    @property
-    def free_output(self) -> Free:
-        return free_dimensions(self.output_shape, self.larger_output_shape)
+    def node(self, role: str, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Add a node with one output. Return the output's name."""
+        return self.output(self.name(role), operator, inputs, **attributes)
 
-    def node(self, operator: str, inputs: Sequence[str], **attributes: Any) -> None:
-        """Emit the ONNX node that makes the current node's output."""
-        self.nodes.append(onnx.helper.make_node(operator, inputs, [self._name], name=self._name, **attributes))
-        self.tensors[self._number] = self._name
+    def split(self, role: str, operator: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
+        """Add a node with several outputs. Return their names."""
+        names = [self.name(role if number == 0 else f"{role}_{number}") for number in range(count)]
+        self._add(operator, inputs, names, attributes)
+        return names
 
-    def step(self, role: str, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
-        """Emit an ONNX node on the way to the current node's output; return the name of what it makes."""
-        name = self._unused(role)
-        self.nodes.append(onnx.helper.make_node(operator, inputs, [name], name=name, **attributes))
+    def output(self, name: str, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Add a node with one output of exactly this name. Return the name."""
+        self._add(operator, inputs, [name], attributes)
         return name
 
-    def only_of_size(self, sizes: Shape) -> str:
-        """The current node's first input, whose axes behind the channels have these sizes: a run of others fails."""
-        tensor = self.inputs[0]
-        for axis, size in enumerate(sizes, 2):
-            tensor = self.step(f"size{axis}", "Split", [tensor, self.integers(f"only{axis}", (size,))], axis=axis)
-        return tensor
+    def cast(self, role: str, tensor: str, dtype: npt.DTypeLike = np.float32) -> str:
+        """Add a node that converts a tensor to a type. Return the output's name."""
+        return self.node(role, "Cast", [tensor], to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def constant(self, role: str, values: Array) -> str:
-        """Add a constant named after the current node and its role there; return its name."""
-        name = self._unused(role)
+        """Add a constant. Return its name."""
+        name = self.name(role)
         self.constants[name] = values
         return name
 
-    def integers(self, role: str, values: Sequence[int]) -> str:
-        """Add a constant of int64, as ONNX takes shapes and axes."""
+    def floats(self, role: str, values: npt.ArrayLike) -> str:
+        """Add a float32 constant. Return its name."""
+        return self.constant(role, np.array(values, np.float32))
+
+    def integers(self, role: str, values: npt.ArrayLike) -> str:
+        """Add an int64 constant: the type of ONNX's shapes and axes. Return its name."""
         return self.constant(role, np.array(values, np.int64))
 
-    def _unused(self, role: str) -> str:
-        name = unused_name(f"{self._name}_{role}", self.taken)
+    def name(self, role: str) -> str:
+        """Return a name that is not taken, and take it."""
+        name = unused_name(f"{self.prefix}{role}", self.taken)
         self.taken.add(name)
         return name
+
+    def extend(self, model: OnnxModel) -> OnnxModel:
+        """Return the model with the new nodes behind its own, and with the new constants."""
+        nodes, initializers = (*model.nodes, *self.nodes), {**model.initializers, **self.constants}
+        return replace(model, nodes=nodes, initializers=initializers)
+
+    def _add(self, operator: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, Any]) -> None:
+        self.nodes.append(onnx.helper.make_node(operator, inputs, outputs, name=outputs[0], **attributes))
+
+
+@dataclass(kw_only=True)
+class NodeBuilder(Builder):
+    """The builder of one MXNet node: what `Operator.emit` sees.
+
+    `inputs` and `outputs` are names of tensors. The output shapes are those at two input sizes: the larger size differs
+    in the dimensions that every run may choose.
+    """
+
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    input_shapes: Sequence[Shape]
+    output_shapes: Sequence[Shape]
+    larger_output_shapes: Sequence[Shape]
+
+    def finish(self, operator: str, inputs: Sequence[str], **attributes: Any) -> None:
+        """Add the ONNX node that makes the outputs of the MXNet node."""
+        self._add(operator, inputs, self.outputs, attributes)
+
+    @property
+    def free_output(self) -> Free:
+        """The free dimensions of the first output."""
+        return free_dimensions(self.output_shapes[0], self.larger_output_shapes[0])
+
+
+def free_dimensions(shape: Shape, larger: Shape) -> Free:
+    """Return which dimensions are free: those that differ between the two input sizes."""
+    return tuple(one != other for one, other in zip(shape, larger, strict=True))
+
+
+def rewired(node: onnx.NodeProto, inputs: Sequence[str]) -> onnx.NodeProto:
+    """Return a copy of a node that reads these tensors."""
+    changed = onnx.NodeProto()
+    changed.CopyFrom(node)
+    changed.input[:] = inputs
+    return changed
+
+
+def renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
+    """Return a copy of a node with new names for itself and the tensors that it reads and makes."""
+    changed = rewired(node, [names.get(name, name) for name in node.input])
+    changed.output[:] = [names.get(name, name) for name in node.output]
+    changed.name = names.get(node.name, node.name)
+    return changed

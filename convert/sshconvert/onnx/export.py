@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sshconvert.errors import ShapeError
 from sshconvert.graph import Dimensions, Shape
 from sshconvert.network import Network
-from sshconvert.onnx.builder import Emitter, free_dimensions
+from sshconvert.onnx.builder import Builder, NodeBuilder, free_dimensions
 from sshconvert.onnx.model import OnnxModel
 
 Array = npt.NDArray[Any]
@@ -34,23 +34,35 @@ def export(
     """
     graph = network.graph
     larger = larger or network
-    emit = Emitter(taken={node.name for node in graph.nodes})
-    for number, (node, operator) in enumerate(zip(graph.nodes, network.operators, strict=True)):
+    build = Builder({node.name for node in graph.nodes})
+    for node, operator, shape, larger_shape in zip(
+        graph.nodes, network.operators, network.shapes, larger.shapes, strict=True
+    ):
         if operator is None:
-            emit.tensors[number] = node.name
             continue
-        emit.begin(number, node, network.shapes, larger.shapes)
         try:
-            operator.to_onnx(emit)
+            operator.emit(
+                NodeBuilder(
+                    build.taken,
+                    f"{node.name}_",
+                    build.nodes,
+                    build.constants,
+                    inputs=[graph.nodes[entry.node].name for entry in node.inputs],
+                    outputs=[node.name],
+                    input_shapes=network.input_shapes(node),
+                    output_shapes=[shape],
+                    larger_output_shapes=[larger_shape],
+                )
+            )
         except ShapeError as error:
             raise ShapeError(f"{graph.source}: {node.name} ({node.operator}): {error}") from None
-    used = {tensor for node in emit.nodes for tensor in node.input}
+    used = {tensor for node in build.nodes for tensor in node.input}
     weights = {name: parameters[name] for name in network.parameters(inputs) if name in used}
     outputs = {
         name: _named(network.shapes[entry.node], larger.shapes[entry.node], inputs)
         for name, entry in zip(graph.output_names, graph.outputs, strict=True)
     }
-    return OnnxModel(name, tuple(emit.nodes), weights | emit.constants, dict(inputs), outputs)
+    return OnnxModel(name, tuple(build.nodes), weights | build.constants, dict(inputs), outputs)
 
 
 def _named(shape: Shape, larger: Shape, inputs: Mapping[str, Dimensions]) -> Dimensions:

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 from sshconvert.graph import Shape
 
 if TYPE_CHECKING:
-    from sshconvert.onnx.builder import Emitter
+    from sshconvert.onnx.builder import NodeBuilder
 
 KEEP, REST, COPY, JOIN, SPLIT = 0, -1, -2, -3, -4
 
 
-def emit_reshape(emit: Emitter, codes: Sequence[int]) -> None:
+def emit_reshape(build: NodeBuilder, codes: Sequence[int]) -> None:
     """Emit the current node as a Reshape by `codes` (`sshconvert.operators.Reshape`), which fit its input."""
-    data, dimensions = emit.inputs[0], len(emit.input_shapes[0])
+    data, dimensions = build.inputs[0], len(build.input_shapes[0])
     if SPLIT in codes and _takes_the_rest(codes):
         # A dimension that takes what is left would take what a split leaves over, so the splits are made before it.
         splits, codes = _splits_apart(codes, dimensions)
         parts = _parts(splits, dimensions)
-        operator, inputs, attributes = _reshaped(emit, "split", data, parts)
-        data, dimensions = emit.step("split", operator, inputs, **attributes), len(parts)
-    operator, inputs, attributes = _reshaped(emit, "shape", data, _parts(codes, dimensions))
-    emit.node(operator, inputs, **attributes)
+        operator, inputs, attributes = _reshaped(build, "split", data, parts)
+        data, dimensions = build.node("split", operator, inputs, **attributes), len(parts)
+    operator, inputs, attributes = _reshaped(build, "shape", data, _parts(codes, dimensions))
+    build.finish(operator, inputs, **attributes)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ def _parts(codes: Sequence[int], dimensions: int) -> list[_Part]:
     return parts
 
 
-def _reshaped(emit: Emitter, role: str, data: str, parts: Sequence[_Part]) -> tuple[str, list[str], dict[str, int]]:
+def _reshaped(
+    build: NodeBuilder, role: str, data: str, parts: Sequence[_Part]
+) -> tuple[str, list[str], dict[str, int]]:
     """The last ONNX node for it: operator, inputs and attributes.
 
     Of zeros beside numbers, without a -1, OpenVINO does not check that the elements are as many as before, and computes
@@ -106,26 +108,26 @@ def _reshaped(emit: Emitter, role: str, data: str, parts: Sequence[_Part]) -> tu
         is_certain = computed == [left] and list(numbers.values()) == own
         checked = None if is_certain else left
         computed = [axis for axis in computed if axis != left]
-    before = emit.step(f"{role}_before", "Shape", [data]) if computed or checked is not None else ""
+    before = build.node(f"{role}_before", "Shape", [data]) if computed or checked is not None else ""
     if computed:
         sizes = [
-            _size(emit, f"{role}_size", before, part) if axis in computed else emit.integers(f"{role}_size", (code,))
+            _size(build, f"{role}_size", before, part) if axis in computed else build.integers(f"{role}_size", (code,))
             for axis, (part, code) in enumerate(zip(parts, codes, strict=True))
         ]
-        shape = emit.step(role, "Concat", sizes, axis=0)
+        shape = build.node(role, "Concat", sizes, axis=0)
     else:
-        shape = emit.integers(role, codes)
+        shape = build.integers(role, codes)
     if checked is None:
         return "Reshape", [data, shape], {}
-    whole = emit.step(f"{role}_unchecked", "Reshape", [data, shape])
-    return "Split", [whole, _size(emit, f"{role}_checked", before, parts[checked])], {"axis": checked}
+    whole = build.node(f"{role}_unchecked", "Reshape", [data, shape])
+    return "Split", [whole, _size(build, f"{role}_checked", before, parts[checked])], {"axis": checked}
 
 
-def _size(emit: Emitter, role: str, before: str, part: _Part) -> str:
+def _size(build: NodeBuilder, role: str, before: str, part: _Part) -> str:
     if not part.axes:
-        return emit.integers(role, (part.number,))
-    axes = (emit.integers(f"{role}_axis", (axis,)) for axis in part.axes)
-    size, *others = (emit.step(role, "Gather", [before, axis]) for axis in axes)
+        return build.integers(role, (part.number,))
+    axes = (build.integers(f"{role}_axis", (axis,)) for axis in part.axes)
+    size, *others = (build.node(role, "Gather", [before, axis]) for axis in axes)
     for other in others:
-        size = emit.step(role, "Mul", [size, other])
-    return size if part.number == 1 else emit.step(role, "Div", [size, emit.integers(f"{role}_by", (part.number,))])
+        size = build.node(role, "Mul", [size, other])
+    return size if part.number == 1 else build.node(role, "Div", [size, build.integers(f"{role}_by", (part.number,))])
