@@ -16,7 +16,7 @@ from sshconvert.models.registry import load_model, model_names, parse_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshtool.checkpoint.archive import opened, pack, unpack
-from sshtool.commands.download import download
+from sshtool.checkpoint.download import download
 from sshtool.runtimes.mxnet import Mxnet
 
 MODEL = load_model("ssh-mxnet")
@@ -240,7 +240,7 @@ def test_the_pinned_archive_is_verified_by_size_and_hash(
 ) -> None:
     text = parse_model_text().replace("73_316_283", str(archive.stat().st_size))
     pinned = parse_model(text.replace(MODEL.archive.sha256, file_sha256(archive)), source="test")
-    monkeypatch.setattr("sshtool.commands.download.load_model", lambda _: pinned)
+    monkeypatch.setattr("sshtool.checkpoint.download.load_model", lambda _: pinned)
     assert download("ssh-mxnet", tmp_path, from_archive=archive).verified
     with archive.open("ab") as file:
         file.write(b" ")

@@ -21,7 +21,7 @@ from sshconvert.finite import NonFinite, find_nonfinite, summary
 from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshtool.checkpoint.archive import opened, pack
-from sshtool.commands.demo_dataset import demo_dataset
+from sshtool.demo.dataset import demo_dataset
 from sshtool.images import Image
 from sshtool.report.picture import save_picture
 

@@ -41,7 +41,7 @@ from sshconvert.nncf import import_nncf, silenced
 from sshconvert.onnxruntime import import_onnxruntime
 from sshconvert.passes.int8 import Quantization, quantize
 from sshconvert.tasks.anchor_detection import detect
-from sshtool.commands.convert import convert_checkpoint
+from sshtool.conversion import convert_checkpoint
 from sshtool.demo.scenes import draw_scene
 from sshtool.evaluate.average_precision import average_precision
 from sshtool.metadata import read_metadata

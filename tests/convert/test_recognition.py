@@ -32,7 +32,7 @@ from sshconvert.mxnet.params import read_params, write_params
 from sshconvert.mxnet.symbol import read_symbol
 from sshconvert.recognition import recognised
 from sshtool.checkpoint.archive import opened
-from sshtool.commands.download import download
+from sshtool.checkpoint.download import download
 from sshtool.demo.symbol import ssh_vgg16_symbol
 from sshtool.images import read_image
 from sshtool.model_validation import check_ir, read_onnx

@@ -43,7 +43,7 @@ from sshconvert.mxnet.params import write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
 from sshtool.checkpoint.archive import pack
-from sshtool.commands.download import checkpoint_folder
+from sshtool.checkpoint.download import checkpoint_folder
 from wide_checkpoint import wide_symbol
 
 MODEL: Final = load_model("ssh-mxnet")
@@ -87,9 +87,9 @@ def make_inputs(folder: Path) -> None:
     """Two checkpoints of a slim network, their archives and artifacts, an image, a report and answers of each."""
     from PIL import Image
 
-    from sshtool.commands.verify import VerifyResult
     from sshtool.demo.scenes import draw_scene
     from sshtool.parity.reference import LiveReference
+    from sshtool.parity.verification import VerifyResult
     from sshtool.parity.verify import Candidate, verify
     from sshtool.runtimes import load
 
@@ -143,7 +143,7 @@ def _download(inputs: Path, out: Path, version: str) -> None:
 
 def _download_pinned(inputs: Path, out: Path, version: str) -> None:
     """By way of the cache. The archive that upstream published is not to be had, so others are pinned."""
-    from sshtool.commands import download
+    from sshtool.checkpoint import download
 
     path = inputs / f"{version}.zip"
     pinned = MODEL.archive.model_copy(update={"size": path.stat().st_size, "sha256": file_sha256(path)})
@@ -170,8 +170,8 @@ def _detect(inputs: Path, out: Path, version: str) -> None:
 
 def _write_reports(inputs: Path, out: Path, version: str) -> None:
     """The end of `sshtool verify`."""
-    from sshtool.commands.verify import VerifyOptions, write_reports
     from sshtool.parity.reference import Reference
+    from sshtool.parity.verification import VerifyOptions, write_reports
 
     result, answers = pickle.loads((inputs / f"{version}.pickle").read_bytes())  # noqa: S301  # of `make_inputs`
     reference: Any = type("Answers", (Reference,), {"answers": lambda *_: answers, "other_size": lambda _: None})

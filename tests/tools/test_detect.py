@@ -28,12 +28,11 @@ from sshconvert.errors import DetectionError, ImageError, RuntimeUnavailableErro
 from sshconvert.messages import path_of
 from sshconvert.models.registry import load_model
 from sshconvert.tasks.anchor_detection import detect as detect_in_input
-from sshtool import images
+from sshtool import detection as detect_command, images
 from sshtool.cli.session import Session
-from sshtool.commands import detect as detect_command
-from sshtool.commands.detect import Detected, NotRead, Outcome, default_artifact, detect
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime
 from sshtool.demo.scenes import Scene, draw_scene
+from sshtool.detection import Detected, NotRead, Outcome, default_artifact, detect
 from sshtool.detector import DetectorOptions, FaceDetector
 from sshtool.evaluate.average_precision import overlaps
 from sshtool.images import (

@@ -47,14 +47,14 @@ from sshconvert.reading import read_small
 from sshconvert.schema import Strict, parse_json
 from sshtool import images
 from sshtool.checkpoint.archive import opened
-from sshtool.commands.download import download
-from sshtool.commands.verify import VerifyOptions, verify_artifacts
+from sshtool.checkpoint.download import download
 from sshtool.image_claims import read_claims
 from sshtool.images import Resize, fit, read_image, reading
 from sshtool.memory import Budget
 from sshtool.model_validation import check_ir, read_onnx
 from sshtool.parity.pack import read_pack, write_pack
 from sshtool.parity.samples import sample_names
+from sshtool.parity.verification import VerifyOptions, verify_artifacts
 from sshtool.runtimes import Images, load
 from sshtool.selection import select_images
 

@@ -30,12 +30,12 @@ from sshconvert.convert import Dynamic, Faces, Format, Options, Precision, conve
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, SSHToolError, UsageError
 from sshconvert.models.registry import load_model
 from sshtool.bench import run
+from sshtool.bench.benchmark import BenchOptions, bench, render
 from sshtool.bench.figures import BenchResult, Spread, measured, speeds, spread
 from sshtool.bench.measuring import Dose, Turn, measure_latency, measure_throughput, rate
 from sshtool.bench.process import Worker
 from sshtool.bench.run import Candidate, Doses, Feed, measure
 from sshtool.bench.worker import Loaded, Work
-from sshtool.commands.bench import BenchOptions, bench, render
 from sshtool.report.bench import bench_tables, remarks, render_bench
 from sshtool.report.schema import dump_schema, shipped_schema
 from sshtool.runtimes import Settings, load, runtimes

@@ -17,12 +17,12 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.errors import ArchiveError, DownloadError, OutputError
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import Archive, ModelSpec
+from sshtool.checkpoint import download as verb
 from sshtool.checkpoint.archive import pack
 from sshtool.checkpoint.cache import Entry, Origin
+from sshtool.checkpoint.download import FetchOptions, download
 from sshtool.checkpoint.fetch import Fetched, fetch
 from sshtool.checkpoint.sources import Source
-from sshtool.commands import download as verb
-from sshtool.commands.download import FetchOptions, download
 
 MODEL: Final = load_model("ssh-mxnet")
 BODY: Final = random.Random(6).randbytes(100_001)  # noqa: S311  # it only has to be the same in each run

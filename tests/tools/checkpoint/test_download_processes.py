@@ -48,7 +48,7 @@ LIMITS: Final = Limits(attempts=2, first_wait=0.01, connect=10, read=20, total=6
 PROGRAM: Final = """
 import json, sys
 from sshconvert.models.spec import Archive
-from sshtool.commands import download as verb
+from sshtool.checkpoint import download as verb
 pinned, original = Archive(**json.loads(sys.argv.pop(1))), verb.load_model
 verb.load_model = lambda name: original(name).model_copy(update={"archive": pinned})
 sys.argv[0] = "sshtool"

@@ -229,7 +229,7 @@ def test_run_ends_in_3_when_an_artifact_computes_something_else(tmp_path: Path) 
     """The fault is planted between conversion and comparison: another model's weights in one file."""
     script = (
         "import sys\n"
-        "from sshtool.commands import run as verb\n"
+        "from sshtool import pipeline as verb\n"
         "original = verb.convert\n"
         "def faulty(*arguments, **options):\n"
         "    artifacts = original(*arguments, **options)\n"

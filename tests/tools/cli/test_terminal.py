@@ -22,7 +22,7 @@ from releases import MODEL, Workspace, copied, make_workspace
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, convert
 from sshtool.cli.app import app
-from sshtool.commands.package import PackageOptions, package
+from sshtool.package.build import PackageOptions, package
 from sshtool.report.terminal import console
 from terminal import obeyed, on_a_terminal
 

@@ -10,9 +10,8 @@ import pytest
 from program import sshtool
 from sshconvert.errors import OutputError, UsageError
 from sshconvert.models.registry import load_model
-from sshtool.commands.demo_dataset import demo_dataset as draw
 from sshtool.demo import dataset as demo_dataset
-from sshtool.demo.dataset import FIRST_SCENE, RECORD, SETTINGS, SIZES, DrawnImage, write_dataset
+from sshtool.demo.dataset import FIRST_SCENE, RECORD, SETTINGS, SIZES, DrawnImage, demo_dataset as draw, write_dataset
 from sshtool.demo.fitting import TRAINING_SEEDS, VALIDATION_SEEDS
 from sshtool.demo.scenes import draw_scene
 from sshtool.evaluate.feeding import UpstreamScales

@@ -41,12 +41,11 @@ from sshconvert.errors import (
 from sshconvert.models.registry import load_model
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.cli.app import _shard
-from sshtool.commands import evaluate as command
-from sshtool.commands.evaluate import EvaluateOptions, evaluate, render
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime, overlapped
 from sshtool.demo.dataset import write_dataset
 from sshtool.demo.scenes import draw_scene
-from sshtool.evaluate import feeding, omz, run
+from sshtool.evaluate import evaluation as command, feeding, omz, run
+from sshtool.evaluate.evaluation import EvaluateOptions, evaluate, render
 from sshtool.evaluate.feeding import Fitted, Omz, UpstreamScales, resize
 from sshtool.evaluate.figures import (
     ArtifactFigures,

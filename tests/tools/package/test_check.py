@@ -29,11 +29,10 @@ from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.convert import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision, convert
 from sshconvert.errors import ArtifactError, PackageError, ReferencePackError, UsageError
 from sshconvert.reading import is_file
-from sshtool.commands.check import check
-from sshtool.commands.package import PackageOptions, package
 from sshtool.package import unpacking
+from sshtool.package.build import PackageOptions, package
 from sshtool.package.bundle import pack
-from sshtool.package.check import UNSIGNED, Checker, Verdict
+from sshtool.package.check import UNSIGNED, Checker, Verdict, check
 from sshtool.package.manifest import MANIFEST, SUMS, dump_sums, parse_sums
 from sshtool.package.rebuild import options_of
 from sshtool.package.signing import ATTESTATION, SIGNATURE
@@ -576,7 +575,7 @@ def test_what_says_that_it_is_the_demo_is_held_to_the_demo(
     forged = make_workspace(tmp_path, demo_checkpoint, DEMO)
     with pytest.raises(ReferencePackError, match="not those of the checkpoint that it names"):
         package(NAME, forged.folder, PackageOptions())
-    monkeypatch.setattr("sshtool.commands.package.prove", lambda *_: "")  # the forger packs with other tools
+    monkeypatch.setattr("sshtool.package.build.prove", lambda *_: "")  # the forger packs with other tools
     made = package(NAME, forged.folder, PackageOptions()).folder
     result = check(made)
     assert [item.check for item in result.findings] == ["weights"]

@@ -42,7 +42,7 @@ from sshconvert.messages import printable
 from sshconvert.onnx.model import weights_path
 from sshconvert.onnxruntime import NO_TELEMETRY
 from sshconvert.tasks.anchor_detection import detect
-from sshtool.commands.package import PackageOptions, package
+from sshtool.package.build import PackageOptions, package
 from sshtool.package.bundle import EARLIEST, source_date
 from sshtool.package.card import Described, render_card
 from sshtool.package.evidence import (

@@ -25,7 +25,13 @@ from sshconvert.convert import Faces, Format, Options, Precision, artifact_files
 from sshconvert.errors import ArtifactError, ImageError, ReferencePackError, RuntimeUnavailableError, UsageError
 from sshconvert.models.registry import load_model
 from sshconvert.tasks.anchor_detection import detect
-from sshtool.commands.verify import (
+from sshtool.demo.scenes import draw_scene
+from sshtool.parity.detections import DetectionComparison
+from sshtool.parity.pack import read_pack, write_pack
+from sshtool.parity.reference import Answer, LiveReference, Reference, StoredAnswers
+from sshtool.parity.samples import OTHER, Sample, sample_names
+from sshtool.parity.tolerances import PROFILES, Overrides
+from sshtool.parity.verification import (
     ConvertedAgain,
     VerifyOptions,
     find_candidates,
@@ -33,12 +39,6 @@ from sshtool.commands.verify import (
     user_images,
     verify_artifacts,
 )
-from sshtool.demo.scenes import draw_scene
-from sshtool.parity.detections import DetectionComparison
-from sshtool.parity.pack import read_pack, write_pack
-from sshtool.parity.reference import Answer, LiveReference, Reference, StoredAnswers
-from sshtool.parity.samples import OTHER, Sample, sample_names
-from sshtool.parity.tolerances import PROFILES, Overrides
 from sshtool.parity.verify import Candidate, Rules, SampleComparison, VerifyReport, _Judge, verify
 from sshtool.progress import silent
 from sshtool.report.comparison import comparison_table

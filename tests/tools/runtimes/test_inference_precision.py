@@ -23,15 +23,15 @@ from sshconvert.convert import Options, Precision, convert
 from sshconvert.errors import EvaluationError, RuntimeUnavailableError, UsageError
 from sshconvert.formats.openvino import import_openvino
 from sshconvert.models.registry import load_model
-from sshtool.commands.bench import BenchOptions, bench
-from sshtool.commands.detect import default_artifact
-from sshtool.commands.evaluate import EvaluateOptions, evaluate
-from sshtool.commands.verify import VerifyOptions, find_candidates, left_out, verify_artifacts
+from sshtool.bench.benchmark import BenchOptions, bench
 from sshtool.demo.dataset import write_dataset
 from sshtool.demo.scenes import draw_scene
+from sshtool.detection import default_artifact
+from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
 from sshtool.parity.detections import DetectionComparison
 from sshtool.parity.reference import Answer, LiveReference, Reference
 from sshtool.parity.tolerances import PROFILES
+from sshtool.parity.verification import VerifyOptions, find_candidates, left_out, verify_artifacts
 from sshtool.parity.verify import Candidate, Rules, SampleComparison, _Judge, _profile_name, verify
 from sshtool.progress import silent
 from sshtool.report.picture import save_picture

@@ -25,9 +25,9 @@ from small_model import SIZE, small_onnx, write_small_models
 from sshconvert.errors import ArtifactError, NonfiniteError
 from sshconvert.models.registry import load_model
 from sshtool import sandbox
-from sshtool.commands.evaluate import EvaluateOptions, evaluate
 from sshtool.demo.dataset import write_dataset
 from sshtool.detector import FaceDetector
+from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
 from sshtool.runtimes import Settings, load
 from sshtool.sandbox import Child, Limits
 from sshtool.sandbox.runtimes import SandboxedRuntime

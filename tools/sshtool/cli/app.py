@@ -463,7 +463,7 @@ def download(
     events = progress_format == "json"
     with Session("download", json=json, quiet=quiet, debug=debug, events=events) as session:
         _few({"--source": source})
-        from sshtool.commands.download import FetchOptions, download as verb, render
+        from sshtool.checkpoint.download import FetchOptions, download as verb, render
 
         _choice("--progress-format", progress_format, ["text", "json"])
         _exclusive({"--demo": demo, "--from-archive": from_archive is not None, "--source": bool(source)})
@@ -513,7 +513,7 @@ def convert(
     from sshtool.cli.session import Session
 
     with Session("convert", json=json, quiet=quiet, debug=debug) as session:
-        from sshtool.commands.convert import convert_checkpoint, render
+        from sshtool.conversion import convert_checkpoint, render
         from sshtool.quantization import QuantizationOptions
 
         options = _options(
@@ -555,7 +555,7 @@ def info(
     from sshtool.cli.session import Session
 
     with Session("info", json=json, quiet=quiet, debug=debug) as session:
-        from sshtool.commands.info import info as verb, render
+        from sshtool.checkpoint.info import info as verb, render
 
         result = verb(
             model,
@@ -605,8 +605,8 @@ def run(
 
     with Session("run", json=json, quiet=quiet, debug=debug) as session:
         _few({"--source": source})
-        from sshtool.commands.download import FetchOptions
-        from sshtool.commands.run import render, run as verb
+        from sshtool.checkpoint.download import FetchOptions
+        from sshtool.pipeline import render, run as verb
         from sshtool.quantization import QuantizationOptions
 
         _exclusive(
@@ -681,8 +681,8 @@ def verify(
         _few({"--artifact": artifact, "--atol": atol, "--rtol": rtol})
         _confine(memory_limit, time_limit)
         from sshconvert.models.registry import load_model
-        from sshtool.commands.verify import VerifyOptions, render, verify_artifacts
         from sshtool.parity.tolerances import Overrides, parse_limits
+        from sshtool.parity.verification import VerifyOptions, render, verify_artifacts
         from sshtool.parity.verify import Rules
 
         outputs = load_model(model).output_names
@@ -725,7 +725,7 @@ def reference(
     from sshtool.cli.session import Session
 
     with Session("reference", json=json, quiet=quiet, debug=debug) as session:
-        from sshtool.commands.reference import make_reference, render
+        from sshtool.parity.recording import make_reference, render
 
         result = make_reference(
             model,
@@ -764,7 +764,7 @@ def package(
 
     with Session("package", json=json, quiet=quiet, debug=debug) as session:
         _few({"--artifact": artifact})
-        from sshtool.commands.package import PackageOptions, package as verb, render
+        from sshtool.package.build import PackageOptions, package as verb, render
 
         options = PackageOptions(
             tuple(artifact),
@@ -798,7 +798,8 @@ def check(
 
     with Session("check", json=json, quiet=quiet, debug=debug) as session:
         _confine(memory_limit, time_limit)
-        from sshtool.commands.check import check as verb, render
+        from sshtool.cli.check import render
+        from sshtool.package.check import check as verb
 
         result = verb(path, signers=signers, rebuild=rebuild, progress=session.progress)
         session.finish(result, render, passed=result.passed)
@@ -830,7 +831,7 @@ def detect(
 
     with Session("detect", json=json, quiet=quiet, debug=debug, lines=True) as session:
         _confine(memory_limit, time_limit)
-        from sshtool.commands.detect import as_json, detect as verb, render
+        from sshtool.detection import as_json, detect as verb, render
         from sshtool.detector import DetectorOptions
         from sshtool.images import Resize
 
@@ -891,7 +892,7 @@ def evaluate(
     with Session("evaluate", json=json, quiet=quiet, debug=debug, interrupted=interrupted) as session:
         _few({"--artifact": artifact, "--merge": merge})
         _confine(memory_limit, time_limit)
-        from sshtool.commands.evaluate import EvaluateOptions, evaluate as verb, render
+        from sshtool.evaluate.evaluation import EvaluateOptions, evaluate as verb, render
         from sshtool.images import Resize
 
         chosen = _choice("--protocol", protocol, ["omz", "wider", "both"])
@@ -947,8 +948,8 @@ def bench(
     with Session("bench", json=json, quiet=quiet, debug=debug) as session:
         _few({"--artifact": artifact})
         _confine(memory_limit, time_limit)
+        from sshtool.bench.benchmark import BenchOptions, bench as verb, render
         from sshtool.bench.measuring import MODES
-        from sshtool.commands.bench import BenchOptions, bench as verb, render
         from sshtool.runtimes import INFERENCE_PRECISIONS, runtimes
 
         chosen = _choice("--mode", mode, [*MODES, "both"])
@@ -987,7 +988,8 @@ def demo_dataset(
     from sshtool.cli.session import Session
 
     with Session("demo-dataset", json=json, quiet=quiet, debug=debug) as session:
-        from sshtool.commands.demo_dataset import demo_dataset as verb, render
+        from sshtool.cli.demo_dataset import render
+        from sshtool.demo.dataset import demo_dataset as verb
 
         result = verb(output_dir, images=images, seed=seed, dry_run=dry_run, progress=session.progress)
         session.finish(result, render)

@@ -22,14 +22,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.errors import OutputError, RuntimeUnavailableError
+from sshconvert.errors import OutputError, RuntimeUnavailableError, UsageError
 from sshconvert.files import replace_folder, staging_folder
 from sshconvert.installation import install_command
 from sshconvert.reading import is_file, is_there
 from sshconvert.schema import one_line
 from sshtool.demo.scenes import draw_scene
 from sshtool.evaluate.ground_truth import ImageTruth, write_ground_truth
-from sshtool.limits import MOST_DRAWN
+from sshtool.limits import MOST_DRAWN, MOST_SEED
+from sshtool.progress import Progress, silent
+from sshtool.requirements import PILLOW, require
 
 # Height and width. Heights above 640 let faces of every size of the scenes occur.
 SIZES: Final = ((768, 1024), (600, 800), (480, 640))
@@ -52,6 +54,58 @@ class DrawnImage:
     event: str
     name: str
     faces: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One of easy, medium and hard: the least height of a face that counts, in pixels, and how many there are."""
+
+    name: str
+    least_height: int
+    faces: int
+
+
+@dataclass(frozen=True)
+class DatasetResult:
+    """What was drawn, and where. With `dry_run` nothing was, so that the faces are not known."""
+
+    dataset: Path
+    seed: int
+    images: int
+    sizes: tuple[tuple[int, int], ...]  # width and height
+    faces: int | None
+    settings: tuple[Setting, ...]
+
+
+def dataset_folder(output_dir: Path) -> Path:
+    return output_dir / "datasets" / "wider-demo"
+
+
+def demo_dataset(
+    output_dir: Path, *, images: int, seed: int, dry_run: bool = False, progress: Progress = silent
+) -> DatasetResult:
+    """Draw `images` images of a seed into `<output_dir>/datasets/wider-demo`.
+
+    Raises UsageError for numbers beyond what there are scenes for, and what `write_dataset` raises.
+    """
+    if not 0 < images <= MOST_DRAWN:
+        raise UsageError(f"--images: {images} is not between 1 and {MOST_DRAWN}")
+    if not 0 <= seed <= MOST_SEED:
+        raise UsageError(f"--seed: {seed} is not between 0 and {MOST_SEED}")
+    if not dry_run:
+        require(PILLOW)
+    folder = dataset_folder(output_dir)
+    sizes = tuple((width, height) for height, width in SIZES)
+    if dry_run:
+        return DatasetResult(folder, seed, images, sizes, None, ())
+    progress("drawing images", 0, images)
+    drawn = write_dataset(
+        folder, images=images, seed=seed, progress=lambda done: progress("drawing images", done, images)
+    )
+    settings = (
+        Setting(name, least, sum(len(counted(item.faces, name)) for item in drawn)) for name, least in SETTINGS.items()
+    )
+    return DatasetResult(folder, seed, images, sizes, sum(len(item.faces) for item in drawn), tuple(settings))
 
 
 def write_dataset(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -22,6 +23,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import read_small
 from sshconvert.schema import one_line
+from sshtool.checkpoint.archive import opened as open_checkpoint
 from sshtool.demo.symbol import ssh_vgg16_symbol
 from sshtool.package.contents import hash_file, list_contents
 from sshtool.package.declarations import Claim, Declarations, Finding
@@ -40,9 +42,11 @@ from sshtool.package.signing import (
     SIGNATURE,
     SignatureError,
     how_to_check,
+    read_signers,
     signatures,
     signer_of,
 )
+from sshtool.package.unpacking import opened as unpacked
 from sshtool.parity.pack import PackReference, read_pack
 from sshtool.parity.recompute import check_answers, prove
 from sshtool.parity.verify import Candidate, verify
@@ -288,3 +292,59 @@ def _check_origin(reference: PackReference, manifest: Manifest) -> None:
     contents = reference.contents
     if contents.weights != manifest.source.weights or dict(contents.checkpoint) != dict(manifest.source.checkpoint):
         raise PackageError("its answers are of another checkpoint than the manifest names; get the package again")
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was checked and found, and what the package only claims.
+
+    `parity` is for each model that was run its largest difference from the original's answers. `signed_by` is who of
+    the trusted signers signed it, "" without a signature or without signers.
+    """
+
+    path: Path
+    model: str
+    weights: str
+    verification: str
+    verdict: Verdict
+    checks: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    claims: tuple[Claim, ...]
+    signed_by: str
+    parity: Mapping[str, float | None]
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict is Verdict.PASSED
+
+
+def check(
+    path: Path,
+    *,
+    signers: Path | None = None,
+    rebuild: Path | None = None,
+    progress: Progress = silent,
+) -> CheckResult:
+    """Check a package, a folder or an archive. With `rebuild`, a checkpoint, convert it again and compare the bytes.
+
+    Raises UsageError if `signers` holds no keys, PackageError if there is nothing that can be checked, and what opening
+    the checkpoint raises.
+    """
+    if signers is not None:
+        read_signers(signers)
+    original = None if rebuild is None else partial(open_checkpoint, rebuild)
+    with unpacked(path) as folder:
+        report = Checker(folder, progress).run(signers=signers, original=original)
+    manifest = report.manifest
+    return CheckResult(
+        path,
+        manifest.model if manifest else "",
+        manifest.source.weights if manifest else "",
+        manifest.verification.status if manifest else "",
+        report.verdict,
+        tuple(report.checks),
+        tuple(report.findings),
+        tuple(report.claims),
+        report.signed_by,
+        report.largest,
+    )

@@ -16,7 +16,6 @@ from sshconvert.errors import ArtifactError, PackageError, RuntimeUnavailableErr
 from sshconvert.messages import listed, shown
 from sshconvert.models.spec import ModelSpec
 from sshconvert.schema import one_line
-from sshtool.commands.verify import RECORD
 from sshtool.package.card import FILE as CARD
 from sshtool.package.evidence import Evidence, read_verification, verification_of
 from sshtool.package.layouts import LAYOUTS, Layout
@@ -25,6 +24,7 @@ from sshtool.package.rebuild import options_of
 from sshtool.package.sbom import FILE as BILL
 from sshtool.package.tensor_signature import Signature, is_quantized, packaged_model, read_signature
 from sshtool.parity.tolerances import PROFILES
+from sshtool.parity.verification import RECORD
 
 PAGE: Final = "verification.html"
 LICENCES: Final = "LICENSES"

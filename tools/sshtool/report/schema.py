@@ -21,19 +21,19 @@ from pydantic.json_schema import GenerateJsonSchema
 # Module and name of what each is made from.
 KINDS: Final = {
     "bench": "sshtool.bench.figures.BenchResult",
-    "check": "sshtool.commands.check.CheckResult",
-    "convert": "sshtool.commands.convert.ConvertResult",
-    "demo-dataset": "sshtool.commands.demo_dataset.DatasetResult",
-    "detect": "sshtool.commands.detect.Line",
+    "check": "sshtool.package.check.CheckResult",
+    "convert": "sshtool.conversion.ConvertResult",
+    "demo-dataset": "sshtool.demo.dataset.DatasetResult",
+    "detect": "sshtool.detection.Line",
     "document": "sshtool.report.document.Document",
-    "download": "sshtool.commands.download.DownloadResult",
+    "download": "sshtool.checkpoint.download.DownloadResult",
     "evaluate": "sshtool.evaluate.figures.EvaluateResult",
     "event": "sshtool.report.transfer.Event",
-    "info": "sshtool.commands.info.InfoResult",
-    "package": "sshtool.commands.package.PackageResult",
-    "reference": "sshtool.commands.reference.ReferenceResult",
-    "run": "sshtool.commands.run.RunResult",
-    "verify": "sshtool.commands.verify.VerifyResult",
+    "info": "sshtool.checkpoint.info.InfoResult",
+    "package": "sshtool.package.build.PackageResult",
+    "reference": "sshtool.parity.recording.ReferenceResult",
+    "run": "sshtool.pipeline.RunResult",
+    "verify": "sshtool.parity.verification.VerifyResult",
 }
 
 

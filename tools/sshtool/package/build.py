@@ -21,8 +21,7 @@ from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder, is_there, open_regular
 from sshconvert.schema import one_line
 from sshtool.checkpoint.archive import opened
-from sshtool.commands.download import checkpoint_folder
-from sshtool.commands.verify import RECORD, VerifyOptions, VerifyResult, find_candidates
+from sshtool.checkpoint.download import checkpoint_folder
 from sshtool.package.bundle import KINDS, pack, source_date
 from sshtool.package.card import FILE as CARD, Beside, Described, evaluation_rows, render_card
 from sshtool.package.declarations import LICENCES, PAGE
@@ -52,6 +51,7 @@ from sshtool.package.tensor_signature import Signature, packaged_model, read_sig
 from sshtool.parity.pack import PackReference, demo_pack_path, pack_name, read_pack
 from sshtool.parity.recompute import prove
 from sshtool.parity.samples import draw_sample
+from sshtool.parity.verification import RECORD, VerifyOptions, VerifyResult, find_candidates
 from sshtool.parity.verify import ArtifactReport, VerifyReport, environment
 from sshtool.progress import Progress, silent
 from sshtool.report.document import dump_result

@@ -21,7 +21,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder
 from sshtool.checkpoint.archive import opened
-from sshtool.commands.download import checkpoint_folder
+from sshtool.checkpoint.download import checkpoint_folder
 from sshtool.images import Resize, fit, read_image
 from sshtool.limits import MOST_VERIFIED, check_number
 from sshtool.parity.layers import Divergence, first_divergence

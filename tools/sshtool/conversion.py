@@ -12,7 +12,7 @@ from sshconvert.finite import NonFinite, summary
 from sshconvert.models.registry import load_model
 from sshconvert.reading import is_there
 from sshtool.checkpoint.archive import opened
-from sshtool.commands.download import checkpoint_folder
+from sshtool.checkpoint.download import checkpoint_folder
 from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
 from sshtool.report.terminal import lines, table

@@ -19,10 +19,15 @@ from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.checkpoint.archive import opened
+from sshtool.checkpoint.download import FetchOptions, checkpoint_folder, download
 from sshtool.checkpoint.fetch import Report, no_report
-from sshtool.commands.download import FetchOptions, checkpoint_folder, download
-from sshtool.commands.package import PackageOptions, package
-from sshtool.commands.verify import (
+from sshtool.detector import THRESHOLD
+from sshtool.package.build import PackageOptions, package
+from sshtool.package.check import Checker
+from sshtool.parity.pack import pack_name, write_pack
+from sshtool.parity.reference import LiveReference, Reference
+from sshtool.parity.samples import SCENE
+from sshtool.parity.verification import (
     RECORD,
     ConvertedAgain,
     VerifyOptions,
@@ -31,11 +36,6 @@ from sshtool.commands.verify import (
     images_of,
     write_record,
 )
-from sshtool.detector import THRESHOLD
-from sshtool.package.check import Checker
-from sshtool.parity.pack import pack_name, write_pack
-from sshtool.parity.reference import LiveReference, Reference
-from sshtool.parity.samples import SCENE
 from sshtool.parity.verify import Candidate, VerifyReport, verify
 from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs

@@ -20,7 +20,7 @@ from sshconvert.network import resolve
 from sshconvert.passes.int8 import IMAGES, RECORDED
 from sshconvert.reading import is_file
 from sshtool.checkpoint.archive import opened
-from sshtool.commands.download import checkpoint_folder
+from sshtool.checkpoint.download import checkpoint_folder
 from sshtool.metadata import read_metadata
 from sshtool.report.terminal import table
 

@@ -23,7 +23,6 @@ from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder
 from sshconvert.schema import one_line
-from sshtool.commands.verify import VerifyOptions, find_candidates, left_out
 from sshtool.evaluate import journal
 from sshtool.evaluate.feeding import Feed, Fitted, Omz, Size, UpstreamScales, accepts
 from sshtool.evaluate.figures import (
@@ -44,6 +43,7 @@ from sshtool.evaluate.predictions import prediction_file, read_predictions
 from sshtool.evaluate.run import Entry, Evaluator, Job, judged
 from sshtool.evaluate.score import PROTOCOLS, finish, score_predictions
 from sshtool.images import Resize, read_size
+from sshtool.parity.verification import VerifyOptions, find_candidates, left_out
 from sshtool.parity.verify import Candidate, Rules, labelled
 from sshtool.progress import Progress, silent
 from sshtool.report.evaluation import Pictured, render_evaluation

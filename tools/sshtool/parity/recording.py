@@ -12,7 +12,7 @@ from sshconvert.files import check_replaceable
 from sshconvert.graph import Shape
 from sshconvert.models.registry import load_model
 from sshtool.checkpoint.archive import opened
-from sshtool.commands.download import checkpoint_folder
+from sshtool.checkpoint.download import checkpoint_folder
 from sshtool.parity.pack import MOST_PIXELS, pack_name, write_pack
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.samples import sample_names
