@@ -14,8 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from project import ROOT
-from sshconvert import installation
-from sshconvert.installation import install_command
+from sshconvert import libraries
+from sshconvert.libraries import install_command
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_the_command_is_one_that_there_is(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(importlib.metadata, "distribution", without_pip)
     assert install_command("runtime").startswith(f"uv pip install --python {shlex.quote(sys.executable)} 'onnxruntime")
-    monkeypatch.setattr(installation, "DISTRIBUTION", "sshtool-that-was-never-installed")
+    monkeypatch.setattr(libraries, "DISTRIBUTION", "sshtool-that-was-never-installed")
     assert "pip" not in install_command("runtime")
 
 

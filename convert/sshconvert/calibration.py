@@ -11,22 +11,21 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
+from sshconvert.arrays import Pixels
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Dynamic, InputType, Layout, Options, to_onnx
 from sshconvert.errors import PrecisionError, SSHToolError
 from sshconvert.files import scratch_folder
+from sshconvert.libraries import import_onnxruntime
 from sshconvert.models.spec import ModelSpec
 from sshconvert.nncf import import_nncf, silenced
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.onnxruntime import import_onnxruntime
 from sshconvert.passes.fp16 import WEIGHTED
 from sshconvert.passes.int8 import PRESET, QUANTIZED_BY, Levels, Place, Quantization, WeightLevels, quantize
 from sshconvert.schema import one_line
 
-Image = npt.NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
 # NNCF's name for symmetric levels: what comes out of a ReLU has all 256 of them, from zero on.
@@ -47,7 +46,7 @@ class CalibrationImages:
     """
 
     count: int
-    read: Callable[[int], Image]
+    read: Callable[[int], Pixels]
     record: Mapping[str, str]
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pydantic
 
+from sshconvert.arrays import Array
+from sshconvert.digest import file_sha256
 from sshconvert.errors import CheckpointError
 from sshconvert.files import staged
 from sshconvert.finite import NonFinite, find_nonfinite, summary
@@ -28,8 +28,6 @@ from sshconvert.reading import is_file, is_folder, read_small
 from sshconvert.recognition import IR, ONNX, PARAMS, SYMBOL, mistaken
 from sshconvert.schema import Strict, one_line, parse_json
 from sshconvert.snapshot import Snapshot
-
-Array = npt.NDArray[Any]
 
 RECORD_NAME: Final = "checkpoint.json"
 MOST_LOOKED_AT: Final = 10_000  # of the files in a folder
@@ -228,15 +226,6 @@ def read_record(folder: Path) -> Record | None:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); remove it, or change it") from None
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}; remove it or download the checkpoint again") from None
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _identify(symbol: Snapshot, params: Snapshot, model: ModelSpec) -> str:

@@ -14,8 +14,9 @@ from sshconvert import __version__
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
 from sshconvert.files import check_replaceable, replace_files, staging_folder
-from sshconvert.formats.openvino import IntermediateRepresentation, import_openvino
+from sshconvert.formats.openvino import IntermediateRepresentation
 from sshconvert.graph import Shape
+from sshconvert.libraries import import_openvino
 from sshconvert.models.spec import ModelSpec
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from sshconvert.arrays import Array
 
 # Elements looked at at once: so few that what is computed of them stays in the processor's cache.
 _CHUNK: Final = 1 << 16

@@ -15,10 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sshconvert.errors import RuntimeUnavailableError
-from sshconvert.formats.openvino import import_openvino
-from sshconvert.installation import install_command
-from sshconvert.onnxruntime import import_onnxruntime
-from sshconvert.schema import one_line
+from sshconvert.libraries import NNCF, import_onnxruntime, import_openvino, importing
 
 TELEMETRY: Final = "openvino_telemetry"
 SILENT: Final = logging.CRITICAL + 1
@@ -34,13 +31,9 @@ def import_nncf() -> Any:
     """
     import_openvino()
     import_onnxruntime()
-    with _unimportable(TELEMETRY), _logging_as_it_was():
-        try:
-            import nncf
-            from nncf.telemetry import wrapper
-        except (ImportError, AttributeError) as error:  # the latter with an OpenVINO that is older than it expects
-            remedy = install_command("int8", base="openvino", upgrade=True)
-            raise RuntimeUnavailableError(f"nncf: cannot be imported ({one_line(error)}); {remedy}") from error
+    with _unimportable(TELEMETRY), _logging_as_it_was(), importing(NNCF):
+        import nncf
+        from nncf.telemetry import wrapper
     if isinstance(wrapper.telemetry, wrapper.NNCFTelemetry):
         raise RuntimeUnavailableError(
             "nncf: was imported before with its telemetry on, and cannot be used; quantise in a process of its own"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sshconvert.checkpoint import Checkpoint, bind, file_sha256, open_checkpoint, read_record
+from sshconvert.checkpoint import Checkpoint, bind, open_checkpoint, read_record
+from sshconvert.digest import file_sha256
 from sshconvert.errors import ArchiveError, ArtifactError, CheckpointError, DownloadError, ModelError, UsageError
 from sshconvert.models.registry import load_model, model_names, parse_model
 from sshconvert.mxnet.params import read_params, write_params

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from program import sshtool
+from sshconvert.arrays import Pixels
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.errors import CheckpointError
 from sshconvert.finite import NonFinite, find_nonfinite, summary
@@ -22,7 +23,6 @@ from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshtool.checkpoint.archive import opened, pack
 from sshtool.demo.dataset import demo_dataset
-from sshtool.images import Image
 from sshtool.report.picture import save_picture
 
 MODEL: Final = load_model("ssh-mxnet")
@@ -110,7 +110,7 @@ def outcome(*arguments: str | Path) -> str:
 
 @pytest.mark.usefixtures("mxnet")
 def test_detect_with_mxnet_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path: Path) -> None:
-    image: Image = np.zeros((64, 64, 3), np.uint8)
+    image: Pixels = np.zeros((64, 64, 3), np.uint8)
     save_picture(tmp_path / "black.png", image, np.zeros((0, 5), np.float32))
     command = ("detect", tmp_path / "black.png", "--artifact", spoilt / MODEL.files.params, "--dry-run")
 

@@ -36,9 +36,9 @@ from sshconvert.convert import (
     to_onnx,
 )
 from sshconvert.errors import ImageError, PrecisionError
+from sshconvert.libraries import import_onnxruntime
 from sshconvert.models.registry import load_model
 from sshconvert.nncf import import_nncf, silenced
-from sshconvert.onnxruntime import import_onnxruntime
 from sshconvert.passes.int8 import Quantization, quantize
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.conversion import convert_checkpoint

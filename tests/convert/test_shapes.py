@@ -18,7 +18,7 @@ from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Color, Dynamic, Format, InputType, Layout, Options, Precision, convert
 from sshconvert.errors import PreprocessingError, RuntimeUnavailableError
-from sshconvert.formats.openvino import import_openvino
+from sshconvert.libraries import import_openvino
 from sshtool.runtimes import Outputs, Runtime, load
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime

@@ -12,7 +12,7 @@ import numpy as np
 
 from hostile_graphs import MODEL
 from small_model import write_small_models
-from sshconvert.formats.openvino import import_openvino
+from sshconvert.libraries import import_openvino
 
 
 class Representation:

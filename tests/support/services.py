@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from sshconvert.arrays import Array
 from sshconvert.errors import ArtifactError
-from sshtool.sandbox.channel import Array
 from sshtool.sandbox.child import Answer
 
 

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from sshconvert.arrays import Array
 from sshconvert.graph import Shape
 from sshconvert.models.registry import load_model
-from sshconvert.mxnet.params import Array, write_params
+from sshconvert.mxnet.params import write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
 from sshtool.demo.symbol import ssh_vgg16_symbol

@@ -36,8 +36,9 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import numpy as np
 
-from sshconvert.checkpoint import file_sha256, open_checkpoint
+from sshconvert.checkpoint import open_checkpoint
 from sshconvert.convert import Format, Options, Precision, convert, plan
+from sshconvert.digest import file_sha256
 from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import write_params
 from sshconvert.mxnet.symbol import parse_symbol
@@ -474,8 +475,9 @@ def main() -> None:
 def _import_everything() -> None:
     """So that no trial has to. Nothing here may start a thread: it would not be there in the children."""
     import sshconvert.formats.openvino
+    import sshconvert.libraries
 
-    sshconvert.formats.openvino.import_openvino()
+    sshconvert.libraries.import_openvino()
     threads = len(list(Path("/proc/self/task").iterdir()))
     assert threads == 1, threads
 

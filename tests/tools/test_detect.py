@@ -22,6 +22,7 @@ from rich.console import Console
 
 from limited import allow, run_limited
 from program import sshtool
+from sshconvert.arrays import Pixels
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Format, Options, convert
 from sshconvert.errors import DetectionError, ImageError, RuntimeUnavailableError, UsageError
@@ -38,7 +39,6 @@ from sshtool.evaluate.average_precision import overlaps
 from sshtool.images import (
     BACKGROUND,
     LARGEST_FILE,
-    Image,
     Placement,
     Resize,
     _decoding_errors as decoding_errors,
@@ -74,14 +74,14 @@ def boxes_of(line: dict[str, Any]) -> npt.NDArray[np.float32]:
     return np.array(rows, np.float32).reshape(-1, 5)
 
 
-def save(path: Path, image: Image, **options: Any) -> Path:
+def save(path: Path, image: Pixels, **options: Any) -> Path:
     """Save a BGR array with Pillow, in the format of the extension."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pillow.fromarray(np.ascontiguousarray(image[..., ::-1])).save(path, **options)
     return path
 
 
-def random_image(height: int, width: int) -> Image:
+def random_image(height: int, width: int) -> Pixels:
     random: Any = np.random.RandomState(3)
     return np.asarray(random.randint(0, 256, (height, width, 3)), np.uint8)
 
@@ -116,7 +116,7 @@ def test_a_plain_image_is_read_as_bgr(tmp_path: Path) -> None:
 
 
 # How an upright array has to be stored for each orientation to turn it upright again, by EXIF's definitions.
-STORED: Final[dict[int, Callable[[Image], Image]]] = {
+STORED: Final[dict[int, Callable[[Pixels], Pixels]]] = {
     1: lambda image: image,
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
@@ -128,7 +128,7 @@ STORED: Final[dict[int, Callable[[Image], Image]]] = {
 }
 
 
-def turned(path: Path, image: Image, orientation: int, **options: Any) -> Path:
+def turned(path: Path, image: Pixels, orientation: int, **options: Any) -> Path:
     exif = pillow.Exif()
     exif[0x0112] = orientation
     return save(path, STORED[orientation](image), exif=exif, **options)
@@ -176,38 +176,38 @@ def test_16_bit_images_are_turned_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(grey[..., None], 3, axis=2))
 
 
-def grey_of(image: Image) -> Image:
+def grey_of(image: Pixels) -> Pixels:
     return np.asarray(image.mean(axis=2), np.uint8)
 
 
-def three(grey: npt.NDArray[Any]) -> Image:
+def three(grey: npt.NDArray[Any]) -> Pixels:
     return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
 
 
-Pair = tuple[pillow.Image, Image]  # a picture in some mode, and what it has to be read as
+Pair = tuple[pillow.Image, Pixels]  # a picture in some mode, and what it has to be read as
 
 
-def coloured(mode: str) -> Callable[[Image], Pair]:
+def coloured(mode: str) -> Callable[[Pixels], Pair]:
     return lambda image: (pillow.fromarray(np.ascontiguousarray(image[..., ::-1])).convert(mode), image)
 
 
-def black_and_white(image: Image) -> Pair:
+def black_and_white(image: Pixels) -> Pair:
     white = grey_of(image) > 127
     return pillow.fromarray(white), three(white * 255)
 
 
-def grey(mode: str) -> Callable[[Image], Pair]:
+def grey(mode: str) -> Callable[[Pixels], Pair]:
     return lambda image: (pillow.fromarray(grey_of(image)).convert(mode), three(grey_of(image)))
 
 
-def deep(kind: str, factor: float) -> Callable[[Image], Pair]:
+def deep(kind: str, factor: float) -> Callable[[Pixels], Pair]:
     return lambda image: (pillow.fromarray((grey_of(image).astype(float) * factor).astype(kind)), three(grey_of(image)))
 
 
-def palette(mode: str) -> Callable[[Image], Pair]:
+def palette(mode: str) -> Callable[[Pixels], Pair]:
     """64 colours, so that nothing is left to an algorithm that chooses them."""
 
-    def make(image: Image) -> Pair:
+    def make(image: Pixels) -> Pair:
         levels = image // 64
         made = pillow.fromarray((levels[..., 0] + 4 * levels[..., 1] + 16 * levels[..., 2]).astype(np.uint8), "P")
         blue, green, red = (np.arange(64) // 4**place % 4 * 64 for place in range(3))
@@ -218,7 +218,7 @@ def palette(mode: str) -> Callable[[Image], Pair]:
 
 
 # Each mode that Pillow gives files, in a lossless format that has it: the mode, the extension, and how to make one.
-MODES: Final[dict[str, tuple[str, str, Callable[[Image], Pair]]]] = {
+MODES: Final[dict[str, tuple[str, str, Callable[[Pixels], Pair]]]] = {
     "1": ("1", "png", black_and_white),
     "L": ("L", "png", grey("L")),
     "LA": ("LA", "png", grey("LA")),
@@ -239,7 +239,7 @@ OLDER_MODES: Final = {"I;16": "I"}  # as which Pillow 10 opens it
 ROUNDING: Final = {"YCbCr": 4}  # which has fewer colours than RGB
 
 
-def saved_in_mode(folder: Path, name: str, image: Image) -> tuple[Path, Image]:
+def saved_in_mode(folder: Path, name: str, image: Pixels) -> tuple[Path, Pixels]:
     mode, suffix, make = MODES[name]
     picture, expected = make(image)
     path = folder / f"{name.replace(';', '_').replace(' ', '_')}.{suffix}"
@@ -308,7 +308,7 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
         assert (read_image(path) == 50).all()
 
 
-def read_at_once(path: Path) -> Image:
+def read_at_once(path: Path) -> Pixels:
     """What `read_image` reads part by part, written out plainly."""
     with pillow.open(path) as picture:
         picture.load()
@@ -547,7 +547,7 @@ def test_the_detector_pads_with_the_models_mean(onnx_file: Path, monkeypatch: py
     run = detector.runtime.run
     seen = []
 
-    def watched(images: Image) -> dict[str, npt.NDArray[np.float32]]:
+    def watched(images: Pixels) -> dict[str, npt.NDArray[np.float32]]:
         seen.append(images)
         return run(images)
 
@@ -737,11 +737,11 @@ def test_images_are_read_while_others_are_computed(
     second = threading.Event()
     run = OnnxRuntime.run
 
-    def waiting(self: OnnxRuntime, images: Image) -> dict[str, npt.NDArray[np.float32]]:
+    def waiting(self: OnnxRuntime, images: Pixels) -> dict[str, npt.NDArray[np.float32]]:
         assert second.wait(timeout=30)
         return run(self, images)
 
-    def watched(path: Path) -> AbstractContextManager[Image]:
+    def watched(path: Path) -> AbstractContextManager[Pixels]:
         if path == paths[1]:
             second.set()
         return reading(path)

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from sshtool.images import Image
+from sshconvert.arrays import Pixels
 from sshtool.runtimes import Outputs, Runtime
 
 Item = TypeVar("Item")
@@ -43,7 +43,7 @@ class SharedRuntime:
         self._stopped.clear()
         return overlapped(work, items, workers=self.workers, stop=self._stopped.set)
 
-    def run(self, images: Sequence[Image]) -> Outputs:
+    def run(self, images: Sequence[Pixels]) -> Outputs:
         """The outputs for images of one size, uint8 [H, W, 3], at most `batch`. Raises what `Runtime.run` raises."""
         filled = [*images, *[images[-1]] * (self.batch - len(images))]
         with self._slots:

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 
 from sshconvert.convert import Artifact, Options, convert, plan
 from sshconvert.finite import NonFinite, summary
+from sshconvert.libraries import require
 from sshconvert.models.registry import load_model
 from sshconvert.reading import is_there
 from sshtool.checkpoint.archive import opened
@@ -16,7 +17,6 @@ from sshtool.checkpoint.download import checkpoint_folder
 from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
 from sshtool.report.terminal import lines, table
-from sshtool.requirements import require
 
 
 @dataclass(frozen=True)

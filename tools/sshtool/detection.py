@@ -15,17 +15,18 @@ from pydantic import ConfigDict
 from rich.console import Group, RenderableType
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
+from sshconvert.arrays import Floats, Pixels
 from sshconvert.convert import Options, Precision, plan
 from sshconvert.errors import ImageError, NonfiniteError, UsageError
+from sshconvert.libraries import PILLOW, require
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file
 from sshtool.detector import DetectorOptions, FaceDetector, Fitted, with_threshold
-from sshtool.images import Boxes, Image, reading
+from sshtool.images import reading
 from sshtool.report.document import Error
 from sshtool.report.picture import save_picture
 from sshtool.report.terminal import lines, table
-from sshtool.requirements import PILLOW, require
 from sshtool.runtimes import F32, native_suffixes, runtimes, usual_runtime
 from sshtool.selection import select_images
 
@@ -247,7 +248,7 @@ class _Read:
     """An image as the network sees it. As it was read, it is kept for a picture only, and if it is no large photo."""
 
     fitted: Fitted
-    original: Image | None
+    original: Pixels | None
 
 
 def _detect_group(detector: FaceDetector, jobs: Sequence[ImageJob]) -> list[Detected | NotRead]:
@@ -268,13 +269,15 @@ def _read(detector: FaceDetector, job: ImageJob) -> _Read | NotRead:
         return NotRead(job.image, type(error).__name__, str(error))
 
 
-def _outcome(job: ImageJob, read: _Read, found: Boxes | NonfiniteError, inference_precision: str) -> Detected | NotRead:
+def _outcome(
+    job: ImageJob, read: _Read, found: Floats | NonfiniteError, inference_precision: str
+) -> Detected | NotRead:
     if isinstance(found, NonfiniteError):
         return NotRead(job.image, type(found).__name__, f"{job.image}: {found}")
     return _detected(job, read, found, inference_precision)
 
 
-def _detected(job: ImageJob, read: _Read, boxes: Boxes, inference_precision: str) -> Detected | NotRead:
+def _detected(job: ImageJob, read: _Read, boxes: Floats, inference_precision: str) -> Detected | NotRead:
     try:
         if job.picture is not None and read.original is not None:
             save_picture(job.picture, read.original, boxes)

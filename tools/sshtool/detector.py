@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from sshconvert.arrays import Floats, Pixels
 from sshconvert.errors import DetectionError, NonfiniteError, UsageError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshtool.concurrency import SharedRuntime
-from sshtool.images import Boxes, Image, Placement, Resize, fit
+from sshtool.images import Placement, Resize, fit
 from sshtool.runtimes import Outputs, Settings, check_finite, faces_in, load
 
 THRESHOLD: Final = 0.5
@@ -33,7 +34,7 @@ class DetectorOptions:
 class Fitted:
     """An image as the network sees it, uint8 [H, W, 3], and where it lies there."""
 
-    pixels: Image
+    pixels: Pixels
     placement: Placement
 
 
@@ -55,7 +56,7 @@ class FaceDetector:
         self._resize = options.resize
         self._padding = model.input.mean_pixel  # nothing is left of it, as of a convolution's own padding
 
-    def find(self, images: Sequence[Image]) -> list[Boxes]:
+    def find(self, images: Sequence[Pixels]) -> list[Floats]:
         """Faces of each image (uint8 [H, W, 3], BGR): float32 [K, 5], x1, y1, x2, y2 in its pixels, score; best first.
 
         Raises ArtifactError and DetectionError where the file is to blame.
@@ -68,11 +69,11 @@ class FaceDetector:
                 raise each
         return [each for each in found if not isinstance(each, NonfiniteError)]
 
-    def fit(self, image: Image) -> Fitted:
+    def fit(self, image: Pixels) -> Fitted:
         """The image in the size of the network."""
         return Fitted(*fit(image, *self._size, self._resize, self._padding))
 
-    def find_in_fitted(self, images: Sequence[Fitted]) -> list[Boxes | NonfiniteError]:
+    def find_in_fitted(self, images: Sequence[Fitted]) -> list[Floats | NonfiniteError]:
         """As `find`, of no more images than the network takes at a time; the error of those with outputs that are not
         finite.
         """
@@ -96,7 +97,7 @@ class FaceDetector:
             return NonfiniteError(f"{self._path}: {error}")
         return None
 
-    def _faces(self, outputs: Outputs) -> list[Boxes]:
+    def _faces(self, outputs: Outputs) -> list[Floats]:
         if self.runtime.declaration.faces is None:
             return detect(outputs, self._size, self.rules)
         return [boxes[boxes[:, 4] >= self.rules.score_threshold] for boxes in faces_in(outputs)]

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from sshconvert.errors import ImageError, RuntimeUnavailableError
-from sshconvert.installation import install_command
+from sshconvert.arrays import Doubles, Floats, Pixels
+from sshconvert.errors import ImageError
+from sshconvert.libraries import PILLOW, importing
 from sshconvert.reading import open_regular, state
 from sshconvert.recognition import IMAGE, mistaken
 from sshconvert.schema import one_line
@@ -26,8 +26,6 @@ from sshtool.memory import Budget
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
-Image = npt.NDArray[np.uint8]
-Boxes = npt.NDArray[np.float32]
 Colour = tuple[int, int, int]
 
 # Behind what is transparent. Grey, because on black a dark drawing disappears, and on white a light one.
@@ -63,12 +61,12 @@ _PIXELS_PER_BYTE: Final = 10_000
 _MOST_SCANNED: Final = 2_000_000_000
 
 
-def _as_it_is(image: Image) -> Image:
+def _as_it_is(image: Pixels) -> Pixels:
     return image
 
 
 # A view of an upright image, [H, W, 3], in which it lies as it is stored, by the value of EXIF's orientation.
-_TURNS: Final[dict[int, Callable[[Image], Image]]] = {
+_TURNS: Final[dict[int, Callable[[Pixels], Pixels]]] = {
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
     4: lambda image: image[::-1],
@@ -101,10 +99,10 @@ class Placement:
     scale_y: float
     scale_x: float
 
-    def to_image(self, boxes: Boxes) -> Boxes:
+    def to_image(self, boxes: Floats) -> Floats:
         """Move boxes [K, 5] (x1, y1, x2, y2, score) from the input to the image, clipped to its corner pixels.
 
-        Boxes that lie in the padding altogether have no place in the image and are left out.
+        Floats that lie in the padding altogether have no place in the image and are left out.
         """
         scales = np.array([self.scale_x, self.scale_y] * 2)
         corners = (boxes[:, :4].astype(np.float64) + 0.5) / scales - 0.5
@@ -114,7 +112,7 @@ class Placement:
         return np.asarray(moved[inside], np.float32)
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path) -> Pixels:
     """Read an image file of any mode as uint8 [H, W, 3], BGR, upright as its EXIF orientation says.
 
     Of an animation, this is the first frame. What is transparent lets `BACKGROUND` through. 16-bit, 32-bit and
@@ -127,7 +125,7 @@ def read_image(path: Path) -> Image:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Image]:
+def reading(path: Path) -> Iterator[Pixels]:
     """`read_image` for threads: until the block ends, its memory is reserved, for `fit` too, and other threads wait for
     theirs. A thread reads one image at a time. Raises as `read_image` does.
     """
@@ -160,13 +158,13 @@ def readable_extensions() -> frozenset[str]:
     Raises RuntimeUnavailableError without Pillow.
     """
     _require_pillow()
-    from PIL import Image as pillow  # noqa: N813  # `Image` is the array here
+    from PIL import Image as pillow  # noqa: N813  # `Pixels` is the array here
 
     formats = _formats()
     return frozenset(name.lower() for name, kind in pillow.registered_extensions().items() if kind in formats)
 
 
-def fit(image: Image, height: int, width: int, resize: Resize, padding: Colour) -> tuple[Image, Placement]:
+def fit(image: Pixels, height: int, width: int, resize: Resize, padding: Colour) -> tuple[Pixels, Placement]:
     """Give an image, uint8 [H, W, 3], the size of the network's input, and say where it lies there.
 
     A letterboxed image lies in the upper left corner, so that nothing has to be added to its coordinates; `padding`
@@ -184,7 +182,7 @@ def fit(image: Image, height: int, width: int, resize: Resize, padding: Colour) 
     return canvas, placement
 
 
-def _resized(image: Image, height: int, width: int) -> Image:
+def _resized(image: Pixels, height: int, width: int) -> Pixels:
     """Bicubic, over all the pixels that a new one covers: a large photo becomes neither noise nor soft.
 
     Upstream interpolates between the nearest pixels only and so knows sharp images; bilinear over all is softer.
@@ -252,7 +250,7 @@ def _opened(file: BinaryIO, claims: Claims) -> Iterator[PillowImage.Image]:
         yield image
 
 
-def _decode(file: BinaryIO, claims: Claims) -> Image:
+def _decode(file: BinaryIO, claims: Claims) -> Pixels:
     with _opened(file, claims) as image:
         image.load()  # before the orientation is read: Pillow turns TIFF itself, and then forgets its orientation
         _check_size(image, claims)
@@ -275,7 +273,7 @@ def _orientation(image: PillowImage.Image) -> int:
         return 1
 
 
-def _to_bgr(image: PillowImage.Image, orientation: int) -> Image:
+def _to_bgr(image: PillowImage.Image, orientation: int) -> Pixels:
     """An image of any mode as uint8 [H, W, 3], BGR, turned upright, and made of one part after another."""
     lies = orientation in _SIDEWAYS
     upright = np.empty((image.width, image.height, 3) if lies else (image.height, image.width, 3), np.uint8)
@@ -295,7 +293,7 @@ def _parts(image: PillowImage.Image) -> Iterator[tuple[slice, slice, PillowImage
             yield slice(top, bottom), slice(left, right), image.crop((left, top, right, bottom))
 
 
-def _to_rgb(image: PillowImage.Image) -> Image:
+def _to_rgb(image: PillowImage.Image) -> Pixels:
     from PIL import Image as pillow  # noqa: N813  # as above
 
     if image.has_transparency_data:
@@ -305,7 +303,7 @@ def _to_rgb(image: PillowImage.Image) -> Image:
     return np.asarray(image.convert("RGB"))
 
 
-def _deep_converter(image: PillowImage.Image) -> Callable[[PillowImage.Image], Image]:
+def _deep_converter(image: PillowImage.Image) -> Callable[[PillowImage.Image], Pixels]:
     """How to scale grey values of more than 8 bits to 0-255: from a part of the image to uint8 [H, W, 1].
 
     16 bits are scaled from 0-65535. Mode I is 16 bits in 32, as Pillow reads some formats, and mode F is 0-1 or 0-255
@@ -317,13 +315,13 @@ def _deep_converter(image: PillowImage.Image) -> Callable[[PillowImage.Image], I
     if low >= 0 and high <= customary[-1]:
         low, high = 0.0, next(top for top in customary if high <= top)
 
-    def convert(part: PillowImage.Image) -> Image:
+    def convert(part: PillowImage.Image) -> Pixels:
         return np.rint((_grey(part) - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)[..., None]
 
     return convert
 
 
-def _grey(part: PillowImage.Image) -> npt.NDArray[np.float64]:
+def _grey(part: PillowImage.Image) -> Doubles:
     return np.nan_to_num(np.asarray(part).astype(np.float64), posinf=0, neginf=0)
 
 
@@ -395,9 +393,5 @@ def _formats() -> tuple[str, ...]:
 
 
 def _require_pillow() -> None:
-    try:
+    with importing(PILLOW):
         import PIL.Image  # noqa: F401  # whether it is there
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"Pillow: cannot be imported ({one_line(error)}); {install_command('report')}"
-        ) from error

@@ -14,6 +14,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Options, convert, plan
 from sshconvert.errors import OutputError, PackageError, ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder, staged
+from sshconvert.libraries import JINJA, PILLOW, YAML, require
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file
@@ -43,7 +44,6 @@ from sshtool.report.comparison import comparison_table
 from sshtool.report.html import render_html
 from sshtool.report.picture import save_picture
 from sshtool.report.terminal import lines
-from sshtool.requirements import JINJA, PILLOW, YAML, require
 from sshtool.runtimes import load
 
 # The sample whose picture is kept: a scene on which the demo's heads were not fitted.

@@ -7,7 +7,6 @@ where the faces are, the truth is what FP32 finds itself.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,21 +14,23 @@ from typing import Final
 
 import numpy as np
 
-from sshconvert.calibration import CalibrationImages, Image, calibrate, rank_layers
-from sshconvert.checkpoint import Checkpoint, file_sha256
+from sshconvert.arrays import Floats, Pixels
+from sshconvert.calibration import CalibrationImages, calibrate, rank_layers
+from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Dynamic, Options, Precision, convert
+from sshconvert.digest import bytes_sha256, file_sha256
 from sshconvert.errors import ImageError, PrecisionError, UsageError
 from sshconvert.files import scratch_folder
+from sshconvert.libraries import NNCF, ONNXRUNTIME, PILLOW, Library
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
 from sshconvert.passes.int8 import CALIBRATION, DROP, IMAGES, Quantization
 from sshconvert.reading import is_folder
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.demo.scenes import draw_scene
-from sshtool.evaluate.average_precision import Boxes, average_precision
+from sshtool.evaluate.average_precision import average_precision
 from sshtool.images import Resize, fit, reading
 from sshtool.progress import Progress, silent
-from sshtool.requirements import NNCF, ONNXRUNTIME, PILLOW
 from sshtool.runtimes import load
 from sshtool.selection import select_images
 
@@ -85,8 +86,8 @@ def quantization_for(
     return _Search(checkpoint, options, measured, wanted, progress).within(quantization, images)
 
 
-def quantization_needs(options: Options, wanted: QuantizationOptions) -> tuple[str, ...]:
-    """The libraries that it takes, for `sshtool.requirements.require`."""
+def quantization_needs(options: Options, wanted: QuantizationOptions) -> tuple[Library, ...]:
+    """The libraries that quantisation needs."""
     if Precision.INT8 not in options.precisions:
         return ()
     return (NNCF, ONNXRUNTIME, *((PILLOW,) if wanted.calibration_data else ()))
@@ -125,12 +126,12 @@ def calibration_images(
     paths = [found[number * len(found) // count] for number in range(count)]
     size = _size(options, model)
 
-    def read(number: int) -> Image:
+    def read(number: int) -> Pixels:
         with reading(paths[number]) as image:
             pixels = fit(image, *size, Resize.LETTERBOX, model.input.mean_pixel)[0]
             if seen is not None and number not in seen:
                 blank = int(np.ptp(image, axis=(0, 1)).max()) <= _BLANK
-                seen[number] = "" if blank else hashlib.sha256(pixels.tobytes()).hexdigest()
+                seen[number] = "" if blank else bytes_sha256(pixels.tobytes())
         return pixels
 
     hashes = ", ".join(f"{name_text(path.name)} sha256:{_hash(path)}" for path in paths)
@@ -197,7 +198,7 @@ class _Search:
         said = f"{drop:.3f} points of AP@0.5 on {self.images.record[CALIBRATION]}, {self.wanted.max_drop:g} allowed"
         return replace(quantization, record={**quantization.record, DROP: said})
 
-    def measure_float(self) -> tuple[list[Boxes], float]:
+    def measure_float(self) -> tuple[list[Floats], float]:
         """The truth for each image, and FP32's average precision."""
         options = replace(self.options, formats=self.options.formats[:1], precisions=(Precision.FP32,))
         with scratch_folder() as folder:
@@ -220,7 +221,7 @@ class _Search:
             found = [self.detections(artifact) for artifact in made]
         return max(100 * (self.best - average_precision(boxes, self.truths)) for boxes in found)
 
-    def detections(self, artifact: Artifact) -> list[Boxes]:
+    def detections(self, artifact: Artifact) -> list[Floats]:
         """What an artifact finds in each image."""
         model, size = self.checkpoint.model, _size(self.options, self.checkpoint.model)
         label = f"average precision, {artifact.format.value} {artifact.precision.value}"

@@ -1,23 +1,15 @@
-"""ONNX to OpenVINO IR, through the living `openvino` package.
-
-When it is imported, the package reports to its maker (`openvino.tools.ovc` sends an event), unless `openvino_telemetry`
-cannot be imported: then it falls back on a stub of its own. `import_openvino` sees to that, and is this project's only
-way to the package.
-"""
+"""ONNX to OpenVINO IR, through the living `openvino` package."""
 
 from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sshconvert.errors import RuntimeUnavailableError
-from sshconvert.installation import install_command
+from sshconvert.libraries import import_openvino
 from sshconvert.passes.fp16 import SMALLEST_HALVED
-from sshconvert.schema import one_line
 
 # Model API, and what is built on it, reads the contract from this part of the IR.
 MODEL_INFO: Final = "model_info"
@@ -30,19 +22,6 @@ _CONSTANT: Final = re.compile(rb'offset="(\d+)" size="(\d+)"')
 
 # Operations whose weights FP16 compresses, if they are large.
 WEIGHTED: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
-
-
-def import_openvino() -> Any:
-    """The `openvino` package, its telemetry out of reach. Raises RuntimeUnavailableError if it is not installed."""
-    # None is how the import system is told that there is no such module.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # stubs do not know
-    try:
-        import openvino
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"openvino: cannot be imported ({one_line(error)}); {install_command(base='openvino')}"
-        ) from error
-    return openvino
 
 
 class IntermediateRepresentation:

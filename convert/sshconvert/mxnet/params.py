@@ -31,14 +31,12 @@ from typing import Any, Final
 
 import ml_dtypes
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Array
 from sshconvert.errors import ParamsError
 from sshconvert.files import staged
 from sshconvert.recognition import EMPTY, PARAMS, recognised
 from sshconvert.snapshot import Snapshot, take_snapshot
-
-Array = npt.NDArray[Any]
 
 LIST_MAGIC: Final = 0x112
 V1_MAGIC: Final = 0xF993FAC8

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from sshconvert.arrays import Array
 from sshconvert.graph import Shape
 from sshconvert.onnx.model import OnnxModel, unused_name
-
-Array = npt.NDArray[Any]
 
 # For each dimension of a tensor: whether every run may choose it, or it follows from one that every run may choose.
 Free = tuple[bool, ...]

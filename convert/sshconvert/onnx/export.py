@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import numpy.typing as npt
-
+from sshconvert.arrays import Array
 from sshconvert.errors import ShapeError
 from sshconvert.graph import Dimensions, Shape
 from sshconvert.network import Network
 from sshconvert.onnx.builder import Builder, NodeBuilder, free_dimensions
 from sshconvert.onnx.model import OnnxModel
-
-Array = npt.NDArray[Any]
 
 
 def export(

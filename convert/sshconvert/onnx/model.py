@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from sshconvert.arrays import Array
 from sshconvert.files import output_errors, replace_files, staged, staging_folder
 from sshconvert.graph import Dimensions
 from sshconvert.reading import is_there
-
-Array = npt.NDArray[Any]
 
 # The oldest pair with everything the operators need (Softmax over one axis, Resize with scales), so that the file
 # loads in every runtime of the last years.

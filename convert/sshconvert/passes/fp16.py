@@ -8,12 +8,12 @@ quarter of the error.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
+from sshconvert.arrays import Array
 from sshconvert.errors import PrecisionError
 from sshconvert.onnx.model import OnnxModel, unused_name
 
@@ -50,7 +50,7 @@ def store_weights_as_fp16(model: OnnxModel) -> OnnxModel:
     return replace(model, nodes=(*casts, *model.nodes), initializers=initializers, stored={**model.stored, **halved})
 
 
-def _check_fits(name: str, array: npt.NDArray[Any]) -> None:
+def _check_fits(name: str, array: Array) -> None:
     flat = array.reshape(-1)
     for start in range(0, flat.size, _CHUNK):
         magnitudes = np.abs(flat[start : start + _CHUNK])

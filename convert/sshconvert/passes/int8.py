@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from sshconvert.arrays import Array
 from sshconvert.errors import PrecisionError
 from sshconvert.onnx.model import OnnxModel, unused_name
 
-Array = npt.NDArray[Any]
 Place = tuple[str, int]  # a node's name and the number of one of its inputs
 
 WEIGHT: Final = 1  # the number of the input that a (de)convolution takes its weights from

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
+from sshconvert.arrays import Floats
 from sshconvert.errors import DetectionError
 from sshconvert.schema import Dimension, Positive, Share, Strict, TensorName
 
-Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.intp]
 
 # Boxes that are compared with all others at a time. Fewer cost more calls; more, pairs that better boxes have settled.

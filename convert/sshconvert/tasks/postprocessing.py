@@ -16,14 +16,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
+from sshconvert.arrays import Array
 from sshconvert.graph import Dimensions
 from sshconvert.onnx.model import OnnxModel, unused_name
 from sshconvert.tasks.anchor_detection import AnchorDetection, AnchorHead
-
-Array = npt.NDArray[Any]
 
 BOXES: Final = "boxes"
 SCORES: Final = "scores"

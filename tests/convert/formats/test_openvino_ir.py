@@ -15,7 +15,8 @@ import pytest
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Format, Options, Precision, convert, to_onnx
 from sshconvert.errors import PrecisionError
-from sshconvert.formats.openvino import MODEL_INFO, IntermediateRepresentation, import_openvino
+from sshconvert.formats.openvino import MODEL_INFO, IntermediateRepresentation
+from sshconvert.libraries import import_openvino
 from sshconvert.passes.fp16 import SMALLEST_HALVED
 
 IR_ONLY = Options(formats=(Format.OPENVINO,), precisions=(Precision.FP32, Precision.FP16))
@@ -184,7 +185,7 @@ def test_without_openvino_the_remedy_is_named() -> None:
     script = (
         "import sys; sys.modules['openvino'] = None\n"
         "from sshconvert.errors import RuntimeUnavailableError\n"
-        "from sshconvert.formats.openvino import import_openvino\n"
+        "from sshconvert.libraries import import_openvino\n"
         "try: import_openvino()\nexcept RuntimeUnavailableError as error: print(error)\n"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
-from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
+from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import Format, Options, Precision, convert, plan, to_onnx
+from sshconvert.digest import file_sha256
 from sshconvert.errors import OutputError, PrecisionError, PreprocessingError, ShapeError
 from sshconvert.onnx.model import MAX_BYTES, OnnxModel, weights_path
 from sshconvert.passes.fp16 import store_weights_as_fp16

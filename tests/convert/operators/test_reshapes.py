@@ -22,14 +22,14 @@ from sshconvert.calibration import CalibrationImages, calibrate
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Faces, Format, InputType, Layout, Options, Precision, convert
 from sshconvert.errors import CheckpointError, ShapeError
-from sshconvert.formats.openvino import IntermediateRepresentation, import_openvino
+from sshconvert.formats.openvino import IntermediateRepresentation
 from sshconvert.graph import Shape
+from sshconvert.libraries import import_onnxruntime, import_openvino
 from sshconvert.mxnet.params import read_params
 from sshconvert.mxnet.symbol import read_symbol
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.onnxruntime import import_onnxruntime
 from sshtool.runtimes import load
 from sshtool.runtimes.mxnet import Mxnet
 

@@ -21,8 +21,8 @@ from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, Dynamic, Faces, Format, Options, convert
 from sshconvert.errors import ArtifactError, DetectionError, UsageError
-from sshconvert.formats.openvino import import_openvino
 from sshconvert.graph import Dimensions
+from sshconvert.libraries import import_openvino
 from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.tasks.anchor_detection import AnchorDetection, detect

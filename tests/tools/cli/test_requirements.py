@@ -16,9 +16,9 @@ from project import SUPPORT
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Options, convert
 from sshconvert.errors import RuntimeUnavailableError, UsageError
+from sshconvert.libraries import JINJA, PILLOW, is_installed, require
 from sshconvert.models.registry import load_model
 from sshtool.demo.scenes import draw_scene
-from sshtool.requirements import JINJA, PILLOW, is_installed, require
 from sshtool.runtimes import Settings, load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 

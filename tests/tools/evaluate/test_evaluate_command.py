@@ -27,6 +27,7 @@ from rich.console import Console
 from mutations import mutants
 from pages import DARK, LIGHT, Browser, Reader
 from program import sshtool
+from sshconvert.arrays import Pixels
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Dynamic, Faces, Format, Options, Precision, convert
 from sshconvert.errors import (
@@ -61,7 +62,7 @@ from sshtool.evaluate.meter import PERIOD, Meter
 from sshtool.evaluate.predictions import NONE, Predictions, read_predictions
 from sshtool.evaluate.run import Evaluator, Job
 from sshtool.evaluate.score import finish, judge_image
-from sshtool.images import Image, Resize, fit, read_image, read_size, reading
+from sshtool.images import Resize, fit, read_image, read_size, reading
 from sshtool.report.figures import figure_tables, remarks
 from sshtool.runtimes import Images, Outputs, load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
@@ -412,7 +413,7 @@ def test_a_torn_journal_is_resumed_to_the_same_bytes(
     path = torn(whole, tmp_path, keep)
     read: list[Path] = []
 
-    def count(path: Path) -> AbstractContextManager[Image]:
+    def count(path: Path) -> AbstractContextManager[Pixels]:
         read.append(path)
         return reading(path)
 
@@ -833,7 +834,7 @@ def test_images_are_read_while_others_are_computed_and_no_more_than_there_are_wo
     evaluator = Evaluator(onnx_file, runtime, [Omz(MODEL, (SIZE, SIZE))])
     lock, held, most, count = threading.Lock(), 0, 0, 0
 
-    def read(path: Path) -> AbstractContextManager[Image]:
+    def read(path: Path) -> AbstractContextManager[Pixels]:
         nonlocal held, most, count
         with lock:
             held, count = held + 1, count + 1
@@ -942,10 +943,10 @@ def test_the_pyramid_has_four_sizes() -> None:
     assert UpstreamScales(MODEL, pyramid=True).sizes(500, 1500)[1] == (400, 1200)
 
 
-def one_face(stride: int, row: int, column: int, score: float) -> Callable[[Image], Outputs]:
+def one_face(stride: int, row: int, column: int, score: float) -> Callable[[Pixels], Outputs]:
     """A network of which one anchor, the first of a stride, is sure, whatever the image; it moves no box."""
 
-    def compute(image: Image) -> Outputs:
+    def compute(image: Pixels) -> Outputs:
         outputs = {}
         for head in MODEL.task.heads:
             cells = (-(-image.shape[0] // head.stride), -(-image.shape[1] // head.stride))
@@ -967,7 +968,7 @@ def test_boxes_of_upstreams_scale_come_back_divided_by_it() -> None:
     np.testing.assert_allclose(found.scores, [0.75])
 
 
-def at_scales(scores: dict[int, float], stride: int, image: Image) -> Predictions:
+def at_scales(scores: dict[int, float], stride: int, image: Pixels) -> Predictions:
     """What the pyramid finds if the first anchor of a stride has these scores, by the number of the scale."""
     feed = UpstreamScales(MODEL, pyramid=True)
     sizes = feed.sizes(*image.shape[:2])
@@ -977,7 +978,7 @@ def at_scales(scores: dict[int, float], stride: int, image: Image) -> Prediction
 
 
 @pytest.fixture
-def tenth_pyramid(monkeypatch: pytest.MonkeyPatch) -> Image:
+def tenth_pyramid(monkeypatch: pytest.MonkeyPatch) -> Pixels:
     """An image for upstream's pyramid at a tenth of its scale."""
     monkeypatch.setattr(feeding, "PYRAMID_SIDES", (80, 120))
     return np.zeros((60, 80, 3), np.uint8)
@@ -985,13 +986,13 @@ def tenth_pyramid(monkeypatch: pytest.MonkeyPatch) -> Image:
 
 @pytest.mark.parametrize(("stride", "seen"), [(32, [1, 1, 1, 0]), (16, [1, 1, 1, 1]), (8, [1, 1, 1, 1])])
 def test_the_pyramid_leaves_the_largest_stride_out_at_its_largest_scale_only(
-    stride: int, seen: list[int], tenth_pyramid: Image
+    stride: int, seen: list[int], tenth_pyramid: Pixels
 ) -> None:
     found = [at_scales({number: 0.9}, stride, tenth_pyramid) for number in range(4)]
     assert [len(item.scores) for item in found] == seen
 
 
-def test_scales_of_the_pyramid_suppress_each_other_in_the_pixels_of_the_image(tenth_pyramid: Image) -> None:
+def test_scales_of_the_pyramid_suppress_each_other_in_the_pixels_of_the_image(tenth_pyramid: Pixels) -> None:
     """The first anchor of stride 8 is 32 pixels wide around 7.5; clipped, it reaches from 0 to 23."""
     both = at_scales({2: 0.7, 3: 0.8}, 8, tenth_pyramid)
     np.testing.assert_allclose(both.boxes, [[0, 0, 23 / (160 / 60), 23 / (160 / 60)]])
@@ -1002,7 +1003,7 @@ def test_scales_of_the_pyramid_suppress_each_other_in_the_pixels_of_the_image(te
 
 @pytest.mark.parametrize("feed", [UpstreamScales(MODEL, pyramid=False), Fitted(MODEL, (64, 64), Resize.STRETCH)])
 def test_outputs_that_are_no_numbers_are_refused(feed: feeding.Feed) -> None:
-    def compute(image: Image) -> Outputs:
+    def compute(image: Pixels) -> Outputs:
         outputs = one_face(8, 0, 0, 0.9)(image)
         outputs[MODEL.task.heads[2].deltas][:] = np.nan
         return outputs

@@ -38,9 +38,9 @@ from small_model import METADATA, SIZE, small_onnx
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Faces, Format, Options, convert
 from sshconvert.errors import ArtifactError, PackageError, UsageError, VerificationError
+from sshconvert.libraries import NO_TELEMETRY
 from sshconvert.messages import printable
 from sshconvert.onnx.model import weights_path
-from sshconvert.onnxruntime import NO_TELEMETRY
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.bundle import EARLIEST, source_date

@@ -12,15 +12,17 @@ import numpy as np
 import onnx
 import pytest
 
-from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
+from sshconvert.arrays import Floats
+from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import Dynamic, Faces, Format, Options, Precision, artifact_files, convert
+from sshconvert.digest import file_sha256
 from sshconvert.errors import UsageError
 from sshconvert.graph import Shape
 from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
-from sshtool.parity.fault_injection import EditableModel, Floats, NotThereError, open_for_edits
+from sshtool.parity.fault_injection import EditableModel, NotThereError, open_for_edits
 from sshtool.parity.faults import FAULTS, Fault
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size

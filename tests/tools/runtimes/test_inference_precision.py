@@ -21,7 +21,7 @@ from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Options, Precision, convert
 from sshconvert.errors import EvaluationError, RuntimeUnavailableError, UsageError
-from sshconvert.formats.openvino import import_openvino
+from sshconvert.libraries import import_openvino
 from sshconvert.models.registry import load_model
 from sshtool.bench.benchmark import BenchOptions, bench
 from sshtool.demo.dataset import write_dataset

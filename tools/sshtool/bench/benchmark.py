@@ -12,10 +12,11 @@ from typing import Final
 
 from rich.console import Group, RenderableType
 
-from sshconvert.checkpoint import file_sha256
 from sshconvert.convert import artifact_files
+from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from sshconvert.files import check_replaceable, staged
+from sshconvert.libraries import JINJA, require
 from sshconvert.messages import name_text
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
@@ -39,7 +40,6 @@ from sshtool.parity.verify import Candidate as Artifact, environment, labelled
 from sshtool.progress import Progress, silent
 from sshtool.report.bench import bench_tables, headline, remarks, render_bench
 from sshtool.report.terminal import lines, table
-from sshtool.requirements import JINJA, require
 from sshtool.runtimes import F32, Settings, able_of, runtimes, usable_cores, usual_runtime
 
 DURATION: Final = 10.0

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sshconvert.arrays import Array
 from sshconvert.errors import UsageError
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
@@ -15,7 +16,6 @@ from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_thro
 from sshtool.demo.scenes import draw_scene
 from sshtool.limits import MOST_PIXELS
 from sshtool.runtimes import Declaration, Images, Inference, Settings, load
-from sshtool.sandbox.channel import Array
 from sshtool.sandbox.child import Answer
 
 KILOBYTE: Final = 1024

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
+from sshconvert.digest import stream_sha256
 from sshconvert.errors import ArchiveError
 from sshconvert.files import scratch_folder, staged, staging_folder
 from sshconvert.models.spec import ModelSpec
@@ -62,12 +62,9 @@ class Archive:
 
     def sha256(self) -> str:
         """In hexadecimal."""
-        digest = hashlib.sha256()
         with self._errors():
             self._file.seek(0)
-            while block := self._file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+            return stream_sha256(self._file)
 
     def unpack(self, model: ModelSpec, folder: Path) -> None:
         """Put the model's two files, and nothing else of the archive, into `folder`: both or none.

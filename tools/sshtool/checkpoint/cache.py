@@ -21,6 +21,7 @@ from typing import Annotated, BinaryIO, Final
 
 import pydantic
 
+from sshconvert.digest import stream_sha256
 from sshconvert.errors import DownloadError, OutputError
 from sshconvert.models.spec import Archive
 from sshconvert.reading import open_itself, open_regular, read_small, state
@@ -94,7 +95,7 @@ class Entry:
             with open_regular(self.path, follow=False) as file:
                 if state(file)[0] != self.archive.size:
                     return False
-                return hashlib.file_digest(file, "sha256").hexdigest() == self.archive.sha256
+                return stream_sha256(file) == self.archive.sha256
         except OSError:
             return False
 

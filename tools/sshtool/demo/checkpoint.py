@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from sshconvert.arrays import Doubles, Floats
 from sshconvert.errors import ModelError
 from sshconvert.graph import Shape
 from sshconvert.models.spec import ModelSpec
@@ -23,8 +24,6 @@ from sshconvert.mxnet.params import read_params, write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
 from sshtool.demo.symbol import ssh_vgg16_symbol
-
-Floats = npt.NDArray[np.float32]
 
 SEED: Final = 20180322
 PASSED_ON: Final = 0.5  # the part of the input channels that each convolution of the body hands on unchanged
@@ -92,14 +91,14 @@ def _parameter(name: str, shape: Shape, random: Any) -> Floats:
     return np.asarray(weights, np.float32)
 
 
-def _edges(draws: npt.NDArray[np.int64], shape: Shape) -> npt.NDArray[np.float64]:
+def _edges(draws: npt.NDArray[np.int64], shape: Shape) -> Doubles:
     """Filters that answer to edges more than to brightness: most of each channel's mean out, at twice He's scale."""
     taps = math.prod(shape[2:])
     edges = draws * (5 * taps) - 4 * draws.sum(axis=(2, 3), keepdims=True)  # 5 * taps * (draw - 0.8 * mean), exact
     return np.asarray(edges / (5 * taps * _STEPS) * (2 * math.sqrt(6 / math.prod(shape[1:]))))
 
 
-def _pass_on(weights: npt.NDArray[np.float64], shape: Shape) -> None:
+def _pass_on(weights: Doubles, shape: Shape) -> None:
     passed = int(PASSED_ON * shape[1])
     weights[:passed] = 0
     weights[range(passed), range(passed), shape[2] // 2, shape[3] // 2] = 1

@@ -22,16 +22,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.errors import OutputError, RuntimeUnavailableError, UsageError
+from sshconvert.arrays import Pixels
+from sshconvert.errors import OutputError, UsageError
 from sshconvert.files import replace_folder, staging_folder
-from sshconvert.installation import install_command
+from sshconvert.libraries import PILLOW, importing, require
 from sshconvert.reading import is_file, is_there
-from sshconvert.schema import one_line
 from sshtool.demo.scenes import draw_scene
 from sshtool.evaluate.ground_truth import ImageTruth, write_ground_truth
 from sshtool.limits import MOST_DRAWN, MOST_SEED
 from sshtool.progress import Progress, silent
-from sshtool.requirements import PILLOW, require
 
 # Height and width. Heights above 640 let faces of every size of the scenes occur.
 SIZES: Final = ((768, 1024), (600, 800), (480, 640))
@@ -165,7 +164,7 @@ def _draw(folder: Path, images: int, seed: int) -> Iterator[DrawnImage]:
         yield item
 
 
-def _save(path: Path, image: npt.NDArray[np.uint8]) -> None:
+def _save(path: Path, image: Pixels) -> None:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,9 +191,5 @@ def _check_target(folder: Path) -> None:
 
 
 def _require_pillow() -> None:
-    try:
+    with importing(PILLOW):
         import PIL.Image  # noqa: F401  # whether it is there
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"Pillow: cannot be imported ({one_line(error)}); {install_command('report')}"
-        ) from error

@@ -13,12 +13,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from sshconvert.checkpoint import file_sha256
+from sshconvert.arrays import Array, Flags, Floats
+from sshconvert.digest import file_sha256
 from sshconvert.graph import Entry
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
@@ -34,9 +34,6 @@ from sshtool.demo.symbol import ssh_vgg16_symbol
 from sshtool.evaluate.average_precision import average_precision, overlaps
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
-Floats = npt.NDArray[np.floating[Any]]
-Flags = npt.NDArray[np.bool_]
-
 # Never used by tests, demo or benchmarks, which take scenes from 0 up.
 TRAINING_SEEDS: Final = range(100_000, 100_240)
 VALIDATION_SEEDS: Final = range(200_000, 200_030)
@@ -51,8 +48,8 @@ NEAR_IOU: Final = 0.3  # one that overlaps it at least so much is neither face n
 class Sample:
     """One scene: its faces, and the features of each stride, float32 [cells, channels]."""
 
-    faces: npt.NDArray[np.float32]
-    features: dict[int, npt.NDArray[np.float32]]
+    faces: Floats
+    features: dict[int, Floats]
 
 
 def compute_features(model: ModelSpec, scenes: Sequence[Scene]) -> list[Sample]:
@@ -96,19 +93,15 @@ class Settings:
     margin: float = 1.0  # taken off every logit: a scene has thousands of backgrounds, the fit sees only the hard ones
 
 
-def fit(
-    model: ModelSpec, samples: Sequence[Sample], settings: Settings = Settings()
-) -> dict[str, npt.NDArray[np.float32]]:
+def fit(model: ModelSpec, samples: Sequence[Sample], settings: Settings = Settings()) -> dict[str, Floats]:
     """The parameters of all heads, by name."""
-    parameters: dict[str, npt.NDArray[np.float32]] = {}
+    parameters: dict[str, Floats] = {}
     for head in model.task.heads:
         parameters |= _fit_head(model, head, samples, settings)
     return parameters
 
 
-def _fit_head(
-    model: ModelSpec, head: AnchorHead, samples: Sequence[Sample], settings: Settings
-) -> dict[str, npt.NDArray[np.float32]]:
+def _fit_head(model: ModelSpec, head: AnchorHead, samples: Sequence[Sample], settings: Settings) -> dict[str, Floats]:
     mean, scale = _spread([sample.features[head.stride] for sample in samples])
     inputs = [_normalise(sample.features[head.stride], mean, scale) for sample in samples]
     height, width = (size // head.stride for size in model.input.shape[2:])
@@ -131,10 +124,10 @@ class _Targets:
 
     face: Flags
     background: Flags
-    deltas: Floats  # of the cells where it is a face
+    deltas: Array  # of the cells where it is a face
 
 
-def _targets(boxes: npt.NDArray[np.float32], faces: npt.NDArray[np.float32]) -> _Targets:
+def _targets(boxes: Floats, faces: Floats) -> _Targets:
     table = overlaps(boxes, faces)
     best = table.max(axis=1, initial=0)
     face = best >= FACE_IOU
@@ -144,10 +137,10 @@ def _targets(boxes: npt.NDArray[np.float32], faces: npt.NDArray[np.float32]) -> 
     return _Targets(face, best < NEAR_IOU, np.concatenate([shifts, np.log(wanted_sizes / sizes)], axis=1))
 
 
-def _fit_scores(inputs: Sequence[Floats], targets: Sequence[_Targets], settings: Settings) -> Floats:
+def _fit_scores(inputs: Sequence[Array], targets: Sequence[_Targets], settings: Settings) -> Array:
     """Logistic regression of face against background, with the backgrounds that it gets wrong added in rounds."""
     chosen = [np.flatnonzero(target.background)[:: settings.first_share] for target in targets]
-    weights: Floats = np.zeros(inputs[0].shape[1])
+    weights: Array = np.zeros(inputs[0].shape[1])
     for _ in range(settings.rounds):
         rows = [
             np.concatenate([np.flatnonzero(target.face), picked])
@@ -164,12 +157,12 @@ def _fit_scores(inputs: Sequence[Floats], targets: Sequence[_Targets], settings:
     return weights
 
 
-def _logistic(design: Floats, labels: Floats, start: Floats, penalty: float) -> Floats:
+def _logistic(design: Array, labels: Array, start: Array, penalty: float) -> Array:
     """Newton's method on the penalised likelihood. The last column is the constant, and is not penalised."""
     penalties = np.full(design.shape[1], penalty)
     penalties[-1] = 1e-6
 
-    def cost(weights: Floats) -> float:
+    def cost(weights: Array) -> float:
         logits = design @ weights
         return float(np.sum(np.logaddexp(0, logits) - labels * logits) + penalties @ weights**2 / 2)
 
@@ -187,7 +180,7 @@ def _logistic(design: Floats, labels: Floats, start: Floats, penalty: float) -> 
     return weights
 
 
-def _fit_deltas(inputs: Sequence[Floats], targets: Sequence[_Targets], settings: Settings) -> Floats:
+def _fit_deltas(inputs: Sequence[Array], targets: Sequence[_Targets], settings: Settings) -> Array:
     """Ridge regression of the four deltas where the anchor is a face: [4, inputs]."""
     design = np.concatenate([cells[target.face] for cells, target in zip(inputs, targets, strict=True)]).astype(
         np.float64
@@ -198,7 +191,7 @@ def _fit_deltas(inputs: Sequence[Floats], targets: Sequence[_Targets], settings:
     return np.asarray(np.linalg.solve(design.T @ design + np.diag(penalties), design.T @ wanted).T)
 
 
-def _spread(features: Sequence[npt.NDArray[np.float32]]) -> tuple[Floats, Floats]:
+def _spread(features: Sequence[Floats]) -> tuple[Array, Array]:
     """Mean and scale of each channel. The scale is more than the deviation where values are large but vary little:
     weights on such channels would mostly amplify the rounding errors that runtimes differ by.
     """
@@ -207,21 +200,19 @@ def _spread(features: Sequence[npt.NDArray[np.float32]]) -> tuple[Floats, Floats
     return sample.mean(axis=0), sample.std(axis=0) + size + 1e-3
 
 
-def _normalise(features: npt.NDArray[np.float32], mean: Floats, scale: Floats) -> npt.NDArray[np.float32]:
+def _normalise(features: Floats, mean: Array, scale: Array) -> Floats:
     normal = (features - mean) / scale
     return np.asarray(np.concatenate([normal, np.ones((len(normal), 1))], axis=1), np.float32)
 
 
-def _to_parameters(name: str, coefficients: Floats, mean: Floats, scale: Floats) -> dict[str, npt.NDArray[np.float32]]:
+def _to_parameters(name: str, coefficients: Array, mean: Array, scale: Array) -> dict[str, Floats]:
     """A 1x1 convolution on the raw features from coefficients on the normalised ones."""
     weights = coefficients[:, :-1] / scale
     bias = coefficients[:, -1] - weights @ mean
     return {f"{name}_weight": weights[:, :, None, None].astype(np.float32), f"{name}_bias": bias.astype(np.float32)}
 
 
-def predict(
-    model: ModelSpec, parameters: dict[str, npt.NDArray[np.float32]], sample: Sample
-) -> npt.NDArray[np.float32]:
+def predict(model: ModelSpec, parameters: dict[str, Floats], sample: Sample) -> Floats:
     """Detections of one scene from its features: float32 [K, 5]."""
     outputs = {}
     height, width = model.input.shape[2:]

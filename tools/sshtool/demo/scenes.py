@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-Image = npt.NDArray[np.uint8]
-Boxes = npt.NDArray[np.float32]
-Colour = npt.NDArray[np.float64]  # B, G, R, 0-255
+from sshconvert.arrays import Doubles, Floats, Pixels
+
+Colour = Doubles  # B, G, R, 0-255
 
 SMALLEST_FACE: Final = 24  # pixels in height
 MOST_FACES: Final = 8
@@ -24,8 +23,8 @@ MOST_FACES: Final = 8
 class Scene:
     """An image, uint8 [H, W, 3], BGR, and its faces, float32 [K, 4]: x1, y1, x2, y2 in pixels, corners included."""
 
-    image: Image
-    faces: Boxes
+    image: Pixels
+    faces: Floats
 
 
 def draw_scene(seed: int, height: int = 640, width: int = 640) -> Scene:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Doubles, Flags, Pixels
 from sshconvert.errors import DatasetError
 from sshtool.evaluate.lines import read_lines
 
@@ -44,11 +44,11 @@ class Annotation:
     """
 
     image: str
-    boxes: npt.NDArray[np.float64]
-    flags: npt.NDArray[np.uint8]
+    boxes: Doubles
+    flags: Pixels
 
     @property
-    def invalid(self) -> npt.NDArray[np.bool_]:
+    def invalid(self) -> Flags:
         return np.asarray(self.flags[:, FLAGS.index("invalid")] != 0)
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Boxes = npt.NDArray[np.float32]
+from sshconvert.arrays import Array, Doubles, Flags, Floats
 
 
-def overlaps(boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Intersection over union of every pair: [K, M]. Boxes are x1, y1, x2, y2 with the corner pixels included."""
+def overlaps(boxes: Array, others: Array) -> Array:
+    """Intersection over union of every pair: [K, M]. Floats are x1, y1, x2, y2 with the corner pixels included."""
     first, second = boxes[:, None, :4], others[None, :, :4]
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2]) + 1
     sides = np.maximum(sides, 0)
@@ -22,7 +20,7 @@ def overlaps(boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[A
     return np.asarray(np.divide(intersection, union, out=np.zeros_like(union), where=union > 0))
 
 
-def area_under_envelope(precision: npt.NDArray[np.float64], recall: npt.NDArray[np.float64]) -> float:
+def area_under_envelope(precision: Doubles, recall: Doubles) -> float:
     """VOC "max": the area under precision [P] over recall [P], 0-1.
 
     Recall starts at 0, never falls, and has no precision beyond its last point. Precision at a recall is the highest at
@@ -32,7 +30,7 @@ def area_under_envelope(precision: npt.NDArray[np.float64], recall: npt.NDArray[
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
-def average_precision(detections: Sequence[Boxes], truths: Sequence[Boxes], *, iou_threshold: float = 0.5) -> float:
+def average_precision(detections: Sequence[Floats], truths: Sequence[Floats], *, iou_threshold: float = 0.5) -> float:
     """Area under the precision envelope of all detections, ordered by score over the whole set; 0-1.
 
     For each image, `detections` are [K, 5] (x1, y1, x2, y2, score) and `truths` [M, 4]. A detection is right when it
@@ -49,7 +47,7 @@ def average_precision(detections: Sequence[Boxes], truths: Sequence[Boxes], *, i
     return area_under_envelope(recalled / np.arange(1, len(right) + 1), recalled / total)
 
 
-def _hits(detections: Boxes, faces: Boxes, iou_threshold: float) -> npt.NDArray[np.bool_]:
+def _hits(detections: Floats, faces: Floats, iou_threshold: float) -> Flags:
     """For each detection, whether it finds a face that no better one has found."""
     right = np.zeros(len(detections), bool)
     if not len(faces):

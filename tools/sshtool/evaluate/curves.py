@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Array, Doubles
 from sshconvert.errors import EvaluationError
 from sshtool.evaluate.average_precision import area_under_envelope
 from sshtool.evaluate.records import DUPLICATE, FALSE, HIT, ImageRecord, Judgement
-
-Floats = npt.NDArray[np.float64]
 
 # At which a box is taken to be shown, for counting what an image got wrong. Figures do not depend on it.
 SHOWN: Final = 0.5
@@ -30,9 +28,9 @@ class Curve:
 
     setting: str
     average_precision: float
-    precision: Floats
-    recall: Floats
-    scores: Floats
+    precision: Doubles
+    recall: Doubles
+    scores: Doubles
     faces: int
 
     def thinned(self, points: int) -> Curve:
@@ -90,7 +88,7 @@ def judgements(records: Sequence[ImageRecord], protocol: str) -> list[Judgement]
     return found
 
 
-def make_curve(setting: str, hits: npt.NDArray[Any], wrong: npt.NDArray[Any], scores: Floats, faces: int) -> Curve:
+def make_curve(setting: str, hits: Array, wrong: Array, scores: Doubles, faces: int) -> Curve:
     """From `hits` and `wrong` so far, [P], at each of `scores`."""
     with np.errstate(invalid="ignore"):  # 0 of 0
         precision = hits / (hits + wrong)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,10 +13,12 @@ from typing import Final
 from rich.console import Group, RenderableType
 
 from sshconvert import __version__
-from sshconvert.checkpoint import DEMO, file_sha256
+from sshconvert.checkpoint import DEMO
 from sshconvert.convert import artifact_files
+from sshconvert.digest import bytes_sha256, file_sha256
 from sshconvert.errors import DatasetError, EvaluationError, ImageError, UsageError
 from sshconvert.files import check_replaceable, staged
+from sshconvert.libraries import JINJA, PILLOW, require
 from sshconvert.messages import name_text
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
@@ -50,7 +51,6 @@ from sshtool.report.evaluation import Pictured, render_evaluation
 from sshtool.report.figures import figure_tables, headline, remarks
 from sshtool.report.summary import count
 from sshtool.report.terminal import lines, table
-from sshtool.requirements import JINJA, PILLOW, require
 from sshtool.runtimes import Declaration, Runtime, Settings, load
 
 OMZ, WIDER = PROTOCOLS
@@ -315,7 +315,7 @@ def _file_name(label: str) -> str:
     plain = re.sub(r"[^\w.-]+", "-", label, flags=re.ASCII)[:60]
     if plain == label.replace(" ", "-"):
         return plain
-    return f"{plain}-{hashlib.sha256(label.encode(errors='replace')).hexdigest()[:8]}"
+    return f"{plain}-{bytes_sha256(label.encode(errors='replace'))[:8]}"
 
 
 def _small_size(declaration: Declaration) -> Size:

@@ -12,21 +12,21 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Floats, Indices, Pixels
 from sshconvert.errors import DetectionError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.anchor_detection import AnchorDetection, candidates, select
 from sshtool.evaluate import omz
 from sshtool.evaluate.predictions import Predictions, from_corners
-from sshtool.images import Image, Resize, fit
+from sshtool.images import Resize, fit
 from sshtool.runtimes import Declaration, Outputs
 
 # Pixels between the two steps of a resize.
 _PART: Final = 1 << 18
 
 Size = tuple[int, int]  # height and width
-Run = Callable[[Image], Outputs]
+Run = Callable[[Pixels], Outputs]
 
 # Upstream's test: the shorter side gets the first length, if the longer one then is not longer than the second.
 TEST_SIDES: Final = (1200, 1600)
@@ -47,7 +47,7 @@ class Feed(ABC):
         """The sizes in which it shows the network an image of `height` x `width`."""
 
     @abstractmethod
-    def find(self, image: Image, run: Run) -> Predictions:
+    def find(self, image: Pixels, run: Run) -> Predictions:
         """Predictions for an image, uint8 [H, W, 3], BGR; `run` computes the outputs for one such input.
 
         Raises DetectionError if the outputs are not this model's, and what `run` raises.
@@ -69,7 +69,7 @@ class Omz(Feed):
     def sizes(self, height: int, width: int) -> list[Size]:
         return [self._size]
 
-    def find(self, image: Image, run: Run) -> Predictions:
+    def find(self, image: Pixels, run: Run) -> Predictions:
         (height, width), (new_height, new_width) = image.shape[:2], self._size
         scale_y, scale_x = new_height / height, new_width / width
         outputs = run(resize(image, self._size, scale_y, scale_x))
@@ -91,7 +91,7 @@ class UpstreamScales(Feed):
     def sizes(self, height: int, width: int) -> list[Size]:
         return [_scaled(height, width, scale) for scale in self._scales(height, width)]
 
-    def find(self, image: Image, run: Run) -> Predictions:
+    def find(self, image: Pixels, run: Run) -> Predictions:
         height, width = image.shape[:2]
         found = []
         for number, scale in enumerate(self._scales(height, width), start=1):
@@ -123,7 +123,7 @@ class Fitted(Feed):
     def sizes(self, height: int, width: int) -> list[Size]:
         return [self._size]
 
-    def find(self, image: Image, run: Run) -> Predictions:
+    def find(self, image: Pixels, run: Run) -> Predictions:
         pixels, placement = fit(image, *self._size, self._mode, self._padding)
         found = select(_candidates(run(pixels), self._size, self._rules), self._rules)
         return _predictions(placement.to_image(found))
@@ -140,7 +140,7 @@ def upstream_scale(height: int, width: int, shorter: int, longer: int) -> float:
     return scale if round(scale * max(height, width)) <= longer else longer / max(height, width)
 
 
-def resize(image: Image, size: Size, scale_y: float, scale_x: float) -> Image:
+def resize(image: Pixels, size: Size, scale_y: float, scale_x: float) -> Pixels:
     """Bilinear between the nearest pixels, as OpenCV does it: uint8 [H, W, 3] at `size`.
 
     A pixel at k lies at (k + 0.5) / scale - 0.5 of the image. Nothing is averaged where an image becomes smaller.
@@ -163,9 +163,7 @@ def resize(image: Image, size: Size, scale_y: float, scale_x: float) -> Image:
     return resized
 
 
-def _neighbours(
-    length: int, new_length: int, scale: float
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+def _neighbours(length: int, new_length: int, scale: float) -> tuple[Indices, Indices, Floats]:
     """For each new pixel the two old ones that it lies between, and how far it is from the first to the second."""
     places = np.clip((np.arange(new_length) + 0.5) / scale - 0.5, 0, length - 1)
     first = places.astype(np.intp)
@@ -181,7 +179,7 @@ def _without_largest_stride(rules: AnchorDetection) -> AnchorDetection:
     return rules.model_copy(update={"heads": tuple(head for head in rules.heads if head.stride < largest)})
 
 
-def _candidates(outputs: Outputs, size: Size, rules: AnchorDetection) -> npt.NDArray[np.float32]:
+def _candidates(outputs: Outputs, size: Size, rules: AnchorDetection) -> Floats:
     """Those of one image. What is no number would disappear without a word: it is above no threshold."""
     found = candidates(outputs, size, rules)[0]
     for name in (name for head in rules.heads for name in (head.scores, head.deltas)):
@@ -190,7 +188,7 @@ def _candidates(outputs: Outputs, size: Size, rules: AnchorDetection) -> npt.NDA
     return found
 
 
-def _predictions(boxes: npt.NDArray[np.float32]) -> Predictions:
+def _predictions(boxes: Floats) -> Predictions:
     return from_corners(boxes[:, :4], boxes[:, 4])
 
 

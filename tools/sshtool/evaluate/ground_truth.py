@@ -9,8 +9,7 @@ not flagged invalid and has an extent: useful to compare artifacts, but no publi
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -18,6 +17,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from sshconvert.arrays import Array, Doubles, Flags
+from sshconvert.digest import blocks_sha256
 from sshconvert.errors import DatasetError
 from sshconvert.reading import is_file, matching
 from sshtool.evaluate.annotations import (
@@ -29,8 +30,6 @@ from sshtool.evaluate.annotations import (
     unusable_path,
 )
 from sshtool.evaluate.matfile import read_cells, write_cells
-
-Floats = npt.NDArray[np.float64]
 
 SETTINGS: Final = ("easy", "medium", "hard")
 ALL: Final = "all"
@@ -54,9 +53,9 @@ class ImageTruth:
     """
 
     image: str
-    annotated: Floats
-    boxes: Floats
-    counted: Mapping[str, npt.NDArray[np.bool_]]
+    annotated: Doubles
+    boxes: Doubles
+    counted: Mapping[str, Flags]
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def write_ground_truth(folder: Path, images: Sequence[ImageTruth]) -> tuple[Path
     return tuple(folder / name for name in MAT_FILES)
 
 
-def _numbers(counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+def _numbers(counted: Flags) -> npt.NDArray[np.int32]:
     """1-based, in a column."""
     return (np.flatnonzero(counted)[:, None] + 1).astype(np.int32)
 
@@ -177,7 +176,7 @@ def _read_mats(folder: Path) -> list[ImageTruth]:
     return images
 
 
-def _names(cells: Mapping[str, npt.NDArray[Any]], path: Path) -> list[list[str]]:
+def _names(cells: Mapping[str, Array], path: Path) -> list[list[str]]:
     """The images of each event: "0--Parade/0_Parade_marchingband_1_849", without the extension."""
     events, files = cells["event_list"].ravel(), cells["file_list"].ravel()
     if len(events) != len(files):
@@ -195,7 +194,7 @@ def _names(cells: Mapping[str, npt.NDArray[Any]], path: Path) -> list[list[str]]
     return names
 
 
-def _flat(cells: npt.NDArray[Any], names: list[list[str]], path: Path, variable: str) -> list[npt.NDArray[Any]]:
+def _flat(cells: Array, names: list[list[str]], path: Path, variable: str) -> list[Array]:
     """What a variable has for each image, in one list."""
     groups = [_cell(group, path, variable) for group in cells.ravel()]
     if [len(group) for group in groups] != [len(group) for group in names]:
@@ -203,7 +202,7 @@ def _flat(cells: npt.NDArray[Any], names: list[list[str]], path: Path, variable:
     return [entry for group in groups for entry in group]
 
 
-def _cell(group: npt.NDArray[Any], path: Path, variable: str) -> npt.NDArray[Any]:
+def _cell(group: Array, path: Path, variable: str) -> Array:
     if group.dtype != object:
         raise DatasetError(f"{path}: {variable} is no cell of cells; name the ground truth of WIDER FACE")
     return group.ravel()
@@ -218,7 +217,7 @@ def _text(cell: Any, path: Path) -> str:
     return str(cell)
 
 
-def _boxes(cell: npt.NDArray[Any], image: str, path: Path) -> Floats:
+def _boxes(cell: Array, image: str, path: Path) -> Doubles:
     if cell.dtype.kind not in "iuf":
         raise DatasetError(f"{path}: {image}: boxes expected; get it again")
     if not cell.size:
@@ -228,7 +227,7 @@ def _boxes(cell: npt.NDArray[Any], image: str, path: Path) -> Floats:
     return cell.astype(np.float64)
 
 
-def _counted(cell: npt.NDArray[Any], faces: int, image: str, path: Path) -> npt.NDArray[np.bool_]:
+def _counted(cell: Array, faces: int, image: str, path: Path) -> Flags:
     """From 1-based numbers of faces to which of them count."""
     counted = np.zeros(faces, bool)
     if cell.dtype.kind not in "iuf":
@@ -258,16 +257,16 @@ def _joined(images: list[ImageTruth], annotations: Sequence[Annotation], text: P
 
 
 def _digest(images: Sequence[ImageTruth]) -> str:
-    digest = hashlib.sha256()
-    for image in images:
-        parts = [image.annotated, image.boxes, *image.counted.values()]
-        digest.update(repr((image.image, list(image.counted), [part.shape for part in parts])).encode())
-        for part in parts:
-            digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
+    return blocks_sha256(block for image in images for block in _blocks(image))
 
 
-def _cells(values: Iterable[Any]) -> npt.NDArray[Any]:
+def _blocks(image: ImageTruth) -> Iterator[bytes]:
+    parts = [image.annotated, image.boxes, *image.counted.values()]
+    yield repr((image.image, list(image.counted), [part.shape for part in parts])).encode()
+    yield from (part.tobytes() for part in parts)
+
+
+def _cells(values: Iterable[Any]) -> Array:
     """A column of cells, as MATLAB has it."""
     entries = list(values)
     column = np.empty((len(entries), 1), object)

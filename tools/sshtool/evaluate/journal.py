@@ -17,7 +17,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -27,9 +26,10 @@ from types import TracebackType
 from typing import Annotated, Any, BinaryIO, Final, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from sshconvert.arrays import Doubles
+from sshconvert.digest import bytes_sha256
 from sshconvert.errors import EvaluationError, OutputError
 from sshconvert.files import check_replaceable
 from sshconvert.reading import open_itself, open_regular
@@ -281,16 +281,16 @@ def _unpacked(packed: _Packed) -> Predictions:
     return Predictions(boxes, scores)
 
 
-def _encode(values: npt.NDArray[np.float64]) -> str:
+def _encode(values: Doubles) -> str:
     return base64.b64encode(values.astype("<f8").tobytes()).decode("ascii")
 
 
-def _decode(text: str) -> npt.NDArray[np.float64]:
+def _decode(text: str) -> Doubles:
     return np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
 
 
 def _digest(before: str, text: bytes) -> str:
-    return hashlib.sha256(before.encode() + text).hexdigest()
+    return bytes_sha256(before.encode() + text)
 
 
 def _prefix(digest: str) -> bytes:

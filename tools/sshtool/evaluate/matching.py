@@ -6,14 +6,11 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Doubles, Flags, Indices
 from sshconvert.errors import EvaluationError
 from sshtool.evaluate.average_precision import overlaps
 from sshtool.evaluate.records import DUPLICATE, FALSE, HIT, NEITHER
-
-Floats = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.intp]
 
 # A prediction is on a face from this overlap on, in both protocols.
 ON_FACE: Final = 0.5
@@ -35,12 +32,14 @@ _LARGER_BY: Final = 8.0
 _WORTH: Final = 0.8
 
 
-def corners(boxes: Floats) -> Floats:
+def corners(boxes: Doubles) -> Doubles:
     """From x, y, w, h to x1, y1, x2, y2 by x2 = x + w and y2 = y + h, [K, 4] both."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
-def best_face(predictions: Floats, faces: Floats, measure: Callable[[Floats, Floats], Floats] = overlaps) -> Numbers:
+def best_face(
+    predictions: Doubles, faces: Doubles, measure: Callable[[Doubles, Doubles], Doubles] = overlaps
+) -> Indices:
     """For each of `predictions` [K, 4] the number of the face [F, 4] that it overlaps most, the first of equals.
 
     `NOWHERE` if that overlap, by `measure`, is less than `ON_FACE`. Boxes are corners. Only boxes of similar sizes that
@@ -56,13 +55,13 @@ def best_face(predictions: Floats, faces: Floats, measure: Callable[[Floats, Flo
 class _Matching:
     """The best face of each prediction so far, and how much they overlap."""
 
-    def __init__(self, predictions: Floats, faces: Floats, measure: Callable[[Floats, Floats], Floats]) -> None:
+    def __init__(self, predictions: Doubles, faces: Doubles, measure: Callable[[Doubles, Doubles], Doubles]) -> None:
         self._predictions, self._faces, self._measure = predictions, faces, measure
         self.best = np.full(len(predictions), NOWHERE, np.intp)
         self._most = np.full(len(predictions), ON_FACE)
         self._left = MOST_OVERLAPS
 
-    def match(self, rows: Numbers, columns: Numbers) -> None:
+    def match(self, rows: Indices, columns: Indices) -> None:
         """Hold predictions of these numbers to faces of those, both ascending."""
         pairs = len(rows) * len(columns)
         if pairs > _LARGEST_TABLE:
@@ -81,7 +80,7 @@ class _Matching:
         for start in range(0, len(rows) if len(columns) else 0, step):
             self._compare(rows[start : start + step], columns)
 
-    def _compare(self, rows: Numbers, columns: Numbers) -> None:
+    def _compare(self, rows: Indices, columns: Indices) -> None:
         table = self._measure(self._predictions[rows], self._faces[columns])
         number = np.argmax(table, axis=1)
         found, most, face = table[np.arange(len(rows)), number], self._most[rows], columns[number]
@@ -89,7 +88,7 @@ class _Matching:
         better = (found > most) | ((found == most) & ((self.best[rows] == NOWHERE) | (face < self.best[rows])))
         self._most[rows[better]], self.best[rows[better]] = found[better], face[better]
 
-    def _cut(self, rows: Numbers, columns: Numbers, axis: int) -> list[tuple[Numbers, Numbers]]:
+    def _cut(self, rows: Indices, columns: Indices, axis: int) -> list[tuple[Indices, Indices]]:
         """Two halves of the faces, by place (`axis` 0 or 1) or by size (2 or 3), each with all that may be on it."""
         low, high = self._ranges(self._predictions[rows], axis, _APART), self._ranges(self._faces[columns], axis, 0.0)
         middle = np.median(high[0] + high[1])
@@ -101,7 +100,7 @@ class _Matching:
                 parts.append((rows[near], columns[half]))
         return parts
 
-    def _ranges(self, boxes: Floats, axis: int, apart: float) -> tuple[Floats, Floats]:
+    def _ranges(self, boxes: Doubles, axis: int, apart: float) -> tuple[Doubles, Doubles]:
         """From where to where each box lies, or may be on another; by size, `apart` says whether it is a prediction."""
         if axis < 2:
             return boxes[:, axis] - apart, boxes[:, axis + 2] + apart
@@ -111,11 +110,11 @@ class _Matching:
         return (size - _LARGER_BY) / _LARGER, size * _LARGER + _LARGER_BY
 
 
-def _pairs(parts: list[tuple[Numbers, Numbers]]) -> int:
+def _pairs(parts: list[tuple[Indices, Indices]]) -> int:
     return sum(len(rows) * len(columns) for rows, columns in parts)
 
 
-def first_on_its_face(matches: Numbers, scores: Floats) -> npt.NDArray[np.bool_]:
+def first_on_its_face(matches: Indices, scores: Doubles) -> Flags:
     """For each of `matches` [K], whether no prediction of a higher score, or an equal one before it, has its face."""
     order = np.argsort(-scores, kind="stable")
     first = np.zeros(len(matches), bool)
@@ -123,6 +122,6 @@ def first_on_its_face(matches: Numbers, scores: Floats) -> npt.NDArray[np.bool_]
     return np.asarray(first & (matches != NOWHERE))
 
 
-def letters(false: npt.NDArray[np.bool_], neither: npt.NDArray[np.bool_], first: npt.NDArray[np.bool_]) -> str:
+def letters(false: Flags, neither: Flags, first: Flags) -> str:
     """Outcomes of predictions, as `records` writes them. What is not false nor neither is a hit or a duplicate."""
     return "".join(np.select([false, neither, first], [FALSE, NEITHER, HIT], DUPLICATE).tolist())

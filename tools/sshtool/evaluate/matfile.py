@@ -19,14 +19,14 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from sshconvert.errors import DatasetError, RuntimeUnavailableError
+from sshconvert.arrays import Array
+from sshconvert.errors import DatasetError
 from sshconvert.files import staged
-from sshconvert.installation import install_command
+from sshconvert.libraries import SCIPY, importing
 from sshconvert.reading import is_file, read_small
 from sshconvert.schema import one_line
 
@@ -52,19 +52,15 @@ class _MalformedError(Exception):
     """What is wrong with a file, without its name."""
 
 
-def read_cells(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+def read_cells(path: Path, names: Sequence[str]) -> dict[str, Array]:
     """Read the variables `names` of a .mat file: object arrays, as SciPy gives them. In a cell there is an array: of
     cells or numbers with two dimensions, or of text.
 
     Raises DatasetError if the file is missing, malformed, or lacks one of `names` as a cell array;
     RuntimeUnavailableError without SciPy.
     """
-    try:
+    with importing(SCIPY):
         from scipy.io import loadmat
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"SciPy, which reads {path.name}: cannot be imported ({one_line(error)}); {install_command('evaluate')}"
-        ) from error
     data = _read(path)
     try:
         with warnings.catch_warnings():
@@ -82,17 +78,13 @@ def read_cells(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     return {name: found[name] for name in names}
 
 
-def write_cells(path: Path, variables: Mapping[str, npt.NDArray[Any]]) -> None:
+def write_cells(path: Path, variables: Mapping[str, Array]) -> None:
     """Write variables as a compressed .mat file, whole or not at all; the same ones give the same bytes.
 
     Raises OutputError if it cannot be written, RuntimeUnavailableError without SciPy.
     """
-    try:
+    with importing(SCIPY):
         from scipy.io import savemat
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"SciPy, which writes {path.name}: cannot be imported ({one_line(error)}); {install_command('evaluate')}"
-        ) from error
     data = io.BytesIO()
     savemat(data, dict(variables), do_compression=True)
     text = b"MATLAB 5.0 MAT-file".ljust(_TEXT)  # without the date

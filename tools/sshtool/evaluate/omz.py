@@ -26,11 +26,11 @@ the first annotation counts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Array, Doubles, Flags, Indices
 from sshconvert.errors import DetectionError
 from sshconvert.tasks.anchor_detection import (
     AnchorDetection,
@@ -41,7 +41,7 @@ from sshconvert.tasks.anchor_detection import (
     highest,
     suppress,
 )
-from sshtool.evaluate.curves import Floats, Result, judgements, make_curve, make_result
+from sshtool.evaluate.curves import Result, judgements, make_curve, make_result
 from sshtool.evaluate.ground_truth import ImageTruth
 from sshtool.evaluate.matching import NOWHERE, best_face, corners, first_on_its_face, letters
 from sshtool.evaluate.predictions import LARGEST_NUMBER, Predictions, from_corners
@@ -57,7 +57,7 @@ HEIGHTS: Final = (64, 1024)
 
 
 def decode(
-    outputs: Mapping[str, npt.NDArray[Any]], scales: Sequence[tuple[float, float]], rules: AnchorDetection
+    outputs: Mapping[str, Array], scales: Sequence[tuple[float, float]], rules: AnchorDetection
 ) -> list[Predictions]:
     """Rule 3, for a batch: `outputs` are the head tensors, as `sshconvert.tasks.anchor_detection.detect` takes them.
     `scales` are the (x, y) of each image's resize: 640 / its width, 640 / its height. A longer batch is cut to these.
@@ -87,7 +87,7 @@ def judge(truth: ImageTruth, predictions: Predictions) -> Judgement:
     return Judgement(predictions.scores, {SETTING: outcomes}, {SETTING: int(np.count_nonzero(~difficult))})
 
 
-def counted(truth: ImageTruth) -> npt.NDArray[np.bool_]:
+def counted(truth: ImageTruth) -> Flags:
     """Which of the annotations are not difficult, bool [F]."""
     return ~_difficult(_clipped(truth))
 
@@ -105,7 +105,7 @@ def finish(records: Iterable[ImageRecord]) -> Result:
     return make_result(PROTOCOL, ordered, [make_curve(SETTING, hits, wrong, scores[order], faces)], ())
 
 
-def _order(scores: Floats) -> npt.NDArray[np.intp]:
+def _order(scores: Doubles) -> Indices:
     """From the highest score to the lowest, equal ones as the quicksort of NumPy before 1.25 leaves them.
 
     Newer ones sort doubles with vector instructions, where the processor has them, and leave equal ones otherwise; long
@@ -114,9 +114,7 @@ def _order(scores: Floats) -> npt.NDArray[np.intp]:
     return np.argsort(-scores.astype(np.longdouble), kind="quicksort")
 
 
-def _decode_one(
-    outputs: Mapping[str, npt.NDArray[np.float64]], scale: tuple[float, float], rules: AnchorDetection
-) -> Predictions:
+def _decode_one(outputs: Mapping[str, Doubles], scale: tuple[float, float], rules: AnchorDetection) -> Predictions:
     kept = []
     largest = LARGEST_NUMBER / 4 * min(1.0, *scale)
     for head in rules.heads:
@@ -130,18 +128,18 @@ def _decode_one(
     return from_corners(joined[:, :4] / np.array([*scale, *scale]), joined[:, 4])
 
 
-def _clipped(truth: ImageTruth) -> Floats:
+def _clipped(truth: ImageTruth) -> Doubles:
     """Rules 4 and 5, of annotations: rounded, halves to even, and clipped."""
     return np.clip(np.rint(corners(truth.annotated)), 0, LARGEST_COORDINATE)
 
 
-def _difficult(faces: Floats) -> npt.NDArray[np.bool_]:
+def _difficult(faces: Doubles) -> Flags:
     """Rule 5, of rounded and clipped annotations."""
     widths, heights = faces[:, 2] - faces[:, 0], faces[:, 3] - faces[:, 1]
     return (heights < HEIGHTS[0]) | (heights > HEIGHTS[1]) | (widths <= 0)
 
 
-def _matches(found: Floats, faces: Floats, difficult: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+def _matches(found: Doubles, faces: Doubles, difficult: Flags) -> Indices:
     """Rule 6: the number of each prediction's annotation, or NOWHERE. A difficult one only where no other will do."""
     matches = np.full(len(found), NOWHERE, np.intp)
     for numbers in (np.flatnonzero(~difficult), np.flatnonzero(difficult)):

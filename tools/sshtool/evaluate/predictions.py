@@ -9,11 +9,11 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Array, Doubles
 from sshconvert.errors import EvaluationError
 from sshconvert.files import staged
 from sshconvert.reading import matching
@@ -35,14 +35,14 @@ class Predictions:
     its saved predictions gives the run's own figures.
     """
 
-    boxes: npt.NDArray[np.float64]
-    scores: npt.NDArray[np.float64]
+    boxes: Doubles
+    scores: Doubles
 
 
 NONE: Final = Predictions(np.zeros((0, 4)), np.zeros(0))
 
 
-def from_corners(corners: npt.NDArray[Any], scores: npt.NDArray[Any]) -> Predictions:
+def from_corners(corners: Array, scores: Array) -> Predictions:
     """Predictions from `corners` [K, 4], x1, y1, x2, y2, by w = x2 - x1 and h = y2 - y1, and `scores` [K]."""
     exact = np.asarray(corners, np.float64)
     boxes = np.concatenate([exact[:, :2], exact[:, 2:] - exact[:, :2]], axis=1)
@@ -103,7 +103,7 @@ def strangers(folder: Path, images: Collection[str]) -> list[str]:
     return sorted(path.as_posix() for path in found if path not in known)
 
 
-def _numbers(rows: list[str], path: Path) -> npt.NDArray[np.float64]:
+def _numbers(rows: list[str], path: Path) -> Doubles:
     """Rows of five numbers, [K, 5]."""
     try:
         table = [[float(field) for field in row.split()] for row in rows]

@@ -13,9 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
+from sshconvert.arrays import Doubles
 from sshconvert.errors import EvaluationError
 
 # What became of a prediction. Both protocols use the same letters.
@@ -34,7 +32,7 @@ class Judgement:
     `omz` has one, "mAP"; `wider` has "easy", "medium" and "hard", or what the ground truth calls them.
     """
 
-    scores: npt.NDArray[np.float64]
+    scores: Doubles
     outcomes: Mapping[str, str]
     faces: Mapping[str, int]
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from sshconvert.arrays import Pixels
 from sshconvert.errors import ArtifactError, DetectionError, ImageError, NonfiniteError
 from sshconvert.messages import printable
 from sshtool.concurrency import SharedRuntime
@@ -19,7 +20,7 @@ from sshtool.evaluate.journal import Finding
 from sshtool.evaluate.predictions import NONE, Predictions, write_predictions
 from sshtool.evaluate.records import ImageRecord
 from sshtool.evaluate.score import judge_image
-from sshtool.images import Image, reading
+from sshtool.images import reading
 from sshtool.runtimes import Outputs, Runtime, check_finite
 
 Box = tuple[float, float, float, float, float]
@@ -78,7 +79,7 @@ class Evaluator:
             write_predictions(folder, job.truth.image, found[protocol])
         return Finding(job.index, job.truth.image, found)
 
-    def _find(self, feed: Feed, image: Image) -> Predictions:
+    def _find(self, feed: Feed, image: Pixels) -> Predictions:
         try:
             return feed.find(image, self._finite)
         except NonfiniteError as error:
@@ -86,12 +87,12 @@ class Evaluator:
         except DetectionError as error:
             raise DetectionError(f"{self._path}: is not this model ({error}); convert again") from None
 
-    def _finite(self, image: Image) -> Outputs:
+    def _finite(self, image: Pixels) -> Outputs:
         outputs = self._compute(image)
         check_finite(outputs)
         return outputs
 
-    def _compute(self, image: Image) -> Outputs:
+    def _compute(self, image: Pixels) -> Outputs:
         return self._shared.run([image])
 
 

@@ -31,9 +31,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from sshtool.evaluate.curves import Floats, Result, judgements, make_curve, make_result
+from sshconvert.arrays import Doubles, Indices
+from sshtool.evaluate.curves import Result, judgements, make_curve, make_result
 from sshtool.evaluate.ground_truth import ImageTruth
 from sshtool.evaluate.matching import NOWHERE, best_face, corners, first_on_its_face, letters
 from sshtool.evaluate.predictions import Predictions
@@ -43,7 +43,7 @@ PROTOCOL: Final = "wider"
 _INT32: Final = (-(2.0**31), 2.0**31 - 1)
 
 POINTS: Final = 1000
-THRESHOLDS: Final[Floats] = 1 - np.arange(1, POINTS + 1) / POINTS
+THRESHOLDS: Final[Doubles] = 1 - np.arange(1, POINTS + 1) / POINTS
 
 EQUAL_SCORES: Final = (
     "All predictions have the same score: normalised it is 0 / 0 and reaches no threshold, so the figures are 0. "
@@ -66,7 +66,7 @@ def judge(truth: ImageTruth, predictions: Predictions) -> Judgement:
     return Judgement(scores, outcomes, faces)
 
 
-def integer_overlaps(predictions: Floats, faces: Floats) -> Floats:
+def integer_overlaps(predictions: Doubles, faces: Doubles) -> Doubles:
     """Intersection over union, with +1, of every pair, [K, F], as MATLAB computes it for faces in int32.
 
     Boxes are corners; those of `faces` are whole numbers.
@@ -98,7 +98,7 @@ def finish(records: Iterable[ImageRecord]) -> Result:
     return make_result(PROTOCOL, ordered, curves, _notes(scores))
 
 
-def _first_points(scores: Floats) -> npt.NDArray[np.intp]:
+def _first_points(scores: Doubles) -> Indices:
     """Rules 3 and 5: for each score the first point, 0 ... POINTS - 1, whose threshold it reaches; POINTS if none.
 
     Inside an image predictions are sorted, so "up to the last one that reaches the threshold" is "all that do".
@@ -111,21 +111,21 @@ def _first_points(scores: Floats) -> npt.NDArray[np.intp]:
     return np.asarray(POINTS - np.searchsorted(THRESHOLDS[::-1], normalised, side="right"))
 
 
-def _reached(points: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+def _reached(points: Indices) -> Indices:
     """How many of `points` have been reached at each point, [POINTS]."""
     return np.cumsum(np.bincount(points, minlength=POINTS + 1)[:POINTS])
 
 
-def _notes(scores: Floats) -> Sequence[str]:
+def _notes(scores: Doubles) -> Sequence[str]:
     return (EQUAL_SCORES,) if len(scores) and _all_equal(scores) else ()
 
 
-def _all_equal(scores: Floats) -> bool:
+def _all_equal(scores: Doubles) -> bool:
     """In single precision; also where there are none."""
     return len(np.unique(scores.astype(np.float32))) < 2
 
 
-def _int32(values: Floats) -> Floats:
+def _int32(values: Doubles) -> Doubles:
     """What MATLAB makes of doubles where an int32 is wanted: rounded, halves away from zero, and within its range."""
     whole = np.trunc(values)
     rounded = whole + np.copysign(np.abs(values - whole) >= 0.5, values)

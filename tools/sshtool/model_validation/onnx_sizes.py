@@ -12,14 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from sshconvert.arrays import Array
 from sshconvert.schema import one_line
 from sshtool.model_validation.sizes import SLOW, SORTED, Tally
 
-Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 # Constants with more elements say nothing about sizes.

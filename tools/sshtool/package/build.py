@@ -14,8 +14,10 @@ from rich.console import Group, RenderableType
 
 from sshconvert.checkpoint import DEMO
 from sshconvert.convert import artifact_files, licence_of
+from sshconvert.digest import blocks_sha256, bytes_sha256
 from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
 from sshconvert.files import output_errors, replace_folder, staging_folder
+from sshconvert.libraries import JINJA, PILLOW, YAML, require
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder, is_there, open_regular
@@ -57,7 +59,6 @@ from sshtool.progress import Progress, silent
 from sshtool.report.document import dump_result
 from sshtool.report.html import render_html
 from sshtool.report.terminal import lines, table
-from sshtool.requirements import JINJA, PILLOW, YAML, require
 from sshtool.runtimes import Images
 
 REFERENCE: Final = "reference.npz"
@@ -244,7 +245,7 @@ def _item(
         raise PackageError(f"{path}: its weights are in {sources[1].name}; package an IR, or FP16 if that is one file")
     packaged = packaged_model(path, signature, model.name, layout, verified=False)
     placed = dict(zip(packaged.files, sources, strict=True))
-    hashes = {place: _sha256(source) for place, source in placed.items()}
+    hashes = {place: blocks_sha256(_blocks(source)) for place, source in placed.items()}
     report = evidence.about(hashes) if evidence else None
     packaged = packaged.model_copy(update={"verified": report is not None})
     size = sum(source.stat().st_size for source in sources)
@@ -336,7 +337,7 @@ class _Writer:
 
     def put(self, path: str, role: Role, data: bytes) -> None:
         self.write(path, data)
-        self.files.append(PackagedFile(path=path, role=role, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()))
+        self.files.append(PackagedFile(path=path, role=role, bytes=len(data), sha256=bytes_sha256(data)))
 
     def copy(self, path: str, role: Role, source: Path, sha256: str = "") -> None:
         """Copy a file that has been looked at. Raises PackageError if it cannot be read, or has changed since."""
@@ -411,10 +412,10 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
     )
     data = manifest.dump()
     writer.write(MANIFEST, data)
-    hashes = {file.path: file.sha256 for file in manifest.files} | {MANIFEST: hashlib.sha256(data).hexdigest()}
+    hashes = {file.path: file.sha256 for file in manifest.files} | {MANIFEST: bytes_sha256(data)}
     sums = dump_sums(hashes)
     writer.write(SUMS, sums)
-    return manifest, hashlib.sha256(sums).hexdigest()
+    return manifest, bytes_sha256(sums)
 
 
 def _images(plan: _Plan) -> dict[str, Images]:
@@ -433,13 +434,6 @@ def _images(plan: _Plan) -> dict[str, Images]:
 def _licences() -> Iterator[tuple[str, bytes]]:
     for path in sorted(resources("sshtool.package").joinpath("licences").iterdir(), key=lambda path: path.name):
         yield path.name, path.read_bytes()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    for block in _blocks(path):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

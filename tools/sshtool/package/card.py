@@ -10,10 +10,8 @@ from typing import Any, Final
 from sshconvert import __version__
 from sshconvert.checkpoint import DEMO
 from sshconvert.convert import licence_of
-from sshconvert.errors import RuntimeUnavailableError
-from sshconvert.installation import install_command
+from sshconvert.libraries import YAML, importing
 from sshconvert.models.spec import ModelSpec
-from sshconvert.schema import one_line
 from sshtool.package.evidence import Bench, BenchedArtifact, EvaluatedArtifact
 from sshtool.package.manifest import PackagedModel, Source, Tensor, Verification
 from sshtool.package.usage import examples
@@ -135,12 +133,8 @@ def _speeds(described: Sequence[Described]) -> list[dict[str, str]]:
 
 def _front_matter(model: ModelSpec, source: Source, described: Sequence[Described]) -> Markdown:
     """What Hugging Face reads, as YAML. A data set is named where the weights are those that were trained on it."""
-    try:
+    with importing(YAML):
         import yaml
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"PyYAML: cannot be imported ({one_line(error)}); {install_command('report')}"
-        ) from error
     forms = dict.fromkeys(item.model.format for item in described)
     front: dict[str, Any] = {
         "license": "mit",

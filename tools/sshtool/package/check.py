@@ -6,7 +6,6 @@ checked is a claim, and is named; a package whose models were compared with noth
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from sshconvert.checkpoint import DEMO, Checkpoint
+from sshconvert.digest import bytes_sha256
 from sshconvert.errors import PackageError, ReferencePackError, RuntimeUnavailableError, SSHToolError
 from sshconvert.files import scratch_folder
 from sshconvert.messages import printable
@@ -261,7 +261,7 @@ class Checker:
 
     def _demo(self, manifest: Manifest, model: ModelSpec, reference: PackReference | None) -> None:
         """The demo is the same bytes everywhere: its hashes are known, and its answers are computed again."""
-        symbol = hashlib.sha256(ssh_vgg16_symbol().encode()).hexdigest()
+        symbol = bytes_sha256(ssh_vgg16_symbol().encode())
         known = {model.files.symbol: symbol, model.files.params: model.demo.params_sha256}
         if dict(manifest.source.checkpoint) != known:
             self.fail("weights", MANIFEST, "source.checkpoint: is not the demo, which source.weights names")

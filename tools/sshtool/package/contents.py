@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from sshconvert.digest import stream_sha256
 from sshconvert.reading import open_regular
 from sshtool.package.manifest import MOST_FILES
 from sshtool.package.names import collision, fault
@@ -56,16 +56,11 @@ def list_contents(folder: Path) -> Contents:
 
 def hash_file(path: Path, size: int) -> str:
     """SHA-256 of a file of that size. Raises OSError if it cannot be read or has another size by now."""
-    digest, left = hashlib.sha256(), size
     with open_regular(path) as file:
-        while block := file.read(min(1 << 20, left + 1)):
-            digest.update(block)
-            left -= len(block)
-            if left < 0:
-                break
-    if left:
-        raise OSError(0, "it changes while it is read")
-    return digest.hexdigest()
+        digest = stream_sha256(file)
+        if file.tell() != size:
+            raise OSError(0, "it changes while it is read")
+    return digest
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

@@ -5,13 +5,13 @@ What cannot be compared is a claim, and is named as one.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sshconvert.convert import Format, Precision, describe, model_api_info
+from sshconvert.digest import bytes_sha256
 from sshconvert.errors import ArtifactError, PackageError, RuntimeUnavailableError
 from sshconvert.messages import listed, shown
 from sshconvert.models.spec import ModelSpec
@@ -171,7 +171,7 @@ class Declarations:
 
     def _configuration(self, layout: Layout) -> None:
         hashes = {file.path: file.sha256 for file in self.manifest.files if file.role is Role.CONFIGURATION}
-        expected = {path: hashlib.sha256(data).hexdigest() for path, data in self._configured()}
+        expected = {path: bytes_sha256(data) for path, data in self._configured()}
         for path in sorted(expected.keys() | hashes.keys()):
             if expected.get(path) != hashes.get(path):
                 self._fail(path, f"is not the configuration that the layout {layout.key} has for these models")

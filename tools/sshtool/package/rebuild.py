@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from sshconvert.checkpoint import Checkpoint, file_sha256
+from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision, convert
+from sshconvert.digest import file_sha256
 from sshconvert.errors import PackageError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.postprocessing import OUTPUTS as FACES

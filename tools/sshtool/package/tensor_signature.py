@@ -14,7 +14,8 @@ import onnx
 import pydantic
 
 from sshconvert.errors import ArtifactError
-from sshconvert.formats.openvino import MODEL_INFO, import_openvino
+from sshconvert.formats.openvino import MODEL_INFO
+from sshconvert.libraries import import_openvino
 from sshconvert.schema import one_line, problems
 from sshtool.model_validation import check_ir, read_onnx
 from sshtool.package.layouts import Layout

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Array
 from sshconvert.tasks.anchor_detection import AnchorDetection
 from sshconvert.tasks.postprocessing import BOXES, COUNT, SCORES
 from sshtool.runtimes import FacesInside
-
-Array = npt.NDArray[Any]
 
 TYPES: Final[Mapping[str, type]] = {BOXES: np.float32, SCORES: np.float32, COUNT: np.int32}
 

@@ -14,17 +14,15 @@ from typing import Any, Final, Generic, TypeVar
 from xml.etree import ElementTree as ET
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
+from sshconvert.arrays import Array, Floats
 from sshconvert.errors import SSHToolError
 from sshconvert.formats.openvino import MODEL_INFO, WEIGHTED as WEIGHTED_LAYERS
 from sshconvert.onnx.model import weights_path
 from sshconvert.passes.fp16 import WEIGHTED as WEIGHTED_NODES
 from sshconvert.reading import is_there
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
 Constant = TypeVar("Constant")
 
 ELEMENT_TYPES: Final = {"f32": "<f4", "f16": "<f2", "i8": "i1"}

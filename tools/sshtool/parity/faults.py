@@ -12,12 +12,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from sshconvert.arrays import Floats
 from sshconvert.convert import Precision
 from sshconvert.models.spec import ModelSpec
 from sshconvert.passes.fp16 import SMALLEST_HALVED
 from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshconvert.tasks.postprocessing import BOXES, COUNT, SCORES
-from sshtool.parity.fault_injection import Arithmetic, EditableModel, Floats, NotThereError
+from sshtool.parity.fault_injection import Arithmetic, EditableModel, NotThereError
 from sshtool.parity.verify import Decode
 
 Editable = EditableModel[Any]

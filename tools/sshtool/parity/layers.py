@@ -6,11 +6,9 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Floats
 from sshtool.runtimes import Outputs
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

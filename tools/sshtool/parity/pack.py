@@ -11,7 +11,6 @@ Same answers, same bytes: no times, a fixed order, one compression.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import platform
@@ -27,6 +26,7 @@ import pydantic
 
 import sshconvert
 from sshconvert.checkpoint import Checkpoint
+from sshconvert.digest import bytes_sha256, file_sha256
 from sshconvert.errors import DetectionError, OutputError, ReferencePackError
 from sshconvert.files import staged
 from sshconvert.models.spec import ModelSpec, Sha256
@@ -108,7 +108,7 @@ class PackReference(Reference):
     @property
     def is_shipped(self) -> bool:
         """Whether it is the very file that ships with sshtool."""
-        return self.sha256 == hashlib.sha256(demo_pack_path().read_bytes()).hexdigest()
+        return self.sha256 == file_sha256(demo_pack_path())
 
     def answers(self, height: int, width: int) -> Sequence[Answer]:
         found = [item for item in self._answers if item.sample.image_size == (height, width) and not _is_other(item)]
@@ -178,7 +178,7 @@ def read_pack(path: Path, model: ModelSpec) -> PackReference:
             raise ReferencePackError(f"{path}: cannot be read ({error.strerror}); check the path") from None
         why = f"it is {what}" if what else one_line(error)
         raise ReferencePackError(f"{path}: not a reference pack ({why}); make one with `sshtool reference`") from None
-    return PackReference(contents, answers, path, hashlib.sha256(data).hexdigest())
+    return PackReference(contents, answers, path, bytes_sha256(data))
 
 
 def demo_pack(model: ModelSpec) -> PackReference:
@@ -315,7 +315,7 @@ def _member(sample: str, output: str) -> str:
 
 
 def _sha256(images: npt.NDArray[np.uint8]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+    return bytes_sha256(np.ascontiguousarray(images).data)
 
 
 def _is_other(answer: Answer) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,8 +13,10 @@ from rich.console import Group, RenderableType
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Color, Faces, Format, InputType, Layout, Options, Precision, convert
+from sshconvert.digest import bytes_sha256
 from sshconvert.errors import ArtifactError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.files import check_replaceable, scratch_folder, staged
+from sshconvert.libraries import JINJA, PILLOW, require
 from sshconvert.messages import name_text
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
@@ -39,7 +40,6 @@ from sshtool.report.html import pictured, render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
 from sshtool.report.terminal import lines
-from sshtool.requirements import JINJA, PILLOW, require
 from sshtool.runtimes import F32, Declaration, Images, Runtime, Settings, able_of, load, usual_runtime
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.selection import select_images
@@ -288,7 +288,7 @@ class UserImage:
 
     def __call__(self, height: int, width: int) -> Sample:
         image = read_image(self._path)
-        found = hashlib.sha256(image.tobytes()).hexdigest()
+        found = bytes_sha256(image.tobytes())
         if found != (self._hash or found):
             raise ImageError(f"{name_text(self._path)}: was changed meanwhile; verify again")
         self._hash = found

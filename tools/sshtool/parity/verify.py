@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.checkpoint import file_sha256
 from sshconvert.convert import artifact_files
+from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, DetectionError
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from sshconvert import __version__
+from sshconvert.arrays import Doubles, Flags
 from sshconvert.errors import ImageError
 from sshtool.evaluate import omz
 from sshtool.evaluate.curves import SHOWN
@@ -227,12 +227,12 @@ def _picture(group: Sequence[Pictured], worst: WorstImage, symbol: Symbol | None
     )
 
 
-def _faces(item: Pictured, setting: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def _faces(item: Pictured, setting: str) -> tuple[Doubles, Flags]:
     """Corners of an image's faces, and which of them count."""
     if item.protocol == omz.PROTOCOL:
         return corners(item.truth.annotated), omz.counted(item.truth)
     return corners(item.truth.boxes), item.truth.counted[setting]
 
 
-def _path(boxes: npt.NDArray[np.float64], *, crossed: bool = False) -> str:
+def _path(boxes: Doubles, *, crossed: bool = False) -> str:
     return path([(*box, 0.0) for box in boxes.tolist()], crossed=crossed)

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
+from sshconvert.arrays import Pixels
 from sshtool.detector import THRESHOLD
 from sshtool.parity.layers import Divergence
 from sshtool.parity.tensors import TensorComparison
@@ -54,9 +52,7 @@ class Row:
     detail: str = ""
 
 
-def render_html(
-    report: VerifyReport, images: Mapping[str, npt.NDArray[np.uint8]], divergences: Sequence[Divergence] = ()
-) -> str:
+def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences: Sequence[Divergence] = ()) -> str:
     """The whole page; the same text for the same report. `images`: uint8 [N, H, W, 3], BGR, by sample name.
 
     Raises RuntimeUnavailableError without Jinja or Pillow.

@@ -9,17 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from sshconvert.errors import RuntimeUnavailableError
-from sshconvert.installation import install_command
-from sshconvert.schema import one_line
+from sshconvert.arrays import Pixels
+from sshconvert.libraries import PILLOW, importing
 from sshtool.detector import THRESHOLD
 from sshtool.parity.detections import Box, DetectionComparison
 from sshtool.parity.verify import SampleReport
 from sshtool.report.summary import Column
-
-Image = npt.NDArray[np.uint8]
 
 # Everything that can show a picture can show JPEG. At this quality noise, which does not compress, is 0.3 MB.
 QUALITY: Final = 80
@@ -122,12 +118,12 @@ def styles(columns: Sequence[Column]) -> tuple[Style, ...]:
     )
 
 
-def pictures(sample: SampleReport, images: Image | None, columns: Sequence[Column]) -> tuple[Picture, ...]:
+def pictures(sample: SampleReport, images: Pixels | None, columns: Sequence[Column]) -> tuple[Picture, ...]:
     """All images of a sample. Without `images` the boxes are drawn on nothing."""
     return tuple(_picture(sample, number, images, columns) for number in range(len(sample.detections)))
 
 
-def _picture(sample: SampleReport, number: int, images: Image | None, columns: Sequence[Column]) -> Picture:
+def _picture(sample: SampleReport, number: int, images: Pixels | None, columns: Sequence[Column]) -> Picture:
     _, height, width, _ = sample.shape
     expected = sample.detections[number]
     found = {
@@ -217,14 +213,10 @@ def path(boxes: Iterable[Box], *, crossed: bool = False) -> str:
     return "".join(parts)
 
 
-def data_uri(image: Image) -> str:
+def data_uri(image: Pixels) -> str:
     """A BGR image as a JPEG inside an address, smaller if need be. Raises RuntimeUnavailableError without Pillow."""
-    try:
+    with importing(PILLOW):
         from PIL import Image as Pillow
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"Pillow: cannot be imported ({one_line(error)}); {install_command('report')}"
-        ) from error
     picture = Pillow.fromarray(np.ascontiguousarray(image[..., ::-1]))
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()

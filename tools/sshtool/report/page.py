@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from sshconvert.errors import RuntimeUnavailableError
-from sshconvert.installation import install_command
+from sshconvert.libraries import JINJA, importing
 from sshconvert.messages import printable
-from sshconvert.schema import one_line
 from sshtool.report.markup import Markdown, escape
 
 if TYPE_CHECKING:
@@ -22,12 +20,8 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]], *, markup: bo
 
     Raises RuntimeUnavailableError without Jinja.
     """
-    try:
+    with importing(JINJA):
         from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"Jinja: cannot be imported ({one_line(error)}); {install_command('report')}"
-        ) from error
     templates = Environment(
         loader=PackageLoader("sshtool.report"),
         autoescape=markup,  # noqa: S701  # `_as_markdown` escapes too

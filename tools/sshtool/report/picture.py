@@ -6,32 +6,24 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.arrays import Floats, Pixels
 from sshconvert.files import staged
-from sshconvert.installation import install_command
-from sshconvert.schema import one_line
+from sshconvert.libraries import PILLOW, importing
 
 BOX: Final = (0, 230, 60)
 TEXT: Final = (0, 0, 0)
 
 
-def save_picture(
-    path: Path, image: npt.NDArray[np.uint8], detections: npt.NDArray[np.float32], *, least: float = 0
-) -> None:
+def save_picture(path: Path, image: Pixels, detections: Floats, *, least: float = 0) -> None:
     """Save an image (uint8 [H, W, 3], BGR) with its detections ([K, 5]: x1, y1, x2, y2, score) drawn on it, as PNG.
 
     Those with a score below `least` are not drawn.
 
     Raises RuntimeUnavailableError without Pillow, OutputError if the file cannot be written.
     """
-    try:
+    with importing(PILLOW):
         from PIL import Image, ImageDraw, ImageFont
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"Pillow: cannot be imported ({one_line(error)}); {install_command('report')}"
-        ) from error
     picture = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(14)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.errors import ArtifactError, DetectionError, NonfiniteError, UsageError
+from sshconvert.libraries import is_installed
 from sshconvert.messages import printable
 from sshconvert.models.spec import ModelSpec
 from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
@@ -28,7 +29,6 @@ from sshconvert.schema import one_line
 from sshconvert.tasks.anchor_detection import AnchorDetection
 from sshconvert.tasks.postprocessing import OUTPUTS as FACES
 from sshtool.limits import MOST_PIXELS
-from sshtool.requirements import is_installed
 from sshtool.sandbox import confined
 
 Images = npt.NDArray[np.uint8]

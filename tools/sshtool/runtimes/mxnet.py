@@ -7,16 +7,18 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from sshconvert.checkpoint import Checkpoint, file_sha256, open_checkpoint
+from sshconvert.checkpoint import Checkpoint, open_checkpoint
+from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
-from sshconvert.installation import install_command
+from sshconvert.libraries import Library, importing
 from sshconvert.models.spec import ModelSpec
-from sshconvert.schema import one_line
 from sshtool.runtimes import Declaration, Images, Inference, Outputs, Runtime, Settings, prepare, reason
+
+MXNET: Final = Library("mxnet", "mxnet", "reference", condition="on Python 3.11 or 3.12")
 
 
 def import_mxnet(threads: int = 0) -> Any:
@@ -27,12 +29,8 @@ def import_mxnet(threads: int = 0) -> Any:
     vars(np).setdefault("bool", bool)  # MXNet 1.9.1 needs the alias that NumPy 1.24 removed
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    try:
+    with importing(MXNET):
         import mxnet
-    except Exception as error:  # on NumPy 2 its import fails in several ways of its own
-        raise RuntimeUnavailableError(
-            f"mxnet: cannot be imported ({one_line(error)}); {install_command('reference')} on Python 3.11 or 3.12"
-        ) from error
     return mxnet
 
 

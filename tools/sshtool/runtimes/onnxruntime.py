@@ -9,9 +9,9 @@ from typing import Any, Final
 import onnx
 
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
+from sshconvert.libraries import import_onnxruntime
 from sshconvert.messages import without_surrogates
 from sshconvert.models.spec import ModelSpec
-from sshconvert.onnxruntime import import_onnxruntime
 from sshtool.model_validation import read_onnx
 from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings, declared, prepare, reason, usable_cores
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
-from sshconvert.formats.openvino import MODEL_INFO, import_openvino
+from sshconvert.formats.openvino import MODEL_INFO
+from sshconvert.libraries import import_openvino
 from sshconvert.models.spec import ModelSpec
 from sshtool.model_validation import check_ir, check_ir_sizes, read_onnx
 from sshtool.runtimes import (

@@ -22,8 +22,9 @@ from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
 from sshconvert import errors
+from sshconvert.arrays import Array
 from sshconvert.errors import ArtifactError, SSHToolError
-from sshtool.sandbox.channel import Array, Channel, Message
+from sshtool.sandbox.channel import Channel, Message
 
 GIGABYTE: Final = 1 << 30
 

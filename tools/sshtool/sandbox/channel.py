@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from sshconvert.arrays import Array
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
+from sshconvert.arrays import Array
 from sshconvert.errors import SSHToolError
-from sshtool.sandbox.channel import Array, Channel, Message
+from sshtool.sandbox.channel import Channel, Message
 
 # As many as may be asked at once; the parent asks no more than a runtime can do.
 MOST_THREADS: Final = 2048

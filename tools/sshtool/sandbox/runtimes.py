@@ -16,11 +16,11 @@ from typing import Any, Final
 import numpy as np
 import pydantic
 
+from sshconvert.arrays import Array
 from sshconvert.models.spec import ModelSpec
 from sshtool import runtimes
 from sshtool.runtimes import Declaration, Images, Inference, Outputs, Runtime, Settings
 from sshtool.sandbox import Child, Limits
-from sshtool.sandbox.channel import Array
 from sshtool.sandbox.child import Answer, function_of
 
 SERVICE: Final = f"{__name__}:Service"

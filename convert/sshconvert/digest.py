@@ -1,0 +1,36 @@
+"""SHA-256 of bytes, streams and files, in hexadecimal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from sshconvert.reading import open_regular
+
+BLOCK: Final = 1 << 20
+
+
+def bytes_sha256(data: bytes | memoryview) -> str:
+    """Hash data in memory."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def blocks_sha256(blocks: Iterable[bytes]) -> str:
+    """Hash consecutive blocks of data as one."""
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def stream_sha256(file: BinaryIO) -> str:
+    """Hash a stream from its position to its end. Raises OSError."""
+    return blocks_sha256(iter(lambda: file.read(BLOCK), b""))
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file. Raises OSError."""
+    with open_regular(path) as file:
+        return stream_sha256(file)
