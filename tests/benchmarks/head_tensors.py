@@ -38,7 +38,7 @@ def heads_of(kind: str, size: Size, seed: int) -> dict[str, npt.NDArray[np.float
             deltas[:] = 0
         elif kind == "nothing":
             scores *= np.float32(0.01)
-        tensors[head.scores], tensors[head.deltas] = scores, deltas
+        tensors[head.scores], tensors[head.boxes] = scores, deltas
     return tensors
 
 
@@ -58,7 +58,7 @@ def crowd(seed: int, faces: int = 150) -> dict[str, npt.NDArray[np.float32]]:
         scores, deltas = np.zeros((1, 4, cells, cells), np.float32), np.zeros((1, 8, cells, cells), np.float32)
         rows, columns = np.mgrid[:cells, :cells] * head.stride + 7.5
         for number, scale in enumerate(head.scales):
-            size = RULES.base_size * scale
+            size = head.base_size * scale
             x, y, sizes = (targets[:, 0] + targets[:, 2]) / 2, (targets[:, 1] + targets[:, 3]) / 2, side
             apart = np.maximum(np.abs(columns[..., None] - x), np.abs(rows[..., None] - y))
             shared = np.clip((sizes + size) / 2 - apart, 0, np.minimum(sizes, size)) ** 2
@@ -70,5 +70,5 @@ def crowd(seed: int, faces: int = 150) -> dict[str, npt.NDArray[np.float32]]:
             deltas[0, 4 * number + 1] = (y[best] - rows) / size + noise[1]
             deltas[0, 4 * number + 2 : 4 * number + 4] = np.log(sizes[best] / size) + noise[2:]
         scores[0, :2] = 1 - scores[0, 2:]
-        tensors[head.scores], tensors[head.deltas] = scores, deltas
+        tensors[head.scores], tensors[head.boxes] = scores, deltas
     return tensors

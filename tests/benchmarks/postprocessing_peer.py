@@ -30,7 +30,7 @@ def detect_plainly(outputs: Heads, image_size: tuple[int, int], rules: AnchorDet
 def _detect_in_one(outputs: Heads, image_size: tuple[int, int], rules: AnchorDetection) -> Rows:
     found = []
     for head in rules.heads:
-        boxes = _clipped(_decoded(outputs[head.deltas], head, rules.base_size), image_size)
+        boxes = _clipped(_decoded(outputs[head.boxes], head), image_size)
         scores = outputs[head.scores][len(head.scales) :].transpose(1, 2, 0).reshape(-1, 1)
         rows = np.concatenate([boxes, scores], axis=1)
         found.append(_ordered(rows)[: rules.candidates_per_stride])
@@ -39,11 +39,11 @@ def _detect_in_one(outputs: Heads, image_size: tuple[int, int], rules: AnchorDet
     return kept[kept[:, 4] >= rules.score_threshold]
 
 
-def _decoded(deltas: Rows, head: AnchorHead, base_size: int) -> Rows:
+def _decoded(deltas: Rows, head: AnchorHead) -> Rows:
     count = len(head.scales)
     height, width = deltas.shape[1:]
     deltas = deltas.reshape(count, 4, height, width).transpose(2, 3, 0, 1).reshape(-1, 4)
-    anchors = _anchors(head, height, width, base_size)
+    anchors = _anchors(head, height, width)
     sizes = anchors[:, 2:] - anchors[:, :2] + 1
     centres = deltas[:, :2] * sizes + (anchors[:, :2] + 0.5 * (sizes - 1))
     with np.errstate(over="ignore"):
@@ -51,11 +51,11 @@ def _decoded(deltas: Rows, head: AnchorHead, base_size: int) -> Rows:
     return np.concatenate([centres - reach, centres + reach], axis=1)
 
 
-def _anchors(head: AnchorHead, height: int, width: int, base_size: int) -> Rows:
-    centre = (base_size - 1) / 2
+def _anchors(head: AnchorHead, height: int, width: int) -> Rows:
+    centre = (head.base_size - 1) / 2
     squares = [
         [centre - reach, centre - reach, centre + reach, centre + reach]
-        for reach in ((base_size * scale - 1) / 2 for scale in head.scales)
+        for reach in ((head.base_size * scale - 1) / 2 for scale in head.scales)
     ]
     columns, rows = np.meshgrid(np.arange(width) * head.stride, np.arange(height) * head.stride)
     shifts = np.stack([columns, rows, columns, rows], axis=-1)

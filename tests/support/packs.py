@@ -33,7 +33,7 @@ def empty_answers(size: tuple[int, int]) -> list[Answer]:
         outputs = {}
         for head in MODEL.task.heads:
             cells = [side // head.stride for side in sample.image_size]
-            for name, channels in ((head.scores, 2), (head.deltas, 4)):
+            for name, channels in ((head.scores, 2), (head.boxes, 4)):
                 outputs[name] = np.zeros((len(sample.images), channels * len(head.scales), *cells), np.float32)
         made.append(Answer(sample, outputs))
     return made

@@ -37,8 +37,8 @@ def small_onnx(model: ModelSpec, scale: float = 1.0, *, free: bool = False) -> o
         nodes.append(helper.make_node("MaxPool", ["body"], [f"pool{head.stride}"], kernel_shape=cell, strides=cell))
         convolution(f"pool{head.stride}", f"{head.scores}_raw", (4, 4, 1, 1), 0)
         nodes.append(helper.make_node("Softmax", [f"{head.scores}_raw"], [head.scores], axis=1))
-        convolution(f"pool{head.stride}", head.deltas, (8, 4, 1, 1), 0)
-        for name, channels in ((head.scores, 4), (head.deltas, 8)):
+        convolution(f"pool{head.stride}", head.boxes, (8, 4, 1, 1), 0)
+        for name, channels in ((head.scores, 4), (head.boxes, 8)):
             cells = [f"{side}{head.stride}" if free else SIZE // head.stride for side in ("h", "w")]
             shape: list[str | int | None] = ["n" if free else 1, channels, *cells]
             outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))

@@ -134,7 +134,7 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
     "four channels": (changed("[1, 3, 640, 640]", "[1, 4, 640, 640]"), "input.shape.1"),
     "no batch": (changed("[1, 3, 640, 640]", "[0, 3, 640, 640]"), "input.shape.0"),
     "huge images": (changed("[1, 3, 640, 640]", "[1, 3, 1000000, 640]"), "input.shape.2"),
-    "a boolean for a number": (changed("base_size = 16", "base_size = [true]"), "detection.base_size"),
+    "a boolean for a number": (changed("base_size = 16", "base_size = [true]"), "task.heads.0.base_size"),
     "a threshold of nan": (changed("score_threshold = 0.05", "score_threshold = nan"), "score_threshold"),
     "a threshold above 1": (changed("score_threshold = 0.05", "score_threshold = 1.5"), "score_threshold"),
     "a negative overlap": (changed("iou_threshold = 0.3", "iou_threshold = -0.3"), "iou_threshold"),
@@ -145,10 +145,10 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
     "an input with a blank in its name": (changed('name = "data"', 'name = "the data"'), "input.name"),
     "an output with a name too long": (
         changed('"rpn_bbox_pred_stride32"', f'"{"a" * 101}"'),
-        "task.heads.0.deltas",
+        "task.heads.0.boxes",
     ),
     "two outputs of one name": (
-        changed('deltas = "rpn_bbox_pred_stride32"', 'deltas = "rpn_bbox_pred_stride16"'),
+        changed('boxes = "rpn_bbox_pred_stride32"', 'boxes = "rpn_bbox_pred_stride16"'),
         "two outputs have the same name",
     ),
     "a file in another folder": (changed('"sshb-symbol.json"', '"../sshb-symbol.json"'), "files.symbol"),
@@ -326,7 +326,7 @@ def zipped(members: Members, method: int = zipfile.ZIP_LZMA) -> bytes:
     return stream.getvalue()
 
 
-ARRAY: Final = f"noise/{MODEL.task.heads[2].deltas}.npy"  # float32 [1, 8, 4, 4]
+ARRAY: Final = f"noise/{MODEL.task.heads[2].boxes}.npy"  # float32 [1, 8, 4, 4]
 NPY_HEADER: Final = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 8, 4, 4), }"
 
 

@@ -97,5 +97,5 @@ class ModelSpec(Strict):
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """The six bare names, in the model card's order."""
-        return tuple(name for head in self.task.heads for name in (head.scores, head.deltas))
+        """The bare names, in the network's order."""
+        return self.task.outputs()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,36 +23,61 @@ from sshconvert.errors import DetectionError
 from sshconvert.schema import Dimension, Positive, Share, Strict, TensorName
 
 Numbers = npt.NDArray[np.intp]
+Ratio = Annotated[float, pydantic.Field(gt=0, le=100)]
 
 # Boxes that are compared with all others at a time. Fewer cost more calls; more, pairs that better boxes have settled.
 BLOCK: Final = 64
 
 
 class AnchorHead(Strict):
-    """One stride: its two output tensors and its anchors' scales, in the order of the channels."""
+    """One stride: its anchors and the tensors with their scores, box deltas and landmarks.
+
+    The window of `base_size` has an anchor for each ratio (height over width), and of that one for each scale.
+    """
 
     stride: Dimension
+    base_size: Dimension = 16
     scales: tuple[Dimension, ...] = pydantic.Field(min_length=1)
+    ratios: tuple[Ratio, ...] = pydantic.Field((1.0,), min_length=1)
     scores: TensorName
-    deltas: TensorName
+    boxes: TensorName
+    landmarks: TensorName | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of its tensors, in the network's order."""
+        return tuple(filter(None, (self.scores, self.boxes, self.landmarks)))
+
+    @property
+    def sizes(self) -> tuple[tuple[float, float], ...]:
+        """Width and height of each anchor, in the order of the channels."""
+        widths = [float(round(math.sqrt(self.base_size**2 / ratio))) for ratio in self.ratios]
+        return tuple(
+            (width * scale, round(width * ratio) * scale)
+            for width, ratio in zip(widths, self.ratios, strict=True)
+            for scale in self.scales
+        )
 
 
 class AnchorDetection(Strict):
     """The task of SSH: scores and deltas of anchors, a head for each stride."""
 
     kind: Literal["anchor_detection"]
-    base_size: Dimension
     score_threshold: Share
     iou_threshold: Share
-    candidates_per_stride: Positive
+    candidates_per_stride: Positive | None = None  # all of them
     heads: tuple[AnchorHead, ...] = pydantic.Field(min_length=1)
 
     @pydantic.model_validator(mode="after")
     def _are_different(self) -> AnchorDetection:
-        names = [name for head in self.heads for name in (head.scores, head.deltas)]
+        names = self.outputs()
         if len(set(names)) < len(names):
             raise ValueError("two outputs have the same name")
         return self
+
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that it decodes, in the network's order."""
+        return tuple(name for head in self.heads for name in head.outputs)
 
 
 def detect(
@@ -76,7 +101,7 @@ def candidates(
 
     Boxes below the score threshold are left out. The others are in the order of their anchors.
     """
-    images = [{name: outputs[name][index] for name in _names(rules)} for index in range(batch_size(outputs, rules))]
+    images = [{name: outputs[name][index] for name in rules.outputs()} for index in range(batch_size(outputs, rules))]
     return [np.concatenate([_candidates(image, head, image_size, rules) for head in rules.heads]) for image in images]
 
 
@@ -93,14 +118,14 @@ def batch_size(outputs: Mapping[str, npt.NDArray[Any]], rules: AnchorDetection) 
 
     Raises DetectionError if a tensor is missing or has a shape that does not belong to `rules`.
     """
-    missing = [name for name in _names(rules) if name not in outputs]
+    missing = [name for name in rules.outputs() if name not in outputs]
     if missing:
-        raise DetectionError(f"the outputs {', '.join(missing)} are missing; give all of {', '.join(_names(rules))}")
-    batch = outputs[_names(rules)[0]].shape[:1]
+        raise DetectionError(f"the outputs {', '.join(missing)} are missing; give all of {', '.join(rules.outputs())}")
+    batch = outputs[rules.outputs()[0]].shape[:1]
     for head in rules.heads:
         cells = outputs[head.scores].shape[2:]
-        for name, channels in ((head.scores, 2), (head.deltas, 4)):
-            expected = (*batch, channels * len(head.scales), *cells)
+        for name, channels in ((head.scores, 2), (head.boxes, 4)):
+            expected = (*batch, channels * len(head.sizes), *cells)
             if len(expected) != 4 or outputs[name].shape != expected:
                 raise DetectionError(
                     f"{name} has shape {outputs[name].shape}, expected {expected}: [N, {channels}A, H, W]"
@@ -108,10 +133,10 @@ def batch_size(outputs: Mapping[str, npt.NDArray[Any]], rules: AnchorDetection) 
     return int(batch[0])
 
 
-def anchors(head: AnchorHead, height: int, width: int, base_size: int) -> Floats:
+def anchors(head: AnchorHead, height: int, width: int) -> Floats:
     """Anchor boxes of a head over its `height` x `width` cells: float32 [height * width * A, 4], row by row."""
-    cells, kinds = np.divmod(np.arange(height * width * len(head.scales)), len(head.scales))
-    return _anchors_at(cells, kinds, head, width, base_size)
+    cells, kinds = np.divmod(np.arange(height * width * len(head.sizes)), len(head.sizes))
+    return _anchors_at(cells, kinds, head, width)
 
 
 def apply_deltas(boxes: Floats, deltas: Floats) -> Floats:
@@ -127,24 +152,22 @@ def apply_deltas(boxes: Floats, deltas: Floats) -> Floats:
 
 def face_scores(outputs: Mapping[str, npt.NDArray[Any]], head: AnchorHead) -> npt.NDArray[Any]:
     """The score of every anchor of a head, for the outputs of one image, without the batch: [H * W * A], row by row."""
-    scores: npt.NDArray[Any] = outputs[head.scores][len(head.scales) :].transpose(1, 2, 0).reshape(-1)
+    scores: npt.NDArray[Any] = outputs[head.scores][len(head.sizes) :].transpose(1, 2, 0).reshape(-1)
     return scores
 
 
-def decode(
-    outputs: Mapping[str, npt.NDArray[Any]], head: AnchorHead, rules: AnchorDetection, numbers: Numbers
-) -> npt.NDArray[Any]:
+def decode(outputs: Mapping[str, npt.NDArray[Any]], head: AnchorHead, numbers: Numbers) -> npt.NDArray[Any]:
     """The anchors of a head with these numbers [K], moved by their deltas, with their scores, for one image: [K, 5].
 
     `outputs` are the head tensors of the image, without the batch: [2A, H, W] and [4A, H, W]. The result has their
     precision, and nothing in it is clipped.
     """
-    height, width = outputs[head.deltas].shape[1:]
-    cells, kinds = np.divmod(numbers, len(head.scales))
+    height, width = outputs[head.boxes].shape[1:]
+    cells, kinds = np.divmod(numbers, len(head.sizes))
     first = 4 * kinds * (height * width) + cells
     # A row for each part of a delta, seen from its side: so all that follows runs along memory.
-    deltas = outputs[head.deltas].reshape(-1)[first + np.arange(4)[:, None] * (height * width)].T
-    boxes = apply_deltas(_anchors_at(cells, kinds, head, width, rules.base_size), deltas)
+    deltas = outputs[head.boxes].reshape(-1)[first + np.arange(4)[:, None] * (height * width)].T
+    boxes = apply_deltas(_anchors_at(cells, kinds, head, width), deltas)
     return np.concatenate([boxes, face_scores(outputs, head)[numbers, None]], axis=1)
 
 
@@ -160,9 +183,9 @@ def best_first(candidates: Floats) -> Floats:
     return candidates[np.argsort(-candidates[:, 4], kind="stable")]
 
 
-def highest(scores: npt.NDArray[Any], count: int) -> Numbers:
+def highest(scores: npt.NDArray[Any], count: int | None) -> Numbers:
     """Numbers, ascending, of the `count` highest of `scores` [K], which are no NaN; of equals the first are taken."""
-    if len(scores) <= count:
+    if count is None or len(scores) <= count:
         return np.arange(len(scores))
     least = np.partition(scores, -count)[-count]
     taken = scores > least
@@ -232,11 +255,11 @@ def _first_of_each(related: npt.NDArray[np.bool_]) -> list[int]:
     return stay
 
 
-def _anchors_at(cells: Numbers, kinds: Numbers, head: AnchorHead, width: int, base_size: int) -> Floats:
-    """The anchors of these kinds [K] (which scale) at these cells [K] (row by row, `width` a row): float32 [K, 4]."""
-    centre = (base_size - 1) / 2
-    reach = np.array([(base_size * scale - 1) / 2 for scale in head.scales])
-    base = np.stack([centre - reach, centre - reach, centre + reach, centre + reach])
+def _anchors_at(cells: Numbers, kinds: Numbers, head: AnchorHead, width: int) -> Floats:
+    """The anchors of these kinds [K] (which of `head.sizes`) at these cells [K] (row by row, `width` a row): [K, 4]."""
+    centre = (head.base_size - 1) / 2
+    reach = (np.array(head.sizes).T - 1) / 2
+    base = np.concatenate([centre - reach, centre + reach])
     rows, columns = np.divmod(cells, width) * np.array(head.stride)
     found: Floats = (base[:, kinds] + [columns, rows, columns, rows]).astype(np.float32).T
     return found
@@ -248,10 +271,6 @@ def _candidates(
     """Low scores are dropped first: whoever selects drops them too, and they keep no higher one from the best."""
     scores = face_scores(outputs, head)
     enough = np.flatnonzero(scores >= rules.score_threshold)
-    found = decode(outputs, head, rules, enough[highest(scores[enough], rules.candidates_per_stride)])
+    found = decode(outputs, head, enough[highest(scores[enough], rules.candidates_per_stride)])
     found[:, :4] = clip(found[:, :4], image_size)
     return found
-
-
-def _names(rules: AnchorDetection) -> list[str]:
-    return [name for head in rules.heads for name in (head.scores, head.deltas)]

@@ -118,21 +118,24 @@ def _decode(build: _Builder, model: OnnxModel, head: AnchorHead, rules: AnchorDe
 
     Inside, tensors are [N, H, W, A, …]: anchors row by row, as `detection.anchors` has them.
     """
-    at, anchors = f"stride{head.stride}", len(head.scales)
+    at, anchors = f"stride{head.stride}", len(head.sizes)
     *_, height, width = model.outputs[head.scores]
     scores = build.node(f"{at}_scores_nhwc", "Transpose", [head.scores], perm=(0, 2, 3, 1))
     axis = build.integers(f"{at}_channels", [3])
     face = [build.integers(f"{at}_{role}", [value]) for role, value in (("face", anchors), ("end", 2 * anchors))]
     scores = build.node(f"{at}_face_scores", "Slice", [scores, *face, axis])
     scores = build.node(f"{at}_scores", "Reshape", [scores, build.integers(f"{at}_row", (0, -1))])
-    deltas = build.node(f"{at}_deltas_nhwc", "Transpose", [head.deltas], perm=(0, 2, 3, 1))
+    deltas = build.node(f"{at}_deltas_nhwc", "Transpose", [head.boxes], perm=(0, 2, 3, 1))
     shape = build.integers(f"{at}_by_anchor", (0, 0, 0, anchors, _CORNERS))
     deltas = build.node(f"{at}_deltas", "Reshape", [deltas, shape])
     halves = build.integers(f"{at}_halves", (2, 2))
     move, grow = build.split(f"{at}_move", "Split", [deltas, halves], 2, axis=4)
-    sizes = build.floats(f"{at}_sizes", [[rules.base_size * scale] for scale in head.scales])
+    sizes = build.floats(
+        f"{at}_sizes",
+        head.sizes if any(width != height for width, height in head.sizes) else [size[:1] for size in head.sizes],
+    )
     centres = build.node(f"{at}_moved", "Mul", [move, sizes])
-    centres = build.node(f"{at}_centres", "Add", [centres, _grid(build, head, rules)])
+    centres = build.node(f"{at}_centres", "Add", [centres, _grid(build, head)])
     reach = build.node(f"{at}_grown", "Mul", [build.node(f"{at}_exp", "Exp", [grow]), sizes])
     reach = build.node(f"{at}_inner", "Sub", [reach, build.floats(f"{at}_one", 1)])
     reach = build.node(f"{at}_reach", "Mul", [reach, build.floats(f"{at}_half", 0.5)])
@@ -145,9 +148,9 @@ def _decode(build: _Builder, model: OnnxModel, head: AnchorHead, rules: AnchorDe
     return _best(build, _Candidates(boxes, scores, known), rules.candidates_per_stride, f"{at}_best")
 
 
-def _grid(build: _Builder, head: AnchorHead, rules: AnchorDetection) -> str:
+def _grid(build: _Builder, head: AnchorHead) -> str:
     """The anchors' centres: float32 [H, W, 1, 2], x and y."""
-    at, first = f"stride{head.stride}", (rules.base_size - 1) / 2
+    at, first = f"stride{head.stride}", (head.base_size - 1) / 2
     shape = build.node(f"{at}_shape", "Shape", [head.scores])
     ones = build.integers(f"{at}_ones", (1, 1))
     cells = build.node(f"{at}_cells", "Gather", [shape, build.integers(f"{at}_spatial", (2, 3))])
@@ -165,12 +168,14 @@ def _grid(build: _Builder, head: AnchorHead, rules: AnchorDetection) -> str:
     return build.node(f"{at}_grid", "Concat", planes, axis=3)
 
 
-def _best(build: _Builder, candidates: _Candidates, most: int, role: str) -> _Candidates:
+def _best(build: _Builder, candidates: _Candidates, most: int | None, role: str) -> _Candidates:
     """At most that many candidates of each image, the best; of one score the first, and these in their own order.
 
     TopK alone would not do: ONNX Runtime takes the first of one score, OpenVINO any. So TopK finds the score of the
     last that is kept, and then chooses by numbers that are all different: those above it first, then those of it.
     """
+    if most is None:
+        return candidates
     count = _count(build, candidates.scores, role)
     number = build.node(f"{role}_number", "Min", [count, build.integers(f"{role}_most", [most])])
     highest, _ = build.split(f"{role}_scores_alone", "TopK", [candidates.scores, number], 2, axis=1)

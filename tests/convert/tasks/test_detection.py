@@ -23,7 +23,7 @@ def random_heads(seed: int, height: int, width: int) -> dict[str, npt.NDArray[np
         cells = (height // head.stride, width // head.stride)
         face = random.random_sample((1, 2, *cells)) ** random.randint(2, 30)
         outputs[head.scores] = np.concatenate([1 - face, face], axis=1).astype(np.float32)
-        outputs[head.deltas] = (random.standard_normal((1, 8, *cells)) * 0.3).astype(np.float32)
+        outputs[head.boxes] = (random.standard_normal((1, 8, *cells)) * 0.3).astype(np.float32)
     return outputs
 
 
@@ -33,7 +33,7 @@ def plain_detect(
     """Upstream's algorithm once more, a number at a time, from its description."""
     found = []
     for head in rules.heads:
-        scores, deltas = outputs[head.scores][0], outputs[head.deltas][0]
+        scores, deltas = outputs[head.scores][0], outputs[head.boxes][0]
         rows, columns = scores.shape[1:]
         candidates = []
         for row in range(rows):
@@ -105,7 +105,7 @@ def test_each_image_of_a_batch_is_decoded_by_itself() -> None:
 
 
 def test_anchors_are_centred_squares_with_corner_pixels_included() -> None:
-    boxes = anchors(RULES.heads[2], 2, 2, 16)
+    boxes = anchors(RULES.heads[2], 2, 2)
     assert boxes[:2].tolist() == [[-8, -8, 23, 23], [0, 0, 15, 15]]
     assert boxes[2].tolist() == [0, -8, 31, 23]
     assert boxes[4].tolist() == [-8, 0, 23, 31]

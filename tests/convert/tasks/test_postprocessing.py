@@ -50,7 +50,7 @@ def bare(size: Size | None, rules: AnchorDetection, top_k: int, *, keep: bool = 
     for head in rules.heads:
         cells = (size[1] // head.stride, size[2] // head.stride) if size else ("", "")
         heads[head.scores] = (number, 2 * len(head.scales), *cells)
-        heads[head.deltas] = (number, 4 * len(head.scales), *cells)
+        heads[head.boxes] = (number, 4 * len(head.scales), *cells)
     model = OnnxModel("heads", (), {}, inputs | heads, heads)
     made = append_postprocessing(model, input_name="data", rules=rules, top_k=top_k, keep_heads=keep)
     with TemporaryDirectory() as folder:

@@ -951,7 +951,7 @@ def one_face(stride: int, row: int, column: int, score: float) -> Callable[[Pixe
         for head in MODEL.task.heads:
             cells = (-(-image.shape[0] // head.stride), -(-image.shape[1] // head.stride))
             outputs[head.scores] = np.zeros((1, 4, *cells), np.float32)
-            outputs[head.deltas] = np.zeros((1, 8, *cells), np.float32)
+            outputs[head.boxes] = np.zeros((1, 8, *cells), np.float32)
             if head.stride == stride:
                 outputs[head.scores][0, 2, row, column] = score
         return outputs
@@ -1005,7 +1005,7 @@ def test_scales_of_the_pyramid_suppress_each_other_in_the_pixels_of_the_image(te
 def test_outputs_that_are_no_numbers_are_refused(feed: feeding.Feed) -> None:
     def compute(image: Pixels) -> Outputs:
         outputs = one_face(8, 0, 0, 0.9)(image)
-        outputs[MODEL.task.heads[2].deltas][:] = np.nan
+        outputs[MODEL.task.heads[2].boxes][:] = np.nan
         return outputs
 
     with pytest.raises(DetectionError, match="NaN or infinity"):

@@ -332,7 +332,7 @@ def heads(
     outputs = {}
     for head in RULES.heads:
         cells = (math.ceil(size[0] / head.stride), math.ceil(size[1] / head.stride))
-        for name, channels in ((head.scores, 4), (head.deltas, 8)):
+        for name, channels in ((head.scores, 4), (head.boxes, 8)):
             outputs[name] = np.zeros((batch, channels, *cells), np.float32)
             fill(name, outputs[name])
     return outputs
@@ -356,7 +356,7 @@ def plain_decode(outputs: dict[str, Any], index: int, scale: tuple[float, float]
     """Rule 3 once more: corners and score."""
     found: list[Box] = []
     for head in RULES.heads:
-        scores, deltas = outputs[head.scores][index], outputs[head.deltas][index]
+        scores, deltas = outputs[head.scores][index], outputs[head.boxes][index]
         candidates = []
         for row in range(scores.shape[1]):
             for column in range(scores.shape[2]):
@@ -398,8 +398,8 @@ def test_decoding_is_that_of_a_plain_second_implementation(seed: int) -> None:
 def test_no_score_is_too_low_and_at_most_1000_are_kept_of_each_stride() -> None:
     outputs = heads((640, 640), untouched)
     for head in RULES.heads:  # boxes of 1 px at the centres of their cells, so that none is suppressed
-        outputs[head.deltas][:, [2, 3, 6, 7]] = -math.log(16 * 32)
-        outputs[head.deltas][:, [4, 5]] = 0.25
+        outputs[head.boxes][:, [2, 3, 6, 7]] = -math.log(16 * 32)
+        outputs[head.boxes][:, [4, 5]] = 0.25
     found = omz.decode(outputs, [(1.0, 1.0)], RULES)[0]
     assert len(found.scores) == 800 + 1000 + 1000
     assert not found.scores.any()
@@ -409,7 +409,7 @@ def test_strides_do_not_suppress_one_another() -> None:
     outputs = heads((64, 64), untouched)
     for head in RULES.heads:  # the same box of 64 x 64 px from each of the three
         for number, factor in enumerate(head.scales):
-            outputs[head.deltas][:, 4 * number + 2 : 4 * number + 4] = math.log(64 / (16 * factor))
+            outputs[head.boxes][:, 4 * number + 2 : 4 * number + 4] = math.log(64 / (16 * factor))
         outputs[head.scores][0, 2, 0, 0] = 0.9
     found = omz.decode(outputs, [(1.0, 1.0)], RULES)[0]
     best = found.boxes[found.scores > 0.5]

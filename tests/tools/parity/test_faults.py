@@ -447,7 +447,7 @@ def test_both_formats_show_the_same_weights_biases_and_mean(plain: Bench, precis
         if mine is not None and yours is not None:
             np.testing.assert_array_equal(mine, yours, err_msg=name)
     for head in MODEL.task.heads:
-        assert one.convolution_behind(head.deltas) == other.convolution_behind(head.deltas) == head.deltas
+        assert one.convolution_behind(head.boxes) == other.convolution_behind(head.boxes) == head.boxes
         assert one.convolution_behind(head.scores) == other.convolution_behind(head.scores)
     assert one.outputs == other.outputs == MODEL.output_names
     assert one.declared("precision") == other.declared("precision") == precision
@@ -466,7 +466,7 @@ def test_an_edit_changes_what_it_is_about_and_nothing_else(plain: Bench, number:
     for file in artifact_files(original):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     edited = open_for_edits(copy)
-    name = edited.convolution_behind(MODEL.task.heads[0].deltas)
+    name = edited.convolution_behind(MODEL.task.heads[0].boxes)
     edited.set_weight("conv3_1", 2 * edited.weight("conv3_1"))
     edited.set_bias(name, bias_of(edited, name) + 1)
     edited.declare("weights", "other")

@@ -105,7 +105,7 @@ def _fit_head(model: ModelSpec, head: AnchorHead, samples: Sequence[Sample], set
     mean, scale = _spread([sample.features[head.stride] for sample in samples])
     inputs = [_normalise(sample.features[head.stride], mean, scale) for sample in samples]
     height, width = (size // head.stride for size in model.input.shape[2:])
-    boxes = anchors(head, height, width, model.task.base_size).reshape(height * width, -1, 4)
+    boxes = anchors(head, height, width).reshape(height * width, -1, 4)
     scores, deltas = [], []
     for number in range(len(head.scales)):
         targets = [_targets(boxes[:, number], sample.faces) for sample in samples]
@@ -114,7 +114,7 @@ def _fit_head(model: ModelSpec, head: AnchorHead, samples: Sequence[Sample], set
     # Softmax over (background, face) is the logistic function of their difference: half of it on either side.
     logits = np.stack(scores) / 2
     return _to_parameters(f"rpn_cls_score_stride{head.stride}", np.concatenate([-logits, logits]), mean, scale) | (
-        _to_parameters(head.deltas, np.concatenate(deltas), mean, scale)
+        _to_parameters(head.boxes, np.concatenate(deltas), mean, scale)
     )
 
 
@@ -220,12 +220,12 @@ def predict(model: ModelSpec, parameters: dict[str, Floats], sample: Sample) -> 
         cells = (height // head.stride, width // head.stride)
         logits, deltas = (
             (sample.features[head.stride] @ parameters[f"{name}_weight"][:, :, 0, 0].T + parameters[f"{name}_bias"]).T
-            for name in (f"rpn_cls_score_stride{head.stride}", head.deltas)
+            for name in (f"rpn_cls_score_stride{head.stride}", head.boxes)
         )
         count = len(head.scales)
         face = 1 / (1 + np.exp(logits[:count] - logits[count:]))
         outputs[head.scores] = np.concatenate([1 - face, face]).reshape(1, -1, *cells)
-        outputs[head.deltas] = deltas.reshape(1, -1, *cells)
+        outputs[head.boxes] = deltas.reshape(1, -1, *cells)
     return detect(outputs, (height, width), model.task)[0]
 
 

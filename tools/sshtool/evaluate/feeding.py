@@ -182,7 +182,7 @@ def _without_largest_stride(rules: AnchorDetection) -> AnchorDetection:
 def _candidates(outputs: Outputs, size: Size, rules: AnchorDetection) -> Floats:
     """Those of one image. What is no number would disappear without a word: it is above no threshold."""
     found = candidates(outputs, size, rules)[0]
-    for name in (name for head in rules.heads for name in (head.scores, head.deltas)):
+    for name in rules.outputs():
         if not np.isfinite(outputs[name]).all():
             raise DetectionError(f"{name} holds NaN or infinity; `sshtool verify` says whether the artifact is whole")
     return found

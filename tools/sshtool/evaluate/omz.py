@@ -66,7 +66,7 @@ def decode(
     """
     if batch_size(outputs, rules) < len(scales):
         raise DetectionError(f"the outputs are of {batch_size(outputs, rules)} images, expected {len(scales)}")
-    names = [name for head in rules.heads for name in (head.scores, head.deltas)]
+    names = rules.outputs()
     for name in names:
         if not np.isfinite(outputs[name]).all():
             raise DetectionError(f"{name} holds NaN or infinity; `sshtool verify` says whether the artifact is whole")
@@ -119,7 +119,7 @@ def _decode_one(outputs: Mapping[str, Doubles], scale: tuple[float, float], rule
     largest = LARGEST_NUMBER / 4 * min(1.0, *scale)
     for head in rules.heads:
         numbers = highest(face_scores(outputs, head), CANDIDATES_PER_STRIDE)
-        candidates = best_first(decode_head(outputs, head, rules, numbers))
+        candidates = best_first(decode_head(outputs, head, numbers))
         # An untrained head may ask for boxes of infinite size. These are as large, and finite in the image's pixels.
         boxes = np.clip(candidates[:, :4], -largest, largest)
         stay = suppress(boxes, SUPPRESSED_ABOVE, inclusive=False)

@@ -83,7 +83,7 @@ def render_card(
         models=described,
         first=models[0],
         preprocessing_outside=any(models[0].mean_values),
-        centre=(model.task.base_size - 1) / 2,
+        centre=(model.task.heads[0].base_size - 1) / 2,
         meaning=_meaning(model, models[0].outputs),
         sizes=lambda tensor: Markdown(f"[{', '.join(map(str, tensor.shape))}]"),
         usage=[(title, Markdown(lines)) for title, lines in examples(model, models)],
@@ -171,9 +171,9 @@ def _metrics(described: Sequence[Described]) -> list[dict[str, Any]]:
 def _meaning(model: ModelSpec, outputs: Sequence[Tensor]) -> Mapping[str, str]:
     known = dict(_FACES)
     for head in model.task.heads:
-        count = len(head.scales)
+        count = len(head.sizes)
         known[head.scores] = (
             f": stride {head.stride}; {count} channels of background, then {count} of face, one an anchor"
         )
-        known[head.deltas] = f": stride {head.stride}; (dx, dy, dw, dh) of each anchor"
+        known[head.boxes] = f": stride {head.stride}; (dx, dy, dw, dh) of each anchor"
     return {output.name: known.get(output.name, "") for output in outputs}

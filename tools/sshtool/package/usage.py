@@ -104,7 +104,7 @@ def _decoding(model: ModelSpec) -> str:
     return _HEADS.format(
         strides=tuple(head.stride for head in rules.heads),
         scales=tuple(head.scales for head in rules.heads),
-        base=rules.base_size,
-        centre=(rules.base_size - 1) / 2,
+        base=rules.heads[0].base_size,
+        centre=(rules.heads[0].base_size - 1) / 2,
         overlap=rules.iou_threshold,
     )

@@ -29,8 +29,8 @@ class FacesProblem:
 
 def most_faces(heads: Mapping[str, Array], rules: AnchorDetection, inside: FacesInside) -> int:
     """K: how many rows `boxes` and `scores` have for each image, for head tensors of that size."""
-    anchors = (len(head.scales) * int(np.prod(heads[head.scores].shape[2:])) for head in rules.heads)
-    return min(inside.top_k, sum(min(number, rules.candidates_per_stride) for number in anchors))
+    anchors = (len(head.sizes) * int(np.prod(heads[head.scores].shape[2:])) for head in rules.heads)
+    return min(inside.top_k, sum(min(number, rules.candidates_per_stride or number) for number in anchors))
 
 
 def faces_problems(

@@ -121,7 +121,7 @@ def zero_one_bias(copy: Editable, model: ModelSpec) -> None:
     """The largest of those that deltas are made with. Behind a softmax, a score may be so sure that no bias shows."""
     biases: dict[str, Floats] = {}
     for head in model.task.heads:
-        name = copy.convolution_behind(head.deltas)
+        name = copy.convolution_behind(head.boxes)
         bias = copy.bias(name)
         if bias is not None:
             biases[name] = bias
@@ -167,12 +167,12 @@ def round_pooling_up(copy: Editable, _model: ModelSpec) -> None:
 def exchange_anchors(copy: Editable, model: ModelSpec) -> None:
     """In one head the first anchor gets the deltas of the last."""
     head = model.task.heads[-1]
-    _permute_channels(copy, head.deltas, lambda channels: np.roll(channels, 4))
+    _permute_channels(copy, head.boxes, lambda channels: np.roll(channels, 4))
 
 
 def exchange_background_and_face(copy: Editable, model: ModelSpec) -> None:
     head = model.task.heads[-1]
-    _permute_channels(copy, head.scores, lambda channels: np.roll(channels, len(head.scales)))
+    _permute_channels(copy, head.scores, lambda channels: np.roll(channels, len(head.sizes)))
 
 
 def round_to_halves(copy: Editable, _model: ModelSpec) -> None:
@@ -280,7 +280,7 @@ def move_corner(outputs: Tensors, image_size: tuple[int, int], rules: AnchorDete
 
 
 def take_background(outputs: Tensors, image_size: tuple[int, int], rules: AnchorDetection) -> list[Floats]:
-    exchanged = {head.scores: np.roll(outputs[head.scores], len(head.scales), axis=1) for head in rules.heads}
+    exchanged = {head.scores: np.roll(outputs[head.scores], len(head.sizes), axis=1) for head in rules.heads}
     return detect({**outputs, **exchanged}, image_size, rules)
 
 
@@ -297,6 +297,11 @@ def clip_a_pixel_late(outputs: Tensors, image_size: tuple[int, int], rules: Anch
 def clip_never(outputs: Tensors, _image_size: tuple[int, int], rules: AnchorDetection) -> list[Floats]:
     """Boxes reach as far as they like to the right and down."""
     return detect(outputs, (1 << 20, 1 << 20), rules)
+
+
+def shrink_anchors(outputs: Tensors, image_size: tuple[int, int], rules: AnchorDetection) -> list[Floats]:
+    heads = tuple(head.model_copy(update={"base_size": head.base_size - 1}) for head in rules.heads)
+    return detect(outputs, image_size, rules.model_copy(update={"heads": heads}))
 
 
 def with_rules(**changed: float) -> Decode:
@@ -350,7 +355,7 @@ FAULTS: Final = (
     Fault("last image of the batch gets another's answer", repeat_image_before_last),
     Fault("dw and dh exchanged", decode=exchange_width_and_height),
     Fault("dx and dy move the corner", decode=move_corner),
-    Fault("anchors without the +1", decode=with_rules(base_size=15)),
+    Fault("anchors without the +1", decode=shrink_anchors),
     Fault("NMS at the wrong threshold", decode=with_rules(iou_threshold=0.5)),
     Fault("score threshold too high", decode=with_rules(score_threshold=0.5)),
     Fault("score threshold too low", decode=with_rules(score_threshold=0.02)),
@@ -402,8 +407,8 @@ def _with_deltas(outputs: Tensors, rules: AnchorDetection, change: Callable[[Flo
     """The outputs, `change` applied to all deltas, which it gets as [N, A, 4, H, W]."""
     changed = {}
     for head in rules.heads:
-        deltas = outputs[head.deltas]
+        deltas = outputs[head.boxes]
         batch, channels, height, width = deltas.shape
         anchors = deltas.reshape(batch, channels // 4, 4, height, width)
-        changed[head.deltas] = change(anchors).reshape(deltas.shape)
+        changed[head.boxes] = change(anchors).reshape(deltas.shape)
     return {**outputs, **changed}
