@@ -113,8 +113,8 @@ def plain_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
         scale = 0.003 if name.startswith("rpn_") else 1.0  # so that deltas are about 1, as trained ones are
         spread = scale * (2 / math.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.1
         arrays[f"arg:{name}"] = (random.standard_normal(shape) * spread).astype(np.float32)
-    write_params(folder / MODEL.files.params, arrays)
-    (folder / MODEL.files.symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
+    write_params(folder / MODEL.checkpoint.params, arrays)
+    (folder / MODEL.checkpoint.symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
     return open_checkpoint(folder, MODEL)
 
 

@@ -77,12 +77,12 @@ FETCH = """
 from pathlib import Path
 from typing import Final
 from sshconvert.errors import DownloadError
-from sshconvert.models.spec import Archive
+from sshconvert.models.spec import PinnedFile
 from sshtool.checkpoint.fetch import fetch
 from sshtool.checkpoint.sources import Source
 import hashlib
 path, cache, offline = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "offline"
-archive = Archive(name="ssh.zip", size=5, sha256=hashlib.sha256(b"right").hexdigest())
+archive = PinnedFile(name="ssh.zip", size=5, sha256=hashlib.sha256(b"right").hexdigest())
 web = Source("http://127.0.0.1:9/", url="http://127.0.0.1:9/")
 sources = [web, Source(str(path), path=path)] if path.exists() else [web]
 try:

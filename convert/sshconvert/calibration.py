@@ -75,7 +75,7 @@ def calibrate(
 
 def original(checkpoint: Checkpoint, options: Options) -> OnnxModel:
     """The network as it was trained: one image of a fixed size, RGB minus the mean; the heads are its outputs."""
-    _, channels, height, width = options.input_shape or checkpoint.model.input.shape
+    _, channels, height, width = options.input_shape or checkpoint.model.image_input.shape
     return to_onnx(
         checkpoint,
         replace(
@@ -120,8 +120,8 @@ def rank_layers(
 def _feeder(model: ModelSpec, images: CalibrationImages, progress: Progress) -> Callable[[int], dict[str, Any]]:
     def feed(number: int) -> dict[str, Any]:
         progress("calibrating", number, images.count)
-        rgb = images.read(number)[..., ::-1].astype(np.float32) - np.array(model.input.mean, np.float32)
-        return {model.input.name: np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])}
+        rgb = images.read(number)[..., ::-1].astype(np.float32) - np.array(model.image.mean, np.float32)
+        return {model.image_input.name: np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])}
 
     return feed
 

@@ -70,7 +70,7 @@ class Checkpoint:
     @property
     def input_shape(self) -> Shape:
         """The shape of the input in the model's description."""
-        return self.model.input.shape
+        return self.model.image_input.shape
 
     @property
     def is_demo(self) -> bool:
@@ -106,7 +106,7 @@ def open_checkpoint(path: Path, model: ModelSpec, *, allow_nonfinite: bool = Fal
 def locate(path: Path, model: ModelSpec) -> tuple[Path, Path]:
     """The symbol's and the parameters' path. Raises CheckpointError if one is missing."""
     if is_folder(path):
-        files = (path / model.files.symbol, path / model.files.params)
+        files = (path / model.checkpoint.symbol, path / model.checkpoint.params)
     elif path.suffix == ".params":
         files = (path.with_name(re.sub(r"(-\d{4})?\.params$", "-symbol.json", path.name)), path)
     else:
@@ -156,7 +156,7 @@ def _there_instead(folder: Path, path: Path, model: ModelSpec) -> str:
     if others:
         return (
             f"there is {one_line(listed(others, ', '))}: is it another model's checkpoint? {model.name} is "
-            f"{model.files.symbol} and {model.files.params}; of other names, give the .params file itself"
+            f"{model.checkpoint.symbol} and {model.checkpoint.params}; of other names, give the .params file itself"
         )
     if archives:
         return f"there is {one_line(listed(archives, ', '))}: give that"
@@ -166,13 +166,12 @@ def _there_instead(folder: Path, path: Path, model: ModelSpec) -> str:
 
 
 def bind(graph: Graph, arrays: Mapping[str, Array], model: ModelSpec, *, source: Path) -> dict[str, Array]:
-    """Give each variable of the graph, apart from the input, its array.
+    """Give each variable of the graph, apart from the inputs, its array.
 
     `arrays` carry MXNet's prefixes: `aux:` for BatchNorm's moving averages, `arg:` for all else. Raises
     CheckpointError with all that is missing, unexpected, of another shape, or not float32.
     """
-    inputs = {model.input.name: model.input.shape}
-    expected = resolve(graph, inputs).parameters(inputs)
+    expected = resolve(graph, model.input_shapes).parameters(model.input_shapes)
     normalisations = (node for node in graph.nodes if node.operator == "BatchNorm")
     averages = {graph.nodes[entry.node].name for node in normalisations for entry in node.inputs[3:]}
     found: dict[str, Array] = {}
@@ -198,9 +197,9 @@ def bind(graph: Graph, arrays: Mapping[str, Array], model: ModelSpec, *, source:
 
 def _check_ends(graph: Graph, model: ModelSpec) -> None:
     """Another network with the same file names would otherwise be converted under this model's name."""
-    if model.input.name not in graph.variables or graph.output_names != model.output_names:
+    if model.image_input.name not in graph.variables or graph.output_names != model.output_names:
         raise CheckpointError(
-            f"{graph.source}: is not {model.name}, whose input is {model.input.name} and whose outputs are "
+            f"{graph.source}: is not {model.name}, whose input is {model.image_input.name} and whose outputs are "
             f"{', '.join(model.output_names)}; its outputs are {listed(graph.output_names, ', ')}"
         )
 
@@ -231,7 +230,7 @@ def read_record(folder: Path) -> Record | None:
 def _identify(symbol: Snapshot, params: Snapshot, model: ModelSpec) -> str:
     """What the weights are, by the bytes that were read. Raises CheckpointError if a record says otherwise."""
     params_path = params.path
-    if params.sha256 == model.demo.params_sha256:
+    if model.demo and params.sha256 == model.demo.params_sha256:
         return DEMO  # wherever it was copied to
     record = read_record(params_path.parent)
     if record is None or params_path.name not in record.files:

@@ -262,15 +262,15 @@ def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization
     feed it.
     """
     model = checkpoint.model
-    name, shape = model.input.name, options.input_shape or model.input.shape
-    if len(shape) != 4 or shape[1] != model.input.shape[1]:
-        raise ShapeError(f"input shape {shape}: expected N, {model.input.shape[1]}, H, W")
+    name, shape = model.image_input.name, options.input_shape or model.image_input.shape
+    if len(shape) != 4 or shape[1] != model.image_input.shape[1]:
+        raise ShapeError(f"input shape {shape}: expected N, {model.image_input.shape[1]}, H, W")
     if not options.preprocessing and options.input_type is InputType.UINT8:
         raise PreprocessingError("uint8 holds no pixels minus a mean: build the preprocessing in, or feed float32")
     converted = _export(checkpoint, name, shape, options.dynamic)
     if options.preprocessing:
         reverse = options.color is Color.BGR
-        converted = bake_preprocessing(converted, input_name=name, mean=model.input.mean, reverse=reverse)
+        converted = bake_preprocessing(converted, input_name=name, mean=model.image.mean, reverse=reverse)
     if quantization:
         converted = quantize(converted, quantization)
     if options.faces:
@@ -312,10 +312,10 @@ def describe(model: ModelSpec, weights: str, options: Options) -> dict[str, str]
 
     The caller feeds channels in `color_order`, 0-255, and subtracts `mean_values` (in that order) first.
     """
-    mean = " ".join(f"{value:g}" for value in model.input.mean)
+    mean = " ".join(f"{value:g}" for value in model.image.mean)
     reversal = "channels reversed to RGB, " if options.color is Color.BGR else ""
     inside = f"{reversal}mean {mean} subtracted" if options.preprocessing else "none"
-    return _describe_faces(model, options.faces) | {
+    described = _describe_faces(model, options.faces) | {
         "model": model.name,
         "weights": weights,
         "preprocessing_inside": inside,
@@ -328,6 +328,7 @@ def describe(model: ModelSpec, weights: str, options: Options) -> dict[str, str]
         "license_note": model.licence.note,
         "tool": f"sshtool {__version__}",
     }
+    return {key: text for key, text in described.items() if text}
 
 
 def licence_of(model: ModelSpec, weights: str) -> str:

@@ -21,7 +21,7 @@ from sshtool.checkpoint.download import download
 from sshtool.runtimes.mxnet import Mxnet
 
 MODEL = load_model("ssh-mxnet")
-SYMBOL, PARAMS = MODEL.files.symbol, MODEL.files.params
+SYMBOL, PARAMS = MODEL.checkpoint.symbol, MODEL.checkpoint.params
 
 
 @pytest.fixture
@@ -305,9 +305,9 @@ def test_there_is_one_model_and_another_name_is_refused() -> None:
         ("name = ", "name == ", "not valid TOML"),
         ("strides", "x", ""),
         ('title = "', 'titel = "', "titel: Extra inputs"),
-        ("size = 73_316_283", "size = -1", "archive.size"),
-        ('sha256 = "1ac', 'sha256 = "xac', "archive.sha256"),
-        ("shape = [1, 3, 640, 640]", "shape = [3, 640, 640]", "input.shape"),
+        ("size = 73_316_283", "size = -1", "checkpoint.archive.size"),
+        ('sha256 = "1ac', 'sha256 = "xac', "checkpoint.archive.sha256"),
+        ("shape = [1, 3, 640, 640]", "shape = [3, 640, 640]", r"inputs.0: .*shape is"),
     ],
     ids=["syntax", "unchanged", "unknown key", "negative size", "no hash", "three dimensions"],
 )
@@ -326,7 +326,7 @@ def test_the_description_matches_the_network(demo_checkpoint: Checkpoint) -> Non
 
 
 def test_another_network_with_the_same_outputs_is_refused_by_the_name_of_its_input(copy: Path) -> None:
-    path = copy / MODEL.files.symbol
+    path = copy / MODEL.checkpoint.symbol
     symbol = json.loads(path.read_text())
     next(node for node in symbol["nodes"] if node["name"] == "data")["name"] = "image"
     path.write_text(json.dumps(symbol))
@@ -335,8 +335,8 @@ def test_another_network_with_the_same_outputs_is_refused_by_the_name_of_its_inp
 
 
 def test_a_record_of_another_model_is_refused(copy: Path) -> None:
-    alter(copy / MODEL.files.params)
-    files = {path.name: file_sha256(path) for path in (copy / MODEL.files.symbol, copy / MODEL.files.params)}
+    alter(copy / MODEL.checkpoint.params)
+    files = {path.name: file_sha256(path) for path in (copy / MODEL.checkpoint.symbol, copy / MODEL.checkpoint.params)}
     record: dict[str, Any] = {
         "model": "another",
         "weights": "sha256:" + "0" * 64,

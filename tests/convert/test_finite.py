@@ -34,12 +34,12 @@ LARGEST: Final = float(np.finfo(np.float32).max)
 def spoilt(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo with two NaN in one parameter and an infinity in another."""
     folder = tmp_path_factory.mktemp("spoilt")
-    shutil.copyfile(demo_checkpoint.symbol_path, folder / MODEL.files.symbol)
+    shutil.copyfile(demo_checkpoint.symbol_path, folder / MODEL.checkpoint.symbol)
     arrays = {name: np.array(array) for name, array in read_params(demo_checkpoint.params_path).items()}
     arrays["arg:conv3_2_weight"][7, 5, 2, 1] = np.nan
     arrays["arg:conv3_2_weight"][200, 0, 0, 0] = np.nan
     arrays["arg:conv5_3_bias"][511] = -np.inf
-    write_params(folder / MODEL.files.params, arrays)
+    write_params(folder / MODEL.checkpoint.params, arrays)
     return folder
 
 
@@ -48,7 +48,7 @@ def test_nan_and_infinities_are_refused_with_their_number_and_place(spoilt: Path
         open_checkpoint(spoilt, MODEL)
 
     assert str(caught.value) == (
-        f"{spoilt / MODEL.files.params}: {REFUSED} (conv3_2_weight has 2 NaN, the first at [7, 5, 2, 1]; "
+        f"{spoilt / MODEL.checkpoint.params}: {REFUSED} (conv3_2_weight has 2 NaN, the first at [7, 5, 2, 1]; "
         "conv5_3_bias has 1 Inf, the first at [511]); get the file again, or use --allow-nonfinite if they are meant"
     )
 
@@ -112,7 +112,7 @@ def outcome(*arguments: str | Path) -> str:
 def test_detect_with_mxnet_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path: Path) -> None:
     image: Pixels = np.zeros((64, 64, 3), np.uint8)
     save_picture(tmp_path / "black.png", image, np.zeros((0, 5), np.float32))
-    command = ("detect", tmp_path / "black.png", "--artifact", spoilt / MODEL.files.params, "--dry-run")
+    command = ("detect", tmp_path / "black.png", "--artifact", spoilt / MODEL.checkpoint.params, "--dry-run")
 
     assert REFUSED in sshtool(*command, code=1).stderr
     assert "not finite" not in outcome(*command, "--allow-nonfinite")
@@ -121,7 +121,7 @@ def test_detect_with_mxnet_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path:
 @pytest.mark.usefixtures("mxnet")
 def test_evaluate_with_mxnet_refuses_nan_unless_it_is_told(spoilt: Path, tmp_path: Path) -> None:
     drawn = demo_dataset(tmp_path / "drawn", images=1, seed=0)
-    weights = spoilt / MODEL.files.params
+    weights = spoilt / MODEL.checkpoint.params
     command = ("evaluate", "--dataset", drawn.dataset, "--artifact", weights, "-o", tmp_path, "--device", "TOASTER")
 
     assert REFUSED in sshtool(*command, code=1).stderr

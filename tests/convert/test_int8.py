@@ -284,7 +284,7 @@ def test_the_images_of_a_folder_are_letterboxed_and_recorded_by_name_and_hash(
     assert found.record["calibration_images"] == ", ".join(f"{name} sha256:{hashes[name]}" for name in hashes)
     wide = found.read(0)
     assert wide.shape == (SIZE, SIZE, 3)
-    np.testing.assert_array_equal(wide[SIZE * 100 // 160 :], np.broadcast_to(MODEL.input.mean_pixel, (48, SIZE, 3)))
+    np.testing.assert_array_equal(wide[SIZE * 100 // 160 :], np.broadcast_to(MODEL.image.mean_pixel, (48, SIZE, 3)))
     np.testing.assert_array_equal(found.read(2)[:, :, 0].shape, (SIZE, SIZE))
 
 

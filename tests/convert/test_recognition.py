@@ -154,18 +154,18 @@ def test_what_is_no_checkpoint_is_named_with_the_way_on(kind: str, way: str, own
 
 
 def test_exchanged_files_are_named(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    (tmp_path / MODEL.files.params).write_bytes(demo_checkpoint.symbol_path.read_bytes())
-    (tmp_path / MODEL.files.symbol).write_bytes(demo_checkpoint.params_path.read_bytes()[:1000])
+    (tmp_path / MODEL.checkpoint.params).write_bytes(demo_checkpoint.symbol_path.read_bytes())
+    (tmp_path / MODEL.checkpoint.symbol).write_bytes(demo_checkpoint.params_path.read_bytes()[:1000])
     with pytest.raises(SymbolError, match=r"is an MXNet \.params file"):
         open_checkpoint(tmp_path, MODEL)
-    (tmp_path / MODEL.files.symbol).write_bytes(demo_checkpoint.symbol_path.read_bytes())
+    (tmp_path / MODEL.checkpoint.symbol).write_bytes(demo_checkpoint.symbol_path.read_bytes())
     with pytest.raises(ParamsError, match="found an MXNet symbol"):
         open_checkpoint(tmp_path, MODEL)
 
 
 FOLDERS: Final = {
     "another model": (("16and32-symbol.json", "16and32-0000.params"), "16and32-0000.params.*another model"),
-    "one file of two": ((MODEL.files.params,), f"{MODEL.files.symbol} not found"),
+    "one file of two": ((MODEL.checkpoint.params,), f"{MODEL.checkpoint.symbol} not found"),
     "its archive": ((MODEL.archive.name,), "there is ssh-model-final.zip: give that"),
     "artifacts": (("ssh-mxnet.onnx", "ssh-mxnet.xml"), "converted already"),
     "nothing": ((), "sshtool download"),
@@ -190,8 +190,8 @@ def test_parameters_without_their_symbol_are_told_which_there_is(tmp_path: Path)
 
 
 def test_parameters_as_gluon_saves_them_are_named(tmp_path: Path) -> None:
-    write_params(tmp_path / MODEL.files.params, {"conv1_1_weight": np.zeros((64, 3, 3, 3), np.float32)})
-    (tmp_path / MODEL.files.symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
+    write_params(tmp_path / MODEL.checkpoint.params, {"conv1_1_weight": np.zeros((64, 3, 3, 3), np.float32)})
+    (tmp_path / MODEL.checkpoint.symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
     with pytest.raises(CheckpointError, match="Gluon"):
         open_checkpoint(tmp_path, MODEL)
 

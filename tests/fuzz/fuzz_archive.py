@@ -22,7 +22,7 @@ def load() -> Callable[[bytes], object]:
         path.write_bytes(data)
         try:
             unpack(path, model, out)
-            expected = {model.files.symbol, model.files.params}
+            expected = {model.checkpoint.symbol, model.checkpoint.params}
         except ArchiveError:
             expected = set()
         found = {file.name for file in out.iterdir()} if out.exists() else set()

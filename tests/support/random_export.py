@@ -25,7 +25,7 @@ TOLERANCE: Final = 1e-4
 
 def converted(document: Document, arrays: Mapping[str, Array], input_shape: Shape) -> OnnxModel:
     """The way of `open_checkpoint` and `to_onnx`, for a network that is not the model's."""
-    model = MODEL.model_copy(update={"input": MODEL.input.model_copy(update={"name": "data", "shape": input_shape})})
+    model = MODEL.model_copy(update={"inputs": (MODEL.image_input.model_copy(update={"shape": input_shape}),)})
     graph = parse_symbol(json.dumps(document).encode(), source="random-symbol.json")
     parameters = bind(graph, arrays, model, source=Path("random-0000.params"))
     inputs = {"data": input_shape}

@@ -38,11 +38,13 @@ def wide_symbol(width: Fraction) -> str:
 
 def write_wide_checkpoint(folder: Path, width: Fraction) -> None:
     text = wide_symbol(width)
-    inputs = {MODEL.input.name: MODEL.input.shape}
+    inputs = MODEL.input_shapes
     shapes = resolve(parse_symbol(text), inputs).parameters(inputs)
     random: Any = np.random.RandomState(0)
-    (folder / MODEL.files.symbol).write_text(text, encoding="utf-8")
-    write_params(folder / MODEL.files.params, {f"arg:{name}": _values(random, shape) for name, shape in shapes.items()})
+    (folder / MODEL.checkpoint.symbol).write_text(text, encoding="utf-8")
+    write_params(
+        folder / MODEL.checkpoint.params, {f"arg:{name}": _values(random, shape) for name, shape in shapes.items()}
+    )
 
 
 def _values(random: Any, shape: Shape) -> Array:

@@ -113,14 +113,14 @@ def make_inputs(folder: Path) -> None:
 def _write_slim(folder: Path, seed: int) -> None:
     document = json.loads(wide_symbol(Fraction(1, SLIMMER)))
     text = json.dumps(document, indent=seed)  # so that the old file and the new one differ
-    inputs = {MODEL.input.name: MODEL.input.shape}
+    inputs = MODEL.input_shapes
     random: Any = np.random.RandomState(seed)
     arrays = {
         f"arg:{name}": (random.standard_normal(shape) * 0.1).astype(np.float32)
         for name, shape in resolve(parse_symbol(text), inputs).parameters(inputs).items()
     }
-    (folder / MODEL.files.symbol).write_text(text, encoding="utf-8")
-    write_params(folder / MODEL.files.params, arrays)
+    (folder / MODEL.checkpoint.symbol).write_text(text, encoding="utf-8")
+    write_params(folder / MODEL.checkpoint.params, arrays)
 
 
 def _sshtool(*arguments: str | Path) -> None:
@@ -148,7 +148,8 @@ def _download_pinned(inputs: Path, out: Path, version: str) -> None:
 
     path = inputs / f"{version}.zip"
     pinned = MODEL.archive.model_copy(update={"size": path.stat().st_size, "sha256": file_sha256(path)})
-    vars(download)["load_model"] = lambda _: MODEL.model_copy(update={"archive": pinned})
+    checkpoint = MODEL.checkpoint.model_copy(update={"archive": pinned})
+    vars(download)["load_model"] = lambda _: MODEL.model_copy(update={"checkpoint": checkpoint})
     cache = Path(tempfile.gettempdir()) / "cache"
     _sshtool("download", "--source", path, "--cache-dir", cache, "--quiet", "-o", out)
 

@@ -555,7 +555,7 @@ def test_the_detector_pads_with_the_models_mean(onnx_file: Path, monkeypatch: py
     detector.find([np.zeros((100, 200, 3), np.uint8)])
     assert seen[0].shape == (1, SIZE, SIZE, 3)
     assert (seen[0][0, SIZE // 2 :] == MEAN).all()
-    np.testing.assert_allclose(MEAN, MODEL.input.mean[::-1], atol=0.5)
+    np.testing.assert_allclose(MEAN, MODEL.image.mean[::-1], atol=0.5)
 
 
 # --- choosing files --------------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
     "no TOML": ("\0\x01\x02", "not valid TOML"),
     "JSON": ('{"name": "a"}', "not valid TOML"),
     "a key twice": (toml() + "\ncode = 'x'\n", "not valid TOML"),
-    "a table twice": (toml() + "\n[files]\nsymbol = 'a'\n", "not valid TOML"),
+    "a table twice": (toml() + "\n[demo]\nsymbol = 'a'\n", "not valid TOML"),
     "an unknown table": (toml() + "\n[evil]\n", "evil: Extra inputs"),
     "a hundred unknown keys": ("".join(f"k{n} = 1\n" for n in range(100)) + toml(), "and 90 more"),
     "a key with line breaks": (toml() + '\n"a\\nb\\u001b[2J" = 1\n', "Extra inputs"),
@@ -124,16 +124,16 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
     ),
     "too long": (toml() + "#" * LARGEST_TOML, "more than 24576 characters"),
     "an integer of 5000 digits": (changed("73_316_283", "9" * 5000), "not valid TOML"),
-    "a negative size": (changed("73_316_283", "-1"), "archive.size"),
-    "a size of text": (changed("73_316_283", '"big"'), "archive.size"),
-    "a mean of nan": (changed(MEAN, "mean = [nan, 0, 0]"), "input.mean.0"),
-    "a mean of inf": (changed(MEAN, "mean = [0, inf, 0]"), "input.mean.1"),
-    "a mean beyond all colours": (changed(MEAN, "mean = [0, 0, 1e300]"), "input.mean.2"),
-    "a negative mean": (changed(MEAN, "mean = [0, -1, 0]"), "input.mean.1"),
-    "two means": (changed(MEAN, "mean = [1, 2]"), "input.mean"),
-    "four channels": (changed("[1, 3, 640, 640]", "[1, 4, 640, 640]"), "input.shape.1"),
-    "no batch": (changed("[1, 3, 640, 640]", "[0, 3, 640, 640]"), "input.shape.0"),
-    "huge images": (changed("[1, 3, 640, 640]", "[1, 3, 1000000, 640]"), "input.shape.2"),
+    "a negative size": (changed("73_316_283", "-1"), "checkpoint.archive.size"),
+    "a size of text": (changed("73_316_283", '"big"'), "checkpoint.archive.size"),
+    "a mean of nan": (changed(MEAN, "mean = [nan, 0, 0]"), "inputs.0.image.mean.0"),
+    "a mean of inf": (changed(MEAN, "mean = [0, inf, 0]"), "inputs.0.image.mean.1"),
+    "a mean beyond all colours": (changed(MEAN, "mean = [0, 0, 1e300]"), "inputs.0.image.mean.2"),
+    "a negative mean": (changed(MEAN, "mean = [0, -1, 0]"), "inputs.0.image.mean.1"),
+    "two means": (changed(MEAN, "mean = [1, 2]"), "inputs.0.image.mean"),
+    "four channels": (changed("[1, 3, 640, 640]", "[1, 4, 640, 640]"), "inputs.0: Value error, an image"),
+    "no batch": (changed("[1, 3, 640, 640]", "[0, 3, 640, 640]"), "inputs.0.shape.0"),
+    "huge images": (changed("[1, 3, 640, 640]", "[1, 3, 1000000, 640]"), "inputs.0.shape.2"),
     "a boolean for a number": (changed("base_size = 16", "base_size = [true]"), "task.heads.0.base_size"),
     "a threshold of nan": (changed("score_threshold = 0.05", "score_threshold = nan"), "score_threshold"),
     "a threshold above 1": (changed("score_threshold = 0.05", "score_threshold = 1.5"), "score_threshold"),
@@ -142,7 +142,7 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
     "no scales": (changed("scales = [32, 16]", "scales = []"), "scales"),
     "a stride of zero": (changed("stride = 32", "stride = 0"), "stride"),
     "no heads": (without_heads(), "task.heads"),
-    "an input with a blank in its name": (changed('name = "data"', 'name = "the data"'), "input.name"),
+    "an input with a blank in its name": (changed('name = "data"', 'name = "the data"'), "inputs.0.name"),
     "an output with a name too long": (
         changed('"rpn_bbox_pred_stride32"', f'"{"a" * 101}"'),
         "task.heads.0.boxes",
@@ -151,18 +151,18 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
         changed('boxes = "rpn_bbox_pred_stride32"', 'boxes = "rpn_bbox_pred_stride16"'),
         "two outputs have the same name",
     ),
-    "a file in another folder": (changed('"sshb-symbol.json"', '"../sshb-symbol.json"'), "files.symbol"),
-    "a file at the root": (changed('"sshb-symbol.json"', '"/etc/passwd"'), "files.symbol"),
-    "a hidden file": (changed('"sshb-symbol.json"', '".profile"'), "files.symbol"),
-    "a file with a backslash": (changed('"sshb-symbol.json"', "'a\\b'"), "files.symbol"),
-    "a file with a zero byte": (changed('"sshb-symbol.json"', '"a\\u0000b"'), "files.symbol"),
-    "a file whose name ends in a line feed": (changed('"sshb-symbol.json"', '"a.json\\n"'), "files.symbol"),
-    "a file whose name ends in a dot": (changed('"sshb-symbol.json"', '"a."'), "files.symbol"),
-    "a file with a name too long": (changed('"sshb-symbol.json"', f'"{"a" * 300}"'), "files.symbol"),
+    "a file in another folder": (changed('"sshb-symbol.json"', '"../sshb-symbol.json"'), "checkpoint.symbol"),
+    "a file at the root": (changed('"sshb-symbol.json"', '"/etc/passwd"'), "checkpoint.symbol"),
+    "a hidden file": (changed('"sshb-symbol.json"', '".profile"'), "checkpoint.symbol"),
+    "a file with a backslash": (changed('"sshb-symbol.json"', "'a\\b'"), "checkpoint.symbol"),
+    "a file with a zero byte": (changed('"sshb-symbol.json"', '"a\\u0000b"'), "checkpoint.symbol"),
+    "a file whose name ends in a line feed": (changed('"sshb-symbol.json"', '"a.json\\n"'), "checkpoint.symbol"),
+    "a file whose name ends in a dot": (changed('"sshb-symbol.json"', '"a."'), "checkpoint.symbol"),
+    "a file with a name too long": (changed('"sshb-symbol.json"', f'"{"a" * 300}"'), "checkpoint.symbol"),
     "both files of one name": (changed('"sshb-symbol.json"', '"SSHB-0000.params"'), "the same name"),
-    "a source that is a file": (changed('url = "https://www', 'url = "file:///www'), "sources.0.url"),
-    "a source without encryption": (changed('url = "https://www', 'url = "http://www'), "sources.0.url"),
-    "a hash in capitals": (changed("1ac43c83", "1AC43C83"), "archive.sha256"),
+    "a source that is a file": (changed('url = "https://www', 'url = "file:///www'), "checkpoint.sources.0.url"),
+    "a source without encryption": (changed('url = "https://www', 'url = "http://www'), "checkpoint.sources.0.url"),
+    "a hash in capitals": (changed("1ac43c83", "1AC43C83"), "checkpoint.archive.sha256"),
     "a negative figure": (changed("gflops = 267.0594", "gflops = -1"), "published.gflops"),
     "a figure of nan": (changed("gflops = 267.0594", "gflops = nan"), "published.gflops"),
     "a date that is none": (changed("gflops = 267.0594", "gflops = 2021-13-45"), "not valid TOML"),
@@ -282,7 +282,7 @@ def mutate_records(count: int) -> str:
 
 
 def test_a_source_whose_name_is_no_text_is_recorded(tmp_path: Path) -> None:
-    for name in (MODEL.files.symbol, MODEL.files.params):
+    for name in (MODEL.checkpoint.symbol, MODEL.checkpoint.params):
         (tmp_path / name).write_bytes(b"")
     write_record(tmp_path, MODEL, weights="demo", source="a\udcff.zip", verified=False)
     found = read_record(tmp_path)
@@ -306,7 +306,7 @@ Members = dict[str, bytes]
 
 def small_pack(folder: Path, weights: str = "demo") -> Path:
     """A pack at 32x32, in which nothing is found."""
-    paths = folder / MODEL.files.symbol, folder / MODEL.files.params
+    paths = folder / MODEL.checkpoint.symbol, folder / MODEL.checkpoint.params
     checkpoint = Checkpoint(MODEL, Graph((), (), "none"), {}, weights, *paths, {path.name: "0" * 64 for path in paths})
     write_pack(folder / "small.npz", checkpoint, "nothing", empty_answers((32, 32)))
     return folder / "small.npz"
@@ -1368,7 +1368,7 @@ def bad_files(small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     paths["empty"].mkdir()
     os.mkfifo(paths["pipe"])
     for name, data in {
-        "zip": zipped({MODEL.files.symbol: b"{}", MODEL.files.params: b""})[:-9],
+        "zip": zipped({MODEL.checkpoint.symbol: b"{}", MODEL.checkpoint.params: b""})[:-9],
         "onnx": (small / "small.onnx").read_bytes(),
         "broken.onnx": (small / "small.onnx").read_bytes()[:1000],
         "other.onnx": onnx_with(lambda model: model.graph.output.pop())(),

@@ -54,7 +54,7 @@ class FaceDetector:
         self._size = self.runtime.declaration.image_size(model)
         self._path = path
         self._resize = options.resize
-        self._padding = model.input.mean_pixel  # nothing is left of it, as of a convolution's own padding
+        self._padding = model.image.mean_pixel  # nothing is left of it, as of a convolution's own padding
 
     def find(self, images: Sequence[Pixels]) -> list[Floats]:
         """Faces of each image (uint8 [H, W, 3], BGR): float32 [K, 5], x1, y1, x2, y2 in its pixels, score; best first.

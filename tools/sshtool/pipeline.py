@@ -131,7 +131,7 @@ def run(
 
 
 def _is_there(folder: Path, model: ModelSpec) -> bool:
-    return all(is_file(folder / name) for name in (model.files.symbol, model.files.params))
+    return all(is_file(folder / name) for name in (model.checkpoint.symbol, model.checkpoint.params))
 
 
 def _verify(
@@ -168,7 +168,7 @@ def _package(
     model = checkpoint.model
     folder = output_dir / model.name
     write_record(folder / RECORD, VerifyResult(report))
-    shipped = checkpoint.is_demo and report.artifacts[0].declaration.image_size(model) == model.input.shape[2:]
+    shipped = checkpoint.is_demo and report.artifacts[0].declaration.image_size(model) == model.image_input.shape[2:]
     if isinstance(reference, LiveReference) and not shipped:
         _keep_answers(folder / pack_name(model), checkpoint, reference, report)
     options = PackageOptions(artifacts=tuple(item.path for item in report.artifacts))
@@ -196,7 +196,7 @@ def _save_picture(path: Path, reference: Reference, model: ModelSpec, options: O
 
 
 def _size(model: ModelSpec, options: Options) -> tuple[int, int]:
-    _, _, height, width = options.input_shape or model.input.shape
+    _, _, height, width = options.input_shape or model.image_input.shape
     return height, width
 
 

@@ -128,7 +128,7 @@ def calibration_images(
 
     def read(number: int) -> Pixels:
         with reading(paths[number]) as image:
-            pixels = fit(image, *size, Resize.LETTERBOX, model.input.mean_pixel)[0]
+            pixels = fit(image, *size, Resize.LETTERBOX, model.image.mean_pixel)[0]
             if seen is not None and number not in seen:
                 blank = int(np.ptp(image, axis=(0, 1)).max()) <= _BLANK
                 seen[number] = "" if blank else bytes_sha256(pixels.tobytes())
@@ -145,7 +145,7 @@ def _scenes(options: Options, model: ModelSpec, seeds: range) -> CalibrationImag
 
 
 def _size(options: Options, model: ModelSpec) -> tuple[int, int]:
-    _, _, height, width = options.input_shape or model.input.shape
+    _, _, height, width = options.input_shape or model.image_input.shape
     return height, width
 
 
@@ -169,7 +169,7 @@ class _Search:
     ) -> None:
         self.checkpoint, self.images, self.progress = checkpoint, images, progress
         self.wanted = wanted
-        _, channels, *size = options.input_shape or checkpoint.model.input.shape
+        _, channels, *size = options.input_shape or checkpoint.model.image_input.shape
         # One image at a time, and the heads: what is built in beside does not change what is found.
         self.options = replace(options, input_shape=(1, channels, *size), dynamic=Dynamic.NOTHING, faces=None)
         self.truths, self.best = self.measure_float()

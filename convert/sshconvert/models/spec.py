@@ -1,4 +1,4 @@
-"""The description of a model: what one TOML file says of a network."""
+"""The description of a model: what one TOML file says about a network. Text that the file leaves out is empty."""
 
 from __future__ import annotations
 
@@ -6,96 +6,162 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from sshconvert.errors import ModelError
 from sshconvert.schema import Dimension, Positive, Strict, TensorName
 from sshconvert.tasks.anchor_detection import AnchorDetection
 
 Sha256 = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^\w([\w.-]*\w)?$", max_length=100)]
 Url = Annotated[str, pydantic.StringConstraints(pattern=r"^https://[^\s/]+/\S*$")]
+Layout = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Z]{1,8}$")]
 Colour = Annotated[float, pydantic.Field(ge=0, le=255)]
 Figure = Annotated[float, pydantic.Field(gt=0)]
 
 
-class Files(Strict):
-    """Names of the checkpoint's two files, in a folder or an archive."""
-
-    symbol: FileName
-    params: FileName
-
-    @pydantic.model_validator(mode="after")
-    def _are_two(self) -> Files:
-        if self.symbol.casefold() == self.params.casefold():
-            raise ValueError("both files have the same name")
-        return self
-
-
-class Archive(Strict):
-    """Upstream's archive, pinned."""
+class PinnedFile(Strict):
+    """A file whose bytes are known."""
 
     name: FileName
     size: Positive
     sha256: Sha256
 
 
-class Source(Strict):
-    """Where the archive was or is published."""
+class SourceSpec(Strict):
+    """A place that publishes the archive, or did until `dead_since`."""
 
     url: Url
-    dead_since: str | None = None
+    dead_since: str = ""
 
 
-class Input(Strict):
-    """The original network's input: float32 NCHW, RGB minus `mean` (R, G, B)."""
+class CheckpointSpec(Strict):
+    """The checkpoint's two files, upstream's archive of them, and where the archive is published.
 
-    name: TensorName
-    shape: tuple[Dimension, Literal[3], Dimension, Dimension]
-    mean: tuple[Colour, Colour, Colour]
+    Without names, a folder's only pair of `NAME-symbol.json` and `NAME-0000.params` is the checkpoint.
+    """
+
+    symbol: FileName = ""
+    params: FileName = ""
+    archive: PinnedFile | None = None
+    sources: tuple[SourceSpec, ...] = ()
+
+    @pydantic.model_validator(mode="after")
+    def _names_are_a_pair(self) -> CheckpointSpec:
+        if bool(self.symbol) != bool(self.params) or (self.archive and not self.symbol):
+            raise ValueError("name both symbol and params")
+        if self.symbol and self.symbol.casefold() == self.params.casefold():
+            raise ValueError("symbol and params have the same name")
+        return self
+
+
+class ImageSpec(Strict):
+    """The image that the original network takes: 0-255, RGB minus `mean` (R, G, B)."""
+
+    mean: tuple[Colour, Colour, Colour] = (0, 0, 0)
 
     @property
     def mean_pixel(self) -> tuple[int, int, int]:
-        """The mean as a colour of an image, B, G, R: of it, the subtraction leaves next to nothing."""
+        """The mean as a pixel, B, G, R: padding of this colour is almost zero after the subtraction."""
         red, green, blue = self.mean
         return round(blue), round(green), round(red)
+
+
+class InputSpec(Strict):
+    """An input of the original network. `layout` names its dimensions, a letter each; an image's is NCHW."""
+
+    name: TensorName
+    shape: tuple[Dimension, ...] = pydantic.Field(max_length=8)
+    dtype: Literal["float32"] = "float32"
+    layout: Layout = ""
+    image: ImageSpec | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> InputSpec:
+        if self.image and (len(self.shape) != 4 or self.shape[1] != 3 or self.layout not in ("", "NCHW")):
+            raise ValueError("an image's shape is [N, 3, H, W]")
+        if self.layout and len(self.layout) != len(self.shape):
+            raise ValueError("layout has one letter for each dimension of shape")
+        return self
 
 
 class Published(Strict):
     """Published figures. Accuracies are on the validation set of WIDER FACE, those of its own evaluation by setting."""
 
-    gflops: Figure
-    mparams: Figure
-    map_percent: Figure
-    wider_percent: dict[str, Figure]
+    gflops: Figure | None = None
+    mparams: Figure | None = None
+    map_percent: Figure | None = None
+    wider_percent: dict[str, Figure] = pydantic.Field(default_factory=dict)
 
 
-class Demo(Strict):
-    """How to tell the demo checkpoint, which is the same bytes everywhere, from a trained one."""
+class DemoSpec(Strict):
+    """The hash that tells the demo checkpoint, which is the same bytes everywhere, from a trained one."""
 
     params_sha256: Sha256
 
 
 class Licence(Strict):
-    code: str
-    weights: str
-    note: str
+    """Licences of the code and of the weights, the SPDX identifier that fits both, and a note."""
+
+    spdx: str = ""
+    code: str = ""
+    weights: str = ""
+    note: str = ""
 
 
 class ModelSpec(Strict):
     """One model, as its TOML file describes it."""
 
     name: FileName
-    title: str
-    homepage: str
-    paper: str
-    files: Files
-    archive: Archive
-    sources: tuple[Source, ...]
-    input: Input
+    title: str = ""
+    summary: str = ""
+    homepage: str = ""
+    paper: str = ""
+    tags: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    inputs: tuple[InputSpec, ...] = pydantic.Field(min_length=1)
     task: AnchorDetection
-    published: Published
-    demo: Demo
-    licence: Licence
+    published: Published = Published()
+    demo: DemoSpec | None = None
+    licence: Licence = Licence()
+
+    @pydantic.model_validator(mode="after")
+    def _inputs_differ(self) -> ModelSpec:
+        if len({item.name for item in self.inputs}) < len(self.inputs):
+            raise ValueError("two inputs have the same name")
+        return self
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each input, by name."""
+        return {item.name: item.shape for item in self.inputs}
+
+    @property
+    def image_input(self) -> InputSpec:
+        """The only input, which is an image. Raises ModelError for a network with other inputs."""
+        if len(self.inputs) != 1 or self.inputs[0].image is None:
+            raise ModelError(
+                f"{self.name}: takes {', '.join(self.input_shapes)}, and this needs a network whose one input is an "
+                "image; describe it as `image` if it is one"
+            )
+        return self.inputs[0]
+
+    @property
+    def image(self) -> ImageSpec:
+        """How the network takes its image. Raises ModelError for a network with other inputs."""
+        image = self.image_input.image
+        assert image is not None  # by `image_input`
+        return image
+
+    @property
+    def archive(self) -> PinnedFile:
+        """Upstream's archive of the checkpoint. Raises ModelError if the description names none."""
+        if self.checkpoint.archive is None:
+            raise ModelError(
+                f"{self.name}: its description names no archive; give the checkpoint's folder with --checkpoint"
+            )
+        return self.checkpoint.archive
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """The bare names, in the network's order."""
+        """Names of the network's outputs, in its order."""
         return self.task.outputs()

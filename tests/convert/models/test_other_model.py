@@ -111,7 +111,7 @@ def test_the_demo_is_made_for_its_own_network_alone(verb: str, tmp_path: Path) -
 def test_info_says_at_which_size_a_figure_was_published(
     other: ModelSpec, demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    assert other.input.shape == (1, 3, 96, 128)
+    assert other.image_input.shape == (1, 3, 96, 128)
     code, said = called("info", "--model", "other", "--checkpoint", demo_checkpoint.params_path.parent, "-o", tmp_path)
     assert code == 0, said
     assert "at 1x3x96x128" in said

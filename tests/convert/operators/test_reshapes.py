@@ -65,7 +65,7 @@ def fed(images: Images, options: Options, checkpoint: Checkpoint) -> npt.NDArray
     """The images as the input of a file takes them."""
     values: npt.NDArray[Any] = images
     if not options.preprocessing:
-        values = images[..., ::-1] - np.array(checkpoint.model.input.mean, np.float32)
+        values = images[..., ::-1] - np.array(checkpoint.model.image.mean, np.float32)
     values = values if options.layout is Layout.NHWC else values.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(values, np.uint8 if options.input_type is InputType.UINT8 else np.float32)
 

@@ -30,7 +30,7 @@ from sshtool.archives.zip_layout import MOST_MEMBERS, PIECE, RefusedError, read_
 from sshtool.checkpoint.archive import Archive, is_archive, open_archive, unpack
 
 MODEL = load_model("ssh-mxnet")
-SYMBOL, PARAMS = MODEL.files.symbol, MODEL.files.params
+SYMBOL, PARAMS = MODEL.checkpoint.symbol, MODEL.checkpoint.params
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 UTF8 = 0x800
 UNREADABLE = Path("/proc/self/mem")

@@ -40,7 +40,7 @@ def cost_of_conversion(folder: Path) -> Any:
 
 
 def megabytes(folder: Path) -> float:
-    return (folder / MODEL.files.params).stat().st_size / 2**20
+    return (folder / MODEL.checkpoint.params).stat().st_size / 2**20
 
 
 def test_four_artifacts_take_at_most_half_of_the_memory_that_mo_takes_for_one() -> None:

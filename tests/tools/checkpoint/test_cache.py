@@ -16,7 +16,7 @@ import pytest
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.errors import ArchiveError, DownloadError, OutputError
 from sshconvert.models.registry import load_model
-from sshconvert.models.spec import Archive, ModelSpec
+from sshconvert.models.spec import ModelSpec, PinnedFile
 from sshtool.checkpoint import download as verb
 from sshtool.checkpoint.archive import pack
 from sshtool.checkpoint.cache import Entry, Origin
@@ -26,7 +26,7 @@ from sshtool.checkpoint.sources import Source
 
 MODEL: Final = load_model("ssh-mxnet")
 BODY: Final = random.Random(6).randbytes(100_001)  # noqa: S311  # it only has to be the same in each run
-ARCHIVE: Final = Archive(name="ssh.zip", size=len(BODY), sha256=hashlib.sha256(BODY).hexdigest())
+ARCHIVE: Final = PinnedFile(name="ssh.zip", size=len(BODY), sha256=hashlib.sha256(BODY).hexdigest())
 NAMES: Final = ("ssh.zip", ".part", ".source.json", ".lock")
 ORIGIN: Final = Origin(source="mirror", validator='"1"')
 
@@ -259,9 +259,9 @@ def test_an_archive_that_is_exchanged_after_it_was_verified_is_not_unpacked(
     other = tmp_path / "other.zip"
     folder = tmp_path / "other"
     folder.mkdir()
-    for name in (MODEL.files.symbol, MODEL.files.params):
+    for name in (MODEL.checkpoint.symbol, MODEL.checkpoint.params):
         content = (demo_checkpoint.params_path.parent / name).read_bytes()
-        (folder / name).write_bytes(content + b" " if name == MODEL.files.symbol else content)
+        (folder / name).write_bytes(content + b" " if name == MODEL.checkpoint.symbol else content)
     pack(folder, MODEL, other)
     path = Entry(tmp_path / "cache", pinned.archive).path
 

@@ -21,7 +21,7 @@ import pytest
 from server import DATE, ETAG, FAULTS, Server
 from sshconvert.errors import ConfigError, DownloadError, OutputError, UsageError
 from sshconvert.models.registry import load_model
-from sshconvert.models.spec import Archive
+from sshconvert.models.spec import PinnedFile
 from sshtool.checkpoint import web
 from sshtool.checkpoint.cache import Entry, Origin
 from sshtool.checkpoint.fetch import Fetched, fetch
@@ -41,7 +41,7 @@ from sshtool.report.transfer import Lines
 
 MODEL: Final = load_model("ssh-mxnet")
 BODY: Final = random.Random(4).randbytes(200_003)  # noqa: S311  # it only has to be the same in each run
-ARCHIVE: Final = Archive(name="ssh.zip", size=len(BODY), sha256=hashlib.sha256(BODY).hexdigest())
+ARCHIVE: Final = PinnedFile(name="ssh.zip", size=len(BODY), sha256=hashlib.sha256(BODY).hexdigest())
 HALF: Final = 120_000
 
 # A healthy server is given time, also on a machine that is busy. Where silence is the fault, little of it is awaited.
@@ -512,7 +512,7 @@ def test_no_source_at_all_is_an_error_too(tmp_path: Path) -> None:
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_asked(own_server: Server, tmp_path: Path) -> None:
-    huge = Archive(name="ssh.zip", size=1 << 60, sha256="0" * 64)
+    huge = PinnedFile(name="ssh.zip", size=1 << 60, sha256="0" * 64)
     with pytest.raises(
         OutputError, match=f"{1 << 60} bytes of ssh.zip are missing, and there is room for [0-9]+; free"
     ):
@@ -658,9 +658,9 @@ def test_sources_are_tried_in_order_each_once_and_dead_ones_last(
     (tmp_path / "folder").mkdir()
     monkeypatch.setenv("SSHTOOL_SOURCES", "https://two.test/a  https://one.test/ \n https://three.test/?x")
     config = Config(sources=("folder", "https://four.test/a"))
-    upstream = MODEL.sources[0]
-    alive = upstream.model_copy(update={"url": "https://five.test/a", "dead_since": None})
-    model = MODEL.model_copy(update={"sources": (upstream, alive)})
+    upstream = MODEL.checkpoint.sources[0]
+    alive = upstream.model_copy(update={"url": "https://five.test/a", "dead_since": ""})
+    model = MODEL.model_copy(update={"checkpoint": MODEL.checkpoint.model_copy(update={"sources": (upstream, alive)})})
     found = find_sources(model, ["https://one.test/"], config, tmp_path)
     name = model.archive.name
     assert [source.shown for source in found] == [

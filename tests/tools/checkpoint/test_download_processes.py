@@ -26,7 +26,7 @@ from server import FAULTS, Server
 from sshconvert.checkpoint import Checkpoint, read_record
 from sshconvert.errors import DownloadError
 from sshconvert.models.registry import load_model
-from sshconvert.models.spec import Archive
+from sshconvert.models.spec import PinnedFile
 from sshtool.checkpoint.archive import pack
 from sshtool.checkpoint.cache import Entry
 from sshtool.checkpoint.fetch import fetch
@@ -37,8 +37,8 @@ MODEL: Final = load_model("ssh-mxnet")
 BODY: Final = random.Random(5).randbytes(500_009)  # noqa: S311  # it only has to be the same in each run
 
 
-def pin(body: bytes) -> Archive:
-    return Archive(name=MODEL.archive.name, size=len(body), sha256=hashlib.sha256(body).hexdigest())
+def pin(body: bytes) -> PinnedFile:
+    return PinnedFile(name=MODEL.archive.name, size=len(body), sha256=hashlib.sha256(body).hexdigest())
 
 
 ARCHIVE: Final = pin(BODY)
@@ -47,10 +47,12 @@ LIMITS: Final = Limits(attempts=2, first_wait=0.01, connect=10, read=20, total=6
 # The program itself, which pins another archive: nobody has the real one.
 PROGRAM: Final = """
 import json, sys
-from sshconvert.models.spec import Archive
+from sshconvert.models.spec import PinnedFile
 from sshtool.checkpoint import download as verb
-pinned, original = Archive(**json.loads(sys.argv.pop(1))), verb.load_model
-verb.load_model = lambda name: original(name).model_copy(update={"archive": pinned})
+pinned, original = PinnedFile(**json.loads(sys.argv.pop(1))), verb.load_model
+model = original("ssh-mxnet")
+checkpoint = model.checkpoint.model_copy(update={"archive": pinned})
+verb.load_model = lambda _: model.model_copy(update={"checkpoint": checkpoint})
 sys.argv[0] = "sshtool"
 import sshtool.__main__
 """
@@ -59,10 +61,10 @@ import sshtool.__main__
 WORKER: Final = """
 import json, sys
 from pathlib import Path
-from sshconvert.models.spec import Archive
+from sshconvert.models.spec import PinnedFile
 from sshtool.checkpoint.fetch import fetch
 from sshtool.checkpoint.sources import Source
-archive = Archive(**json.loads(sys.argv[1]))
+archive = PinnedFile(**json.loads(sys.argv[1]))
 for line in sys.stdin:
     url, cache = json.loads(line)
     said = []
@@ -92,15 +94,15 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def command(archive: Archive, *arguments: str | Path) -> list[str]:
+def command(archive: PinnedFile, *arguments: str | Path) -> list[str]:
     return [sys.executable, "-c", PROGRAM, archive.model_dump_json(), *map(str, arguments)]
 
 
-def start(*arguments: str | Path, archive: Archive = ARCHIVE) -> subprocess.Popen[str]:
+def start(*arguments: str | Path, archive: PinnedFile = ARCHIVE) -> subprocess.Popen[str]:
     return subprocess.Popen(command(archive, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def run(*arguments: str | Path, archive: Archive = ARCHIVE, code: int = 0) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, archive: PinnedFile = ARCHIVE, code: int = 0) -> subprocess.CompletedProcess[str]:
     result = subprocess.run(command(archive, *arguments), capture_output=True, text=True, check=False)
     assert result.returncode == code, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
@@ -247,7 +249,11 @@ def test_two_programs_at_once_both_make_the_checkpoint(demo_zip: bytes, tmp_path
     assert all(item["weights"] == f"sha256:{pin(demo_zip).sha256}" for item in results)
     assert "hidden" not in str(ended)
     folder = tmp_path / "checkpoints" / MODEL.name
-    assert {path.name for path in folder.iterdir()} == {"checkpoint.json", MODEL.files.params, MODEL.files.symbol}
+    assert {path.name for path in folder.iterdir()} == {
+        "checkpoint.json",
+        MODEL.checkpoint.params,
+        MODEL.checkpoint.symbol,
+    }
     record = read_record(folder)
     assert record
     assert (record.source, record.verified) == (shown, True)
@@ -326,8 +332,8 @@ def test_upstreams_dead_link_is_tried_last_and_explained(server: Server, tmp_pat
     assert set(asked[1:]) == {("CONNECT", "www.dropbox.com:443")}
     order = (
         f"sshtool download: {MODEL.archive.name}: no source gives it: {server.url}/410/{MODEL.archive.name}: "
-        f"HTTP 410 Gone; {MODEL.sources[0].url}: upstream's link, dead since May 2021: cannot be reached through the "
-        "proxy (403 Forbidden)"
+        f"HTTP 410 Gone; {MODEL.checkpoint.sources[0].url}: upstream's link, dead since May 2021: cannot be "
+        "reached through the proxy (403 Forbidden)"
     )
     assert result.stderr.startswith(order)
     assert "--demo" in result.stderr
@@ -378,7 +384,7 @@ def test_run_downloads_what_is_missing_and_uses_what_is_there(server: Server, tm
     assert "no source gives it" in run("run", "--offline", "-o", tmp_path, code=1).stderr
     folder = tmp_path / "checkpoints" / MODEL.name
     folder.mkdir(parents=True)
-    for name in (MODEL.files.symbol, MODEL.files.params):
+    for name in (MODEL.checkpoint.symbol, MODEL.checkpoint.params):
         (folder / name).write_text("no checkpoint")
     assert "not valid JSON" in run("run", "--offline", "-o", tmp_path, code=1).stderr
     assert "HTTP 404" in _with_proxy(server, "run", "--source", f"{server.url}/404/", "-o", tmp_path)

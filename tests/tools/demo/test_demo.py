@@ -29,6 +29,7 @@ def test_the_demo_symbol_is_the_real_one_node_for_node(demo_checkpoint: Checkpoi
 
 def test_the_demo_is_the_same_bytes_everywhere_and_known_by_its_hash(demo_checkpoint: Checkpoint) -> None:
     digest = hashlib.sha256(demo_checkpoint.params_path.read_bytes()).hexdigest()
+    assert MODEL.demo is not None
     assert digest == MODEL.demo.params_sha256
     assert demo_checkpoint.weights == "demo"
 
@@ -38,7 +39,7 @@ def test_a_demo_with_one_changed_weight_is_no_longer_called_the_demo(
 ) -> None:
     for path in (demo_checkpoint.symbol_path, demo_checkpoint.params_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    with (tmp_path / MODEL.files.params).open("r+b") as file:
+    with (tmp_path / MODEL.checkpoint.params).open("r+b") as file:
         file.seek(5000)
         file.write(b"\x00\x00\x00\x3f")
     assert open_checkpoint(tmp_path, MODEL).weights.startswith("params-sha256:")

@@ -183,7 +183,7 @@ def test_the_figures_are_those_of_one_image_after_another(whole: Whole, dataset:
         height, width = pixels.shape[:2]
         scales = (SIZE / width, SIZE / height)
         stretched = runtime.run(resize(pixels, (SIZE, SIZE), scales[1], scales[0])[None])
-        fitted, placement = fit(pixels, SIZE, SIZE, Resize.LETTERBOX, MODEL.input.mean_pixel)
+        fitted, placement = fit(pixels, SIZE, SIZE, Resize.LETTERBOX, MODEL.image.mean_pixel)
         boxes = placement.to_image(detect(runtime.run(fitted[None]), (SIZE, SIZE), MODEL.task)[0])
         found = {"omz": omz.decode(stretched, [scales], MODEL.task)[0], "wider": feeding._predictions(boxes)}
         records.append(judge_image(number, image, found))

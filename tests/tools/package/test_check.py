@@ -352,7 +352,7 @@ def test_a_resealed_package_with_a_broken_pack_is_found(folder: Path) -> None:
 
 def test_a_pack_of_another_checkpoint_proves_nothing(folder: Path) -> None:
     def change(manifest: dict[str, Any]) -> None:
-        manifest["source"]["checkpoint"][MODEL.files.symbol] = "0" * 64
+        manifest["source"]["checkpoint"][MODEL.checkpoint.symbol] = "0" * 64
 
     resealed(folder, change)
     assert any("of another checkpoint" in line for line in problems(folder))
@@ -581,7 +581,7 @@ def test_what_says_that_it_is_the_demo_is_held_to_the_demo(
     assert [item.check for item in result.findings] == ["weights"]
 
     def other(manifest: dict[str, Any]) -> None:
-        manifest["source"]["checkpoint"][MODEL.files.params] = "0" * 64
+        manifest["source"]["checkpoint"][MODEL.checkpoint.params] = "0" * 64
 
     resealed(made, other)
     assert check(made).verdict is Verdict.FAILED
@@ -999,7 +999,7 @@ def test_a_release_that_was_made_from_the_checkpoint_is_rebuilt_to_the_bit(
 def test_another_checkpoint_is_no_rebuild(original: Path, demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
     folder = tmp_path / "other"
     shutil.copytree(demo_checkpoint.params_path.parent, folder)
-    with (folder / MODEL.files.symbol).open("a") as file:
+    with (folder / MODEL.checkpoint.symbol).open("a") as file:
         file.write("\n")
     (folder / "checkpoint.json").unlink(missing_ok=True)
     with pytest.raises(PackageError, match="is not the checkpoint that the package was made from"):

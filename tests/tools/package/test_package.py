@@ -122,7 +122,7 @@ def test_a_package_holds_everything_and_says_what_each_file_is(flat: Path) -> No
     manifest = manifest_of(flat)
     assert manifest.verification.status == "passed"
     assert manifest.source.weights == WEIGHTS
-    assert manifest.source.checkpoint.keys() == {MODEL.files.symbol, MODEL.files.params}
+    assert manifest.source.checkpoint.keys() == {MODEL.checkpoint.symbol, MODEL.checkpoint.params}
     assert [(model.label, model.path) for model in manifest.models] == [
         ("onnx FP32", f"FP32/{NAME}.onnx"),
         ("openvino FP32", f"FP32/{NAME}.xml"),

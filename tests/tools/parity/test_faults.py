@@ -198,15 +198,15 @@ def tested(demo: Bench) -> SelfTestReport:
 def slim_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """The architecture with an eighth of the channels, for what does not depend on the weights."""
     folder = tmp_path_factory.mktemp("slim")
-    text, inputs = wide_symbol(Fraction(1, 8)), {MODEL.input.name: MODEL.input.shape}
+    text, inputs = wide_symbol(Fraction(1, 8)), MODEL.input_shapes
     random: Any = np.random.RandomState(3)
     arrays = {}
     for name, shape in resolve(parse_symbol(text), inputs).parameters(inputs).items():
         scale = {"rpn_cls": 0.02, "rpn_bbo": 0.002}.get(name[:7], 1.0)  # scores from 0 to 1, and deltas below 1
         spread = scale * (2 / math.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.0
         arrays[f"arg:{name}"] = (random.standard_normal(shape) * spread).astype(np.float32)
-    (folder / MODEL.files.symbol).write_text(text, encoding="utf-8")
-    write_params(folder / MODEL.files.params, arrays)
+    (folder / MODEL.checkpoint.symbol).write_text(text, encoding="utf-8")
+    write_params(folder / MODEL.checkpoint.params, arrays)
     return open_checkpoint(folder, MODEL)
 
 

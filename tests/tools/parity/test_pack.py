@@ -77,7 +77,7 @@ def test_a_pack_says_whose_answers_it_holds(packed: Path) -> None:
     assert reference.source == "ONNX Runtime 1 (reference pack reference.npz)"
     assert "did not run here" in reference.note
     assert reference.weights == "demo"
-    assert set(reference.contents.checkpoint) == {MODEL.files.symbol, MODEL.files.params}
+    assert set(reference.contents.checkpoint) == {MODEL.checkpoint.symbol, MODEL.checkpoint.params}
     assert {"sshtool", "numpy", "python", "platform"} <= set(reference.contents.versions)
 
 
@@ -284,8 +284,9 @@ def test_the_shipped_pack_is_mxnets_for_this_demo_at_the_models_own_size(
     shipped: PackReference, demo_checkpoint: Checkpoint
 ) -> None:
     assert shipped.contents.runtime == "MXNet 1.9.1"
-    assert shipped.contents.checkpoint[MODEL.files.params] == MODEL.demo.params_sha256
-    assert len(shipped.answers(*MODEL.input.shape[2:])) == len(sample_names())
+    assert MODEL.demo is not None
+    assert shipped.contents.checkpoint[MODEL.checkpoint.params] == MODEL.demo.params_sha256
+    assert len(shipped.answers(*MODEL.image_input.shape[2:])) == len(sample_names())
     assert shipped.other_size() is not None
     assert shipped.weights == demo_checkpoint.weights
 

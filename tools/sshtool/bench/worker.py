@@ -106,7 +106,7 @@ def _shape(work: Work, declaration: Declaration, model: ModelSpec) -> tuple[int,
         if declared and wanted and declared != wanted:
             size = "x".join("any" if side is None else str(side) for side in declaration.input_shape)
             raise UsageError(f"{option}: {work.path} takes {size} only; leave the option out, or convert for that size")
-    height, width = model.input.shape[2:]
+    height, width = model.image_input.shape[2:]
     batch, height, width = (
         declared or wanted or usual for declared, wanted, usual in zip(fixed, asked, (1, height, width), strict=True)
     )

@@ -23,7 +23,7 @@ import pydantic
 
 from sshconvert.digest import stream_sha256
 from sshconvert.errors import DownloadError, OutputError
-from sshconvert.models.spec import Archive
+from sshconvert.models.spec import PinnedFile
 from sshconvert.reading import open_itself, open_regular, read_small, state
 from sshconvert.schema import Strict, parse_json
 from sshtool.checkpoint.sources import SourceFailedError
@@ -47,7 +47,7 @@ class Origin(Strict):
 class Writer:
     """Takes the archive's bytes in order, hashes them, and refuses more of them than the archive has."""
 
-    def __init__(self, file: BinaryIO, archive: Archive) -> None:
+    def __init__(self, file: BinaryIO, archive: PinnedFile) -> None:
         self._file, self._archive = file, archive
         self._digest = hashlib.sha256()
         self.size = 0
@@ -80,7 +80,7 @@ class Writer:
 class Entry:
     """One archive's place in the cache. Apart from `is_good`, all of it is for who holds `locked`."""
 
-    def __init__(self, cache: Path, archive: Archive) -> None:
+    def __init__(self, cache: Path, archive: PinnedFile) -> None:
         self.archive = archive
         self.cache = cache
         self.folder = cache / archive.sha256

@@ -261,7 +261,7 @@ def _store(
 def _result(
     model: ModelSpec, folder: Path, weights: str, fetched: Fetched, verified: bool, more: tuple[Path, ...] = ()
 ) -> DownloadResult:
-    files = tuple(folder / name for name in (model.files.symbol, model.files.params, "checkpoint.json"))
+    files = tuple(folder / name for name in (model.checkpoint.symbol, model.checkpoint.params, "checkpoint.json"))
     return DownloadResult(model.name, weights, verified, fetched.source, fetched.cached, files + more)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sshconvert.errors import DownloadError
-from sshconvert.models.spec import Archive
+from sshconvert.models.spec import PinnedFile
 from sshtool.checkpoint.cache import Entry
 from sshtool.checkpoint.sources import Source, SourceFailedError
 
@@ -46,7 +46,7 @@ class Fetched:
 
 
 def fetch(
-    archive: Archive,
+    archive: PinnedFile,
     sources: Sequence[Source],
     cache: Path,
     *,
@@ -134,7 +134,7 @@ def _get(source: Source, entry: Entry, limits: Limits | None, say: Callable[[str
         web.download(source, entry, limits or web.Limits(), say, meter)
 
 
-def _nothing_worked(archive: Archive, failures: Sequence[str], sources: Sequence[Source]) -> str:
+def _nothing_worked(archive: PinnedFile, failures: Sequence[str], sources: Sequence[Source]) -> str:
     """One line: what was wrong at each source, and the ways out."""
     untried = len(sources) - len(failures)
     causes = list(failures)
@@ -149,7 +149,7 @@ def _nothing_worked(archive: Archive, failures: Sequence[str], sources: Sequence
 class _Meter:
     """Reports how far the download is, now and then, and at the end."""
 
-    def __init__(self, archive: Archive, report: Report) -> None:
+    def __init__(self, archive: PinnedFile, report: Report) -> None:
         self._archive, self._report = archive, report
         self._last = 0.0
 

@@ -37,9 +37,9 @@ class InfoResult:
     outputs: Mapping[str, Shape]
     operators: Mapping[str, int]
     mparams: float
-    published_mparams: float
+    published_mparams: float | None
     gflops: float
-    published_gflops: float
+    published_gflops: float | None
     published_at: Shape  # the input that it is of
     license_code: str
     license_weights: str
@@ -63,8 +63,8 @@ def info(
     model = load_model(model_name)
     path = checkpoint or checkpoint_folder(output_dir, model)
     with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
-        shape = input_shape or model.input.shape
-        network = resolve(loaded.graph, {model.input.name: shape})
+        shape = input_shape or model.image_input.shape
+        network = resolve(loaded.graph, {model.image_input.name: shape})
         operators = [node.operator for node in loaded.graph.nodes if not node.is_variable]
         parameters = sum(array.size for array in loaded.parameters.values())
         # The model card counts the mean subtraction: one operation an input value.
@@ -73,7 +73,7 @@ def info(
             model=model.name,
             title=model.title,
             weights=loaded.weights,
-            input_name=model.input.name,
+            input_name=model.image_input.name,
             input_shape=shape,
             outputs=network.output_shapes(),
             operators={name: operators.count(name) for name in sorted(set(operators))},
@@ -81,7 +81,7 @@ def info(
             published_mparams=model.published.mparams,
             gflops=flops / 1e9,
             published_gflops=model.published.gflops,
-            published_at=model.input.shape,
+            published_at=model.image_input.shape,
             license_code=model.licence.code,
             license_weights=licence_of(model, loaded.weights),
             license_note="" if loaded.is_demo else model.licence.note,
@@ -105,20 +105,28 @@ def _quantized(model: ModelSpec, output_dir: Path) -> dict[str, dict[str, str]]:
 
 def render(result: InfoResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
+    licences = {
+        "licence of the code": result.license_code,
+        "licence of the weights": result.license_weights,
+        "note": result.license_note,
+    }
     rows = [
         ["weights", result.weights],
         *([["", summary(result.nonfinite)]] if result.nonfinite else []),
         ["input", f"{result.input_name} {_dimensions(result.input_shape)}, original network: RGB minus mean"],
         *(["output", f"{name} {_dimensions(shape)}"] for name, shape in result.outputs.items()),
         ["operators", ", ".join(f"{count} {name}" for name, count in result.operators.items())],
-        ["MParams", f"{result.mparams:.4f} (published {result.published_mparams})"],
-        ["GFLOPs", f"{result.gflops:.4f} (published {result.published_gflops} at {_dimensions(result.published_at)})"],
-        ["licence of the code", result.license_code],
-        ["licence of the weights", result.license_weights],
-        *([["note", result.license_note]] if result.license_note else []),
+        ["MParams", f"{result.mparams:.4f}{_published(result.published_mparams)}"],
+        ["GFLOPs", f"{result.gflops:.4f}{_published(result.published_gflops, result.published_at)}"],
+        *([name, text] for name, text in licences.items() if text),
         *([path, _how(said)] for path, said in result.quantized.items()),
     ]
     return table([result.model, result.title], rows, plain=plain)
+
+
+def _published(figure: float | None, shape: Shape = ()) -> str:
+    place = f" at {_dimensions(shape)}" if shape else ""
+    return "" if figure is None else f" (published {figure}{place})"
 
 
 def _how(said: Mapping[str, str]) -> str:

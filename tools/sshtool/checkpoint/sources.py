@@ -58,7 +58,7 @@ def find_sources(model: ModelSpec, given: Iterable[str], config: Config, config_
         users += [parse_source(text, name, place="sources", base=config_folder) for text in config.sources]
     except UsageError as error:
         raise ConfigError(f"{config_folder / 'config.toml'}: {error}") from None
-    own = [Source(item.url, url=item.url, dead_since=item.dead_since or "") for item in model.sources]
+    own = [Source(item.url, url=item.url, dead_since=item.dead_since) for item in model.checkpoint.sources]
     return tuple(dict.fromkeys(users + sorted(own, key=lambda source: bool(source.dead_since))))
 
 

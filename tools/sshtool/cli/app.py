@@ -1068,7 +1068,7 @@ def _batched(shape: Shape | None, batch: int, model: str) -> Shape | None:
         return shape
     if shape and shape[0] not in (1, batch):
         raise UsageError(f"--batch: {batch} contradicts --input-shape, which begins with {shape[0]}; give one")
-    batched = (batch, *(shape or load_model(model).input.shape)[1:])
+    batched = (batch, *(shape or load_model(model).image_input.shape)[1:])
     limits.check_shape("--batch", batched)
     return batched
 

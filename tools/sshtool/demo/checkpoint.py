@@ -42,15 +42,17 @@ def write_checkpoint(folder: Path, model: ModelSpec) -> None:
     Raises ModelError for a model of another network.
     """
     check_model(model)
-    (folder / model.files.symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
+    (folder / model.checkpoint.symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
     parameters = body(model) | fitted_heads()
-    write_params(folder / model.files.params, {f"arg:{name}": parameters[name] for name in parameter_shapes(model)})
+    write_params(
+        folder / model.checkpoint.params, {f"arg:{name}": parameters[name] for name in parameter_shapes(model)}
+    )
 
 
 def check_model(model: ModelSpec) -> None:
     """Raises ModelError if the demo is no checkpoint of this model: it is one network, and none other."""
     graph = parse_symbol(ssh_vgg16_symbol())
-    if model.input.name not in graph.variables or model.output_names != graph.output_names:
+    if model.image_input.name not in graph.variables or model.output_names != graph.output_names:
         raise ModelError(
             f"{model.name}: --demo makes a checkpoint of another network, SSH with VGG16; give one of this model with "
             "--checkpoint or --from-archive"
@@ -59,7 +61,7 @@ def check_model(model: ModelSpec) -> None:
 
 def parameter_shapes(model: ModelSpec) -> dict[str, Shape]:
     """Name and shape of every parameter, in the graph's order."""
-    inputs = {model.input.name: model.input.shape}
+    inputs = model.input_shapes
     return resolve(parse_symbol(ssh_vgg16_symbol()), inputs).parameters(inputs)
 
 

@@ -74,10 +74,10 @@ def _export_body(model: ModelSpec, path: Path) -> None:
     graph = parse_symbol(ssh_vgg16_symbol())
     numbers = {node.name: number for number, node in enumerate(graph.nodes)}
     graph = replace(graph, outputs=tuple(Entry(numbers[name]) for name in FEATURES.values()))
-    inputs = {model.input.name: model.input.shape}
+    inputs = model.input_shapes
     heads = {name: np.zeros(shape, np.float32) for name, shape in demo.parameter_shapes(model).items()}
     exported = export(resolve(graph, inputs), heads | demo.body(model), inputs, name="body")
-    bake_preprocessing(exported, input_name=model.input.name, mean=model.input.mean).write(path)
+    bake_preprocessing(exported, input_name=model.image_input.name, mean=model.image.mean).write(path)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def fit(model: ModelSpec, samples: Sequence[Sample], settings: Settings = Settin
 def _fit_head(model: ModelSpec, head: AnchorHead, samples: Sequence[Sample], settings: Settings) -> dict[str, Floats]:
     mean, scale = _spread([sample.features[head.stride] for sample in samples])
     inputs = [_normalise(sample.features[head.stride], mean, scale) for sample in samples]
-    height, width = (size // head.stride for size in model.input.shape[2:])
+    height, width = (size // head.stride for size in model.image_input.shape[2:])
     boxes = anchors(head, height, width).reshape(height * width, -1, 4)
     scores, deltas = [], []
     for number in range(len(head.scales)):
@@ -215,7 +215,7 @@ def _to_parameters(name: str, coefficients: Array, mean: Array, scale: Array) ->
 def predict(model: ModelSpec, parameters: dict[str, Floats], sample: Sample) -> Floats:
     """Detections of one scene from its features: float32 [K, 5]."""
     outputs = {}
-    height, width = model.input.shape[2:]
+    height, width = model.image_input.shape[2:]
     for head in model.task.heads:
         cells = (height // head.stride, width // head.stride)
         logits, deltas = (
@@ -238,7 +238,7 @@ def main() -> None:
     write_params(path, {f"arg:{name}": array for name, array in parameters.items()})
     with tempfile.TemporaryDirectory() as folder:
         demo.write_checkpoint(Path(folder), model)
-        sha256 = file_sha256(Path(folder) / model.files.params)
+        sha256 = file_sha256(Path(folder) / model.checkpoint.params)
     unseen = compute_features(model, [draw_scene(seed) for seed in VALIDATION_SEEDS])
     figure = average_precision([predict(model, parameters, sample) for sample in unseen], [s.faces for s in unseen])
     sys.stdout.write(f"{path}: AP@0.5 on scenes {VALIDATION_SEEDS}: {figure:.4f}\n[demo] params_sha256 = {sha256}\n")

@@ -464,13 +464,14 @@ def _published(model: ModelSpec, artifacts: Sequence[ArtifactFigures]) -> dict[s
     """The published figures, 0-1, by protocol and setting, beside weights that may be those which they are of."""
     if all(artifact.weights in ("", DEMO) for artifact in artifacts):
         return {}
-    omz = {SETTING: model.published.map_percent}
-    percents = {OMZ: omz, WIDER: model.published.wider_percent}
+    published = model.published
+    omz = {} if published.map_percent is None else {SETTING: published.map_percent}
+    percents = {OMZ: omz, WIDER: published.wider_percent}
     shown = {protocol.protocol for artifact in artifacts for protocol in artifact.protocols}
     return {
         protocol: {name: percent / 100 for name, percent in settings.items()}
         for protocol, settings in percents.items()
-        if protocol in shown
+        if settings and protocol in shown
     }
 
 

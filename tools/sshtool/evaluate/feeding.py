@@ -62,7 +62,7 @@ class Omz(Feed):
     def __init__(self, model: ModelSpec, size: Size) -> None:
         self._size, self._rules = size, model.task
         self.text = f"stretched to {_text(size)}"
-        published = model.input.shape[2:]
+        published = model.image_input.shape[2:]
         if size != published:
             self.note = f"defined at {_text(published)}, run at {_text(size)}"
 
@@ -116,7 +116,7 @@ class Fitted(Feed):
 
     def __init__(self, model: ModelSpec, size: Size, mode: Resize) -> None:
         self._size, self._mode = size, mode
-        self._rules, self._padding = model.task, model.input.mean_pixel
+        self._rules, self._padding = model.task, model.image.mean_pixel
         self.text = f"{mode.value} to {_text(size)}"
         self.note = f"run with {mode.value} to {_text(size)}, not at upstream's test scale"
 

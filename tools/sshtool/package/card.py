@@ -11,7 +11,7 @@ from sshconvert import __version__
 from sshconvert.checkpoint import DEMO
 from sshconvert.convert import licence_of
 from sshconvert.libraries import YAML, importing
-from sshconvert.models.spec import ModelSpec
+from sshconvert.models.spec import ModelSpec, Published
 from sshtool.package.evidence import Bench, BenchedArtifact, EvaluatedArtifact
 from sshtool.package.manifest import PackagedModel, Source, Tensor, Verification
 from sshtool.package.usage import examples
@@ -83,6 +83,7 @@ def render_card(
         models=described,
         first=models[0],
         preprocessing_outside=any(models[0].mean_values),
+        published=None if model.published == Published() else model.published,
         centre=(model.task.heads[0].base_size - 1) / 2,
         meaning=_meaning(model, models[0].outputs),
         sizes=lambda tensor: Markdown(f"[{', '.join(map(str, tensor.shape))}]"),
@@ -136,13 +137,15 @@ def _front_matter(model: ModelSpec, source: Source, described: Sequence[Describe
     with importing(YAML):
         import yaml
     forms = dict.fromkeys(item.model.format for item in described)
-    front: dict[str, Any] = {
-        "license": "mit",
+    archive = model.checkpoint.archive
+    trained = archive is not None and source.weights == f"sha256:{archive.sha256}"
+    known = {
+        "license": model.licence.spdx.lower(),
         "pipeline_tag": "object-detection",
-        "tags": ["face-detection", "ssh", "vgg16", *forms],
+        "tags": [*model.tags, *forms],
+        "datasets": list(model.datasets) if trained else [],
     }
-    if source.weights == f"sha256:{model.archive.sha256}":
-        front["datasets"] = ["wider_face"]
+    front: dict[str, Any] = {key: value for key, value in known.items() if value}
     if metrics := _metrics(described):
         front["model-index"] = [{"name": model.name, "results": metrics}]
     return Markdown(yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=math.inf))

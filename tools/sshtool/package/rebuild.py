@@ -48,7 +48,7 @@ def options_of(item: PackagedModel, model: ModelSpec) -> Options:
         faces = Faces(inside.score_threshold, inside.iou_threshold, inside.top_k, kept)
     shape = tuple(
         own if name in free and name != "N" else max(sizes[name], 1)
-        for name, own in zip("NCHW", model.input.shape, strict=True)
+        for name, own in zip("NCHW", model.image_input.shape, strict=True)
     )
     return Options(
         (Format(item.format),),

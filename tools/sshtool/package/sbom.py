@@ -59,23 +59,25 @@ def _component(
         "modelParameters": {
             "task": "object-detection",
             "architectureFamily": "convolutional neural network",
-            "modelArchitecture": model.title,
+            "modelArchitecture": model.title or model.name,
             "inputs": [{"format": _tensor(first.input)}],
             "outputs": [{"format": _tensor(output)} for output in first.outputs],
         },
-        "considerations": {"technicalLimitations": [model.licence.note]},
     }
+    if model.licence.note:
+        card["considerations"] = {"technicalLimitations": [model.licence.note]}
     if metrics:
         card["quantitativeAnalysis"] = {"performanceMetrics": metrics}
     component = {
         "type": "machine-learning-model",
         "bom-ref": model.name,
         "name": model.name,
-        "description": model.title,
-        "licenses": [{"license": {"name": licence}}],
+        "description": model.title or model.name,
+        "licenses": [{"license": {"name": licence}}] if licence else [],
         "externalReferences": [
-            {"type": "website", "url": model.homepage},
-            {"type": "documentation", "url": model.paper},
+            {"type": kind, "url": url}
+            for kind, url in (("website", model.homepage), ("documentation", model.paper))
+            if url
         ],
         "modelCard": card,
         "properties": [

@@ -84,7 +84,7 @@ def _takes_images(item: PackagedModel) -> bool:
 
 def _run(model: ModelSpec, item: PackagedModel) -> str:
     sizes = dict(zip(item.input_layout, item.input.shape, strict=True))
-    _, _, own_height, own_width = model.input.shape
+    _, _, own_height, own_width = model.image_input.shape
     import_, run = _RUN[item.format]
     return _OPEN.format(
         import_=import_,

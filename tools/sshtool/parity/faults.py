@@ -76,7 +76,7 @@ def declare_other_mean(copy: Editable, model: ModelSpec) -> None:
     """A mean that was subtracted inside is declared as still to be subtracted, or the other way round."""
     nothing_left = "0 0 0"
     inside = copy.declared("mean_values") in ("", nothing_left)
-    copy.declare("mean_values", " ".join(map(str, model.input.mean)) if inside else nothing_left)
+    copy.declare("mean_values", " ".join(map(str, model.image.mean)) if inside else nothing_left)
 
 
 def declare_other_weights(copy: Editable, _model: ModelSpec) -> None:

@@ -54,7 +54,7 @@ def make_reference(
     """
     model = load_model(model_name)
     target = path or output_dir / model.name / pack_name(model)
-    _, _, height, width = input_shape or model.input.shape
+    _, _, height, width = input_shape or model.image_input.shape
     if height * width > MOST_PIXELS:
         raise UsageError(f"--input-shape: {height}x{width} is more than the {MOST_PIXELS} pixels that a pack holds")
     import_mxnet(settings.threads)

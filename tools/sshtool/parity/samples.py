@@ -61,7 +61,7 @@ def draw_sample(name: str, model: ModelSpec, height: int, width: int) -> Sample:
         image = draw_scene(int(name.removeprefix(SCENE)), height, width).image
         return Sample(name, "drawn faces among clutter: detections", image[None])
     if name == MEAN:
-        image = _constant(*model.input.mean_pixel)(height, width)
+        image = _constant(*model.image.mean_pixel)(height, width)
         return Sample(name, "nothing is left after the mean is subtracted: the biases", image[None])
     purpose, draw = _DRAWN[name]
     return Sample(name, purpose, np.ascontiguousarray(draw(height, width)[None]))

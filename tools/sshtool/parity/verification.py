@@ -292,7 +292,7 @@ class UserImage:
         if found != (self._hash or found):
             raise ImageError(f"{name_text(self._path)}: was changed meanwhile; verify again")
         self._hash = found
-        pixels, _ = fit(image, height, width, Resize.LETTERBOX, self._model.input.mean_pixel)
+        pixels, _ = fit(image, height, width, Resize.LETTERBOX, self._model.image.mean_pixel)
         return Sample(name_text(self._path), "given with --images", pixels[None])
 
 

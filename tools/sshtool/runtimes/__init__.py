@@ -104,7 +104,7 @@ class Declaration:
     def image_size(self, model: ModelSpec) -> tuple[int, int]:
         """Height and width to feed: those declared, the model's own where any will do."""
         _, _, height, width = self.input_shape
-        return height or model.input.shape[2], width or model.input.shape[3]
+        return height or model.image_input.shape[2], width or model.image_input.shape[3]
 
 
 class Runtime(ABC):

@@ -62,12 +62,12 @@ class Mxnet(Runtime):
         self._symbol, arrays = self._read(checkpoint)
         self._arguments = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
         self._auxiliaries = {name[4:]: array for name, array in arrays.items() if name.startswith("aux:")}
-        self._input = checkpoint.model.input.name
+        self._input = checkpoint.model.image_input.name
         self.version = str(self._mxnet.__version__)
         self.settings = settings
         self.declaration = Declaration(
             color_order="RGB",
-            mean_values=checkpoint.model.input.mean,
+            mean_values=checkpoint.model.image.mean,
             precision="FP32",
             weights=checkpoint.weights,
         )
