@@ -303,7 +303,7 @@ def test_there_is_one_model_and_another_name_is_refused() -> None:
     ("old", "new", "problem"),
     [
         ("name = ", "name == ", "not valid TOML"),
-        ("strides", "x", ""),
+        ("# Tried", "# Taken", ""),
         ('title = "', 'titel = "', "titel: Extra inputs"),
         ("size = 73_316_283", "size = -1", "checkpoint.archive.size"),
         ('sha256 = "1ac', 'sha256 = "xac', "checkpoint.archive.sha256"),
