@@ -41,14 +41,15 @@ from sshconvert.models.registry import load_model
 from sshconvert.nncf import import_nncf, silenced
 from sshconvert.passes.int8 import Quantization, quantize
 from sshconvert.tasks.anchor_detection import detect
+from sshtool.average_precision import average_precision
+from sshtool.candidates import Candidate
 from sshtool.conversion import convert_checkpoint
 from sshtool.demo.scenes import draw_scene
-from sshtool.evaluate.average_precision import average_precision
 from sshtool.metadata import read_metadata
 from sshtool.parity.faults import FAULTS
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.selftest import Verdict, self_test
-from sshtool.parity.verify import Candidate, verify
+from sshtool.parity.verify import verify
 from sshtool.quantization import QuantizationOptions, calibration_images, quantization_for
 from sshtool.runtimes import Images, Outputs, load
 

@@ -14,13 +14,14 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Options, describe, model_api_info
 from sshconvert.formats.openvino import IntermediateRepresentation
 from sshconvert.models.registry import load_model
+from sshtool.candidates import Candidate
 from sshtool.package.layouts import LAYOUTS
 from sshtool.package.manifest import PackagedModel
 from sshtool.package.tensor_signature import Signature, packaged_model
 from sshtool.parity.pack import pack_name, read_pack, write_pack
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.verification import RECORD, VerifyResult, write_record
-from sshtool.parity.verify import Candidate, verify
+from sshtool.parity.verify import verify
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
 MODEL = load_model("ssh-mxnet")

@@ -88,10 +88,11 @@ def make_inputs(folder: Path) -> None:
     """Two checkpoints of a slim network, their archives and artifacts, an image, a report and answers of each."""
     from PIL import Image
 
+    from sshtool.candidates import Candidate
     from sshtool.demo.scenes import draw_scene
     from sshtool.parity.reference import LiveReference
     from sshtool.parity.verification import VerifyResult
-    from sshtool.parity.verify import Candidate, verify
+    from sshtool.parity.verify import verify
     from sshtool.runtimes import load
 
     (folder / "images").mkdir()

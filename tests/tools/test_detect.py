@@ -30,12 +30,12 @@ from sshconvert.messages import path_of
 from sshconvert.models.registry import load_model
 from sshconvert.tasks.anchor_detection import detect as detect_in_input
 from sshtool import detection as detect_command, images
+from sshtool.average_precision import overlaps
 from sshtool.cli.session import Session
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime
 from sshtool.demo.scenes import Scene, draw_scene
 from sshtool.detection import Detected, NotRead, Outcome, default_artifact, detect
 from sshtool.detector import DetectorOptions, FaceDetector
-from sshtool.evaluate.average_precision import overlaps
 from sshtool.images import (
     BACKGROUND,
     LARGEST_FILE,

@@ -23,8 +23,8 @@ from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file
 from sshtool.detector import DetectorOptions, FaceDetector, Fitted, with_threshold
+from sshtool.document import Error
 from sshtool.images import reading
-from sshtool.report.document import Error
 from sshtool.report.picture import save_picture
 from sshtool.report.terminal import lines, table
 from sshtool.runtimes import F32, native_suffixes, runtimes, usual_runtime

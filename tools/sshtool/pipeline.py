@@ -19,6 +19,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file
 from sshconvert.tasks.anchor_detection import detect
+from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.download import FetchOptions, checkpoint_folder, download
 from sshtool.checkpoint.fetch import Report, no_report
@@ -37,7 +38,7 @@ from sshtool.parity.verification import (
     images_of,
     write_record,
 )
-from sshtool.parity.verify import Candidate, VerifyReport, verify
+from sshtool.parity.verify import VerifyReport, verify
 from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
 from sshtool.report.comparison import comparison_table

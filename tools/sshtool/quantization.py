@@ -27,8 +27,8 @@ from sshconvert.models.spec import ModelSpec
 from sshconvert.passes.int8 import CALIBRATION, DROP, IMAGES, Quantization
 from sshconvert.reading import is_folder
 from sshconvert.tasks.anchor_detection import detect
+from sshtool.average_precision import average_precision
 from sshtool.demo.scenes import draw_scene
-from sshtool.evaluate.average_precision import average_precision
 from sshtool.images import Resize, fit, reading
 from sshtool.progress import Progress, silent
 from sshtool.runtimes import load

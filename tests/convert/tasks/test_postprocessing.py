@@ -27,10 +27,11 @@ from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshconvert.tasks.postprocessing import OUTPUTS, append_postprocessing
+from sshtool.candidates import Candidate
 from sshtool.demo.scenes import draw_scene
 from sshtool.detector import DetectorOptions, FaceDetector
 from sshtool.parity.reference import LiveReference
-from sshtool.parity.verify import Candidate, verify
+from sshtool.parity.verify import verify
 from sshtool.runtimes import FacesInside, declared, faces_in, load
 
 MODEL: Final = load_model("ssh-mxnet")

@@ -12,10 +12,10 @@ from sshconvert.convert import Format, Options, Precision, convert
 from sshconvert.models.registry import load_model
 from sshconvert.mxnet.symbol import read_symbol
 from sshconvert.tasks.anchor_detection import detect
+from sshtool.average_precision import average_precision, overlaps
 from sshtool.demo import checkpoint as demo
 from sshtool.demo.fitting import TRAINING_SEEDS, VALIDATION_SEEDS, Sample, Settings, fit, predict
 from sshtool.demo.scenes import draw_scene
-from sshtool.evaluate.average_precision import average_precision, overlaps
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
 MODEL = load_model("ssh-mxnet")

@@ -15,9 +15,9 @@ from sshtool.demo.dataset import FIRST_SCENE, RECORD, SETTINGS, SIZES, DrawnImag
 from sshtool.demo.fitting import TRAINING_SEEDS, VALIDATION_SEEDS
 from sshtool.demo.scenes import draw_scene
 from sshtool.evaluate.feeding import UpstreamScales
-from sshtool.evaluate.ground_truth import read_ground_truth
 from sshtool.images import read_image, read_size
 from sshtool.limits import MOST_DRAWN
+from sshtool.wider_face.ground_truth import read_ground_truth
 
 IMAGES: Final = 7  # two of two sizes and three of one
 MODEL: Final = load_model("ssh-mxnet")

@@ -56,7 +56,6 @@ from sshtool.evaluate.figures import (
     SettingFigures,
     compared,
 )
-from sshtool.evaluate.ground_truth import read_ground_truth
 from sshtool.evaluate.journal import Finding, Journal, read_findings, read_header
 from sshtool.evaluate.meter import PERIOD, Meter
 from sshtool.evaluate.predictions import NONE, Predictions, read_predictions
@@ -66,6 +65,7 @@ from sshtool.images import Resize, fit, read_image, read_size, reading
 from sshtool.report.figures import figure_tables, remarks
 from sshtool.runtimes import Images, Outputs, load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
+from sshtool.wider_face.ground_truth import read_ground_truth
 
 MODEL: Final = load_model("ssh-mxnet")
 SIZE: Final = 160  # of the network's input: a sixteenth of the usual work

@@ -15,10 +15,10 @@ from sshconvert.models.registry import load_model
 from sshconvert.tasks.anchor_detection import suppress
 from sshtool.evaluate import omz
 from sshtool.evaluate.curves import Result
-from sshtool.evaluate.ground_truth import ImageTruth, read_ground_truth
 from sshtool.evaluate.predictions import Predictions, from_corners
 from sshtool.evaluate.records import ImageRecord
 from sshtool.evaluate.score import score_predictions
+from sshtool.wider_face.ground_truth import ImageTruth, read_ground_truth
 
 RULES = load_model("ssh-mxnet").task
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from sshconvert.errors import EvaluationError
+from sshtool.average_precision import area_under_envelope, overlaps
 from sshtool.evaluate import wider
-from sshtool.evaluate.average_precision import area_under_envelope, overlaps
 from sshtool.evaluate.curves import Result
-from sshtool.evaluate.ground_truth import ImageTruth, read_ground_truth
 from sshtool.evaluate.matching import corners
 from sshtool.evaluate.predictions import Predictions
 from sshtool.evaluate.records import ImageRecord
 from sshtool.evaluate.score import score_predictions
+from sshtool.wider_face.ground_truth import ImageTruth, read_ground_truth
 
 # x, y, w, h; and for predictions, the score.
 Box: TypeAlias = tuple[float, ...]

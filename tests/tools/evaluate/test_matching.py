@@ -11,8 +11,8 @@ from hypothesis import given, settings, strategies as st
 
 from limited import timed
 from sshconvert.errors import EvaluationError
+from sshtool.average_precision import overlaps
 from sshtool.evaluate import matching
-from sshtool.evaluate.average_precision import overlaps
 from sshtool.evaluate.matching import NOWHERE, ON_FACE, best_face, corners
 from sshtool.evaluate.wider import integer_overlaps
 

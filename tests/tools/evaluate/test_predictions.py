@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from sshconvert.errors import EvaluationError, OutputError, UsageError
-from sshtool.evaluate.ground_truth import GroundTruth, ImageTruth
 from sshtool.evaluate.predictions import (
     NONE,
     Predictions,
@@ -20,6 +19,7 @@ from sshtool.evaluate.predictions import (
 )
 from sshtool.evaluate.records import ImageRecord, Judgement, in_order
 from sshtool.evaluate.score import ANYBODYS_OMZ, finish, judge_image, score_predictions
+from sshtool.wider_face.ground_truth import GroundTruth, ImageTruth
 
 IMAGE = "0--Parade/0_Parade_1.jpg"
 

@@ -22,12 +22,13 @@ from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
+from sshtool.candidates import Candidate
 from sshtool.parity.fault_injection import EditableModel, NotThereError, open_for_edits
 from sshtool.parity.faults import FAULTS, Fault
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size
 from sshtool.parity.selftest import FaultResult, SelfTestReport, Verdict, self_test
-from sshtool.parity.verify import Candidate, _Chosen, groups, verify
+from sshtool.parity.verify import _Chosen, groups, verify
 from sshtool.runtimes import Declaration, Runtime, load
 from sshtool.runtimes.mxnet import Mxnet
 from wide_checkpoint import wide_symbol

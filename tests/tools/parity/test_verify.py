@@ -25,6 +25,7 @@ from sshconvert.convert import Faces, Format, Options, Precision, artifact_files
 from sshconvert.errors import ArtifactError, ImageError, ReferencePackError, RuntimeUnavailableError, UsageError
 from sshconvert.models.registry import load_model
 from sshconvert.tasks.anchor_detection import detect
+from sshtool.candidates import Candidate
 from sshtool.demo.scenes import draw_scene
 from sshtool.parity.detections import DetectionComparison
 from sshtool.parity.pack import read_pack, write_pack
@@ -39,7 +40,7 @@ from sshtool.parity.verification import (
     user_images,
     verify_artifacts,
 )
-from sshtool.parity.verify import Candidate, Rules, SampleComparison, VerifyReport, _Judge, verify
+from sshtool.parity.verify import Rules, SampleComparison, VerifyReport, _Judge, verify
 from sshtool.progress import silent
 from sshtool.report.comparison import comparison_table
 from sshtool.report.html import render_html

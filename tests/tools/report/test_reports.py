@@ -24,6 +24,7 @@ from sshconvert.convert import Format, Options, convert
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.messages import printable
 from sshconvert.models.registry import load_model
+from sshtool.candidates import Candidate
 from sshtool.demo.scenes import draw_scene
 from sshtool.detector import THRESHOLD
 from sshtool.parity.detections import DetectionComparison
@@ -32,7 +33,7 @@ from sshtool.parity.reference import Answer, LiveReference
 from sshtool.parity.samples import Sample, draw_sample, sample_names
 from sshtool.parity.tensors import TensorComparison
 from sshtool.parity.verification import VerifyResult
-from sshtool.parity.verify import Candidate, Failure, VerifyReport, verify
+from sshtool.parity.verify import Failure, VerifyReport, verify
 from sshtool.report import histogram, html, summary
 from sshtool.report.html import MOST_PICTURED, pictured, render_html
 from sshtool.report.junit import render_junit

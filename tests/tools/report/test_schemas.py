@@ -25,9 +25,9 @@ from releases import MODEL, make_workspace
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.messages import path_of
 from sshtool.cli.app import app
+from sshtool.document import dump, plain
 from sshtool.package.build import PackageOptions, package
 from sshtool.parity.verification import user_images
-from sshtool.report.document import dump, plain
 from sshtool.report.schema import KINDS, dump_schema, shipped_schema
 
 VERBS: Final = frozenset(get_command(app).commands)  # type: ignore[attr-defined]  # it is a group

@@ -24,6 +24,7 @@ from sshconvert.errors import EvaluationError, RuntimeUnavailableError, UsageErr
 from sshconvert.libraries import import_openvino
 from sshconvert.models.registry import load_model
 from sshtool.bench.benchmark import BenchOptions, bench
+from sshtool.candidates import Candidate
 from sshtool.demo.dataset import write_dataset
 from sshtool.demo.scenes import draw_scene
 from sshtool.detection import default_artifact
@@ -32,7 +33,7 @@ from sshtool.parity.detections import DetectionComparison
 from sshtool.parity.reference import Answer, LiveReference, Reference
 from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verification import VerifyOptions, find_candidates, left_out, verify_artifacts
-from sshtool.parity.verify import Candidate, Rules, SampleComparison, _Judge, _profile_name, verify
+from sshtool.parity.verify import Rules, SampleComparison, _Judge, _profile_name, verify
 from sshtool.progress import silent
 from sshtool.report.picture import save_picture
 from sshtool.runtimes import Declaration, Settings, load

@@ -32,11 +32,12 @@ from sshtool.bench.figures import (
 )
 from sshtool.bench.measuring import MODES
 from sshtool.bench.run import Candidate, Doses, Feed, Measurement, ModeRun, measure
+from sshtool.candidates import Candidate as Artifact, labelled
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.download import checkpoint_folder
+from sshtool.environment import environment
 from sshtool.limits import LONGEST_DURATION, check_threads
 from sshtool.parity.verification import converted
-from sshtool.parity.verify import Candidate as Artifact, environment, labelled
 from sshtool.progress import Progress, silent
 from sshtool.report.bench import bench_tables, headline, remarks, render_bench
 from sshtool.report.terminal import lines, table

@@ -16,8 +16,8 @@ from rich.console import RenderableType
 from sshconvert.errors import OutputError, SSHToolError, VerificationError
 from sshconvert.messages import printable
 from sshconvert.schema import one_line
+from sshtool.document import dump
 from sshtool.interruption import NOTHING_LEFT, Interrupted
-from sshtool.report.document import dump
 from sshtool.report.terminal import SafeConsole, console, lines
 
 if TYPE_CHECKING:

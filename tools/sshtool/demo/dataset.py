@@ -28,9 +28,9 @@ from sshconvert.files import replace_folder, staging_folder
 from sshconvert.libraries import PILLOW, importing, require
 from sshconvert.reading import is_file, is_there
 from sshtool.demo.scenes import draw_scene
-from sshtool.evaluate.ground_truth import ImageTruth, write_ground_truth
 from sshtool.limits import MOST_DRAWN, MOST_SEED
 from sshtool.progress import Progress, silent
+from sshtool.wider_face.ground_truth import ImageTruth, write_ground_truth
 
 # Height and width. Heights above 640 let faces of every size of the scenes occur.
 SIZES: Final = ((768, 1024), (600, 800), (480, 640))

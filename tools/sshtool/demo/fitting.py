@@ -28,10 +28,10 @@ from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.passes.preprocessing import bake_preprocessing
 from sshconvert.tasks.anchor_detection import AnchorHead, anchors, detect
+from sshtool.average_precision import average_precision, overlaps
 from sshtool.demo import checkpoint as demo
 from sshtool.demo.scenes import Scene, draw_scene
 from sshtool.demo.symbol import ssh_vgg16_symbol
-from sshtool.evaluate.average_precision import average_precision, overlaps
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
 # Never used by tests, demo or benchmarks, which take scenes from 0 up.

@@ -24,6 +24,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder
 from sshconvert.schema import one_line
+from sshtool.candidates import Candidate, labelled
 from sshtool.evaluate import journal
 from sshtool.evaluate.feeding import Feed, Fitted, Omz, Size, UpstreamScales, accepts
 from sshtool.evaluate.figures import (
@@ -35,7 +36,6 @@ from sshtool.evaluate.figures import (
     hardest,
     protocol_figures,
 )
-from sshtool.evaluate.ground_truth import GroundTruth, ImageTruth, read_ground_truth
 from sshtool.evaluate.journal import Finding, Header, Journal, read_findings
 from sshtool.evaluate.merge import JOURNAL, read_runs
 from sshtool.evaluate.meter import Meter
@@ -45,13 +45,14 @@ from sshtool.evaluate.run import Entry, Evaluator, Job, judged
 from sshtool.evaluate.score import PROTOCOLS, finish, score_predictions
 from sshtool.images import Resize, read_size
 from sshtool.parity.verification import VerifyOptions, find_candidates, left_out
-from sshtool.parity.verify import Candidate, Rules, labelled
+from sshtool.parity.verify import Rules
 from sshtool.progress import Progress, silent
 from sshtool.report.evaluation import Pictured, render_evaluation
 from sshtool.report.figures import figure_tables, headline, remarks
 from sshtool.report.summary import count
 from sshtool.report.terminal import lines, table
 from sshtool.runtimes import Declaration, Runtime, Settings, load
+from sshtool.wider_face.ground_truth import GroundTruth, ImageTruth, read_ground_truth
 
 OMZ, WIDER = PROTOCOLS
 

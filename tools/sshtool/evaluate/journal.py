@@ -34,9 +34,9 @@ from sshconvert.errors import EvaluationError, OutputError
 from sshconvert.files import check_replaceable
 from sshconvert.reading import open_itself, open_regular
 from sshconvert.schema import Strict, one_line, parse_json
-from sshtool.evaluate.annotations import MOST_IMAGES
 from sshtool.evaluate.predictions import LARGEST_NUMBER, MOST_PREDICTIONS, Predictions
 from sshtool.evaluate.score import PROTOCOLS
+from sshtool.wider_face.annotations import MOST_IMAGES
 
 VERSION: Final = 2
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sshconvert.arrays import Doubles, Flags, Indices
 from sshconvert.errors import EvaluationError
-from sshtool.evaluate.average_precision import overlaps
+from sshtool.average_precision import overlaps
 from sshtool.evaluate.records import DUPLICATE, FALSE, HIT, NEITHER
 
 # A prediction is on a face from this overlap on, in both protocols.

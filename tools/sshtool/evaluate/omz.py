@@ -42,10 +42,10 @@ from sshconvert.tasks.anchor_detection import (
     suppress,
 )
 from sshtool.evaluate.curves import Result, judgements, make_curve, make_result
-from sshtool.evaluate.ground_truth import ImageTruth
 from sshtool.evaluate.matching import NOWHERE, best_face, corners, first_on_its_face, letters
 from sshtool.evaluate.predictions import LARGEST_NUMBER, Predictions, from_corners
 from sshtool.evaluate.records import DUPLICATE, FALSE, HIT, ImageRecord, Judgement, in_order
+from sshtool.wider_face.ground_truth import ImageTruth
 
 PROTOCOL: Final = "omz"
 SETTING: Final = "mAP"

@@ -17,7 +17,7 @@ from sshconvert.arrays import Array, Doubles
 from sshconvert.errors import EvaluationError
 from sshconvert.files import staged
 from sshconvert.reading import matching
-from sshtool.evaluate.lines import read_lines
+from sshtool.wider_face.lines import read_lines
 
 # Of one image: more than any network proposes, and nothing that a reader could be stalled with.
 LARGEST_FILE: Final = 32 << 20

@@ -15,13 +15,13 @@ from sshconvert.messages import printable
 from sshtool.concurrency import SharedRuntime
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.feeding import Feed, Size
-from sshtool.evaluate.ground_truth import ImageTruth
 from sshtool.evaluate.journal import Finding
 from sshtool.evaluate.predictions import NONE, Predictions, write_predictions
 from sshtool.evaluate.records import ImageRecord
 from sshtool.evaluate.score import judge_image
 from sshtool.images import reading
 from sshtool.runtimes import Outputs, Runtime, check_finite
+from sshtool.wider_face.ground_truth import ImageTruth
 
 Box = tuple[float, float, float, float, float]
 

@@ -17,9 +17,9 @@ from sshconvert.errors import EvaluationError, UsageError
 from sshconvert.reading import is_file
 from sshtool.evaluate import omz, wider
 from sshtool.evaluate.curves import Result
-from sshtool.evaluate.ground_truth import GroundTruth, ImageTruth
 from sshtool.evaluate.predictions import NONE, Predictions, prediction_file, read_predictions, strangers
 from sshtool.evaluate.records import ImageRecord
+from sshtool.wider_face.ground_truth import GroundTruth, ImageTruth
 
 PROTOCOLS: Final = (omz.PROTOCOL, wider.PROTOCOL)
 

@@ -34,10 +34,10 @@ import numpy as np
 
 from sshconvert.arrays import Doubles, Indices
 from sshtool.evaluate.curves import Result, judgements, make_curve, make_result
-from sshtool.evaluate.ground_truth import ImageTruth
 from sshtool.evaluate.matching import NOWHERE, best_face, corners, first_on_its_face, letters
 from sshtool.evaluate.predictions import Predictions
 from sshtool.evaluate.records import DUPLICATE, FALSE, HIT, NEITHER, ImageRecord, Judgement, in_order
+from sshtool.wider_face.ground_truth import ImageTruth
 
 PROTOCOL: Final = "wider"
 _INT32: Final = (-(2.0**31), 2.0**31 - 1)

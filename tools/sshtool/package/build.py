@@ -24,6 +24,8 @@ from sshconvert.reading import is_file, is_folder, is_there, open_regular
 from sshconvert.schema import one_line
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.download import checkpoint_folder
+from sshtool.document import dump_result
+from sshtool.environment import environment
 from sshtool.package.bundle import KINDS, pack, source_date
 from sshtool.package.card import FILE as CARD, Beside, Described, evaluation_rows, render_card
 from sshtool.package.declarations import LICENCES, PAGE
@@ -54,9 +56,8 @@ from sshtool.parity.pack import PackReference, demo_pack_path, pack_name, read_p
 from sshtool.parity.recompute import prove
 from sshtool.parity.samples import draw_sample
 from sshtool.parity.verification import RECORD, VerifyOptions, VerifyResult, find_candidates
-from sshtool.parity.verify import ArtifactReport, VerifyReport, environment
+from sshtool.parity.verify import ArtifactReport, VerifyReport
 from sshtool.progress import Progress, silent
-from sshtool.report.document import dump_result
 from sshtool.report.html import render_html
 from sshtool.report.terminal import lines, table
 from sshtool.runtimes import Images

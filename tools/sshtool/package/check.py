@@ -23,6 +23,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import read_small
 from sshconvert.schema import one_line
+from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened as open_checkpoint
 from sshtool.demo.symbol import ssh_vgg16_symbol
 from sshtool.package.contents import hash_file, list_contents
@@ -49,7 +50,7 @@ from sshtool.package.signing import (
 from sshtool.package.unpacking import opened as unpacked
 from sshtool.parity.pack import PackReference, read_pack
 from sshtool.parity.recompute import check_answers, prove
-from sshtool.parity.verify import Candidate, verify
+from sshtool.parity.verify import verify
 from sshtool.progress import Progress, silent
 
 # Opens the checkpoint that a package is said to be made of, for a block's time.

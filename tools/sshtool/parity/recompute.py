@@ -13,10 +13,11 @@ from sshconvert.errors import ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder
 from sshconvert.models.spec import ModelSpec
 from sshconvert.schema import one_line
+from sshtool.candidates import Candidate
 from sshtool.demo import checkpoint as demo
 from sshtool.parity.pack import PackReference
 from sshtool.parity.samples import OTHER_SHAPE
-from sshtool.parity.verify import Candidate, ConvertAgain, VerifyReport, verify
+from sshtool.parity.verify import ConvertAgain, VerifyReport, verify
 from sshtool.progress import Progress, silent
 from sshtool.runtimes import Declaration, runtimes
 

@@ -21,20 +21,12 @@ from sshconvert.files import output_errors, scratch_folder
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file
 from sshconvert.tasks.anchor_detection import detect
+from sshtool.candidates import Candidate, labelled
 from sshtool.parity.fault_injection import NotThereError, open_for_edits
 from sshtool.parity.faults import FAULTS, Fault, nothing
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.tolerances import PROFILES
-from sshtool.parity.verify import (
-    ArtifactReport,
-    Candidate,
-    ConvertAgain,
-    Failure,
-    Rules,
-    VerifyReport,
-    labelled,
-    verify,
-)
+from sshtool.parity.verify import ArtifactReport, ConvertAgain, Failure, Rules, VerifyReport, verify
 from sshtool.progress import Progress, silent
 from sshtool.runtimes import Declaration
 

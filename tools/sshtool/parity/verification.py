@@ -21,8 +21,10 @@ from sshconvert.messages import name_text
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder
+from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.download import checkpoint_folder
+from sshtool.document import dump_result
 from sshtool.images import Resize, fit, read_image
 from sshtool.limits import MOST_VERIFIED, check_number
 from sshtool.parity.layers import Divergence, first_divergence
@@ -32,10 +34,9 @@ from sshtool.parity.reference import Draw, LiveReference, Reference
 from sshtool.parity.samples import OTHER_SHAPE, Sample
 from sshtool.parity.selftest import SelfTestReport, self_test
 from sshtool.parity.tolerances import PROFILES
-from sshtool.parity.verify import ArtifactReport, Candidate, Rules, VerifyReport, verify
+from sshtool.parity.verify import ArtifactReport, Rules, VerifyReport, verify
 from sshtool.progress import Progress, silent
 from sshtool.report.comparison import comparison_table, self_test_table
-from sshtool.report.document import dump_result
 from sshtool.report.html import pictured, render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown

@@ -6,10 +6,8 @@ All failures are collected, the worst first; nothing stops at the first one.
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -24,6 +22,8 @@ from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshconvert.tasks.postprocessing import OUTPUTS as FACES
+from sshtool.candidates import Candidate, labelled
+from sshtool.environment import environment
 from sshtool.parity.detections import Box, DetectionComparison, Thresholds, boxes, compare_detections
 from sshtool.parity.faces import faces_problems, most_faces
 from sshtool.parity.reference import Answer, Reference, run_all
@@ -36,8 +36,6 @@ from sshtool.runtimes import BF16, Declaration, FacesInside, Outputs, Runtime, S
 # Of the report. A new key does not change it; a changed meaning does.
 REPORT_VERSION: Final = 1
 
-PACKAGES: Final = ("sshtool", "numpy", "mxnet", "onnx", "onnxruntime", "openvino")
-
 # Why detections were not compared, where failures of their own say what is wrong.
 NO_FACES: Final = "the faces are not what they have to be"
 
@@ -48,19 +46,7 @@ Decode = Callable[
     [Mapping[str, npt.NDArray[np.float32]], tuple[int, int], AnchorDetection], list[npt.NDArray[np.float32]]
 ]
 # Converts the checkpoint again, as that file was converted, to another shape; None where it cannot.
-ConvertAgain = Callable[["Candidate", Declaration], "Path | None"]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A file to verify: the profile of its place ("" lets the file say), the runtime ("" takes the usual one), and the
-    profile that it is held to whatever it is, if the user wants that.
-    """
-
-    path: Path
-    profile: str = ""
-    runtime: str = ""
-    held_to: str = ""
+ConvertAgain = Callable[[Candidate, Declaration], Path | None]
 
 
 @dataclass(frozen=True)
@@ -453,39 +439,6 @@ class _Judge:
             near_threshold=sum(len(found.near_threshold) for found in faces),
             passed=not self.failures,
         )
-
-
-def environment() -> dict[str, str]:
-    """Versions and the machine, as far as they may change a result."""
-    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        found["processor"] = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        found["processor"] = platform.processor() or "unknown"
-    return found | {package: _version(package) for package in PACKAGES}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def labelled(candidates: Sequence[Candidate]) -> dict[str, Candidate]:
-    """Each candidate once, by a name that no other has."""
-    short = [_label(candidate) for candidate in dict.fromkeys(candidates)]
-    return {
-        label if short.count(label) == 1 else f"{label} ({name_text(candidate.path)})": candidate
-        for label, candidate in zip(short, dict.fromkeys(candidates), strict=True)
-    }
-
-
-def _label(candidate: Candidate) -> str:
-    form = {".xml": "openvino"}.get(candidate.path.suffix.lower(), candidate.path.suffix.lstrip(".").lower())
-    parts = [form, candidate.profile or name_text(candidate.path.parent.name)]
-    return " ".join(parts) + (f" ({candidate.runtime})" if candidate.runtime else "")
 
 
 def _profile_name(candidate: Candidate, runtime: Runtime) -> str:

@@ -16,7 +16,6 @@ from sshconvert.errors import ImageError
 from sshtool.evaluate import omz
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.figures import EvaluateResult, SettingFigures, WorstImage
-from sshtool.evaluate.ground_truth import ImageTruth
 from sshtool.evaluate.matching import NOWHERE, best_face, corners
 from sshtool.evaluate.records import HIT, NEITHER
 from sshtool.evaluate.run import Entry
@@ -25,6 +24,7 @@ from sshtool.report import summary
 from sshtool.report.figures import FigureTable, change, figure_tables, headline, percent, remarks
 from sshtool.report.overlay import data_uri, path
 from sshtool.report.page import template
+from sshtool.wider_face.ground_truth import ImageTruth
 
 TEMPLATE: Final = "evaluate.html.j2"
 

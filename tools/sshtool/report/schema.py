@@ -25,7 +25,7 @@ KINDS: Final = {
     "convert": "sshtool.conversion.ConvertResult",
     "demo-dataset": "sshtool.demo.dataset.DatasetResult",
     "detect": "sshtool.detection.Line",
-    "document": "sshtool.report.document.Document",
+    "document": "sshtool.document.Document",
     "download": "sshtool.checkpoint.download.DownloadResult",
     "evaluate": "sshtool.evaluate.figures.EvaluateResult",
     "event": "sshtool.report.transfer.Event",

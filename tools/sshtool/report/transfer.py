@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, Protocol, Te
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from sshconvert.messages import printable
-from sshtool.report.document import plain
+from sshtool.document import plain
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pytest
 
 from sshconvert.errors import DatasetError, OutputError, RuntimeUnavailableError
-from sshtool.evaluate import annotations as annotation_text, ground_truth, matfile
-from sshtool.evaluate.annotations import Annotation, read_annotations
-from sshtool.evaluate.ground_truth import ImageTruth, read_ground_truth, write_ground_truth
+from sshtool.wider_face import annotations as annotation_text, ground_truth, matfile
+from sshtool.wider_face.annotations import Annotation, read_annotations
+from sshtool.wider_face.ground_truth import ImageTruth, read_ground_truth, write_ground_truth
 
 scipy_io: Any = pytest.importorskip("scipy.io")
 

@@ -21,7 +21,7 @@ from sshconvert.arrays import Array, Doubles, Flags
 from sshconvert.digest import blocks_sha256
 from sshconvert.errors import DatasetError
 from sshconvert.reading import is_file, matching
-from sshtool.evaluate.annotations import (
+from sshtool.wider_face.annotations import (
     LARGEST_COORDINATE,
     MOST_FACES,
     MOST_FACES_IN_ALL,
@@ -29,7 +29,7 @@ from sshtool.evaluate.annotations import (
     read_annotations,
     unusable_path,
 )
-from sshtool.evaluate.matfile import read_cells, write_cells
+from sshtool.wider_face.matfile import read_cells, write_cells
 
 SETTINGS: Final = ("easy", "medium", "hard")
 ALL: Final = "all"

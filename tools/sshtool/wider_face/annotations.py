@@ -20,7 +20,7 @@ import numpy as np
 
 from sshconvert.arrays import Doubles, Flags, Pixels
 from sshconvert.errors import DatasetError
-from sshtool.evaluate.lines import read_lines
+from sshtool.wider_face.lines import read_lines
 
 FLAGS: Final = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
 

@@ -1,0 +1,62 @@
+"""Where checkpoints, artifacts, packages and records of a model lie below the output folder.
+
+<output>/checkpoints/<model>/                the checkpoint
+<output>/<model>/<precision>/<model>.…       artifacts
+<output>/<model>/verification.json           the record of their verification
+<output>/<model>/<model>-reference.npz       MXNet's answers
+<output>/<model>/evaluation/, detections/    journals of `evaluate`, pictures of `detect`
+<output>/releases/<model>-<layout>           packages
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sshconvert.convert import Options, Precision, plan
+from sshconvert.models.spec import ModelSpec
+from sshconvert.reading import is_file
+
+VERIFICATION: Final = "verification.json"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The places of a model below the output folder."""
+
+    model: ModelSpec
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / self.model.name
+
+    @property
+    def artifacts(self) -> Path:
+        return self.folder / self.model.name
+
+    @property
+    def verification(self) -> Path:
+        """The record of the last verification of all converted artifacts, by which `package` knows what passed."""
+        return self.artifacts / VERIFICATION
+
+    @property
+    def reference_pack(self) -> Path:
+        return self.artifacts / f"{self.model.name}-reference.npz"
+
+    @property
+    def journals(self) -> Path:
+        return self.artifacts / "evaluation"
+
+    @property
+    def detections(self) -> Path:
+        return self.artifacts / "detections"
+
+    def package(self, layout: str) -> Path:
+        return self.folder / "releases" / f"{self.model.name}-{layout}"
+
+    def converted(self) -> tuple[Path, ...]:
+        """The artifacts that `convert` wrote."""
+        planned = plan(self.model.name, self.folder, Options(precisions=tuple(Precision)))
+        return tuple(artifact.path for artifact in planned if is_file(artifact.path))
