@@ -16,7 +16,8 @@ import pytest
 
 from project import ROOT
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Format, Options, convert
+from sshconvert.convert import convert
+from sshconvert.options import Format, Options
 
 # A seccomp filter: socket() of the families IPv4 and IPv6 kills the process; everything else is allowed. It binds the
 # process and all its children, native code included.

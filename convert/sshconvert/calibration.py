@@ -15,15 +15,17 @@ import onnx
 
 from sshconvert.arrays import Pixels
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Dynamic, InputType, Layout, Options, to_onnx
+from sshconvert.contract import PRESET, QUANTIZED_BY
+from sshconvert.convert import to_onnx
 from sshconvert.errors import PrecisionError, SSHToolError
 from sshconvert.files import scratch_folder
 from sshconvert.libraries import import_onnxruntime
 from sshconvert.models.spec import ModelSpec
 from sshconvert.nncf import import_nncf, silenced
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.options import Dynamic, InputType, Layout, Options
 from sshconvert.passes.fp16 import WEIGHTED
-from sshconvert.passes.int8 import PRESET, QUANTIZED_BY, Levels, Place, Quantization, WeightLevels, quantize
+from sshconvert.passes.int8 import Levels, Place, Quantization, WeightLevels, quantize
 from sshconvert.schema import one_line
 
 Progress = Callable[[str, int, int], None]

@@ -5,77 +5,26 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
-from sshconvert import __version__
-from sshconvert.checkpoint import DEMO, Checkpoint
+from sshconvert.checkpoint import Checkpoint
+from sshconvert.contract import Contract
 from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
 from sshconvert.files import check_replaceable, replace_files, staging_folder
 from sshconvert.formats.openvino import IntermediateRepresentation
 from sshconvert.graph import Shape
 from sshconvert.libraries import import_openvino
-from sshconvert.models.spec import ModelSpec
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel, move_model, weights_path
+from sshconvert.options import Color, Dynamic, Format, InputType, Layout, Options, Precision
 from sshconvert.passes.fp16 import store_weights_as_fp16
 from sshconvert.passes.input_form import take_bytes, take_channels_last
 from sshconvert.passes.int8 import Quantization, quantize
 from sshconvert.passes.preprocessing import bake_preprocessing
 from sshconvert.reading import is_there
-from sshconvert.tasks.anchor_detection import AnchorDetection
-from sshconvert.tasks.postprocessing import OUTPUTS, append_postprocessing
-
-DEMO_LICENCE: Final = "MIT, made by sshtool, not the trained detector"
-
-
-class Format(StrEnum):
-    """What a checkpoint is converted to."""
-
-    ONNX = "onnx"
-    OPENVINO = "openvino"
-
-
-class Precision(StrEnum):
-    """How the weights are stored; what is computed with is the runtime's choice."""
-
-    FP32 = "FP32"
-    FP16 = "FP16"
-    INT8 = "INT8"  # what is computed with, too
-
-
-class Dynamic(StrEnum):
-    """Which dimensions of the input every run may choose."""
-
-    NOTHING = "none"
-    BATCH = "batch"
-    SIZE = "size"
-    ALL = "all"
-
-
-class Layout(StrEnum):
-    """The order of the input's dimensions: N images, C channels, H rows, W columns."""
-
-    NCHW = "NCHW"
-    NHWC = "NHWC"
-
-
-class InputType(StrEnum):
-    """The type of the input's values, 0-255 in both."""
-
-    FLOAT32 = "f32"
-    UINT8 = "u8"
-
-
-class Color(StrEnum):
-    """The order of the input's channels."""
-
-    BGR = "bgr"
-    RGB = "rgb"
-
+from sshconvert.tasks.postprocessing import append_postprocessing
 
 # Of the input's dimensions: their names where every run may choose them, and what frees them.
 FREE_DIMENSIONS: Final = ("batch", "", "height", "width")
@@ -91,46 +40,6 @@ class Artifact:
     precision: Precision
     path: Path
     files: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Faces:
-    """Post-processing inside (`sshconvert.tasks.postprocessing`). None stands for the threshold of the description."""
-
-    score_threshold: float | None = None
-    iou_threshold: float | None = None
-    top_k: int = 1000
-    keep_heads: bool = False
-
-    def rules(self, model: ModelSpec) -> AnchorDetection:
-        """The model's rules with these thresholds."""
-        wanted = {"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold}
-        return model.task.model_copy(update={key: value for key, value in wanted.items() if value is not None})
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to make. `input_shape` is N, C, H, W whatever the layout, the model's own by default; of it, `dynamic` frees
-    dimensions, and the file still says nothing of the sizes that they had.
-
-    With `preprocessing` the input is raw, 0-255, in `color`; without it, the original's RGB minus the mean, float32.
-    With `faces` the outputs are faces instead of the heads' tensors, or before them.
-    """
-
-    formats: tuple[Format, ...] = (Format.ONNX, Format.OPENVINO)
-    precisions: tuple[Precision, ...] = (Precision.FP32,)
-    input_shape: Shape | None = None
-    preprocessing: bool = True
-    dynamic: Dynamic = Dynamic.NOTHING
-    layout: Layout = Layout.NCHW
-    input_type: InputType = InputType.FLOAT32
-    color: Color = Color.BGR
-    faces: Faces | None = None
-
-    @property
-    def color_order(self) -> str:
-        """The order of the channels that the caller feeds."""
-        return self.color.value.upper() if self.preprocessing else "RGB"
 
 
 def plan(model_name: str, output_dir: Path, options: Options) -> tuple[Artifact, ...]:
@@ -198,7 +107,12 @@ def _write_float(
 ) -> None:
     fp32 = to_onnx(checkpoint, options)
     if Precision.FP16 in options.precisions:
-        _write_halves(fp32, by_kind.get((Format.ONNX, Precision.FP16)), progress)
+        halves = store_weights_as_fp16(fp32)  # refuses weights that FP16 cannot hold, for every format
+        if artifact := by_kind.get((Format.ONNX, Precision.FP16)):
+            progress("writing ONNX FP16")
+            metadata = _contract(checkpoint, options, Precision.FP16).metadata
+            replace(halves, metadata=metadata).write(artifact.path)
+        del halves
     whole = by_kind.get((Format.ONNX, Precision.FP32))
     keys = ((Format.OPENVINO, precision) for precision in (Precision.FP32, Precision.FP16))
     representations = [by_kind[key] for key in keys if key in by_kind]
@@ -234,8 +148,7 @@ def _write_int8(
         source = staging / f"{checkpoint.model.name}.onnx"
         quantized.write(source)
         if representation:
-            info = quantization.metadata
-            _write_ir(checkpoint, options, source, [representation], staging, progress, info=info)
+            _write_ir(checkpoint, options, source, [representation], staging, progress, quantization)
         if whole:
             whole.path.parent.mkdir(parents=True, exist_ok=True)
             move_model(source, whole.path, staging)
@@ -247,14 +160,6 @@ def _link(model: OnnxModel, whole: Path, path: Path) -> Path:
         return whole
     model.write_linked(path, whole)
     return path
-
-
-def _write_halves(fp32: OnnxModel, artifact: Artifact | None, progress: Callable[[str], None]) -> None:
-    """Write the FP16 model, if it is wanted; refuse weights that FP16 cannot hold in any case."""
-    halves = store_weights_as_fp16(fp32)
-    if artifact:
-        progress("writing ONNX FP16")
-        replace(halves, metadata={**halves.metadata, "precision": Precision.FP16.value}).write(artifact.path)
 
 
 def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization | None = None) -> OnnxModel:
@@ -286,8 +191,14 @@ def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization
     if options.layout is Layout.NHWC:
         converted = take_channels_last(converted, input_name=name)
     precision = Precision.INT8 if quantization else Precision.FP32
-    said = describe(model, checkpoint.weights, options) | (quantization.metadata if quantization else {})
-    return replace(converted, metadata=said | {"precision": precision.value})
+    return replace(converted, metadata=_contract(checkpoint, options, precision, quantization).metadata)
+
+
+def _contract(
+    checkpoint: Checkpoint, options: Options, precision: Precision, quantization: Quantization | None = None
+) -> Contract:
+    record = quantization.metadata if quantization else {}
+    return Contract.of(checkpoint.model, checkpoint.weights, options, precision.value, record)
 
 
 def _export(checkpoint: Checkpoint, name: str, shape: Shape, dynamic: Dynamic) -> OnnxModel:
@@ -307,63 +218,6 @@ def _export(checkpoint: Checkpoint, name: str, shape: Shape, dynamic: Dynamic) -
     )
 
 
-def describe(model: ModelSpec, weights: str, options: Options) -> dict[str, str]:
-    """Metadata for the reader of the file: facts only, no timestamps. `weights` as `Checkpoint` has them.
-
-    The caller feeds channels in `color_order`, 0-255, and subtracts `mean_values` (in that order) first.
-    """
-    mean = " ".join(f"{value:g}" for value in model.image.mean)
-    reversal = "channels reversed to RGB, " if options.color is Color.BGR else ""
-    inside = f"{reversal}mean {mean} subtracted" if options.preprocessing else "none"
-    described = _describe_faces(model, options.faces) | {
-        "model": model.name,
-        "weights": weights,
-        "preprocessing_inside": inside,
-        "input_layout": options.layout.value,
-        "color_order": options.color_order,
-        "mean_values": "0 0 0" if options.preprocessing else mean,
-        "strides": " ".join(str(head.stride) for head in model.task.heads),
-        "license_code": model.licence.code,
-        "license_weights": licence_of(model, weights),
-        "license_note": model.licence.note,
-        "tool": f"sshtool {__version__}",
-    }
-    return {key: text for key, text in described.items() if text}
-
-
-def licence_of(model: ModelSpec, weights: str) -> str:
-    """The licence of these weights: the demo's are not the trained ones."""
-    return DEMO_LICENCE if weights == DEMO else model.licence.weights
-
-
-def _describe_faces(model: ModelSpec, faces: Faces | None) -> dict[str, str]:
-    if faces is None:
-        return {}
-    rules = faces.rules(model)
-    return {
-        "postprocessing_inside": " ".join(OUTPUTS),
-        "score_threshold": str(rules.score_threshold),
-        "iou_threshold": str(rules.iou_threshold),
-        "top_k": str(faces.top_k),
-    }
-
-
-def model_api_info(model: ModelSpec, weights: str, options: Options) -> dict[str, str]:
-    """`rt_info/model_info` in Model API's keys, for an application that has images in BGR.
-
-    With preprocessing inside, nothing is left to subtract, scale or reverse, and this says so.
-    """
-    rules = (options.faces or Faces()).rules(model)
-    return describe(model, weights, options) | {
-        "labels": "face",
-        "scale_values": "1 1 1",
-        "reverse_input_channels": str(options.color_order == "RGB"),
-        "resize_type": "standard",
-        "confidence_threshold": f"{rules.score_threshold:g}",
-        "iou_threshold": f"{rules.iou_threshold:g}",
-    }
-
-
 def _write_ir(
     checkpoint: Checkpoint,
     options: Options,
@@ -371,11 +225,10 @@ def _write_ir(
     artifacts: Sequence[Artifact],
     staging: Path,
     progress: Callable[[str], None],
-    info: Mapping[str, str] = MappingProxyType({}),
+    quantization: Quantization | None = None,
 ) -> None:
-    """`info` is for the metadata, beside what all have."""
     progress("optimising for OpenVINO")
-    info = model_api_info(checkpoint.model, checkpoint.weights, options) | dict(info)
+    info = _contract(checkpoint, options, artifacts[0].precision, quantization).model_api
     ir = IntermediateRepresentation(source, name=checkpoint.model.name, info=info, layout=options.layout.value)
     for artifact in sorted(artifacts, key=lambda artifact: artifact.precision is Precision.FP16):
         progress(f"writing IR {artifact.precision.value}")

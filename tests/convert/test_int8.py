@@ -23,22 +23,12 @@ from program import sshtool
 from sshconvert import calibration
 from sshconvert.calibration import CalibrationImages, calibrate, original, rank_layers
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import (
-    Artifact,
-    Color,
-    Dynamic,
-    Faces,
-    InputType,
-    Layout,
-    Options,
-    Precision,
-    convert,
-    to_onnx,
-)
+from sshconvert.convert import Artifact, convert, to_onnx
 from sshconvert.errors import ImageError, PrecisionError
 from sshconvert.libraries import import_onnxruntime
 from sshconvert.models.registry import load_model
 from sshconvert.nncf import import_nncf, silenced
+from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
 from sshconvert.passes.int8 import Quantization, quantize
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.average_precision import average_precision

@@ -16,9 +16,10 @@ import pytest
 
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Artifact, Color, Dynamic, Format, InputType, Layout, Options, Precision, convert
+from sshconvert.convert import Artifact, convert
 from sshconvert.errors import PreprocessingError, RuntimeUnavailableError
 from sshconvert.libraries import import_openvino
+from sshconvert.options import Color, Dynamic, Format, InputType, Layout, Options, Precision
 from sshtool.runtimes import Outputs, Runtime, load
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Dynamic, Format, Options, convert
+from sshconvert.convert import convert
 from sshconvert.models.registry import load_model
+from sshconvert.options import Dynamic, Format, Options
 from sshtool.parity.reference import Answer, LiveReference
 from sshtool.parity.samples import draw_sample, other_size, sample_names
 from sshtool.runtimes.onnxruntime import OnnxRuntime

@@ -11,13 +11,14 @@ from onnx import ModelProto, helper, save
 
 from small_model import SIZE, small_onnx
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Options, describe, model_api_info
+from sshconvert.contract import Contract
 from sshconvert.formats.openvino import IntermediateRepresentation
 from sshconvert.models.registry import load_model
+from sshconvert.options import Options
 from sshtool.candidates import Candidate
 from sshtool.package.layouts import LAYOUTS
 from sshtool.package.manifest import PackagedModel
-from sshtool.package.tensor_signature import Signature, packaged_model
+from sshtool.package.tensor_signature import packaged_model
 from sshtool.parity.pack import pack_name, read_pack, write_pack
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.verification import RECORD, VerifyResult, write_record
@@ -48,7 +49,7 @@ class Workspace:
 def declaring(weights: str) -> ModelProto:
     """The small model with all the metadata of a conversion."""
     model = small_onnx(MODEL, SCALE)
-    helper.set_model_props(model, describe(MODEL, weights, Options()) | {"precision": "FP32"})
+    helper.set_model_props(model, dict(Contract.of(MODEL, weights, Options(), "FP32").metadata))
     return model
 
 
@@ -64,7 +65,7 @@ def make_workspace(folder: Path, checkpoint: Checkpoint, weights: str = WEIGHTS)
     place.mkdir(parents=True)
     onnx, ir = place / f"{MODEL.name}.onnx", place / f"{MODEL.name}.xml"
     save(declaring(weights), onnx)
-    info = model_api_info(MODEL, weights, Options())
+    info = Contract.of(MODEL, weights, Options(), "FP32").model_api
     IntermediateRepresentation(onnx, name=MODEL.name, info=info).save(ir, precision="FP32")
     pack = folder / MODEL.name / pack_name(MODEL)
     free = folder / "free.onnx"
@@ -88,6 +89,6 @@ def copied(workspace: Workspace, folder: Path) -> Workspace:
     return Workspace(folder, *(folder / path.relative_to(workspace.folder) for path in places))
 
 
-def described(signature: Signature, path: Path) -> PackagedModel:
+def described(contract: Contract, path: Path) -> PackagedModel:
     """A model of a package as its manifest has it."""
-    return packaged_model(path, signature, MODEL.name, LAYOUTS["flat"], verified=True)
+    return packaged_model(path, contract, MODEL.name, LAYOUTS["flat"], verified=True)

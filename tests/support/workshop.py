@@ -37,12 +37,13 @@ from typing import Any, Final, NoReturn, TypeAlias
 import numpy as np
 
 from sshconvert.checkpoint import open_checkpoint
-from sshconvert.convert import Format, Options, Precision, convert, plan
+from sshconvert.convert import convert, plan
 from sshconvert.digest import file_sha256
 from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
+from sshconvert.options import Format, Options, Precision
 from sshtool.checkpoint.archive import pack
 from sshtool.checkpoint.download import checkpoint_folder
 from wide_checkpoint import wide_symbol

@@ -24,10 +24,11 @@ from limited import allow, run_limited
 from program import sshtool
 from sshconvert.arrays import Pixels
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Format, Options, convert
+from sshconvert.convert import convert
 from sshconvert.errors import DetectionError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.messages import path_of
 from sshconvert.models.registry import load_model
+from sshconvert.options import Format, Options
 from sshconvert.tasks.anchor_detection import detect as detect_in_input
 from sshtool import detection as detect_command, images
 from sshtool.average_precision import overlaps

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sshconvert.convert import Options, Precision, plan
+from sshconvert.convert import plan
 from sshconvert.errors import ArtifactError, UsageError
 from sshconvert.messages import name_text
+from sshconvert.options import Options, Precision
 from sshconvert.reading import is_file
 from sshtool.runtimes import F32, able_of, native_suffixes, runtimes, usual_runtime
 from sshtool.workspace import Workspace

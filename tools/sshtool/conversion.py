@@ -7,10 +7,11 @@ from pathlib import Path
 
 from rich.console import Group, RenderableType
 
-from sshconvert.convert import Artifact, Options, convert, plan
+from sshconvert.convert import Artifact, convert, plan
 from sshconvert.finite import NonFinite, summary
 from sshconvert.libraries import require
 from sshconvert.models.registry import load_model
+from sshconvert.options import Options
 from sshconvert.reading import is_there
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.download import checkpoint_folder

@@ -16,11 +16,12 @@ from rich.console import Group, RenderableType
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from sshconvert.arrays import Floats, Pixels
-from sshconvert.convert import Options, Precision, plan
+from sshconvert.convert import plan
 from sshconvert.errors import ImageError, NonfiniteError, UsageError
 from sshconvert.libraries import PILLOW, require
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
+from sshconvert.options import Options, Precision
 from sshconvert.reading import is_file
 from sshtool.detector import DetectorOptions, FaceDetector, Fitted, with_threshold
 from sshtool.document import Error

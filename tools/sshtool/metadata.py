@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from sshconvert.formats.openvino import MODEL_INFO
+from sshconvert.formats.openvino import read_model_info
 from sshtool.model_validation import check_ir, read_onnx
 
 
@@ -14,5 +13,4 @@ def read_metadata(path: Path) -> dict[str, str]:
     if path.suffix.lower() == ".onnx":
         return {entry.key: entry.value for entry in read_onnx(path).metadata_props}
     check_ir(path)
-    info = ET.parse(path).find(f"rt_info/{MODEL_INFO}")  # noqa: S314  # it has just been checked
-    return {entry.tag: entry.get("value", "") for entry in ([] if info is None else info)}
+    return read_model_info(path)

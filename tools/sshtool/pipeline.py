@@ -11,12 +11,13 @@ from typing import Final
 from rich.console import Group, RenderableType
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Artifact, Options, convert, plan
+from sshconvert.convert import Artifact, convert, plan
 from sshconvert.errors import OutputError, PackageError, ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder, staged
 from sshconvert.libraries import JINJA, PILLOW, YAML, require
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
+from sshconvert.options import Options
 from sshconvert.reading import is_file
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.candidates import Candidate

@@ -17,14 +17,16 @@ import numpy as np
 from sshconvert.arrays import Floats, Pixels
 from sshconvert.calibration import CalibrationImages, calibrate, rank_layers
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Artifact, Dynamic, Options, Precision, convert
+from sshconvert.contract import CALIBRATION, CALIBRATION_IMAGES, DROP
+from sshconvert.convert import Artifact, convert
 from sshconvert.digest import bytes_sha256, file_sha256
 from sshconvert.errors import ImageError, PrecisionError, UsageError
 from sshconvert.files import scratch_folder
 from sshconvert.libraries import NNCF, ONNXRUNTIME, PILLOW, Library
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
-from sshconvert.passes.int8 import CALIBRATION, DROP, IMAGES, Quantization
+from sshconvert.options import Dynamic, Options, Precision
+from sshconvert.passes.int8 import Quantization
 from sshconvert.reading import is_folder
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.average_precision import average_precision
@@ -135,7 +137,7 @@ def calibration_images(
         return pixels
 
     hashes = ", ".join(f"{name_text(path.name)} sha256:{_hash(path)}" for path in paths)
-    return CalibrationImages(len(paths), read, {CALIBRATION: f"{len(paths)} images", IMAGES: hashes})
+    return CalibrationImages(len(paths), read, {CALIBRATION: f"{len(paths)} images", CALIBRATION_IMAGES: hashes})
 
 
 def _scenes(options: Options, model: ModelSpec, seeds: range) -> CalibrationImages:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sshconvert.convert import Options, Precision, plan
+from sshconvert.convert import plan
 from sshconvert.models.spec import ModelSpec
+from sshconvert.options import Options, Precision
 from sshconvert.reading import is_file
 
 VERIFICATION: Final = "verification.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,12 @@ _CONSTANT: Final = re.compile(rb'offset="(\d+)" size="(\d+)"')
 
 # Operations whose weights FP16 compresses, if they are large.
 WEIGHTED: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
+
+
+def read_model_info(path: Path) -> dict[str, str]:
+    """The metadata of an IR whose .xml has been screened."""
+    info = ET.parse(path).find(f"rt_info/{MODEL_INFO}")  # noqa: S314  # screened
+    return {entry.tag: entry.get("value", "") for entry in ([] if info is None else info)}
 
 
 class IntermediateRepresentation:

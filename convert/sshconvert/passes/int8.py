@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx
 
 from sshconvert.arrays import Array
+from sshconvert.contract import IN_FLOAT
 from sshconvert.errors import PrecisionError
 from sshconvert.onnx.model import OnnxModel, unused_name
 
@@ -24,15 +25,6 @@ Place = tuple[str, int]  # a node's name and the number of one of its inputs
 
 WEIGHT: Final = 1  # the number of the input that a (de)convolution takes its weights from
 LEAST, LARGEST = -128, 127
-
-# What the metadata say of it, each a string.
-CALIBRATION: Final = "calibration"  # on what it was measured, in words
-IMAGES: Final = "calibration_images"  # their names and hashes, if they are files
-PRESET: Final = "preset"
-QUANTIZED_BY: Final = "quantized_by"
-IN_FLOAT: Final = "layers_in_float"
-DROP: Final = "drop"  # what it was seen to cost
-RECORDED: Final = (CALIBRATION, IMAGES, PRESET, QUANTIZED_BY, IN_FLOAT, DROP)
 
 
 @dataclass(frozen=True)

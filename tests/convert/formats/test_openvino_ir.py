@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Artifact, Format, Options, Precision, convert, to_onnx
+from sshconvert.convert import Artifact, convert, to_onnx
 from sshconvert.errors import PrecisionError
 from sshconvert.formats.openvino import MODEL_INFO, IntermediateRepresentation
 from sshconvert.libraries import import_openvino
+from sshconvert.options import Format, Options, Precision
 from sshconvert.passes.fp16 import SMALLEST_HALVED
 
 IR_ONLY = Options(formats=(Format.OPENVINO,), precisions=(Precision.FP32, Precision.FP16))

@@ -13,11 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Dynamic, Faces, Options, convert
+from sshconvert.convert import convert
 from sshconvert.errors import ModelError, UsageError
 from sshconvert.models import registry
 from sshconvert.models.registry import load_model, parse_model
 from sshconvert.models.spec import ModelSpec
+from sshconvert.options import Dynamic, Faces, Options
 from sshtool.cli.app import app
 from sshtool.demo import checkpoint as demo
 from sshtool.detector import THRESHOLD, FaceDetector, with_threshold

@@ -10,10 +10,11 @@ import onnx
 import pytest
 
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
-from sshconvert.convert import Format, Options, Precision, convert, plan, to_onnx
+from sshconvert.convert import convert, plan, to_onnx
 from sshconvert.digest import file_sha256
 from sshconvert.errors import OutputError, PrecisionError, PreprocessingError, ShapeError
 from sshconvert.onnx.model import MAX_BYTES, OnnxModel, weights_path
+from sshconvert.options import Format, Options, Precision
 from sshconvert.passes.fp16 import store_weights_as_fp16
 from sshconvert.passes.preprocessing import bake_preprocessing
 from sshtool.demo.scenes import draw_scene

@@ -20,7 +20,7 @@ from random_export import TOLERANCE, converted
 from random_graphs import Array, random_graph
 from sshconvert.calibration import CalibrationImages, calibrate
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Artifact, Faces, Format, InputType, Layout, Options, Precision, convert
+from sshconvert.convert import Artifact, convert
 from sshconvert.errors import CheckpointError, ShapeError
 from sshconvert.formats.openvino import IntermediateRepresentation
 from sshconvert.graph import Shape
@@ -30,6 +30,7 @@ from sshconvert.mxnet.symbol import read_symbol
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.options import Faces, Format, InputType, Layout, Options, Precision
 from sshtool.runtimes import load
 from sshtool.runtimes.mxnet import Mxnet
 

@@ -19,12 +19,14 @@ import pytest
 from head_tensors import KINDS, RULES, Size, heads_of
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Artifact, Dynamic, Faces, Format, Options, convert
+from sshconvert.contract import FacesInside, declared
+from sshconvert.convert import Artifact, convert
 from sshconvert.errors import ArtifactError, DetectionError, UsageError
 from sshconvert.graph import Dimensions
 from sshconvert.libraries import import_openvino
 from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.options import Dynamic, Faces, Format, Options
 from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshconvert.tasks.postprocessing import OUTPUTS, append_postprocessing
 from sshtool.candidates import Candidate
@@ -32,7 +34,7 @@ from sshtool.demo.scenes import draw_scene
 from sshtool.detector import DetectorOptions, FaceDetector
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.verify import verify
-from sshtool.runtimes import FacesInside, declared, faces_in, load
+from sshtool.runtimes import faces_in, load
 
 MODEL: Final = load_model("ssh-mxnet")
 BOTH: Final = (Format.ONNX, Format.OPENVINO)

@@ -26,9 +26,10 @@ from pages import DARK, LIGHT, Browser, Reader
 from program import sshtool
 from small_model import SIZE, small_onnx, write_small_models
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Dynamic, Faces, Format, Options, Precision, convert
+from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, SSHToolError, UsageError
 from sshconvert.models.registry import load_model
+from sshconvert.options import Dynamic, Faces, Format, Options, Precision
 from sshtool.bench import run
 from sshtool.bench.benchmark import BenchOptions, bench, render
 from sshtool.bench.figures import BenchResult, Spread, measured, speeds, spread

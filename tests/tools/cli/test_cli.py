@@ -12,7 +12,7 @@ import typer
 import sshconvert
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import DEMO_LICENCE
+from sshconvert.contract import DEMO_LICENCE
 from sshconvert.models.registry import load_model
 from sshtool.cli.app import app
 

@@ -19,7 +19,8 @@ import pytest
 import typer
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Format, Options, convert
+from sshconvert.convert import convert
+from sshconvert.options import Format, Options
 from sshtool.cli.session import Session
 from sshtool.interruption import GRACE, SIGNALS, Interrupted
 

@@ -12,9 +12,10 @@ from typer.models import OptionInfo
 from typer.testing import CliRunner
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Options, artifact_files, convert
+from sshconvert.convert import artifact_files, convert
 from sshconvert.errors import UsageError
 from sshconvert.models.registry import load_model
+from sshconvert.options import Options
 from sshtool import limits, selection
 from sshtool.cli.app import app
 from sshtool.model_validation import check_ir, read_onnx

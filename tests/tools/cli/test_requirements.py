@@ -14,10 +14,11 @@ from PIL import Image
 from program import json_of
 from project import SUPPORT
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Options, convert
+from sshconvert.convert import convert
 from sshconvert.errors import RuntimeUnavailableError, UsageError
 from sshconvert.libraries import JINJA, PILLOW, is_installed, require
 from sshconvert.models.registry import load_model
+from sshconvert.options import Options
 from sshtool.demo.scenes import draw_scene
 from sshtool.runtimes import Settings, load
 from sshtool.runtimes.onnxruntime import OnnxRuntime

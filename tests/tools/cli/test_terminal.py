@@ -20,7 +20,8 @@ from typer.main import get_command
 from project import SUPPORT
 from releases import MODEL, Workspace, copied, make_workspace
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Format, Options, convert
+from sshconvert.convert import convert
+from sshconvert.options import Format, Options
 from sshtool.cli.app import app
 from sshtool.package.build import PackageOptions, package
 from sshtool.report.terminal import console

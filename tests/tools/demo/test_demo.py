@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
-from sshconvert.convert import Format, Options, Precision, convert
+from sshconvert.convert import convert
 from sshconvert.models.registry import load_model
 from sshconvert.mxnet.symbol import read_symbol
+from sshconvert.options import Format, Options, Precision
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.average_precision import average_precision, overlaps
 from sshtool.demo import checkpoint as demo

@@ -29,7 +29,7 @@ from pages import DARK, LIGHT, Browser, Reader
 from program import sshtool
 from sshconvert.arrays import Pixels
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Dynamic, Faces, Format, Options, Precision, convert
+from sshconvert.convert import convert
 from sshconvert.errors import (
     ArtifactError,
     DatasetError,
@@ -40,6 +40,7 @@ from sshconvert.errors import (
     UsageError,
 )
 from sshconvert.models.registry import load_model
+from sshconvert.options import Dynamic, Faces, Format, Options, Precision
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.cli.app import _shard
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime, overlapped

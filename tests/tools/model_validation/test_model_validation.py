@@ -16,13 +16,14 @@ import hostile_graphs
 import hostile_ir
 from limited import timed
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
-from sshconvert.convert import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision, convert
+from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError
 from sshconvert.libraries import import_onnxruntime, import_openvino
 from sshconvert.mxnet.params import read_params
 from sshconvert.mxnet.symbol import read_symbol
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
+from sshconvert.options import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision
 from sshtool.model_validation import check_ir, check_ir_sizes, read_onnx
 from sshtool.runtimes import load
 from wide_checkpoint import write_wide_checkpoint

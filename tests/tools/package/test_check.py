@@ -26,8 +26,9 @@ from packs import computed_answers
 from program import sshtool
 from releases import MODEL, Workspace, described, make_workspace
 from sshconvert.checkpoint import DEMO, Checkpoint
-from sshconvert.convert import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision, convert
+from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, PackageError, ReferencePackError, UsageError
+from sshconvert.options import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision
 from sshconvert.reading import is_file
 from sshtool.package import unpacking
 from sshtool.package.build import PackageOptions, package
@@ -36,7 +37,7 @@ from sshtool.package.check import UNSIGNED, Checker, Verdict, check
 from sshtool.package.manifest import MANIFEST, SUMS, dump_sums, parse_sums
 from sshtool.package.rebuild import options_of
 from sshtool.package.signing import ATTESTATION, SIGNATURE
-from sshtool.package.tensor_signature import read_signature
+from sshtool.package.tensor_signature import read_contract
 from sshtool.package.unpacking import opened
 from sshtool.parity.pack import pack_name, write_pack
 from workshop import UNSHARED
@@ -512,7 +513,7 @@ def test_a_model_that_says_int8_for_wider_tolerances_is_found(form: str, origina
 
 def lie_alike(folder: Path, path: Path) -> None:
     """Have the manifest say what the model says, and that it was not verified."""
-    made = described(read_signature(folder / path), folder / path).model_copy(update={"verified": False})
+    made = described(read_contract(folder / path), folder / path).model_copy(update={"verified": False})
 
     def change(manifest: dict[str, Any]) -> None:
         manifest["models"][0] = json.loads(made.model_dump_json())
@@ -964,7 +965,7 @@ def test_the_manifest_knows_all_that_a_conversion_takes(
     options: Options, demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     for artifact in convert(demo_checkpoint, tmp_path / "one", options):
-        packaged = described(read_signature(artifact.path), artifact.path)
+        packaged = described(read_contract(artifact.path), artifact.path)
         again = convert(demo_checkpoint, tmp_path / "two", options_of(packaged, MODEL))[0]
         for one, two in zip(artifact.files, again.files, strict=True):
             assert one.read_bytes() == two.read_bytes()

@@ -36,11 +36,12 @@ from program import sshtool
 from releases import MODEL, WEIGHTS, Workspace, copied, described, make_workspace
 from small_model import METADATA, SIZE, small_onnx
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Faces, Format, Options, convert
+from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, PackageError, UsageError, VerificationError
 from sshconvert.libraries import NO_TELEMETRY
 from sshconvert.messages import printable
 from sshconvert.onnx.model import weights_path
+from sshconvert.options import Faces, Format, Options
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.bundle import EARLIEST, source_date
@@ -71,7 +72,7 @@ from sshtool.package.manifest import (
     shipped_schema,
 )
 from sshtool.package.names import collision, fault
-from sshtool.package.tensor_signature import read_signature
+from sshtool.package.tensor_signature import read_contract
 from sshtool.package.usage import IMAGE
 from sshtool.parity.pack import demo_pack_path
 from sshtool.parity.samples import draw_sample
@@ -334,12 +335,12 @@ def test_an_ir_that_is_none_or_is_cut_is_refused(workspace: Workspace, tmp_path:
     other = copied(workspace, tmp_path)
     os.truncate(other.ir.with_suffix(".bin"), 10)
     with pytest.raises(ArtifactError, match="its constants take"):
-        read_signature(other.ir)
+        read_contract(other.ir)
     other.ir.write_text(
         '<net name="a" version="11"><layers><layer type="Parameter"/><layer type="Result"/></layers></net>'
     )
     with pytest.raises(ArtifactError, match=r"convert again"):
-        read_signature(other.ir)
+        read_contract(other.ir)
 
 
 def test_a_record_larger_than_any_is_refused_by_its_size(workspace: Workspace, tmp_path: Path) -> None:
@@ -799,7 +800,7 @@ def test_every_file_that_a_card_points_to_is_in_the_package(workspace: Workspace
 
 
 def test_a_card_names_the_data_set_of_the_published_weights_alone(workspace: Workspace) -> None:
-    model = described(read_signature(workspace.onnx), workspace.onnx)
+    model = described(read_contract(workspace.onnx), workspace.onnx)
     verification = Verification(status="passed", reference="MXNet", notes=())
     for weights, named in ((f"sha256:{MODEL.archive.sha256}", ["wider_face"]), ("sha256:" + "0" * 64, None)):
         source = Source(weights=weights, archive_sha256=weights[7:], checkpoint={})
@@ -873,7 +874,7 @@ def only_these(folder: Path, *names: str) -> Path:
 
 
 def test_a_card_of_a_model_that_takes_no_images_shows_no_code_for_images(workspace: Workspace) -> None:
-    model = described(read_signature(workspace.onnx), workspace.onnx).model_copy(update={"mean_values": (1, 2, 3)})
+    model = described(read_contract(workspace.onnx), workspace.onnx).model_copy(update={"mean_values": (1, 2, 3)})
     source = Source(weights="sha256:" + "0" * 64, archive_sha256=None, checkpoint={})
     verification = Verification(status="passed", reference="MXNet", notes=())
     card = render_card(MODEL, source, verification, [Described(model, 1, None, None)]).decode()
@@ -976,7 +977,7 @@ def test_two_names_that_are_one_somewhere_are_refused(twins: tuple[str, str], fl
 
 def test_sizes_of_small_models_are_those_of_the_small_model(workspace: Workspace) -> None:
     for path in (workspace.onnx, workspace.ir):
-        signature = read_signature(path)
-        assert signature.input.shape == (1, 3, SIZE, SIZE)
-        assert tuple(output.name for output in signature.outputs) == MODEL.output_names
-        assert signature.metadata["weights"] == WEIGHTS
+        contract = read_contract(path)
+        assert contract.inputs[0].shape == (1, 3, SIZE, SIZE)
+        assert tuple(output.name for output in contract.outputs) == MODEL.output_names
+        assert contract.weights == WEIGHTS

@@ -14,7 +14,8 @@ import pytest
 
 from sshconvert.arrays import Floats
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
-from sshconvert.convert import Dynamic, Faces, Format, Options, Precision, artifact_files, convert
+from sshconvert.contract import Declaration
+from sshconvert.convert import artifact_files, convert
 from sshconvert.digest import file_sha256
 from sshconvert.errors import UsageError
 from sshconvert.graph import Shape
@@ -22,6 +23,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
+from sshconvert.options import Dynamic, Faces, Format, Options, Precision
 from sshtool.candidates import Candidate
 from sshtool.parity.fault_injection import EditableModel, NotThereError, open_for_edits
 from sshtool.parity.faults import FAULTS, Fault
@@ -29,7 +31,7 @@ from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size
 from sshtool.parity.selftest import FaultResult, SelfTestReport, Verdict, self_test
 from sshtool.parity.verify import _Chosen, groups, verify
-from sshtool.runtimes import Declaration, Runtime, load
+from sshtool.runtimes import Runtime, load
 from sshtool.runtimes.mxnet import Mxnet
 from wide_checkpoint import wide_symbol
 

@@ -13,9 +13,10 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from project import ROOT
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Format, Options, Precision, convert
+from sshconvert.convert import convert
 from sshconvert.errors import UsageError
 from sshconvert.models.registry import load_model
+from sshconvert.options import Format, Options, Precision
 from sshtool.demo.scenes import draw_scene
 from sshtool.parity.detections import Thresholds, compare_detections, match
 from sshtool.parity.layers import first_divergence

@@ -21,9 +21,10 @@ from rich.console import Console
 from packs import computed_answers
 from program import sshtool
 from sshconvert.checkpoint import DEMO, Checkpoint
-from sshconvert.convert import Faces, Format, Options, Precision, artifact_files, convert
+from sshconvert.convert import artifact_files, convert
 from sshconvert.errors import ArtifactError, ImageError, ReferencePackError, RuntimeUnavailableError, UsageError
 from sshconvert.models.registry import load_model
+from sshconvert.options import Faces, Format, Options, Precision
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.candidates import Candidate
 from sshtool.demo.scenes import draw_scene

@@ -20,10 +20,11 @@ from onnx import numpy_helper
 
 from pages import DARK, LIGHT, Browser, Pixels, Reader
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Format, Options, convert
+from sshconvert.convert import convert
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.messages import printable
 from sshconvert.models.registry import load_model
+from sshconvert.options import Format, Options
 from sshtool.candidates import Candidate
 from sshtool.demo.scenes import draw_scene
 from sshtool.detector import THRESHOLD

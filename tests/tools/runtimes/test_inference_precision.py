@@ -19,10 +19,12 @@ import pytest
 
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Options, Precision, convert
+from sshconvert.contract import Declaration
+from sshconvert.convert import convert
 from sshconvert.errors import EvaluationError, RuntimeUnavailableError, UsageError
 from sshconvert.libraries import import_openvino
 from sshconvert.models.registry import load_model
+from sshconvert.options import Options, Precision
 from sshtool.bench.benchmark import BenchOptions, bench
 from sshtool.candidates import Candidate
 from sshtool.demo.dataset import write_dataset
@@ -36,7 +38,7 @@ from sshtool.parity.verification import VerifyOptions, find_candidates, left_out
 from sshtool.parity.verify import Rules, SampleComparison, _Judge, _profile_name, verify
 from sshtool.progress import silent
 from sshtool.report.picture import save_picture
-from sshtool.runtimes import Declaration, Settings, load
+from sshtool.runtimes import Settings, load
 from sshtool.runtimes.openvino import OpenVino
 
 MODEL: Final = load_model("ssh-mxnet")

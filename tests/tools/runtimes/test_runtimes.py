@@ -12,12 +12,14 @@ import onnx
 import pytest
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Artifact, Format, Options, Precision, convert
+from sshconvert.contract import Declaration, declared
+from sshconvert.convert import Artifact, convert
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from sshconvert.models.registry import load_model
+from sshconvert.options import Format, Options, Precision
 from sshtool.demo.scenes import draw_scene
 from sshtool.parity.layers import first_divergence
-from sshtool.runtimes import Declaration, Runtime, Settings, declared, load, prepare, reason, runtimes
+from sshtool.runtimes import Runtime, Settings, load, prepare, reason, runtimes
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.runtimes.openvino import OpenVino

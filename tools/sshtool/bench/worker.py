@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from sshconvert.arrays import Array
+from sshconvert.contract import Declaration
 from sshconvert.errors import UsageError
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_throughput
 from sshtool.demo.scenes import draw_scene
 from sshtool.limits import MOST_PIXELS
-from sshtool.runtimes import Declaration, Images, Inference, Settings, load
+from sshtool.runtimes import Images, Inference, Settings, load
 from sshtool.sandbox.child import Answer
 
 KILOBYTE: Final = 1024

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from sshconvert.convert import Options, Precision, licence_of, plan
+from sshconvert.contract import CALIBRATION_IMAGES, Contract, licence_of
+from sshconvert.convert import plan
 from sshconvert.errors import ArtifactError
 from sshconvert.finite import NonFinite, summary
 from sshconvert.graph import Shape
@@ -17,7 +18,7 @@ from sshconvert.messages import name_text
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.network import resolve
-from sshconvert.passes.int8 import IMAGES, RECORDED
+from sshconvert.options import Options, Precision
 from sshconvert.reading import is_file
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.download import checkpoint_folder
@@ -96,10 +97,10 @@ def _quantized(model: ModelSpec, output_dir: Path) -> dict[str, dict[str, str]]:
     for artifact in plan(model.name, output_dir, Options(precisions=(Precision.INT8,))):
         if is_file(artifact.path):
             try:
-                metadata = read_metadata(artifact.path)
+                record = Contract(read_metadata(artifact.path)).quantization
             except ArtifactError as error:
-                metadata = {"error": str(error)}
-            found[name_text(artifact.path)] = {key: metadata[key] for key in (*RECORDED, "error") if key in metadata}
+                record = {"error": str(error)}
+            found[name_text(artifact.path)] = record
     return found
 
 
@@ -131,7 +132,7 @@ def _published(figure: float | None, shape: Shape = ()) -> str:
 
 def _how(said: Mapping[str, str]) -> str:
     """Without the names of the images, of which there may be hundreds."""
-    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in said.items() if key != IMAGES)
+    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in said.items() if key != CALIBRATION_IMAGES)
 
 
 def _dimensions(shape: Shape) -> str:

@@ -17,8 +17,8 @@ from typer.core import TyperCommand, TyperGroup
 from sshtool import limits
 
 if TYPE_CHECKING:
-    from sshconvert.convert import Faces, Options
     from sshconvert.graph import Shape
+    from sshconvert.options import Faces, Options
     from sshtool.runtimes import Settings
 
 
@@ -1007,8 +1007,8 @@ def _options(
     color: str,
     faces: Faces | None,
 ) -> Options:
-    from sshconvert.convert import Color, Dynamic, Format, InputType, Layout, Options, Precision
     from sshconvert.errors import UsageError
+    from sshconvert.options import Color, Dynamic, Format, InputType, Layout, Options, Precision
 
     if not preprocessing and color.casefold() not in ("", Color.RGB.value):
         raise UsageError("--input-color: the original takes rgb; leave out --no-preprocessing to feed bgr")
@@ -1045,8 +1045,8 @@ def _settings(device: str, threads: int, allow_nonfinite: bool, inference_precis
 def _faces(
     postprocess: bool, score_threshold: float | None, iou_threshold: float | None, top_k: int, keep_heads: bool
 ) -> Faces | None:
-    from sshconvert.convert import Faces
     from sshconvert.errors import UsageError
+    from sshconvert.options import Faces
 
     faces = Faces(score_threshold, iou_threshold, top_k, keep_heads)
     if not postprocess:

@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 
 from sshconvert import __version__
 from sshconvert.checkpoint import DEMO
+from sshconvert.contract import Declaration
 from sshconvert.convert import artifact_files
 from sshconvert.digest import bytes_sha256, file_sha256
 from sshconvert.errors import DatasetError, EvaluationError, ImageError, UsageError
@@ -51,7 +52,7 @@ from sshtool.report.evaluation import Pictured, render_evaluation
 from sshtool.report.figures import figure_tables, headline, remarks
 from sshtool.report.summary import count
 from sshtool.report.terminal import lines, table
-from sshtool.runtimes import Declaration, Runtime, Settings, load
+from sshtool.runtimes import Runtime, Settings, load
 from sshtool.wider_face.ground_truth import GroundTruth, ImageTruth, read_ground_truth
 
 OMZ, WIDER = PROTOCOLS

@@ -14,13 +14,14 @@ from typing import Final
 import numpy as np
 
 from sshconvert.arrays import Floats, Indices, Pixels
+from sshconvert.contract import Declaration
 from sshconvert.errors import DetectionError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.anchor_detection import AnchorDetection, candidates, select
 from sshtool.evaluate import omz
 from sshtool.evaluate.predictions import Predictions, from_corners
 from sshtool.images import Resize, fit
-from sshtool.runtimes import Declaration, Outputs
+from sshtool.runtimes import Outputs
 
 # Pixels between the two steps of a resize.
 _PART: Final = 1 << 18

@@ -13,7 +13,8 @@ from typing import BinaryIO, Final
 from rich.console import Group, RenderableType
 
 from sshconvert.checkpoint import DEMO
-from sshconvert.convert import artifact_files, licence_of
+from sshconvert.contract import Contract, licence_of
+from sshconvert.convert import artifact_files
 from sshconvert.digest import blocks_sha256, bytes_sha256
 from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
 from sshconvert.files import output_errors, replace_folder, staging_folder
@@ -51,7 +52,7 @@ from sshtool.package.manifest import (
     dump_sums,
 )
 from sshtool.package.sbom import FILE as BILL, dump_bill
-from sshtool.package.tensor_signature import Signature, packaged_model, read_signature
+from sshtool.package.tensor_signature import packaged_model, read_contract
 from sshtool.parity.pack import PackReference, demo_pack_path, pack_name, read_pack
 from sshtool.parity.recompute import prove
 from sshtool.parity.samples import draw_sample
@@ -198,20 +199,20 @@ class _Plan:
         paths = [item.path for item in find_candidates(model, output_dir, VerifyOptions(options.artifacts))]
         evidence = _evidence(model, output_dir, options)
         figures = Figures.read(model.name, options)
-        signatures = [read_signature(path) for path in paths]
+        contracts = [read_contract(path) for path in paths]
         items = tuple(
-            _item(model, layout, path, signature, evidence, figures)
-            for path, signature in zip(paths, signatures, strict=True)
+            _item(model, layout, path, contract, evidence, figures)
+            for path, contract in zip(paths, contracts, strict=True)
         )
         _check_verified(items, paths, evidence, allow=options.allow_unverified)
-        weights = {item.described.model.options.get("weights", "") for item in items}
+        weights = {Contract(item.described.model.options).weights for item in items}
         if len(weights) > 1 or len({path for item in items for path in item.files}) < sum(len(i.files) for i in items):
             raise PackageError(
                 f"{', '.join(map(str, paths))}: come from several checkpoints, or take one place in a package; "
                 "choose with --artifact"
             )
         report = _report(evidence, items)
-        sizes = {signature.declaration.image_size(model) for signature in signatures}
+        sizes = {contract.declaration(path).image_size(model) for path, contract in zip(paths, contracts, strict=True)}
         pack, reference = _reference(model, output_dir, options, weights.pop(), sizes)
         return cls(
             model,
@@ -237,14 +238,14 @@ def _item(
     model: ModelSpec,
     layout: Layout,
     path: Path,
-    signature: Signature,
+    contract: Contract,
     evidence: Evidence | None,
     figures: Figures,
 ) -> _Item:
     sources = artifact_files(path)
     if path.suffix == ".onnx" and len(sources) > 1:  # layouts give files other names, and this one names its weights'
         raise PackageError(f"{path}: its weights are in {sources[1].name}; package an IR, or FP16 if that is one file")
-    packaged = packaged_model(path, signature, model.name, layout, verified=False)
+    packaged = packaged_model(path, contract, model.name, layout, verified=False)
     placed = dict(zip(packaged.files, sources, strict=True))
     hashes = {place: blocks_sha256(_blocks(source)) for place, source in placed.items()}
     report = evidence.about(hashes) if evidence else None
@@ -314,7 +315,7 @@ def _misfit(pack: PackReference, weights: str, sizes: Iterable[tuple[int, int]])
 
 
 def _source(model: ModelSpec, output_dir: Path, items: Sequence[_Item], reference: PackReference | None) -> Source:
-    weights = items[0].described.model.options.get("weights", "")
+    weights = Contract(items[0].described.model.options).weights
     kind, _, digest = weights.partition(":")
     hashes = reference.contents.checkpoint if reference else _hashes(model, output_dir, weights)
     return Source(weights=weights, archive_sha256=digest if kind == "sha256" else None, checkpoint=dict(hashes))

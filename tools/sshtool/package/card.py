@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sshconvert import __version__
 from sshconvert.checkpoint import DEMO
-from sshconvert.convert import licence_of
+from sshconvert.contract import licence_of
 from sshconvert.libraries import YAML, importing
 from sshconvert.models.spec import ModelSpec, Published
 from sshtool.package.evidence import Bench, BenchedArtifact, EvaluatedArtifact

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sshconvert.convert import Format, Precision, describe, model_api_info
+from sshconvert.contract import TOOL, WEIGHTS, Contract
 from sshconvert.digest import bytes_sha256
 from sshconvert.errors import ArtifactError, PackageError, RuntimeUnavailableError
 from sshconvert.messages import listed, shown
 from sshconvert.models.spec import ModelSpec
+from sshconvert.options import Format, Precision
 from sshconvert.schema import one_line
 from sshtool.package.card import FILE as CARD
 from sshtool.package.evidence import Evidence, read_verification, verification_of
@@ -22,13 +23,12 @@ from sshtool.package.layouts import LAYOUTS, Layout
 from sshtool.package.manifest import MANIFEST, Manifest, PackagedModel, Role
 from sshtool.package.rebuild import options_of
 from sshtool.package.sbom import FILE as BILL
-from sshtool.package.tensor_signature import Signature, is_quantized, packaged_model, read_signature
+from sshtool.package.tensor_signature import is_quantized, packaged_model, read_contract
 from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verification import RECORD
 
 PAGE: Final = "verification.html"
 LICENCES: Final = "LICENSES"
-TOOL: Final = "tool"  # the key under which a file names the program that made it
 
 _ROLES: Final = {CARD: Role.CARD, BILL: Role.BILL, RECORD: Role.REPORT, PAGE: Role.REPORT}
 _TEXTS: Final = (Role.CARD, Role.REPORT, Role.BILL, Role.LICENCE)
@@ -82,9 +82,9 @@ class Declarations:
 
     def _model(self, number: int, item: PackagedModel, layout: Layout, evidence: Evidence | None) -> None:
         try:
-            signature = read_signature(self.folder / item.path)
+            contract = read_contract(self.folder / item.path)
             verified = evidence is not None and evidence.about(self._hashes(item.files)) is not None
-            expected = packaged_model(self.folder / item.path, signature, self.model.name, layout, verified=verified)
+            expected = packaged_model(self.folder / item.path, contract, self.model.name, layout, verified=verified)
         except ArtifactError as error:
             self._fail(item.path, error)
             return
@@ -100,19 +100,19 @@ class Declarations:
             self._fail(item.path, f"precision: it says {item.precision}, and is not stored in that")
         for field in PackagedModel.model_fields:
             self._equal(item.path, field, getattr(item, field), getattr(expected, field))
-        self._metadata(number, item, signature)
+        self._metadata(number, item, contract)
 
-    def _metadata(self, number: int, item: PackagedModel, signature: Signature) -> None:
+    def _metadata(self, number: int, item: PackagedModel, contract: Contract) -> None:
         """What a file says of itself, compared with what a conversion by the same options writes into it."""
-        self._equal(item.path, "weights", signature.metadata.get("weights", ""), self.manifest.source.weights)
+        self._equal(item.path, WEIGHTS, contract.weights, self.manifest.source.weights)
         try:
             options = options_of(item, self.model)
         except ValueError as error:
             self._fail(item.path, error)
             return
-        describing = describe if options.formats == (Format.ONNX,) else model_api_info
-        expected = describing(self.model, self.manifest.source.weights, options) | {"precision": item.precision}
-        for key, value in sorted(signature.metadata.items()):
+        made = Contract.of(self.model, self.manifest.source.weights, options, item.precision)
+        expected = made.metadata if options.formats == (Format.ONNX,) else made.model_api
+        for key, value in sorted(contract.metadata.items()):
             if key in expected and key != TOOL:
                 self._equal(item.path, key, value, expected[key])
             else:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision, convert
+from sshconvert.contract import Declaration, FacesInside
+from sshconvert.convert import convert
 from sshconvert.digest import file_sha256
 from sshconvert.errors import PackageError
 from sshconvert.models.spec import ModelSpec
+from sshconvert.options import Format, Options, Precision
 from sshconvert.tasks.postprocessing import OUTPUTS as FACES
 from sshtool.package.manifest import Manifest, PackagedModel
 
@@ -39,25 +41,13 @@ def rebuilt(item: PackagedModel, checkpoint: Checkpoint, folder: Path) -> Mappin
 def options_of(item: PackagedModel, model: ModelSpec) -> Options:
     """The options that make such a model. Raises ValueError where none do."""
     sizes = dict(zip(item.input_layout, item.input.shape, strict=True))
-    free = {name for name, size in sizes.items() if size < 1}
-    dynamic = {(False, False): Dynamic.NOTHING, (True, False): Dynamic.BATCH, (False, True): Dynamic.SIZE}
-    inside = item.postprocessing
-    faces = None
-    if inside:
-        kept = len(item.outputs) > len(FACES)
-        faces = Faces(inside.score_threshold, inside.iou_threshold, inside.top_k, kept)
-    shape = tuple(
-        own if name in free and name != "N" else max(sizes[name], 1)
-        for name, own in zip("NCHW", model.image_input.shape, strict=True)
+    declaration = Declaration(
+        tuple(sizes[axis] if sizes[axis] > 0 else None for axis in "NCHW"),
+        item.input_layout,
+        item.input.dtype,
+        item.color_order,
+        item.mean_values,
+        faces=FacesInside(**item.postprocessing.model_dump()) if item.postprocessing else None,
     )
-    return Options(
-        (Format(item.format),),
-        (Precision(item.precision),),
-        shape,
-        preprocessing=not any(item.mean_values),
-        dynamic=dynamic.get(("N" in free, "H" in free), Dynamic.ALL),
-        layout=Layout(item.input_layout),
-        input_type=InputType.UINT8 if item.input.dtype == "uint8" else InputType.FLOAT32,
-        color=Color(item.color_order.lower()),
-        faces=faces,
-    )
+    kept = len(item.outputs) > len(FACES)
+    return declaration.options(Format(item.format), item.precision, model, keep_heads=kept)

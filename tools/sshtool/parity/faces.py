@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 
 from sshconvert.arrays import Array
+from sshconvert.contract import FacesInside
 from sshconvert.tasks.anchor_detection import AnchorDetection
 from sshconvert.tasks.postprocessing import BOXES, COUNT, SCORES
-from sshtool.runtimes import FacesInside
 
 TYPES: Final[Mapping[str, type]] = {BOXES: np.float32, SCORES: np.float32, COUNT: np.int32}
 

@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.arrays import Floats
-from sshconvert.convert import Precision
+from sshconvert.checkpoint import DEMO
+from sshconvert.contract import COLOR_ORDER, MEAN_VALUES, WEIGHTS, other_color, other_mean
 from sshconvert.models.spec import ModelSpec
+from sshconvert.options import Precision
 from sshconvert.passes.fp16 import SMALLEST_HALVED
 from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshconvert.tasks.postprocessing import BOXES, COUNT, SCORES
@@ -69,18 +71,16 @@ def double_mean(copy: Editable, _model: ModelSpec) -> None:
 
 
 def declare_other_channel_order(copy: Editable, _model: ModelSpec) -> None:
-    copy.declare("color_order", "BGR" if copy.declared("color_order") == "RGB" else "RGB")
+    copy.declare(COLOR_ORDER, other_color(copy.declared(COLOR_ORDER)))
 
 
 def declare_other_mean(copy: Editable, model: ModelSpec) -> None:
     """A mean that was subtracted inside is declared as still to be subtracted, or the other way round."""
-    nothing_left = "0 0 0"
-    inside = copy.declared("mean_values") in ("", nothing_left)
-    copy.declare("mean_values", " ".join(map(str, model.image.mean)) if inside else nothing_left)
+    copy.declare(MEAN_VALUES, other_mean(copy.declared(MEAN_VALUES), model))
 
 
 def declare_other_weights(copy: Editable, _model: ModelSpec) -> None:
-    copy.declare("weights", UNKNOWN_WEIGHTS if copy.declared("weights") == "demo" else "demo")
+    copy.declare(WEIGHTS, UNKNOWN_WEIGHTS if copy.declared(WEIGHTS) == DEMO else DEMO)
 
 
 def swap_two_outputs(copy: Editable, model: ModelSpec) -> None:

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from sshconvert.checkpoint import DEMO, Checkpoint, open_checkpoint
-from sshconvert.convert import Format, Options, Precision, convert
+from sshconvert.contract import Declaration
+from sshconvert.convert import convert
 from sshconvert.errors import ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder
 from sshconvert.models.spec import ModelSpec
+from sshconvert.options import Format, Options, Precision
 from sshconvert.schema import one_line
 from sshtool.candidates import Candidate
 from sshtool.demo import checkpoint as demo
@@ -19,7 +21,7 @@ from sshtool.parity.pack import PackReference
 from sshtool.parity.samples import OTHER_SHAPE
 from sshtool.parity.verify import ConvertAgain, VerifyReport, verify
 from sshtool.progress import Progress, silent
-from sshtool.runtimes import Declaration, runtimes
+from sshtool.runtimes import runtimes
 
 
 @contextlib.contextmanager

@@ -15,10 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from sshconvert.convert import Precision, artifact_files
+from sshconvert.contract import Declaration
+from sshconvert.convert import artifact_files
 from sshconvert.errors import UsageError
 from sshconvert.files import output_errors, scratch_folder
 from sshconvert.models.spec import ModelSpec
+from sshconvert.options import Precision
 from sshconvert.reading import is_file
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.candidates import Candidate, labelled
@@ -28,7 +30,6 @@ from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verify import ArtifactReport, ConvertAgain, Failure, Rules, VerifyReport, verify
 from sshtool.progress import Progress, silent
-from sshtool.runtimes import Declaration
 
 EDITABLE: Final = (".onnx", ".xml")
 

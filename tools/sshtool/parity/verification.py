@@ -12,7 +12,8 @@ import numpy as np
 from rich.console import Group, RenderableType
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import Color, Faces, Format, InputType, Layout, Options, Precision, convert
+from sshconvert.contract import Declaration
+from sshconvert.convert import convert
 from sshconvert.digest import bytes_sha256
 from sshconvert.errors import ArtifactError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.files import check_replaceable, scratch_folder, staged
@@ -20,6 +21,7 @@ from sshconvert.libraries import JINJA, PILLOW, require
 from sshconvert.messages import name_text
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
+from sshconvert.options import Dynamic, Format, Options, Precision
 from sshconvert.reading import is_file, is_folder
 from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened
@@ -41,7 +43,7 @@ from sshtool.report.html import pictured, render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
 from sshtool.report.terminal import lines
-from sshtool.runtimes import F32, Declaration, Images, Runtime, Settings, able_of, load, usual_runtime
+from sshtool.runtimes import F32, Images, Runtime, Settings, able_of, load, usual_runtime
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.selection import select_images
 
@@ -312,17 +314,8 @@ class ConvertedAgain:
             return None
         if name == Precision.INT8.value:  # what it was calibrated on is not here
             return None
-        inside = declaration.faces
-        options = Options(
-            (form,),
-            (Precision(name),),
-            OTHER_SHAPE,
-            preprocessing=not any(declaration.mean_values),
-            layout=Layout(declaration.input_layout),
-            input_type=InputType.UINT8 if declaration.input_type == "uint8" else InputType.FLOAT32,
-            color=Color(declaration.color_order.lower()),
-            faces=Faces(inside.score_threshold, inside.iou_threshold, inside.top_k) if inside else None,
-        )
+        own = declaration.options(form, name, self.model)
+        options = replace(own, input_shape=OTHER_SHAPE, dynamic=Dynamic.NOTHING)
         made = self._made.setdefault(options, len(self._made))
         return convert(self._checkpoint, self._folder / str(made), options)[0].path
 

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from sshconvert.contract import Declaration, FacesInside
 from sshconvert.convert import artifact_files
 from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, DetectionError
@@ -31,7 +32,7 @@ from sshtool.parity.samples import OTHER, Sample
 from sshtool.parity.tensors import TensorComparison, compare_tensor
 from sshtool.parity.tolerances import PROFILES, Overrides, Profile, Tolerance
 from sshtool.progress import Progress, silent
-from sshtool.runtimes import BF16, Declaration, FacesInside, Outputs, Runtime, Settings, faces_in, load
+from sshtool.runtimes import BF16, Outputs, Runtime, Settings, faces_in, load
 
 # Of the report. A new key does not change it; a changed meaning does.
 REPORT_VERSION: Final = 1

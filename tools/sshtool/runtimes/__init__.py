@@ -6,11 +6,10 @@ To add one: a module here with a subclass of `Runtime`, and its test. Nothing el
 from __future__ import annotations
 
 import importlib
-import math
 import os
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,27 +18,20 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
+from sshconvert.contract import Declaration
 from sshconvert.errors import ArtifactError, DetectionError, NonfiniteError, UsageError
 from sshconvert.libraries import is_installed
 from sshconvert.messages import printable
 from sshconvert.models.spec import ModelSpec
-from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
 from sshconvert.reading import is_file
 from sshconvert.schema import one_line
-from sshconvert.tasks.anchor_detection import AnchorDetection
 from sshconvert.tasks.postprocessing import OUTPUTS as FACES
-from sshtool.limits import MOST_PIXELS
 from sshtool.sandbox import confined
 
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
 
 LONGEST_REASON: Final = 300
-LARGEST_MEAN: Final = 1e6
-
-# Where N, C, H and W stand in each layout.
-LAYOUTS: Final = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
-INPUT_TYPES: Final = ("float32", "uint8")
 
 # What to compute in, by OpenVINO's names. Files are stored as they are stored; this is up to the runtime.
 F32, BF16 = INFERENCE_PRECISIONS = ("f32", "bf16")
@@ -68,43 +60,6 @@ class Settings:
     images: int = 0
     inference_precision: str = F32
     requests: int = 0
-
-
-@dataclass(frozen=True)
-class FacesInside:
-    """A file whose outputs are faces: by which thresholds, and at most how many of an image."""
-
-    score_threshold: float
-    iou_threshold: float
-    top_k: int
-
-    def rules(self, rules: AnchorDetection) -> AnchorDetection:
-        """The model's rules as the file applies them."""
-        return rules.model_copy(update={"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold})
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What a file says of itself: how to feed it, and what it is.
-
-    `input_shape` is N, C, H, W whatever the layout, None where any size will do. The caller feeds channels in
-    `color_order` minus `mean_values` (in that order), of `input_type` ("float32" or "uint8"). A file that says nothing
-    takes raw BGR.
-    """
-
-    input_shape: tuple[int | None, ...] = (None, 3, None, None)
-    input_layout: str = "NCHW"
-    input_type: str = "float32"
-    color_order: str = "BGR"
-    mean_values: tuple[float, ...] = (0.0, 0.0, 0.0)
-    precision: str = ""
-    weights: str = ""
-    faces: FacesInside | None = None
-
-    def image_size(self, model: ModelSpec) -> tuple[int, int]:
-        """Height and width to feed: those declared, the model's own where any will do."""
-        _, _, height, width = self.input_shape
-        return height or model.image_input.shape[2], width or model.image_input.shape[3]
 
 
 class Runtime(ABC):
@@ -181,72 +136,6 @@ def reason(error: BaseException) -> str:
     """What a runtime says, in one line, and not more of it than a person reads."""
     line = printable(" ".join(str(error).split()))
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
-
-
-def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], input_type: str = "float32") -> Declaration:
-    """The declaration in an artifact's metadata and of its input. Raises ArtifactError if it makes no sense."""
-    layout = str(metadata.get("input_layout", "NCHW"))
-    color_order = str(metadata.get("color_order", "BGR"))
-    mean_values = str(metadata.get("mean_values", "0 0 0"))
-    try:
-        means = tuple(number(value) for value in mean_values.split())
-    except ValueError:
-        means = ()
-    if color_order not in ("BGR", "RGB") or len(means) != 3 or not all(abs(mean) <= LARGEST_MEAN for mean in means):
-        raise ArtifactError(
-            f"{path}: its metadata say color_order {one_line(color_order)!r} and mean_values "
-            f"{one_line(mean_values)!r}, "
-            "expected BGR or RGB and three numbers; convert again"
-        )
-    sizes = tuple(size if isinstance(size, int) and size > 0 else None for size in shape)
-    if len(sizes) != 4 or layout not in LAYOUTS:
-        raise ArtifactError(
-            f"{path}: its input has shape {tuple(shape)} and layout {layout}, expected N, C, H, W or N, H, W, C; "
-            "convert again"
-        )
-    if input_type not in INPUT_TYPES or (input_type == "uint8" and any(means)):
-        raise ArtifactError(
-            f"{path}: its input is {input_type}, minus {one_line(mean_values)}; "
-            "expected float32, or uint8 minus nothing; convert again"
-        )
-    ordered = tuple(sizes[axis] for axis in LAYOUTS[layout])
-    if math.prod(size or 1 for size in sizes) > 3 * MOST_PIXELS or ordered[1] not in (3, None):
-        raise ArtifactError(
-            f"{path}: its input has shape {tuple(shape)}, expected 3 channels of a photo; convert again"
-        )
-    return Declaration(
-        input_shape=ordered,
-        input_layout=layout,
-        input_type=input_type,
-        color_order=color_order,
-        mean_values=means,
-        precision=one_line(metadata.get("precision", "")),
-        weights=one_line(metadata.get("weights", "")),
-        faces=_faces_inside(path, metadata),
-    )
-
-
-def _faces_inside(path: Path, metadata: Mapping[str, Any]) -> FacesInside | None:
-    if not metadata.get("postprocessing_inside"):
-        return None
-    top_k = _declared(path, metadata, "top_k", whole_number, LARGEST_WHOLE)
-    score, iou = (_declared(path, metadata, key, number, 1) for key in ("score_threshold", "iou_threshold"))
-    return FacesInside(score, iou, int(top_k))
-
-
-def _declared(path: Path, metadata: Mapping[str, Any], key: str, read: Callable[[str], float], largest: float) -> float:
-    """A number above 0. Raises ArtifactError if the metadata hold something else."""
-    text = str(metadata.get(key, ""))
-    try:
-        found = read(text)
-    except ValueError:
-        found = 0
-    if not 0 < found <= largest:
-        raise ArtifactError(
-            f"{path}: its metadata say {key} {one_line(text)!r}, expected a number above 0 and at most {largest}; "
-            "convert again"
-        )
-    return found
 
 
 def check_finite(outputs: Mapping[str, npt.NDArray[Any]]) -> None:

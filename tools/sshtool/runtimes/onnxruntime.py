@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import onnx
 
+from sshconvert.contract import declared
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.libraries import import_onnxruntime
 from sshconvert.messages import without_surrogates
 from sshconvert.models.spec import ModelSpec
 from sshtool.model_validation import read_onnx
-from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings, declared, prepare, reason, usable_cores
+from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings, prepare, reason, usable_cores
 
 # Where the weights of a large model are that is not read from a file; `read_onnx` has seen to it that they are there.
 _FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from sshconvert.contract import declared
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
-from sshconvert.formats.openvino import MODEL_INFO
+from sshconvert.formats.openvino import read_model_info
 from sshconvert.libraries import import_openvino
 from sshconvert.models.spec import ModelSpec
 from sshtool.model_validation import check_ir, check_ir_sizes, read_onnx
@@ -26,21 +27,8 @@ from sshtool.runtimes import (
     Outputs,
     Runtime,
     Settings,
-    declared,
     prepare,
     reason,
-)
-
-DECLARED = (
-    "input_layout",
-    "color_order",
-    "mean_values",
-    "precision",
-    "weights",
-    "postprocessing_inside",
-    "score_threshold",
-    "iou_threshold",
-    "top_k",
 )
 
 
@@ -69,8 +57,7 @@ class OpenVino(Runtime):
         shape = [size.get_length() if size.is_static else None for size in model.inputs[0].partial_shape]
         kind = model.inputs[0].element_type.get_type_name()
         kind = {"f32": "float32", "u8": "uint8"}.get(kind, kind)  # `to_dtype` does not know all types that there are
-        if metadata is None:
-            metadata = self._metadata(model)
+        if path.suffix.lower() == ".xml":
             check_ir_sizes(path, model)
         self.declaration = declared(path, metadata, shape, kind)
         self._compiled = self._compile(model)
@@ -130,16 +117,12 @@ class OpenVino(Runtime):
         except (RuntimeError, ValueError) as error:  # a message may quote bytes that are no text
             raise ArtifactError(f"{self._path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
 
-    def _screen(self) -> dict[str, Any] | None:
-        """Check the file. Returns an ONNX file's metadata: where OpenVINO keeps them depends on its version."""
+    def _screen(self) -> dict[str, str]:
+        """Check the file and read its metadata: where OpenVINO keeps an ONNX file's depends on its version."""
         if self._path.suffix.lower() == ".onnx":
             return {entry.key: entry.value for entry in read_onnx(self._path).metadata_props}
         check_ir(self._path)
-        return None
-
-    def _metadata(self, model: Any) -> dict[str, Any]:
-        known = [key for key in DECLARED if model.has_rt_info([MODEL_INFO, key])]
-        return {key: model.get_rt_info([MODEL_INFO, key]).value for key in known}
+        return read_model_info(self._path)
 
     def _compile(self, model: Any) -> Any:
         device, threads = self.settings.device, self.settings.threads

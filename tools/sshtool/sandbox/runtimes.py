@@ -17,9 +17,10 @@ import numpy as np
 import pydantic
 
 from sshconvert.arrays import Array
+from sshconvert.contract import Declaration
 from sshconvert.models.spec import ModelSpec
 from sshtool import runtimes
-from sshtool.runtimes import Declaration, Images, Inference, Outputs, Runtime, Settings
+from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings
 from sshtool.sandbox import Child, Limits
 from sshtool.sandbox.child import Answer, function_of
 

@@ -1,0 +1,325 @@
+"""The contract of an artifact: what it says about itself, as metadata that a conversion writes and a reader parses.
+
+This is the only module that knows the keys. An ONNX file holds them as `metadata_props`, an OpenVINO IR as
+`rt_info/model_info`, where Model API looks for keys of its own (`Contract.model_api`).
+
+| key | value |
+|---|---|
+| `model`, `weights`, `tool` | names of the model, of the checkpoint (`Checkpoint.weights`) and of this program |
+| `precision` | how the weights are stored |
+| `input_layout`, `color_order`, `mean_values` | what the caller feeds: dimensions, channels, and what it subtracts |
+| `preprocessing_inside` | what the network does before the original's first layer, in words |
+| `postprocessing_inside`, `score_threshold`, `iou_threshold`, `top_k` | the outputs of the task, if they are inside |
+| `strides` | the strides of the heads |
+| `license_code`, `license_weights`, `license_note` | the licences |
+| the fields of `QuantizationRecord` | how an INT8 file was quantized |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from sshconvert import __version__
+from sshconvert.checkpoint import DEMO
+from sshconvert.errors import ArtifactError
+from sshconvert.models.spec import ModelSpec
+from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
+from sshconvert.options import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision
+from sshconvert.schema import one_line
+from sshconvert.tasks.anchor_detection import AnchorDetection
+from sshconvert.tasks.postprocessing import OUTPUTS
+
+DEMO_LICENCE: Final = "MIT, made by sshtool, not the trained detector"
+FREE: Final = -1  # a size that every run may choose
+
+# The positions of N, C, H and W in each layout.
+AXES: Final = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
+INPUT_TYPES: Final = ("float32", "uint8")
+CHANNELS: Final = 3
+MOST_PIXELS: Final = 1 << 24  # of an input
+LARGEST_MEAN: Final = 1e6
+
+# The keys of a quantization, in the order in which `info` shows them.
+CALIBRATION: Final = "calibration"  # the images it was measured on, in words
+CALIBRATION_IMAGES: Final = "calibration_images"  # their names and hashes, if they are files
+PRESET: Final = "preset"
+QUANTIZED_BY: Final = "quantized_by"
+IN_FLOAT: Final = "layers_in_float"
+DROP: Final = "drop"  # its measured cost
+QUANTIZATION: Final = (CALIBRATION, CALIBRATION_IMAGES, PRESET, QUANTIZED_BY, IN_FLOAT, DROP)
+
+# Keys whose values a fault of the self-test exchanges, or a package takes from elsewhere.
+COLOR_ORDER: Final = "color_order"
+MEAN_VALUES: Final = "mean_values"
+WEIGHTS: Final = "weights"
+TOOL: Final = "tool"
+
+_LAYOUT: Final = "input_layout"
+_PRECISION: Final = "precision"
+_POSTPROCESSING: Final = "postprocessing_inside"
+_SCORE: Final = "score_threshold"
+_IOU: Final = "iou_threshold"
+_TOP_K: Final = "top_k"
+_NO_MEAN: Final = "0 0 0"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output as the file declares it. A size of FREE is free for every run to choose."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FacesInside:
+    """A file whose outputs are faces: the thresholds, and the largest number of faces of an image."""
+
+    score_threshold: float
+    iou_threshold: float
+    top_k: int
+
+    def rules(self, rules: AnchorDetection) -> AnchorDetection:
+        """The model's rules as the file applies them."""
+        return rules.model_copy(update={"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold})
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a file says of itself: how to feed it, and what it is.
+
+    `input_shape` is N, C, H, W whatever the layout, None where any size will do. The caller feeds channels in
+    `color_order` minus `mean_values` (in that order), of `input_type` ("float32" or "uint8"). A file that says nothing
+    takes raw BGR.
+    """
+
+    input_shape: tuple[int | None, ...] = (None, CHANNELS, None, None)
+    input_layout: str = "NCHW"
+    input_type: str = "float32"
+    color_order: str = "BGR"
+    mean_values: tuple[float, ...] = (0.0, 0.0, 0.0)
+    precision: str = ""
+    weights: str = ""
+    faces: FacesInside | None = None
+
+    def image_size(self, model: ModelSpec) -> tuple[int, int]:
+        """Height and width to feed: those declared, the model's own where any will do."""
+        _, _, height, width = self.input_shape
+        return height or model.image_input.shape[2], width or model.image_input.shape[3]
+
+    def options(self, form: Format, precision: str, model: ModelSpec, *, keep_heads: bool = False) -> Options:
+        """The options of the conversion that makes such a file. Raises ValueError where none does."""
+        free = [size is None for size in self.input_shape]
+        freed = {(False, False): Dynamic.NOTHING, (True, False): Dynamic.BATCH, (False, True): Dynamic.SIZE}
+        batch, channels, height, width = self.input_shape
+        _, _, own_height, own_width = model.image_input.shape
+        inside = self.faces
+        return Options(
+            (form,),
+            (Precision(precision),),
+            (batch or 1, channels or CHANNELS, height or own_height, width or own_width),
+            preprocessing=not any(self.mean_values),
+            dynamic=freed.get((free[0], free[2]), Dynamic.ALL),
+            layout=Layout(self.input_layout),
+            input_type=InputType.UINT8 if self.input_type == "uint8" else InputType.FLOAT32,
+            color=Color(self.color_order.lower()),
+            faces=Faces(inside.score_threshold, inside.iou_threshold, inside.top_k, keep_heads) if inside else None,
+        )
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What an artifact says about itself.
+
+    `metadata` are its entries by key, `inputs` and `outputs` the tensors as the file has them, in order. `hints` are
+    the entries that only Model API reads.
+    """
+
+    metadata: Mapping[str, str]
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    hints: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        model: ModelSpec,
+        weights: str,
+        options: Options,
+        precision: str,
+        quantization: Mapping[str, str] = MappingProxyType({}),
+    ) -> Contract:
+        """The contract of what a conversion writes: facts only, no timestamps.
+
+        Args:
+            model: the description of the network.
+            weights: the name of the checkpoint, as `Checkpoint.weights` has it.
+            options: those of the conversion.
+            precision: that of the artifact.
+            quantization: the record of an INT8 artifact, by the keys of `QUANTIZATION`.
+
+        """
+        mean = " ".join(f"{value:g}" for value in model.image.mean)
+        reversal = "channels reversed to RGB, " if options.color is Color.BGR else ""
+        inside = f"{reversal}mean {mean} subtracted" if options.preprocessing else "none"
+        entries = {
+            **_postprocessing(model, options.faces),
+            "model": model.name,
+            WEIGHTS: weights,
+            "preprocessing_inside": inside,
+            _LAYOUT: options.layout.value,
+            COLOR_ORDER: options.color_order,
+            MEAN_VALUES: _NO_MEAN if options.preprocessing else mean,
+            "strides": " ".join(str(head.stride) for head in model.task.heads),
+            "license_code": model.licence.code,
+            "license_weights": licence_of(model, weights),
+            "license_note": model.licence.note,
+            TOOL: f"sshtool {__version__}",
+        }
+        stated = {key: text for key, text in entries.items() if text}
+        return cls({**stated, **quantization, _PRECISION: precision}, hints=_model_api(model, options))
+
+    @property
+    def model_api(self) -> dict[str, str]:
+        """The metadata with Model API's keys, for an application that has images in BGR."""
+        return {**self.metadata, **self.hints}
+
+    @property
+    def layout(self) -> str:
+        """The order of the input's dimensions."""
+        return self.metadata.get(_LAYOUT, "NCHW")
+
+    @property
+    def weights(self) -> str:
+        """The name of the checkpoint, "" if the file does not say."""
+        return self.metadata.get(WEIGHTS, "")
+
+    @property
+    def precision(self) -> str:
+        """How the weights are stored, "" if the file does not say."""
+        return self.metadata.get(_PRECISION, "")
+
+    @property
+    def quantization(self) -> dict[str, str]:
+        """The record of an INT8 file."""
+        return {key: self.metadata[key] for key in QUANTIZATION if key in self.metadata}
+
+    def declaration(self, path: Path) -> Declaration:
+        """The typed part, checked. `path` names the file in messages. Raises ArtifactError if it makes no sense."""
+        data = self.inputs[0]
+        return declared(path, self.metadata, [None if size == FREE else size for size in data.shape], data.dtype)
+
+
+def licence_of(model: ModelSpec, weights: str) -> str:
+    """The licence of the weights: the demo's are not the trained ones."""
+    return DEMO_LICENCE if weights == DEMO else model.licence.weights
+
+
+def other_color(declared: str) -> str:
+    """The order of channels that a file with this one does not take."""
+    return "BGR" if declared == "RGB" else "RGB"
+
+
+def other_mean(declared: str, model: ModelSpec) -> str:
+    """The mean that a file with this one does not expect the caller to subtract."""
+    return " ".join(map(str, model.image.mean)) if declared in ("", _NO_MEAN) else _NO_MEAN
+
+
+def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], input_type: str = "float32") -> Declaration:
+    """Parse an artifact's metadata, for an input of that shape, in the file's own layout, and type.
+
+    Raises ArtifactError if the metadata make no sense. `path` names the file in the message.
+    """
+    layout = str(metadata.get(_LAYOUT, "NCHW"))
+    color_order = str(metadata.get(COLOR_ORDER, "BGR"))
+    mean_values = str(metadata.get(MEAN_VALUES, _NO_MEAN))
+    try:
+        means = tuple(number(value) for value in mean_values.split())
+    except ValueError:
+        means = ()
+    known = color_order in ("BGR", "RGB")
+    if not known or len(means) != CHANNELS or not all(abs(mean) <= LARGEST_MEAN for mean in means):
+        raise ArtifactError(
+            f"{path}: its metadata say {COLOR_ORDER} {one_line(color_order)!r} and {MEAN_VALUES} "
+            f"{one_line(mean_values)!r}, expected BGR or RGB and three numbers; convert again"
+        )
+    sizes = tuple(size if isinstance(size, int) and size > 0 else None for size in shape)
+    if len(sizes) != len(layout) or layout not in AXES:
+        raise ArtifactError(
+            f"{path}: its input has shape {tuple(shape)} and layout {layout}, expected N, C, H, W or N, H, W, C; "
+            "convert again"
+        )
+    if input_type not in INPUT_TYPES or (input_type == "uint8" and any(means)):
+        raise ArtifactError(
+            f"{path}: its input is {input_type}, minus {one_line(mean_values)}; "
+            "expected float32, or uint8 minus nothing; convert again"
+        )
+    ordered = tuple(sizes[axis] for axis in AXES[layout])
+    if math.prod(size or 1 for size in sizes) > CHANNELS * MOST_PIXELS or ordered[1] not in (CHANNELS, None):
+        raise ArtifactError(
+            f"{path}: its input has shape {tuple(shape)}, expected 3 channels of a photo; convert again"
+        )
+    return Declaration(
+        input_shape=ordered,
+        input_layout=layout,
+        input_type=input_type,
+        color_order=color_order,
+        mean_values=means,
+        precision=one_line(metadata.get(_PRECISION, "")),
+        weights=one_line(metadata.get(WEIGHTS, "")),
+        faces=_faces_inside(path, metadata),
+    )
+
+
+def _faces_inside(path: Path, metadata: Mapping[str, Any]) -> FacesInside | None:
+    if not metadata.get(_POSTPROCESSING):
+        return None
+    top_k = _positive(path, metadata, _TOP_K, whole_number, LARGEST_WHOLE)
+    score, iou = (_positive(path, metadata, key, number, 1) for key in (_SCORE, _IOU))
+    return FacesInside(score, iou, int(top_k))
+
+
+def _positive(path: Path, metadata: Mapping[str, Any], key: str, read: Callable[[str], float], largest: float) -> float:
+    """A number above 0. Raises ArtifactError if the metadata hold something else."""
+    text = str(metadata.get(key, ""))
+    try:
+        value = read(text)
+    except ValueError:
+        value = 0
+    if not 0 < value <= largest:
+        raise ArtifactError(
+            f"{path}: its metadata say {key} {one_line(text)!r}, expected a number above 0 and at most {largest}; "
+            "convert again"
+        )
+    return value
+
+
+def _postprocessing(model: ModelSpec, faces: Faces | None) -> dict[str, str]:
+    if faces is None:
+        return {}
+    rules = faces.rules(model)
+    return {
+        _POSTPROCESSING: " ".join(OUTPUTS),
+        _SCORE: str(rules.score_threshold),
+        _IOU: str(rules.iou_threshold),
+        _TOP_K: str(faces.top_k),
+    }
+
+
+def _model_api(model: ModelSpec, options: Options) -> dict[str, str]:
+    """With preprocessing inside, nothing is left to subtract, scale or reverse, and these entries say so."""
+    rules = (options.faces or Faces()).rules(model)
+    return {
+        "labels": "face",
+        "scale_values": "1 1 1",
+        "reverse_input_channels": str(options.color_order == "RGB"),
+        "resize_type": "standard",
+        "confidence_threshold": f"{rules.score_threshold:g}",
+        _IOU: f"{rules.iou_threshold:g}",
+    }

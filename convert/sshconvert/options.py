@@ -1,0 +1,96 @@
+"""The options of a conversion: which formats and precisions to write, and how the artifacts take their input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sshconvert.graph import Shape
+from sshconvert.models.spec import ModelSpec
+from sshconvert.tasks.anchor_detection import AnchorDetection
+
+
+class Format(StrEnum):
+    """What a checkpoint is converted to."""
+
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+
+
+class Precision(StrEnum):
+    """How the weights are stored. The runtime chooses what it computes in, except for INT8."""
+
+    FP32 = "FP32"
+    FP16 = "FP16"
+    INT8 = "INT8"
+
+
+class Dynamic(StrEnum):
+    """The dimensions of the input that every run may choose."""
+
+    NOTHING = "none"
+    BATCH = "batch"
+    SIZE = "size"
+    ALL = "all"
+
+
+class Layout(StrEnum):
+    """The order of the input's dimensions: N images, C channels, H rows, W columns."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+
+
+class InputType(StrEnum):
+    """The type of the input's values, 0-255 in both."""
+
+    FLOAT32 = "f32"
+    UINT8 = "u8"
+
+
+class Color(StrEnum):
+    """The order of the input's channels."""
+
+    BGR = "bgr"
+    RGB = "rgb"
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Post-processing inside (`sshconvert.tasks.postprocessing`). None stands for the threshold of the description."""
+
+    score_threshold: float | None = None
+    iou_threshold: float | None = None
+    top_k: int = 1000
+    keep_heads: bool = False
+
+    def rules(self, model: ModelSpec) -> AnchorDetection:
+        """The model's rules with these thresholds."""
+        wanted = {"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold}
+        return model.task.model_copy(update={key: value for key, value in wanted.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to write.
+
+    `input_shape` is N, C, H, W in every layout; None takes the model's own. `dynamic` frees some of its dimensions.
+
+    With `preprocessing` the input is raw, 0-255, in `color`. Without it, the input is the original's: RGB minus the
+    mean, float32. With `faces` the outputs are faces instead of the heads' tensors, or before them.
+    """
+
+    formats: tuple[Format, ...] = (Format.ONNX, Format.OPENVINO)
+    precisions: tuple[Precision, ...] = (Precision.FP32,)
+    input_shape: Shape | None = None
+    preprocessing: bool = True
+    dynamic: Dynamic = Dynamic.NOTHING
+    layout: Layout = Layout.NCHW
+    input_type: InputType = InputType.FLOAT32
+    color: Color = Color.BGR
+    faces: Faces | None = None
+
+    @property
+    def color_order(self) -> str:
+        """The order of the channels that the caller feeds."""
+        return self.color.value.upper() if self.preprocessing else "RGB"
