@@ -23,6 +23,7 @@ from rich.console import Console
 from limited import allow, run_limited
 from program import sshtool
 from sshconvert.arrays import Pixels
+from sshconvert.boxes import overlaps
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import DetectionError, ImageError, RuntimeUnavailableError, UsageError
@@ -31,7 +32,6 @@ from sshconvert.models.registry import load_model
 from sshconvert.options import Format, Options
 from sshconvert.tasks.anchor_detection import detect as detect_in_input
 from sshtool import detection as detect_command, images
-from sshtool.average_precision import overlaps
 from sshtool.cli.session import Session
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime
 from sshtool.demo.scenes import Scene, draw_scene

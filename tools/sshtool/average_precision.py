@@ -6,18 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sshconvert.arrays import Array, Doubles, Flags, Floats
-
-
-def overlaps(boxes: Array, others: Array) -> Array:
-    """Intersection over union of every pair: [K, M]. Floats are x1, y1, x2, y2 with the corner pixels included."""
-    first, second = boxes[:, None, :4], others[None, :, :4]
-    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2]) + 1
-    sides = np.maximum(sides, 0)
-    intersection = sides[..., 0] * sides[..., 1]
-    areas = [np.prod(group[..., 2:] - group[..., :2] + 1, axis=-1) for group in (first, second)]
-    union = areas[0] + areas[1] - intersection
-    return np.asarray(np.divide(intersection, union, out=np.zeros_like(union), where=union > 0))
+from sshconvert.arrays import Doubles, Flags, Floats
+from sshconvert.boxes import overlaps
 
 
 def area_under_envelope(precision: Doubles, recall: Doubles) -> float:

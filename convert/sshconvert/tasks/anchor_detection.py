@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pydantic
 
 from sshconvert.arrays import Floats
+from sshconvert.boxes import suppress
 from sshconvert.errors import DetectionError
 from sshconvert.schema import Dimension, Positive, Share, Strict, TensorName
 
 Numbers = npt.NDArray[np.intp]
 Ratio = Annotated[float, pydantic.Field(gt=0, le=100)]
-
-# Boxes that are compared with all others at a time. Fewer cost more calls; more, pairs that better boxes have settled.
-BLOCK: Final = 64
 
 
 class AnchorHead(Strict):
@@ -192,67 +190,6 @@ def highest(scores: npt.NDArray[Any], count: int | None) -> Numbers:
     equal = np.flatnonzero(scores == least)
     taken[equal[: count - np.count_nonzero(taken)]] = True
     return np.flatnonzero(taken)
-
-
-def suppress(boxes: npt.NDArray[Any], iou_threshold: float, *, inclusive: bool = True) -> Numbers:
-    """Greedy non-maximum suppression of `boxes` [K, 4], best first: numbers of those that stay.
-
-    A box goes when its intersection over union with a better box that stays is at least `iou_threshold` (above 0), or,
-    if that is not `inclusive`, more.
-    """
-    too_much = np.greater_equal if inclusive else np.greater
-    numbers, rest = np.arange(len(boxes)), _ends_and_areas(boxes)
-    # Made once: new memory costs as much as what is done in it.
-    room = np.empty(4 * BLOCK * len(boxes), np.result_type(boxes, np.float16))
-    kept = [numbers[:0]]
-    # No box of a block goes because of one before it: what stays of it is a matter among themselves.
-    while numbers.size:
-        block = rest[:, :BLOCK]
-        stay = _first_of_each(too_much(_overlaps(block, block, room), iou_threshold))
-        kept.append(numbers[stay])
-        numbers, rest = numbers[BLOCK:], rest[:, BLOCK:]
-        gone = too_much(_overlaps(block[:, stay], rest, room), iou_threshold).any(axis=0)
-        open_ones = np.flatnonzero(~gone)
-        numbers, rest = numbers[open_ones], rest.take(open_ones, axis=1)
-    return np.concatenate(kept)
-
-
-def _ends_and_areas(boxes: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Boxes [K, 4] as x2, y2, -x1, -y1 and areas, [5, K]: what two boxes share ends at the lesser of each."""
-    x1, y1, x2, y2 = boxes.T
-    return np.stack([x2, y2, -x1, -y1, (x2 - x1 + 1) * (y2 - y1 + 1)])
-
-
-def _overlaps(boxes: npt.NDArray[Any], others: npt.NDArray[Any], room: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Intersections over unions, [K, L], of `_ends_and_areas` [5, K] and [5, L]. Made in `room`, until the next time.
-
-    Boxes that lie apart have zero, two empty ones have none to speak of, NaN: neither suppresses.
-    """
-    shape = (4, boxes.shape[1], others.shape[1])
-    ends = room[: math.prod(shape)].reshape(shape)
-    sides, unions = ends[:2], ends[2]
-    with np.errstate(all="ignore"):
-        np.minimum(boxes[:4, :, None], others[:4, None], out=ends)
-        np.add(sides, ends[2:], out=sides)
-        np.add(sides, 1, out=sides)
-        np.maximum(sides, 0, out=sides)
-        width, height = sides
-        intersections = np.multiply(width, height, out=width)
-        np.add(boxes[4, :, None], others[4], out=unions)
-        np.subtract(unions, intersections, out=unions)
-        overlaps: npt.NDArray[Any] = np.divide(intersections, unions, out=unions)
-    return overlaps
-
-
-def _first_of_each(related: npt.NDArray[np.bool_]) -> list[int]:
-    """Numbers of those in `related` [K, K] that none of the earlier ones, of the same kind, is related to."""
-    rows = np.packbits(related, axis=1, bitorder="little")
-    stay, gone = [], 0
-    for number, row in enumerate(rows):
-        if not gone >> number & 1:
-            stay.append(number)
-            gone |= int.from_bytes(row.tobytes(), "little")
-    return stay
 
 
 def _anchors_at(cells: Numbers, kinds: Numbers, head: AnchorHead, width: int) -> Floats:

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from sshconvert.boxes import suppress
 from sshconvert.errors import DetectionError
 from sshconvert.models.registry import load_model
-from sshconvert.tasks.anchor_detection import AnchorDetection, anchors, detect, suppress
+from sshconvert.tasks.anchor_detection import AnchorDetection, anchors, detect
 
 RULES = load_model("ssh-mxnet").task
 FILES = ("dense_640x640", "sparse_480x736", "sparse_640x640")

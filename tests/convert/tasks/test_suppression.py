@@ -12,7 +12,8 @@ import pytest
 
 from head_tensors import KINDS, RULES, crowd, heads_of
 from postprocessing_peer import detect_plainly, survivors
-from sshconvert.tasks.anchor_detection import BLOCK, AnchorDetection, detect, highest, suppress
+from sshconvert.boxes import BLOCK, suppress
+from sshconvert.tasks.anchor_detection import AnchorDetection, detect, highest
 
 Heads = Mapping[str, npt.NDArray[Any]]
 AROUND_BLOCKS: Final = (0, 1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 1, 3 * BLOCK + 7)

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sshconvert.boxes import overlaps
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import convert
 from sshconvert.models.registry import load_model
 from sshconvert.mxnet.symbol import read_symbol
 from sshconvert.options import Format, Options, Precision
 from sshconvert.tasks.anchor_detection import detect
-from sshtool.average_precision import average_precision, overlaps
+from sshtool.average_precision import average_precision
 from sshtool.demo import checkpoint as demo
 from sshtool.demo.fitting import TRAINING_SEEDS, VALIDATION_SEEDS, Sample, Settings, fit, predict
 from sshtool.demo.scenes import draw_scene

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from sshconvert.boxes import suppress
 from sshconvert.errors import DetectionError, EvaluationError
 from sshconvert.models.registry import load_model
-from sshconvert.tasks.anchor_detection import suppress
 from sshtool.evaluate import omz
 from sshtool.evaluate.curves import Result
 from sshtool.evaluate.predictions import Predictions, from_corners

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 
+from sshconvert.boxes import overlaps
 from sshconvert.errors import EvaluationError
-from sshtool.average_precision import area_under_envelope, overlaps
+from sshtool.average_precision import area_under_envelope
 from sshtool.evaluate import wider
 from sshtool.evaluate.curves import Result
 from sshtool.evaluate.matching import corners

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from limited import timed
+from sshconvert.boxes import overlaps
 from sshconvert.errors import EvaluationError
-from sshtool.average_precision import overlaps
 from sshtool.evaluate import matching
 from sshtool.evaluate.matching import NOWHERE, ON_FACE, best_face, corners
 from sshtool.evaluate.wider import integer_overlaps

@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 
 from sshconvert.arrays import Array, Flags, Floats
+from sshconvert.boxes import overlaps
 from sshconvert.digest import file_sha256
 from sshconvert.graph import Entry
 from sshconvert.models.registry import load_model
@@ -28,7 +29,7 @@ from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.passes.preprocessing import bake_preprocessing
 from sshconvert.tasks.anchor_detection import AnchorHead, anchors, detect
-from sshtool.average_precision import average_precision, overlaps
+from sshtool.average_precision import average_precision
 from sshtool.demo import checkpoint as demo
 from sshtool.demo.scenes import Scene, draw_scene
 from sshtool.demo.symbol import ssh_vgg16_symbol

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from sshconvert.arrays import Doubles, Flags, Indices
+from sshconvert.boxes import overlaps
 from sshconvert.errors import EvaluationError
-from sshtool.average_precision import overlaps
 from sshtool.evaluate.records import DUPLICATE, FALSE, HIT, NEITHER
 
 # A prediction is on a face from this overlap on, in both protocols.

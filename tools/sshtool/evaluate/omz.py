@@ -31,6 +31,7 @@ from typing import Final
 import numpy as np
 
 from sshconvert.arrays import Array, Doubles, Flags, Indices
+from sshconvert.boxes import suppress
 from sshconvert.errors import DetectionError
 from sshconvert.tasks.anchor_detection import (
     AnchorDetection,
@@ -39,7 +40,6 @@ from sshconvert.tasks.anchor_detection import (
     decode as decode_head,
     face_scores,
     highest,
-    suppress,
 )
 from sshtool.evaluate.curves import Result, judgements, make_curve, make_result
 from sshtool.evaluate.matching import NOWHERE, best_face, corners, first_on_its_face, letters

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sshtool.average_precision import overlaps
+from sshconvert.boxes import overlaps
 from sshtool.parity.tolerances import Tolerance
 
 Faces = npt.NDArray[np.float32]  # [K, 5]: x1, y1, x2, y2, score
