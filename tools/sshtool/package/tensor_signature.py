@@ -21,8 +21,8 @@ from sshtool.model_validation import check_ir, read_onnx
 from sshtool.package.layouts import Layout
 from sshtool.package.manifest import PackagedModel, Thresholds
 from sshtool.runtimes import reason
-from sshtool.sandbox import confined
-from sshtool.sandbox.runtimes import call
+from sshtool.sandbox import confined, shared_child
+from sshtool.sandbox.runtimes import SERVICE
 
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear", "FakeQuantize")
 DEFAULT_PRECISION = "FP32"  # of a file that says nothing
@@ -37,7 +37,7 @@ def read_contract(path: Path) -> Contract:
     limits = confined()
     if limits is None:
         return _read(path)
-    return _CONTRACT.validate_python(call(f"{__name__}:plain", path, limits))
+    return _CONTRACT.validate_python(shared_child(SERVICE, limits).call(f"{__name__}:plain", path))
 
 
 def plain(path: Path) -> Any:

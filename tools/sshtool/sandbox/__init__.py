@@ -6,6 +6,7 @@ process alone, and the caller gets an ArtifactError.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import os
@@ -17,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
@@ -70,7 +72,7 @@ class Child:
     """A context: a process that answers. It is killed at the end, and ends when its parent does."""
 
     def __init__(self, service: str, limits: Limits) -> None:
-        """`service` is "module:function" of a function that makes the `Service` (`sshtool.sandbox.child`)."""
+        """`service` is the "module:function" that makes the `Service` (`sshtool.sandbox.child`), or empty."""
         self.limits = limits
         self._numbers = itertools.count()
         self._waiting: dict[int, SimpleQueue[Message | None]] = {}
@@ -124,6 +126,10 @@ class Child:
         if "error" in answer.body:
             self._raise(about, answer.body)
         return answer
+
+    def call(self, function: str, path: Path) -> Any:
+        """Have "module:function" read a file, and return its result, which JSON can hold. Raises what it raises."""
+        return self.ask(str(path), {"call": function, "path": str(path)}).body["result"]
 
     def note(self, body: dict[str, Any]) -> None:
         """Tell it something before the next question, without an answer. Waits for nothing, so that `__del__` may."""
@@ -182,6 +188,25 @@ class Child:
             where = f"{about}: " if kind is None else ""
             raise ArtifactError(f"{where}{message}; it may take {self.limits.memory / GIGABYTE:g} GB (--memory-limit)")
         raise RuntimeError(message) if kind is None else kind(message)
+
+
+_shared: dict[tuple[str, Limits], Child] = {}
+
+
+def shared_child(service: str, limits: Limits) -> Child:
+    """The child that this program shares for a service under the same limits; a new one if the last has died."""
+    child = _shared.get((service, limits))
+    if child is None or not child.is_alive:
+        if child is not None:
+            child.close()
+        child = _shared[service, limits] = Child(service, limits)
+    return child
+
+
+@atexit.register
+def _close_shared() -> None:
+    for child in _shared.values():
+        child.close()
 
 
 def _end(code: int, limits: Limits) -> str:

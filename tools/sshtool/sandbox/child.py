@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sshconvert.arrays import Array
@@ -38,7 +39,7 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1):  # what libraries print goes nowhere
         os.dup2(nowhere, number)
-    serve(Channel(questions, answers), function_of(sys.argv[1])())
+    serve(Channel(questions, answers), function_of(sys.argv[1])() if sys.argv[1] else None)
     os._exit(0)  # whatever still computes
 
 
@@ -48,17 +49,21 @@ def function_of(name: str) -> Any:
     return getattr(importlib.import_module(module), function)
 
 
-def serve(channel: Channel, service: Service) -> None:
+def serve(channel: Channel, service: Service | None) -> None:
     with contextlib.suppress(OSError):  # the parent has ended
         pool = ThreadPoolExecutor(MOST_THREADS)
         while (question := channel.receive()) is not None:
             pool.submit(_answer, channel, service, question)
 
 
-def _answer(channel: Channel, service: Service, question: Message) -> None:
+def _answer(channel: Channel, service: Service | None, question: Message) -> None:
+    body: dict[str, Any] = {}
     arrays: list[Array] = []
     try:
-        body, arrays = service(question.body, question.arrays)
+        if "call" in question.body:
+            body = {"result": function_of(question.body["call"])(Path(question.body["path"]))}
+        elif service:
+            body, arrays = service(question.body, question.arrays)
     except SSHToolError as error:
         body = _error(type(error).__name__, str(error))
     except Exception as error:  # noqa: BLE001  # the parent says what it is

@@ -1,12 +1,11 @@
 """Runtimes in the sandbox: the same interface, and what they load is loaded in a child.
 
-All that a program loads is in one child, because a process costs more than a model. If it dies, all its models are
-gone, and what is loaded next begins another.
+A program loads everything under the same limits in one child, because a process costs more than a model. If the child
+dies, all its models are gone, and the next load starts another.
 """
 
 from __future__ import annotations
 
-import atexit
 import itertools
 from dataclasses import asdict
 from functools import partial
@@ -21,39 +20,19 @@ from sshconvert.contract import Declaration
 from sshconvert.models.spec import ModelSpec
 from sshtool import runtimes
 from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings
-from sshtool.sandbox import Child, Limits
-from sshtool.sandbox.child import Answer, function_of
+from sshtool.sandbox import Child, Limits, shared_child
+from sshtool.sandbox.child import Answer
 
 SERVICE: Final = f"{__name__}:Service"
 
 _DECLARATION: Final = pydantic.TypeAdapter(Declaration)
 
 _numbers = itertools.count()
-_children: list[Child] = []
 
 
 def load(kind: type[Runtime], path: Path, model: ModelSpec, settings: Settings, limits: Limits) -> Runtime:
     """Load a file in the sandbox. Raises what `Runtime.load` raises, and ArtifactError beyond the limits."""
-    return SandboxedRuntime(_child(limits), kind, path, model, settings)
-
-
-def call(function: str, path: Path, limits: Limits) -> Any:
-    """What "module:function", which takes a path, makes of a file: something that JSON holds. Raises what it raises."""
-    return _child(limits).ask(str(path), {"do": "call", "function": function, "path": str(path)}).body["result"]
-
-
-def _child(limits: Limits) -> Child:
-    if not _children or not _children[0].is_alive or _children[0].limits != limits:
-        _end()
-        _children[:] = [Child(SERVICE, limits)]
-    return _children[0]
-
-
-@atexit.register
-def _end() -> None:
-    for child in _children:
-        child.close()
-    _children.clear()
+    return SandboxedRuntime(shared_child(SERVICE, limits), kind, path, model, settings)
 
 
 class SandboxedRuntime(Runtime):
@@ -111,8 +90,6 @@ class Service:
         if body["do"] == "drop":
             self._loaded.pop(body["id"], None)
             return {}, []
-        if body["do"] == "call":
-            return {"result": function_of(body["function"])(Path(body["path"]))}, []
         runtime = self._loaded[body["id"]]
         outputs = runtime.layers(arrays[0]) if body["do"] == "layers" else runtime.run(arrays[0])
         return {"names": list(outputs)}, [np.asarray(value) for value in outputs.values()]

@@ -29,7 +29,7 @@ from sshtool.wider_face.annotations import (
     read_annotations,
     unusable_path,
 )
-from sshtool.wider_face.matfile import read_cells, write_cells
+from sshtool.wider_face.matfile import Cell, read_cells, write_cells
 
 SETTINGS: Final = ("easy", "medium", "hard")
 ALL: Final = "all"
@@ -176,9 +176,9 @@ def _read_mats(folder: Path) -> list[ImageTruth]:
     return images
 
 
-def _names(cells: Mapping[str, Array], path: Path) -> list[list[str]]:
+def _names(cells: Mapping[str, list[Cell]], path: Path) -> list[list[str]]:
     """The images of each event: "0--Parade/0_Parade_marchingband_1_849", without the extension."""
-    events, files = cells["event_list"].ravel(), cells["file_list"].ravel()
+    events, files = cells["event_list"], cells["file_list"]
     if len(events) != len(files):
         raise DatasetError(f"{path}: {len(events)} events, and file_list has {len(files)}; get it again")
     names = [
@@ -194,45 +194,45 @@ def _names(cells: Mapping[str, Array], path: Path) -> list[list[str]]:
     return names
 
 
-def _flat(cells: Array, names: list[list[str]], path: Path, variable: str) -> list[Array]:
+def _flat(cells: list[Cell], names: list[list[str]], path: Path, variable: str) -> list[Cell]:
     """What a variable has for each image, in one list."""
-    groups = [_cell(group, path, variable) for group in cells.ravel()]
+    groups = [_cell(group, path, variable) for group in cells]
     if [len(group) for group in groups] != [len(group) for group in names]:
         raise DatasetError(f"{path}: {variable} is of other images than file_list; get it again")
     return [entry for group in groups for entry in group]
 
 
-def _cell(group: Array, path: Path, variable: str) -> Array:
-    if group.dtype != object:
+def _cell(group: Cell, path: Path, variable: str) -> list[Cell]:
+    if not isinstance(group, list):
         raise DatasetError(f"{path}: {variable} is no cell of cells; name the ground truth of WIDER FACE")
-    return group.ravel()
+    return group
 
 
-def _text(cell: Any, path: Path) -> str:
-    """SciPy gives a text as an array of one, sometimes in one more cell."""
-    while isinstance(cell, np.ndarray) and cell.size == 1:
-        cell = cell.ravel()[0]
+def _text(cell: Cell, path: Path) -> str:
+    """A name, which may lie in one more cell."""
+    while isinstance(cell, list) and len(cell) == 1:
+        cell = cell[0]
     if not isinstance(cell, str):
         raise DatasetError(f"{path}: a name of an event or image is no text; get it again")
-    return str(cell)
+    return cell
 
 
-def _boxes(cell: Array, image: str, path: Path) -> Doubles:
-    if cell.dtype.kind not in "iuf":
+def _boxes(cell: Cell, image: str, path: Path) -> Doubles:
+    if not isinstance(cell, np.ndarray):
         raise DatasetError(f"{path}: {image}: boxes expected; get it again")
     if not cell.size:
         return np.zeros((0, 4))
-    if cell.shape[1] != 4 or not (np.abs(cell.astype(np.float64)) <= LARGEST_COORDINATE).all():
+    if cell.shape[1:] != (4,) or not (np.abs(cell) <= LARGEST_COORDINATE).all():
         raise DatasetError(f"{path}: {image}: boxes of four finite numbers expected; get it again")
-    return cell.astype(np.float64)
+    return cell
 
 
-def _counted(cell: Array, faces: int, image: str, path: Path) -> Flags:
+def _counted(cell: Cell, faces: int, image: str, path: Path) -> Flags:
     """From 1-based numbers of faces to which of them count."""
     counted = np.zeros(faces, bool)
-    if cell.dtype.kind not in "iuf":
+    if not isinstance(cell, np.ndarray):
         raise DatasetError(f"{path}: {image}: numbers of faces expected; get it again")
-    numbers = cell.ravel().astype(np.float64)
+    numbers = cell.ravel()
     valid = (numbers >= 1) & (numbers <= faces) & (np.rint(numbers) == numbers)
     if not valid.all() or len(np.unique(numbers)) < len(numbers):
         raise DatasetError(f"{path}: {image}: different numbers from 1 to {faces} expected; get it again")
