@@ -22,6 +22,7 @@ from sshconvert.files import scratch_folder
 from sshconvert.libraries import import_onnxruntime
 from sshconvert.models.spec import ModelSpec
 from sshconvert.nncf import import_nncf, silenced
+from sshconvert.onnx.builder import Builder, renamed
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Dynamic, InputType, Layout, Options
 from sshconvert.passes.fp16 import WEIGHTED
@@ -212,29 +213,24 @@ def _with_twins(plain: OnnxModel, quantization: Quantization) -> tuple[OnnxModel
 
     The outputs are, for each layer, the squared difference of the two and the squared result, both summed up.
     """
-    nodes = list(plain.nodes)
+    build = Builder(set(), nodes=list(plain.nodes))
     outputs: dict[str, tuple[str, str]] = {}
     makers = {node.output[0]: node for node in plain.nodes}
-    initializers = dict(plain.initializers)
     for layer in (node for node in plain.nodes if node.name in quantization.layers):
         alone = quantization.without([name for name in quantization.layers if name != layer.name])
         chain = _chain(layer, makers, alone)
         twin = quantize(replace(plain, nodes=tuple(chain)), alone)
         own = {name: f"{layer.name}/{name}" for node in twin.nodes for name in node.output}
         own |= {name: f"{layer.name}/{name}" for name in twin.initializers.keys() - plain.initializers.keys()}
-        for name in twin.initializers.keys() & own.keys():
-            initializers[own[name]] = twin.initializers[name]
-        nodes += [_renamed(node, own) for node in twin.nodes]
-        made = layer.output[0]
-        difference, squares, power = (f"{layer.name}/{role}" for role in ("difference", "squares", "power"))
-        nodes += [
-            onnx.helper.make_node("Sub", [made, own[made]], [difference], name=difference),
-            onnx.helper.make_node("ReduceSumSquare", [difference], [squares], name=squares, keepdims=0),
-            onnx.helper.make_node("ReduceSumSquare", [made], [power], name=power, keepdims=0),
-        ]
+        build.constants |= {own[name]: twin.initializers[name] for name in twin.initializers.keys() & own.keys()}
+        build.nodes += (renamed(node, own) for node in twin.nodes)
+        build.prefix, result = f"{layer.name}/", layer.output[0]
+        difference = build.node("difference", "Sub", [result, own[result]])
+        squares = build.node("squares", "ReduceSumSquare", [difference], keepdims=0)
+        power = build.node("power", "ReduceSumSquare", [result], keepdims=0)
         outputs[layer.name] = (squares, power)
     shapes = {name: () for pair in outputs.values() for name in pair}
-    return replace(plain, nodes=tuple(nodes), initializers=initializers, outputs=shapes), outputs
+    return replace(build.extend(replace(plain, nodes=())), outputs=shapes), outputs
 
 
 def _chain(layer: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], alone: Quantization) -> list[onnx.NodeProto]:
@@ -245,12 +241,3 @@ def _chain(layer: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], alone: Q
         if maker is not None and maker.op_type in PASSING and (layer.name, number) not in alone.inputs:
             chain += (node for node in _chain(maker, makers, alone) if node not in chain)
     return [*chain, layer]
-
-
-def _renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
-    changed = onnx.NodeProto()
-    changed.CopyFrom(node)
-    for tensors in (changed.input, changed.output):
-        tensors[:] = [names.get(name, name) for name in tensors]
-    changed.name = names.get(node.name, node.name)
-    return changed

@@ -15,7 +15,8 @@ import onnx
 
 from sshconvert.arrays import Array
 from sshconvert.errors import PrecisionError
-from sshconvert.onnx.model import OnnxModel, unused_name
+from sshconvert.onnx.builder import Builder
+from sshconvert.onnx.model import OnnxModel
 
 # FP16 keeps weights of fewer elements exact, in ONNX and IR alike.
 SMALLEST_HALVED: Final = 32768
@@ -37,17 +38,16 @@ def store_weights_as_fp16(model: OnnxModel) -> OnnxModel:
     """
     weights = {node.input[1]: None for node in model.nodes if node.op_type in WEIGHTED}
     initializers = dict(model.initializers)
-    taken = model.names
-    casts, halved = [], {}
+    build, halved = Builder.of(model), {}
     for name in weights:
         if name in initializers and initializers[name].size >= SMALLEST_HALVED:
             _check_fits(name, initializers[name])
-            stored = unused_name(f"{name}_fp16", taken)
-            taken.add(stored)
+            stored = build.name(f"{name}_fp16")
             initializers[stored] = initializers.pop(name)
             halved[stored] = np.float16
-            casts.append(onnx.helper.make_node("Cast", [stored], [name], name=name, to=onnx.TensorProto.FLOAT))
-    return replace(model, nodes=(*casts, *model.nodes), initializers=initializers, stored={**model.stored, **halved})
+            build.output(name, "Cast", [stored], to=onnx.TensorProto.FLOAT)
+    nodes, types = (*build.nodes, *model.nodes), {**model.stored, **halved}
+    return replace(model, nodes=nodes, initializers=initializers, stored=types)
 
 
 def _check_fits(name: str, array: Array) -> None:

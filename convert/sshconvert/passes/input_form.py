@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from sshconvert.onnx.model import OnnxModel, unused_name
+from sshconvert.onnx.builder import Builder, renamed
+from sshconvert.onnx.model import OnnxModel
 
 
 def take_channels_last(model: OnnxModel, *, input_name: str) -> OnnxModel:
@@ -25,18 +26,7 @@ def take_bytes(model: OnnxModel, *, input_name: str) -> OnnxModel:
 
 
 def _prepend(model: OnnxModel, input_name: str, role: str, operator: str, **attributes: Any) -> OnnxModel:
-    """Put one node between an input and all that reads it."""
-    name = unused_name(f"{input_name}_{role}", model.names)
-    first = onnx.helper.make_node(operator, [input_name], [name], name=name, **attributes)
-    return replace(model, nodes=(first, *(_reading(node, input_name, name) for node in model.nodes)))
-
-
-def _reading(node: onnx.NodeProto, old: str, new: str) -> onnx.NodeProto:
-    if old not in node.input:
-        return node
-    changed = onnx.NodeProto()
-    changed.CopyFrom(node)
-    for number, name in enumerate(node.input):
-        if name == old:
-            changed.input[number] = new
-    return changed
+    """Put one node between an input and the nodes that read it."""
+    build = Builder.of(model, f"{input_name}_")
+    names = {input_name: build.node(role, operator, [input_name], **attributes)}
+    return replace(model, nodes=(*build.nodes, *(renamed(node, names) for node in model.nodes)))

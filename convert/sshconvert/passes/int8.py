@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,8 @@ import onnx
 from sshconvert.arrays import Array
 from sshconvert.contract import IN_FLOAT
 from sshconvert.errors import PrecisionError
-from sshconvert.onnx.model import OnnxModel, unused_name
+from sshconvert.onnx.builder import Builder, rewired
+from sshconvert.onnx.model import OnnxModel
 
 Place = tuple[str, int]  # a node's name and the number of one of its inputs
 
@@ -94,66 +95,51 @@ def quantize(model: OnnxModel, quantization: Quantization) -> OnnxModel:
 class _Quantizer:
     def __init__(self, model: OnnxModel, quantization: Quantization) -> None:
         self.model, self.quantization = model, quantization
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers = dict(model.initializers)
-        self.taken = model.names
+        self.build = Builder.of(model)
         self.rounded: dict[tuple[str, Levels], str] = {}
         self.stored: dict[str, str] = {}
 
     def run(self) -> OnnxModel:
         for node in self.model.nodes:
-            self.nodes.append(self.rewritten(node))
-        used = {name for node in self.nodes for name in node.input}
-        kept = {name: array for name, array in self.initializers.items() if name in used}
-        return replace(self.model, nodes=tuple(self.nodes), initializers=kept)
+            self.build.nodes.append(self.rewritten(node))
+        used = {name for node in self.build.nodes for name in node.input}
+        initializers = {**self.model.initializers, **self.build.constants}
+        kept = {name: array for name, array in initializers.items() if name in used}
+        return replace(self.model, nodes=tuple(self.build.nodes), initializers=kept)
 
     def rewritten(self, node: onnx.NodeProto) -> onnx.NodeProto:
-        changed = onnx.NodeProto()
-        changed.CopyFrom(node)
+        inputs = list(node.input)
         for number, tensor in enumerate(node.input):
             levels = self.quantization.inputs.get((node.name, number))
             if levels is not None:
-                changed.input[number] = self.round(tensor, levels)
+                inputs[number] = self.round(tensor, levels)
         if node.name in self.quantization.weights:
-            changed.input[WEIGHT] = self.store(node.input[WEIGHT], self.quantization.weights[node.name])
-        return changed
+            inputs[WEIGHT] = self.store(node.input[WEIGHT], self.quantization.weights[node.name])
+        return rewired(node, inputs)
 
     def round(self, tensor: str, levels: Levels) -> str:
-        """Round a tensor to levels; what is rounded alike is rounded once."""
+        """Round a tensor to levels. Nodes that read a tensor at the same levels share the rounding."""
         key = (tensor, replace(levels, serves=frozenset()))
         if key not in self.rounded:
             kind = np.int8 if levels.signed else np.uint8
-            scale, zero = np.array(levels.scale, np.float32), np.array(levels.zero_point, kind)
-            parameters = [self.constant(f"{tensor}_scale", scale), self.constant(f"{tensor}_zero_point", zero)]
-            quantized = self.add("QuantizeLinear", [tensor, *parameters], self.name(f"{tensor}_quantized"))
-            self.rounded[key] = self.add(
-                "DequantizeLinear", [quantized, *parameters], self.name(f"{tensor}_dequantized")
-            )
+            scale = self.build.floats(f"{tensor}_scale", levels.scale)
+            zero = self.build.constant(f"{tensor}_zero_point", np.array(levels.zero_point, kind))
+            quantized = self.build.node(f"{tensor}_quantized", "QuantizeLinear", [tensor, scale, zero])
+            parts = [quantized, scale, zero]
+            self.rounded[key] = self.build.node(f"{tensor}_dequantized", "DequantizeLinear", parts)
         return self.rounded[key]
 
     def store(self, weight: str, levels: WeightLevels) -> str:
-        """Store weights as int8; what several nodes share is stored once."""
+        """Store weights as int8, once for all nodes that share them."""
         if weight not in self.stored:
-            rounded = self.constant(f"{weight}_quantized", _round(weight, self.model.initializers[weight], levels))
-            scale = self.constant(f"{weight}_scale", levels.scale)
-            zero = self.constant(f"{weight}_zero_point", np.zeros(levels.scale.shape, np.int8))
-            name = self.name(f"{weight}_dequantized")
-            self.stored[weight] = self.add("DequantizeLinear", [rounded, scale, zero], name, axis=levels.axis)
+            values = _round(weight, self.model.initializers[weight], levels)
+            parts = [
+                self.build.constant(f"{weight}_quantized", values),
+                self.build.constant(f"{weight}_scale", levels.scale),
+                self.build.constant(f"{weight}_zero_point", np.zeros(levels.scale.shape, np.int8)),
+            ]
+            self.stored[weight] = self.build.node(f"{weight}_dequantized", "DequantizeLinear", parts, axis=levels.axis)
         return self.stored[weight]
-
-    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(onnx.helper.make_node(operator, inputs, [output], name=output, **attributes))
-        return output
-
-    def constant(self, name: str, values: Array) -> str:
-        name = self.name(name)
-        self.initializers[name] = values
-        return name
-
-    def name(self, wanted: str) -> str:
-        name = unused_name(wanted, self.taken)
-        self.taken.add(name)
-        return name
 
 
 def _round(name: str, weights: Array, levels: WeightLevels) -> npt.NDArray[np.int8]:

@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 
 from sshconvert.errors import PreprocessingError
-from sshconvert.onnx.model import OnnxModel, unused_name
+from sshconvert.onnx.builder import Builder, rewired
+from sshconvert.onnx.model import OnnxModel
 
 CHANNELS: Final = 3
 
@@ -28,19 +29,15 @@ def bake_preprocessing(model: OnnxModel, *, input_name: str, mean: Sequence[floa
     """
     first = _only_convolution(model, input_name)
     weight_name = first.input[1]
-    mean_name, subtracted = (unused_name(f"{input_name}_{role}", model.names) for role in ("mean", "minus_mean"))
-    subtraction = onnx.helper.make_node("Sub", [input_name, mean_name], [subtracted], name=subtracted)
-    convolution = onnx.NodeProto()
-    convolution.CopyFrom(first)
-    convolution.input[0] = subtracted
-    nodes = [convolution if node is first else node for node in model.nodes]
-    nodes.insert(nodes.index(convolution), subtraction)
     order = slice(None, None, -1 if reverse else 1)
-    constants = {
-        mean_name: np.array(mean, np.float32)[order].reshape(1, CHANNELS, 1, 1),
-        weight_name: model.initializers[weight_name][:, order],
-    }
-    return replace(model, nodes=tuple(nodes), initializers={**model.initializers, **constants})
+    build = Builder.of(model, f"{input_name}_")
+    values = build.constant("mean", np.array(mean, np.float32)[order].reshape(1, CHANNELS, 1, 1))
+    subtracted = build.node("minus_mean", "Sub", [input_name, values])
+    place = model.nodes.index(first)
+    convolution = rewired(first, [subtracted, *first.input[1:]])
+    nodes = (*model.nodes[:place], *build.nodes, convolution, *model.nodes[place + 1 :])
+    weights = {weight_name: model.initializers[weight_name][:, order]}
+    return replace(model, nodes=nodes, initializers={**model.initializers, **build.constants, **weights})
 
 
 def _only_convolution(model: OnnxModel, input_name: str) -> onnx.NodeProto:

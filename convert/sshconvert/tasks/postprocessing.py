@@ -11,16 +11,15 @@ K is `top_k`, or the number of anchors that the input has where that is smaller.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
-import onnx
 
-from sshconvert.arrays import Array
 from sshconvert.graph import Dimensions
-from sshconvert.onnx.model import OnnxModel, unused_name
+from sshconvert.onnx.builder import Builder
+from sshconvert.onnx.model import OnnxModel
 from sshconvert.tasks.anchor_detection import AnchorDetection, AnchorHead
 
 BOXES: Final = "boxes"
@@ -38,7 +37,7 @@ def append_postprocessing(
 
     The input is [N, C, H, W]. Thresholds and numbers are those of `rules`; `top_k` bounds the faces of an image.
     """
-    build = _Builder(set(model.names) | set(OUTPUTS))
+    build = Builder({*model.names, *OUTPUTS}, "faces_")
     limits = _limits(build, input_name)
     candidates = [_decode(build, model, head, rules, limits) for head in rules.heads]
     boxes = build.node("all_boxes", "Concat", [item.boxes for item in candidates], axis=1)
@@ -50,9 +49,7 @@ def append_postprocessing(
     batch = next(iter(model.outputs.values()))[0]
     outputs: dict[str, Dimensions] = {BOXES: (batch, number, _CORNERS), SCORES: (batch, number), COUNT: (batch,)}
     return replace(
-        model,
-        nodes=(*model.nodes, *build.nodes),
-        initializers={**model.initializers, **build.constants},
+        build.extend(model),
         outputs={**outputs, **(model.outputs if keep_heads else {})},
         types={**model.types, COUNT: np.int32},
     )
@@ -67,53 +64,15 @@ class _Candidates:
     count: int | None
 
 
-@dataclass
-class _Builder:
-    """Collects the nodes of the pass, each named after what it makes."""
-
-    taken: set[str]
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
-
-    def node(self, role: str, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
-        return self.split(role, operator, inputs, 1, **attributes)[0]
-
-    def split(self, role: str, operator: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
-        """A node with several outputs."""
-        names = [self._name(role if number == 0 else f"{role}_{number}") for number in range(count)]
-        self.nodes.append(onnx.helper.make_node(operator, inputs, names, name=names[0], **attributes))
-        return names
-
-    def output(self, name: str, operator: str, inputs: Sequence[str], **attributes: Any) -> None:
-        """A node whose output is one of the model's, of that name."""
-        self.nodes.append(onnx.helper.make_node(operator, inputs, [name], name=name, **attributes))
-
-    def floats(self, role: str, values: Any) -> str:
-        return self._constant(role, np.array(values, np.float32))
-
-    def integers(self, role: str, values: Any) -> str:
-        return self._constant(role, np.array(values, np.int64))
-
-    def _constant(self, role: str, values: Array) -> str:
-        name = self._name(role)
-        self.constants[name] = values
-        return name
-
-    def _name(self, role: str) -> str:
-        name = unused_name(f"faces_{role}", self.taken)
-        self.taken.add(name)
-        return name
-
-
-def _limits(build: _Builder, input_name: str) -> str:
+def _limits(build: Builder, input_name: str) -> str:
     """The last column and row of the input, as x, y, x, y."""
     shape = build.node("input_shape", "Shape", [input_name])
     sizes = build.node("sizes", "Gather", [shape, build.integers("corners", [3, 2, 3, 2])])
-    as_float = build.node("sizes_float", "Cast", [sizes], to=onnx.TensorProto.FLOAT)
+    as_float = build.cast("sizes_float", sizes)
     return build.node("limits", "Sub", [as_float, build.floats("one", 1)])
 
 
-def _decode(build: _Builder, model: OnnxModel, head: AnchorHead, rules: AnchorDetection, limits: str) -> _Candidates:
+def _decode(build: Builder, model: OnnxModel, head: AnchorHead, rules: AnchorDetection, limits: str) -> _Candidates:
     """The best candidates of one head: what `detection.apply_deltas`, `clip` and the choice per stride do.
 
     Inside, tensors are [N, H, W, A, …]: anchors row by row, as `detection.anchors` has them.
@@ -148,7 +107,7 @@ def _decode(build: _Builder, model: OnnxModel, head: AnchorHead, rules: AnchorDe
     return _best(build, _Candidates(boxes, scores, known), rules.candidates_per_stride, f"{at}_best")
 
 
-def _grid(build: _Builder, head: AnchorHead) -> str:
+def _grid(build: Builder, head: AnchorHead) -> str:
     """The anchors' centres: float32 [H, W, 1, 2], x and y."""
     at, first = f"stride{head.stride}", (head.base_size - 1) / 2
     shape = build.node(f"{at}_shape", "Shape", [head.scores])
@@ -160,7 +119,7 @@ def _grid(build: _Builder, head: AnchorHead) -> str:
         size = build.node(f"{at}_{name}_number", "Gather", [shape, build.integers(f"{at}_{name}_axis", axis)])
         bounds = [build.integers(f"{at}_{name}_{role}", value) for role, value in (("first", 0), ("step", 1))]
         numbers = build.node(f"{at}_{name}", "Range", [bounds[0], size, bounds[1]])
-        places = build.node(f"{at}_{name}_float", "Cast", [numbers], to=onnx.TensorProto.FLOAT)
+        places = build.cast(f"{at}_{name}_float", numbers)
         places = build.node(f"{at}_{name}_scaled", "Mul", [places, build.floats(f"{at}_{name}_stride", head.stride)])
         places = build.node(f"{at}_{name}_centres", "Add", [places, build.floats(f"{at}_{name}_offset", first)])
         shaped = build.node(f"{at}_{name}_line", "Reshape", [places, build.integers(f"{at}_{name}_shape", around)])
@@ -168,7 +127,7 @@ def _grid(build: _Builder, head: AnchorHead) -> str:
     return build.node(f"{at}_grid", "Concat", planes, axis=3)
 
 
-def _best(build: _Builder, candidates: _Candidates, most: int | None, role: str) -> _Candidates:
+def _best(build: Builder, candidates: _Candidates, most: int | None, role: str) -> _Candidates:
     """At most that many candidates of each image, the best; of one score the first, and these in their own order.
 
     TopK alone would not do: ONNX Runtime takes the first of one score, OpenVINO any. So TopK finds the score of the
@@ -181,14 +140,14 @@ def _best(build: _Builder, candidates: _Candidates, most: int | None, role: str)
     highest, _ = build.split(f"{role}_scores_alone", "TopK", [candidates.scores, number], 2, axis=1)
     last = build.node(f"{role}_last", "ReduceMin", [highest], axes=[1])
     above, kept = (
-        build.node(f"{role}_{name}_float", "Cast", [compared], to=onnx.TensorProto.FLOAT)
+        build.cast(f"{role}_{name}_float", compared)
         for name, compared in (
             ("above", build.node(f"{role}_above", "Greater", [candidates.scores, last])),
             ("kept", build.node(f"{role}_kept", "GreaterOrEqual", [candidates.scores, last])),
         )
     )
     group = build.node(f"{role}_group", "Add", [above, kept])
-    width = build.node(f"{role}_width", "Cast", [count], to=onnx.TensorProto.FLOAT)
+    width = build.cast(f"{role}_width", count)
     keys = build.node(
         f"{role}_keys", "Sub", [build.node(f"{role}_of", "Mul", [group, width]), _order(build, count, role)]
     )
@@ -200,27 +159,27 @@ def _best(build: _Builder, candidates: _Candidates, most: int | None, role: str)
     return _Candidates(boxes, scores, None if candidates.count is None else min(candidates.count, most))
 
 
-def _order(build: _Builder, count: str, role: str) -> str:
+def _order(build: Builder, count: str, role: str) -> str:
     """0, 1, 2, … for that many candidates: float32 [S]."""
     number = build.node(f"{role}_end", "Squeeze", [count])
     steps = [build.integers(f"{role}_{name}", value) for name, value in (("first", 0), ("step", 1))]
     order = build.node(f"{role}_order", "Range", [steps[0], number, steps[1]])
-    return build.node(f"{role}_order_float", "Cast", [order], to=onnx.TensorProto.FLOAT)
+    return build.cast(f"{role}_order_float", order)
 
 
-def _count(build: _Builder, scores: str, role: str) -> str:
+def _count(build: Builder, scores: str, role: str) -> str:
     """How many candidates there are: int64 [1]."""
     shape = build.node(f"{role}_shape", "Shape", [scores])
     return build.node(f"{role}_all", "Gather", [shape, build.integers(f"{role}_axis", [1])])
 
 
-def _gather(build: _Builder, values: str, places: str, role: str) -> str:
+def _gather(build: Builder, values: str, places: str, role: str) -> str:
     """Rows of `values` [N, S, …], each image by its own row of `places` [N, K]."""
     indices = build.node(f"{role}_places", "Unsqueeze", [places, build.integers(f"{role}_last", [2])])
     return build.node(role, "GatherND", [values, indices], batch_dims=1)
 
 
-def _suppress(build: _Builder, faces: _Candidates, rules: AnchorDetection) -> str:
+def _suppress(build: Builder, faces: _Candidates, rules: AnchorDetection) -> str:
     """For each candidate, how early it was chosen, more for earlier; 0 if it was not. float32 [N, S].
 
     The operator suppresses above its thresholds, upstream from them on; it chooses the best first and, among
@@ -244,21 +203,21 @@ def _suppress(build: _Builder, faces: _Candidates, rules: AnchorDetection) -> st
     shape = build.node("selected_shape", "Shape", [indices])
     number = build.node("selected_number", "Gather", [shape, build.integers("first_axis", 0)])
     falling = build.node("falling", "Range", [number, build.integers("last", 0), build.integers("downwards", -1)])
-    ranks = build.node("ranks", "Cast", [falling], to=onnx.TensorProto.FLOAT)
+    ranks = build.cast("ranks", falling)
     return build.node("ranked", "ScatterND", [build.node("unranked", "Mul", [scores, nothing]), indices, ranks])
 
 
-def _choose(build: _Builder, ranked: str, faces: _Candidates, top_k: int) -> int | str:
+def _choose(build: Builder, ranked: str, faces: _Candidates, top_k: int) -> int | str:
     """Write the outputs; return K, "" where it depends on the run."""
     number = build.node("top_number", "Min", [_count(build, faces.scores, "top"), build.integers("top_most", [top_k])])
     ranks, places = build.split("chosen", "TopK", [ranked, number], 2, axis=1)
     there = build.node("there", "Greater", [ranks, build.floats("no_rank", 0)])
-    there_float = build.node("there_float", "Cast", [there], to=onnx.TensorProto.FLOAT)
+    there_float = build.cast("there_float", there)
     boxes, scores = (_gather(build, values, places, f"chosen_{role}") for role, values in _named(faces).items())
     mask = build.node("there_box", "Unsqueeze", [there_float, build.integers("box_axis", [2])])
     build.output(BOXES, "Mul", [boxes, mask])
     build.output(SCORES, "Mul", [scores, there_float])
-    there_integer = build.node("there_integer", "Cast", [there], to=onnx.TensorProto.INT32)
+    there_integer = build.cast("there_integer", there, np.int32)
     build.output(COUNT, "ReduceSum", [there_integer, build.integers("faces_axis", [1])], keepdims=0)
     return "" if faces.count is None else min(top_k, faces.count)
 
