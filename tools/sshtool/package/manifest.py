@@ -1,16 +1,10 @@
-"""`manifest.json` and `SHA256SUMS`: what a package holds, what it was made from, and what it was held to.
-
-`python -m sshtool.package.manifest > tools/sshtool/package/manifest.schema.json` writes the JSON Schema that ships.
-"""
+"""`manifest.json` and `SHA256SUMS`: what a package holds, what it was made from, and what it was held to."""
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from importlib.resources import files
 from typing import Annotated, Final, Literal
 
 import pydantic
@@ -21,7 +15,6 @@ from sshtool.package.names import PackagePath, collision, fault
 
 MANIFEST: Final = "manifest.json"
 SUMS: Final = "SHA256SUMS"
-SCHEMA_FILE: Final = "manifest.schema.json"
 LARGEST_MANIFEST: Final = 4 << 20
 MOST_FILES: Final = 2000  # of a package
 MOST_MODELS: Final = 100
@@ -175,18 +168,3 @@ def _lines(data: bytes) -> Iterable[str]:
     if not text.endswith("\n"):
         raise ValueError("the last line does not end")
     return text[:-1].split("\n")
-
-
-def dump_schema() -> str:
-    """The JSON Schema of `manifest.json`, as the code has it."""
-    schema = Manifest.model_json_schema(mode="serialization")
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
-
-
-def shipped_schema() -> str:
-    """The text of the file that ships."""
-    return files(__package__).joinpath(SCHEMA_FILE).read_text(encoding="utf-8")
-
-
-if __name__ == "__main__":
-    sys.stdout.write(dump_schema())

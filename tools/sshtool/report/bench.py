@@ -10,6 +10,7 @@ from sshconvert import __version__
 from sshtool.bench.figures import BenchResult, CandidateFigures, Measured, Spread
 from sshtool.bench.measuring import LATENCY, THROUGHPUT
 from sshtool.report import summary
+from sshtool.report.axis import Axis
 from sshtool.report.page import template
 
 TEMPLATE: Final = "bench.html.j2"
@@ -174,18 +175,19 @@ def _number(value: float) -> str:
 def _chart(result: BenchResult, mode: str) -> Chart:
     members = [(item, found) for item in result.candidates if (found := _of(item, mode))]
     longest = max(_values(found, mode).upper for _, found in members)
+    axis = Axis(LEFT, RIGHT, high=longest)
     unit = "ms" if mode == LATENCY else "images/s"
     bars = []
     for number, (item, found) in enumerate(members):
         values, y = _values(found, mode), TOP + number * STEP
         middle = y + THICK / 2
-        left, right = (round(LEFT + value / longest * (RIGHT - LEFT), 1) for value in (values.lower, values.upper))
+        left, right = axis.at(values.lower), axis.at(values.upper)
         bars.append(
             Bar(
                 label=item.label if len(item.label) <= LONGEST_NAME else f"{item.label[: LONGEST_NAME - 1]}…",
                 figure=f"{_number(values.median)} {unit}",
                 y=y,
-                length=round(values.median / longest * (RIGHT - LEFT), 1),
+                length=Axis(0, RIGHT - LEFT, high=longest).at(values.median),
                 whisker=f"M{left} {middle}H{right}M{left} {middle - 4}V{middle + 4}M{right} {middle - 4}V{middle + 4}",
                 baseline=item.label == result.baseline,
             )

@@ -21,6 +21,7 @@ from sshtool.evaluate.records import HIT, NEITHER
 from sshtool.evaluate.run import Entry
 from sshtool.images import read_image
 from sshtool.report import summary
+from sshtool.report.axis import Axis
 from sshtool.report.figures import FigureTable, change, figure_tables, headline, percent, remarks
 from sshtool.report.overlay import data_uri, path
 from sshtool.report.page import template
@@ -28,13 +29,10 @@ from sshtool.wider_face.ground_truth import ImageTruth
 
 TEMPLATE: Final = "evaluate.html.j2"
 
-# A curve's plot, in units of the picture, which the page scales to the room there is.
-WIDTH: Final = 320
-HEIGHT: Final = 240
-LEFT: Final = 30
-TOP: Final = 8
-RIGHT: Final = 312
-BOTTOM: Final = 208
+# A curve's plot, in units of the picture, which the page scales to the available width.
+PLOT: Final = {"width": 320, "height": 240, "left": 30, "top": 8, "right": 312, "bottom": 208}
+RECALL: Final = Axis(PLOT["left"], PLOT["right"])
+PRECISION: Final = Axis(PLOT["bottom"], PLOT["top"])
 TICKS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 # Lines take turns in their looks, because the curves of one model's artifacts lie on top of each other.
@@ -122,25 +120,10 @@ def render_evaluation(result: EvaluateResult, pictured: Sequence[Pictured]) -> s
         remarks=remarks(result),
         sections=sections,
         symbols=symbols.values(),
-        plot=Axes(),
+        plot={**PLOT, "across": RECALL.at, "up": PRECISION.at, "ticks": TICKS},
         shown=SHOWN,
         version=__version__,
     )
-
-
-class Axes:
-    """Where things lie in a plot."""
-
-    width, height, left, top, right, bottom = WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM
-    ticks = TICKS
-
-    @staticmethod
-    def across(recall: float) -> float:
-        return round(LEFT + recall * (RIGHT - LEFT), 1)
-
-    @staticmethod
-    def up(precision: float) -> float:
-        return round(BOTTOM - precision * (BOTTOM - TOP), 1)
 
 
 def _plots(item: FigureTable) -> tuple[Plot, ...]:
@@ -161,7 +144,7 @@ def _plot(item: FigureTable, setting: str) -> Plot:
 
 
 def _curve(figures: SettingFigures) -> str:
-    points = [f"{Axes.across(recall)} {Axes.up(precision)}" for recall, precision in figures.curve]
+    points = [f"{RECALL.at(recall)} {PRECISION.at(precision)}" for recall, precision in figures.curve]
     return f"M{'L'.join(points)}" if points else ""
 
 

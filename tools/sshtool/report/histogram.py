@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sshtool.parity.tensors import DECADES
+from sshtool.report.axis import Axis
 from sshtool.report.summary import Column, count, worst
 
 # In units of the picture, which the page scales to the room there is.
@@ -19,6 +20,7 @@ BOTTOM: Final = 94
 
 BARS: Final = len(DECADES) + 1
 BAR: Final = (WIDTH - LEFT - 4) / BARS
+ACROSS: Final = Axis(LEFT, WIDTH - 4, high=BARS, digits=2)
 FIRST_EXPONENT: Final = round(math.log10(DECADES[0]))
 
 # Counts go over as many decades as differences do, so their axis is logarithmic too: 1 is this part of a decade high.
@@ -88,7 +90,7 @@ def _histogram(column: Column, output: str, counts: Sequence[int], top: int) -> 
 def _bar(number: int, amount: int, atol: float, top: int) -> Bar:
     y = _up(amount, top)
     lower = DECADES[number - 1] if number else 0.0
-    return Bar(round(LEFT + number * BAR, 2), y, round(BOTTOM - y, 2), lower >= atol, f"{_decade(number)}: {amount:,}")
+    return Bar(ACROSS.at(number), y, round(BOTTOM - y, 2), lower >= atol, f"{_decade(number)}: {amount:,}")
 
 
 def _decade(number: int) -> str:
@@ -106,12 +108,12 @@ def _power(exponent: int) -> str:
 def _across(value: float) -> float:
     """Where a difference lies on the horizontal axis, whose first bar has no lower end and whose last no upper one."""
     place = math.log10(value) - FIRST_EXPONENT + 1 if value > 0 else 0
-    return round(LEFT + min(max(place, 0), BARS) * BAR, 2)
+    return ACROSS.at(min(max(place, 0), BARS))
 
 
 def _up(amount: int, top: int) -> float:
     """How high a count reaches on an axis up to 10 to the power of `top`."""
-    return round(BOTTOM - (BASE + math.log10(amount)) / (BASE + top) * (BOTTOM - TOP), 2)
+    return Axis(BOTTOM, TOP, -BASE, top, digits=2).at(math.log10(amount))
 
 
 def _describe(counts: Sequence[int], atol: float) -> str:

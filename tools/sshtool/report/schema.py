@@ -1,8 +1,9 @@
-"""The JSON Schemas of all that verbs print as JSON, made from the dataclasses.
+"""The JSON Schemas of all JSON that verbs print and packages hold, generated from the types.
 
-For each verb that of its `result`, and for `detect` that of a line; `document`, around a result or an error; `event`, a
-line of `download --progress-format json`. `python -m sshtool.report.schema all` writes the files that ship;
-`python -m sshtool.report.schema bench` prints one, without a name that of `verify`.
+A verb's schema describes its `result`, and that of `detect` a line. `document` describes the envelope of a result or an
+error, `event` a line of `download --progress-format json`, `manifest` the `manifest.json` of a package.
+
+`python -m sshtool.report.schema all` writes the files that ship, `python -m sshtool.report.schema bench` prints one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ KINDS: Final = {
     "evaluate": "sshtool.evaluate.figures.EvaluateResult",
     "event": "sshtool.report.transfer.Event",
     "info": "sshtool.checkpoint.info.InfoResult",
+    "manifest": "sshtool.package.manifest.Manifest",
     "package": "sshtool.package.build.PackageResult",
     "reference": "sshtool.parity.recording.ReferenceResult",
     "run": "sshtool.pipeline.RunResult",
