@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from sshconvert.arrays import Doubles, Floats, Pixels
+from sshtool.bilinear import sample
 
 Colour = Doubles  # B, G, R, 0-255
 
@@ -68,11 +69,7 @@ class _Painter:
         """A smooth field of colours, interpolated between a coarse grid of random ones."""
         grid = self.random.random_sample((5, 5, 3)) * 200 + 20
         rows, columns = np.linspace(0, 3.999, self.height), np.linspace(0, 3.999, self.width)
-        top, left = rows.astype(int), columns.astype(int)
-        down, right = (rows - top)[:, None, None], (columns - left)[None, :, None]
-        above = grid[top][:, left] * (1 - right) + grid[top][:, left + 1] * right
-        below = grid[top + 1][:, left] * (1 - right) + grid[top + 1][:, left + 1] * right
-        self.canvas[:] = above * (1 - down) + below * down
+        self.canvas[:] = sample(grid, rows, columns)
 
     def clutter(self) -> None:
         """A rectangle, a line or an ellipse, sometimes skin-coloured: what a detector must not take for a face."""

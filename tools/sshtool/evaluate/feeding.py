@@ -18,6 +18,7 @@ from sshconvert.contract import Declaration
 from sshconvert.errors import DetectionError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.anchor_detection import AnchorDetection, candidates, select
+from sshtool.bilinear import neighbours
 from sshtool.evaluate import omz
 from sshtool.evaluate.predictions import Predictions, from_corners
 from sshtool.images import Resize, fit
@@ -167,8 +168,8 @@ def resize(image: Pixels, size: Size, scale_y: float, scale_x: float) -> Pixels:
 def _neighbours(length: int, new_length: int, scale: float) -> tuple[Indices, Indices, Floats]:
     """For each new pixel the two old ones that it lies between, and how far it is from the first to the second."""
     places = np.clip((np.arange(new_length) + 0.5) / scale - 0.5, 0, length - 1)
-    first = places.astype(np.intp)
-    return first, np.minimum(first + 1, length - 1), (places - first).astype(np.float32)
+    first, second, share = neighbours(places, length)
+    return first, second, share.astype(np.float32)
 
 
 def _scaled(height: int, width: int, scale: float) -> Size:

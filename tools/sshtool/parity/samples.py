@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.models.spec import ModelSpec
+from sshtool.bilinear import sample
 from sshtool.demo.scenes import draw_scene
 
 Images = npt.NDArray[np.uint8]
@@ -116,12 +117,7 @@ def enlarge(grid: npt.NDArray[np.float64], height: int, width: int) -> npt.NDArr
     rows, columns = (
         np.arange(size) * (cells - 2) / size for size, cells in ((height, grid.shape[0]), (width, grid.shape[1]))
     )
-    top, left = rows.astype(int), columns.astype(int)
-    down, right = (rows - top)[:, None, None], (columns - left)[None, :, None]
-    above = grid[top][:, left] * (1 - right) + grid[top][:, left + 1] * right
-    below = grid[top + 1][:, left] * (1 - right) + grid[top + 1][:, left + 1] * right
-    enlarged: npt.NDArray[np.float64] = above * (1 - down) + below * down
-    return enlarged
+    return sample(grid, rows, columns)
 
 
 _DRAWN: Final[dict[str, tuple[str, Callable[[int, int], Images]]]] = {
