@@ -93,3 +93,8 @@ def counted(items: Iterable[str], separator: str = "; ") -> tuple[int, str]:
     first = list(islice(left, MOST_LISTED))
     more = sum(1 for _ in left)
     return len(first) + more, separator.join(first) + (f"{separator}and {more} more" if more else "")
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things, in the singular or the plural."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

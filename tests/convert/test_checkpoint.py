@@ -19,6 +19,7 @@ from sshconvert.mxnet.symbol import parse_symbol
 from sshtool.checkpoint.archive import opened, pack, unpack
 from sshtool.checkpoint.download import download
 from sshtool.runtimes.mxnet import Mxnet
+from sshtool.workspace import Workspace
 
 MODEL = load_model("ssh-mxnet")
 SYMBOL, PARAMS = MODEL.checkpoint.symbol, MODEL.checkpoint.params
@@ -226,9 +227,9 @@ def test_a_truncated_archive_is_refused(archive: Path, tmp_path: Path) -> None:
 
 def test_an_archive_that_is_not_the_pinned_one_needs_allow_unverified(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"not upstream's archive \(73316283 bytes.*--allow-unverified"):
-        download("ssh-mxnet", tmp_path, from_archive=archive)
+        download(Workspace(MODEL, tmp_path), from_archive=archive)
     assert not (tmp_path / "checkpoints").exists()
-    result = download("ssh-mxnet", tmp_path, from_archive=archive, allow_unverified=True)
+    result = download(Workspace(MODEL, tmp_path), from_archive=archive, allow_unverified=True)
     record = read_record(tmp_path / "checkpoints" / "ssh-mxnet")
     assert record is not None
     assert not record.verified
@@ -236,17 +237,15 @@ def test_an_archive_that_is_not_the_pinned_one_needs_allow_unverified(archive: P
     assert record.source == "some.zip"
 
 
-def test_the_pinned_archive_is_verified_by_size_and_hash(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_pinned_archive_is_verified_by_size_and_hash(archive: Path, tmp_path: Path) -> None:
     text = parse_model_text().replace("73_316_283", str(archive.stat().st_size))
     pinned = parse_model(text.replace(MODEL.archive.sha256, file_sha256(archive)), source="test")
-    monkeypatch.setattr("sshtool.checkpoint.download.load_model", lambda _: pinned)
-    assert download("ssh-mxnet", tmp_path, from_archive=archive).verified
+    workspace = Workspace(pinned, tmp_path)
+    assert download(workspace, from_archive=archive).verified
     with archive.open("ab") as file:
         file.write(b" ")
     with pytest.raises(ArchiveError, match="not upstream's archive"):
-        download("ssh-mxnet", tmp_path, from_archive=archive)
+        download(workspace, from_archive=archive)
 
 
 def parse_model_text() -> str:
@@ -256,20 +255,20 @@ def parse_model_text() -> str:
 
 
 def test_a_bad_archive_leaves_the_stored_checkpoint_alone(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    download("ssh-mxnet", tmp_path, demo_checkpoint=True)
+    download(Workspace(MODEL, tmp_path), demo_checkpoint=True)
     folder = tmp_path / "checkpoints" / "ssh-mxnet"
     before = {path.name: file_sha256(path) for path in folder.iterdir()}
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as packed:
         packed.write(plain_checkpoint.symbol_path, SYMBOL)
         packed.writestr(PARAMS, b"not parameters")
     with pytest.raises(Exception, match="params"):
-        download("ssh-mxnet", tmp_path, from_archive=tmp_path / "bad.zip", allow_unverified=True)
+        download(Workspace(MODEL, tmp_path), from_archive=tmp_path / "bad.zip", allow_unverified=True)
     assert {path.name: file_sha256(path) for path in folder.iterdir()} == before
 
 
 def test_a_file_changed_after_it_was_stored_is_noticed(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     pack(plain_checkpoint.params_path.parent, MODEL, tmp_path / "plain.zip")
-    download("ssh-mxnet", tmp_path, from_archive=tmp_path / "plain.zip", allow_unverified=True)
+    download(Workspace(MODEL, tmp_path), from_archive=tmp_path / "plain.zip", allow_unverified=True)
     folder = tmp_path / "checkpoints" / "ssh-mxnet"
     assert open_checkpoint(folder, MODEL).weights.startswith("sha256:")
     with (folder / PARAMS).open("r+b") as file:
@@ -290,7 +289,7 @@ def test_a_record_that_does_not_follow_the_schema_is_refused(copy: Path) -> None
 
 def test_without_a_source_the_three_ways_out_are_named(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=r"dead since May 2021.*--from-archive.*--demo.*--checkpoint"):
-        download("ssh-mxnet", tmp_path)
+        download(Workspace(MODEL, tmp_path))
 
 
 def test_there_is_one_model_and_another_name_is_refused() -> None:
@@ -364,9 +363,9 @@ def test_an_archive_of_the_right_size_and_another_hash_is_not_upstreams(tmp_path
     archive.write_bytes(b"PK\x03\x04")
     os.truncate(archive, MODEL.archive.size)
     with pytest.raises(ArchiveError, match=rf"is not upstream's archive .*it has {MODEL.archive.size} bytes, SHA-256"):
-        download("ssh-mxnet", tmp_path, from_archive=archive)
+        download(Workspace(MODEL, tmp_path), from_archive=archive)
 
 
 def test_what_a_source_sends_is_never_taken_unverified(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--allow-unverified is for --from-archive"):
-        download("ssh-mxnet", tmp_path, allow_unverified=True)
+        download(Workspace(MODEL, tmp_path), allow_unverified=True)

@@ -42,6 +42,7 @@ from sshtool.parity.selftest import Verdict, self_test
 from sshtool.parity.verify import verify
 from sshtool.quantization import QuantizationOptions, calibration_images, quantization_for
 from sshtool.runtimes import Images, Outputs, load
+from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
 SIZE: Final = 128
@@ -458,7 +459,7 @@ def test_a_drop_that_cannot_be_kept_is_an_error_and_nothing_is_written(
     monkeypatch.setattr("sshtool.quantization.calibrate", lambda *_, **__: spoiled)
     path, out = demo_checkpoint.params_path, tmp_path / "out"
     with pytest.raises(PrecisionError, match=r"--max-drop: INT8 loses .* with up to 8 layers in float, more than 5;"):
-        convert_checkpoint("ssh-mxnet", out, INT8, QuantizationOptions(max_drop=5), checkpoint=path)
+        convert_checkpoint(Workspace(MODEL, out), INT8, QuantizationOptions(max_drop=5), checkpoint=path)
     assert not list(out.rglob("*.*"))
 
 

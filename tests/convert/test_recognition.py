@@ -37,6 +37,7 @@ from sshtool.demo.symbol import ssh_vgg16_symbol
 from sshtool.images import read_image
 from sshtool.model_validation import check_ir, read_onnx
 from sshtool.parity.pack import demo_pack_path, read_pack
+from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
 LFS: Final = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4" * 64 + b"\nsize 79093144\n"
@@ -71,7 +72,7 @@ READERS: Final[dict[str, tuple[Callable[[Path], object], str, type[SSHToolError]
     "params": (read_params, "x.params", ParamsError),
     "symbol": (read_symbol, "x-symbol.json", SymbolError),
     "checkpoint": (lambda path: opened(path, MODEL).__enter__(), "x.zip", CheckpointError),
-    "archive": (lambda path: download(MODEL.name, path.parent, from_archive=path), "x.zip", ArchiveError),
+    "archive": (lambda path: download(Workspace(MODEL, path.parent), from_archive=path), "x.zip", ArchiveError),
     "image": (read_image, "x.png", ImageError),
     "onnx": (read_onnx, "x.onnx", ArtifactError),
     "ir": (check_ir, "x.xml", ArtifactError),

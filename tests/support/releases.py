@@ -19,11 +19,12 @@ from sshtool.candidates import Candidate
 from sshtool.package.layouts import LAYOUTS
 from sshtool.package.manifest import PackagedModel
 from sshtool.package.tensor_signature import packaged_model
-from sshtool.parity.pack import pack_name, read_pack, write_pack
+from sshtool.parity.pack import read_pack, write_pack
 from sshtool.parity.reference import LiveReference
-from sshtool.parity.verification import RECORD, VerifyResult, write_record
+from sshtool.parity.verification import VerifyResult, write_record
 from sshtool.parity.verify import verify
 from sshtool.runtimes.onnxruntime import OnnxRuntime
+from sshtool.workspace import Workspace
 
 MODEL = load_model("ssh-mxnet")
 
@@ -36,7 +37,7 @@ SCALE: Final = 0.02
 
 
 @dataclass(frozen=True)
-class Workspace:
+class Verified:
     """An output folder as `convert`, `reference` and `verify` leave it."""
 
     folder: Path
@@ -53,7 +54,7 @@ def declaring(weights: str) -> ModelProto:
     return model
 
 
-def make_workspace(folder: Path, checkpoint: Checkpoint, weights: str = WEIGHTS) -> Workspace:
+def make_workspace(folder: Path, checkpoint: Checkpoint, weights: str = WEIGHTS) -> Verified:
     """Small models in the place of FP32 artifacts, the answers of ONNX Runtime as a pack, the verification by it.
 
     They all say that they are made of those `weights`; of "demo", that it is the demo checkpoint.
@@ -67,7 +68,7 @@ def make_workspace(folder: Path, checkpoint: Checkpoint, weights: str = WEIGHTS)
     save(declaring(weights), onnx)
     info = Contract.of(MODEL, weights, Options(), "FP32").model_api
     IntermediateRepresentation(onnx, name=MODEL.name, info=info).save(ir, precision="FP32")
-    pack = folder / MODEL.name / pack_name(MODEL)
+    pack = Workspace(MODEL, folder).reference_pack
     free = folder / "free.onnx"
     save(small_onnx(MODEL, SCALE, free=True), free)
     live = LiveReference(OnnxRuntime(free), MODEL)
@@ -75,18 +76,18 @@ def make_workspace(folder: Path, checkpoint: Checkpoint, weights: str = WEIGHTS)
     assert other is not None  # the file takes any size
     write_pack(pack, checkpoint, "ONNX Runtime", [*live.answers(SIZE, SIZE), other])
     free.unlink()
-    record = folder / MODEL.name / RECORD
+    record = Workspace(MODEL, folder).verification
     report = verify(MODEL, read_pack(pack, MODEL), [Candidate(onnx, "FP32"), Candidate(ir, "FP32")])
     assert report.passed, report.failures
     write_record(record, VerifyResult(report))
-    return Workspace(folder, onnx, ir, record, pack)
+    return Verified(folder, onnx, ir, record, pack)
 
 
-def copied(workspace: Workspace, folder: Path) -> Workspace:
+def copied(workspace: Verified, folder: Path) -> Verified:
     """The same in another folder, to change it."""
     shutil.copytree(workspace.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("releases"))
     places = (workspace.onnx, workspace.ir, workspace.record, workspace.pack)
-    return Workspace(folder, *(folder / path.relative_to(workspace.folder) for path in places))
+    return Verified(folder, *(folder / path.relative_to(workspace.folder) for path in places))
 
 
 def described(contract: Contract, path: Path) -> PackagedModel:

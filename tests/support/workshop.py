@@ -45,7 +45,7 @@ from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
 from sshconvert.options import Format, Options, Precision
 from sshtool.checkpoint.archive import pack
-from sshtool.checkpoint.download import checkpoint_folder
+from sshtool.workspace import Workspace
 from wide_checkpoint import wide_symbol
 
 MODEL: Final = load_model("ssh-mxnet")
@@ -146,12 +146,12 @@ def _download(inputs: Path, out: Path, version: str) -> None:
 
 def _download_pinned(inputs: Path, out: Path, version: str) -> None:
     """By way of the cache. The archive that upstream published is not to be had, so others are pinned."""
-    from sshtool.checkpoint import download
+    from sshconvert.models import registry
 
     path = inputs / f"{version}.zip"
     pinned = MODEL.archive.model_copy(update={"size": path.stat().st_size, "sha256": file_sha256(path)})
     checkpoint = MODEL.checkpoint.model_copy(update={"archive": pinned})
-    vars(download)["load_model"] = lambda _: MODEL.model_copy(update={"checkpoint": checkpoint})
+    vars(registry)["load_model"] = lambda _: MODEL.model_copy(update={"checkpoint": checkpoint})
     cache = Path(tempfile.gettempdir()) / "cache"
     _sshtool("download", "--source", path, "--cache-dir", cache, "--quiet", "-o", out)
 
@@ -175,12 +175,12 @@ def _detect(inputs: Path, out: Path, version: str) -> None:
 def _write_reports(inputs: Path, out: Path, version: str) -> None:
     """The end of `sshtool verify`."""
     from sshtool.parity.reference import Reference
-    from sshtool.parity.verification import VerifyOptions, write_reports
+    from sshtool.report.verification import ReportFiles
 
     result, answers = pickle.loads((inputs / f"{version}.pickle").read_bytes())  # noqa: S301  # of `make_inputs`
     reference: Any = type("Answers", (Reference,), {"answers": lambda *_: answers, "other_size": lambda _: None})
-    options = VerifyOptions(html=out / "a.html", junit=out / "a.xml", markdown=out / "deep" / "a.md")
-    _as_verb("verify", lambda: write_reports(result, reference.__new__(reference), options))
+    files = ReportFiles(html=out / "a.html", junit=out / "a.xml", markdown=out / "deep" / "a.md")
+    _as_verb("verify", lambda: files.write(result, reference.__new__(reference)))
 
 
 def _package(inputs: Path, out: Path, version: str) -> None:
@@ -224,7 +224,7 @@ def _artifacts(*kinds: Format) -> list[list[str]]:
     return [[str(file) for file in artifact.files] for artifact in planned]
 
 
-_CHECKPOINT: Final = str(checkpoint_folder(Path(), MODEL))
+_CHECKPOINT: Final = str(Workspace(MODEL, Path()).checkpoint)
 
 JOBS: Final[Mapping[str, Job]] = {
     "download --demo": Job(_download_demo, (), folder=_CHECKPOINT),

@@ -32,10 +32,11 @@ from sshconvert.models.registry import load_model
 from sshconvert.options import Format, Options
 from sshconvert.tasks.anchor_detection import detect as detect_in_input
 from sshtool import detection as detect_command, images
+from sshtool.candidates import usual_artifact
 from sshtool.cli.session import Session
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime
 from sshtool.demo.scenes import Scene, draw_scene
-from sshtool.detection import Detected, NotRead, Outcome, default_artifact, detect
+from sshtool.detection import Detected, NotRead, Outcome, detect
 from sshtool.detector import DetectorOptions, FaceDetector
 from sshtool.images import (
     BACKGROUND,
@@ -52,6 +53,7 @@ from sshtool.images import (
 from sshtool.runtimes import Settings, load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.selection import select_images
+from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
 MEAN: Final = (104, 117, 124)  # B, G, R
@@ -628,7 +630,7 @@ def test_faces_are_found_where_they_were_drawn_in_the_original(
 ) -> None:
     drawn = draw_scene(seed, height, width)
     path = save(tmp_path / "scene.png", drawn.image)
-    result = detect(MODEL.name, tmp_path, [path], DetectorOptions(resize=resize), artifact=onnx_file)
+    result = detect(Workspace(MODEL, tmp_path), [path], DetectorOptions(resize=resize), artifact=onnx_file)
     (found,) = result.images
     assert isinstance(found, Detected)
     assert (found.width, found.height) == (width, height)
@@ -679,11 +681,11 @@ def test_a_broken_image_in_a_batch_leaves_the_others_theirs(demo_checkpoint: Che
     for number, path in enumerate(names):
         save(path, draw_scene(number, 128, 128 + number).image)
     names[2].write_bytes(b"no image")  # the first of the second batch
-    images = detect(MODEL.name, tmp_path, names, ALL).images
+    images = detect(Workspace(MODEL, tmp_path), names, ALL).images
     assert [item.image for item in images] == names
     assert [isinstance(item, NotRead) for item in images] == [False, False, True, False, False]
     assert [item.width for item in images if isinstance(item, Detected)] == [128, 129, 131, 132]
-    (alone,) = detect(MODEL.name, tmp_path, names[3:4], ALL).images
+    (alone,) = detect(Workspace(MODEL, tmp_path), names[3:4], ALL).images
     assert isinstance(alone, Detected)
     assert alone == images[3]
     assert alone.detections
@@ -710,7 +712,7 @@ def test_an_image_is_reported_before_those_far_behind_are_read(small_file: Path,
         for path in paths[ahead:]:
             path.unlink(missing_ok=True)
 
-    result = detect(MODEL.name, tmp_path, paths, artifact=small_file, report=report)
+    result = detect(Workspace(MODEL, tmp_path), paths, artifact=small_file, report=report)
     assert [type(item) for item in told] == [Detected] * ahead + [NotRead] * 2
     assert [item.image for item in told] == paths
     assert list(result.images) == told
@@ -723,7 +725,7 @@ def test_many_images_at_once_have_the_bits_and_the_order_of_one_after_another(
 ) -> None:
     artifact = small_file.with_suffix(suffix)
     paths = [save(tmp_path / f"{seed}.png", draw_scene(seed, 128, 128 + 20 * seed).image) for seed in range(6)]
-    together = detect(MODEL.name, tmp_path, paths, ALL, artifact=artifact).images
+    together = detect(Workspace(MODEL, tmp_path), paths, ALL, artifact=artifact).images
     one_by_one = FaceDetector(artifact, MODEL, ALL)
     for item, path in zip(together, paths, strict=True):
         assert [item] == list(detect_command.detect_each(one_by_one, [detect_command.ImageJob(path)]))
@@ -749,7 +751,7 @@ def test_images_are_read_while_others_are_computed(
 
     monkeypatch.setattr(OnnxRuntime, "run", waiting)
     monkeypatch.setattr(detect_command, "reading", watched)
-    assert len(detect(MODEL.name, tmp_path, paths, artifact=small_file).images) == 2
+    assert len(detect(Workspace(MODEL, tmp_path), paths, artifact=small_file).images) == 2
 
 
 def test_an_error_ends_it_and_no_thread_is_left(small_file: Path, tmp_path: Path) -> None:
@@ -762,7 +764,7 @@ def test_an_error_ends_it_and_no_thread_is_left(small_file: Path, tmp_path: Path
             raise OSError("nobody listens")
 
     with pytest.raises(OSError, match="nobody listens"):
-        detect(MODEL.name, tmp_path, paths, artifact=small_file, report=report)
+        detect(Workspace(MODEL, tmp_path), paths, artifact=small_file, report=report)
     assert len(told) == 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
 
@@ -790,7 +792,7 @@ def test_without_a_name_the_first_artifact_that_the_runtime_takes_is_used(tmp_pa
         return path
 
     def chosen(runtime: str = "") -> Path:
-        return default_artifact(MODEL, tmp_path, runtime)
+        return usual_artifact(Workspace(MODEL, tmp_path), runtime)
 
     assert not chosen().exists()
     half_xml = made("FP16", ".xml")
@@ -863,7 +865,7 @@ def test_json_is_a_line_an_image_with_these_keys(artifacts: Path, tmp_path: Path
     assert len(first["detections"][0]["box"]) == 4
     assert all(face["score"] >= 0.7 for face in first["detections"])
     assert second["detections"] == []
-    (expected,) = FaceDetector(default_artifact(MODEL, artifacts), MODEL, DetectorOptions(threshold=0.7)).find(
+    (expected,) = FaceDetector(usual_artifact(Workspace(MODEL, artifacts)), MODEL, DetectorOptions(threshold=0.7)).find(
         [scene.image]
     )
     np.testing.assert_allclose(boxes_of(first), expected, atol=1e-2)
@@ -947,7 +949,7 @@ def test_an_original_is_never_overwritten(onnx_file: Path, tmp_path: Path, scene
     path = save(tmp_path / MODEL.name / "detections" / "a.png", scene.image)
     before = path.read_bytes()
     with pytest.raises(UsageError, match="would be overwritten"):
-        detect(MODEL.name, tmp_path, [path], artifact=onnx_file, save_images=True)
+        detect(Workspace(MODEL, tmp_path), [path], artifact=onnx_file, save_images=True)
     assert path.read_bytes() == before
 
 

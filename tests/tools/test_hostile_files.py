@@ -57,6 +57,7 @@ from sshtool.parity.samples import sample_names
 from sshtool.parity.verification import VerifyOptions, verify_artifacts
 from sshtool.runtimes import Images, load
 from sshtool.selection import select_images
+from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
 OTHER_LENGTH: Final = Path("/proc/self/status")
@@ -1279,13 +1280,13 @@ def reader(name: str) -> tuple[Callable[[Path], object], str]:
     readers: dict[str, tuple[Callable[[Path], object], str]] = {
         "--checkpoint": (open_it, ".zip"),
         "--checkpoint, a .params file": (open_it, ".params"),
-        "--from-archive": (lambda path: download(MODEL.name, path.parent, from_archive=path), ".zip"),
+        "--from-archive": (lambda path: download(Workspace(MODEL, path.parent), from_archive=path), ".zip"),
         "--reference": (lambda path: read_pack(path, MODEL), ".npz"),
         "--images": (lambda path: [read_image(found) for found in select_images([path])], ".png"),
         "--artifact, ONNX": (lambda path: load(path, MODEL), ".onnx"),
         "--artifact, IR": (lambda path: load(path, MODEL), ".xml"),
         "--artifact of verify": (
-            lambda path: verify_artifacts(MODEL.name, path.parent, VerifyOptions((path,), reference=path)),
+            lambda path: verify_artifacts(Workspace(MODEL, path.parent), VerifyOptions((path,), reference=path)),
             ".onnx",
         ),
     }

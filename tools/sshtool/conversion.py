@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Group, RenderableType
-
 from sshconvert.convert import Artifact, convert, plan
-from sshconvert.finite import NonFinite, summary
+from sshconvert.finite import NonFinite
 from sshconvert.libraries import require
-from sshconvert.models.registry import load_model
 from sshconvert.options import Options
 from sshconvert.reading import is_there
 from sshtool.checkpoint.archive import opened
-from sshtool.checkpoint.download import checkpoint_folder
 from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
-from sshtool.report.terminal import lines, table
+from sshtool.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,7 @@ class ConvertResult:
 
 
 def convert_checkpoint(
-    model_name: str,
-    output_dir: Path,
+    workspace: Workspace,
     options: Options,
     wanted: QuantizationOptions = QuantizationOptions(),  # noqa: B008  # it is frozen
     *,
@@ -56,31 +51,23 @@ def convert_checkpoint(
     progress: Progress = silent,
 ) -> ConvertResult:
     """Convert a checkpoint (a folder, a `.params` file or an archive; by default the downloaded one)."""
-    model = load_model(model_name)
     if not dry_run:
         require(*quantization_needs(options, wanted))
-    path = checkpoint or checkpoint_folder(output_dir, model)
+    path = checkpoint or workspace.checkpoint
     notes: list[str] = []
-    with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
+    with opened(path, workspace.model, allow_nonfinite=allow_nonfinite) as loaded:
         check(loaded, options, wanted)
         if dry_run:
-            artifacts = plan(model.name, output_dir, options)
+            artifacts = plan(workspace.model.name, workspace.folder, options)
         else:
             quantization = quantization_for(loaded, options, wanted, progress=progress, note=notes.append)
-            artifacts = convert(loaded, output_dir, options, quantization=quantization, release=True, progress=progress)
+            artifacts = convert(
+                loaded, workspace.folder, options, quantization=quantization, release=True, progress=progress
+            )
         measured = tuple(_measure(artifact) for artifact in artifacts)
-        return ConvertResult(model.name, loaded.weights, measured, loaded.nonfinite, tuple(notes))
+        return ConvertResult(workspace.model.name, loaded.weights, measured, loaded.nonfinite, tuple(notes))
 
 
 def _measure(artifact: Artifact) -> ArtifactResult:
     size = sum(path.stat().st_size for path in artifact.files if is_there(path))
     return ArtifactResult(artifact.format.value, artifact.precision.value, artifact.path, artifact.files, size)
-
-
-def render(result: ConvertResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
-    rows = [[item.path, item.format, item.precision, f"{item.bytes / 1e6:.1f}"] for item in result.artifacts]
-    title = f"{result.model}, weights {result.weights}"
-    made = table(["path", "format", "precision", ">MB"], rows, title=title, plain=plain)
-    said = [summary(result.nonfinite)] if result.nonfinite else []
-    return Group(made, *map(lines, [*said, *result.notes]))

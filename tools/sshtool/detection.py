@@ -12,24 +12,18 @@ from typing import Any, Final, Literal, NotRequired, TypeAlias
 
 import numpy as np
 from pydantic import ConfigDict
-from rich.console import Group, RenderableType
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from sshconvert.arrays import Floats, Pixels
-from sshconvert.convert import plan
 from sshconvert.errors import ImageError, NonfiniteError, UsageError
 from sshconvert.libraries import PILLOW, require
-from sshconvert.models.registry import load_model
-from sshconvert.models.spec import ModelSpec
-from sshconvert.options import Options, Precision
-from sshconvert.reading import is_file
+from sshtool.candidates import usual_artifact
 from sshtool.detector import DetectorOptions, FaceDetector, Fitted, with_threshold
 from sshtool.document import Error
 from sshtool.images import reading
 from sshtool.report.picture import save_picture
-from sshtool.report.terminal import lines, table
-from sshtool.runtimes import F32, native_suffixes, runtimes, usual_runtime
 from sshtool.selection import select_images
+from sshtool.workspace import Workspace
 
 # Of JSON. Single precision, in which all this is computed, does not hold more.
 # Bytes of an image that waits for its picture; a larger one is read again.
@@ -135,8 +129,7 @@ class DetectResult:
 
 
 def detect(
-    model_name: str,
-    output_dir: Path,
+    workspace: Workspace,
     images: Sequence[str | Path],
     options: DetectorOptions = DetectorOptions(),  # noqa: B008  # frozen
     *,
@@ -148,15 +141,15 @@ def detect(
 ) -> DetectResult:
     """Find faces in images: files, folders and patterns. `report` is told of each image as soon as it is done.
 
-    Without `artifact`, the one that `convert` wrote. `save_images` writes each image with its faces to
-    `<output_dir>/<model>/detections`. An image that cannot be read is an outcome like another. Raises UsageError before
-    anything is done, and what loading and running the artifact and writing the pictures raise.
+    Without `artifact`, the one that `convert` wrote. `save_images` writes each image with its faces to the detections
+    folder of the workspace. An image that cannot be read is an outcome like another. Raises UsageError before anything
+    is done, and what loading and running the artifact and writing the pictures raise.
     """
-    model = load_model(model_name)
+    model = workspace.model
     require(PILLOW)
     with_threshold(model.task, options.threshold)
-    jobs = _jobs(select_images(images), output_dir / model.name / "detections" if save_images else None)
-    path = artifact or default_artifact(model, output_dir, options.runtime, options.settings.inference_precision)
+    jobs = _jobs(select_images(images), workspace.detections if save_images else None)
+    path = artifact or usual_artifact(workspace, options.runtime, options.settings.inference_precision)
     progress(f"loading {path}")
     settings = replace(options.settings, throughput=len(jobs) > 1, images=len(jobs))
     detector = FaceDetector(path, model, replace(options, settings=settings))
@@ -183,25 +176,6 @@ def detect_each(
             for job in group:
                 progress(f"{next(numbers)} of {len(jobs)}: {job.image}")
             yield from next(results)
-
-
-def default_artifact(model: ModelSpec, output_dir: Path, runtime: str = "", inference_precision: str = F32) -> Path:
-    """The artifact that `convert` wrote: FP32 first and INT8 last, of the kind that the runtime takes first, without
-    one of a kind whose usual runtime can compute in that precision.
-
-    If there is none, the one that `convert` writes first: who loads it says what to do.
-    """
-    kind = runtimes().get(runtime)
-    suffixes = kind.suffixes if kind is not None else native_suffixes()
-    paths = [
-        artifact.path
-        for precision in (Precision.FP32, Precision.FP16, Precision.INT8)
-        for suffix in suffixes
-        for artifact in plan(model.name, output_dir, Options(precisions=(precision,)))
-        if artifact.path.suffix == suffix
-        and (kind or inference_precision in usual_runtime(artifact.path).inference_precisions)
-    ]
-    return next(filter(is_file, paths), (paths or [plan(model.name, output_dir, Options())[0].path])[0])
 
 
 def as_json(item: Outcome) -> dict[str, Any]:
@@ -290,30 +264,3 @@ def _detected(job: ImageJob, read: _Read, boxes: Floats, inference_precision: st
     faces = tuple(Face((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in boxes.astype(np.float64).tolist())
     lies = read.fitted.placement
     return Detected(job.image, lies.width, lies.height, faces, job.picture, inference_precision)
-
-
-def render(result: DetectResult, plain: bool) -> RenderableType:
-    """The result as text for a person: a row an image, then why images were not read."""
-    rows = [[item.image, *_cells(item)] for item in result.images]
-    made = table(["image", ">size", ">faces", ">best score", "picture"], rows, plain=plain)
-    notes = [item.message for item in result.not_read]
-    return Group(
-        lines(f"{result.model}, weights {result.weights}, {result.runtime}: {_summary(result)}"), made, lines(*notes)
-    )
-
-
-def _summary(result: DetectResult) -> str:
-    faces = sum(len(item.detections) for item in result.images if isinstance(item, Detected))
-    planned = sum(isinstance(item, ImageJob) for item in result.images)
-    counts = {"images": len(result.images), "faces": faces, "not read": len(result.not_read), "not done": planned}
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("images", "faces"))
-
-
-def _cells(item: Outcome) -> list[str]:
-    if isinstance(item, NotRead):
-        return ["not read", "", "", ""]
-    picture = item.picture.name if item.picture is not None else ""
-    if isinstance(item, ImageJob):
-        return ["to do", "", "", picture]
-    best = f"{item.detections[0].score:.2f}" if item.detections else ""
-    return [f"{item.width}x{item.height}", str(len(item.detections)), best, picture]

@@ -8,45 +8,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from rich.console import Group, RenderableType
-
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, convert, plan
 from sshconvert.errors import OutputError, PackageError, ReferencePackError, RuntimeUnavailableError
-from sshconvert.files import scratch_folder, staged
+from sshconvert.files import scratch_folder
 from sshconvert.libraries import JINJA, PILLOW, YAML, require
-from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Options
 from sshconvert.reading import is_file
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened
-from sshtool.checkpoint.download import FetchOptions, checkpoint_folder, download
+from sshtool.checkpoint.download import FetchOptions, download
 from sshtool.checkpoint.fetch import Report, no_report
 from sshtool.detector import THRESHOLD
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.check import Checker
-from sshtool.parity.pack import pack_name, write_pack
+from sshtool.parity.pack import write_pack
 from sshtool.parity.reference import LiveReference, Reference
 from sshtool.parity.samples import SCENE
 from sshtool.parity.verification import (
-    RECORD,
     ConvertedAgain,
     VerifyOptions,
     VerifyResult,
     find_reference,
-    images_of,
     write_record,
 )
 from sshtool.parity.verify import VerifyReport, verify
 from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
-from sshtool.report.comparison import comparison_table
-from sshtool.report.html import render_html
 from sshtool.report.picture import save_picture
-from sshtool.report.terminal import lines
+from sshtool.report.verification import ReportFiles
 from sshtool.runtimes import load
+from sshtool.workspace import Workspace
 
 # The sample whose picture is kept: a scene on which the demo's heads were not fitted.
 PICTURED: Final = f"{SCENE}0"
@@ -74,8 +68,7 @@ class RunResult:
 
 
 def run(
-    model_name: str,
-    output_dir: Path,
+    workspace: Workspace,
     options: Options,
     wanted: QuantizationOptions = QuantizationOptions(),  # noqa: B008  # it is frozen
     *,
@@ -95,14 +88,13 @@ def run(
     is neither, it is the first artifact, and the report's notes say so. A checkpoint that is there is used, unless the
     options name a source. Raises what the steps raise.
     """
-    model = load_model(model_name)
+    model = workspace.model
     if not dry_run:
         require(PILLOW, JINJA, YAML, *quantization_needs(options, wanted))
     named = demo_checkpoint or from_archive is not None or bool(fetch_options.sources)
-    if checkpoint is None and (named or not _is_there(checkpoint_folder(output_dir, model), model)):
+    if checkpoint is None and (named or not _is_there(workspace.checkpoint, model)):
         download(
-            model_name,
-            output_dir,
+            workspace,
             demo_checkpoint=demo_checkpoint,
             from_archive=from_archive,
             allow_unverified=allow_unverified,
@@ -112,23 +104,22 @@ def run(
             progress=progress,
             report=report_transfer,
         )
-    result = _planned(model, output_dir, options)
+    result = _planned(workspace, options)
     if dry_run:
         return result
-    path = checkpoint or checkpoint_folder(output_dir, model)
+    path = checkpoint or workspace.checkpoint
     notes: list[str] = []
     with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
         check(loaded, options, wanted)
         quantization = quantization_for(loaded, options, wanted, progress=progress, note=notes.append)
-        artifacts = convert(loaded, output_dir, options, quantization=quantization, progress=progress)
+        artifacts = convert(loaded, workspace.folder, options, quantization=quantization, progress=progress)
         reference, is_original = _find_reference(loaded, artifacts, options, progress)
         report = _verify(loaded, artifacts, reference, progress)
         _save_picture(result.picture, reference, model, options)
-        with staged(result.page) as part:
-            part.write_text(render_html(report, images_of(report, reference)), encoding="utf-8")
+        ReportFiles(result.page).write(VerifyResult(report), reference)
         result = replace(result, weights=loaded.weights, report=report, notes=tuple(notes))
         if report.passed and is_original:
-            result = replace(result, package=_package(loaded, output_dir, reference, report, progress))
+            result = replace(result, package=_package(workspace, loaded, reference, report, progress))
         return result
 
 
@@ -161,20 +152,19 @@ def _find_reference(
 
 
 def _package(
-    checkpoint: Checkpoint, output_dir: Path, reference: Reference, report: VerifyReport, progress: Progress
+    workspace: Workspace, checkpoint: Checkpoint, reference: Reference, report: VerifyReport, progress: Progress
 ) -> Path:
     """Package exactly what has been verified, with the original's answers, and check what came out.
 
     Its models are not run again: the check has seen that they are the bytes that were.
     """
-    model = checkpoint.model
-    folder = output_dir / model.name
-    write_record(folder / RECORD, VerifyResult(report))
+    model = workspace.model
+    write_record(workspace.verification, VerifyResult(report))
     shipped = checkpoint.is_demo and report.artifacts[0].declaration.image_size(model) == model.image_input.shape[2:]
     if isinstance(reference, LiveReference) and not shipped:
-        _keep_answers(folder / pack_name(model), checkpoint, reference, report)
+        _keep_answers(workspace.reference_pack, checkpoint, reference, report)
     options = PackageOptions(artifacts=tuple(item.path for item in report.artifacts))
-    made = package(model.name, output_dir, options, progress=progress).folder
+    made = package(workspace, options, progress=progress).folder
     found = Checker(made, progress).run(models=False).findings
     if found:
         raise PackageError(f"{made}: {found[0].path}: {found[0].message}; it was changed meanwhile, run it again")
@@ -202,20 +192,7 @@ def _size(model: ModelSpec, options: Options) -> tuple[int, int]:
     return height, width
 
 
-def _planned(model: ModelSpec, output_dir: Path, options: Options) -> RunResult:
-    folder = output_dir / model.name
-    paths = tuple(artifact.path for artifact in plan(model.name, output_dir, options))
+def _planned(workspace: Workspace, options: Options) -> RunResult:
+    model, folder = workspace.model, workspace.artifacts
+    paths = tuple(artifact.path for artifact in plan(model.name, workspace.folder, options))
     return RunResult(model.name, "", paths, folder / "scene.png", folder / "verification.html", None)
-
-
-def render(result: RunResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
-    made = [f"picture: {result.picture}", f"report: {result.page}", *map(str, result.artifacts)]
-    if result.package:
-        made.append(f"package: {result.package}")
-    elif result.report:
-        made.append("no package, because not everything was held to the original and passed")
-    paths = lines(*made, *result.notes)
-    if result.report is None:
-        return Group(lines("nothing was written or compared; this would be:"), paths)
-    return Group(comparison_table(result.report, plain=plain), paths)

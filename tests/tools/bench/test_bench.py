@@ -31,15 +31,17 @@ from sshconvert.errors import ArtifactError, RuntimeUnavailableError, SSHToolErr
 from sshconvert.models.registry import load_model
 from sshconvert.options import Dynamic, Faces, Format, Options, Precision
 from sshtool.bench import run
-from sshtool.bench.benchmark import BenchOptions, bench, render
+from sshtool.bench.benchmark import BenchOptions, bench
 from sshtool.bench.figures import BenchResult, Spread, measured, speeds, spread
 from sshtool.bench.measuring import Dose, Turn, measure_latency, measure_throughput, rate
 from sshtool.bench.process import Worker
 from sshtool.bench.run import Candidate, Doses, Feed, measure
 from sshtool.bench.worker import Loaded, Work
+from sshtool.cli.bench import render
 from sshtool.report.bench import bench_tables, remarks, render_bench
 from sshtool.report.schema import shipped_schema
 from sshtool.runtimes import Settings, load, runtimes
+from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
 QUICK: Final = BenchOptions(runs=3, rounds=2)
@@ -66,7 +68,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(small: Path) -> BenchResult:
-    return bench(MODEL.name, small, QUICK)
+    return bench(Workspace(MODEL, small), QUICK)
 
 
 def artifact(folder: Path, suffix: str = ".xml", precision: str = "FP32") -> Path:
@@ -356,14 +358,14 @@ def test_the_speeds_are_those_of_the_recorded_turns(result: BenchResult) -> None
 def test_the_baseline_can_be_chosen(given: str, label: str, small: Path) -> None:
     paths = (artifact(small, ".onnx"), artifact(small, ".onnx", "FP16"))
     options = replace(QUICK, artifacts=paths, baseline=given.format(paths[0]), modes=("latency",))
-    result = bench(MODEL.name, small, options)
+    result = bench(Workspace(MODEL, small), options)
     assert result.baseline == label
     assert all(item.throughput is None for item in result.candidates)
 
 
 def test_a_file_is_measured_with_each_runtime_that_was_named(small: Path) -> None:
     options = replace(QUICK, artifacts=(artifact(small, ".onnx"), artifact(small)), modes=("throughput",))
-    result = bench(MODEL.name, small, replace(options, runtimes=("openvino", "onnxruntime")))
+    result = bench(Workspace(MODEL, small), replace(options, runtimes=("openvino", "onnxruntime")))
     assert [(item.label, item.runtime.split()[0]) for item in result.candidates] == [
         ("onnx FP32 (openvino)", "OpenVINO"),
         ("onnx FP32 (onnxruntime)", "ONNX"),
@@ -377,7 +379,7 @@ def test_a_dynamic_file_with_faces_is_fed_what_the_user_says(demo_checkpoint: Ch
     path = convert(demo_checkpoint, tmp_path, options)[0].path
     wanted = BenchOptions(artifacts=(path,), runs=1, rounds=1, input_shape=(1, 3, 64, 96), batch=2)
     for key in ("onnxruntime", "openvino"):
-        item = bench(MODEL.name, tmp_path, replace(wanted, runtimes=(key,))).candidates[0]
+        item = bench(Workspace(MODEL, tmp_path), replace(wanted, runtimes=(key,))).candidates[0]
         assert item.input_shape == (2, 3, 64, 96)
         assert item.latency is not None
         assert item.throughput is not None
@@ -392,7 +394,7 @@ def test_a_dynamic_file_is_fed_the_models_own_size_if_nobody_says_otherwise(tmp_
 @pytest.mark.usefixtures("mxnet")
 def test_mxnet_is_measured_beside_the_artifacts(demo_checkpoint: Checkpoint, small: Path) -> None:
     options = replace(QUICK, checkpoint=demo_checkpoint.params_path.parent, input_shape=(1, 3, SIZE, SIZE))
-    result = bench(MODEL.name, small, replace(options, runtimes=("openvino", "mxnet"), modes=("latency",)))
+    result = bench(Workspace(MODEL, small), replace(options, runtimes=("openvino", "mxnet"), modes=("latency",)))
     assert [item.label for item in result.candidates][-1] == "mxnet FP32"
     assert result.candidates[-1].runtime == "MXNet 1.9.1"
 
@@ -438,35 +440,35 @@ WRONG: Final[dict[str, tuple[BenchOptions, str]]] = {
 @pytest.mark.parametrize(("options", "message"), WRONG.values(), ids=WRONG)
 def test_what_makes_no_sense_is_a_wrong_usage(options: BenchOptions, message: str, small: Path) -> None:
     with pytest.raises(UsageError, match=message):
-        bench(MODEL.name, small, replace(options, runs=options.runs or (0 if options.duration else 1)))
+        bench(Workspace(MODEL, small), replace(options, runs=options.runs or (0 if options.duration else 1)))
 
 
 def test_a_device_that_is_not_here_is_said_once_by_each_runtime(small: Path) -> None:
     with pytest.raises(RuntimeUnavailableError) as caught:
-        bench(MODEL.name, small, replace(QUICK, settings=Settings(device="TOASTER")))
+        bench(Workspace(MODEL, small), replace(QUICK, settings=Settings(device="TOASTER")))
     assert str(caught.value).count("device TOASTER is not here") == 2
 
 
 def test_files_and_runtimes_that_do_not_fit_are_a_wrong_usage(small: Path) -> None:
     with pytest.raises(UsageError, match=r"no file that ONNX Runtime loads"):
-        bench(MODEL.name, small, replace(QUICK, artifacts=(artifact(small),), runtimes=("onnxruntime",)))
+        bench(Workspace(MODEL, small), replace(QUICK, artifacts=(artifact(small),), runtimes=("onnxruntime",)))
     with pytest.raises(UsageError, match=r"no file that MXNet loads"):
-        bench(MODEL.name, small, replace(QUICK, artifacts=(artifact(small),), runtimes=("mxnet",)))
+        bench(Workspace(MODEL, small), replace(QUICK, artifacts=(artifact(small),), runtimes=("mxnet",)))
     one = replace(QUICK, artifacts=(artifact(small, ".onnx"), artifact(small)), inference_precisions=("bf16",))
     with pytest.raises(UsageError, match=r"--inference-precision: .*\.onnx: ONNX Runtime cannot be asked"):
-        bench(MODEL.name, small, one)
+        bench(Workspace(MODEL, small), one)
 
 
 def test_where_nothing_was_converted_there_is_nothing_to_measure(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="there are no artifacts that a runtime loads; make them with"):
-        bench(MODEL.name, tmp_path, QUICK)
+        bench(Workspace(MODEL, tmp_path), QUICK)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_more_pixels_than_anybody_has_are_refused_before_they_are_allocated(tmp_path: Path) -> None:
     path = dynamic_model(tmp_path)
     with pytest.raises(UsageError, match=r"--input-shape: 1000x3x4096x4096 has more than"):
-        bench(MODEL.name, tmp_path, replace(QUICK, artifacts=(path,), input_shape=(1000, 3, 4096, 4096)))
+        bench(Workspace(MODEL, tmp_path), replace(QUICK, artifacts=(path,), input_shape=(1000, 3, 4096, 4096)))
 
 
 # --- what a person and a program see ---------------------------------------------------------------------------------
@@ -522,7 +524,7 @@ def test_candidates_of_another_size_have_no_ratio(small: Path, tmp_path: Path) -
             size.dim_value = size.dim_value * 96 // SIZE
     onnx.save(other, tmp_path / "other.onnx")
     options = replace(QUICK, artifacts=(artifact(small, ".onnx"), tmp_path / "other.onnx"), modes=("latency",))
-    found = bench(MODEL.name, tmp_path, options).candidates[1].latency
+    found = bench(Workspace(MODEL, tmp_path), options).candidates[1].latency
     assert found is not None
     assert found.speed is None
 

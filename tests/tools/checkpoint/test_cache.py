@@ -17,12 +17,12 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.errors import ArchiveError, DownloadError, OutputError
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec, PinnedFile
-from sshtool.checkpoint import download as verb
 from sshtool.checkpoint.archive import pack
 from sshtool.checkpoint.cache import Entry, Origin
 from sshtool.checkpoint.download import FetchOptions, download
 from sshtool.checkpoint.fetch import Fetched, fetch
 from sshtool.checkpoint.sources import Source
+from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
 BODY: Final = random.Random(6).randbytes(100_001)  # noqa: S311  # it only has to be the same in each run
@@ -240,16 +240,14 @@ def test_what_the_cache_makes_nobody_else_can_write(mirror: Source, tmp_path: Pa
 
 
 @pytest.fixture
-def pinned(demo_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
+def pinned(demo_checkpoint: Checkpoint, tmp_path: Path) -> ModelSpec:
     """The model with an archive that is to be had: the demo's, which lies in `tmp_path`."""
     path = tmp_path / MODEL.archive.name
     pack(demo_checkpoint.params_path.parent, MODEL, path)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     pin = MODEL.archive.model_copy(update={"size": path.stat().st_size, "sha256": sha256})
-    model = MODEL.model_copy(update={"archive": pin})
-    monkeypatch.setattr(verb, "load_model", lambda _: model)
-    return model
+    return MODEL.model_copy(update={"checkpoint": MODEL.checkpoint.model_copy(update={"archive": pin})})
 
 
 @pytest.mark.parametrize("exchange", ["another file", "a link", "a pipe", "nothing"])
@@ -277,5 +275,5 @@ def test_an_archive_that_is_exchanged_after_it_was_verified_is_not_unpacked(
 
     options = FetchOptions((str(tmp_path / MODEL.archive.name),), cache_dir=tmp_path / "cache")
     with pytest.raises(ArchiveError, match=MODEL.archive.name):
-        download(MODEL.name, tmp_path / "out", options=options, progress=progress)
+        download(Workspace(pinned, tmp_path / "out"), options=options, progress=progress)
     assert not list((tmp_path / "out").rglob("*.params"))

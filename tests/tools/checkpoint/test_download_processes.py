@@ -48,11 +48,11 @@ LIMITS: Final = Limits(attempts=2, first_wait=0.01, connect=10, read=20, total=6
 PROGRAM: Final = """
 import json, sys
 from sshconvert.models.spec import PinnedFile
-from sshtool.checkpoint import download as verb
-pinned, original = PinnedFile(**json.loads(sys.argv.pop(1))), verb.load_model
+from sshconvert.models import registry
+pinned, original = PinnedFile(**json.loads(sys.argv.pop(1))), registry.load_model
 model = original("ssh-mxnet")
 checkpoint = model.checkpoint.model_copy(update={"archive": pinned})
-verb.load_model = lambda _: model.model_copy(update={"checkpoint": checkpoint})
+registry.load_model = lambda _: model.model_copy(update={"checkpoint": checkpoint})
 sys.argv[0] = "sshtool"
 import sshtool.__main__
 """

@@ -18,13 +18,14 @@ from PIL import Image
 from typer.main import get_command
 
 from project import SUPPORT
-from releases import MODEL, Workspace, copied, make_workspace
+from releases import MODEL, Verified, copied, make_workspace
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.options import Format, Options
 from sshtool.cli.app import app
 from sshtool.package.build import PackageOptions, package
 from sshtool.report.terminal import console
+from sshtool.workspace import Workspace
 from terminal import obeyed, on_a_terminal
 
 VERBS: Final = tuple(sorted(get_command(app).commands))  # type: ignore[attr-defined]  # it is a group
@@ -83,11 +84,11 @@ def option_calls() -> list[list[str]]:
     return calls
 
 
-def file_calls(workspace: Workspace, folder: Path) -> list[list[str]]:
+def file_calls(workspace: Verified, folder: Path) -> list[list[str]]:
     """Verbs on files with hostile names, and with hostile texts in them."""
     place = folder / HOSTILE
     own = copied(workspace, place / "out")
-    release = package(MODEL.name, own.folder, PackageOptions()).folder
+    release = package(Workspace(MODEL, own.folder), PackageOptions()).folder
     unsafe = shutil.copytree(release, place / "unsafe")
     for name in (HOSTILE, NOT_TEXT):
         (unsafe / name).write_bytes(b"")

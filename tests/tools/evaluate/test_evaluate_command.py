@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -43,11 +44,12 @@ from sshconvert.models.registry import load_model
 from sshconvert.options import Dynamic, Faces, Format, Options, Precision
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.cli.app import _shard
+from sshtool.cli.evaluate import render
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime, overlapped
 from sshtool.demo.dataset import write_dataset
 from sshtool.demo.scenes import draw_scene
 from sshtool.evaluate import evaluation as command, feeding, omz, run
-from sshtool.evaluate.evaluation import EvaluateOptions, evaluate, render
+from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
 from sshtool.evaluate.feeding import Fitted, Omz, UpstreamScales, resize
 from sshtool.evaluate.figures import (
     ArtifactFigures,
@@ -63,10 +65,12 @@ from sshtool.evaluate.predictions import NONE, Predictions, read_predictions
 from sshtool.evaluate.run import Evaluator, Job
 from sshtool.evaluate.score import finish, judge_image
 from sshtool.images import Resize, fit, read_image, read_size, reading
+from sshtool.report.evaluation import write_evaluation
 from sshtool.report.figures import figure_tables, remarks
 from sshtool.runtimes import Images, Outputs, load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.wider_face.ground_truth import read_ground_truth
+from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
 SIZE: Final = 160  # of the network's input: a sixteenth of the usual work
@@ -128,9 +132,8 @@ def whole(dataset: Path, artifacts: Path, tmp_path_factory: pytest.TempPathFacto
         protocols=("omz", "wider"),
         resize=Resize.LETTERBOX,
         save_predictions=folder / "predictions",
-        html=folder / "page.html",
     )
-    result = evaluate(MODEL.name, folder, options)
+    result = evaluate(Workspace(MODEL, folder), options, write=partial(write_evaluation, folder / "page.html"))
     return Whole(result, folder, folder / "predictions", (folder / "page.html").read_text(encoding="utf-8"))
 
 
@@ -199,7 +202,7 @@ def test_saved_predictions_give_the_figures_of_the_run(whole: Whole, dataset: Pa
         for protocol in artifact.protocols:
             folder = whole.predictions / artifact.artifact.replace(" ", "-") / protocol.protocol
             options = EvaluateOptions(dataset, protocols=(protocol.protocol,), predictions=folder)
-            (scored,) = evaluate(MODEL.name, folder, options).artifacts[0].protocols
+            (scored,) = evaluate(Workspace(MODEL, folder), options).artifacts[0].protocols
             assert scored.settings == tuple(replace(item, change=None) for item in protocol.settings)
             assert (scored.predictions, scored.worst) == (protocol.predictions, protocol.worst)
 
@@ -207,7 +210,7 @@ def test_saved_predictions_give_the_figures_of_the_run(whole: Whole, dataset: Pa
 def test_one_kind_of_predictions_goes_to_the_folder_itself(dataset: Path, onnx_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "saved"
     options = EvaluateOptions(dataset, (onnx_file,), limit=2, save_predictions=folder)
-    evaluate(MODEL.name, tmp_path, options)
+    evaluate(Workspace(MODEL, tmp_path), options)
     names = [image.image for image in read_ground_truth(dataset).images[:2]]
     assert all(len(read_predictions(folder, name).scores) for name in names)
     assert sum(path.is_file() for path in folder.rglob("*")) == 2
@@ -248,7 +251,7 @@ def test_a_fixed_batch_gives_the_same_figures_and_a_note(
     options = Options((Format.ONNX,), input_shape=(2, 3, SIZE, SIZE))
     path = convert(demo_checkpoint, tmp_path, options)[0].path
     pairs, alone = (
-        evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, (file,), limit=2)) for file in (path, onnx_file)
+        evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (file,), limit=2)) for file in (path, onnx_file)
     )
     (one,), (other,) = pairs.artifacts[0].protocols, alone.artifacts[0].protocols
     assert one.settings[0].average_precision == pytest.approx(other.settings[0].average_precision, abs=1e-6)
@@ -277,11 +280,15 @@ def test_merged_shards_give_the_figures_of_the_single_run_to_the_last_digit(
     parts = []
     for which in (2, 1):  # shards end in any order
         folder = tmp_path / str(which)
-        part = evaluate(MODEL.name, folder, both(dataset, *files, shard=(which, 2)))
+        part = evaluate(Workspace(MODEL, folder), both(dataset, *files, shard=(which, 2)))
         assert (part.images, part.of_images, part.shard) == (3, 6, (which, 2))
         assert any("of one shard" in note for note in remarks(part))
         parts.append(folder / MODEL.name / "evaluation")
-    merged = evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, merge=tuple(parts), html=tmp_path / "page.html"))
+    merged = evaluate(
+        Workspace(MODEL, tmp_path),
+        EvaluateOptions(dataset, merge=tuple(parts)),
+        write=partial(write_evaluation, tmp_path / "page.html"),
+    )
     single = figures(whole.result)
     assert figures(merged) == {name: single[name] for name in ("onnx FP32", "openvino FP32")}
     assert (merged.images, merged.of_images, merged.shard) == (6, 6, (1, 1))
@@ -291,8 +298,8 @@ def test_merged_shards_give_the_figures_of_the_single_run_to_the_last_digit(
 def test_journals_are_merged_without_the_images(whole: Whole, dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset / "wider_face_split", tmp_path / "wider" / "wider_face_split")
     shutil.copytree(dataset / "ground_truth", tmp_path / "wider" / "ground_truth")
-    options = EvaluateOptions(tmp_path / "wider", merge=(whole.journal("onnx-FP32"),), html=tmp_path / "page.html")
-    merged = evaluate(MODEL.name, tmp_path, options)
+    options = EvaluateOptions(tmp_path / "wider", merge=(whole.journal("onnx-FP32"),))
+    merged = evaluate(Workspace(MODEL, tmp_path), options, write=partial(write_evaluation, tmp_path / "page.html"))
     assert figures(merged) == {"onnx FP32": figures(whole.result)["onnx FP32"]}
     assert merged.digest == whole.result.digest
     assert "<image" not in (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -376,7 +383,7 @@ def test_journals_that_do_not_make_up_one_run_are_refused_by_name(
 ) -> None:
     paths = make(whole.journal("onnx-FP32"), tmp_path)
     with pytest.raises(EvaluationError, match=re.escape(message)):
-        evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, merge=tuple(paths)))
+        evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, merge=tuple(paths)))
 
 
 def torn(whole: Whole, folder: Path, keep: Callable[[bytes], bytes]) -> Path:
@@ -419,7 +426,7 @@ def test_a_torn_journal_is_resumed_to_the_same_bytes(
         return reading(path)
 
     monkeypatch.setattr(run, "reading", count)
-    result = evaluate(MODEL.name, tmp_path, both(dataset, onnx_file, resume=True))
+    result = evaluate(Workspace(MODEL, tmp_path), both(dataset, onnx_file, resume=True))
     assert path.read_bytes() == whole.journal("onnx-FP32").read_bytes()
     assert len(read) == left
     assert figures(result) == {"onnx FP32": figures(whole.result)["onnx FP32"]}
@@ -428,7 +435,7 @@ def test_a_torn_journal_is_resumed_to_the_same_bytes(
 
 def test_without_resume_a_run_begins_anew(whole: Whole, dataset: Path, onnx_file: Path, tmp_path: Path) -> None:
     path = torn(whole, tmp_path, lambda _: b"anything\n")
-    evaluate(MODEL.name, tmp_path, both(dataset, onnx_file, limit=1))
+    evaluate(Workspace(MODEL, tmp_path), both(dataset, onnx_file, limit=1))
     assert len(list(read_findings(path))) == 1
 
 
@@ -518,14 +525,14 @@ def test_a_journal_that_no_run_writes_is_refused_by_name(
     before = path.read_bytes()
     options = EvaluateOptions(dataset, merge=(path,)) if merge else both(dataset, onnx_file, resume=True)
     with pytest.raises(EvaluationError, match=rf"onnx-FP32\.both\.jsonl: .*({message})"):
-        evaluate(MODEL.name, tmp_path, options)
+        evaluate(Workspace(MODEL, tmp_path), options)
     assert path.read_bytes() == before
 
 
 def test_hits_are_those_that_the_predictions_make(whole: Whole, dataset: Path, tmp_path: Path) -> None:
     """However a journal came about: boxes far away find nothing."""
     path = torn(whole, tmp_path, forged(**both_of(packed(50, 50, 100_000.0))))
-    merged = evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, merge=(path,)))
+    merged = evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, merge=(path,)))
     own = figures(whole.result)["onnx FP32"][0]
     assert merged.artifacts[0].protocols[0].settings[0].average_precision < own.settings[0].average_precision
     assert merged.artifacts[0].protocols[0].settings[0].faces == own.settings[0].faces
@@ -538,7 +545,7 @@ def test_damaged_journals_are_refused_or_give_the_same_figures(whole: Whole, dat
     for mutant in mutants([data], 150):
         path.write_bytes(mutant)
         try:
-            found = evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, merge=(path,)))
+            found = evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, merge=(path,)))
         except EvaluationError as error:
             refusals.append(str(error))
         else:
@@ -569,9 +576,9 @@ def test_what_a_journal_leads_to_stays_as_it_is(
     options = both(dataset, onnx_file, limit=1, resume=resume)
     if kind in ("pipe", "folder") or (resume and kind != "hard link"):
         with pytest.raises((EvaluationError, OutputError), match=r"onnx-FP32\.both\.jsonl: "):
-            evaluate(MODEL.name, tmp_path, options)
+            evaluate(Workspace(MODEL, tmp_path), options)
     else:
-        evaluate(MODEL.name, tmp_path, options)
+        evaluate(Workspace(MODEL, tmp_path), options)
         assert path.is_file()
         assert not path.is_symlink()
     assert other.read_bytes() == before
@@ -584,7 +591,7 @@ def test_pipes_and_links_are_not_merged(whole: Whole, dataset: Path, tmp_path: P
     (tmp_path / "b.jsonl").symlink_to(whole.journal("onnx-FP32"))
     for name in "ab":
         with pytest.raises(EvaluationError, match=rf"{name}\.jsonl: cannot be opened"):
-            evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, merge=(tmp_path / f"{name}.jsonl",)))
+            evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, merge=(tmp_path / f"{name}.jsonl",)))
 
 
 def test_a_header_of_protocols_without_a_word_on_each_is_no_header(whole: Whole, tmp_path: Path) -> None:
@@ -612,9 +619,9 @@ def test_predictions_that_were_not_saved_are_missed_on_resuming(
     torn(whole, tmp_path, lambda data: b"".join(lines_of(data)[:6]))
     options = both(dataset, onnx_file, resume=True, save_predictions=tmp_path / "saved")
     with pytest.raises(EvaluationError, match=r"_0000\.txt: is not there, but its image has been evaluated"):
-        evaluate(MODEL.name, tmp_path, options)
+        evaluate(Workspace(MODEL, tmp_path), options)
     shutil.copytree(whole.predictions / "onnx-FP32", tmp_path / "saved")
-    evaluate(MODEL.name, tmp_path, options)
+    evaluate(Workspace(MODEL, tmp_path), options)
 
 
 def edit_header(**changes: Any) -> Callable[[bytes], bytes]:
@@ -650,7 +657,7 @@ def test_a_journal_of_another_run_is_not_resumed(
     path = torn(whole, tmp_path, edit_header(**changes))
     before = path.read_bytes()
     with pytest.raises(EvaluationError, match=rf"onnx-FP32\.both\.jsonl: .*{re.escape(message)}"):
-        evaluate(MODEL.name, tmp_path, both(dataset, onnx_file, resume=True))
+        evaluate(Workspace(MODEL, tmp_path), both(dataset, onnx_file, resume=True))
     assert path.read_bytes() == before
 
 
@@ -686,7 +693,7 @@ def test_a_run_that_was_ended_goes_on_and_gives_the_same_figures(
     if number is signal.SIGINT:
         assert process.returncode == 130
         assert said == "sshtool evaluate: interrupted; what was evaluated is kept, and --resume goes on from there\n"
-    resumed = evaluate(MODEL.name, tmp_path, both(dataset, onnx_file, resume=True))
+    resumed = evaluate(Workspace(MODEL, tmp_path), both(dataset, onnx_file, resume=True))
     assert figures(resumed) == {"onnx FP32": figures(whole.result)["onnx FP32"]}
 
 
@@ -708,7 +715,9 @@ def damaged(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_images_that_cannot_be_read_count_as_without_predictions(
     damaged: Path, onnx_file: Path, whole: Whole, tmp_path: Path
 ) -> None:
-    result = evaluate(MODEL.name, tmp_path, both(damaged, onnx_file, html=tmp_path / "page.html"))
+    result = evaluate(
+        Workspace(MODEL, tmp_path), both(damaged, onnx_file), write=partial(write_evaluation, tmp_path / "page.html")
+    )
     truth = read_ground_truth(damaged)
     lost = [truth.images[number] for number in (1, 2, 4)]
     assert [item.image for item in result.not_evaluated] == [image.image for image in lost]
@@ -1017,7 +1026,7 @@ def test_a_matching_artifact_runs_upstreams_test(
     small: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeding, "TEST_SIDES", SIDES)
-    result = evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, (small,), ("omz", "wider")))
+    result = evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (small,), ("omz", "wider")))
     measure, official = result.artifacts[0].protocols
     assert measure.notes == ("defined at 640x640, run at 160x120",)
     assert official.notes == ()
@@ -1032,8 +1041,8 @@ def test_an_artifact_of_any_size_runs_upstreams_test_and_its_pyramid(
     monkeypatch.setattr(feeding, "PYRAMID_SIDES", (80, 120))
     free = convert(demo_checkpoint, tmp_path / "any", Options((Format.ONNX,), dynamic=Dynamic.SIZE))[0].path
     options = EvaluateOptions(dataset, (free,), ("wider",), limit=3)
-    one, four = (evaluate(MODEL.name, tmp_path, replace(options, pyramid=pyramid)) for pyramid in (False, True))
-    fixed = evaluate(MODEL.name, tmp_path, replace(options, artifacts=(small,)))
+    one, four = (evaluate(Workspace(MODEL, tmp_path), replace(options, pyramid=pyramid)) for pyramid in (False, True))
+    fixed = evaluate(Workspace(MODEL, tmp_path), replace(options, artifacts=(small,)))
     found, expected = one.artifacts[0].protocols[0], fixed.artifacts[0].protocols[0]
     assert [item.average_precision for item in found.settings] == pytest.approx(
         [item.average_precision for item in expected.settings], abs=1e-3
@@ -1050,29 +1059,29 @@ def test_an_artifact_that_gives_faces_needs_its_heads_too(
         options = Options((Format.ONNX,), input_shape=shape, faces=Faces(keep_heads=keep))
         path = convert(demo_checkpoint, tmp_path / str(keep), options)[0].path
         if keep:
-            result = evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, (path,), limit=1))
+            result = evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (path,), limit=1))
             assert result.images == 1
         else:
             with pytest.raises(ArtifactError, match="convert without --postprocess, or with --keep-heads"):
-                evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, (path,), limit=1))
+                evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (path,), limit=1))
 
 
 def test_an_artifact_of_another_size_is_refused_with_the_remedy(onnx_file: Path, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, (onnx_file,), ("wider",)))
+        evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (onnx_file,), ("wider",)))
     assert str(caught.value) == (
         f"{onnx_file}: takes 160x160 only, and upstream's test (shorter side to 1200, longer at most 1600) makes "
         "1600x1200 (6) of the images; convert with --input-shape 1,3,1200,1600, or take --resize letterbox, whose "
         "figures are not those of upstream's scale"
     )
     with pytest.raises(UsageError, match=r"makes 667x500 \(6\), 1067x800 \(6\), 1600x1200 \(6\) and 1 more size of"):
-        evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, (onnx_file,), ("wider",), pyramid=True))
+        evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (onnx_file,), ("wider",), pyramid=True))
 
 
 def test_with_both_the_one_that_cannot_be_run_is_left_out_and_said(
     onnx_file: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    result = evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, (onnx_file,), ("omz", "wider"), limit=1))
+    result = evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (onnx_file,), ("omz", "wider"), limit=1))
     assert [protocol.protocol for protocol in result.artifacts[0].protocols] == ["omz"]
     (note,) = result.notes
     assert note.startswith("onnx FP32: wider is left out: takes 160x160 only")
@@ -1116,31 +1125,31 @@ def test_what_contradicts_itself_is_refused_before_anything_is_done(
     options: EvaluateOptions, kind: type[SSHToolError], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(kind, match=re.escape(message)):
-        evaluate(MODEL.name, tmp_path / "out", options)
+        evaluate(Workspace(MODEL, tmp_path / "out"), options)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_shard_without_images_is_refused(dataset: Path, artifacts: Path) -> None:
     with pytest.raises(UsageError, match="there are 2 images, and none is in shard 3 of 3"):
-        evaluate(MODEL.name, artifacts, EvaluateOptions(dataset, limit=2, shard=(3, 3)))
+        evaluate(Workspace(MODEL, artifacts), EvaluateOptions(dataset, limit=2, shard=(3, 3)))
 
 
 def test_a_dataset_without_images_says_what_to_unpack(dataset: Path, onnx_file: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "wider", ignore=shutil.ignore_patterns("WIDER_val"))
     with pytest.raises(DatasetError, match=r"has no folder WIDER_val/images or images; unpack WIDER_val\.zip there"):
-        evaluate(MODEL.name, tmp_path, EvaluateOptions(tmp_path / "wider", (onnx_file,)))
+        evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(tmp_path / "wider", (onnx_file,)))
 
 
 def test_another_dataset_than_the_journals_is_refused(whole: Whole, tmp_path: Path) -> None:
     write_dataset(tmp_path / "other", images=IMAGES, seed=SEED + 1)
     with pytest.raises(EvaluationError, match="is not the dataset of the journals"):
-        evaluate(MODEL.name, tmp_path, EvaluateOptions(tmp_path / "other", merge=(whole.journal("onnx-FP32"),)))
+        evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(tmp_path / "other", merge=(whole.journal("onnx-FP32"),)))
 
 
 def test_a_journal_that_cannot_be_written_is_one_line(dataset: Path, onnx_file: Path, tmp_path: Path) -> None:
     (tmp_path / MODEL.name).write_text("in the way")
     with pytest.raises(OutputError, match=r"\.jsonl: cannot be written"):
-        evaluate(MODEL.name, tmp_path, EvaluateOptions(dataset, (onnx_file,), limit=1))
+        evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (onnx_file,), limit=1))
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2", "1/2/3"])
@@ -1272,8 +1281,8 @@ def test_a_picture_has_as_many_boxes_of_each_kind_as_its_figures_say(whole: Whol
 def test_a_path_cannot_bring_markup_into_the_page(whole: Whole, dataset: Path, tmp_path: Path) -> None:
     hostile = tmp_path / "<script>alert(1)<" / "script>"
     shutil.copytree(whole.predictions / "onnx-FP32" / "omz", hostile)
-    options = EvaluateOptions(dataset, predictions=hostile, html=tmp_path / "page.html")
-    evaluate(MODEL.name, tmp_path, options)
+    options = EvaluateOptions(dataset, predictions=hostile)
+    evaluate(Workspace(MODEL, tmp_path), options, write=partial(write_evaluation, tmp_path / "page.html"))
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "<script>alert(1)<" in " ".join(Reader(page).texts)

@@ -24,7 +24,7 @@ import pytest
 
 from packs import computed_answers
 from program import sshtool
-from releases import MODEL, Workspace, described, make_workspace
+from releases import MODEL, Verified, described, make_workspace
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, PackageError, ReferencePackError, UsageError
@@ -39,7 +39,8 @@ from sshtool.package.rebuild import options_of
 from sshtool.package.signing import ATTESTATION, SIGNATURE
 from sshtool.package.tensor_signature import read_contract
 from sshtool.package.unpacking import opened
-from sshtool.parity.pack import pack_name, write_pack
+from sshtool.parity.pack import write_pack
+from sshtool.workspace import Workspace
 from workshop import UNSHARED
 
 NAME: Final = MODEL.name
@@ -47,13 +48,13 @@ TAMPERINGS: Final = 200
 
 
 @pytest.fixture(scope="module")
-def workspace(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Verified:
     return make_workspace(tmp_path_factory.mktemp("workspace"), demo_checkpoint)
 
 
 @pytest.fixture(scope="module")
-def original(workspace: Workspace) -> Path:
-    return package(NAME, workspace.folder, PackageOptions()).folder
+def original(workspace: Verified) -> Path:
+    return package(Workspace(MODEL, workspace.folder), PackageOptions()).folder
 
 
 @pytest.fixture
@@ -530,9 +531,11 @@ def sealed(folder: Path, manifest: Any) -> None:
     (folder / SUMS).write_bytes(dump_sums(sums))
 
 
-def test_a_layouts_configuration_is_held_to_the_models(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_layouts_configuration_is_held_to_the_models(workspace: Verified, tmp_path: Path) -> None:
     for layout in ("triton", "ovms", "huggingface"):
-        shutil.copytree(package(NAME, workspace.folder, PackageOptions(layout=layout)).folder, tmp_path / layout)
+        shutil.copytree(
+            package(Workspace(MODEL, workspace.folder), PackageOptions(layout=layout)).folder, tmp_path / layout
+        )
         if layout == "triton":
             assert not Checker(tmp_path / layout).run().findings
         (path, *_) = (path for path in files(tmp_path / layout) if path.name in CONFIGURATIONS)
@@ -575,9 +578,9 @@ def test_what_says_that_it_is_the_demo_is_held_to_the_demo(
     """Everything in the package agrees, the hashes are the demo's, and the network is another."""
     forged = make_workspace(tmp_path, demo_checkpoint, DEMO)
     with pytest.raises(ReferencePackError, match="not those of the checkpoint that it names"):
-        package(NAME, forged.folder, PackageOptions())
+        package(Workspace(MODEL, forged.folder), PackageOptions())
     monkeypatch.setattr("sshtool.package.build.prove", lambda *_: "")  # the forger packs with other tools
-    made = package(NAME, forged.folder, PackageOptions()).folder
+    made = package(Workspace(MODEL, forged.folder), PackageOptions()).folder
     result = check(made)
     assert [item.check for item in result.findings] == ["weights"]
 
@@ -597,9 +600,9 @@ def test_the_verdict_says_what_a_package_alone_cannot_prove(original: Path) -> N
     assert "source.weights" in shown
 
 
-def test_a_package_without_a_pack_is_checked_without_and_says_so(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_package_without_a_pack_is_checked_without_and_says_so(workspace: Verified, tmp_path: Path) -> None:
     shutil.copytree(workspace.folder, tmp_path / "a", ignore=shutil.ignore_patterns("releases", "*-reference.npz"))
-    made = package(NAME, tmp_path / "a", PackageOptions())
+    made = package(Workspace(MODEL, tmp_path / "a"), PackageOptions())
     assert not made.with_reference
     result = check(made.folder)
     assert (result.verdict, result.findings) == (Verdict.UNPROVEN, ())
@@ -915,7 +918,7 @@ def test_no_room_to_unpack_is_no_fault_of_the_archive(kind: str, size: str, orig
 
 
 @pytest.mark.parametrize("size", ["12k", "160k"])
-def test_no_room_for_a_package_is_no_fault_of_its_sources(size: str, workspace: Workspace, tmp_path: Path) -> None:
+def test_no_room_for_a_package_is_no_fault_of_its_sources(size: str, workspace: Verified, tmp_path: Path) -> None:
     full = tmp_path / "full"
     (tmp_path / "sources").mkdir()
     shutil.copytree(
@@ -923,7 +926,7 @@ def test_no_room_for_a_package_is_no_fault_of_its_sources(size: str, workspace: 
     )
     artifacts = ("--artifact", tmp_path / "sources" / NAME / "FP32" / f"{NAME}.onnx", "--archive", "zip")
     record = ("--verification", tmp_path / "sources" / NAME / "verification.json")
-    pack_ = ("--reference", tmp_path / "sources" / NAME / pack_name(MODEL))
+    pack_ = ("--reference", Workspace(MODEL, tmp_path / "sources").reference_pack)
     line = on_a_disk_of(size, full, "package", *artifacts, *record, *pack_, "-o", full)
     assert re.fullmatch(
         rf"sshtool package: {re.escape(str(full))}.*cannot be written \(No space left on device\); free space.*\n", line
@@ -977,9 +980,9 @@ def test_a_release_that_was_made_from_the_checkpoint_is_rebuilt_to_the_bit(
     options = Options((Format.ONNX,), (Precision.FP16,), (1, 3, 64, 64))
     convert(demo_checkpoint, tmp_path, options)
     answers = computed_answers(demo_checkpoint, tmp_path / "answers", (64, 64))
-    write_pack(tmp_path / NAME / pack_name(MODEL), demo_checkpoint, "ONNX", answers)
+    write_pack(Workspace(MODEL, tmp_path).reference_pack, demo_checkpoint, "ONNX", answers)
     shutil.copytree(demo_checkpoint.params_path.parent, tmp_path / "checkpoints" / NAME)
-    made = package(NAME, tmp_path, PackageOptions(allow_unverified=True)).folder
+    made = package(Workspace(MODEL, tmp_path), PackageOptions(allow_unverified=True)).folder
     result = check(made, rebuild=tmp_path / "checkpoints" / NAME)
     assert result.passed, result.findings
     assert {"answers", "weights", "rebuild"} <= set(result.checks)

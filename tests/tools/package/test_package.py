@@ -33,7 +33,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from program import sshtool
-from releases import MODEL, WEIGHTS, Workspace, copied, described, make_workspace
+from releases import MODEL, WEIGHTS, Verified, copied, described, make_workspace
 from small_model import METADATA, SIZE, small_onnx
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
@@ -76,18 +76,19 @@ from sshtool.parity.pack import demo_pack_path
 from sshtool.parity.samples import draw_sample
 from sshtool.report.schema import shipped_schema
 from sshtool.runtimes.onnxruntime import OnnxRuntime
+from sshtool.workspace import Workspace
 
 NAME: Final = MODEL.name
 
 
 @pytest.fixture(scope="module")
-def workspace(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Verified:
     return make_workspace(tmp_path_factory.mktemp("workspace"), demo_checkpoint)
 
 
 @pytest.fixture(scope="module")
-def flat(workspace: Workspace) -> Path:
-    return package(NAME, workspace.folder, PackageOptions()).folder
+def flat(workspace: Verified) -> Path:
+    return package(Workspace(MODEL, workspace.folder), PackageOptions()).folder
 
 
 def manifest_of(folder: Path) -> Manifest:
@@ -131,7 +132,7 @@ def test_a_package_holds_everything_and_says_what_each_file_is(flat: Path) -> No
         assert (len(found[file.path]), hashlib.sha256(found[file.path]).hexdigest()) == (file.bytes, file.sha256)
 
 
-def test_the_models_are_the_bytes_that_were_verified(workspace: Workspace, flat: Path) -> None:
+def test_the_models_are_the_bytes_that_were_verified(workspace: Verified, flat: Path) -> None:
     assert (flat / f"FP32/{NAME}.onnx").read_bytes() == workspace.onnx.read_bytes()
     assert (flat / f"FP32/{NAME}.bin").read_bytes() == workspace.ir.with_suffix(".bin").read_bytes()
 
@@ -167,7 +168,7 @@ def test_the_bill_of_materials_follows_cyclonedx(flat: Path) -> None:
     assert validator.validate_str(json.dumps(bill)) is not None
 
 
-def test_the_reports_name_places_in_the_package_and_none_outside(workspace: Workspace, flat: Path) -> None:
+def test_the_reports_name_places_in_the_package_and_none_outside(workspace: Verified, flat: Path) -> None:
     document = json.loads((flat / "verification.json").read_bytes())
     assert [item["path"] for item in document["result"]["report"]["artifacts"]] == [
         f"FP32/{NAME}.onnx",
@@ -180,24 +181,24 @@ def test_the_reports_name_places_in_the_package_and_none_outside(workspace: Work
 # --- What is not packaged ---------------------------------------------------------------------------------------------
 
 
-def test_an_onnx_model_of_two_files_is_not_packaged(workspace: Workspace, tmp_path: Path) -> None:
+def test_an_onnx_model_of_two_files_is_not_packaged(workspace: Verified, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     weights_path(other.onnx).write_bytes(b"")
     with pytest.raises(PackageError, match=rf"{NAME}.onnx: its weights are in {NAME}.onnx.data; package an IR"):
-        package(NAME, tmp_path, PackageOptions())
+        package(Workspace(MODEL, tmp_path), PackageOptions())
 
 
-def test_what_was_not_verified_is_not_packaged(workspace: Workspace, tmp_path: Path) -> None:
+def test_what_was_not_verified_is_not_packaged(workspace: Verified, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     other.record.unlink()
     with pytest.raises(VerificationError, match="has not been verified; run `sshtool verify`"):
-        package(NAME, tmp_path, PackageOptions())
+        package(Workspace(MODEL, tmp_path), PackageOptions())
     assert not (tmp_path / "releases").exists()
 
 
 @pytest.mark.parametrize("which", ["onnx", "ir", "bin"])
 def test_other_bytes_than_those_that_were_verified_are_not_packaged(
-    which: str, workspace: Workspace, tmp_path: Path
+    which: str, workspace: Verified, tmp_path: Path
 ) -> None:
     other = copied(workspace, tmp_path)
     path = {"onnx": other.onnx, "ir": other.ir, "bin": other.ir.with_suffix(".bin")}[which]
@@ -211,33 +212,31 @@ def test_other_bytes_than_those_that_were_verified_are_not_packaged(
         data[-2 if which == "bin" else data.index(b"<net name=") + 12] ^= 1
         path.write_bytes(data)
     with pytest.raises(VerificationError, match=r"passed `sshtool verify` with exactly these bytes"):
-        package(NAME, tmp_path, PackageOptions())
+        package(Workspace(MODEL, tmp_path), PackageOptions())
 
 
-def test_a_verification_that_failed_is_none(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_verification_that_failed_is_none(workspace: Verified, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     document = json.loads(other.record.read_bytes())
     document["result"]["report"]["artifacts"][0]["passed"] = False
     other.record.write_text(json.dumps(document))
     with pytest.raises(VerificationError, match=rf"{NAME}\.onnx: has not passed"):
-        package(NAME, tmp_path, PackageOptions())
+        package(Workspace(MODEL, tmp_path), PackageOptions())
 
 
-def test_what_passed_by_the_tolerances_of_another_precision_has_not_passed(
-    workspace: Workspace, tmp_path: Path
-) -> None:
+def test_what_passed_by_the_tolerances_of_another_precision_has_not_passed(workspace: Verified, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     arguments = ("--reference", other.pack, "--profile", "INT8", "--quiet")
     sshtool("verify", "-o", tmp_path, *arguments)
     with pytest.raises(VerificationError, match="has not passed"):
-        package(NAME, tmp_path, PackageOptions())
+        package(Workspace(MODEL, tmp_path), PackageOptions())
     sshtool("verify", "-o", tmp_path, "--reference", other.pack, "--quiet")
-    assert package(NAME, tmp_path, PackageOptions()).verified
+    assert package(Workspace(MODEL, tmp_path), PackageOptions()).verified
 
 
 @pytest.mark.parametrize("kept", [["black"], []], ids=str)
 def test_what_passed_on_a_part_of_the_samples_has_not_passed(
-    kept: list[str], workspace: Workspace, tmp_path: Path
+    kept: list[str], workspace: Verified, tmp_path: Path
 ) -> None:
     other = copied(workspace, tmp_path)
     document = json.loads(other.record.read_bytes())
@@ -245,20 +244,20 @@ def test_what_passed_on_a_part_of_the_samples_has_not_passed(
         artifact["samples"] = [item for item in artifact["samples"] if item["sample"] in kept]
     other.record.write_text(json.dumps(document))
     with pytest.raises(VerificationError, match="has not passed"):
-        package(NAME, tmp_path, PackageOptions())
+        package(Workspace(MODEL, tmp_path), PackageOptions())
 
 
-def test_an_unverified_package_is_marked_wherever_one_looks(workspace: Workspace, tmp_path: Path) -> None:
+def test_an_unverified_package_is_marked_wherever_one_looks(workspace: Verified, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     other.record.unlink()
-    result = package(NAME, tmp_path, PackageOptions(allow_unverified=True))
+    result = package(Workspace(MODEL, tmp_path), PackageOptions(allow_unverified=True))
     assert not result.verified
     assert manifest_of(result.folder).verification.status == "unverified"
     assert not any(model.verified for model in manifest_of(result.folder).models)
     assert "**Not verified**" in (result.folder / "README.md").read_text()
 
 
-def test_the_command_line_refuses_with_exit_code_3_and_writes_nothing(workspace: Workspace, tmp_path: Path) -> None:
+def test_the_command_line_refuses_with_exit_code_3_and_writes_nothing(workspace: Verified, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     other.record.unlink()
     result = sshtool("package", "-o", tmp_path, "--json", code=3)
@@ -282,16 +281,16 @@ def test_the_command_line_refuses_with_exit_code_3_and_writes_nothing(workspace:
         ),
     ],
 )
-def test_a_record_that_is_none_is_refused(text: str, message: str, workspace: Workspace, tmp_path: Path) -> None:
+def test_a_record_that_is_none_is_refused(text: str, message: str, workspace: Verified, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     other.record.write_text(text)
     with pytest.raises(PackageError, match=message):
-        package(NAME, tmp_path, PackageOptions())
+        package(Workspace(MODEL, tmp_path), PackageOptions())
 
 
 @pytest.mark.parametrize(("key", "value"), [("report_version", 99), ("model", "another")])
 def test_a_record_of_another_version_or_model_is_refused(
-    key: str, value: Any, workspace: Workspace, tmp_path: Path
+    key: str, value: Any, workspace: Verified, tmp_path: Path
 ) -> None:
     other = copied(workspace, tmp_path)
     document = json.loads(other.record.read_bytes())
@@ -300,35 +299,35 @@ def test_a_record_of_another_version_or_model_is_refused(
     with pytest.raises(
         PackageError, match=rf"is (version {value} and about {NAME}|version 1 and about {value}), expected"
     ):
-        package(NAME, tmp_path, PackageOptions())
+        package(Workspace(MODEL, tmp_path), PackageOptions())
 
 
 @pytest.mark.parametrize("option", ["verification", "evaluation", "bench"])
 def test_a_document_that_is_not_there_or_is_another_is_refused(
-    option: str, workspace: Workspace, tmp_path: Path
+    option: str, workspace: Verified, tmp_path: Path
 ) -> None:
     path = tmp_path / "document.json"
     options: Any = {option: path}
     with pytest.raises(PackageError, match=r"document\.json: cannot be read"):
-        package(NAME, workspace.folder, PackageOptions(**options))
+        package(Workspace(MODEL, workspace.folder), PackageOptions(**options))
     path.write_text("{}")
     with pytest.raises(PackageError, match=r"document\.json: is not what .*; make it again"):
-        package(NAME, workspace.folder, PackageOptions(**options))
+        package(Workspace(MODEL, workspace.folder), PackageOptions(**options))
     path.write_text(
         json.dumps({"schema_version": 1, "verb": "odd", "ok": True, "result": {"model": NAME, "artifacts": []}})
     )
     with pytest.raises(PackageError, match="it is version 1 of odd"):
-        package(NAME, workspace.folder, PackageOptions(**options))
+        package(Workspace(MODEL, workspace.folder), PackageOptions(**options))
 
 
-def test_a_figure_without_end_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_figure_without_end_is_refused(workspace: Verified, tmp_path: Path) -> None:
     document = tmp_path / "evaluation.json"
     document.write_text(json.dumps(evaluation(workspace)).replace("0.91929", "1e999"))
     with pytest.raises(PackageError, match="average_precision: Input should be a finite number"):
-        package(NAME, workspace.folder, PackageOptions(evaluation=document))
+        package(Workspace(MODEL, workspace.folder), PackageOptions(evaluation=document))
 
 
-def test_an_ir_that_is_none_or_is_cut_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+def test_an_ir_that_is_none_or_is_cut_is_refused(workspace: Verified, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     os.truncate(other.ir.with_suffix(".bin"), 10)
     with pytest.raises(ArtifactError, match="its constants take"):
@@ -340,45 +339,47 @@ def test_an_ir_that_is_none_or_is_cut_is_refused(workspace: Workspace, tmp_path:
         read_contract(other.ir)
 
 
-def test_a_record_larger_than_any_is_refused_by_its_size(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_record_larger_than_any_is_refused_by_its_size(workspace: Verified, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     os.truncate(other.record, (64 << 20) + 1)
     with pytest.raises(PackageError, match="it has more than 67108864 bytes"):
-        package(NAME, tmp_path, PackageOptions())
+        package(Workspace(MODEL, tmp_path), PackageOptions())
 
 
-def test_answers_of_another_checkpoint_are_not_packaged(workspace: Workspace, tmp_path: Path) -> None:
+def test_answers_of_another_checkpoint_are_not_packaged(workspace: Verified, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     model = onnx.load(other.onnx)
     onnx.helper.set_model_props(model, METADATA | {"weights": "sha256:" + "0" * 64})
     onnx.save(model, other.onnx)
     options = PackageOptions(artifacts=(other.onnx,), allow_unverified=True)
     with pytest.raises(PackageError, match=f"answers of the checkpoint {WEIGHTS}"):
-        package(NAME, tmp_path, replace(options, reference=other.pack))
-    result = package(NAME, tmp_path, options)
+        package(Workspace(MODEL, tmp_path), replace(options, reference=other.pack))
+    result = package(Workspace(MODEL, tmp_path), options)
     assert not result.with_reference
     assert manifest_of(result.folder).source.archive_sha256 == "0" * 64
 
 
-def test_models_of_two_checkpoints_are_not_packaged_together(workspace: Workspace, tmp_path: Path) -> None:
+def test_models_of_two_checkpoints_are_not_packaged_together(workspace: Verified, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     model = onnx.load(other.onnx)
     onnx.helper.set_model_props(model, METADATA | {"weights": "another"})
     onnx.save(model, other.onnx)
     with pytest.raises(PackageError, match="come from several checkpoints"):
-        package(NAME, tmp_path, PackageOptions(allow_unverified=True))
+        package(Workspace(MODEL, tmp_path), PackageOptions(allow_unverified=True))
 
 
-def test_two_models_that_take_one_place_are_not_packaged_together(workspace: Workspace, tmp_path: Path) -> None:
+def test_two_models_that_take_one_place_are_not_packaged_together(workspace: Verified, tmp_path: Path) -> None:
     twin = tmp_path / "twin.onnx"
     shutil.copyfile(workspace.onnx, twin)
     with pytest.raises(PackageError, match="or take one place in a package; choose with --artifact"):
-        package(NAME, tmp_path, PackageOptions(artifacts=(workspace.onnx, twin), verification=workspace.record))
+        package(
+            Workspace(MODEL, tmp_path), PackageOptions(artifacts=(workspace.onnx, twin), verification=workspace.record)
+        )
 
 
-def test_answers_of_another_size_are_not_packaged(workspace: Workspace) -> None:
+def test_answers_of_another_size_are_not_packaged(workspace: Verified) -> None:
     with pytest.raises(PackageError, match=r"demo.*\.npz: .*; make one of these with `sshtool reference`"):
-        package(NAME, workspace.folder, PackageOptions(reference=demo_pack_path()))
+        package(Workspace(MODEL, workspace.folder), PackageOptions(reference=demo_pack_path()))
 
 
 @pytest.mark.parametrize(
@@ -390,7 +391,7 @@ def test_answers_of_another_size_are_not_packaged(workspace: Workspace) -> None:
     ids=["changes", "disappears"],
 )
 def test_a_model_that_changes_while_it_is_packaged_is_an_error(
-    happens: Callable[[Path], None], message: str, workspace: Workspace, tmp_path: Path
+    happens: Callable[[Path], None], message: str, workspace: Verified, tmp_path: Path
 ) -> None:
     other = copied(workspace, tmp_path)
 
@@ -399,13 +400,13 @@ def test_a_model_that_changes_while_it_is_packaged_is_an_error(
             happens(other.onnx)
 
     with pytest.raises(PackageError, match=rf"\.onnx: {re.escape(message)}"):
-        package(NAME, tmp_path, PackageOptions(), progress=progress)
+        package(Workspace(MODEL, tmp_path), PackageOptions(), progress=progress)
     assert list((tmp_path / "releases").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["holidays.jpg", "scene-by-the-sea.jpg"])
 def test_images_that_nobody_can_draw_again_are_not_in_the_report(
-    name: str, workspace: Workspace, tmp_path: Path
+    name: str, workspace: Verified, tmp_path: Path
 ) -> None:
     other = copied(workspace, tmp_path)
     document = json.loads(other.record.read_bytes())
@@ -413,38 +414,38 @@ def test_images_that_nobody_can_draw_again_are_not_in_the_report(
     for samples in (report["samples"], *(artifact["samples"] for artifact in report["artifacts"])):
         samples.append(samples[0] | {"name" if "name" in samples[0] else "sample": name})
     other.record.write_text(json.dumps(document), encoding="utf-8")
-    folder = package(NAME, tmp_path, PackageOptions()).folder
+    folder = package(Workspace(MODEL, tmp_path), PackageOptions()).folder
     assert name in (folder / "verification.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("options", [PackageOptions(layout="odd"), PackageOptions(archive="rar")])
-def test_unknown_layouts_and_archives_are_refused(options: PackageOptions, workspace: Workspace) -> None:
+def test_unknown_layouts_and_archives_are_refused(options: PackageOptions, workspace: Verified) -> None:
     with pytest.raises(UsageError, match="is not one of"):
-        package(NAME, workspace.folder, options)
+        package(Workspace(MODEL, workspace.folder), options)
 
 
-def test_what_is_no_package_is_not_replaced(workspace: Workspace, tmp_path: Path) -> None:
+def test_what_is_no_package_is_not_replaced(workspace: Verified, tmp_path: Path) -> None:
     copied(workspace, tmp_path)
     mine = tmp_path / "releases" / f"{NAME}-flat" / "thesis.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
     with pytest.raises(PackageError, match="is there and is no package"):
-        package(NAME, tmp_path, PackageOptions())
+        package(Workspace(MODEL, tmp_path), PackageOptions())
     assert mine.read_text() == "mine"
 
 
-def test_a_new_package_leaves_nothing_of_the_old_one(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_new_package_leaves_nothing_of_the_old_one(workspace: Verified, tmp_path: Path) -> None:
     copied(workspace, tmp_path)
-    folder = package(NAME, tmp_path, PackageOptions()).folder
+    folder = package(Workspace(MODEL, tmp_path), PackageOptions()).folder
     (folder / "stale.txt").write_text("of an older version")
-    assert package(NAME, tmp_path, PackageOptions()).folder == folder
+    assert package(Workspace(MODEL, tmp_path), PackageOptions()).folder == folder
     assert not (folder / "stale.txt").exists()
     assert not list(folder.parent.glob(".sshtool-*"))
 
 
-def test_a_dry_run_writes_nothing(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_dry_run_writes_nothing(workspace: Verified, tmp_path: Path) -> None:
     copied(workspace, tmp_path)
-    result = package(NAME, tmp_path, PackageOptions(archive="zip"), dry_run=True)
+    result = package(Workspace(MODEL, tmp_path), PackageOptions(archive="zip"), dry_run=True)
     assert result.archive == tmp_path / "releases" / f"{NAME}-flat.zip"
     assert not (tmp_path / "releases").exists()
 
@@ -457,7 +458,7 @@ UMASKS: Final = (0o022, 0o077, 0o002)
 
 
 @pytest.mark.parametrize("builds", [4, pytest.param(12, marks=pytest.mark.long)])
-def test_builds_of_the_same_artifacts_are_the_same_bytes(builds: int, workspace: Workspace, tmp_path: Path) -> None:
+def test_builds_of_the_same_artifacts_are_the_same_bytes(builds: int, workspace: Verified, tmp_path: Path) -> None:
     hashes = set()
     for number in range(builds):
         folder = tmp_path / f"build {number}" / ("nested" * (number % 3))
@@ -487,15 +488,15 @@ def test_builds_of_the_same_artifacts_are_the_same_bytes(builds: int, workspace:
     assert sorted(kind for kind, _ in hashes) == ["tar.gz", "zip"]
 
 
-def test_the_time_of_an_archive_is_source_date_epoch(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_of_an_archive_is_source_date_epoch(workspace: Verified, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1790000000")
-    result = package(NAME, workspace.folder, PackageOptions(archive="zip", layout="triton"))
+    result = package(Workspace(MODEL, workspace.folder), PackageOptions(archive="zip", layout="triton"))
     assert result.archive
     with zipfile.ZipFile(result.archive) as archive:
         assert {member.date_time for member in archive.infolist()} == {(2026, 9, 21, 14, 13, 20)}
         assert {stat.filemode(member.external_attr >> 16) for member in archive.infolist()} == {"-rw-r--r--"}
         assert {name.split("/")[0] for name in archive.namelist()} == {f"{NAME}-triton"}
-    result = package(NAME, workspace.folder, PackageOptions(archive="tar.gz", layout="triton"))
+    result = package(Workspace(MODEL, workspace.folder), PackageOptions(archive="tar.gz", layout="triton"))
     assert result.archive
     with tarfile.open(result.archive) as archive:
         assert {(member.mtime, member.uid, member.uname) for member in archive} == {(1790000000, 0, "")}
@@ -511,20 +512,20 @@ def test_times_that_a_zip_cannot_say_are_moved_to_those_it_can(
 
 @pytest.mark.parametrize("said", ["", "yesterday", "-1", "1.5", "9" * 19, "٣"])
 def test_a_source_date_that_is_no_time_is_refused_before_anything_is_written(
-    said: str, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    said: str, workspace: Verified, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied(workspace, tmp_path)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", said)
     with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH"):
-        package(NAME, tmp_path, PackageOptions())
+        package(Workspace(MODEL, tmp_path), PackageOptions())
     assert not (tmp_path / "releases").exists()
 
 
 # --- Layouts ----------------------------------------------------------------------------------------------------------
 
 
-def packaged(workspace: Workspace, layout: str) -> tuple[Path, Manifest]:
-    folder = package(NAME, workspace.folder, PackageOptions(layout=layout)).folder
+def packaged(workspace: Verified, layout: str) -> tuple[Path, Manifest]:
+    folder = package(Workspace(MODEL, workspace.folder), PackageOptions(layout=layout)).folder
     return folder, manifest_of(folder)
 
 
@@ -542,7 +543,7 @@ def model_config() -> Any:
     return module
 
 
-def test_triton_reads_its_configuration_and_finds_the_files(workspace: Workspace) -> None:
+def test_triton_reads_its_configuration_and_finds_the_files(workspace: Verified) -> None:
     folder, manifest = packaged(workspace, "triton")
     protocol = model_config()
     types = {"float32": protocol.TYPE_FP32}
@@ -562,7 +563,7 @@ def test_triton_reads_its_configuration_and_finds_the_files(workspace: Workspace
     }
 
 
-def test_a_model_server_finds_every_model_that_its_configuration_names(workspace: Workspace) -> None:
+def test_a_model_server_finds_every_model_that_its_configuration_names(workspace: Verified) -> None:
     folder, manifest = packaged(workspace, "ovms")
     config = json.loads((folder / "models/config.json").read_bytes())
     assert config.keys() == {"model_config_list"}
@@ -575,7 +576,7 @@ def test_a_model_server_finds_every_model_that_its_configuration_names(workspace
         assert {path.suffix for path in versions[0].iterdir()} == {Path(path).suffix for path in model.files}
 
 
-def test_a_hub_gets_large_files_by_lfs_and_a_card_that_it_can_read(workspace: Workspace) -> None:
+def test_a_hub_gets_large_files_by_lfs_and_a_card_that_it_can_read(workspace: Verified) -> None:
     folder, manifest = packaged(workspace, "huggingface")
     assert {model.path for model in manifest.models} == {"onnx/model.onnx", "openvino/openvino_model.xml"}
     attributes = (folder / ".gitattributes").read_text().splitlines()
@@ -596,7 +597,7 @@ def test_no_two_models_take_the_same_place(layout: Any, precision: str) -> None:
 # --- The model card ---------------------------------------------------------------------------------------------------
 
 
-def evaluation(workspace: Workspace) -> dict[str, Any]:
+def evaluation(workspace: Verified) -> dict[str, Any]:
     sha256 = hashlib.sha256(workspace.onnx.read_bytes()).hexdigest()
     settings = [{"setting": "mAP", "average_precision": 0.91929, "faces": 48, "curve": []}]
     protocols = [{"protocol": "omz", "input": "stretched", "images": 24, "settings": settings, "more": 1}]
@@ -605,12 +606,12 @@ def evaluation(workspace: Workspace) -> dict[str, Any]:
 
 
 def test_figures_of_an_evaluation_stand_in_the_card_for_the_files_that_they_are_of(
-    workspace: Workspace, tmp_path: Path
+    workspace: Verified, tmp_path: Path
 ) -> None:
     other = copied(workspace, tmp_path)
     document = tmp_path / "evaluation.json"
     document.write_text(json.dumps(evaluation(workspace)))
-    folder = package(NAME, tmp_path, PackageOptions(evaluation=document)).folder
+    folder = package(Workspace(MODEL, tmp_path), PackageOptions(evaluation=document)).folder
     row = f"| `FP32/{NAME}.onnx` | omz | 24 | mAP | 91.93 % | 48 |"
     assert row in (folder / "README.md").read_text()
     results = ModelCard.load(folder / "README.md").data.eval_results
@@ -621,16 +622,16 @@ def test_figures_of_an_evaluation_stand_in_the_card_for_the_files_that_they_are_
     model = onnx.load(other.onnx)
     model.doc_string = "other bytes"
     onnx.save(model, other.onnx)
-    folder = package(NAME, tmp_path, PackageOptions(evaluation=document, allow_unverified=True)).folder
+    folder = package(Workspace(MODEL, tmp_path), PackageOptions(evaluation=document, allow_unverified=True)).folder
     assert "91.93" not in (folder / "README.md").read_text()
 
 
-def test_speeds_stand_in_the_card_for_the_files_that_they_are_of(workspace: Workspace, tmp_path: Path) -> None:
+def test_speeds_stand_in_the_card_for_the_files_that_they_are_of(workspace: Verified, tmp_path: Path) -> None:
     copied(workspace, tmp_path)
     result = sshtool("bench", "-o", tmp_path, "--runs", "4", "--rounds", "2", "--json", "--quiet")
     document = tmp_path / "bench.json"
     document.write_text(result.stdout)
-    folder = package(NAME, tmp_path, PackageOptions(bench=document)).folder
+    folder = package(Workspace(MODEL, tmp_path), PackageOptions(bench=document)).folder
     card = (folder / "README.md").read_text()
     for candidate in json.loads(result.stdout)["result"]["candidates"]:
         latency = f"{1000 * candidate['latency']['seconds']['median']:.1f}"
@@ -639,19 +640,22 @@ def test_speeds_stand_in_the_card_for_the_files_that_they_are_of(workspace: Work
     for candidate in other["result"]["candidates"]:
         candidate["files"] = {"other.onnx": "0" * 64}
     document.write_text(json.dumps(other))
-    assert "## Speed" not in (package(NAME, tmp_path, PackageOptions(bench=document)).folder / "README.md").read_text()
+    assert (
+        "## Speed"
+        not in (package(Workspace(MODEL, tmp_path), PackageOptions(bench=document)).folder / "README.md").read_text()
+    )
     document.write_text(json.dumps(other | {"result": {"model": "another"}}))
     with pytest.raises(PackageError, match="is about another"):
-        package(NAME, tmp_path, PackageOptions(bench=document))
+        package(Workspace(MODEL, tmp_path), PackageOptions(bench=document))
 
 
-def test_a_setting_with_a_name_that_fills_the_card_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_setting_with_a_name_that_fills_the_card_is_refused(workspace: Verified, tmp_path: Path) -> None:
     document = tmp_path / "evaluation.json"
     other = evaluation(workspace)
     other["result"]["artifacts"][0]["protocols"][0]["settings"][0]["setting"] = "x" * 201
     document.write_text(json.dumps(other))
     with pytest.raises(PackageError, match="setting"):
-        package(NAME, workspace.folder, PackageOptions(evaluation=document))
+        package(Workspace(MODEL, workspace.folder), PackageOptions(evaluation=document))
 
 
 UNFIT: dict[str, tuple[str, dict[str, Any]]] = {
@@ -670,7 +674,7 @@ UNFIT: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def measured(workspace: Workspace, changes: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+def measured(workspace: Verified, changes: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The documents of an evaluation and a benchmark of the workspace's artifact, with these changes in their parts."""
     evaluated = evaluation(workspace)
     (artifact,) = evaluated["result"]["artifacts"]
@@ -692,7 +696,7 @@ def measured(workspace: Workspace, changes: dict[str, dict[str, Any]]) -> tuple[
 
 @pytest.mark.parametrize(("part", "change"), UNFIT.values(), ids=UNFIT)
 def test_figures_that_nobody_measures_are_refused(
-    part: str, change: dict[str, Any], workspace: Workspace, tmp_path: Path
+    part: str, change: dict[str, Any], workspace: Verified, tmp_path: Path
 ) -> None:
     paths = (tmp_path / "evaluation.json", tmp_path / "bench.json")
     readers: tuple[Any, ...] = (read_evaluation, read_bench)
@@ -773,7 +777,7 @@ def test_what_a_document_says_stays_text_in_the_card(text: str) -> None:
     assert printable(text).strip() in said
 
 
-def test_every_file_that_a_card_points_to_is_in_the_package(workspace: Workspace, tmp_path: Path) -> None:
+def test_every_file_that_a_card_points_to_is_in_the_package(workspace: Verified, tmp_path: Path) -> None:
     paths = (tmp_path / "evaluation.json", tmp_path / "bench.json")
     for path, document in zip(paths, measured(workspace, {}), strict=True):
         path.write_text(json.dumps(document))
@@ -783,7 +787,7 @@ def test_every_file_that_a_card_points_to_is_in_the_package(workspace: Workspace
         options = PackageOptions(layout=layout, allow_unverified=True)
         if figures:
             options = replace(options, evaluation=paths[0], bench=paths[1])
-        made = package(NAME, folder, options).folder
+        made = package(Workspace(MODEL, folder), options).folder
         card = (made / "README.md").read_text(encoding="utf-8")
         links = [str(token.attrGet("href")) for token in body_of(card) if token.type == "link_open"]
         inside = {link for link in links if "://" not in link}
@@ -796,7 +800,7 @@ def test_every_file_that_a_card_points_to_is_in_the_package(workspace: Workspace
         assert ModelCard.load(made / "README.md").data.get("datasets") is None
 
 
-def test_a_card_names_the_data_set_of_the_published_weights_alone(workspace: Workspace) -> None:
+def test_a_card_names_the_data_set_of_the_published_weights_alone(workspace: Verified) -> None:
     model = described(read_contract(workspace.onnx), workspace.onnx)
     verification = Verification(status="passed", reference="MXNet", notes=())
     for weights, named in ((f"sha256:{MODEL.archive.sha256}", ["wider_face"]), ("sha256:" + "0" * 64, None)):
@@ -805,13 +809,13 @@ def test_a_card_names_the_data_set_of_the_published_weights_alone(workspace: Wor
         assert ModelCard(card).data.get("datasets") == named
 
 
-def test_an_evaluation_of_another_model_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+def test_an_evaluation_of_another_model_is_refused(workspace: Verified, tmp_path: Path) -> None:
     document = tmp_path / "evaluation.json"
     other = evaluation(workspace)
     other["result"]["model"] = "another"
     document.write_text(json.dumps(other))
     with pytest.raises(PackageError, match="is about another"):
-        package(NAME, workspace.folder, PackageOptions(evaluation=document))
+        package(Workspace(MODEL, workspace.folder), PackageOptions(evaluation=document))
 
 
 @pytest.mark.parametrize(
@@ -825,7 +829,7 @@ def test_the_code_of_the_card_finds_the_faces(
     change: dict[str, Any], demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     convert(demo_checkpoint, tmp_path, Options((Format.ONNX, Format.OPENVINO), **change))
-    folder = package(NAME, tmp_path, PackageOptions(allow_unverified=True)).folder
+    folder = package(Workspace(MODEL, tmp_path), PackageOptions(allow_unverified=True)).folder
     sample = draw_sample("scene-0", MODEL, 640, 640)
     Image.fromarray(sample.images[0][..., ::-1]).save(folder / "photo.png")
     heads = convert(demo_checkpoint, tmp_path / "heads", Options((Format.ONNX,)))[0].path
@@ -870,7 +874,7 @@ def only_these(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_a_card_of_a_model_that_takes_no_images_shows_no_code_for_images(workspace: Workspace) -> None:
+def test_a_card_of_a_model_that_takes_no_images_shows_no_code_for_images(workspace: Verified) -> None:
     model = described(read_contract(workspace.onnx), workspace.onnx).model_copy(update={"mean_values": (1, 2, 3)})
     source = Source(weights="sha256:" + "0" * 64, archive_sha256=None, checkpoint={})
     verification = Verification(status="passed", reference="MXNet", notes=())
@@ -972,7 +976,7 @@ def test_two_names_that_are_one_somewhere_are_refused(twins: tuple[str, str], fl
         parse_manifest(json.dumps(document).encode())
 
 
-def test_sizes_of_small_models_are_those_of_the_small_model(workspace: Workspace) -> None:
+def test_sizes_of_small_models_are_those_of_the_small_model(workspace: Verified) -> None:
     for path in (workspace.onnx, workspace.ir):
         contract = read_contract(path)
         assert contract.inputs[0].shape == (1, 3, SIZE, SIZE)

@@ -26,7 +26,7 @@ from sshconvert.errors import ArtifactError, ImageError, ReferencePackError, Run
 from sshconvert.models.registry import load_model
 from sshconvert.options import Faces, Format, Options, Precision
 from sshconvert.tasks.anchor_detection import detect
-from sshtool.candidates import Candidate
+from sshtool.candidates import Candidate, find_candidates
 from sshtool.demo.scenes import draw_scene
 from sshtool.parity.detections import DetectionComparison
 from sshtool.parity.pack import read_pack, write_pack
@@ -36,7 +36,6 @@ from sshtool.parity.tolerances import PROFILES, Overrides
 from sshtool.parity.verification import (
     ConvertedAgain,
     VerifyOptions,
-    find_candidates,
     find_reference,
     user_images,
     verify_artifacts,
@@ -50,6 +49,7 @@ from sshtool.report.markdown import render_markdown
 from sshtool.runtimes import Outputs
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
+from sshtool.workspace import Workspace
 
 MODEL = load_model("ssh-mxnet")
 SIZE = (160, 160)
@@ -112,7 +112,7 @@ def reference(whole: Reference) -> Reference:
 
 @pytest.fixture(scope="module")
 def candidates(output_dir: Path) -> tuple[Candidate, ...]:
-    return find_candidates(MODEL, output_dir, VerifyOptions())
+    return find_candidates(Workspace(MODEL, output_dir))
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +338,7 @@ def test_an_artifact_for_batches_is_fed_batches(
     reference: Reference, demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     convert(demo_checkpoint, tmp_path, Options(input_shape=(3, 3, *SIZE)))
-    report = verify(MODEL, reference, find_candidates(MODEL, tmp_path, VerifyOptions()))
+    report = verify(MODEL, reference, find_candidates(Workspace(MODEL, tmp_path)))
     assert report.passed
     assert all(len(item.detections) == 3 for artifact in report.artifacts for item in artifact.samples)
 
@@ -455,7 +455,7 @@ def test_the_first_layer_with_a_changed_weight_is_named(
         options = VerifyOptions(
             (bad.path,), demo_checkpoint.params_path, pack, runtime=runtime, layers=True, rules=rules
         )
-        result = verify_artifacts(MODEL.name, tmp_path, options)
+        result = verify_artifacts(Workspace(MODEL, tmp_path), options)
         assert not result.passed
         assert [divergence.layer for divergence in result.divergences] == [layer]
 
@@ -468,7 +468,7 @@ def test_mxnet_itself_shows_where_a_layer_begins_to_differ(
     original = output_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
     bad = planted(Candidate(original), tmp_path, add_to_weight("conv5_1_weight", 3.0))
     result = verify_artifacts(
-        MODEL.name, tmp_path, VerifyOptions((bad.path,), demo_checkpoint.params_path, layers=True)
+        Workspace(MODEL, tmp_path), VerifyOptions((bad.path,), demo_checkpoint.params_path, layers=True)
     )
     assert [divergence.layer for divergence in result.divergences] == ["conv5_1"]
     assert result.divergences[0].compared > 70
@@ -483,7 +483,7 @@ def pack(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_a_pack_stands_in_for_the_original_and_the_checkpoint(small_dir: Path, pack: Path) -> None:
     options = VerifyOptions(reference=pack)
-    result = verify_artifacts(MODEL.name, small_dir, options)
+    result = verify_artifacts(Workspace(MODEL, small_dir), options)
     assert result.passed
     assert len(result.report.artifacts) == 4
     assert "reference pack reference.npz" in result.report.reference
@@ -506,18 +506,18 @@ def test_a_pack_is_not_believed_what_can_be_computed_again(
     answers = computed_answers(plain, tmp_path, SMALL)
     forged = claiming(DEMO, demo.sha256, answers, demo, tmp_path / "forged.npz")
     with pytest.raises(ReferencePackError, match="not those of the checkpoint that it names"):
-        verify_artifacts(MODEL.name, tmp_path, VerifyOptions((first,), reference=forged))
+        verify_artifacts(Workspace(MODEL, tmp_path), VerifyOptions((first,), reference=forged))
     options = VerifyOptions((first,), reference=pack, checkpoint=plain.params_path)
     with pytest.raises(ReferencePackError, match="has answers of other files"):
-        verify_artifacts(MODEL.name, tmp_path, options)
+        verify_artifacts(Workspace(MODEL, tmp_path), options)
     stored = list(read_pack(pack, MODEL).answers(*SMALL))
     other = read_pack(pack, MODEL).other_size()
     assert other is not None
     lying = claiming(plain.weights, plain.sha256, [*stored, other], plain, tmp_path / "lying.npz")
     options = VerifyOptions((first,), reference=lying, checkpoint=plain.params_path)
     with pytest.raises(ReferencePackError, match="not those of the checkpoint that it names"):
-        verify_artifacts(MODEL.name, tmp_path, options)
-    report = verify_artifacts(MODEL.name, tmp_path, replace(options, checkpoint=None)).report
+        verify_artifacts(Workspace(MODEL, tmp_path), options)
+    report = verify_artifacts(Workspace(MODEL, tmp_path), replace(options, checkpoint=None)).report
     assert any(plain.weights in note for note in report.notes)  # a claim
 
 
@@ -526,7 +526,7 @@ def test_users_images_are_compared_too(output_dir: Path, demo_checkpoint: Checkp
     Image.fromarray(draw_scene(77, 300, 200).image[..., ::-1]).save(tmp_path / "mine.png")
     first = output_dir / MODEL.name / "FP32" / f"{MODEL.name}.xml"
     options = VerifyOptions((first,), demo_checkpoint.params_path, images=(str(tmp_path),))
-    report = verify_artifacts(MODEL.name, output_dir, options).report
+    report = verify_artifacts(Workspace(MODEL, output_dir), options).report
     assert report.passed
     assert str(tmp_path / "mine.png") in [sample.name for sample in report.samples]
 
@@ -535,11 +535,11 @@ def test_what_cannot_be_verified_is_refused_with_a_way_out(
     output_dir: Path, small_dir: Path, demo_checkpoint: Checkpoint, pack: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ArtifactError, match="there are no artifacts; make them with `sshtool convert`"):
-        verify_artifacts(MODEL.name, tmp_path, VerifyOptions(checkpoint=demo_checkpoint.params_path))
+        verify_artifacts(Workspace(MODEL, tmp_path), VerifyOptions(checkpoint=demo_checkpoint.params_path))
     with pytest.raises(UsageError, match="--profile: FP8 is not one of FP32"):
-        verify_artifacts(MODEL.name, output_dir, VerifyOptions(profile="FP8"))
+        verify_artifacts(Workspace(MODEL, output_dir), VerifyOptions(profile="FP8"))
     with pytest.raises(UsageError, match="--layers: there is no checkpoint"):
-        verify_artifacts(MODEL.name, small_dir, VerifyOptions(reference=pack, layers=True))
+        verify_artifacts(Workspace(MODEL, small_dir), VerifyOptions(reference=pack, layers=True))
 
 
 def test_without_mxnet_only_the_demo_has_an_original_to_be_compared_with(

@@ -29,6 +29,7 @@ from sshtool.document import dump, plain
 from sshtool.package.build import PackageOptions, package
 from sshtool.parity.verification import user_images
 from sshtool.report.schema import KINDS, dump_schema, shipped_schema
+from sshtool.workspace import Workspace
 
 VERBS: Final = frozenset(get_command(app).commands)  # type: ignore[attr-defined]  # it is a group
 COMMAND: Final = "python -m sshtool.report.schema all"
@@ -194,7 +195,7 @@ def test_documents_name_files_that_are_not_text_so_that_they_are_found(
     record = json.loads(workspace.record.read_bytes())
     record["result"]["report"]["samples"][0]["name"] = sample.name
     workspace.record.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
-    made = package(MODEL.name, workspace.folder, PackageOptions()).folder
+    made = package(Workspace(MODEL, workspace.folder), PackageOptions()).folder
     assert sample.name in set(texts_of(json.loads((made / workspace.record.name).read_bytes())))
 
 

@@ -26,20 +26,20 @@ from sshconvert.libraries import import_openvino
 from sshconvert.models.registry import load_model
 from sshconvert.options import Options, Precision
 from sshtool.bench.benchmark import BenchOptions, bench
-from sshtool.candidates import Candidate
+from sshtool.candidates import Candidate, find_candidates, left_out, usual_artifact
 from sshtool.demo.dataset import write_dataset
 from sshtool.demo.scenes import draw_scene
-from sshtool.detection import default_artifact
 from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
 from sshtool.parity.detections import DetectionComparison
 from sshtool.parity.reference import Answer, LiveReference, Reference
 from sshtool.parity.tolerances import PROFILES
-from sshtool.parity.verification import VerifyOptions, find_candidates, left_out, verify_artifacts
+from sshtool.parity.verification import VerifyOptions, verify_artifacts
 from sshtool.parity.verify import Rules, SampleComparison, _Judge, _profile_name, verify
 from sshtool.progress import silent
 from sshtool.report.picture import save_picture
 from sshtool.runtimes import Settings, load
 from sshtool.runtimes.openvino import OpenVino
+from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
 SIZE: Final = 96
@@ -149,20 +149,20 @@ def test_runtimes_without_the_hint_refuse_it(folder: Path, demo_checkpoint: Chec
 
 
 def test_detect_takes_a_file_that_can_be_computed_so(folder: Path) -> None:
-    assert default_artifact(MODEL, folder) == artifact(folder, ".onnx")
-    assert default_artifact(MODEL, folder, "", "bf16") == artifact(folder)
-    assert default_artifact(MODEL, folder, "openvino", "bf16") == artifact(folder)
+    assert usual_artifact(Workspace(MODEL, folder)) == artifact(folder, ".onnx")
+    assert usual_artifact(Workspace(MODEL, folder), "", "bf16") == artifact(folder)
+    assert usual_artifact(Workspace(MODEL, folder), "openvino", "bf16") == artifact(folder)
 
 
 def test_verify_takes_the_artifacts_that_can_and_says_which_cannot(folder: Path) -> None:
-    found = find_candidates(MODEL, folder, verifying(BF16))
+    found = find_candidates(Workspace(MODEL, folder), inference_precision="bf16")
     assert [item.path for item in found] == [artifact(folder), artifact(folder, precision="FP16")]
-    (note,) = left_out(MODEL, folder, verifying(BF16))
+    (note,) = left_out(Workspace(MODEL, folder), (), inference_precision="bf16")
     assert all(str(artifact(folder, ".onnx", precision)) in note for precision in ("FP32", "FP16"))
     assert "cannot be asked for bf16" in note
-    assert len(find_candidates(MODEL, folder, verifying(BF16, runtime="openvino"))) == 4
-    assert left_out(MODEL, folder, verifying(BF16, runtime="openvino")) == ()
-    assert left_out(MODEL, folder, verifying(Settings())) == ()
+    assert len(find_candidates(Workspace(MODEL, folder), runtime="openvino", inference_precision="bf16")) == 4
+    assert left_out(Workspace(MODEL, folder), (), runtime="openvino", inference_precision="bf16") == ()
+    assert left_out(Workspace(MODEL, folder), ()) == ()
 
 
 def test_where_no_artifact_can_it_is_a_wrong_usage(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_where_no_artifact_can_it_is_a_wrong_usage(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.touch()
     with pytest.raises(UsageError, match=r"--inference-precision: no artifact in .* give --runtime openvino"):
-        find_candidates(MODEL, tmp_path, verifying(BF16))
+        find_candidates(Workspace(MODEL, tmp_path), inference_precision="bf16")
 
 
 # --- results ---------------------------------------------------------------------------------------------------------
@@ -214,9 +214,9 @@ def test_the_coarser_of_stored_and_computed_decides_what_is_allowed(
 
 def test_a_profile_that_is_asked_for_overrules_the_place(folder: Path) -> None:
     """And the file still says that it is what its place says."""
-    options = VerifyOptions(artifacts=(artifact(folder),), profile="FP16")
     reference = LiveReference(load(artifact(folder, ".onnx"), MODEL), MODEL, scenes=1)
-    report = verify(MODEL, reference, find_candidates(MODEL, folder, options))
+    candidates = find_candidates(Workspace(MODEL, folder), (artifact(folder),), profile="FP16")
+    report = verify(MODEL, reference, candidates)
     assert report.artifacts[0].profile.name == "FP16"
     assert not report.failures
 
@@ -233,7 +233,7 @@ def test_bf16_is_not_blamed_for_the_order_of_equal_scores_in_noise(profile: str,
 
 def test_the_self_test_is_for_f32(folder: Path) -> None:
     with pytest.raises(UsageError, match="--self-test plants faults that bf16 rounds away"):
-        verify_artifacts(MODEL.name, folder, verifying(BF16, self_test=True))
+        verify_artifacts(Workspace(MODEL, folder), verifying(BF16, self_test=True))
 
 
 @needs_bf16
@@ -264,7 +264,7 @@ def test_detect_says_what_it_computed_in(folder: Path, tmp_path: Path) -> None:
 def test_evaluate_says_what_it_computed_in_and_does_not_mix(folder: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", images=2, seed=1)
     options = EvaluateOptions(dataset=tmp_path / "data", settings=BF16)
-    result = evaluate(MODEL.name, folder, options)
+    result = evaluate(Workspace(MODEL, folder), options)
     assert [(item.artifact, item.inference_precision) for item in result.artifacts] == [
         ("openvino FP32", "bf16"),
         ("openvino FP16", "bf16"),
@@ -272,7 +272,7 @@ def test_evaluate_says_what_it_computed_in_and_does_not_mix(folder: Path, tmp_pa
     assert any("cannot be asked for bf16" in note for note in result.notes)
     again = replace(options, settings=Settings(), artifacts=(artifact(folder),), resume=True)
     with pytest.raises(EvaluationError, match=r"is of another run: its runtime is OpenVINO .* in bf16, not OpenVINO"):
-        evaluate(MODEL.name, folder, again)
+        evaluate(Workspace(MODEL, folder), again)
 
 
 @needs_bf16
@@ -284,7 +284,7 @@ def test_bench_compares_precisions_of_one_file(folder: Path) -> None:
         runs=1,
         rounds=1,
     )
-    result = bench(MODEL.name, folder, options)
+    result = bench(Workspace(MODEL, folder), options)
     assert [(item.label, item.inference_precision) for item in result.candidates] == [
         ("openvino FP32", "f32"),
         ("openvino FP32 in bf16", "bf16"),

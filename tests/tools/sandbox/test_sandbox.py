@@ -31,6 +31,7 @@ from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
 from sshtool.runtimes import Settings, load
 from sshtool.sandbox import Child, Limits
 from sshtool.sandbox.runtimes import SandboxedRuntime
+from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
 SERVICE: Final = "services:make"
@@ -303,7 +304,7 @@ def test_evaluate_counts_an_image_of_which_the_outputs_are_no_numbers_as_failed(
     pillow.new("RGB", (1024, 768)).save(first, quality=100)
     onnx.save(with_factor(0.0), tmp_path / "nan.onnx")
     options = EvaluateOptions(tmp_path, (tmp_path / "nan.onnx",), protocols=("omz",))
-    result = evaluate(MODEL.name, tmp_path / "out", options)
+    result = evaluate(Workspace(MODEL, tmp_path / "out"), options)
     (failed,) = result.not_evaluated
     assert "rpn_bbox_pred_stride8" in failed.reason
     assert result.images == 2

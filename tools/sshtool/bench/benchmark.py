@@ -6,21 +6,15 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-
-from rich.console import Group, RenderableType
 
 from sshconvert.convert import artifact_files
 from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
-from sshconvert.files import check_replaceable, staged
-from sshconvert.libraries import JINJA, require
 from sshconvert.messages import name_text
-from sshconvert.models.registry import load_model
-from sshconvert.models.spec import ModelSpec
-from sshconvert.reading import is_file, is_folder
+from sshconvert.reading import is_folder
 from sshtool.bench.figures import (
     BENCH_VERSION,
     BenchResult,
@@ -32,16 +26,13 @@ from sshtool.bench.figures import (
 )
 from sshtool.bench.measuring import MODES
 from sshtool.bench.run import Candidate, Doses, Feed, Measurement, ModeRun, measure
-from sshtool.candidates import Candidate as Artifact, labelled
+from sshtool.candidates import Candidate as Artifact, check_artifacts, labelled
 from sshtool.checkpoint.archive import opened
-from sshtool.checkpoint.download import checkpoint_folder
 from sshtool.environment import environment
 from sshtool.limits import LONGEST_DURATION, check_threads
-from sshtool.parity.verification import converted
 from sshtool.progress import Progress, silent
-from sshtool.report.bench import bench_tables, headline, remarks, render_bench
-from sshtool.report.terminal import lines, table
 from sshtool.runtimes import F32, Settings, able_of, runtimes, usable_cores, usual_runtime
+from sshtool.workspace import Workspace
 
 DURATION: Final = 10.0
 ROUNDS: Final = 5
@@ -72,23 +63,21 @@ class BenchOptions:
     rounds: int = ROUNDS
     batch: int = 0
     input_shape: tuple[int, ...] | None = None
-    html: Path | None = None
     settings: Settings = field(default_factory=Settings)
 
 
-def bench(model_name: str, output_dir: Path, options: BenchOptions, *, progress: Progress = silent) -> BenchResult:
+def bench(workspace: Workspace, options: BenchOptions, *, progress: Progress = silent) -> BenchResult:
     """Measure artifacts (by default all that `convert` wrote, and MXNet with the checkpoint, where it is installed).
 
     Every candidate gets a process of its own; they take turns. Raises UsageError, ArtifactError if there is nothing to
-    measure, RuntimeUnavailableError, what opening the checkpoint and loading and running an artifact raise, and
-    OutputError if the page cannot be written.
+    measure, RuntimeUnavailableError, and what opening the checkpoint and loading and running an artifact raise.
     """
     _check(options)
-    model = load_model(model_name)
+    model = workspace.model
     load_before = _load()
     doses = Doses(options.duration or DURATION, options.runs, options.rounds)
     with ExitStack() as stack:
-        candidates, left_out = _candidates(model, output_dir, options, stack)
+        candidates, left_out = _candidates(workspace, options, stack)
         baseline = _baseline(candidates, options.baseline)
         feed = _feed(options)
         runs: dict[str, ModeRun] = {}
@@ -103,7 +92,7 @@ def bench(model_name: str, output_dir: Path, options: BenchOptions, *, progress:
             left_out += gone.values()
             baseline = candidates[0] if baseline.label in gone else baseline
         figures = tuple(_figures(candidate, runs, baseline.label) for candidate in candidates)
-    result = BenchResult(
+    return BenchResult(
         bench_version=BENCH_VERSION,
         model=model.name,
         device=options.settings.device,
@@ -121,20 +110,10 @@ def bench(model_name: str, output_dir: Path, options: BenchOptions, *, progress:
         environment=environment(),
         written=(),
     )
-    if options.html is None:
-        return result
-    with staged(options.html) as part:
-        part.write_text(render_bench(result), encoding="utf-8")
-    return replace(result, written=(options.html,))
 
 
 def _check(options: BenchOptions) -> None:
-    """Refuse what makes no sense, or lacks something, before anything is loaded. Raises UsageError,
-    RuntimeUnavailableError and OutputError.
-    """
-    if options.html is not None:
-        require(JINJA)
-        check_replaceable(options.html)
+    """Raises UsageError for what makes no sense, before anything is loaded."""
     unknown = [key for key in options.runtimes if key not in runtimes()]
     if unknown:
         raise UsageError(f"--runtime: {', '.join(unknown)} is not one of {', '.join(runtimes())}")
@@ -171,13 +150,9 @@ def _feed(options: BenchOptions) -> Feed:
 # --- who is measured -------------------------------------------------------------------------------------------------
 
 
-def _candidates(
-    model: ModelSpec, output_dir: Path, options: BenchOptions, stack: ExitStack
-) -> tuple[list[Candidate], list[LeftOut]]:
-    missing = [str(path) for path in options.artifacts if not is_file(path)]
-    if missing:
-        raise UsageError(f"--artifact: {', '.join(missing)} is not there; name a file that `sshtool convert` made")
-    paths = options.artifacts or converted(model, output_dir)
+def _candidates(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> tuple[list[Candidate], list[LeftOut]]:
+    check_artifacts(options.artifacts)
+    paths = options.artifacts or workspace.converted()
     found: list[Candidate] = []
     left_out: list[LeftOut] = []
     ways = {path: [key for key in options.runtimes or ("",) if _loads(path, key)] for path in paths}
@@ -191,12 +166,12 @@ def _candidates(
             raise UsageError(f"--inference-precision: {artifact.path}: {impossible[0].reason}")
         found += made
         left_out += impossible
-    found += _original(model, output_dir, options, stack)
+    found += _original(workspace, options, stack)
     if not found and left_out:
         raise UsageError(f"--inference-precision: {left_out[0].label}: {left_out[0].reason}")
     if not found:
         raise ArtifactError(
-            f"{output_dir / model.name}: there are no artifacts that {' or '.join(options.runtimes) or 'a runtime'} "
+            f"{workspace.artifacts}: there are no artifacts that {' or '.join(options.runtimes) or 'a runtime'} "
             "loads; make them with `sshtool convert`, or name --artifact"
         )
     return found, left_out
@@ -228,11 +203,11 @@ def _place(path: Path) -> str:
     return path.resolve().parent.name
 
 
-def _original(model: ModelSpec, output_dir: Path, options: BenchOptions, stack: ExitStack) -> Iterator[Candidate]:
+def _original(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> Iterator[Candidate]:
     """MXNet with the checkpoint, if that is wanted; if nobody said so, where both are there."""
     named = any(artifact.suffix == ".params" for artifact in options.artifacts)
     wanted = (MXNET in options.runtimes and not named) or options.checkpoint is not None
-    path = options.checkpoint or checkpoint_folder(output_dir, model)
+    path = options.checkpoint or workspace.checkpoint
     by_itself = not options.runtimes and not options.artifacts and is_folder(path)
     if not wanted and not by_itself:
         return
@@ -242,7 +217,7 @@ def _original(model: ModelSpec, output_dir: Path, options: BenchOptions, stack: 
         if wanted:
             raise UsageError(f"--inference-precision: MXNet computes in {F32} only; leave it out, or add {F32}")
         return
-    opening = opened(path, model, allow_nonfinite=options.settings.allow_nonfinite)
+    opening = opened(path, workspace.model, allow_nonfinite=options.settings.allow_nonfinite)
     checkpoint = stack.enter_context(opening)
     yield Candidate("mxnet FP32", checkpoint.params_path, MXNET, F32, optional=not wanted)
 
@@ -294,12 +269,3 @@ def _measured(mode: str, found: Mapping[str, Measurement], baseline: Mapping[str
     same = own.loaded.input_shape[1:] == its.loaded.input_shape[1:]
     reference = speeds(mode, its.loaded, its.turns) if same else None
     return measured(mode, own.loaded, own.turns, own.peak_bytes, reference)
-
-
-def render(result: BenchResult, plain: bool) -> RenderableType:
-    """The result as text: a table for each mode, then what to know about it."""
-    parts: list[RenderableType] = [lines(headline(result))]
-    for item in bench_tables(result):
-        parts += [lines(item.title), table(item.columns, item.rows, plain=plain)]
-    parts += [lines(*remarks(result))]
-    return Group(*parts, lines(*(f"written: {path}" for path in result.written)))

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rich.console import RenderableType
-
 from sshconvert.checkpoint import DEMO, open_checkpoint, write_record
 from sshconvert.errors import ArchiveError, UsageError
 from sshconvert.files import replace_folder, staging_folder
-from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.recognition import ZIP, mistaken
 from sshtool.checkpoint.archive import Archive, is_archive, open_archive, pack
@@ -22,7 +19,7 @@ from sshtool.checkpoint.fetch import Fetched, Report, fetch, no_report
 from sshtool.checkpoint.sources import find_sources
 from sshtool.config import config_path, read_config, user_path
 from sshtool.demo import checkpoint as demo
-from sshtool.report.terminal import lines
+from sshtool.workspace import Workspace
 
 if TYPE_CHECKING:
     from sshtool.checkpoint.web import Limits
@@ -67,13 +64,8 @@ class DownloadResult:
     files: tuple[Path, ...]
 
 
-def checkpoint_folder(output_dir: Path, model: ModelSpec) -> Path:
-    return output_dir / "checkpoints" / model.name
-
-
 def download(
-    model_name: str,
-    output_dir: Path,
+    workspace: Workspace,
     *,
     demo_checkpoint: bool = False,
     from_archive: Path | None = None,
@@ -85,40 +77,37 @@ def download(
     report: Report = no_report,
 ) -> DownloadResult:
     """Make the demo checkpoint, unpack an archive that the user has, or download it; store it in
-    `<output_dir>/checkpoints/<model>`.
+    the checkpoint folder of the workspace.
 
     Raises DownloadError if no source gives the archive, ArchiveError if one of the user is not the pinned one (unless
     `allow_unverified`) or cannot be unpacked, and what reading the checkpoint raises: nothing is stored that cannot be
     converted.
     """
-    model = load_model(model_name)
     from_web = not demo_checkpoint and from_archive is None
     successful = False
     report("model_download_begin", num_files=int(from_web))
     try:
         if demo_checkpoint:
-            result = _store_demo(model, output_dir, dry_run, progress, report)
+            result = _store_demo(workspace, dry_run, progress, report)
         elif from_archive is not None:
             accept = Accept(unverified=allow_unverified, nonfinite=allow_nonfinite)
-            result = _store_archive(model, output_dir, from_archive, accept, dry_run, progress, report)
+            result = _store_archive(workspace, from_archive, accept, dry_run, progress, report)
         else:
             if allow_unverified:
                 raise UsageError(
                     "--allow-unverified is for --from-archive: what a source sends has to be the pinned archive; get "
                     "the file yourself, and give it with --from-archive"
                 )
-            result = _store_download(model, output_dir, options, allow_nonfinite, dry_run, progress, report)
+            result = _store_download(workspace, options, allow_nonfinite, dry_run, progress, report)
         successful = True
         return result
     finally:
         report("model_download_end", successful=successful)
 
 
-def _store_demo(
-    model: ModelSpec, output_dir: Path, dry_run: bool, progress: Callable[[str], None], report: Report
-) -> DownloadResult:
+def _store_demo(workspace: Workspace, dry_run: bool, progress: Callable[[str], None], report: Report) -> DownloadResult:
+    model, folder = workspace.model, workspace.checkpoint
     demo.check_model(model)
-    folder = checkpoint_folder(output_dir, model)
     archive = folder / DEMO_ARCHIVE
     if not dry_run:
         with staging_folder(folder.parent) as staging:
@@ -134,14 +123,14 @@ def _store_demo(
 
 
 def _store_archive(
-    model: ModelSpec,
-    output_dir: Path,
+    workspace: Workspace,
     archive: Path,
     accept: Accept,
     dry_run: bool,
     progress: Callable[[str], None],
     report: Report,
 ) -> DownloadResult:
+    model = workspace.model
     if not is_archive(archive):
         what = mistaken(archive, ZIP)
         found = f"is not a zip archive but {what}" if what else "is not a zip archive"
@@ -155,7 +144,7 @@ def _store_archive(
                 f"{archive}: is not upstream's archive ({model.archive.size} bytes, SHA-256 {model.archive.sha256}): "
                 f"it has {size} bytes, SHA-256 {sha256}; use --allow-unverified if you trust it"
             )
-        folder = checkpoint_folder(output_dir, model)
+        folder = workspace.checkpoint
         weights = f"sha256:{sha256}"
         if not dry_run:
             progress("unpacking and reading it")
@@ -173,19 +162,18 @@ def _store_archive(
 
 
 def _store_download(
-    model: ModelSpec,
-    output_dir: Path,
+    workspace: Workspace,
     options: FetchOptions,
     allow_nonfinite: bool,
     dry_run: bool,
     progress: Callable[[str], None],
     report: Report,
 ) -> DownloadResult:
-    path = config_path()
+    model, path = workspace.model, config_path()
     config = read_config(path)
     sources = find_sources(model, options.sources, config, path.parent)
     cache = options.cache_dir or (user_path(config.cache_dir, path.parent) if config.cache_dir else default_cache())
-    folder = checkpoint_folder(output_dir, model)
+    folder = workspace.checkpoint
     weights = f"sha256:{model.archive.sha256}"
     if dry_run:
         fetched = Fetched(Entry(cache, model.archive).path, sources[0].shown if sources else "", cached=False)
@@ -263,10 +251,3 @@ def _result(
 ) -> DownloadResult:
     files = tuple(folder / name for name in (model.checkpoint.symbol, model.checkpoint.params, "checkpoint.json"))
     return DownloadResult(model.name, weights, verified, fetched.source, fetched.cached, files + more)
-
-
-def render(result: DownloadResult, plain: bool) -> RenderableType:  # noqa: ARG001  # the signature of all verbs
-    """The result as text for a person."""
-    note = "" if result.verified else " (not the archive that upstream published)"
-    source = f"from {result.source}" + (" (it was in the cache)" if result.cached else "")
-    return lines(f"{result.model}: weights {result.weights}{note}", source, *result.files)

@@ -7,23 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import RenderableType
-
-from sshconvert.contract import CALIBRATION_IMAGES, Contract, licence_of
+from sshconvert.contract import Contract, licence_of
 from sshconvert.convert import plan
 from sshconvert.errors import ArtifactError
-from sshconvert.finite import NonFinite, summary
+from sshconvert.finite import NonFinite
 from sshconvert.graph import Shape
 from sshconvert.messages import name_text
-from sshconvert.models.registry import load_model
-from sshconvert.models.spec import ModelSpec
 from sshconvert.network import resolve
 from sshconvert.options import Options, Precision
 from sshconvert.reading import is_file
 from sshtool.checkpoint.archive import opened
-from sshtool.checkpoint.download import checkpoint_folder
 from sshtool.metadata import read_metadata
-from sshtool.report.terminal import table
+from sshtool.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -50,8 +45,7 @@ class InfoResult:
 
 
 def info(
-    model_name: str,
-    output_dir: Path,
+    workspace: Workspace,
     *,
     checkpoint: Path | None = None,
     input_shape: Shape | None = None,
@@ -61,8 +55,8 @@ def info(
 
     Raises what opening it and inferring its shapes raise.
     """
-    model = load_model(model_name)
-    path = checkpoint or checkpoint_folder(output_dir, model)
+    model = workspace.model
+    path = checkpoint or workspace.checkpoint
     with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
         shape = input_shape or model.image_input.shape
         network = resolve(loaded.graph, {model.image_input.name: shape})
@@ -87,14 +81,14 @@ def info(
             license_weights=licence_of(model, loaded.weights),
             license_note="" if loaded.is_demo else model.licence.note,
             nonfinite=loaded.nonfinite,
-            quantized=_quantized(model, output_dir),
+            quantized=_quantized(workspace),
         )
 
 
-def _quantized(model: ModelSpec, output_dir: Path) -> dict[str, dict[str, str]]:
+def _quantized(workspace: Workspace) -> dict[str, dict[str, str]]:
     """What INT8 files say of their quantization. One that cannot be read says why: this is about the checkpoint."""
     found: dict[str, dict[str, str]] = {}
-    for artifact in plan(model.name, output_dir, Options(precisions=(Precision.INT8,))):
+    for artifact in plan(workspace.model.name, workspace.folder, Options(precisions=(Precision.INT8,))):
         if is_file(artifact.path):
             try:
                 record = Contract(read_metadata(artifact.path)).quantization
@@ -102,38 +96,3 @@ def _quantized(model: ModelSpec, output_dir: Path) -> dict[str, dict[str, str]]:
                 record = {"error": str(error)}
             found[name_text(artifact.path)] = record
     return found
-
-
-def render(result: InfoResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
-    licences = {
-        "licence of the code": result.license_code,
-        "licence of the weights": result.license_weights,
-        "note": result.license_note,
-    }
-    rows = [
-        ["weights", result.weights],
-        *([["", summary(result.nonfinite)]] if result.nonfinite else []),
-        ["input", f"{result.input_name} {_dimensions(result.input_shape)}, original network: RGB minus mean"],
-        *(["output", f"{name} {_dimensions(shape)}"] for name, shape in result.outputs.items()),
-        ["operators", ", ".join(f"{count} {name}" for name, count in result.operators.items())],
-        ["MParams", f"{result.mparams:.4f}{_published(result.published_mparams)}"],
-        ["GFLOPs", f"{result.gflops:.4f}{_published(result.published_gflops, result.published_at)}"],
-        *([name, text] for name, text in licences.items() if text),
-        *([path, _how(said)] for path, said in result.quantized.items()),
-    ]
-    return table([result.model, result.title], rows, plain=plain)
-
-
-def _published(figure: float | None, shape: Shape = ()) -> str:
-    place = f" at {_dimensions(shape)}" if shape else ""
-    return "" if figure is None else f" (published {figure}{place})"
-
-
-def _how(said: Mapping[str, str]) -> str:
-    """Without the names of the images, of which there may be hundreds."""
-    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in said.items() if key != CALIBRATION_IMAGES)
-
-
-def _dimensions(shape: Shape) -> str:
-    return "x".join(map(str, shape))

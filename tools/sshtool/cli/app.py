@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sshconvert.graph import Shape
     from sshconvert.options import Faces, Options
     from sshtool.runtimes import Settings
+    from sshtool.workspace import Workspace
 
 
 class _Program(TyperGroup):
@@ -463,13 +465,13 @@ def download(
     events = progress_format == "json"
     with Session("download", json=json, quiet=quiet, debug=debug, events=events) as session:
         _few({"--source": source})
-        from sshtool.checkpoint.download import FetchOptions, download as verb, render
+        from sshtool.checkpoint.download import FetchOptions, download as verb
+        from sshtool.cli.download import render
 
         _choice("--progress-format", progress_format, ["text", "json"])
         _exclusive({"--demo": demo, "--from-archive": from_archive is not None, "--source": bool(source)})
         result = verb(
-            model,
-            output_dir,
+            _workspace(model, output_dir),
             demo_checkpoint=demo,
             from_archive=from_archive,
             allow_unverified=allow_unverified,
@@ -513,7 +515,8 @@ def convert(
     from sshtool.cli.session import Session
 
     with Session("convert", json=json, quiet=quiet, debug=debug) as session:
-        from sshtool.conversion import convert_checkpoint, render
+        from sshtool.cli.convert import render
+        from sshtool.conversion import convert_checkpoint
         from sshtool.quantization import QuantizationOptions
 
         options = _options(
@@ -528,8 +531,7 @@ def convert(
             faces=_faces(postprocess, score_threshold, iou_threshold, top_k, keep_heads),
         )
         result = convert_checkpoint(
-            model,
-            output_dir,
+            _workspace(model, output_dir),
             options,
             QuantizationOptions(calibration_data, max_drop),
             checkpoint=checkpoint,
@@ -555,11 +557,11 @@ def info(
     from sshtool.cli.session import Session
 
     with Session("info", json=json, quiet=quiet, debug=debug) as session:
-        from sshtool.checkpoint.info import info as verb, render
+        from sshtool.checkpoint.info import info as verb
+        from sshtool.cli.info import render
 
         result = verb(
-            model,
-            output_dir,
+            _workspace(model, output_dir),
             checkpoint=checkpoint,
             input_shape=_shape(input_shape),
             allow_nonfinite=allow_nonfinite,
@@ -606,7 +608,8 @@ def run(
     with Session("run", json=json, quiet=quiet, debug=debug) as session:
         _few({"--source": source})
         from sshtool.checkpoint.download import FetchOptions
-        from sshtool.pipeline import render, run as verb
+        from sshtool.cli.run import render
+        from sshtool.pipeline import run as verb
         from sshtool.quantization import QuantizationOptions
 
         _exclusive(
@@ -629,8 +632,7 @@ def run(
             faces=_faces(postprocess, score_threshold, iou_threshold, top_k, keep_heads),
         )
         result = verb(
-            model,
-            output_dir,
+            _workspace(model, output_dir),
             options,
             QuantizationOptions(calibration_data, max_drop),
             demo_checkpoint=demo,
@@ -681,9 +683,11 @@ def verify(
         _few({"--artifact": artifact, "--atol": atol, "--rtol": rtol})
         _confine(memory_limit, time_limit)
         from sshconvert.models.registry import load_model
+        from sshtool.cli.verify import render
         from sshtool.parity.tolerances import Overrides, parse_limits
-        from sshtool.parity.verification import VerifyOptions, render, verify_artifacts
+        from sshtool.parity.verification import VerifyOptions, verify_artifacts
         from sshtool.parity.verify import Rules
+        from sshtool.report.verification import ReportFiles
 
         outputs = load_model(model).output_names
         limits = Overrides(parse_limits("--atol", atol, outputs), parse_limits("--rtol", rtol, outputs))
@@ -697,12 +701,11 @@ def verify(
             runtime=runtime,
             layers=layers,
             self_test=self_test,
-            html=html,
-            junit=junit,
-            markdown=markdown,
             rules=Rules(limits, _settings(device, threads, allow_nonfinite, inference_precision)),
         )
-        result = verify_artifacts(model, output_dir, options, progress=session.progress)
+        files = ReportFiles(html, junit, markdown)
+        files.check()
+        result = verify_artifacts(_workspace(model, output_dir), options, write=files.write, progress=session.progress)
         session.finish(result, render, passed=result.passed)
 
 
@@ -725,11 +728,11 @@ def reference(
     from sshtool.cli.session import Session
 
     with Session("reference", json=json, quiet=quiet, debug=debug) as session:
-        from sshtool.parity.recording import make_reference, render
+        from sshtool.cli.reference import render
+        from sshtool.parity.recording import make_reference
 
         result = make_reference(
-            model,
-            output_dir,
+            _workspace(model, output_dir),
             path=file,
             checkpoint=checkpoint,
             input_shape=_shape(input_shape),
@@ -764,7 +767,8 @@ def package(
 
     with Session("package", json=json, quiet=quiet, debug=debug) as session:
         _few({"--artifact": artifact})
-        from sshtool.package.build import PackageOptions, package as verb, render
+        from sshtool.cli.package import render
+        from sshtool.package.build import PackageOptions, package as verb
 
         options = PackageOptions(
             tuple(artifact),
@@ -776,7 +780,7 @@ def package(
             archive.lower(),
             allow_unverified,
         )
-        result = verb(model, output_dir, options, dry_run=dry_run, progress=session.progress)
+        result = verb(_workspace(model, output_dir), options, dry_run=dry_run, progress=session.progress)
         session.finish(result, render)
 
 
@@ -831,7 +835,8 @@ def detect(
 
     with Session("detect", json=json, quiet=quiet, debug=debug, lines=True) as session:
         _confine(memory_limit, time_limit)
-        from sshtool.detection import as_json, detect as verb, render
+        from sshtool.cli.detect import render
+        from sshtool.detection import as_json, detect as verb
         from sshtool.detector import DetectorOptions
         from sshtool.images import Resize
 
@@ -842,8 +847,7 @@ def detect(
             resize=Resize(_choice("--resize", resize, [item.value for item in Resize])),
         )
         result = verb(
-            model,
-            output_dir,
+            _workspace(model, output_dir),
             images,
             options,
             artifact=artifact,
@@ -892,9 +896,14 @@ def evaluate(
     with Session("evaluate", json=json, quiet=quiet, debug=debug, interrupted=interrupted) as session:
         _few({"--artifact": artifact, "--merge": merge})
         _confine(memory_limit, time_limit)
-        from sshtool.evaluate.evaluation import EvaluateOptions, evaluate as verb, render
+        from sshconvert.libraries import PILLOW
+        from sshtool.cli.evaluate import render
+        from sshtool.evaluate.evaluation import EvaluateOptions, evaluate as verb
         from sshtool.images import Resize
+        from sshtool.report.evaluation import write_evaluation
+        from sshtool.report.page import check_page
 
+        check_page(html, PILLOW)
         chosen = _choice("--protocol", protocol, ["omz", "wider", "both"])
         options = EvaluateOptions(
             dataset=dataset,
@@ -908,11 +917,13 @@ def evaluate(
             save_predictions=save_predictions,
             pyramid=pyramid,
             resize=Resize(_choice("--resize", resize, [item.value for item in Resize])) if resize else None,
-            html=html,
             runtime=runtime,
             settings=_settings(device, threads, allow_nonfinite, inference_precision),
         )
-        result = verb(model, output_dir, options, progress=session.progress)
+
+        result = verb(
+            _workspace(model, output_dir), options, write=partial(write_evaluation, html), progress=session.progress
+        )
         session.finish(result, render, passed=not result.not_evaluated, code=1)
 
 
@@ -948,10 +959,14 @@ def bench(
     with Session("bench", json=json, quiet=quiet, debug=debug) as session:
         _few({"--artifact": artifact})
         _confine(memory_limit, time_limit)
-        from sshtool.bench.benchmark import BenchOptions, bench as verb, render
+        from sshtool.bench.benchmark import BenchOptions, bench as verb
         from sshtool.bench.measuring import MODES
+        from sshtool.cli.bench import render
+        from sshtool.report.bench import render_bench
+        from sshtool.report.page import check_page, write_page
         from sshtool.runtimes import INFERENCE_PRECISIONS, runtimes
 
+        check_page(html)
         chosen = _choice("--mode", mode, [*MODES, "both"])
         options = BenchOptions(
             artifacts=tuple(artifact),
@@ -967,11 +982,10 @@ def bench(
             rounds=rounds,
             batch=batch,
             input_shape=_shape(input_shape),
-            html=html,
             settings=replace(_settings(device, threads, allow_nonfinite, "f32"), requests=requests),
         )
-        result = verb(model, output_dir, options, progress=session.progress)
-        session.finish(result, render)
+        result = verb(_workspace(model, output_dir), options, progress=session.progress)
+        session.finish(replace(result, written=write_page(html, lambda: render_bench(result))), render)
 
 
 @app.command()
@@ -1135,3 +1149,10 @@ def _exclusive(given: dict[str, bool]) -> None:
     chosen = [option for option, present in given.items() if present]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} contradict each other; give one")
+
+
+def _workspace(model: str, output_dir: Path) -> Workspace:
+    from sshconvert.models.registry import load_model
+    from sshtool.workspace import Workspace
+
+    return Workspace(load_model(model), output_dir)

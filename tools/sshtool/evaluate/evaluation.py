@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
-
-from rich.console import Group, RenderableType
 
 from sshconvert import __version__
 from sshconvert.checkpoint import DEMO
@@ -18,14 +16,12 @@ from sshconvert.contract import Declaration
 from sshconvert.convert import artifact_files
 from sshconvert.digest import bytes_sha256, file_sha256
 from sshconvert.errors import DatasetError, EvaluationError, ImageError, UsageError
-from sshconvert.files import check_replaceable, staged
-from sshconvert.libraries import JINJA, PILLOW, require
-from sshconvert.messages import name_text
-from sshconvert.models.registry import load_model
+from sshconvert.libraries import PILLOW, require
+from sshconvert.messages import count, name_text
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder
 from sshconvert.schema import one_line
-from sshtool.candidates import Candidate, labelled
+from sshtool.candidates import Candidate, find_candidates, labelled, left_out
 from sshtool.evaluate import journal
 from sshtool.evaluate.feeding import Feed, Fitted, Omz, Size, UpstreamScales, accepts
 from sshtool.evaluate.figures import (
@@ -42,25 +38,18 @@ from sshtool.evaluate.merge import JOURNAL, read_runs
 from sshtool.evaluate.meter import Meter
 from sshtool.evaluate.omz import SETTING
 from sshtool.evaluate.predictions import prediction_file, read_predictions
-from sshtool.evaluate.run import Entry, Evaluator, Job, judged
+from sshtool.evaluate.run import Entry, Evaluator, Job, Pictured, judged
 from sshtool.evaluate.score import PROTOCOLS, finish, score_predictions
 from sshtool.images import Resize, read_size
-from sshtool.parity.verification import VerifyOptions, find_candidates, left_out
-from sshtool.parity.verify import Rules
 from sshtool.progress import Progress, silent
-from sshtool.report.evaluation import Pictured, render_evaluation
-from sshtool.report.figures import figure_tables, headline, remarks
-from sshtool.report.summary import count
-from sshtool.report.terminal import lines, table
 from sshtool.runtimes import Runtime, Settings, load
 from sshtool.wider_face.ground_truth import GroundTruth, ImageTruth, read_ground_truth
+from sshtool.workspace import Workspace
 
 OMZ, WIDER = PROTOCOLS
 
 IMAGES: Final = ("WIDER_val/images", "images")
 
-# Images that were not evaluated are listed up to here; --json has them all.
-MOST_LISTED: Final = 20
 MOST_SIZES: Final = 3
 
 # Pixels, for an artifact of any size that only has to show that it runs.
@@ -86,13 +75,22 @@ class EvaluateOptions:
     save_predictions: Path | None = None
     pyramid: bool = False
     resize: Resize | None = None
-    html: Path | None = None
     runtime: str = ""
     settings: Settings = field(default_factory=Settings)
 
 
+# The figures, and the images that went worst.
+Evaluation = tuple[EvaluateResult, list[Pictured]]
+# Writes a page of them, if one is wanted, and returns its path.
+Write = Callable[[EvaluateResult, Sequence[Pictured]], tuple[Path, ...]]
+
+
 def evaluate(
-    model_name: str, output_dir: Path, options: EvaluateOptions, *, progress: Progress = silent
+    workspace: Workspace,
+    options: EvaluateOptions,
+    *,
+    write: Write = lambda _result, _pictured: (),
+    progress: Progress = silent,
 ) -> EvaluateResult:
     """Evaluate artifacts (by default all that `convert` wrote), merge what shards wrote, or score saved predictions.
 
@@ -101,15 +99,16 @@ def evaluate(
     artifact raises.
     """
     _check(options)
-    model = load_model(model_name)
     assert options.dataset is not None  # `_check` sees to that
     progress(f"reading the ground truth of {options.dataset}")
     truth = _limited(read_ground_truth(options.dataset), options.limit)
     if options.merge:
-        return _merge(model, options, truth, progress)
-    if options.predictions is not None:
-        return _score(model, options, truth, options.predictions)
-    return _Run(model, output_dir, options, truth, progress).result()
+        result, pictured = _merge(workspace.model, options, truth, progress)
+    elif options.predictions is not None:
+        result, pictured = _score(workspace.model, options, truth, options.predictions)
+    else:
+        result, pictured = _Run(workspace, options, truth, progress).result()
+    return replace(result, written=(*result.written, *write(result, pictured)))
 
 
 def _check(options: EvaluateOptions) -> None:
@@ -139,9 +138,7 @@ def _check(options: EvaluateOptions) -> None:
         raise UsageError("--pyramid and --resize contradict each other; give one")
     if (options.pyramid or options.resize is not None) and WIDER not in options.protocols:
         raise UsageError("--pyramid and --resize are for wider; add --protocol wider")
-    require(*(() if replacing else (PILLOW,)), *((PILLOW, JINJA) if options.html else ()))
-    if options.html is not None:
-        check_replaceable(options.html)
+    require(*(() if replacing else (PILLOW,)))
 
 
 def _limited(truth: GroundTruth, limit: int) -> GroundTruth:
@@ -154,24 +151,22 @@ def _limited(truth: GroundTruth, limit: int) -> GroundTruth:
 class _Run:
     """Artifacts over the images of a shard, one artifact after another."""
 
-    def __init__(
-        self, model: ModelSpec, output_dir: Path, options: EvaluateOptions, truth: GroundTruth, progress: Progress
-    ) -> None:
-        self.model, self.options, self.truth, self.progress = model, options, truth, progress
+    def __init__(self, workspace: Workspace, options: EvaluateOptions, truth: GroundTruth, progress: Progress) -> None:
+        self.model, self.options, self.truth, self.progress = workspace.model, options, truth, progress
         assert options.dataset is not None
         self.images = images_folder(options.dataset)
-        self.journals = output_dir / model.name / "evaluation"
+        self.journals = workspace.journals
         which, count = options.shard
         numbers = range(which - 1, len(truth.images), count)
         self.jobs = [Job(number, truth.images[number], self._path(number)) for number in numbers]
         if not self.jobs:
             raise UsageError(f"--shard: there are {len(truth.images)} images, and none is in shard {which} of {count}")
-        wanted = VerifyOptions(options.artifacts, runtime=options.runtime, rules=Rules(settings=options.settings))
-        self.candidates = labelled(find_candidates(model, output_dir, wanted))
-        self._notes = left_out(model, output_dir, wanted)
+        wanted = {"runtime": options.runtime, "inference_precision": options.settings.inference_precision}
+        self.candidates = labelled(find_candidates(workspace, options.artifacts, **wanted))
+        self._notes = left_out(workspace, options.artifacts, **wanted)
         self._sizes: dict[Path, Size] | None = None
 
-    def result(self) -> EvaluateResult:
+    def result(self) -> Evaluation:
         options = self.options
         if WIDER in options.protocols and options.protocols == (WIDER,) and options.resize is None:
             for candidate in self.candidates.values():  # before the first has run for hours
@@ -180,8 +175,7 @@ class _Run:
         notes = [*self._notes, *(note for _, _, notes in done for note in notes)]
         pictured = [picture for _, pictures, _ in done for picture in pictures]
         written = [self._journal(label) for label in self.candidates]
-        made = _result(self.model, options, self.truth, [figures for figures, _, _ in done], notes, written)
-        return _with_html(made, options, pictured)
+        return _result(self.model, options, self.truth, [figures for figures, _, _ in done], notes, written), pictured
 
     def _evaluate(self, label: str, candidate: Candidate) -> tuple[ArtifactFigures, list[Pictured], list[str]]:
         self.progress(f"{label}: loading {candidate.path}")
@@ -336,7 +330,7 @@ def _batch_note(declaration: Declaration) -> str:
 # --- in place of a run -----------------------------------------------------------------------------------------------
 
 
-def _merge(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, progress: Progress) -> EvaluateResult:
+def _merge(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, progress: Progress) -> Evaluation:
     """The figures of what shards wrote: their predictions, judged by the faces of the dataset."""
     assert options.dataset is not None  # `_check` sees to that
     runs = read_runs(options.merge)
@@ -357,10 +351,10 @@ def _merge(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, progr
         made, pictures = _figures(header, entries, truth, images, None)
         figures.append(made)
         pictured += pictures
-    return _with_html(_result(model, options, first, figures, [], []), options, pictured)
+    return _result(model, options, first, figures, [], []), pictured
 
 
-def _score(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, folder: Path) -> EvaluateResult:
+def _score(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, folder: Path) -> Evaluation:
     """The figures of predictions that somebody saved."""
     assert options.dataset is not None  # `_check` sees to that
     images = _images_if_there(options.dataset)
@@ -387,7 +381,7 @@ def _score(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, folde
         protocols=tuple(protocols),
         not_evaluated=tuple(NotEvaluated(image, reason) for image, reason in failures.items()),
     )
-    return _with_html(_result(model, options, truth, [figures], [], []), options, pictured)
+    return _result(model, options, truth, [figures], [], []), pictured
 
 
 # --- what all have in common -----------------------------------------------------------------------------------------
@@ -475,27 +469,3 @@ def _published(model: ModelSpec, artifacts: Sequence[ArtifactFigures]) -> dict[s
         for protocol, settings in percents.items()
         if settings and protocol in shown
     }
-
-
-def _with_html(result: EvaluateResult, options: EvaluateOptions, pictured: Sequence[Pictured]) -> EvaluateResult:
-    if options.html is None:
-        return result
-    with staged(options.html) as part:
-        part.write_text(render_evaluation(result, pictured), encoding="utf-8")
-    return replace(result, written=(*result.written, options.html))
-
-
-# --- for a person ----------------------------------------------------------------------------------------------------
-
-
-def render(result: EvaluateResult, plain: bool) -> RenderableType:
-    """The result as text: a table for each protocol, then what to know about it."""
-    parts: list[RenderableType] = [lines(headline(result))]
-    for item in figure_tables(result):
-        parts += [lines(f"{item.title}, images {item.input}"), table(item.columns, item.rows, plain=plain)]
-    parts += [lines(*remarks(result))]
-    listed = result.not_evaluated[:MOST_LISTED]
-    said = [f"not evaluated: {item.reason}" for item in listed]
-    if len(result.not_evaluated) > len(listed):
-        said.append(f"… and {len(result.not_evaluated) - len(listed)} more")
-    return Group(*parts, lines(*said, *(f"written: {path}" for path in result.written)))

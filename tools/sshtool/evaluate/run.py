@@ -38,6 +38,17 @@ class Job:
     path: Path
 
 
+@dataclass(frozen=True)
+class Pictured:
+    """An image that went wrong: what an artifact found, the faces, and where the image is, if anywhere."""
+
+    artifact: str
+    protocol: str
+    entry: Entry
+    truth: ImageTruth
+    path: Path | None
+
+
 class Evaluator:
     """A loaded artifact that is run by the rules of one or more protocols."""
 

@@ -10,8 +10,6 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from rich.console import Group, RenderableType
-
 from sshconvert.checkpoint import DEMO
 from sshconvert.contract import Contract, licence_of
 from sshconvert.convert import artifact_files
@@ -19,12 +17,11 @@ from sshconvert.digest import blocks_sha256, bytes_sha256
 from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
 from sshconvert.files import output_errors, replace_folder, staging_folder
 from sshconvert.libraries import JINJA, PILLOW, YAML, require
-from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder, is_there, open_regular
 from sshconvert.schema import one_line
+from sshtool.candidates import find_candidates
 from sshtool.checkpoint.archive import opened
-from sshtool.checkpoint.download import checkpoint_folder
 from sshtool.document import dump_result
 from sshtool.environment import environment
 from sshtool.package.bundle import KINDS, pack, source_date
@@ -53,15 +50,15 @@ from sshtool.package.manifest import (
 )
 from sshtool.package.sbom import FILE as BILL, dump_bill
 from sshtool.package.tensor_signature import packaged_model, read_contract
-from sshtool.parity.pack import PackReference, demo_pack_path, pack_name, read_pack
+from sshtool.parity.pack import PackReference, demo_pack_path, read_pack
 from sshtool.parity.recompute import prove
 from sshtool.parity.samples import draw_sample
-from sshtool.parity.verification import RECORD, VerifyOptions, VerifyResult, find_candidates
+from sshtool.parity.verification import VerifyResult
 from sshtool.parity.verify import ArtifactReport, VerifyReport
 from sshtool.progress import Progress, silent
 from sshtool.report.html import render_html
-from sshtool.report.terminal import lines, table
 from sshtool.runtimes import Images
+from sshtool.workspace import VERIFICATION, Workspace
 
 REFERENCE: Final = "reference.npz"
 
@@ -99,27 +96,25 @@ class PackageResult:
 
 
 def package(
-    model_name: str,
-    output_dir: Path,
+    workspace: Workspace,
     options: PackageOptions,
     *,
     dry_run: bool = False,
     progress: Progress = silent,
 ) -> PackageResult:
-    """Write `<output_dir>/releases/<model>-<layout>`, and one file of it if that is asked for.
+    """Write `releases/<model>-<layout>` below the output folder, and one file of it if that is asked for.
 
     Raises VerificationError for an artifact that did not pass `verify` with exactly these bytes, PackageError,
     UsageError, ReferencePackError, ArtifactError and OutputError. The old package stays until the new one is whole.
     """
-    model = load_model(model_name)
-    layout = _layout(options)
+    model, layout = workspace.model, _layout(options)
     if not dry_run:
         require(PILLOW, JINJA, YAML)
     source_date()  # before anything is written, in case it is none
-    target = output_dir / "releases" / f"{model.name}-{layout.key}"
+    target = workspace.package(layout.key)
     bundle = target.with_name(f"{target.name}.{options.archive}") if options.archive else None
     progress("reading the artifacts and what is known of them")
-    plan = _Plan.make(model, output_dir, layout, options)
+    plan = _Plan.make(workspace, layout, options)
     verified = plan.verification.status == "passed"
     result = PackageResult(model.name, target, bundle, verified, plan.pack is not None, "", ())
     if dry_run:
@@ -195,9 +190,10 @@ class _Plan:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, model: ModelSpec, output_dir: Path, layout: Layout, options: PackageOptions) -> _Plan:
-        paths = [item.path for item in find_candidates(model, output_dir, VerifyOptions(options.artifacts))]
-        evidence = _evidence(model, output_dir, options)
+    def make(cls, workspace: Workspace, layout: Layout, options: PackageOptions) -> _Plan:
+        model = workspace.model
+        paths = [item.path for item in find_candidates(workspace, options.artifacts)]
+        evidence = _evidence(workspace, options)
         figures = Figures.read(model.name, options)
         contracts = [read_contract(path) for path in paths]
         items = tuple(
@@ -213,11 +209,11 @@ class _Plan:
             )
         report = _report(evidence, items)
         sizes = {contract.declaration(path).image_size(model) for path, contract in zip(paths, contracts, strict=True)}
-        pack, reference = _reference(model, output_dir, options, weights.pop(), sizes)
+        pack, reference = _reference(workspace, options, weights.pop(), sizes)
         return cls(
             model,
             layout,
-            _source(model, output_dir, items, reference),
+            _source(workspace, items, reference),
             verification_of(report, [item.described.model.verified for item in items]),
             report,
             items,
@@ -227,11 +223,11 @@ class _Plan:
         )
 
 
-def _evidence(model: ModelSpec, output_dir: Path, options: PackageOptions) -> Evidence | None:
-    path = options.verification or output_dir / model.name / RECORD
+def _evidence(workspace: Workspace, options: PackageOptions) -> Evidence | None:
+    path = options.verification or workspace.verification
     if options.verification is None and not is_file(path):
         return None
-    return read_verification(path, model.name)
+    return read_verification(path, workspace.model.name)
 
 
 def _item(
@@ -279,20 +275,20 @@ def _report(evidence: Evidence | None, items: Sequence[_Item]) -> VerifyReport |
 
 
 def _reference(
-    model: ModelSpec, output_dir: Path, options: PackageOptions, weights: str, sizes: Iterable[tuple[int, int]]
+    workspace: Workspace, options: PackageOptions, weights: str, sizes: Iterable[tuple[int, int]]
 ) -> tuple[Path | None, PackReference | None]:
     """The original's answers to put into the package: those named, those beside the artifacts, or the demo's.
 
     Of the latter two, only answers that fit; none at all is no error, and the package says so. Answers of the demo are
     compared with the demo. Raises ReferencePackError.
     """
+    model, beside = workspace.model, workspace.reference_pack
     if options.reference:
         pack = read_pack(options.reference, model)
         if problem := _misfit(pack, weights, sizes):
             raise PackageError(f"{options.reference}: {problem}; make one of these with `sshtool reference`")
         prove(pack, None, model)
         return options.reference, pack
-    beside = output_dir / model.name / pack_name(model)
     for path in (beside, demo_pack_path()) if weights == DEMO else (beside,):
         if is_file(path):
             pack = read_pack(path, model)
@@ -314,19 +310,19 @@ def _misfit(pack: PackReference, weights: str, sizes: Iterable[tuple[int, int]])
     return ""
 
 
-def _source(model: ModelSpec, output_dir: Path, items: Sequence[_Item], reference: PackReference | None) -> Source:
+def _source(workspace: Workspace, items: Sequence[_Item], reference: PackReference | None) -> Source:
     weights = Contract(items[0].described.model.options).weights
     kind, _, digest = weights.partition(":")
-    hashes = reference.contents.checkpoint if reference else _hashes(model, output_dir, weights)
+    hashes = reference.contents.checkpoint if reference else _hashes(workspace, weights)
     return Source(weights=weights, archive_sha256=digest if kind == "sha256" else None, checkpoint=dict(hashes))
 
 
-def _hashes(model: ModelSpec, output_dir: Path, weights: str) -> Mapping[str, str]:
+def _hashes(workspace: Workspace, weights: str) -> Mapping[str, str]:
     """Of the checkpoint in the output folder, if the artifacts are of these weights."""
-    folder = checkpoint_folder(output_dir, model)
+    folder = workspace.checkpoint
     if not is_folder(folder):
         return {}
-    with opened(folder, model, allow_nonfinite=True) as checkpoint:
+    with opened(folder, workspace.model, allow_nonfinite=True) as checkpoint:
         return checkpoint.sha256 if checkpoint.weights == weights else {}
 
 
@@ -381,7 +377,7 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
         writer.copy(REFERENCE, Role.REFERENCE, plan.pack)
     if plan.report:
         document = dump_result("verify", VerifyResult(plan.report), passed=plan.report.passed)
-        writer.put(RECORD, Role.REPORT, document.encode())
+        writer.put(VERIFICATION, Role.REPORT, document.encode())
         writer.put(PAGE, Role.REPORT, render_html(plan.report, _images(plan)).encode())
     licence = licence_of(plan.model, plan.source.weights)
     for name, text in _licences():
@@ -446,18 +442,3 @@ def _blocks(path: Path) -> Iterator[bytes]:
                 yield block
     except OSError as error:
         raise PackageError(f"{path}: cannot be read ({error.strerror}); convert again") from None
-
-
-def render(result: PackageResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
-    rows = [[file.path, file.role.value, f"{file.bytes / 1e6:.2f}", file.sha256[:12]] for file in result.files]
-    status = "verified" if result.verified else "NOT verified"
-    listed = table(["file", "what it is", ">MB", "SHA-256"], rows, title=f"{result.model}, {status}", plain=plain)
-    where = [f"package: {result.folder}", *([f"archive: {result.archive}"] if result.archive else [])]
-    stands = [f"SHA-256 of {SUMS}: {result.sha256}"] if result.sha256 else ["nothing was written"]
-    if not result.with_reference:
-        stands.append(
-            "There is no reference pack of this checkpoint and size, by which others hold the models to the original; "
-            '`sshtool reference` makes it where MXNet is installed. Without it, `sshtool check` ends with "not proven".'
-        )
-    return Group(*([listed] if rows else []), lines(*where, *stands))

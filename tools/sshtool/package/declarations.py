@@ -25,12 +25,12 @@ from sshtool.package.rebuild import options_of
 from sshtool.package.sbom import FILE as BILL
 from sshtool.package.tensor_signature import is_quantized, packaged_model, read_contract
 from sshtool.parity.tolerances import PROFILES
-from sshtool.parity.verification import RECORD
+from sshtool.workspace import VERIFICATION
 
 PAGE: Final = "verification.html"
 LICENCES: Final = "LICENSES"
 
-_ROLES: Final = {CARD: Role.CARD, BILL: Role.BILL, RECORD: Role.REPORT, PAGE: Role.REPORT}
+_ROLES: Final = {CARD: Role.CARD, BILL: Role.BILL, VERIFICATION: Role.REPORT, PAGE: Role.REPORT}
 _TEXTS: Final = (Role.CARD, Role.REPORT, Role.BILL, Role.LICENCE)
 
 
@@ -93,7 +93,7 @@ class Declarations:
             return
         if self._unreadable:
             expected = expected.model_copy(update={"verified": item.verified})
-            self._claim(MANIFEST, f"models.{number}.verified", f"{RECORD} cannot be read")
+            self._claim(MANIFEST, f"models.{number}.verified", f"{VERIFICATION} cannot be read")
         if item.precision not in PROFILES:
             self._fail(item.path, f"precision: {shown(item.precision)} is not one of {', '.join(PROFILES)}")
         elif is_quantized(self.folder / item.path) != (item.precision == Precision.INT8.value):
@@ -126,13 +126,13 @@ class Declarations:
             self._fail(MANIFEST, "source.checkpoint: none of the files is the one that source.weights names")
 
     def _evidence(self) -> Evidence | None:
-        if RECORD not in {file.path for file in self.manifest.files}:
+        if VERIFICATION not in {file.path for file in self.manifest.files}:
             return None
         try:
-            return read_verification(self.folder / RECORD, self.model.name)
+            return read_verification(self.folder / VERIFICATION, self.model.name)
         except PackageError as error:  # another version's, perhaps: the models have answers to give by themselves
             self._unreadable = True
-            self._claim(RECORD, "", f"this version cannot read it: {error}")
+            self._claim(VERIFICATION, "", f"this version cannot read it: {error}")
             return None
 
     def _verification(self, evidence: Evidence | None) -> None:
@@ -150,7 +150,7 @@ class Declarations:
         if report:
             self._equal(MANIFEST, "versions", dict(self.manifest.versions), dict(report.environment))
             if report.weights:
-                self._equal(RECORD, "weights", report.weights, self.manifest.source.weights)
+                self._equal(VERIFICATION, "weights", report.weights, self.manifest.source.weights)
 
     def _roles(self) -> None:
         configured = {path for path, _ in self._configured()}

@@ -186,11 +186,6 @@ def demo_pack(model: ModelSpec) -> PackReference:
     return read_pack(demo_pack_path(), model)
 
 
-def pack_name(model: ModelSpec) -> str:
-    """What a pack is called where it lies beside the artifacts."""
-    return f"{model.name}-reference.npz"
-
-
 def demo_pack_path() -> Path:
     """The file of that pack."""
     return Path(__file__).with_name(DEMO_PACK)

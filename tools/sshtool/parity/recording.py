@@ -5,21 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import RenderableType
-
 from sshconvert.errors import UsageError
 from sshconvert.files import check_replaceable
 from sshconvert.graph import Shape
-from sshconvert.models.registry import load_model
 from sshtool.checkpoint.archive import opened
-from sshtool.checkpoint.download import checkpoint_folder
-from sshtool.parity.pack import MOST_PIXELS, pack_name, write_pack
+from sshtool.parity.pack import MOST_PIXELS, write_pack
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.samples import sample_names
 from sshtool.progress import Progress, silent
-from sshtool.report.terminal import table
 from sshtool.runtimes import Settings
 from sshtool.runtimes.mxnet import Mxnet, import_mxnet
+from sshtool.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -35,8 +31,7 @@ class ReferenceResult:
 
 
 def make_reference(
-    model_name: str,
-    output_dir: Path,
+    workspace: Workspace,
     *,
     path: Path | None = None,
     checkpoint: Path | None = None,
@@ -52,14 +47,14 @@ def make_reference(
     Raises UsageError for a size that a pack cannot hold, RuntimeUnavailableError without MXNet, OutputError, and
     what opening the checkpoint raises.
     """
-    model = load_model(model_name)
-    target = path or output_dir / model.name / pack_name(model)
+    model = workspace.model
+    target = path or workspace.reference_pack
     _, _, height, width = input_shape or model.image_input.shape
     if height * width > MOST_PIXELS:
         raise UsageError(f"--input-shape: {height}x{width} is more than the {MOST_PIXELS} pixels that a pack holds")
     import_mxnet(settings.threads)
     check_replaceable(target)
-    source = checkpoint or checkpoint_folder(output_dir, model)
+    source = checkpoint or workspace.checkpoint
     with opened(source, model, allow_nonfinite=allow_nonfinite) as loaded:
         runtime = Mxnet(loaded, settings)
         if not dry_run:
@@ -68,9 +63,3 @@ def make_reference(
             write_pack(target, loaded, str(runtime), [*live.answers(height, width), *((other,) if other else ())])
         size = 0 if dry_run else target.stat().st_size
         return ReferenceResult(target, size, model.name, loaded.weights, str(runtime), sample_names(scenes))
-
-
-def render(result: ReferenceResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
-    row = [str(result.path), f"{result.bytes / 1e6:.2f}", result.source, result.weights, str(len(result.samples))]
-    return table(["reference pack", ">MB", "answers of", "weights", ">samples"], [row], plain=plain)

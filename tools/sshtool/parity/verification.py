@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
-from rich.console import Group, RenderableType
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import Declaration
 from sshconvert.convert import convert
 from sshconvert.digest import bytes_sha256
-from sshconvert.errors import ArtifactError, ImageError, RuntimeUnavailableError, UsageError
-from sshconvert.files import check_replaceable, scratch_folder, staged
-from sshconvert.libraries import JINJA, PILLOW, require
+from sshconvert.errors import ImageError, RuntimeUnavailableError, UsageError
+from sshconvert.files import scratch_folder, staged
+from sshconvert.libraries import PILLOW, require
 from sshconvert.messages import name_text
-from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Dynamic, Format, Options, Precision
-from sshconvert.reading import is_file, is_folder
-from sshtool.candidates import Candidate
+from sshconvert.reading import is_folder
+from sshtool.candidates import Candidate, find_candidates, left_out
 from sshtool.checkpoint.archive import opened
-from sshtool.checkpoint.download import checkpoint_folder
 from sshtool.document import dump_result
 from sshtool.images import Resize, fit, read_image
 from sshtool.limits import MOST_VERIFIED, check_number
@@ -38,17 +34,10 @@ from sshtool.parity.selftest import SelfTestReport, self_test
 from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verify import ArtifactReport, Rules, VerifyReport, verify
 from sshtool.progress import Progress, silent
-from sshtool.report.comparison import comparison_table, self_test_table
-from sshtool.report.html import pictured, render_html
-from sshtool.report.junit import render_junit
-from sshtool.report.markdown import render_markdown
-from sshtool.report.terminal import lines
-from sshtool.runtimes import F32, Images, Runtime, Settings, able_of, load, usual_runtime
+from sshtool.runtimes import F32, Runtime, Settings, load
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.selection import select_images
-
-# Of the verification of all that `convert` left, beside it: by this, `sshtool package` knows what passed.
-RECORD: Final = "verification.json"
+from sshtool.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -64,9 +53,6 @@ class VerifyOptions:
     runtime: str = ""
     layers: bool = False
     self_test: bool = False
-    html: Path | None = None
-    junit: Path | None = None
-    markdown: Path | None = None
     rules: Rules = field(default_factory=Rules)
 
 
@@ -85,8 +71,16 @@ class VerifyResult:
         return self.report.passed and (self.self_test is None or self.self_test.passed)
 
 
+# Writes reports of a result while its reference can still answer, and returns their paths.
+Write = Callable[[VerifyResult, Reference], tuple[Path, ...]]
+
+
 def verify_artifacts(
-    model_name: str, output_dir: Path, options: VerifyOptions, *, progress: Progress = silent
+    workspace: Workspace,
+    options: VerifyOptions,
+    *,
+    write: Write = lambda _result, _reference: (),
+    progress: Progress = silent,
 ) -> VerifyResult:
     """Hold artifacts (by default all that `convert` left) to MXNet, or to a reference pack.
 
@@ -94,16 +88,17 @@ def verify_artifacts(
     compare with, ReferencePackError, and what opening the checkpoint raises.
     """
     _check(options)
-    model = load_model(model_name)
-    candidates = find_candidates(model, output_dir, options)
-    with open_if_needed(model, output_dir, options) as checkpoint, scratch_folder() as folder:
+    model, settings = workspace.model, options.rules.settings
+    wanted = {"runtime": options.runtime, "inference_precision": settings.inference_precision}
+    candidates = find_candidates(workspace, options.artifacts, **wanted, profile=options.profile)
+    with open_if_needed(workspace, options) as checkpoint, scratch_folder() as folder:
         if options.layers and checkpoint is None:
             raise UsageError("--layers: there is no checkpoint to compare the layers with; give --checkpoint")
         reference = find_reference(model, checkpoint, options, progress=progress)
-        claims = _claims(reference, checkpoint, options, progress)
+        claims = _claims(model, reference, checkpoint, options, progress)
         again = ConvertedAgain(model, checkpoint, folder)
         report = verify(model, reference, candidates, options.rules, convert_again=again.path, progress=progress)
-        report = replace(report, notes=(*report.notes, *claims, *left_out(model, output_dir, options)))
+        report = replace(report, notes=(*report.notes, *claims, *left_out(workspace, options.artifacts, **wanted)))
         result = VerifyResult(report)
         if options.layers:
             result = replace(result, divergences=_divergences(report, reference, again, options, progress))
@@ -118,14 +113,18 @@ def verify_artifacts(
                 progress=progress,
             )
             result = replace(result, self_test=tested)
-        result = replace(result, written=write_reports(result, reference, options))
+        result = replace(result, written=write(result, reference))
         if not options.artifacts:
-            write_record(output_dir / model.name / RECORD, result)
+            write_record(workspace.verification, result)
         return result
 
 
 def _claims(
-    reference: Reference, checkpoint: Checkpoint | None, options: VerifyOptions, progress: Progress
+    model: ModelSpec,
+    reference: Reference,
+    checkpoint: Checkpoint | None,
+    options: VerifyOptions,
+    progress: Progress,
 ) -> tuple[str, ...]:
     """What a pack says of itself and nothing here proves. Raises ReferencePackError if it is wrong."""
     if not isinstance(reference, PackReference):
@@ -133,121 +132,35 @@ def _claims(
     if checkpoint is not None and options.checkpoint is not None and not reference.is_shipped:
         check_answers(reference, checkpoint, progress)
         return ()
-    claim = prove(reference, checkpoint, load_model(reference.contents.model), progress)
+    claim = prove(reference, checkpoint, model, progress)
     return (claim,) if claim else ()
 
 
 def write_record(path: Path, result: VerifyResult) -> None:
     """Write the document that `--json` prints, for `sshtool package`. Raises OutputError."""
-    _write(path, dump_result("verify", result, passed=result.passed))
-
-
-def write_reports(result: VerifyResult, reference: Reference, options: VerifyOptions) -> tuple[Path, ...]:
-    """Write the reports that were asked for, each whole or not at all. Raises OutputError."""
-    report = result.report
-    if options.html:
-        _write(options.html, render_html(report, images_of(report, reference), result.divergences))
-    if options.junit:
-        _write(options.junit, render_junit(report))
-    if options.markdown:
-        _write(options.markdown, render_markdown(report))
-    return tuple(filter(None, _report_paths(options)))
-
-
-def _write(path: Path, text: str) -> None:
     with staged(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def _report_paths(options: VerifyOptions) -> tuple[Path | None, ...]:
-    return options.html, options.junit, options.markdown
+        part.write_text(dump_result("verify", result, passed=result.passed), encoding="utf-8")
 
 
 def _check(options: VerifyOptions) -> None:
-    """Refuse what contradicts itself, or lacks something, before minutes of work. Raises UsageError,
-    RuntimeUnavailableError and OutputError.
-    """
-    paths = [path.resolve() for path in _report_paths(options) if path]
-    if len(set(paths)) < len(paths):
-        raise UsageError("--html, --junit and --markdown: two name the same file; give each its own")
+    """Before minutes of work: raises UsageError for options that contradict each other, RuntimeUnavailableError."""
     if options.reference is not None and options.images:
         raise UsageError("--images needs MXNet: a reference pack has no answers for them; leave out --reference")
     if options.self_test and options.rules.settings.inference_precision != F32:
         raise UsageError("--self-test plants faults that bf16 rounds away; leave out --inference-precision")
     if options.profile and options.profile not in PROFILES:
         raise UsageError(f"--profile: {options.profile} is not one of {', '.join(PROFILES)}")
-    require(*((PILLOW, JINJA) if options.html else ()), *((PILLOW,) if options.images else ()))
-    for path in filter(None, _report_paths(options)):
-        check_replaceable(path)
-
-
-def images_of(report: VerifyReport, reference: Reference) -> dict[str, Images]:
-    """The images of the samples that have a picture in the report, by name."""
-    found = {}
-    chosen = pictured(report)
-    for sample in (sample for sample in report.samples if sample.name in chosen):
-        answer = reference.answer(sample.name, *sample.shape[1:3])
-        if answer is not None:
-            found[sample.name] = answer.sample.images
-    return found
-
-
-def find_candidates(model: ModelSpec, output_dir: Path, options: VerifyOptions) -> tuple[Candidate, ...]:
-    """The artifacts that were named, or all that are there and that can be computed in the precision asked for.
-
-    A precision's folder says what its files are held to.
-    """
-    folder = output_dir / model.name
-    missing = [str(path) for path in options.artifacts if not is_file(path)]
-    if missing:
-        raise UsageError(f"--artifact: {', '.join(missing)} is not there; name a file that `sshtool convert` made")
-    there, able = converted(model, output_dir), _able(model, output_dir, options)
-    if not (options.artifacts or there):
-        raise ArtifactError(f"{folder}: there are no artifacts; make them with `sshtool convert`, or name --artifact")
-    if not (options.artifacts or able):
-        precision = options.rules.settings.inference_precision
-        raise UsageError(
-            f"--inference-precision: no artifact in {folder} is for a runtime that can be asked for {precision}; give "
-            f"--runtime {' or '.join(able_of(precision))}"
-        )
-    return tuple(Candidate(path, _place(path), options.runtime, options.profile) for path in options.artifacts or able)
-
-
-def left_out(model: ModelSpec, output_dir: Path, options: VerifyOptions) -> tuple[str, ...]:
-    """Says of which artifacts that are there `find_candidates` takes none, because of the precision asked for."""
-    able = _able(model, output_dir, options)
-    unable = [str(path) for path in converted(model, output_dir) if path not in able]
-    if options.artifacts or not unable:
-        return ()
-    precision = options.rules.settings.inference_precision
-    return (f"left out, because their runtimes cannot be asked for {precision}: {', '.join(unable)}",)
-
-
-def converted(model: ModelSpec, output_dir: Path) -> tuple[Path, ...]:
-    """The artifacts that are where `convert` puts them."""
-    folder = output_dir / model.name
-    standard = (folder / name / f"{model.name}{suffix}" for name in PROFILES for suffix in (".onnx", ".xml"))
-    return tuple(path for path in standard if is_file(path))
-
-
-def _able(model: ModelSpec, output_dir: Path, options: VerifyOptions) -> tuple[Path, ...]:
-    """Those of which the runtime can be asked for the precision. What the runtime does not load, it says itself."""
-    precision = options.rules.settings.inference_precision
-    return tuple(
-        path
-        for path in converted(model, output_dir)
-        if precision == F32 or precision in usual_runtime(path, options.runtime).inference_precisions
-    )
+    require(*((PILLOW,) if options.images else ()))
 
 
 @contextlib.contextmanager
-def open_if_needed(model: ModelSpec, output_dir: Path, options: VerifyOptions) -> Iterator[Checkpoint | None]:
+def open_if_needed(workspace: Workspace, options: VerifyOptions) -> Iterator[Checkpoint | None]:
     """The checkpoint that was named or downloaded; None if there is none and a reference pack stands in for it."""
-    path = options.checkpoint or checkpoint_folder(output_dir, model)
+    path = options.checkpoint or workspace.checkpoint
     if options.checkpoint is None and options.reference is not None and not is_folder(path):
         yield None
         return
-    with opened(path, model, allow_nonfinite=options.rules.settings.allow_nonfinite) as checkpoint:
+    with opened(path, workspace.model, allow_nonfinite=options.rules.settings.allow_nonfinite) as checkpoint:
         yield checkpoint
 
 
@@ -327,10 +240,6 @@ class ConvertedAgain:
         return convert(self._checkpoint, self._folder / "original", options)[0].path
 
 
-def _place(path: Path) -> str:
-    return path.resolve().parent.name if path.resolve().parent.name in PROFILES else ""
-
-
 def _divergences(
     report: VerifyReport, reference: Reference, again: ConvertedAgain, options: VerifyOptions, progress: Progress
 ) -> tuple[Divergence, ...]:
@@ -380,26 +289,3 @@ def _original(reference: Reference, again: ConvertedAgain, sample: Sample, setti
 def _as_stored(settings: Settings) -> Settings:
     """Of the original, which is never computed in a shorter type."""
     return replace(settings, inference_precision=F32)
-
-
-def render(result: VerifyResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
-    parts = [comparison_table(result.report, plain=plain)]
-    if result.divergences:
-        parts.append(lines(*map(_where, result.divergences)))
-    if result.self_test:
-        parts.append(self_test_table(result.self_test, plain=plain))
-    if result.written:
-        parts.append(lines(*(f"report: {path}" for path in result.written)))
-    return Group(*parts)
-
-
-def _where(divergence: Divergence) -> str:
-    place = f"{divergence.artifact} on {divergence.sample}"
-    if not divergence.layer:
-        return f"{place}: all {divergence.compared} tensors inside agree to {divergence.limit:g} of their range"
-    before = f"; {divergence.before}, before it, agrees" if divergence.before else ""
-    return (
-        f"{place}: {divergence.layer} is the first to differ, by {divergence.relative:.2g} of its range "
-        f"({divergence.limit:g} allowed){before}"
-    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sshconvert import __version__
+from sshconvert.messages import count
 from sshtool.bench.figures import BenchResult, CandidateFigures, Measured, Spread
 from sshtool.bench.measuring import LATENCY, THROUGHPUT
 from sshtool.report import summary
@@ -76,10 +77,10 @@ class Section:
 
 def headline(result: BenchResult) -> str:
     """What was measured, where and how."""
-    dose = summary.count(result.runs, "computation") if result.runs else f"{result.duration:g} s"
-    threads = summary.count(result.threads, "thread") if result.threads else "threads as each runtime chooses"
-    machine = f"{result.environment['processor']}, {summary.count(result.cores, 'core')}"
-    return f"{result.model} on {machine}: {dose} of each in {summary.count(result.rounds, 'round')} of turns, {threads}"
+    dose = count(result.runs, "computation") if result.runs else f"{result.duration:g} s"
+    threads = count(result.threads, "thread") if result.threads else "threads as each runtime chooses"
+    machine = f"{result.environment['processor']}, {count(result.cores, 'core')}"
+    return f"{result.model} on {machine}: {dose} of each in {count(result.rounds, 'round')} of turns, {threads}"
 
 
 def bench_tables(result: BenchResult) -> tuple[BenchTable, ...]:
@@ -120,7 +121,7 @@ def _remarks(result: BenchResult) -> Iterator[str]:
 def render_bench(result: BenchResult) -> str:
     """The whole page; the same text for the same result. Raises RuntimeUnavailableError without Jinja."""
     sections = [Section(item, _chart(result, item.mode)) for item in bench_tables(result)]
-    return template(TEMPLATE, {"count": summary.count, "sizes": summary.sizes}).render(
+    return template(TEMPLATE, {"count": count, "sizes": summary.sizes}).render(
         result=result,
         headline=headline(result),
         remarks=remarks(result),

@@ -8,9 +8,10 @@ from typing import Final
 
 from rich.console import Group, RenderableType
 
+from sshconvert.messages import count
 from sshtool.parity.selftest import FaultResult, HealthyResult, SelfTestReport, Verdict
 from sshtool.parity.verify import ArtifactReport, VerifyReport
-from sshtool.report.summary import columns, count, excused, limit, matched
+from sshtool.report.summary import columns, excused, limit, matched
 from sshtool.report.terminal import lines, table
 
 # Failures beyond these are counted, not listed; `--json` and the reports have them all.

@@ -13,19 +13,18 @@ import numpy as np
 from sshconvert import __version__
 from sshconvert.arrays import Doubles, Flags
 from sshconvert.errors import ImageError
+from sshconvert.messages import count
 from sshtool.evaluate import omz
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.figures import EvaluateResult, SettingFigures, WorstImage
 from sshtool.evaluate.matching import NOWHERE, best_face, corners
 from sshtool.evaluate.records import HIT, NEITHER
-from sshtool.evaluate.run import Entry
+from sshtool.evaluate.run import Pictured
 from sshtool.images import read_image
-from sshtool.report import summary
 from sshtool.report.axis import Axis
 from sshtool.report.figures import FigureTable, change, figure_tables, headline, percent, remarks
 from sshtool.report.overlay import data_uri, path
-from sshtool.report.page import template
-from sshtool.wider_face.ground_truth import ImageTruth
+from sshtool.report.page import template, write_page
 
 TEMPLATE: Final = "evaluate.html.j2"
 
@@ -37,17 +36,6 @@ TICKS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 # Lines take turns in their looks, because the curves of one model's artifacts lie on top of each other.
 LOOKS: Final = 6
-
-
-@dataclass(frozen=True)
-class Pictured:
-    """An image that went wrong: what an artifact found, the faces, and where the image is, if anywhere."""
-
-    artifact: str
-    protocol: str
-    entry: Entry
-    truth: ImageTruth
-    path: Path | None
 
 
 @dataclass(frozen=True)
@@ -105,6 +93,11 @@ class Section:
     pictures: tuple[WorstPicture, ...]
 
 
+def write_evaluation(path: Path | None, result: EvaluateResult, pictured: Sequence[Pictured]) -> tuple[Path, ...]:
+    """Write the page to `path`, if it is one, and return what was written. Raises OutputError."""
+    return write_page(path, lambda: render_evaluation(result, pictured))
+
+
 def render_evaluation(result: EvaluateResult, pictured: Sequence[Pictured]) -> str:
     """The whole page; the same text for the same result and images.
 
@@ -114,7 +107,7 @@ def render_evaluation(result: EvaluateResult, pictured: Sequence[Pictured]) -> s
     sections = [
         Section(item, _plots(item), tuple(_pictures(item, pictured, symbols))) for item in figure_tables(result)
     ]
-    return template(TEMPLATE, {"count": summary.count, "percent": percent, "change": change}).render(
+    return template(TEMPLATE, {"count": count, "percent": percent, "change": change}).render(
         result=result,
         headline=headline(result),
         remarks=remarks(result),
@@ -198,7 +191,7 @@ def _picture(group: Sequence[Pictured], worst: WorstImage, symbol: Symbol | None
     return WorstPicture(
         image=worst.image,
         artifact=", ".join(one.artifact for one in group),
-        text=f"{worst.misses} of {summary.count(worst.faces, 'face')} missed, {worst.false_boxes} false",
+        text=f"{worst.misses} of {count(worst.faces, 'face')} missed, {worst.false_boxes} false",
         width=symbol.width if symbol else int(room[0]) + 1,
         height=symbol.height if symbol else int(room[1]) + 1,
         symbol=symbol.name if symbol else "",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sshconvert.checkpoint import DEMO
+from sshconvert.messages import count
 from sshtool.evaluate.figures import REFERENCE, ArtifactFigures, EvaluateResult, ProtocolFigures
-from sshtool.report.summary import count
 
 TITLES: Final = {"omz": "Open Model Zoo's measure", "wider": "WIDER FACE's own evaluation"}
 

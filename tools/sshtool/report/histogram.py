@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sshconvert.messages import count
 from sshtool.parity.tensors import DECADES
 from sshtool.report.axis import Axis
-from sshtool.report.summary import Column, count, worst
+from sshtool.report.summary import Column, worst
 
 # In units of the picture, which the page scales to the room there is.
 WIDTH: Final = 240

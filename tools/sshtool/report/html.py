@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sshconvert.arrays import Pixels
+from sshconvert.messages import count
 from sshtool.detector import THRESHOLD
 from sshtool.parity.layers import Divergence
 from sshtool.parity.tensors import TensorComparison
@@ -66,7 +67,7 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
         if sample.name in chosen
     ]
     filters: dict[str, Callable[..., str]] = {
-        "count": summary.count,
+        "count": count,
         "excess": summary.excess,
         "limit": lambda tolerance: summary.limit(tolerance.atol, tolerance.rtol),
         "matched": summary.matched,
@@ -161,7 +162,7 @@ def _faces(compared: SampleComparison) -> str:
         return "no detections"
     matched = sum(found.matched for found in compared.detections)
     alone = sum(found.differing for found in compared.detections)
-    return f"{summary.count(matched, 'detection')} matched" + (f", {alone} not" if alone else "")
+    return f"{count(matched, 'detection')} matched" + (f", {alone} not" if alone else "")
 
 
 def _uncompared_cell(column: Column, sample: str, failures: Sequence[Failure]) -> Cell:

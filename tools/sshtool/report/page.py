@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from sshconvert.libraries import JINJA, importing
+from sshconvert.files import check_replaceable, staged
+from sshconvert.libraries import JINJA, Library, importing, require
 from sshconvert.messages import printable
 from sshtool.report.markup import Markdown, escape
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+
+def check_page(path: Path | None, *libraries: Library) -> None:
+    """Before minutes of work: raises RuntimeUnavailableError and OutputError if a page cannot be made there."""
+    if path:
+        require(*libraries, JINJA)
+        check_replaceable(path)
+
+
+def write_page(path: Path | None, render: Callable[[], str]) -> tuple[Path, ...]:
+    """Write the page to `path`, if there is one, and return what was written. Raises OutputError."""
+    if path is None:
+        return ()
+    with staged(path) as part:
+        part.write_text(render(), encoding="utf-8")
+    return (path,)
 
 
 def template(name: str, filters: Mapping[str, Callable[..., Any]], *, markup: bool = True) -> Template:

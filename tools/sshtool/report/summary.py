@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sshconvert.messages import count
 from sshtool.parity.tensors import TensorComparison
 from sshtool.parity.verify import ArtifactReport, Failure, SampleComparison, VerifyReport
 
@@ -131,8 +132,3 @@ def matched(artifact: ArtifactReport) -> str:
 def sizes(shape: Iterable[int | None]) -> str:
     """A shape; "any" where nothing is fixed."""
     return " x ".join("any" if size is None else str(size) for size in shape)
-
-
-def count(number: int, thing: str) -> str:
-    """A number of things, in the singular or the plural."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

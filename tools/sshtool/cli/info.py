@@ -1,0 +1,48 @@
+"""`sshtool info`: what a model and its checkpoint are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import RenderableType
+
+from sshconvert.contract import CALIBRATION_IMAGES
+from sshconvert.finite import summary
+from sshconvert.graph import Shape
+from sshtool.checkpoint.info import InfoResult
+from sshtool.report.terminal import table
+
+
+def render(result: InfoResult, plain: bool) -> RenderableType:
+    """The result as text for a person."""
+    licences = {
+        "licence of the code": result.license_code,
+        "licence of the weights": result.license_weights,
+        "note": result.license_note,
+    }
+    rows = [
+        ["weights", result.weights],
+        *([["", summary(result.nonfinite)]] if result.nonfinite else []),
+        ["input", f"{result.input_name} {_dimensions(result.input_shape)}, original network: RGB minus mean"],
+        *(["output", f"{name} {_dimensions(shape)}"] for name, shape in result.outputs.items()),
+        ["operators", ", ".join(f"{count} {name}" for name, count in result.operators.items())],
+        ["MParams", f"{result.mparams:.4f}{_published(result.published_mparams)}"],
+        ["GFLOPs", f"{result.gflops:.4f}{_published(result.published_gflops, result.published_at)}"],
+        *([name, text] for name, text in licences.items() if text),
+        *([path, _how(said)] for path, said in result.quantized.items()),
+    ]
+    return table([result.model, result.title], rows, plain=plain)
+
+
+def _published(figure: float | None, shape: Shape = ()) -> str:
+    place = f" at {_dimensions(shape)}" if shape else ""
+    return "" if figure is None else f" (published {figure}{place})"
+
+
+def _how(said: Mapping[str, str]) -> str:
+    """Without the names of the images, of which there may be hundreds."""
+    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in said.items() if key != CALIBRATION_IMAGES)
+
+
+def _dimensions(shape: Shape) -> str:
+    return "x".join(map(str, shape))
