@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import signal
 import tarfile
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
 
-import numpy as np
 import pytest
 
 from pages import Browser, find_chromium
 from project import SHARED
+from scaled_checkpoint import SLIM, write_random_checkpoint
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.models.registry import load_model
-from sshconvert.mxnet.params import write_params
 from sshtool import sandbox
 from sshtool.demo import checkpoint as demo
-from sshtool.demo.symbol import ssh_vgg16_symbol
 from sshtool.runtimes.mxnet import import_mxnet
 
 Mxnet: TypeAlias = Any  # it ships no types
@@ -105,17 +103,27 @@ def demo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def plain_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """The same architecture with other weights: dense random filters, and biases that are not zero."""
-    folder = tmp_path_factory.mktemp("plain")
-    random: Any = np.random.RandomState(11)
-    arrays = {}
-    for name, shape in demo.parameter_shapes(MODEL).items():
-        scale = 0.003 if name.startswith("rpn_") else 1.0  # so that deltas are about 1, as trained ones are
-        spread = scale * (2 / math.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.1
-        arrays[f"arg:{name}"] = (random.standard_normal(shape) * spread).astype(np.float32)
-    write_params(folder / MODEL.checkpoint.params, arrays)
-    (folder / MODEL.checkpoint.symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
+    """An eighth of the channels, with dense random weights and biases."""
+    return random_checkpoint(tmp_path_factory, SLIM)
+
+
+@pytest.fixture(scope="session")
+def full_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The same with all channels, for what depends on the size of the weights."""
+    return random_checkpoint(tmp_path_factory, Fraction(1))
+
+
+def random_checkpoint(factory: pytest.TempPathFactory, width: Fraction) -> Checkpoint:
+    folder = factory.mktemp("random")
+    write_random_checkpoint(folder, width=width)
     return open_checkpoint(folder, MODEL)
+
+
+@pytest.fixture(scope="session", params=["plain", pytest.param("demo", marks=pytest.mark.long)])
+def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
+    """Each model in turn, for suites that hold for all of them."""
+    checkpoint: Checkpoint = request.getfixturevalue(f"{request.param}_checkpoint")
+    return checkpoint
 
 
 @pytest.fixture

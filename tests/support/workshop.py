@@ -30,28 +30,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
 
-import numpy as np
-
+from scaled_checkpoint import write_random_checkpoint
 from sshconvert.checkpoint import open_checkpoint
 from sshconvert.convert import convert, plan
 from sshconvert.digest import file_sha256
 from sshconvert.models.registry import load_model
-from sshconvert.mxnet.params import write_params
-from sshconvert.mxnet.symbol import parse_symbol
-from sshconvert.network import resolve
 from sshconvert.options import Format, Options, Precision
 from sshtool.checkpoint.archive import pack
 from sshtool.workspace import Workspace
-from wide_checkpoint import wide_symbol
 
 MODEL: Final = load_model("ssh-mxnet")
 SIZE: Final = 64
 SHAPE: Final = f"1,3,{SIZE},{SIZE}"
-SLIMMER: Final = 8
 BOTH: Final = (Precision.FP32, Precision.FP16)
 SEEDS: Final = {"old": 1, "new": 2}
 
@@ -102,7 +95,7 @@ def make_inputs(folder: Path) -> None:
     for version, seed in SEEDS.items():
         checkpoint = folder / version
         checkpoint.mkdir()
-        _write_slim(checkpoint, seed)
+        write_random_checkpoint(checkpoint, seed=seed)
         pack(checkpoint, MODEL, folder / f"{version}.zip")
         options = Options((Format.ONNX,), (Precision.FP32,), (1, 3, SIZE, SIZE))
         path = convert(open_checkpoint(checkpoint, MODEL), folder / f"{version}-artifacts", options)[0].path
@@ -110,19 +103,6 @@ def make_inputs(folder: Path) -> None:
         result = VerifyResult(verify(MODEL, reference, [Candidate(path, "FP32")]))
         answers = list(reference.answers(SIZE, SIZE))[:1]
         (folder / f"{version}.pickle").write_bytes(pickle.dumps((result, answers)))
-
-
-def _write_slim(folder: Path, seed: int) -> None:
-    document = json.loads(wide_symbol(Fraction(1, SLIMMER)))
-    text = json.dumps(document, indent=seed)  # so that the old file and the new one differ
-    inputs = MODEL.input_shapes
-    random: Any = np.random.RandomState(seed)
-    arrays = {
-        f"arg:{name}": (random.standard_normal(shape) * 0.1).astype(np.float32)
-        for name, shape in resolve(parse_symbol(text), inputs).parameters(inputs).items()
-    }
-    (folder / MODEL.checkpoint.symbol).write_text(text, encoding="utf-8")
-    write_params(folder / MODEL.checkpoint.params, arrays)
 
 
 def _sshtool(*arguments: str | Path) -> None:

@@ -37,8 +37,8 @@ MO_CENSUS = {
 
 
 @pytest.fixture(scope="module")
-def artifacts(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, ...]:
-    return convert(plain_checkpoint, tmp_path_factory.mktemp("ir"), IR_ONLY)
+def artifacts(full_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, ...]:
+    return convert(full_checkpoint, tmp_path_factory.mktemp("ir"), IR_ONLY)
 
 
 def read(artifact: Artifact) -> Any:
@@ -112,11 +112,11 @@ def test_without_preprocessing_model_info_says_what_the_consumer_has_to_do(
 
 
 def test_a_second_conversion_gives_the_same_bytes_in_this_process_and_in_another(
-    plain_checkpoint: Checkpoint, artifacts: tuple[Artifact, ...], tmp_path: Path
+    full_checkpoint: Checkpoint, artifacts: tuple[Artifact, ...], tmp_path: Path
 ) -> None:
-    again = convert(plain_checkpoint, tmp_path / "again", IR_ONLY)
+    again = convert(full_checkpoint, tmp_path / "again", IR_ONLY)
     command = [sys.executable, "-m", "sshtool", "convert", "--quiet", "--output-dir", str(tmp_path / "other")]
-    checkpoint = ["--checkpoint", str(plain_checkpoint.params_path.parent)]
+    checkpoint = ["--checkpoint", str(full_checkpoint.params_path.parent)]
     subprocess.run([*command, *checkpoint, "--format", "openvino", "--precision", "FP32,FP16"], check=True)
     for first, second in zip(artifacts, again, strict=True):
         for one, two in zip(first.files, second.files, strict=True):
@@ -138,9 +138,9 @@ def test_an_ir_is_the_same_whatever_is_made_beside_it(plain_checkpoint: Checkpoi
 def test_weights_that_fp16_cannot_hold_are_refused_before_anything_is_written(
     plain_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    large = plain_checkpoint.parameters["conv1_2_weight"] + np.float32(70000)
-    checkpoint = replace(plain_checkpoint, parameters={**plain_checkpoint.parameters, "conv1_2_weight": large})
-    with pytest.raises(PrecisionError, match="conv1_2_weight"):
+    large = plain_checkpoint.parameters["conv4_2_weight"] + np.float32(70000)
+    checkpoint = replace(plain_checkpoint, parameters={**plain_checkpoint.parameters, "conv4_2_weight": large})
+    with pytest.raises(PrecisionError, match="conv4_2_weight"):
         convert(checkpoint, tmp_path / "out", IR_ONLY)
     assert not (tmp_path / "out").exists()
 

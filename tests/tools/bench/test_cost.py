@@ -29,7 +29,7 @@ SMALL: Final = ("--input-shape", "1,3,64,64", "--precision", "FP32,FP16", "--qui
 def wide_checkpoint(width: str) -> Iterator[Path]:
     """A folder with one of `width` squared times 79 MB."""
     with folder_in_memory() as folder:
-        assert json_of("wide_checkpoint.py", folder, width)
+        assert json_of("scaled_checkpoint.py", folder, width)
         yield folder
 
 

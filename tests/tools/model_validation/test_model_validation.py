@@ -15,6 +15,7 @@ import pytest
 import hostile_graphs
 import hostile_ir
 from limited import timed
+from scaled_checkpoint import write_scaled_checkpoint
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError
@@ -26,7 +27,6 @@ from sshconvert.onnx.export import export
 from sshconvert.options import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision
 from sshtool.model_validation import check_ir, check_ir_sizes, read_onnx
 from sshtool.runtimes import load
-from wide_checkpoint import write_wide_checkpoint
 
 MODEL: Final = hostile_graphs.MODEL
 TRIALS: Final = 100
@@ -97,7 +97,7 @@ MADE: Final = {
 @pytest.fixture(scope="module")
 def slim(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     folder = tmp_path_factory.mktemp("slim")
-    write_wide_checkpoint(folder, Fraction(1, 8))
+    write_scaled_checkpoint(folder, Fraction(1, 8))
     return open_checkpoint(folder, MODEL)
 
 
