@@ -314,8 +314,6 @@ def test_the_curve_holds_every_prediction() -> None:
     assert curve.precision.tolist() == [1, 1 / 2, 2 / 3]
     assert curve.recall.tolist() == [1 / 2, 1 / 2, 1]
     assert curve.scores.tolist() == [0.9, 0.8, 0.7]
-    assert curve.thinned(2).scores.tolist() == [0.9, 0.7]
-    assert curve.thinned(9).scores.tolist() == [0.9, 0.8, 0.7]
 
 
 def test_faults_are_those_of_boxes_that_would_be_shown() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any, Final, Self
 
 from sshtool.bench.measuring import Dose, Turn
@@ -47,9 +46,7 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _ask(self, body: dict[str, Any], *, seconds: float = 0) -> dict[str, Any]:

@@ -67,71 +67,73 @@ def fetch(
         if not usable:
             raise DownloadError(_nothing_worked(archive, [], sources))
         with entry.locked(say, PATIENCE):
-            if not entry.is_good():  # the process that we waited for may have done the work
-                return _fetch_anew(entry, sources, usable, limits, say, report)
+            if not entry.is_good():  # another process may have downloaded it meanwhile
+                return _Fetch(entry, sources, usable, limits, say, report).run()
     origin = entry.origin()
     return Fetched(entry.path, origin.source if origin else str(entry.path), cached=True)
 
 
-def _fetch_anew(
-    entry: Entry,
-    sources: Sequence[Source],
-    usable: Sequence[Source],
-    limits: Limits | None,
-    say: Callable[[str], None],
-    report: Report,
-) -> Fetched:
-    archive = entry.archive
-    entry.remove_damaged()
-    entry.require_space()
-    meter = _Meter(archive, report)
-    successful = False
-    report("model_file_download_begin", model_file=archive.name, size=archive.size)
-    try:
-        source = _first_that_works(entry, sources, usable, limits, say, meter)
-        successful = True
-    finally:
-        report("model_file_download_end", model_file=archive.name, successful=successful)
-    return Fetched(entry.path, source, cached=False)
+@dataclass
+class _Fetch:
+    """A download into an entry of the cache, which this process has locked."""
 
+    entry: Entry
+    sources: Sequence[Source]
+    usable: Sequence[Source]
+    limits: Limits | None
+    say: Callable[[str], None]
+    report: Report
+    _reported: float = 0.0
 
-def _first_that_works(
-    entry: Entry,
-    sources: Sequence[Source],
-    usable: Sequence[Source],
-    limits: Limits | None,
-    say: Callable[[str], None],
-    meter: _Meter,
-) -> str:
-    """Place the archive; return which source it is from, or was when an earlier process got the last byte of it."""
-    origin = entry.origin()
-    if origin and entry.finish():
-        return origin.source
-    failures: list[str] = []
-    for source in usable:
-        say(f"downloading {entry.archive.name} from {source.shown}")
+    def run(self) -> Fetched:
+        archive = self.entry.archive
+        self.entry.remove_damaged()
+        self.entry.require_space()
+        successful = False
+        self.report("model_file_download_begin", model_file=archive.name, size=archive.size)
         try:
-            _get(source, entry, limits, say, meter)
-        except SourceFailedError as error:
-            note = f"upstream's link, dead since {source.dead_since}: " if source.dead_since else ""
-            failures.append(f"{source.shown}: {note}{error}")
-            if len(failures) < len(usable):
-                say(failures[-1])
+            source = self._first_that_works()
+            successful = True
+        finally:
+            self.report("model_file_download_end", model_file=archive.name, successful=successful)
+        return Fetched(self.entry.path, source, cached=False)
+
+    def _first_that_works(self) -> str:
+        """Place the archive, and return its source: for a part that an earlier process completed, that one's."""
+        origin = self.entry.origin()
+        if origin and self.entry.finish():
+            return origin.source
+        failures: list[str] = []
+        for source in self.usable:
+            self.say(f"downloading {self.entry.archive.name} from {source.shown}")
+            try:
+                self._get(source)
+            except SourceFailedError as error:
+                note = f"upstream's link, dead since {source.dead_since}: " if source.dead_since else ""
+                failures.append(f"{source.shown}: {note}{error}")
+                if len(failures) < len(self.usable):
+                    self.say(failures[-1])
+            else:
+                return source.shown
+        raise DownloadError(_nothing_worked(self.entry.archive, failures, self.sources))
+
+    def _get(self, source: Source) -> None:
+        """Place the archive from one source. Raises SourceFailedError if the source does not give it."""
+        if source.path is not None:
+            from sshtool.checkpoint import local
+
+            local.copy(source, source.path, self.entry, self._received)
         else:
-            return source.shown
-    raise DownloadError(_nothing_worked(entry.archive, failures, sources))
+            from sshtool.checkpoint import web
 
+            web.download(source, self.entry, self.limits or web.Limits(), self.say, self._received)
 
-def _get(source: Source, entry: Entry, limits: Limits | None, say: Callable[[str], None], meter: _Meter) -> None:
-    """Place the archive from one source. Raises SourceFailedError if it does not give it."""
-    if source.path is not None:
-        from sshtool.checkpoint import local
-
-        local.copy(source, source.path, entry, meter)
-    else:
-        from sshtool.checkpoint import web
-
-        web.download(source, entry, limits or web.Limits(), say, meter)
+    def _received(self, size: int) -> None:
+        """Report how much of the archive has arrived, now and then and at the end."""
+        now, archive = time.monotonic(), self.entry.archive
+        if size == archive.size or now - self._reported >= INTERVAL:
+            self._reported = now
+            self.report("model_file_download_progress", model_file=archive.name, size=size)
 
 
 def _nothing_worked(archive: PinnedFile, failures: Sequence[str], sources: Sequence[Source]) -> str:
@@ -144,17 +146,3 @@ def _nothing_worked(archive: PinnedFile, failures: Sequence[str], sources: Seque
     if untried and dead:
         causes.append(f"upstream's own, {dead[0].shown}, is dead since {dead[0].dead_since}")
     return f"{archive.name}: no source gives it: {'; '.join(causes) or 'there is none'}; {WAYS_OUT}"
-
-
-class _Meter:
-    """Reports how far the download is, now and then, and at the end."""
-
-    def __init__(self, archive: PinnedFile, report: Report) -> None:
-        self._archive, self._report = archive, report
-        self._last = 0.0
-
-    def __call__(self, size: int) -> None:
-        now = time.monotonic()
-        if size == self._archive.size or now - self._last >= INTERVAL:
-            self._last = now
-            self._report("model_file_download_progress", model_file=self._archive.name, size=size)

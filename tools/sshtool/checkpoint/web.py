@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -56,9 +56,12 @@ def download(
     end = time.monotonic() + limits.total
     context = _tls_context()
     for attempt in range(1, limits.attempts + 1):
-        with _Deadline(end) as deadline, _client(context) as client:
-            error = _outcome(client, source, entry, limits, deadline, received)
-        if error is None:
+        try:
+            with _Deadline(end) as deadline, _client(context) as client:
+                _Attempt(client, source, entry, limits, deadline).run(received)
+        except SourceFailedError as failure:
+            error = failure
+        else:
             return
         wait = limits.first_wait * 2 ** (attempt - 1) if error.wait is None else error.wait
         if not error.again:
@@ -71,72 +74,79 @@ def download(
         time.sleep(wait)
 
 
-def _outcome(
-    client: httpx.Client,
-    source: Source,
-    entry: Entry,
-    limits: Limits,
-    deadline: _Deadline,
-    received: Callable[[int], None],
-) -> SourceFailedError | None:
-    try:
-        _attempt(client, source, entry, limits, deadline, received)
-    except SourceFailedError as error:
-        return error
-    return None
-
-
 def _rounded(seconds: float) -> str:
     return f"{seconds:.0f}" if seconds >= 1 else f"{seconds:.1g}"
 
 
-def _attempt(
-    client: httpx.Client,
-    source: Source,
-    entry: Entry,
-    limits: Limits,
-    deadline: _Deadline,
-    received: Callable[[int], None],
-) -> None:
-    offset, validator = entry.resumable(source.shown)
-    headers = {"Range": f"bytes={offset}-", "If-Range": validator} if offset else {}
-    with _translated(deadline), _answer(client, source, headers, limits, deadline) as answer:
-        with _accept(answer, source, entry, offset, validator) as writer:
-            received(writer.size)
-            for block in answer.iter_raw():
-                deadline.check()  # what comes after the connection was shut is not to be written
-                writer.write(block)
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt to get the archive. Raises SourceFailedError."""
+
+    client: httpx.Client
+    source: Source
+    entry: Entry
+    limits: Limits
+    deadline: _Deadline
+
+    def run(self, received: Callable[[int], None]) -> None:
+        offset, validator = self.entry.resumable(self.source.shown)
+        headers = {"Range": f"bytes={offset}-", "If-Range": validator} if offset else {}
+        with _translated(self.deadline), self._answer(headers) as answer:
+            with self._accept(answer, offset, validator) as writer:
                 received(writer.size)
-        deadline.check()
-        try:
-            entry.place(writer)
-        except WrongBytesError as error:
-            # Ended early: go on from there. Something else than the archive: it may have been the old part's fault.
-            short = writer.size < entry.archive.size
-            raise SourceFailedError(str(error), again=short or offset > 0, wait=None if short else 0) from None
+                for block in answer.iter_raw():
+                    self.deadline.check()  # blocks that arrive after the connection was shut are not written
+                    writer.write(block)
+                    received(writer.size)
+            self.deadline.check()
+            try:
+                self.entry.place(writer)
+            except WrongBytesError as error:
+                # Too short: the next attempt goes on. Other bytes: an old part may be at fault.
+                short = writer.size < self.entry.archive.size
+                raise SourceFailedError(str(error), again=short or offset > 0, wait=None if short else 0) from None
 
+    @contextmanager
+    def _answer(self, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        """The first answer that is no redirect. Each hop is checked before a socket is opened for it."""
+        url, limits = _joined(httpx.URL(), self.source.url), self.limits
+        # Plain HTTP is for mirrors that the user named so. No other host may redirect to this machine.
+        loopback = url.scheme == "http" and is_loopback(url.host)
+        timeout = httpx.Timeout(connect=limits.connect, read=limits.read, write=limits.read, pool=limits.connect)
+        extensions = {"trace": self.deadline.trace}
+        for _ in range(limits.redirects + 1):
+            if not may_ask(url.scheme, url.host, loopback=loopback):
+                raise SourceFailedError(f"leads to {_shown(url)}, and only https may be followed")
+            request = self.client.build_request("GET", url, headers=headers, timeout=timeout, extensions=extensions)
+            try:
+                answer = self.client.send(request, stream=True)
+            except _Moved as moved:
+                url = _joined(url, moved.location)
+                continue
+            with closing(answer):
+                yield answer
+            return
+        raise SourceFailedError(f"redirects more than {limits.redirects} times, last to {_shown(url)}")
 
-@contextmanager
-def _accept(answer: httpx.Response, source: Source, entry: Entry, offset: int, validator: str) -> Iterator[Writer]:
-    """The writer that the answer's body is for. Raises SourceFailedError for an answer that is not what was asked
-    for.
-    """
-    encoding = answer.headers.get("Content-Encoding", "identity")
-    if answer.status_code in (200, 206) and encoding.lower() != "identity":
-        raise SourceFailedError(f"sends it with Content-Encoding {shown(encoding)}, though none was asked for")
-    if answer.status_code == 200:
-        _check_length(answer, entry)
-        with entry.begin(source.shown, _validator(answer)) as writer:
-            yield writer
-    elif answer.status_code == 206 and offset:
-        _check_range(answer, entry, offset, validator)
-        with entry.resume() as writer:
-            yield writer
-    elif answer.status_code == 416 and offset:
-        entry.discard()
-        raise SourceFailedError("refuses to go on in the middle", again=True, wait=0)
-    else:
-        raise _refusal(answer)
+    @contextmanager
+    def _accept(self, answer: httpx.Response, offset: int, validator: str) -> Iterator[Writer]:
+        """The writer for the answer's body. Raises SourceFailedError for an answer to another question."""
+        encoding = answer.headers.get("Content-Encoding", "identity")
+        if answer.status_code in (200, 206) and encoding.lower() != "identity":
+            raise SourceFailedError(f"sends it with Content-Encoding {shown(encoding)}, though none was asked for")
+        if answer.status_code == 200:
+            _check_length(answer, self.entry)
+            with self.entry.begin(self.source.shown, _validator(answer)) as writer:
+                yield writer
+        elif answer.status_code == 206 and offset:
+            _check_range(answer, self.entry, offset, validator)
+            with self.entry.resume() as writer:
+                yield writer
+        elif answer.status_code == 416 and offset:
+            self.entry.discard()
+            raise SourceFailedError("refuses to go on in the middle", again=True, wait=0)
+        else:
+            raise _refusal(answer)
 
 
 def _check_length(answer: httpx.Response, entry: Entry) -> None:
@@ -189,33 +199,6 @@ def _validator(answer: httpx.Response) -> str:
     """What If-Range may carry: a strong ETag, or the date. A weak ETag promises nothing about bytes."""
     etag: str = answer.headers.get("ETag", "")
     return etag if etag.startswith('"') else str(answer.headers.get("Last-Modified", ""))
-
-
-@contextmanager
-def _answer(
-    client: httpx.Client, source: Source, headers: dict[str, str], limits: Limits, deadline: _Deadline
-) -> Iterator[httpx.Response]:
-    """The first answer that is no redirect. Each hop is checked before a socket is opened for it."""
-    url = _joined(httpx.URL(), source.url)
-    # Plain HTTP is for mirrors that the user named so. Nobody who was asked elsewhere may send us to this machine.
-    loopback = url.scheme == "http" and is_loopback(url.host)
-    timeout = httpx.Timeout(connect=limits.connect, read=limits.read, write=limits.read, pool=limits.connect)
-    extensions = {"trace": deadline.trace}
-    for _ in range(limits.redirects + 1):
-        if not may_ask(url.scheme, url.host, loopback=loopback):
-            raise SourceFailedError(f"leads to {_shown(url)}, and only https may be followed")
-        request = client.build_request("GET", url, headers=headers, timeout=timeout, extensions=extensions)
-        try:
-            answer = client.send(request, stream=True)
-        except _Moved as moved:
-            url = _joined(url, moved.location)
-            continue
-        try:
-            yield answer
-        finally:
-            answer.close()
-        return
-    raise SourceFailedError(f"redirects more than {limits.redirects} times, last to {_shown(url)}")
 
 
 class _Moved(Exception):  # noqa: N818  # it is none
@@ -314,9 +297,11 @@ def _shown(url: httpx.URL) -> str:
 
 
 class _Deadline:
-    """Shuts the connection at `end`: a server that sends a byte now and then never keeps a read waiting too long.
+    """Shuts the connection at `end`, from a thread.
 
-    httpx has no limit for a whole transfer. Its trace tells of each connection that is made.
+    httpx limits each read, and has no limit for a whole transfer. While it parses headers, and skips answers such as
+    100 Continue, no code of this module runs. A server that sends a byte within each read's limit would hold the
+    program there for weeks. The trace of httpx names the connections to shut.
     """
 
     def __init__(self, end: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import compress
 from typing import Final
 
@@ -32,11 +32,6 @@ class Curve:
     recall: Doubles
     scores: Doubles
     faces: int
-
-    def thinned(self, points: int) -> Curve:
-        """The same curve with at most `points` points, evenly among its own, for drawing."""
-        keep = np.unique(np.linspace(0, len(self.scores) - 1, min(points, len(self.scores))).astype(np.intp))
-        return replace(self, precision=self.precision[keep], recall=self.recall[keep], scores=self.scores[keep])
 
 
 @dataclass(frozen=True)
