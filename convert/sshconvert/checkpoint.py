@@ -24,7 +24,7 @@ from sshconvert.models.spec import ModelSpec, Sha256
 from sshconvert.mxnet.params import parse_params, snapshot_params
 from sshconvert.mxnet.symbol import parse_symbol, snapshot_symbol
 from sshconvert.network import resolve
-from sshconvert.reading import is_file, is_folder, read_small
+from sshconvert.reading import is_file, is_folder, matching, read_small
 from sshconvert.recognition import IR, ONNX, PARAMS, SYMBOL, mistaken
 from sshconvert.schema import Strict, one_line, parse_json
 from sshconvert.snapshot import Snapshot
@@ -104,11 +104,16 @@ def open_checkpoint(path: Path, model: ModelSpec, *, allow_nonfinite: bool = Fal
 
 
 def locate(path: Path, model: ModelSpec) -> tuple[Path, Path]:
-    """The symbol's and the parameters' path. Raises CheckpointError if one is missing."""
+    """The paths of the symbol and the parameters. Raises CheckpointError if one is missing.
+
+    In a folder, a model without names has the only `.params` file that has its symbol beside it.
+    """
+    if is_folder(path) and not model.checkpoint.symbol:
+        return _only_pair(path)
     if is_folder(path):
         files = (path / model.checkpoint.symbol, path / model.checkpoint.params)
     elif path.suffix == ".params":
-        files = (path.with_name(re.sub(r"(-\d{4})?\.params$", "-symbol.json", path.name)), path)
+        files = (_symbol_of(path), path)
     else:
         raise CheckpointError(f"{path}: {_no_checkpoint(path)}")
     missing = [file.name for file in files if not is_file(file)]
@@ -116,6 +121,21 @@ def locate(path: Path, model: ModelSpec) -> tuple[Path, Path]:
         folder = path if is_folder(path) else path.parent
         raise CheckpointError(f"{path}: {' and '.join(missing)} not found there; {_there_instead(folder, path, model)}")
     return files
+
+
+def _only_pair(folder: Path) -> tuple[Path, Path]:
+    pairs = [(_symbol_of(path), path) for path in matching(folder, "*.params") if is_file(_symbol_of(path))]
+    if len(pairs) != 1:
+        names = listed([path.name for _, path in pairs], ", ") or "none"
+        raise CheckpointError(
+            f"{folder}: expected one .params file with its -symbol.json beside it, found {one_line(names)}; "
+            "give the .params file itself"
+        )
+    return pairs[0]
+
+
+def _symbol_of(params: Path) -> Path:
+    return params.with_name(re.sub(r"(-\d{4})?\.params$", "-symbol.json", params.name))
 
 
 # What to do with a file that is something else.
@@ -197,10 +217,10 @@ def bind(graph: Graph, arrays: Mapping[str, Array], model: ModelSpec, *, source:
 
 def _check_ends(graph: Graph, model: ModelSpec) -> None:
     """Another network with the same file names would otherwise be converted under this model's name."""
-    if model.image_input.name not in graph.variables or graph.output_names != model.output_names:
+    if not set(model.input_shapes) <= set(graph.variables) or graph.output_names != model.output_names:
         raise CheckpointError(
-            f"{graph.source}: is not {model.name}, whose input is {model.image_input.name} and whose outputs are "
-            f"{', '.join(model.output_names)}; its outputs are {listed(graph.output_names, ', ')}"
+            f"{graph.source}: is not {model.name}, whose inputs are {', '.join(model.input_shapes)} and whose outputs "
+            f"are {', '.join(model.output_names)}; its outputs are {listed(graph.output_names, ', ')}"
         )
 
 

@@ -13,7 +13,8 @@ from sshconvert.messages import printable
 
 MOST_PROBLEMS: Final = 10
 LONGEST_PROBLEM: Final = 200
-MOST_PARTS: Final = 200
+LARGEST_TOML: Final = 24 << 10  # bytes: ten times a model's description
+MOST_PARTS: Final = 200  # of a dotted key
 
 
 TensorName = Annotated[str, pydantic.StringConstraints(pattern=r"^\w[\w./-]*$", max_length=100)]
@@ -46,18 +47,25 @@ def parse_json(schema: type[Schema], data: bytes) -> Schema:
         raise ValueError("it is nested too deeply") from None
 
 
-def parse_toml(text: str) -> dict[str, Any]:
-    """Parse a TOML document. Raises ValueError, in one line, for what is none, and for keys of very many parts.
+def parse_toml(schema: type[Schema], data: bytes) -> Schema:
+    """Parse a TOML document. Raises ValueError, in one line, if it is too long, is not TOML or breaks the schema.
 
-    The time and the memory that `tomllib` takes for a key grow with the square of its parts. A key ends with its line.
+    `tomllib` takes time and memory that grow with the square of a key's parts. A key ends with its line, so the number
+    of dots in a line limits its parts.
     """
-    for place, line in enumerate(text.split("\n"), 1):
-        if line.count(".") > MOST_PARTS:
-            raise ValueError(f"line {place} has more than {MOST_PARTS} dots")
+    if len(data) > LARGEST_TOML:
+        raise ValueError(f"more than {LARGEST_TOML} bytes")
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line.count(b".") > MOST_PARTS:
+            raise ValueError(f"line {number} has more than {MOST_PARTS} dots")
     try:
-        return tomllib.loads(text)
+        return schema.model_validate(tomllib.loads(data.decode()))
+    except pydantic.ValidationError as error:
+        raise ValueError(problems(error)) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except ValueError as error:  # not UTF-8, not TOML, or a number with thousands of digits
+        raise ValueError(f"not valid TOML ({one_line(error)})") from None
 
 
 def problems(error: pydantic.ValidationError) -> str:

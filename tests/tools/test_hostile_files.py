@@ -42,9 +42,9 @@ from sshconvert.errors import (
     SSHToolError,
 )
 from sshconvert.graph import Graph
-from sshconvert.models.registry import LARGEST_TOML, load_model, parse_model
+from sshconvert.models.registry import load_model, parse_model
 from sshconvert.reading import read_small
-from sshconvert.schema import Strict, parse_json
+from sshconvert.schema import LARGEST_TOML, Strict, parse_json
 from sshtool import images
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.download import download
@@ -123,7 +123,7 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
         toml() + "[a]\n" + "\n".join(f"{'.'.join(['a'] * 200)}.b{n} = 1" for n in range(50)),
         "a: Extra inputs",
     ),
-    "too long": (toml() + "#" * LARGEST_TOML, "more than 24576 characters"),
+    "too long": (toml() + "#" * LARGEST_TOML, "more than 24576 bytes"),
     "an integer of 5000 digits": (changed("73_316_283", "9" * 5000), "not valid TOML"),
     "a negative size": (changed("73_316_283", "-1"), "checkpoint.archive.size"),
     "a size of text": (changed("73_316_283", '"big"'), "checkpoint.archive.size"),
@@ -173,7 +173,7 @@ DESCRIPTIONS: Final[dict[str, tuple[str, str]]] = {
 @pytest.mark.parametrize(("text", "message"), DESCRIPTIONS.values(), ids=DESCRIPTIONS)
 def test_a_hostile_description_of_a_model_is_refused(text: str, message: str) -> None:
     with timed("description"), pytest.raises(ModelError, match=re.escape(message)) as caught:
-        parse_model(text, source="evil.toml")
+        parse_model(text.encode(), source="evil.toml")
     assert message_of(caught.value).startswith("evil.toml: ")
 
 
@@ -183,7 +183,7 @@ def test_damaged_descriptions_are_refused_or_still_are_descriptions() -> None:
 
 def mutate_descriptions(count: int) -> str:
     def read(data: bytes) -> None:
-        parse_model(data.decode("utf-8", "replace"), source="evil.toml")
+        parse_model(data, source="evil.toml")
 
     return mutated(read, [toml().encode()], count, ModelError)
 

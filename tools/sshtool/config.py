@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import pydantic
 
 from sshconvert.errors import ConfigError
 from sshconvert.reading import read_small
-from sshconvert.schema import Strict, one_line, parse_toml, problems
-
-# What a person writes is far smaller.
-LARGEST: Final = 1 << 16
+from sshconvert.schema import LARGEST_TOML, Strict, parse_toml
 
 
 class Config(Strict):
@@ -33,18 +30,15 @@ def config_path() -> Path:
 
 
 def read_config(path: Path) -> Config:
-    """What the file says; nothing, if it is not there. Raises ConfigError with every problem."""
+    """The settings of the file; none if there is no file. Raises ConfigError with every problem."""
     try:
-        return Config.model_validate(parse_toml(read_small(path, LARGEST).decode("utf-8")))
+        return parse_toml(Config, read_small(path, LARGEST_TOML))
     except FileNotFoundError:
         return Config()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); correct or remove it") from None
-    except pydantic.ValidationError as error:
-        known = ", ".join(Config.model_fields)
-        raise ConfigError(f"{path}: {problems(error)}; correct it (it may set {known})") from None
-    except ValueError as error:  # no UTF-8, no TOML, and what Python says of a number with thousands of digits
-        raise ConfigError(f"{path}: not valid TOML ({one_line(error)}); correct it") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}; correct it (it may set {', '.join(Config.model_fields)})") from None
 
 
 def user_path(text: str, folder: Path = Path()) -> Path:

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from sshconvert.checkpoint import Checkpoint
+from sshconvert.checkpoint import Checkpoint, locate
 from sshconvert.convert import Artifact, convert, plan
-from sshconvert.errors import OutputError, PackageError, ReferencePackError, RuntimeUnavailableError
+from sshconvert.errors import CheckpointError, OutputError, PackageError, ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder
 from sshconvert.libraries import JINJA, PILLOW, YAML, require
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Options
-from sshconvert.reading import is_file
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened
@@ -124,7 +123,11 @@ def run(
 
 
 def _is_there(folder: Path, model: ModelSpec) -> bool:
-    return all(is_file(folder / name) for name in (model.checkpoint.symbol, model.checkpoint.params))
+    try:
+        locate(folder, model)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _verify(

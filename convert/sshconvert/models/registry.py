@@ -1,44 +1,77 @@
-"""The models that are shipped: one TOML file in this folder for each."""
+"""Models by name, which ship as TOML files in this folder, and a user's own by the path of a TOML file."""
 
 from __future__ import annotations
 
-from functools import cache
+import json
+import os
+import re
 from importlib.resources import files
-from typing import Final
-
-import pydantic
+from pathlib import Path
+from typing import Any, Final
 
 from sshconvert.errors import ModelError
 from sshconvert.models.spec import ModelSpec
-from sshconvert.schema import one_line, parse_toml, problems
+from sshconvert.reading import read_small
+from sshconvert.schema import LARGEST_TOML, parse_toml
 
-# Ten times what a description has. Long dotted keys take the parser quadratic time.
-LARGEST_TOML: Final = 24 << 10
+SUFFIX: Final = ".toml"
 
 
 def model_names() -> tuple[str, ...]:
-    """Names of all the models there are."""
-    return tuple(
-        sorted(path.name.removesuffix(".toml") for path in files(__package__).iterdir() if path.name.endswith(".toml"))
-    )
+    """Names of the models that ship."""
+    names = (path.name for path in files(__package__).iterdir())
+    return tuple(sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))
 
 
-@cache
-def load_model(name: str) -> ModelSpec:
-    """The model of that name. Raises ModelError for an unknown name or a file that does not follow the schema."""
-    if name not in model_names():
-        raise ModelError(f"{name}: no such model; there is {', '.join(model_names())}")
-    text = files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    return parse_model(text, source=f"{name}.toml")
+def load_model(name_or_path: str) -> ModelSpec:
+    """The model of that name, or the one that a TOML file describes: a path ends in `.toml` or has a separator.
+
+    Raises ModelError for an unknown name, and for a file that cannot be read or does not follow the schema.
+    """
+    if name_or_path.endswith(SUFFIX) or os.sep in name_or_path or "/" in name_or_path:
+        return read_model(Path(name_or_path))
+    if name_or_path not in model_names():
+        raise ModelError(
+            f"{name_or_path}: no such model; choose {', '.join(model_names())}, or give the path of a .toml file"
+        )
+    name = f"{name_or_path}{SUFFIX}"
+    return parse_model(files(__package__).joinpath(name).read_bytes(), source=name)
 
 
-def parse_model(text: str, *, source: str) -> ModelSpec:
-    """Parse a model's TOML. `source` names it in messages. Raises ModelError with every problem."""
-    if len(text) > LARGEST_TOML:
-        raise ModelError(f"{source}: more than {LARGEST_TOML} characters; shorten it")
+def read_model(path: Path, *, follow: bool = True) -> ModelSpec:
+    """Read a user's own description. `follow` is as in `open_regular`. Raises ModelError."""
     try:
-        return ModelSpec.model_validate(parse_toml(text))
-    except pydantic.ValidationError as error:
-        raise ModelError(f"{source}: {problems(error)}; correct it") from None
-    except ValueError as error:  # TOMLDecodeError, and what Python says of a number with thousands of digits
-        raise ModelError(f"{source}: not valid TOML ({one_line(error)}); correct it") from None
+        data = read_small(path, LARGEST_TOML, follow=follow)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); correct the path") from None
+    model = parse_model(data, source=str(path))
+    if model.name in model_names():
+        raise ModelError(f"{path}: name: {model.name} is the name of a model that ships; choose another")
+    return model
+
+
+def parse_model(data: bytes, *, source: str) -> ModelSpec:
+    """Parse a description. `source` names it in messages. Raises ModelError with every problem."""
+    try:
+        return parse_toml(ModelSpec, data)
+    except ValueError as error:
+        raise ModelError(f"{source}: {error}; correct it") from None
+
+
+def dump_model(model: ModelSpec) -> bytes:
+    """The TOML file of a model, which `read_model` reads as an equal one. Same model, same bytes."""
+    return "".join(f"{key} = {_value(value)}\n" for key, value in model.described().items()).encode()
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else _value(name)
+
+
+def _value(value: Any) -> str:
+    """A value in TOML. A list of tables has a line for each, because `parse_toml` limits the dots in a line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_key(key)} = {_value(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        between = ",\n" if value and isinstance(value[0], dict) else ", "
+        return f"[{between.join(map(_value, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

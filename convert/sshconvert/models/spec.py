@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -12,6 +12,9 @@ from sshconvert.tasks.anchor_detection import AnchorDetection
 
 Sha256 = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^\w([\w.-]*\w)?$", max_length=100)]
+ModelName = Annotated[
+    str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$", max_length=100)
+]
 Url = Annotated[str, pydantic.StringConstraints(pattern=r"^https://[^\s/]+/\S*$")]
 Layout = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Z]{1,8}$")]
 Colour = Annotated[float, pydantic.Field(ge=0, le=255)]
@@ -110,7 +113,7 @@ class Licence(Strict):
 class ModelSpec(Strict):
     """One model, as its TOML file describes it."""
 
-    name: FileName
+    name: ModelName
     title: str = ""
     summary: str = ""
     homepage: str = ""
@@ -129,6 +132,10 @@ class ModelSpec(Strict):
         if len({item.name for item in self.inputs}) < len(self.inputs):
             raise ValueError("two inputs have the same name")
         return self
+
+    def described(self) -> dict[str, Any]:
+        """The description as JSON's types, which `model_validate` reads: what has its default is left out."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -151,6 +158,13 @@ class ModelSpec(Strict):
         image = self.image_input.image
         assert image is not None  # by `image_input`
         return image
+
+    @property
+    def file_names(self) -> tuple[str, str]:
+        """Names of symbol and params. Raises ModelError if the description leaves them out."""
+        if not self.checkpoint.symbol:
+            raise ModelError(f"{self.name}: its description names no files; add symbol and params to [checkpoint]")
+        return self.checkpoint.symbol, self.checkpoint.params
 
     @property
     def archive(self) -> PinnedFile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -43,7 +42,7 @@ def changed(lines: dict[str, str]) -> str:
 
 
 @pytest.fixture
-def other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModelSpec]:
+def other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModelSpec:
     """It is registered, beside the first and a third, which is another network."""
     folder = tmp_path / "models"
     folder.mkdir()
@@ -52,9 +51,7 @@ def other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModelSpec
     third = {'name = "ssh-mxnet"': 'name = "third"', "rpn_bbox_pred_stride8": "face_rpn_bbox_pred_stride8"}
     (folder / "third.toml").write_text(changed(third), encoding="utf-8")
     monkeypatch.setattr(registry, "files", lambda _: folder)
-    load_model.cache_clear()
-    yield load_model("other")
-    load_model.cache_clear()
+    return load_model("other")
 
 
 def called(*arguments: str | Path) -> tuple[int, str]:
@@ -119,7 +116,7 @@ def test_info_says_at_which_size_a_figure_was_published(
 
 
 def test_what_is_rebuilt_has_the_models_own_size_and_outputs() -> None:
-    model = parse_model(changed(OTHER), source="other.toml")
+    model = parse_model(changed(OTHER).encode(), source="other.toml")
 
     def packaged(*outputs: str) -> PackagedModel:
         fields: Any = {

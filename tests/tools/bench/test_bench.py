@@ -76,7 +76,7 @@ def artifact(folder: Path, suffix: str = ".xml", precision: str = "FP32") -> Pat
 
 
 def work(path: Path, mode: str = "latency", **changes: Any) -> Work:
-    return replace(Work(str(path), MODEL.name, "", mode, Settings()), **changes)
+    return replace(Work(str(path), MODEL.described(), "", mode, Settings()), **changes)
 
 
 def dynamic_model(folder: Path) -> Path:
@@ -625,10 +625,12 @@ def test_ctrl_c_ends_it_soon_and_its_workers_with_it(number: int, code: int, sma
 def test_a_worker_ends_when_who_started_it_is_gone(small: Path) -> None:
     script = (
         "import os, sys\n"
+        "from sshconvert.models.registry import load_model\n"
         "from sshtool.bench.process import Worker\n"
         "from sshtool.bench.worker import Work\n"
         "from sshtool.runtimes import Settings\n"
-        "worker = Worker(Work(sys.argv[1], 'ssh-mxnet', '', 'latency', Settings()))\n"
+        "model = load_model('ssh-mxnet').described()\n"
+        "worker = Worker(Work(sys.argv[1], model, '', 'latency', Settings()))\n"
         "print(worker.process_id, flush=True)\n"
         "os._exit(0)\n"
     )

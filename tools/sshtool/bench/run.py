@@ -141,7 +141,7 @@ def _work(mode: str, model: ModelSpec, candidate: Candidate, feed: Feed) -> Work
     requests = settings.requests or kind.default_requests(settings.threads)
     return Work(
         path=str(candidate.path),
-        model=model.name,
+        model=model.described(),
         runtime=candidate.runtime,
         mode=mode,
         settings=replace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,6 @@ from typing import Any, Final
 from sshconvert.arrays import Array
 from sshconvert.contract import Declaration
 from sshconvert.errors import UsageError
-from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_throughput
 from sshtool.demo.scenes import draw_scene
@@ -27,7 +27,7 @@ class Work:
     """What to load, and how. `batch`, `height` and `width` are 0 where the file, or else the model, decides."""
 
     path: str
-    model: str
+    model: Mapping[str, Any]  # as JSON
     runtime: str
     mode: str
     settings: Settings
@@ -71,7 +71,7 @@ class _Candidate:
     """A loaded file with its images in place, warm."""
 
     def __init__(self, work: Work) -> None:
-        model = load_model(work.model)
+        model = ModelSpec.model_validate(work.model)
         start = time.perf_counter()
         runtime = load(Path(work.path), model, work.settings, key=work.runtime)
         took = time.perf_counter() - start

@@ -75,7 +75,7 @@ class Archive:
         with self._errors():
             members = read_members(self._file)
             check(members)
-            wanted = {name: self._find(members, name) for name in (model.checkpoint.symbol, model.checkpoint.params)}
+            wanted = {name: self._find(members, name) for name in model.file_names}
         with staging_folder(folder) as staging:
             for name, member in wanted.items():
                 with (staging / name).open("wb") as target:
@@ -144,7 +144,7 @@ def unpack(path: Path, model: ModelSpec, folder: Path) -> str:
 def pack(folder: Path, model: ModelSpec, path: Path) -> None:
     """Make an archive of the model's two files as upstream did. Same files, same bytes: stored, without times."""
     with staged(path) as part, zipfile.ZipFile(part, "w") as archive:
-        for name in (model.checkpoint.symbol, model.checkpoint.params):
+        for name in model.file_names:
             member = zipfile.ZipInfo(name)
             member.external_attr = 0o644 << 16
             member.file_size = (folder / name).stat().st_size

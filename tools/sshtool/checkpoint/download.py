@@ -134,15 +134,17 @@ def _store_archive(
     if not is_archive(archive):
         what = mistaken(archive, ZIP)
         found = f"is not a zip archive but {what}" if what else "is not a zip archive"
-        raise ArchiveError(f"{archive}: {found}; give the path of {model.archive.name}")
+        raise ArchiveError(f"{archive}: {found}; give the path of the model's archive")
     progress("verifying the archive")
     with open_archive(archive) as opened:
         size, sha256 = opened.size, opened.sha256()
-        verified = (size, sha256) == (model.archive.size, model.archive.sha256)
+        pinned = model.checkpoint.archive
+        verified = pinned is not None and (size, sha256) == (pinned.size, pinned.sha256)
         if not verified and not accept.unverified:
+            expected = f" ({pinned.size} bytes, SHA-256 {pinned.sha256})" if pinned else ", of which none is known"
             raise ArchiveError(
-                f"{archive}: is not upstream's archive ({model.archive.size} bytes, SHA-256 {model.archive.sha256}): "
-                f"it has {size} bytes, SHA-256 {sha256}; use --allow-unverified if you trust it"
+                f"{archive}: is not upstream's archive{expected}: it has {size} bytes, SHA-256 {sha256}; use "
+                "--allow-unverified if you trust it"
             )
         folder = workspace.checkpoint
         weights = f"sha256:{sha256}"
@@ -249,5 +251,5 @@ def _store(
 def _result(
     model: ModelSpec, folder: Path, weights: str, fetched: Fetched, verified: bool, more: tuple[Path, ...] = ()
 ) -> DownloadResult:
-    files = tuple(folder / name for name in (model.checkpoint.symbol, model.checkpoint.params, "checkpoint.json"))
+    files = tuple(folder / name for name in (*model.file_names, "checkpoint.json"))
     return DownloadResult(model.name, weights, verified, fetched.source, fetched.cached, files + more)

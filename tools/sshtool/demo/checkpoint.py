@@ -42,17 +42,16 @@ def write_checkpoint(folder: Path, model: ModelSpec) -> None:
     Raises ModelError for a model of another network.
     """
     check_model(model)
-    (folder / model.checkpoint.symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
+    symbol, params = model.file_names
+    (folder / symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
     parameters = body(model) | fitted_heads()
-    write_params(
-        folder / model.checkpoint.params, {f"arg:{name}": parameters[name] for name in parameter_shapes(model)}
-    )
+    write_params(folder / params, {f"arg:{name}": parameters[name] for name in parameter_shapes(model)})
 
 
 def check_model(model: ModelSpec) -> None:
     """Raises ModelError if the demo is no checkpoint of this model: it is one network, and none other."""
     graph = parse_symbol(ssh_vgg16_symbol())
-    if model.image_input.name not in graph.variables or model.output_names != graph.output_names:
+    if not set(model.input_shapes) <= set(graph.variables) or model.output_names != graph.output_names:
         raise ModelError(
             f"{model.name}: --demo makes a checkpoint of another network, SSH with VGG16; give one of this model with "
             "--checkpoint or --from-archive"

@@ -17,6 +17,7 @@ from sshconvert.digest import blocks_sha256, bytes_sha256
 from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
 from sshconvert.files import output_errors, replace_folder, staging_folder
 from sshconvert.libraries import JINJA, PILLOW, YAML, require
+from sshconvert.models.registry import dump_model, model_names
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder, is_there, open_regular
 from sshconvert.schema import one_line
@@ -39,6 +40,7 @@ from sshtool.package.evidence import (
 )
 from sshtool.package.layouts import LAYOUTS, Layout
 from sshtool.package.manifest import (
+    DESCRIPTION,
     MANIFEST,
     SUMS,
     Manifest,
@@ -380,10 +382,13 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
         writer.put(VERIFICATION, Role.REPORT, document.encode())
         writer.put(PAGE, Role.REPORT, render_html(plan.report, _images(plan)).encode())
     licence = licence_of(plan.model, plan.source.weights)
-    for name, text in _licences():
+    ships = plan.model.name in model_names()
+    if not ships:
+        writer.put(DESCRIPTION, Role.DESCRIPTION, dump_model(plan.model))
+    for name, text in _licences() if ships else ():
         writer.put(f"{LICENCES}/{name}", Role.LICENCE, text)
     described = [item.described for item in plan.items]
-    beside = Beside(PAGE if plan.report else "", REFERENCE if plan.pack else "")
+    beside = Beside(PAGE if plan.report else "", REFERENCE if plan.pack else "", "" if ships else DESCRIPTION)
     card = render_card(plan.model, plan.source, plan.verification, described, plan.bench, beside)
     writer.put(CARD, Role.CARD, card)
     writer.files.sort(key=lambda file: file.path)

@@ -60,6 +60,7 @@ class Beside:
 
     page: str = ""
     pack: str = ""
+    description: str = ""
 
 
 def render_card(

@@ -16,19 +16,27 @@ from typing import Final, TypeVar
 
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.digest import bytes_sha256
-from sshconvert.errors import PackageError, ReferencePackError, RuntimeUnavailableError, SSHToolError
+from sshconvert.errors import (
+    ModelError,
+    PackageError,
+    ReferencePackError,
+    RuntimeUnavailableError,
+    UsageError,
+)
 from sshconvert.files import scratch_folder
-from sshconvert.messages import printable
-from sshconvert.models.registry import load_model
+from sshconvert.messages import printable, shown
+from sshconvert.models.registry import load_model, model_names, read_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import read_small
 from sshconvert.schema import one_line
 from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened as open_checkpoint
 from sshtool.demo.symbol import ssh_vgg16_symbol
+from sshtool.limits import check_shape
 from sshtool.package.contents import hash_file, list_contents
 from sshtool.package.declarations import Claim, Declarations, Finding
 from sshtool.package.manifest import (
+    DESCRIPTION,
     LARGEST_MANIFEST,
     MANIFEST,
     SUMS,
@@ -198,10 +206,8 @@ class Checker:
 
     def _models(self, manifest: Manifest, original: Original | None) -> None:
         """The models declare what the manifest says, and answer, or are made again, as the original does."""
-        try:
-            model = load_model(manifest.model)
-        except SSHToolError as error:
-            self.fail("declarations", MANIFEST, error)
+        model = self._model(manifest)
+        if model is None:
             return
         declarations = Declarations(self.folder, manifest, model, self.progress)
         declarations.compare()
@@ -215,6 +221,21 @@ class Checker:
         reference = self._answers(manifest, model)
         if not self.report.findings:
             self._weights(manifest, model, reference, original)
+
+    def _model(self, manifest: Manifest) -> ModelSpec | None:
+        """The model that ships under the manifest's name, or the package's own description."""
+        if manifest.model in model_names():
+            return load_model(manifest.model)
+        try:
+            model = read_model(self.folder / DESCRIPTION, follow=False)
+            check_shape("shape", model.image_input.shape)
+        except (ModelError, UsageError) as error:
+            self.fail("declarations", DESCRIPTION, error)
+            return None
+        if model.name != manifest.model:
+            self.fail("declarations", DESCRIPTION, f"describes {model.name}, the manifest says {shown(manifest.model)}")
+            return None
+        return model
 
     def _answers(self, manifest: Manifest, model: ModelSpec) -> PackReference | None:
         if manifest.reference_pack is None:
@@ -257,7 +278,7 @@ class Checker:
                     self.claim(MANIFEST, place, "no package can prove of which checkpoint it is; --rebuild can")
             if original is not None:
                 self._rebuilt(manifest, model, reference, original)
-        except ReferencePackError as error:
+        except (ReferencePackError, ModelError) as error:
             self.fail("weights", str(manifest.reference_pack), error)
 
     def _demo(self, manifest: Manifest, model: ModelSpec, reference: PackReference | None) -> None:

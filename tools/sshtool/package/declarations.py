@@ -20,7 +20,7 @@ from sshconvert.schema import one_line
 from sshtool.package.card import FILE as CARD
 from sshtool.package.evidence import Evidence, read_verification, verification_of
 from sshtool.package.layouts import LAYOUTS, Layout
-from sshtool.package.manifest import MANIFEST, Manifest, PackagedModel, Role
+from sshtool.package.manifest import DESCRIPTION, MANIFEST, Manifest, PackagedModel, Role
 from sshtool.package.rebuild import options_of
 from sshtool.package.sbom import FILE as BILL
 from sshtool.package.tensor_signature import is_quantized, packaged_model, read_contract
@@ -30,8 +30,14 @@ from sshtool.workspace import VERIFICATION
 PAGE: Final = "verification.html"
 LICENCES: Final = "LICENSES"
 
-_ROLES: Final = {CARD: Role.CARD, BILL: Role.BILL, VERIFICATION: Role.REPORT, PAGE: Role.REPORT}
-_TEXTS: Final = (Role.CARD, Role.REPORT, Role.BILL, Role.LICENCE)
+_ROLES: Final = {
+    DESCRIPTION: Role.DESCRIPTION,
+    CARD: Role.CARD,
+    BILL: Role.BILL,
+    VERIFICATION: Role.REPORT,
+    PAGE: Role.REPORT,
+}
+_TEXTS: Final = (Role.DESCRIPTION, Role.CARD, Role.REPORT, Role.BILL, Role.LICENCE)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from sshconvert.schema import Strict, one_line, parse_json
 from sshtool.package.names import PackagePath, collision, fault
 
 MANIFEST: Final = "manifest.json"
+DESCRIPTION: Final = "model.toml"  # of a model that does not ship with sshtool
 SUMS: Final = "SHA256SUMS"
 LARGEST_MANIFEST: Final = 4 << 20
 MOST_FILES: Final = 2000  # of a package
@@ -27,6 +28,7 @@ class Role(StrEnum):
     """What a file is there for."""
 
     MODEL = "model"
+    DESCRIPTION = "description"
     CARD = "model card"
     REPORT = "report"
     REFERENCE = "reference pack"

@@ -45,7 +45,7 @@ class SandboxedRuntime(Runtime):
             "id": self._id,
             "kind": kind.key,
             "path": self._path,
-            "model": model.name,
+            "model": model.described(),
             "settings": asdict(settings),
         }
         said = child.ask(self._path, body).body
@@ -95,10 +95,8 @@ class Service:
         return {"names": list(outputs)}, [np.asarray(value) for value in outputs.values()]
 
     def _load(self, body: dict[str, Any]) -> dict[str, Any]:
-        from sshconvert.models.registry import load_model
-
         kind = runtimes.runtimes()[body["kind"]]
-        runtime = kind.load(Path(body["path"]), load_model(body["model"]), Settings(**body["settings"]))
+        runtime = kind.load(Path(body["path"]), ModelSpec.model_validate(body["model"]), Settings(**body["settings"]))
         self._loaded[body["id"]] = runtime
         return {
             "version": runtime.version,
