@@ -17,7 +17,7 @@ import pytest
 from project import ROOT
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
-from sshconvert.options import Format, Options
+from sshconvert.options import Options
 
 # A seccomp filter: socket() of the families IPv4 and IPv6 kills the process; everything else is allowed. It binds the
 # process and all its children, native code included.
@@ -173,7 +173,7 @@ def test_an_nncf_that_somebody_imported_with_its_telemetry_is_refused(tmp_path: 
 
 def test_a_session_of_onnx_runtime_collects_nothing_to_report(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Its reports leave seconds later, but what they are made of, a number for this machine, is stored at once."""
-    convert(demo_checkpoint, tmp_path, Options(formats=(Format.ONNX,), input_shape=(1, 3, 64, 64)))
+    convert(demo_checkpoint, tmp_path, Options(formats=("onnx",), input_shape=(1, 3, 64, 64)))
     home = tmp_path / "home"
     home.mkdir()
     code = "from pathlib import Path; from sshtool.runtimes.onnxruntime import OnnxRuntime; OnnxRuntime(Path({!r}))"

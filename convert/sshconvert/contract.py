@@ -19,17 +19,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+
+import numpy as np
+import pydantic
 
 from sshconvert import __version__
 from sshconvert.checkpoint import DEMO
 from sshconvert.errors import ArtifactError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
-from sshconvert.options import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision
+from sshconvert.onnx.model import OnnxModel
+from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
 from sshconvert.schema import one_line
 from sshconvert.tasks.anchor_detection import AnchorDetection
 from sshconvert.tasks.postprocessing import OUTPUTS
@@ -113,7 +117,7 @@ class Declaration:
         _, _, height, width = self.input_shape
         return height or model.image_input.shape[2], width or model.image_input.shape[3]
 
-    def options(self, form: Format, precision: str, model: ModelSpec, *, keep_heads: bool = False) -> Options:
+    def options(self, form: str, precision: str, model: ModelSpec, *, keep_heads: bool = False) -> Options:
         """The options of the conversion that makes such a file. Raises ValueError where none does."""
         free = [size is None for size in self.input_shape]
         freed = {(False, False): Dynamic.NOTHING, (True, False): Dynamic.BATCH, (False, True): Dynamic.SIZE}
@@ -185,6 +189,30 @@ class Contract:
         stated = {key: text for key, text in entries.items() if text}
         return cls({**stated, **quantization, _PRECISION: precision}, hints=_model_api(model, options))
 
+    def declaring(self, model: OnnxModel) -> Contract:
+        """The contract with the tensors of the model that it is about."""
+        inputs, outputs = (
+            tuple(
+                Tensor(
+                    name,
+                    np.dtype(model.types.get(name, np.float32)).name,
+                    tuple(size if isinstance(size, int) else FREE for size in shape),
+                )
+                for name, shape in tensors.items()
+            )
+            for tensors in (model.inputs, model.outputs)
+        )
+        return replace(self, inputs=inputs, outputs=outputs)
+
+    @classmethod
+    def from_plain(cls, value: Any) -> Contract:
+        """The contract that `to_plain` returned. Raises ValueError for anything else."""
+        return _CONTRACT.validate_python(value)
+
+    def to_plain(self) -> Any:
+        """The contract as dictionaries and lists of texts and numbers, which JSON holds."""
+        return _CONTRACT.dump_python(self, mode="json")
+
     @property
     def model_api(self) -> dict[str, str]:
         """The metadata with Model API's keys, for an application that has images in BGR."""
@@ -214,6 +242,9 @@ class Contract:
         """The typed part, checked. `path` names the file in messages. Raises ArtifactError if it makes no sense."""
         data = self.inputs[0]
         return declared(path, self.metadata, [None if size == FREE else size for size in data.shape], data.dtype)
+
+
+_CONTRACT: Final = pydantic.TypeAdapter(Contract)
 
 
 def licence_of(model: ModelSpec, weights: str) -> str:

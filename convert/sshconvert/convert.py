@@ -1,9 +1,8 @@
-"""The conversion: one checkpoint in, ONNX and OpenVINO IR out, each in the precisions that were asked for."""
+"""The conversion: one checkpoint in, artifacts out, in the formats and precisions of the options."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -11,19 +10,18 @@ from typing import Final
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import Contract
 from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
-from sshconvert.files import check_replaceable, replace_files, staging_folder
-from sshconvert.formats.openvino import IntermediateRepresentation
+from sshconvert.files import check_replaceable, staging_folder
+from sshconvert.formats.base import Source
+from sshconvert.formats.registry import FORMATS, artifact_files
 from sshconvert.graph import Shape
-from sshconvert.libraries import import_openvino
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
-from sshconvert.onnx.model import OnnxModel, move_model, weights_path
-from sshconvert.options import Color, Dynamic, Format, InputType, Layout, Options, Precision
+from sshconvert.onnx.model import OnnxModel
+from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
 from sshconvert.passes.fp16 import store_weights_as_fp16
 from sshconvert.passes.input_form import take_bytes, take_channels_last
 from sshconvert.passes.int8 import Quantization, quantize
 from sshconvert.passes.preprocessing import bake_preprocessing
-from sshconvert.reading import is_there
 from sshconvert.tasks.postprocessing import append_postprocessing
 
 # Of the input's dimensions: their names where every run may choose them, and what frees them.
@@ -34,31 +32,22 @@ LARGER: Final = 64  # by so much the sizes differ for which the network is looke
 
 @dataclass(frozen=True)
 class Artifact:
-    """One converted model: the file to open, and all the files that belong to it."""
+    """One converted model: the key of its format, the file to open, and all files that belong to it."""
 
-    format: Format
+    format: str
     precision: Precision
     path: Path
     files: tuple[Path, ...]
 
 
 def plan(model_name: str, output_dir: Path, options: Options) -> tuple[Artifact, ...]:
-    """What `convert` would write, in Open Model Zoo's layout: `<model>/<precision>/<model>.{onnx,xml,bin}`."""
+    """The artifacts that `convert` writes, in Open Model Zoo's layout: `<model>/<precision>/<model>.<suffix>`."""
     artifacts = []
     for precision in dict.fromkeys(options.precisions):
-        for kind in dict.fromkeys(options.formats):
-            suffix = ".onnx" if kind is Format.ONNX else ".xml"
-            path = output_dir / model_name / precision.value / f"{model_name}{suffix}"
-            artifacts.append(Artifact(kind, precision, path, artifact_files(path)))
+        for key in dict.fromkeys(options.formats):
+            path = output_dir / model_name / precision.value / f"{model_name}{FORMATS[key].suffix}"
+            artifacts.append(Artifact(key, precision, path, artifact_files(path)))
     return tuple(artifacts)
-
-
-def artifact_files(path: Path) -> tuple[Path, ...]:
-    """All files that belong to the converted model whose main file is `path`."""
-    if path.suffix == ".xml":
-        return (path, path.with_suffix(".bin"))
-    weights = weights_path(path)
-    return (path, weights) if is_there(weights) else (path,)
 
 
 def convert(
@@ -70,96 +59,75 @@ def convert(
     release: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Artifact, ...]:
-    """Write the artifacts of `plan`. `progress` is told what is being made. INT8 needs a `quantization` of the
-    checkpoint (`sshconvert.calibration`).
+    """Write the artifacts of `plan`.
 
-    With `release`, the checkpoint gives its parameters' memory back as soon as they are written, which takes a quarter
-    off the peak: it cannot be converted again.
+    An artifact that was there before stays whole until the new one replaces it. Where an artifact has two files, the
+    one to open is removed before the other is replaced.
 
-    Raises UnsupportedGraphError, ShapeError, PreprocessingError, PrecisionError and OutputError. A file that was there
-    before stays whole until the new one replaces it; of two files that are one model, the first, by which the other is
-    found, disappears in between.
+    Args:
+        checkpoint: the network and its weights.
+        output_dir: the folder in which the model's folder lies.
+        options: the formats and precisions, and how the artifacts take their input.
+        quantization: that of the checkpoint (`sshconvert.calibration`), which INT8 needs.
+        release: let the checkpoint give back the memory of its parameters as soon as they are written. That takes a
+            quarter off the peak, and the checkpoint cannot be converted again.
+        progress: receives the name of each step.
+
+    Raises UnsupportedGraphError, ShapeError, PreprocessingError, PrecisionError, RuntimeUnavailableError and
+    OutputError.
+
     """
     if Precision.INT8 in options.precisions and quantization is None:
         raise PrecisionError("INT8: nothing says to which levels to round; calibrate with images first")
     artifacts = plan(checkpoint.model.name, output_dir, options)
     for path in (path for artifact in artifacts for path in artifact.files):
         check_replaceable(path)
-    by_kind = {(artifact.format, artifact.precision): artifact for artifact in artifacts}
-    if any(artifact.format is Format.OPENVINO for artifact in artifacts):
-        import_openvino()  # before anything is written, in case it is not there
+    for key in options.formats:
+        FORMATS[key].require()  # before anything is written
     progress("reading the network")
-    if quantization and Precision.INT8 in options.precisions:
-        _write_int8(checkpoint, options, quantization, by_kind, output_dir, progress)
-    if any(artifact.precision is not Precision.INT8 for artifact in artifacts):
-        _write_float(checkpoint, options, by_kind, output_dir, progress, release=release)
+    floats = [artifact for artifact in artifacts if artifact.precision is not Precision.INT8]
+    integers = [artifact for artifact in artifacts if artifact.precision is Precision.INT8]
+    if integers and quantization:
+        models = {Precision.INT8.value: to_onnx(checkpoint, options, quantization)}
+        _write(models, integers, checkpoint, options, output_dir, progress, quantization=quantization)
+    if floats:
+        models = _float_models(checkpoint, options)
+        _write(models, floats, checkpoint, options, output_dir, progress, release=release)
     return tuple(replace(artifact, files=artifact_files(artifact.path)) for artifact in artifacts)
 
 
-def _write_float(
+def _float_models(checkpoint: Checkpoint, options: Options) -> dict[str, OnnxModel]:
+    """The network by precision. Raises PrecisionError for weights that FP16 cannot hold, if FP16 is an option."""
+    fp32 = to_onnx(checkpoint, options)
+    models = {Precision.FP32.value: fp32}
+    if Precision.FP16 in options.precisions:
+        metadata = _contract(checkpoint, options, Precision.FP16).metadata
+        models[Precision.FP16.value] = replace(store_weights_as_fp16(fp32), metadata=metadata)
+    return models
+
+
+def _write(
+    models: dict[str, OnnxModel],
+    artifacts: Sequence[Artifact],
     checkpoint: Checkpoint,
     options: Options,
-    by_kind: Mapping[tuple[Format, Precision], Artifact],
     output_dir: Path,
     progress: Callable[[str], None],
     *,
-    release: bool,
+    quantization: Quantization | None = None,
+    release: bool = False,
 ) -> None:
-    fp32 = to_onnx(checkpoint, options)
-    if Precision.FP16 in options.precisions:
-        halves = store_weights_as_fp16(fp32)  # refuses weights that FP16 cannot hold, for every format
-        if artifact := by_kind.get((Format.ONNX, Precision.FP16)):
-            progress("writing ONNX FP16")
-            metadata = _contract(checkpoint, options, Precision.FP16).metadata
-            replace(halves, metadata=metadata).write(artifact.path)
-        del halves
-    whole = by_kind.get((Format.ONNX, Precision.FP32))
-    keys = ((Format.OPENVINO, precision) for precision in (Precision.FP32, Precision.FP16))
-    representations = [by_kind[key] for key in keys if key in by_kind]
-    if whole or representations:
-        with staging_folder(output_dir) as staging:
-            progress("writing ONNX FP32")
-            source = staging / f"{checkpoint.model.name}.onnx"
-            fp32.write(source)
-            if representations:
-                linked = _link(fp32, source, staging / "linked.onnx")
-                del fp32
-                if release:
-                    checkpoint.release()
-                _write_ir(checkpoint, options, linked, representations, staging, progress)
-            if whole:
-                whole.path.parent.mkdir(parents=True, exist_ok=True)
-                move_model(source, whole.path, staging)
-
-
-def _write_int8(
-    checkpoint: Checkpoint,
-    options: Options,
-    quantization: Quantization,
-    by_kind: Mapping[tuple[Format, Precision], Artifact],
-    output_dir: Path,
-    progress: Callable[[str], None],
-) -> None:
-    """Both formats hold the same quantized network: the IR is made of the ONNX file."""
-    progress("writing ONNX INT8")
-    quantized = to_onnx(checkpoint, options, quantization)
-    whole, representation = (by_kind.get((kind, Precision.INT8)) for kind in (Format.ONNX, Format.OPENVINO))
+    contracts: dict[str, dict[Path, Contract]] = {}
+    for artifact in artifacts:
+        contract = _contract(checkpoint, options, artifact.precision, quantization)
+        declared = contract.declaring(models[artifact.precision.value])
+        contracts.setdefault(artifact.format, {})[artifact.path] = declared
     with staging_folder(output_dir) as staging:
-        source = staging / f"{checkpoint.model.name}.onnx"
-        quantized.write(source)
-        if representation:
-            _write_ir(checkpoint, options, source, [representation], staging, progress, quantization)
-        if whole:
-            whole.path.parent.mkdir(parents=True, exist_ok=True)
-            move_model(source, whole.path, staging)
-
-
-def _link(model: OnnxModel, whole: Path, path: Path) -> Path:
-    """A file for OpenVINO to read, which has its weights in another."""
-    if is_there(weights_path(whole)):
-        return whole
-    model.write_linked(path, whole)
-    return path
+        released = checkpoint.release if release else lambda: None
+        source = Source(models, staging, release=released, progress=progress)
+        for key in sorted(contracts, key=lambda key: FORMATS[key].reads_file):
+            FORMATS[key].write(source, contracts[key])
+        source.close()
 
 
 def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization | None = None) -> OnnxModel:
@@ -216,33 +184,3 @@ def _export(checkpoint: Checkpoint, name: str, shape: Shape, dynamic: Dynamic) -
         name=title,
         larger=resolve(graph, {name: larger}),
     )
-
-
-def _write_ir(
-    checkpoint: Checkpoint,
-    options: Options,
-    source: Path,
-    artifacts: Sequence[Artifact],
-    staging: Path,
-    progress: Callable[[str], None],
-    quantization: Quantization | None = None,
-) -> None:
-    progress("optimising for OpenVINO")
-    info = _contract(checkpoint, options, artifacts[0].precision, quantization).model_api
-    ir = IntermediateRepresentation(source, name=checkpoint.model.name, info=info, layout=options.layout.value)
-    for artifact in sorted(artifacts, key=lambda artifact: artifact.precision is Precision.FP16):
-        progress(f"writing IR {artifact.precision.value}")
-        if artifact.precision is Precision.FP16:
-            ir.compress_to_fp16()
-        with _staged_pair(artifact, staging) as path:
-            ir.save(path, precision=artifact.precision.value)
-
-
-@contextlib.contextmanager
-def _staged_pair(artifact: Artifact, staging: Path) -> Iterator[Path]:
-    """Give a path for the .xml; move both files into place so that no .xml ever stands beside another's .bin."""
-    folder = staging / artifact.precision.value
-    folder.mkdir()
-    yield folder / artifact.path.name
-    artifact.path.parent.mkdir(parents=True, exist_ok=True)
-    replace_files([folder / path.name for path in artifact.files], artifact.files, staging)

@@ -10,13 +10,6 @@ from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.anchor_detection import AnchorDetection
 
 
-class Format(StrEnum):
-    """What a checkpoint is converted to."""
-
-    ONNX = "onnx"
-    OPENVINO = "openvino"
-
-
 class Precision(StrEnum):
     """How the weights are stored. The runtime chooses what it computes in, except for INT8."""
 
@@ -72,7 +65,7 @@ class Faces:
 
 @dataclass(frozen=True)
 class Options:
-    """What to write.
+    """What to write. `formats` are keys of `sshconvert.formats.registry.FORMATS`.
 
     `input_shape` is N, C, H, W in every layout; None takes the model's own. `dynamic` frees some of its dimensions.
 
@@ -80,7 +73,7 @@ class Options:
     mean, float32. With `faces` the outputs are faces instead of the heads' tensors, or before them.
     """
 
-    formats: tuple[Format, ...] = (Format.ONNX, Format.OPENVINO)
+    formats: tuple[str, ...] = ("onnx", "openvino")
     precisions: tuple[Precision, ...] = (Precision.FP32,)
     input_shape: Shape | None = None
     preprocessing: bool = True

@@ -25,6 +25,7 @@ from sshconvert.calibration import CalibrationImages, calibrate, original, rank_
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, convert, to_onnx
 from sshconvert.errors import ImageError, PrecisionError
+from sshconvert.formats.registry import format_of
 from sshconvert.libraries import import_onnxruntime
 from sshconvert.models.registry import load_model
 from sshconvert.nncf import import_nncf, silenced
@@ -35,7 +36,6 @@ from sshtool.average_precision import average_precision
 from sshtool.candidates import Candidate
 from sshtool.conversion import convert_checkpoint
 from sshtool.demo.scenes import draw_scene
-from sshtool.metadata import read_metadata
 from sshtool.parity.faults import FAULTS
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.selftest import Verdict, self_test
@@ -85,7 +85,7 @@ def artifacts(
 ) -> dict[tuple[str, str], Artifact]:
     """FP32 and INT8 by format and precision."""
     made = convert(plain_checkpoint, tmp_path_factory.mktemp("int8"), BOTH, quantization=quantization)
-    return {(artifact.format.value, artifact.precision.value): artifact for artifact in made}
+    return {(artifact.format, artifact.precision.value): artifact for artifact in made}
 
 
 def outputs(artifact: Artifact, pixels: Images) -> Outputs:
@@ -166,7 +166,7 @@ def test_every_input_and_output_option_leaves_the_quantized_network_as_it_is(
 ) -> None:
     for artifact in convert(plain_checkpoint, tmp_path, COMBINATIONS[name], quantization=quantization):
         found = outputs(artifact, np.repeat(images(), 2 if name == "batch" else 1, axis=0))
-        expected = outputs(artifacts[artifact.format.value, "INT8"], images())
+        expected = outputs(artifacts[artifact.format, "INT8"], images())
         heads = {output: found[output][:1] for output in expected}
         assert largest_difference(heads, expected) < 0.05
 
@@ -238,13 +238,15 @@ def test_both_files_say_how_they_were_quantized_and_info_shows_it(
     artifacts: dict[tuple[str, str], Artifact], plain_checkpoint: Checkpoint
 ) -> None:
     for kind in ("onnx", "openvino"):
-        said = read_metadata(artifacts[kind, "INT8"].path)
+        said = format_of(artifacts[kind, "INT8"].path).read_metadata(artifacts[kind, "INT8"].path)
         assert said["precision"] == "INT8"
         assert said["calibration"] == "scenes"
         assert said["preset"] == "performance"
         assert said["quantized_by"].startswith("nncf 3.")
         assert said["layers_in_float"].split() == IN_FLOAT
-        assert "layers_in_float" not in read_metadata(artifacts[kind, "FP32"].path)
+        assert "layers_in_float" not in format_of(artifacts[kind, "FP32"].path).read_metadata(
+            artifacts[kind, "FP32"].path
+        )
     folder = artifacts["onnx", "INT8"].path.parents[2]
     shown = sshtool("info", "--checkpoint", plain_checkpoint.params_path, "--json", "-o", folder).stdout
     quantized = json.loads(shown)["result"]["quantized"]
@@ -471,7 +473,7 @@ def demo_artifacts(
     demo_checkpoint: Checkpoint, demo_quantization: Quantization, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, str], Artifact]:
     made = convert(demo_checkpoint, tmp_path_factory.mktemp("demo"), BOTH, quantization=demo_quantization)
-    return {(artifact.format.value, artifact.precision.value): artifact for artifact in made}
+    return {(artifact.format, artifact.precision.value): artifact for artifact in made}
 
 
 @pytest.fixture(scope="module")
@@ -536,7 +538,7 @@ def test_int8_finds_the_faces_of_scenes_that_nobody_has_seen_before(
     for artifact in made:
         runtime = load(artifact.path, MODEL)
         boxes = [detect(runtime.run(scene.image[None]), (640, 640), MODEL.task)[0] for scene in drawn]
-        key = (artifact.format.value, artifact.precision.value)
+        key = (artifact.format, artifact.precision.value)
         found[key] = 100 * average_precision(boxes, [scene.faces for scene in drawn])
         sizes[key] = sum(path.stat().st_size for path in artifact.files)
     with capsys.disabled():

@@ -31,11 +31,11 @@ from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshconvert.mxnet.symbol import read_symbol
 from sshconvert.recognition import recognised
+from sshconvert.validation import check_ir, read_onnx
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.download import download
 from sshtool.demo.symbol import ssh_vgg16_symbol
 from sshtool.images import read_image
-from sshtool.model_validation import check_ir, read_onnx
 from sshtool.parity.pack import demo_pack_path, read_pack
 from sshtool.workspace import Workspace
 

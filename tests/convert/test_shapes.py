@@ -19,7 +19,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, convert
 from sshconvert.errors import PreprocessingError, RuntimeUnavailableError
 from sshconvert.libraries import import_openvino
-from sshconvert.options import Color, Dynamic, Format, InputType, Layout, Options, Precision
+from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
 from sshtool.runtimes import Outputs, Runtime, load
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
@@ -29,7 +29,7 @@ Original = Callable[[Images], Outputs]
 
 # Number, height and width: the least there is, odd ones, larger than those that the export looked at, long and flat.
 SIZES: Final = [(1, 32, 32), (2, 33, 47), (1, 100, 333), (3, 161, 95), (1, 64, 640), (1, 327, 255)]
-BOTH: Final = (Format.ONNX, Format.OPENVINO)
+BOTH: Final = ("onnx", "openvino")
 SMALL: Final = (1, 3, 64, 96)
 FRAMES: Final = Options(input_shape=SMALL, layout=Layout.NHWC, input_type=InputType.UINT8, color=Color.RGB)
 
@@ -48,7 +48,7 @@ def original(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFact
 
     def run(images: Images) -> Outputs:
         number, height, width, channels = images.shape
-        options = Options((Format.ONNX,), input_shape=(number, channels, height, width))
+        options = Options(("onnx",), input_shape=(number, channels, height, width))
         return OnnxRuntime(convert(plain_checkpoint, folder, options)[0].path).run(images)
 
     return run

@@ -9,7 +9,7 @@ import numpy as np
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.models.registry import load_model
-from sshconvert.options import Dynamic, Format, Options
+from sshconvert.options import Dynamic, Options
 from sshtool.parity.reference import Answer, LiveReference
 from sshtool.parity.samples import draw_sample, other_size, sample_names
 from sshtool.runtimes.onnxruntime import OnnxRuntime
@@ -19,7 +19,7 @@ MODEL = load_model("ssh-mxnet")
 
 def computed_answers(checkpoint: Checkpoint, folder: Path, size: tuple[int, int]) -> list[Answer]:
     """What the checkpoint answers at that size, computed by ONNX Runtime, which is everywhere."""
-    options = Options((Format.ONNX,), input_shape=(1, 3, *size), dynamic=Dynamic.ALL)
+    options = Options(("onnx",), input_shape=(1, 3, *size), dynamic=Dynamic.ALL)
     live = LiveReference(OnnxRuntime(convert(checkpoint, folder, options)[0].path), MODEL)
     other = live.other_size()
     assert other is not None  # the file takes any size

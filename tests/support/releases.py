@@ -12,13 +12,13 @@ from onnx import ModelProto, helper, save
 from small_model import SIZE, small_onnx
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import Contract
-from sshconvert.formats.openvino import IntermediateRepresentation
+from sshconvert.ir import IntermediateRepresentation
 from sshconvert.models.registry import load_model
 from sshconvert.options import Options
 from sshtool.candidates import Candidate
 from sshtool.package.layouts import LAYOUTS
 from sshtool.package.manifest import PackagedModel
-from sshtool.package.tensor_signature import packaged_model
+from sshtool.package.packaged_model import packaged_model
 from sshtool.parity.pack import read_pack, write_pack
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.verification import VerifyResult, write_record
@@ -67,7 +67,7 @@ def make_workspace(folder: Path, checkpoint: Checkpoint, weights: str = WEIGHTS)
     onnx, ir = place / f"{MODEL.name}.onnx", place / f"{MODEL.name}.xml"
     save(declaring(weights), onnx)
     info = Contract.of(MODEL, weights, Options(), "FP32").model_api
-    IntermediateRepresentation(onnx, name=MODEL.name, info=info).save(ir, precision="FP32")
+    IntermediateRepresentation(onnx, name=MODEL.name).save(ir, info)
     pack = Workspace(MODEL, folder).reference_pack
     free = folder / "free.onnx"
     save(small_onnx(MODEL, SCALE, free=True), free)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from sshconvert.formats.openvino import IntermediateRepresentation
+from sshconvert.ir import IntermediateRepresentation
 from sshconvert.models.spec import ModelSpec
 
 SIZE: Final = 64
@@ -53,5 +53,5 @@ def small_onnx(model: ModelSpec, scale: float = 1.0, *, free: bool = False) -> o
 def write_small_models(folder: Path, model: ModelSpec, scale: float = 1.0) -> None:
     """Write small.onnx, small.xml and small.bin."""
     onnx.save(small_onnx(model, scale), folder / "small.onnx")
-    ir = IntermediateRepresentation(folder / "small.onnx", name="small", info=METADATA)
-    ir.save(folder / "small.xml", precision="FP32")
+    ir = IntermediateRepresentation(folder / "small.onnx", name="small")
+    ir.save(folder / "small.xml", {**METADATA, "precision": "FP32"})

@@ -38,7 +38,7 @@ from sshconvert.checkpoint import open_checkpoint
 from sshconvert.convert import convert, plan
 from sshconvert.digest import file_sha256
 from sshconvert.models.registry import load_model
-from sshconvert.options import Format, Options, Precision
+from sshconvert.options import Options, Precision
 from sshtool.checkpoint.archive import pack
 from sshtool.workspace import Workspace
 
@@ -97,7 +97,7 @@ def make_inputs(folder: Path) -> None:
         checkpoint.mkdir()
         write_random_checkpoint(checkpoint, seed=seed)
         pack(checkpoint, MODEL, folder / f"{version}.zip")
-        options = Options((Format.ONNX,), (Precision.FP32,), (1, 3, SIZE, SIZE))
+        options = Options(("onnx",), (Precision.FP32,), (1, 3, SIZE, SIZE))
         path = convert(open_checkpoint(checkpoint, MODEL), folder / f"{version}-artifacts", options)[0].path
         reference = LiveReference(load(path, MODEL), MODEL, scenes=1)
         result = VerifyResult(verify(MODEL, reference, [Candidate(path, "FP32")]))
@@ -199,7 +199,7 @@ def _as_verb(name: str, act: Callable[[], object]) -> None:
         cli.app = original
 
 
-def _artifacts(*kinds: Format) -> list[list[str]]:
+def _artifacts(*kinds: str) -> list[list[str]]:
     planned = plan(MODEL.name, Path(), Options(kinds, BOTH))
     return [[str(file) for file in artifact.files] for artifact in planned]
 
@@ -210,8 +210,8 @@ JOBS: Final[Mapping[str, Job]] = {
     "download --demo": Job(_download_demo, (), folder=_CHECKPOINT),
     "download": Job(_download_pinned, (), folder=_CHECKPOINT),
     "download --from-archive": Job(_download, (), folder=_CHECKPOINT),
-    "convert": Job(_convert, _artifacts(Format.ONNX, Format.OPENVINO)),
-    "convert an archive": Job(_unpack_and_convert, _artifacts(Format.ONNX)[:1]),
+    "convert": Job(_convert, _artifacts("onnx", "openvino")),
+    "convert an archive": Job(_unpack_and_convert, _artifacts("onnx")[:1]),
     "detect --save-images": Job(_detect, [[f"{MODEL.name}/detections/{number}.png"] for number in range(2)]),
     "verify": Job(_write_reports, [["a.html"], ["a.xml"], ["deep/a.md"]]),
     "reference": Job(_write_pack, [["pack.npz"]]),

@@ -29,7 +29,7 @@ from sshconvert.convert import convert
 from sshconvert.errors import DetectionError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.messages import path_of
 from sshconvert.models.registry import load_model
-from sshconvert.options import Format, Options
+from sshconvert.options import Options
 from sshconvert.tasks.anchor_detection import detect as detect_in_input
 from sshtool import detection as detect_command, images
 from sshtool.candidates import usual_artifact
@@ -836,7 +836,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_mode_and_orientation_has_the_boxes_of_its_upright_rgb_picture(
     demo_checkpoint: Checkpoint, album: Path, tmp_path: Path
 ) -> None:
-    convert(demo_checkpoint, tmp_path, Options((Format.ONNX,), input_shape=(1, 3, 128, 128)))
+    convert(demo_checkpoint, tmp_path, Options(("onnx",), input_shape=(1, 3, 128, 128)))
     result = sshtool("detect", album / "twins", album, "-o", tmp_path, "--threshold", "0.05", "--json", "-q")
     found = {Path(line["image"]).relative_to(album): line for line in lines(result.stdout)}
     assert len(found) == len(STORED) + 1 + 2 * len(MODES)

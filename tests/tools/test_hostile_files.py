@@ -51,7 +51,6 @@ from sshtool.checkpoint.download import download
 from sshtool.image_claims import read_claims
 from sshtool.images import Resize, fit, read_image, reading
 from sshtool.memory import Budget
-from sshtool.model_validation import check_ir, read_onnx
 from sshtool.parity.pack import read_pack, write_pack
 from sshtool.parity.samples import sample_names
 from sshtool.parity.verification import VerifyOptions, verify_artifacts

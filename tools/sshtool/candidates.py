@@ -9,10 +9,11 @@ from typing import Final
 
 from sshconvert.convert import plan
 from sshconvert.errors import ArtifactError, UsageError
+from sshconvert.formats.registry import format_key
 from sshconvert.messages import name_text
 from sshconvert.options import Options, Precision
 from sshconvert.reading import is_file
-from sshtool.runtimes import F32, able_of, native_suffixes, runtimes, usual_runtime
+from sshtool.runtimes import F32, able_of, native_formats, runtimes, usual_runtime
 from sshtool.workspace import Workspace
 
 # Folders whose names say what precision the artifacts in them have.
@@ -67,10 +68,9 @@ def usual_artifact(workspace: Workspace, runtime: str = "", inference_precision:
     paths = [
         artifact.path
         for precision in (Precision.FP32, Precision.FP16, Precision.INT8)
-        for suffix in (kind.suffixes if kind is not None else native_suffixes())
-        for artifact in plan(workspace.model.name, workspace.folder, Options(precisions=(precision,)))
-        if artifact.path.suffix == suffix
-        and (kind or inference_precision in usual_runtime(artifact.path).inference_precisions)
+        for key in (kind.formats if kind is not None else native_formats())
+        for artifact in plan(workspace.model.name, workspace.folder, Options((key,), (precision,)))
+        if (kind or inference_precision in usual_runtime(artifact.path).inference_precisions)
     ]
     first = plan(workspace.model.name, workspace.folder, Options())[0].path
     return next(filter(is_file, paths), paths[0] if paths else first)
@@ -118,6 +118,5 @@ def _folder_precision(path: Path) -> str:
 
 
 def _label(candidate: Candidate) -> str:
-    form = {".xml": "openvino"}.get(candidate.path.suffix.lower(), candidate.path.suffix.lstrip(".").lower())
-    parts = [form, candidate.profile or name_text(candidate.path.parent.name)]
+    parts = [format_key(candidate.path), candidate.profile or name_text(candidate.path.parent.name)]
     return " ".join(parts) + (f" ({candidate.runtime})" if candidate.runtime else "")

@@ -70,4 +70,4 @@ def convert_checkpoint(
 
 def _measure(artifact: Artifact) -> ArtifactResult:
     size = sum(path.stat().st_size for path in artifact.files if is_there(path))
-    return ArtifactResult(artifact.format.value, artifact.precision.value, artifact.path, artifact.files, size)
+    return ArtifactResult(artifact.format, artifact.precision.value, artifact.path, artifact.files, size)

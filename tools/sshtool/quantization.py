@@ -226,7 +226,7 @@ class _Search:
     def detections(self, artifact: Artifact) -> list[Floats]:
         """What an artifact finds in each image."""
         model, size = self.checkpoint.model, _size(self.options, self.checkpoint.model)
-        label = f"average precision, {artifact.format.value} {artifact.precision.value}"
+        label = f"average precision, {artifact.format} {artifact.precision.value}"
         runtime = load(artifact.path, model)
         found = []
         for number in range(self.images.count):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.convert import plan
+from sshconvert.formats.registry import FORMATS
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Options, Precision
 from sshconvert.reading import is_file
@@ -59,5 +60,5 @@ class Workspace:
 
     def converted(self) -> tuple[Path, ...]:
         """The artifacts that `convert` wrote."""
-        planned = plan(self.model.name, self.folder, Options(precisions=tuple(Precision)))
+        planned = plan(self.model.name, self.folder, Options(tuple(FORMATS), tuple(Precision)))
         return tuple(artifact.path for artifact in planned if is_file(artifact.path))

@@ -1,120 +1,101 @@
-"""ONNX to OpenVINO IR, through the living `openvino` package."""
+"""OpenVINO IR: an .xml with the network, and a .bin beside it with the weights."""
 
 from __future__ import annotations
 
-import math
-import re
+import contextlib
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from sshconvert.contract import FREE, Contract, Tensor
+from sshconvert.editing.openvino import EditableIr
+from sshconvert.errors import ArtifactError
+from sshconvert.files import replace_files
+from sshconvert.formats.base import Format, Source
+from sshconvert.formats.registry import FORMATS
+from sshconvert.ir import IntermediateRepresentation, read_model_info
 from sshconvert.libraries import import_openvino
-from sshconvert.passes.fp16 import SMALLEST_HALVED
+from sshconvert.options import Precision
+from sshconvert.schema import one_line
+from sshconvert.validation import check_ir
 
-# Model API, and what is built on it, reads the contract from this part of the IR.
-MODEL_INFO: Final = "model_info"
-
-# Where some versions copy the metadata of the ONNX file, whose precision is not that of the IR.
-FRAMEWORK: Final = "framework"
-
-# In the .xml, where a constant lies in the .bin.
-_CONSTANT: Final = re.compile(rb'offset="(\d+)" size="(\d+)"')
-
-# Operations whose weights FP16 compresses, if they are large.
-WEIGHTED: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
+_TYPES = {"f32": "float32", "u8": "uint8", "i32": "int32"}
 
 
-def read_model_info(path: Path) -> dict[str, str]:
-    """The metadata of an IR whose .xml has been screened."""
-    info = ET.parse(path).find(f"rt_info/{MODEL_INFO}")  # noqa: S314  # screened
-    return {entry.tag: entry.get("value", "") for entry in ([] if info is None else info)}
+@FORMATS.register("openvino")
+class OpenVinoIr(Format):
+    """The IR is made of an ONNX file, by OpenVINO's own conversion. The contract is `rt_info/model_info`."""
 
+    key = "openvino"
+    suffix = ".xml"
+    companion_suffixes = (".bin",)
+    is_text = True
+    is_editable = True
+    reads_file = True
 
-class IntermediateRepresentation:
-    """An ONNX file as an optimised OpenVINO model, ready to be saved in FP32 and then, if wanted, in FP16."""
+    @classmethod
+    def require(cls) -> None:
+        import_openvino()
 
-    def __init__(self, onnx_path: Path, *, name: str, info: Mapping[str, str], layout: str = "NCHW") -> None:
-        """Read an ONNX file and apply what OpenVINO's own model conversion applies after reading.
+    @classmethod
+    def write(cls, source: Source, contracts: Mapping[Path, Contract]) -> None:
+        is_float = source.precision == Precision.FP32.value
+        onnx_file = source.linked if is_float else source.path
+        source.progress("optimising for OpenVINO")
+        layout = next(iter(contracts.values())).layout
+        ir = IntermediateRepresentation(onnx_file, name=source.name, layout=layout)
+        # Compression changes the model in memory, so FP16 comes last.
+        for path, contract in sorted(contracts.items(), key=lambda item: item[1].precision == Precision.FP16.value):
+            source.progress(f"writing IR {contract.precision}")
+            if contract.precision == Precision.FP16.value:
+                ir.compress_to_fp16()
+            with cls._staged(path, source.staging / contract.precision) as part:
+                ir.save(part, cls.entries(contract))
 
-        `info` goes to `rt_info/model_info`, `layout` is declared for the input. Names of operations are those of the
-        ONNX file, or derived from the operation that they feed, so that the same file always gives the same IR.
-        """
-        self._openvino = import_openvino()
-        # Private by name, but the only door to the optimisations: `convert_model` goes through it too.
-        from openvino._offline_transformations import apply_moc_transformations
+    @classmethod
+    def entries(cls, contract: Contract) -> Mapping[str, str]:
+        return contract.model_api
 
-        self._model = self._openvino.Core().read_model(str(onnx_path))
-        apply_moc_transformations(self._model, cf=False, smart_reshape=True)
-        self._model.set_friendly_name(name)
-        for parameter in self._model.get_parameters():
-            parameter.set_layout(self._openvino.Layout(layout))
-        if self._model.has_rt_info(FRAMEWORK):
-            del self._model.rt_info[FRAMEWORK]
-        for key, value in info.items():
-            self._model.set_rt_info(value, [MODEL_INFO, key])
-        self._name_constants()
+    @classmethod
+    def screen(cls, path: Path) -> None:
+        check_ir(path)
 
-    def save(self, path: Path, *, precision: str) -> None:
-        """Write `path` (.xml) and the .bin beside it as they are; `precision` is recorded beside the rest.
-
-        Raises OSError if they cannot be written, or were not written to their end, whatever OpenVINO says.
-        """
-        self._model.set_rt_info(precision, [MODEL_INFO, "precision"])
+    @classmethod
+    def read_contract(cls, path: Path) -> Contract:
+        metadata = cls.read_metadata(path)
         try:
-            self._openvino.save_model(self._model, str(path), compress_to_fp16=False)
+            model = import_openvino().Core().read_model(path)  # as a path: its name need not be text
         except RuntimeError as error:
-            raise OSError(f"OpenVINO: {' '.join(str(error).split())}") from error
-        _check_whole(path)
+            raise ArtifactError(f"{path}: OpenVINO cannot read it ({one_line(error)}); convert again") from None
+        return Contract(metadata, tuple(map(_tensor, model.inputs)), tuple(map(_tensor, model.outputs)))
 
-    def compress_to_fp16(self) -> None:
-        """Store the large weights of convolutions as float16, to be decompressed where they are used.
+    @classmethod
+    def read_metadata(cls, path: Path) -> Mapping[str, str]:
+        check_ir(path)
+        return read_model_info(path)
 
-        OpenVINO's own compression rounds every constant, the mean too (116.779 to 116.75); this keeps exact what
-        `sshconvert.passes.fp16` keeps.
-        """
-        from openvino._offline_transformations import compress_model_transformation
+    @classmethod
+    def is_quantized(cls, path: Path) -> bool:
+        layers = ET.parse(path).iterfind("layers/layer")  # noqa: S314  # screened
+        return any(layer.get("type") == "FakeQuantize" for layer in layers)
 
-        exact = self._exact_constants()
-        compress_model_transformation(self._model)
-        for name, (consumer, port, constant) in exact.items():
-            constant.set_friendly_name(name)
-            consumer.input(port).replace_source_output(constant.output(0))
-        self._name_constants()
+    @classmethod
+    def edit(cls, path: Path) -> EditableIr:
+        return EditableIr(path)
 
-    def _exact_constants(self) -> dict[str, tuple[Any, int, Any]]:
-        """By name: the operation that reads the constant, the number of its input, and the constant."""
-        found = {}
-        for operation in self._model.get_ops():
-            weighted = operation.get_type_name() in WEIGHTED
-            for port, source in enumerate(operation.input_values()):
-                constant = source.get_node()
-                if constant.get_type_name() != "Constant":  # others may have no shape yet
-                    continue
-                if not (weighted and math.prod(source.get_shape()) >= SMALLEST_HALVED):
-                    found[constant.get_friendly_name()] = (operation, port, constant)
-        return found
-
-    def _name_constants(self) -> None:
-        """Name what OpenVINO folded after its reader: its own names count up in the process, so no two runs agree.
-
-        What it put in the place of others has their tensor's name, and is called that. From the end on, because what is
-        named after its reader may itself be read from.
-        """
-        for node in self._model.get_ops():
-            if re.fullmatch(rf"{node.get_type_name()}_\d+", node.get_friendly_name()):
-                names = {name for output in node.outputs() for name in output.get_names()}
-                node.set_friendly_name(min(names, default=node.get_friendly_name()))
-        for operation in reversed(self._model.get_ordered_ops()):
-            for port, source in enumerate(operation.input_values()):
-                if not source.get_names():
-                    node = source.get_node()
-                    node.set_friendly_name(f"{operation.get_friendly_name()}/{node.get_type_name()}_{port}")
+    @classmethod
+    @contextlib.contextmanager
+    def _staged(cls, path: Path, folder: Path) -> Iterator[Path]:
+        """Give a path for the .xml; move both files into place so that no .xml ever stands beside another's .bin."""
+        folder.mkdir()
+        part = folder / path.name
+        yield part
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_files([part, *cls.companions(part)], [path, *cls.companions(path)], folder.parent)
 
 
-def _check_whole(path: Path) -> None:
-    """Hold the two files to one another: the .xml closes its root, and the .bin holds all that the .xml refers to."""
-    text = path.read_bytes()
-    ends = [int(offset) + int(size) for offset, size in _CONSTANT.findall(text)]
-    if not text.rstrip().endswith(b"</net>") or path.with_suffix(".bin").stat().st_size < max(ends, default=0):
-        raise OSError("OpenVINO wrote only a part")
+def _tensor(port: Any) -> Tensor:
+    kind = port.element_type.get_type_name()
+    shape = tuple(size.get_length() if size.is_static else FREE for size in port.partial_shape)
+    return Tensor(port.any_name, _TYPES.get(kind, kind), shape)

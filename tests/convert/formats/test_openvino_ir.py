@@ -15,12 +15,12 @@ import pytest
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, convert, to_onnx
 from sshconvert.errors import PrecisionError
-from sshconvert.formats.openvino import MODEL_INFO, IntermediateRepresentation
+from sshconvert.ir import MODEL_INFO, IntermediateRepresentation
 from sshconvert.libraries import import_openvino
-from sshconvert.options import Format, Options, Precision
+from sshconvert.options import Options, Precision
 from sshconvert.passes.fp16 import SMALLEST_HALVED
 
-IR_ONLY = Options(formats=(Format.OPENVINO,), precisions=(Precision.FP32, Precision.FP16))
+IR_ONLY = Options(formats=("openvino",), precisions=(Precision.FP32, Precision.FP16))
 
 # What `mo` of OpenVINO 2023.3, the last one with an MXNet frontend, made of the same network.
 MO_CENSUS = {
@@ -105,7 +105,7 @@ def test_model_info_leaves_nothing_for_the_consumer_to_subtract_or_reverse(artif
 def test_without_preprocessing_model_info_says_what_the_consumer_has_to_do(
     plain_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    options = Options((Format.OPENVINO,), (Precision.FP32,), (1, 3, 64, 64), preprocessing=False)
+    options = Options(("openvino",), (Precision.FP32,), (1, 3, 64, 64), preprocessing=False)
     model = read(convert(plain_checkpoint, tmp_path, options)[0])
     assert model.get_rt_info([MODEL_INFO, "reverse_input_channels"]).value == "True"
     assert model.get_rt_info([MODEL_INFO, "mean_values"]).value == "123.68 116.779 103.939"
@@ -127,8 +127,8 @@ def test_a_second_conversion_gives_the_same_bytes_in_this_process_and_in_another
 
 def test_an_ir_is_the_same_whatever_is_made_beside_it(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     shape = (1, 3, 64, 64)
-    alone = convert(plain_checkpoint, tmp_path / "alone", Options((Format.OPENVINO,), (Precision.FP16,), shape))[0]
-    both = Options((Format.ONNX, Format.OPENVINO), (Precision.FP32, Precision.FP16), shape)
+    alone = convert(plain_checkpoint, tmp_path / "alone", Options(("openvino",), (Precision.FP16,), shape))[0]
+    both = Options(("onnx", "openvino"), (Precision.FP32, Precision.FP16), shape)
     beside = convert(plain_checkpoint, tmp_path / "beside", both)[3]
     for one, other in zip(alone.files, beside.files, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -146,7 +146,7 @@ def test_weights_that_fp16_cannot_hold_are_refused_before_anything_is_written(
 
 
 def test_an_ir_alone_leaves_no_onnx_and_no_staging_behind(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    options = Options((Format.OPENVINO,), (Precision.FP16,), (1, 3, 64, 64))
+    options = Options(("openvino",), (Precision.FP16,), (1, 3, 64, 64))
     convert(plain_checkpoint, tmp_path, options)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["FP16", "ssh-mxnet", "ssh-mxnet.bin", "ssh-mxnet.xml"]
 
@@ -159,11 +159,9 @@ def test_the_ir_equals_what_openvino_devs_mo_makes_of_the_plain_onnx(
     plain = convert(
         plain_checkpoint,
         tmp_path / "plain",
-        Options((Format.ONNX,), (Precision.FP32,), (1, 3, 160, 160), preprocessing=False),
+        Options(("onnx",), (Precision.FP32,), (1, 3, 160, 160), preprocessing=False),
     )
-    ours = convert(
-        plain_checkpoint, tmp_path / "ours", Options((Format.OPENVINO,), (Precision.FP32,), (1, 3, 160, 160))
-    )
+    ours = convert(plain_checkpoint, tmp_path / "ours", Options(("openvino",), (Precision.FP32,), (1, 3, 160, 160)))
     # mo reports to its maker too, unless the package that does it cannot be imported.
     start = "import sys; sys.modules['openvino_telemetry'] = None; from openvino.tools.mo.main import main; "
     start += (
@@ -196,9 +194,9 @@ def test_without_openvino_the_remedy_is_named() -> None:
 
 def test_what_openvino_cannot_write_is_an_error_of_the_system(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     to_onnx(plain_checkpoint, Options(input_shape=(1, 3, 64, 64))).write(tmp_path / "a.onnx")
-    ir = IntermediateRepresentation(tmp_path / "a.onnx", name="a", info={})
+    ir = IntermediateRepresentation(tmp_path / "a.onnx", name="a")
     with pytest.raises(OSError, match=r"^OpenVINO: "):
-        ir.save(tmp_path / "a.onnx" / "a.xml", precision="FP32")  # a folder that is a file
+        ir.save(tmp_path / "a.onnx" / "a.xml", {})  # a folder that is a file
 
 
 @pytest.mark.parametrize("part", [".xml", ".bin"])
@@ -207,7 +205,7 @@ def test_an_ir_of_which_openvino_wrote_only_a_part_is_noticed(
 ) -> None:
     """OpenVINO says nothing if the disk is full: here it is cut behind its back."""
     to_onnx(plain_checkpoint, Options(input_shape=(1, 3, 64, 64))).write(tmp_path / "a.onnx")
-    ir = IntermediateRepresentation(tmp_path / "a.onnx", name="a", info={})
+    ir = IntermediateRepresentation(tmp_path / "a.onnx", name="a")
     openvino = import_openvino()
     whole = openvino.save_model
 
@@ -218,4 +216,4 @@ def test_an_ir_of_which_openvino_wrote_only_a_part_is_noticed(
 
     monkeypatch.setattr(openvino, "save_model", cut)
     with pytest.raises(OSError, match="wrote only a part"):
-        ir.save(tmp_path / "b.xml", precision="FP32")
+        ir.save(tmp_path / "b.xml", {})

@@ -14,13 +14,13 @@ from sshconvert.convert import convert, plan, to_onnx
 from sshconvert.digest import file_sha256
 from sshconvert.errors import OutputError, PrecisionError, PreprocessingError, ShapeError
 from sshconvert.onnx.model import MAX_BYTES, OnnxModel, weights_path
-from sshconvert.options import Format, Options, Precision
+from sshconvert.options import Options, Precision
 from sshconvert.passes.fp16 import store_weights_as_fp16
 from sshconvert.passes.preprocessing import bake_preprocessing
 from sshtool.demo.scenes import draw_scene
 from sshtool.runtimes import load
 
-ONNX_ONLY = Options(formats=(Format.ONNX,), precisions=(Precision.FP32, Precision.FP16), input_shape=(1, 3, 128, 128))
+ONNX_ONLY = Options(formats=("onnx",), precisions=(Precision.FP32, Precision.FP16), input_shape=(1, 3, 128, 128))
 
 
 def written(model: OnnxModel, folder: Path) -> Path:
@@ -286,7 +286,7 @@ def test_weights_beyond_fp16_are_refused_by_name(
 
 
 def test_nothing_is_written_if_one_of_the_targets_cannot_be(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    options = Options((Format.ONNX, Format.OPENVINO), (Precision.FP32, Precision.FP16), (1, 3, 64, 64))
+    options = Options(("onnx", "openvino"), (Precision.FP32, Precision.FP16), (1, 3, 64, 64))
     blocked = plan(demo_checkpoint.model.name, tmp_path, options)[-1].path
     blocked.mkdir(parents=True)
     with pytest.raises(OutputError, match="is there and no file"):

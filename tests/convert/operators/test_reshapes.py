@@ -22,15 +22,15 @@ from sshconvert.calibration import CalibrationImages, calibrate
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, convert
 from sshconvert.errors import CheckpointError, ShapeError
-from sshconvert.formats.openvino import IntermediateRepresentation
 from sshconvert.graph import Shape
+from sshconvert.ir import IntermediateRepresentation
 from sshconvert.libraries import import_onnxruntime, import_openvino
 from sshconvert.mxnet.params import read_params
 from sshconvert.mxnet.symbol import read_symbol
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.options import Faces, Format, InputType, Layout, Options, Precision
+from sshconvert.options import Faces, InputType, Layout, Options, Precision
 from sshtool.runtimes import load
 from sshtool.runtimes.mxnet import Mxnet
 
@@ -123,7 +123,7 @@ def test_a_file_of_one_size_follows_every_other(
 ) -> None:
     options, images, (number, height, width) = FORMS[form], images_of(*size), size
     values = fed(images, options, plain_checkpoint)
-    there = replace(options, formats=(Format.ONNX,), input_shape=(number, 3, height, width))
+    there = replace(options, formats=("onnx",), input_shape=(number, 3, height, width))
     expected = in_onnxruntime(convert(plain_checkpoint, tmp_path, there)[0].path, values)
     exported, ir = (artifact.path for artifact in made(form))
     found = {"ONNX": in_onnxruntime(exported, values, inner_outputs=bool(options.faces)), "IR": in_openvino(ir, values)}
@@ -160,7 +160,7 @@ def test_a_quantized_file_follows_other_sizes(plain_checkpoint: Checkpoint, tmp_
         strict=True,
     ):
         values = fed(images, options, plain_checkpoint)
-        found = (in_onnxruntime if before.format is Format.ONNX else in_openvino)(before.path, values)
+        found = (in_onnxruntime if before.format == "onnx" else in_openvino)(before.path, values)
         expected = load(after.path, plain_checkpoint.model).run(images)
         for name, value in expected.items():
             assert found[name].shape == value.shape
@@ -169,8 +169,8 @@ def test_a_quantized_file_follows_other_sizes(plain_checkpoint: Checkpoint, tmp_
 
 def as_ir(model: OnnxModel, folder: Path) -> Path:
     model.write(folder / "model.onnx")
-    representation = IntermediateRepresentation(folder / "model.onnx", name="model", info={})
-    representation.save(folder / "model.xml", precision="FP32")
+    representation = IntermediateRepresentation(folder / "model.onnx", name="model")
+    representation.save(folder / "model.xml", {})
     return folder / "model.xml"
 
 

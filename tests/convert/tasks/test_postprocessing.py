@@ -26,7 +26,7 @@ from sshconvert.graph import Dimensions
 from sshconvert.libraries import import_openvino
 from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.options import Dynamic, Faces, Format, Options
+from sshconvert.options import Dynamic, Faces, Options
 from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshconvert.tasks.postprocessing import OUTPUTS, append_postprocessing
 from sshtool.candidates import Candidate
@@ -37,7 +37,7 @@ from sshtool.parity.verify import verify
 from sshtool.runtimes import faces_in, load
 
 MODEL: Final = load_model("ssh-mxnet")
-BOTH: Final = (Format.ONNX, Format.OPENVINO)
+BOTH: Final = ("onnx", "openvino")
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 SIZES: Final[list[Size]] = [(1, 32, 32), (2, 64, 96), (1, 320, 352), (3, 160, 640)]
@@ -165,7 +165,7 @@ def test_the_artifacts_are_sound_and_find_the_faces_of_their_own_heads(artifacts
 def test_detect_takes_the_faces_as_they_come(
     artifacts: tuple[Artifact, ...], demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    plain = convert(demo_checkpoint, tmp_path, Options((Format.ONNX,), input_shape=(2, 3, 256, 256)))[0]
+    plain = convert(demo_checkpoint, tmp_path, Options(("onnx",), input_shape=(2, 3, 256, 256)))[0]
     expected = FaceDetector(plain.path, MODEL).find(list(scenes()))
     for artifact in artifacts:
         for boxes, right in zip(FaceDetector(artifact.path, MODEL).find(list(scenes())), expected, strict=True):
@@ -173,7 +173,7 @@ def test_detect_takes_the_faces_as_they_come(
 
 
 def test_detect_cannot_find_what_the_file_leaves_out(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    options = Options((Format.ONNX,), input_shape=(1, 3, 64, 64), faces=Faces(score_threshold=0.6))
+    options = Options(("onnx",), input_shape=(1, 3, 64, 64), faces=Faces(score_threshold=0.6))
     path = convert(demo_checkpoint, tmp_path, options)[0].path
     with pytest.raises(UsageError, match=r"0\.5 is not between 0\.6 and 1.*ssh-mxnet\.onnx drops"):
         FaceDetector(path, MODEL, DetectorOptions(threshold=0.5))
@@ -184,7 +184,7 @@ def test_detect_cannot_find_what_the_file_leaves_out(demo_checkpoint: Checkpoint
     "keep", [pytest.param(True, id="with heads", marks=pytest.mark.long), pytest.param(False, id="faces alone")]
 )
 def test_verify_holds_the_faces_to_the_original(keep: bool, demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    as_was = Options((Format.ONNX,), input_shape=(1, 3, 128, 128), preprocessing=False)
+    as_was = Options(("onnx",), input_shape=(1, 3, 128, 128), preprocessing=False)
     original = load(convert(demo_checkpoint, tmp_path / "original", as_was)[0].path, MODEL)
     reference = LiveReference(original, MODEL, scenes=1)
     options = Options(BOTH, input_shape=(1, 3, 128, 128), faces=Faces(keep_heads=keep))
@@ -194,7 +194,7 @@ def test_verify_holds_the_faces_to_the_original(keep: bool, demo_checkpoint: Che
     assert all(artifact.matched > 0 for artifact in report.artifacts)
     assert {bool(sample.tensors) for artifact in report.artifacts for sample in artifact.samples} == {keep}
 
-    wrong = replace(options, formats=(Format.ONNX,), faces=Faces(iou_threshold=0.9, keep_heads=keep))
+    wrong = replace(options, formats=("onnx",), faces=Faces(iou_threshold=0.9, keep_heads=keep))
     path = convert(demo_checkpoint, tmp_path / "wrong", wrong)[0].path
     model = onnx.load(path)
     for entry in model.metadata_props:  # it says 0.3, and does 0.9

@@ -12,13 +12,14 @@ from typer.models import OptionInfo
 from typer.testing import CliRunner
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import artifact_files, convert
+from sshconvert.convert import convert
 from sshconvert.errors import UsageError
+from sshconvert.formats.registry import artifact_files
 from sshconvert.models.registry import load_model
 from sshconvert.options import Options
+from sshconvert.validation import check_ir, read_onnx
 from sshtool import limits, selection
 from sshtool.cli.app import app
-from sshtool.model_validation import check_ir, read_onnx
 from sshtool.runtimes import load
 from sshtool.selection import select_images
 

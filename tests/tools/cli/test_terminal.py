@@ -21,7 +21,7 @@ from project import SUPPORT
 from releases import MODEL, Verified, copied, make_workspace
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
-from sshconvert.options import Format, Options
+from sshconvert.options import Options
 from sshtool.cli.app import app
 from sshtool.package.build import PackageOptions, package
 from sshtool.report.terminal import console
@@ -184,7 +184,7 @@ def with_checkpoint(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPa
     checkpoint, size = str(demo_checkpoint.params_path), ("--input-shape", "1,3,64,64")
     out = ("-o", str(folder), "--checkpoint", checkpoint)
     Image.new("RGB", (64, 64)).save(folder / "a.png")
-    convert(demo_checkpoint, folder, Options((Format.ONNX,), input_shape=(1, 3, 64, 64)))
+    convert(demo_checkpoint, folder, Options(("onnx",), input_shape=(1, 3, 64, 64)))
     return [
         ["detect", "--runtime", "mxnet", "--artifact", checkpoint, str(folder / "a.png")],
         ["reference", *out, *size],

@@ -12,7 +12,7 @@ from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import convert
 from sshconvert.models.registry import load_model
 from sshconvert.mxnet.symbol import read_symbol
-from sshconvert.options import Format, Options, Precision
+from sshconvert.options import Options, Precision
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.average_precision import average_precision
 from sshtool.demo import checkpoint as demo
@@ -81,7 +81,7 @@ def test_faces_lie_inside_the_scene(size: tuple[int, int]) -> None:
 def test_the_demo_finds_the_faces_of_scenes_that_the_fit_never_saw(
     demo_checkpoint: Checkpoint, tmp_path: Path, scenes: range
 ) -> None:
-    artifact = convert(demo_checkpoint, tmp_path, Options((Format.ONNX,), (Precision.FP32,)))[0]
+    artifact = convert(demo_checkpoint, tmp_path, Options(("onnx",), (Precision.FP32,)))[0]
     runtime = OnnxRuntime(artifact.path)
     drawn = [draw_scene(seed) for seed in scenes]
     found = [detect(runtime.run(scene.image[None]), (640, 640), MODEL.task)[0] for scene in drawn]

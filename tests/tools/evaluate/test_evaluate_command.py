@@ -41,7 +41,7 @@ from sshconvert.errors import (
     UsageError,
 )
 from sshconvert.models.registry import load_model
-from sshconvert.options import Dynamic, Faces, Format, Options, Precision
+from sshconvert.options import Dynamic, Faces, Options, Precision
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.cli.app import _shard
 from sshtool.cli.evaluate import render
@@ -107,7 +107,7 @@ def onnx_file(artifacts: Path) -> Path:
 def small(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact of the input that a tenth of upstream's scale needs."""
     folder = tmp_path_factory.mktemp("small")
-    return convert(demo_checkpoint, folder, Options((Format.ONNX,), input_shape=(1, 3, *SIDES)))[0].path
+    return convert(demo_checkpoint, folder, Options(("onnx",), input_shape=(1, 3, *SIDES)))[0].path
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def test_an_fp32_artifact_of_another_format_will_do_as_the_baseline(whole: Whole
 def test_a_fixed_batch_gives_the_same_figures_and_a_note(
     dataset: Path, onnx_file: Path, demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    options = Options((Format.ONNX,), input_shape=(2, 3, SIZE, SIZE))
+    options = Options(("onnx",), input_shape=(2, 3, SIZE, SIZE))
     path = convert(demo_checkpoint, tmp_path, options)[0].path
     pairs, alone = (
         evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (file,), limit=2)) for file in (path, onnx_file)
@@ -1039,7 +1039,7 @@ def test_an_artifact_of_any_size_runs_upstreams_test_and_its_pyramid(
 ) -> None:
     monkeypatch.setattr(feeding, "TEST_SIDES", SIDES)
     monkeypatch.setattr(feeding, "PYRAMID_SIDES", (80, 120))
-    free = convert(demo_checkpoint, tmp_path / "any", Options((Format.ONNX,), dynamic=Dynamic.SIZE))[0].path
+    free = convert(demo_checkpoint, tmp_path / "any", Options(("onnx",), dynamic=Dynamic.SIZE))[0].path
     options = EvaluateOptions(dataset, (free,), ("wider",), limit=3)
     one, four = (evaluate(Workspace(MODEL, tmp_path), replace(options, pyramid=pyramid)) for pyramid in (False, True))
     fixed = evaluate(Workspace(MODEL, tmp_path), replace(options, artifacts=(small,)))
@@ -1056,7 +1056,7 @@ def test_an_artifact_that_gives_faces_needs_its_heads_too(
 ) -> None:
     shape = (1, 3, SIZE, SIZE)
     for keep in (True, False):
-        options = Options((Format.ONNX,), input_shape=shape, faces=Faces(keep_heads=keep))
+        options = Options(("onnx",), input_shape=shape, faces=Faces(keep_heads=keep))
         path = convert(demo_checkpoint, tmp_path / str(keep), options)[0].path
         if keep:
             result = evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (path,), limit=1))

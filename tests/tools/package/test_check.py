@@ -28,16 +28,16 @@ from releases import MODEL, Verified, described, make_workspace
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, PackageError, ReferencePackError, UsageError
-from sshconvert.options import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision
+from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
 from sshconvert.reading import is_file
 from sshtool.package import unpacking
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.bundle import pack
 from sshtool.package.check import UNSIGNED, Checker, Verdict, check
 from sshtool.package.manifest import MANIFEST, SUMS, dump_sums, parse_sums
+from sshtool.package.packaged_model import read_contract
 from sshtool.package.rebuild import options_of
 from sshtool.package.signing import ATTESTATION, SIGNATURE
-from sshtool.package.tensor_signature import read_contract
 from sshtool.package.unpacking import opened
 from sshtool.parity.pack import write_pack
 from sshtool.workspace import Workspace
@@ -955,10 +955,10 @@ REBUILT: Final[dict[str, Options]] = {
         input_shape=(1, 3, 640, 640), dynamic=Dynamic.ALL, layout=Layout.NHWC, input_type=InputType.UINT8
     ),
     "a free batch, RGB": Options(input_shape=(1, 3, 64, 96), dynamic=Dynamic.BATCH, color=Color.RGB),
-    "without preprocessing": Options((Format.ONNX,), input_shape=(2, 3, 64, 64), preprocessing=False),
-    "faces": Options((Format.ONNX,), input_shape=(1, 3, 64, 64), faces=Faces(0.2, 0.4, 50)),
+    "without preprocessing": Options(("onnx",), input_shape=(2, 3, 64, 64), preprocessing=False),
+    "faces": Options(("onnx",), input_shape=(1, 3, 64, 64), faces=Faces(0.2, 0.4, 50)),
     "faces and heads": Options(
-        (Format.ONNX,), input_shape=(1, 3, 640, 640), dynamic=Dynamic.SIZE, faces=Faces(keep_heads=True)
+        ("onnx",), input_shape=(1, 3, 640, 640), dynamic=Dynamic.SIZE, faces=Faces(keep_heads=True)
     ),
 }
 
@@ -977,7 +977,7 @@ def test_the_manifest_knows_all_that_a_conversion_takes(
 def test_a_release_that_was_made_from_the_checkpoint_is_rebuilt_to_the_bit(
     demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    options = Options((Format.ONNX,), (Precision.FP16,), (1, 3, 64, 64))
+    options = Options(("onnx",), (Precision.FP16,), (1, 3, 64, 64))
     convert(demo_checkpoint, tmp_path, options)
     answers = computed_answers(demo_checkpoint, tmp_path / "answers", (64, 64))
     write_pack(Workspace(MODEL, tmp_path).reference_pack, demo_checkpoint, "ONNX", answers)

@@ -41,7 +41,7 @@ from sshconvert.errors import ArtifactError, PackageError, UsageError, Verificat
 from sshconvert.libraries import NO_TELEMETRY
 from sshconvert.messages import printable
 from sshconvert.onnx.model import weights_path
-from sshconvert.options import Faces, Format, Options
+from sshconvert.options import Faces, Options
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.bundle import EARLIEST, source_date
@@ -70,7 +70,7 @@ from sshtool.package.manifest import (
     parse_sums,
 )
 from sshtool.package.names import collision, fault
-from sshtool.package.tensor_signature import read_contract
+from sshtool.package.packaged_model import read_contract
 from sshtool.package.usage import IMAGE
 from sshtool.parity.pack import demo_pack_path
 from sshtool.parity.samples import draw_sample
@@ -828,11 +828,11 @@ def test_an_evaluation_of_another_model_is_refused(workspace: Verified, tmp_path
 def test_the_code_of_the_card_finds_the_faces(
     change: dict[str, Any], demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    convert(demo_checkpoint, tmp_path, Options((Format.ONNX, Format.OPENVINO), **change))
+    convert(demo_checkpoint, tmp_path, Options(("onnx", "openvino"), **change))
     folder = package(Workspace(MODEL, tmp_path), PackageOptions(allow_unverified=True)).folder
     sample = draw_sample("scene-0", MODEL, 640, 640)
     Image.fromarray(sample.images[0][..., ::-1]).save(folder / "photo.png")
-    heads = convert(demo_checkpoint, tmp_path / "heads", Options((Format.ONNX,)))[0].path
+    heads = convert(demo_checkpoint, tmp_path / "heads", Options(("onnx",)))[0].path
     expected = detect(OnnxRuntime(heads).run(sample.images), (640, 640), MODEL.task)[0]
     expected = expected[expected[:, 4] >= 0.5]
     assert len(expected)

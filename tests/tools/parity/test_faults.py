@@ -13,14 +13,15 @@ import pytest
 from sshconvert.arrays import Floats
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import Declaration
-from sshconvert.convert import artifact_files, convert
+from sshconvert.convert import convert
 from sshconvert.digest import file_sha256
-from sshconvert.errors import UsageError
+from sshconvert.editing.base import EditableModel, NotThereError
+from sshconvert.errors import ArtifactError, UsageError
+from sshconvert.formats.registry import artifact_files, format_of
 from sshconvert.graph import Shape
 from sshconvert.models.registry import load_model
-from sshconvert.options import Dynamic, Faces, Format, Options, Precision
+from sshconvert.options import Dynamic, Faces, Options, Precision
 from sshtool.candidates import Candidate
-from sshtool.parity.fault_injection import EditableModel, NotThereError, open_for_edits
 from sshtool.parity.faults import FAULTS, Fault
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size
@@ -154,7 +155,7 @@ class Bench:
 
 def bench(checkpoint: Checkpoint, folder: Path) -> Bench:
     def bare(shape: Shape) -> Path:
-        options = Options((Format.ONNX,), (Precision.FP32,), shape, preprocessing=False)
+        options = Options(("onnx",), (Precision.FP32,), shape, preprocessing=False)
         return convert(checkpoint, folder / "bare" / "x".join(map(str, shape)), options)[0].path
 
     def load_at(shape: Shape) -> Runtime:
@@ -284,7 +285,7 @@ def spoil(path: Path, steps: Steps, target: Path) -> None:
 
 @pytest.fixture(scope="module")
 def any_batch(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    options = Options((Format.ONNX,), input_shape=SHAPE, dynamic=Dynamic.BATCH, faces=Faces(top_k=300, keep_heads=True))
+    options = Options(("onnx",), input_shape=SHAPE, dynamic=Dynamic.BATCH, faces=Faces(top_k=300, keep_heads=True))
     return convert(plain_checkpoint, tmp_path_factory.mktemp("any-batch"), options)[0].path
 
 
@@ -420,7 +421,7 @@ def test_a_file_without_preprocessing_has_no_mean_to_spoil(plain: Bench) -> None
 
 @pytest.mark.parametrize("precision", ["FP32", "FP16"])
 def test_both_formats_show_the_same_weights_biases_and_mean(plain: Bench, precision: str) -> None:
-    one, other = (open_for_edits(item.path) for item in plain.candidates if item.profile == precision)
+    one, other = (format_of(item.path).edit(item.path) for item in plain.candidates if item.profile == precision)
     assert sorted(one.convolutions) == sorted(other.convolutions)
     assert one.deconvolutions == other.deconvolutions == ("ssh_m2_red_upsampling",)
     np.testing.assert_array_equal(one.mean(), other.mean())
@@ -449,14 +450,14 @@ def test_an_edit_changes_what_it_is_about_and_nothing_else(plain: Bench, number:
     copy = tmp_path / original.name
     for file in artifact_files(original):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    edited = open_for_edits(copy)
+    edited = format_of(copy).edit(copy)
     name = edited.convolution_behind(MODEL.task.heads[0].boxes)
     edited.set_weight("conv3_1", 2 * edited.weight("conv3_1"))
     edited.set_bias(name, bias_of(edited, name) + 1)
     edited.declare("weights", "other")
     edited.declare("new", "entry")
     edited.save()
-    before, after = open_for_edits(original), open_for_edits(copy)
+    before, after = (format_of(path).edit(path) for path in (original, copy))
     for layer in before.convolutions:
         factor = 2 if layer == "conv3_1" else 1
         np.testing.assert_array_equal(after.weight(layer), factor * before.weight(layer))
@@ -470,7 +471,7 @@ def test_an_edit_changes_what_it_is_about_and_nothing_else(plain: Bench, number:
 
 def test_an_edit_to_what_is_there_already_writes_nothing(plain: Bench) -> None:
     for candidate in plain.candidates:
-        edited = open_for_edits(candidate.path)
+        edited = format_of(candidate.path).edit(candidate.path)
         edited.set_mean(edited.mean())
         edited.set_weight("conv1_2", edited.weight("conv1_2"))
         assert not edited.changed
@@ -478,13 +479,13 @@ def test_an_edit_to_what_is_there_already_writes_nothing(plain: Bench) -> None:
 
 def test_what_an_artifact_does_not_have_is_named(plain: Bench) -> None:
     for candidate in plain.candidates[:2]:
-        edited = open_for_edits(candidate.path)
+        edited = format_of(candidate.path).edit(candidate.path)
         with pytest.raises(NotThereError, match="conv9_9 is not a convolution"):
             edited.weight("conv9_9")
         with pytest.raises(NotThereError, match="ssh_m2_red_upsampling has no bias"):
             edited.set_bias("ssh_m2_red_upsampling", np.zeros(128, np.float32))
-    with pytest.raises(NotThereError, match=r"only \.onnx and \.xml"):
-        open_for_edits(Path("sshb-0000.params"))
+    with pytest.raises(ArtifactError, match=r"ends in \.onnx or \.xml"):
+        format_of(Path("sshb-0000.params"))
 
 
 @pytest.mark.usefixtures("mxnet")

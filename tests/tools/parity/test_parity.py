@@ -16,7 +16,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import UsageError
 from sshconvert.models.registry import load_model
-from sshconvert.options import Format, Options, Precision
+from sshconvert.options import Options, Precision
 from sshtool.demo.scenes import draw_scene
 from sshtool.parity.detections import Thresholds, compare_detections, match
 from sshtool.parity.layers import first_divergence
@@ -64,7 +64,7 @@ def test_every_format_and_precision_computes_what_mxnet_computes(
 def test_stored_halves_are_at_most_as_far_from_fp32_as_a_full_fp16_conversion(
     demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    fp32, fp16 = convert(demo_checkpoint, tmp_path, Options((Format.ONNX,), BOTH, (1, 3, 160, 160)))
+    fp32, fp16 = convert(demo_checkpoint, tmp_path, Options(("onnx",), BOTH, (1, 3, 160, 160)))
     full = convert_float_to_float16(onnx.load(fp32.path), keep_io_types=True)
     onnx.save(full, tmp_path / "full.onnx")
     scenes = [draw_scene(seed, 160, 160).image[None] for seed in range(6)]

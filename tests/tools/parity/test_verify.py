@@ -21,10 +21,11 @@ from rich.console import Console
 from packs import computed_answers, empty_answers
 from program import sshtool
 from sshconvert.checkpoint import DEMO, Checkpoint
-from sshconvert.convert import artifact_files, convert
+from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, ImageError, ReferencePackError, RuntimeUnavailableError, UsageError
+from sshconvert.formats.registry import artifact_files
 from sshconvert.models.registry import load_model
-from sshconvert.options import Faces, Format, Options, Precision
+from sshconvert.options import Faces, Options, Precision
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.candidates import Candidate, find_candidates
 from sshtool.demo.scenes import draw_scene
@@ -341,7 +342,7 @@ def test_where_nothing_was_compared_nothing_was_proved(
         for name, pairs in biases.items()
     }
     blind = replace(checkpoint, parameters={**checkpoint.parameters, **background})
-    heads, faces = (Options((Format.ONNX,), input_shape=(1, 3, *SIZE), faces=faces) for faces in (None, Faces()))
+    heads, faces = (Options(("onnx",), input_shape=(1, 3, *SIZE), faces=faces) for faces in (None, Faces()))
     reference = LiveReference(OnnxRuntime(convert(blind, tmp_path / "heads", heads)[0].path), MODEL)
     report = verify(MODEL, FewSamples(reference), [Candidate(convert(blind, tmp_path / "blind", faces)[0].path)])
     assert [failure.check for failure in report.failures] == ["evidence"]

@@ -22,9 +22,10 @@ from pages import DARK, LIGHT, Browser, Pixels, Reader
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import RuntimeUnavailableError
+from sshconvert.formats.registry import FORMATS
 from sshconvert.messages import printable
 from sshconvert.models.registry import load_model
-from sshconvert.options import Format, Options
+from sshconvert.options import Options
 from sshtool.candidates import Candidate
 from sshtool.demo.scenes import draw_scene
 from sshtool.detector import THRESHOLD
@@ -84,8 +85,8 @@ def made(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) 
     good, again = (
         {artifact.path.suffix: artifact.path for artifact in convert(demo_checkpoint, folder / name, options)}
         for name, options in (
-            ("good", Options(tuple(Format), input_shape=(1, 3, SIZE, SIZE))),
-            ("again", Options(tuple(Format), input_shape=PAIR.images.transpose(0, 3, 1, 2).shape)),
+            ("good", Options(tuple(FORMATS), input_shape=(1, 3, SIZE, SIZE))),
+            ("again", Options(tuple(FORMATS), input_shape=PAIR.images.transpose(0, 3, 1, 2).shape)),
         )
     )
     reference = FewSamples(good[".onnx"], again[".onnx"])

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sshconvert.convert import artifact_files
 from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
+from sshconvert.formats.registry import artifact_files
 from sshconvert.messages import name_text
 from sshconvert.reading import is_folder
 from sshtool.bench.figures import (
@@ -179,7 +179,7 @@ def _candidates(workspace: Workspace, options: BenchOptions, stack: ExitStack) -
 
 def _loads(path: Path, key: str) -> bool:
     kind = runtimes().get(key)
-    return kind is None or path.suffix.lower() in kind.suffixes
+    return kind is None or kind.loads(path)
 
 
 def _in_precisions(label: str, artifact: Artifact, options: BenchOptions) -> tuple[list[Candidate], list[LeftOut]]:
@@ -205,7 +205,7 @@ def _place(path: Path) -> str:
 
 def _original(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> Iterator[Candidate]:
     """MXNet with the checkpoint, if that is wanted; if nobody said so, where both are there."""
-    named = any(artifact.suffix == ".params" for artifact in options.artifacts)
+    named = any(runtimes()[MXNET].loads(artifact) for artifact in options.artifacts)
     wanted = (MXNET in options.runtimes and not named) or options.checkpoint is not None
     path = options.checkpoint or workspace.checkpoint
     by_itself = not options.runtimes and not options.artifacts and is_folder(path)

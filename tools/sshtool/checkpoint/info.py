@@ -11,13 +11,13 @@ from sshconvert.contract import Contract, licence_of
 from sshconvert.convert import plan
 from sshconvert.errors import ArtifactError
 from sshconvert.finite import NonFinite
+from sshconvert.formats.registry import format_of
 from sshconvert.graph import Shape
 from sshconvert.messages import name_text
 from sshconvert.network import resolve
 from sshconvert.options import Options, Precision
 from sshconvert.reading import is_file
 from sshtool.checkpoint.archive import opened
-from sshtool.metadata import read_metadata
 from sshtool.workspace import Workspace
 
 
@@ -91,7 +91,7 @@ def _quantized(workspace: Workspace) -> dict[str, dict[str, str]]:
     for artifact in plan(workspace.model.name, workspace.folder, Options(precisions=(Precision.INT8,))):
         if is_file(artifact.path):
             try:
-                record = Contract(read_metadata(artifact.path)).quantization
+                record = Contract(format_of(artifact.path).read_metadata(artifact.path)).quantization
             except ArtifactError as error:
                 record = {"error": str(error)}
             found[name_text(artifact.path)] = record

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from sshconvert.formats.registry import FORMATS
 from sshtool import limits
 
 if TYPE_CHECKING:
@@ -1022,12 +1023,12 @@ def _options(
     faces: Faces | None,
 ) -> Options:
     from sshconvert.errors import UsageError
-    from sshconvert.options import Color, Dynamic, Format, InputType, Layout, Options, Precision
+    from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
 
     if not preprocessing and color.casefold() not in ("", Color.RGB.value):
         raise UsageError("--input-color: the original takes rgb; leave out --no-preprocessing to feed bgr")
     return Options(
-        formats=tuple(Format(name) for name in _choices("--format", formats, [item.value for item in Format])),
+        formats=tuple(_choices("--format", formats, list(FORMATS))),
         precisions=tuple(
             Precision(name) for name in _choices("--precision", precisions, [item.value for item in Precision])
         ),

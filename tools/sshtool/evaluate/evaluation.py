@@ -13,9 +13,9 @@ from typing import Final
 from sshconvert import __version__
 from sshconvert.checkpoint import DEMO
 from sshconvert.contract import Declaration
-from sshconvert.convert import artifact_files
 from sshconvert.digest import bytes_sha256, file_sha256
 from sshconvert.errors import DatasetError, EvaluationError, ImageError, UsageError
+from sshconvert.formats.registry import artifact_files
 from sshconvert.libraries import PILLOW, require
 from sshconvert.messages import count, name_text
 from sshconvert.models.spec import ModelSpec

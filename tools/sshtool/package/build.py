@@ -12,10 +12,10 @@ from typing import BinaryIO, Final
 
 from sshconvert.checkpoint import DEMO
 from sshconvert.contract import Contract, licence_of
-from sshconvert.convert import artifact_files
 from sshconvert.digest import blocks_sha256, bytes_sha256
 from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
 from sshconvert.files import output_errors, replace_folder, staging_folder
+from sshconvert.formats.registry import artifact_files, format_of
 from sshconvert.libraries import JINJA, PILLOW, YAML, require
 from sshconvert.models.registry import dump_model, model_names
 from sshconvert.models.spec import ModelSpec
@@ -50,8 +50,8 @@ from sshtool.package.manifest import (
     Verification,
     dump_sums,
 )
+from sshtool.package.packaged_model import packaged_model, read_contract
 from sshtool.package.sbom import FILE as BILL, dump_bill
-from sshtool.package.tensor_signature import packaged_model, read_contract
 from sshtool.parity.pack import PackReference, demo_pack_path, read_pack
 from sshtool.parity.recompute import prove
 from sshtool.parity.samples import draw_sample
@@ -241,7 +241,9 @@ def _item(
     figures: Figures,
 ) -> _Item:
     sources = artifact_files(path)
-    if path.suffix == ".onnx" and len(sources) > 1:  # layouts give files other names, and this one names its weights'
+    if len(sources) > 1 + len(
+        format_of(path).companion_suffixes
+    ):  # layouts rename files, and this one names its weights'
         raise PackageError(f"{path}: its weights are in {sources[1].name}; package an IR, or FP16 if that is one file")
     packaged = packaged_model(path, contract, model.name, layout, verified=False)
     placed = dict(zip(packaged.files, sources, strict=True))

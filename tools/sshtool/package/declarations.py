@@ -13,9 +13,10 @@ from typing import Any, Final
 from sshconvert.contract import TOOL, WEIGHTS, Contract
 from sshconvert.digest import bytes_sha256
 from sshconvert.errors import ArtifactError, PackageError, RuntimeUnavailableError
+from sshconvert.formats.registry import FORMATS
 from sshconvert.messages import listed, shown
 from sshconvert.models.spec import ModelSpec
-from sshconvert.options import Format, Precision
+from sshconvert.options import Precision
 from sshconvert.schema import one_line
 from sshtool.package.card import FILE as CARD
 from sshtool.package.evidence import Evidence, read_verification, verification_of
@@ -23,7 +24,6 @@ from sshtool.package.layouts import LAYOUTS, Layout
 from sshtool.package.manifest import DESCRIPTION, MANIFEST, Manifest, PackagedModel, Role
 from sshtool.package.rebuild import options_of
 from sshtool.package.sbom import FILE as BILL
-from sshtool.package.tensor_signature import is_quantized, packaged_model, read_contract
 from sshtool.parity.tolerances import PROFILES
 from sshtool.workspace import VERIFICATION
 
@@ -102,7 +102,7 @@ class Declarations:
             self._claim(MANIFEST, f"models.{number}.verified", f"{VERIFICATION} cannot be read")
         if item.precision not in PROFILES:
             self._fail(item.path, f"precision: {shown(item.precision)} is not one of {', '.join(PROFILES)}")
-        elif is_quantized(self.folder / item.path) != (item.precision == Precision.INT8.value):
+        elif FORMATS[item.format].is_quantized(self.folder / item.path) != (item.precision == Precision.INT8.value):
             self._fail(item.path, f"precision: it says {item.precision}, and is not stored in that")
         for field in PackagedModel.model_fields:
             self._equal(item.path, field, getattr(item, field), getattr(expected, field))
@@ -117,7 +117,7 @@ class Declarations:
             self._fail(item.path, error)
             return
         made = Contract.of(self.model, self.manifest.source.weights, options, item.precision)
-        expected = made.metadata if options.formats == (Format.ONNX,) else made.model_api
+        expected = FORMATS[item.format].entries(made)
         for key, value in sorted(contract.metadata.items()):
             if key in expected and key != TOOL:
                 self._equal(item.path, key, value, expected[key])

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import ClassVar, Final
 
+from sshconvert.errors import UsageError
+from sshconvert.formats.registry import FORMATS
 from sshtool.package.manifest import PackagedModel, Tensor
 
 LFS: Final = "filter=lfs diff=lfs merge=lfs -text"
@@ -25,9 +27,9 @@ class Layout(ABC):
     def main_file(self, name: str, form: str, precision: str) -> str:
         """Path of the file to open, for the model `name` in that format and precision."""
 
-    def companion(self, main: str) -> str:
-        """Path of an IR's weights."""
-        return str(PurePosixPath(main).with_suffix(".bin"))
+    def files(self, main: str, form: str) -> tuple[str, ...]:
+        """Paths of the main file and of those that always lie beside it."""
+        return (main, *(str(PurePosixPath(main).with_suffix(item)) for item in FORMATS[form].companion_suffixes))
 
     def configuration(self, models: Iterable[PackagedModel]) -> Mapping[str, bytes]:  # most want none
         """The files that the server reads beside the models, by path."""
@@ -51,11 +53,12 @@ class HuggingFace(Layout):
     key = "huggingface"
 
     def main_file(self, name: str, form: str, precision: str) -> str:
-        stem = "onnx/model" if form == "onnx" else "openvino/openvino_model"
+        stem = "openvino/openvino_model" if form == "openvino" else f"{form}/model"
         return stem + ("" if precision == "FP32" else f"_{precision.lower()}") + _suffix(form)
 
     def configuration(self, models: Iterable[PackagedModel]) -> Mapping[str, bytes]:
-        kinds = sorted({PurePosixPath(path).suffix for model in models for path in model.files} - {".xml"} | {".npz"})
+        texts = {kind.suffix for kind in FORMATS.values() if kind.is_text}
+        kinds = sorted({PurePosixPath(path).suffix for model in models for path in model.files} - texts | {".npz"})
         return {".gitattributes": "".join(f"*{kind} {LFS}\n" for kind in kinds).encode()}
 
 
@@ -103,7 +106,7 @@ _TRITON_TYPES: Final = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8", "int32": 
 
 
 def _suffix(form: str) -> str:
-    return ".onnx" if form == "onnx" else ".xml"
+    return FORMATS[form].suffix
 
 
 def _served(name: str, form: str, precision: str) -> str:
@@ -111,6 +114,8 @@ def _served(name: str, form: str, precision: str) -> str:
 
 
 def _triton_config(name: str, model: PackagedModel) -> str:
+    if model.format not in _BACKENDS:
+        raise UsageError(f"--layout triton: Triton has no backend for {model.format}; choose another layout")
     tensors = [_triton_tensor("input", model.input), *(_triton_tensor("output", item) for item in model.outputs)]
     return f'name: "{name}"\nbackend: "{_BACKENDS[model.format]}"\nmax_batch_size: 0\n' + "".join(tensors)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 import pydantic
 
+from sshconvert.formats.registry import FORMATS
 from sshconvert.models.spec import Sha256
 from sshconvert.schema import Strict, one_line, parse_json
 from sshtool.package.names import PackagePath, collision, fault
@@ -66,11 +67,17 @@ class Thresholds(Strict):
     top_k: int
 
 
+def _known_format(key: str) -> str:
+    if key not in FORMATS:
+        raise ValueError(f"expected one of {', '.join(FORMATS)}")
+    return key
+
+
 class PackagedModel(Strict):
     """A converted model: the file to open, those that belong to it, how to feed it, and how it compared."""
 
     label: Text
-    format: Literal["onnx", "openvino"]
+    format: Annotated[str, pydantic.AfterValidator(_known_format)]
     precision: Text
     path: PackagePath
     files: Annotated[tuple[PackagePath, ...], pydantic.Field(max_length=MOST_TENSORS)]

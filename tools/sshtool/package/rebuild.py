@@ -12,7 +12,7 @@ from sshconvert.convert import convert
 from sshconvert.digest import file_sha256
 from sshconvert.errors import PackageError
 from sshconvert.models.spec import ModelSpec
-from sshconvert.options import Format, Options, Precision
+from sshconvert.options import Options, Precision
 from sshconvert.tasks.postprocessing import OUTPUTS as FACES
 from sshtool.package.manifest import Manifest, PackagedModel
 
@@ -50,4 +50,4 @@ def options_of(item: PackagedModel, model: ModelSpec) -> Options:
         faces=FacesInside(**item.postprocessing.model_dump()) if item.postprocessing else None,
     )
     kept = len(item.outputs) > len(FACES)
-    return declaration.options(Format(item.format), item.precision, model, keep_heads=kept)
+    return declaration.options(item.format, item.precision, model, keep_heads=kept)

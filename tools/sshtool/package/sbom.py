@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from sshconvert import __version__
 from sshconvert.models.spec import ModelSpec
 from sshtool.package.bundle import source_date
-from sshtool.package.manifest import PackagedFile, PackagedModel, Role, Source, Tensor
+from sshtool.package.manifest import PackagedFile, PackagedModel, Source, Tensor
 
 FILE: Final = "bom.cdx.json"
 
@@ -34,6 +34,7 @@ def dump_bill(
     """The bytes of the bill, of all `files` that there are before it. `metrics` are CycloneDX's performance metrics."""
     listed = list(files)
     digest = "".join(file.sha256 for file in listed)
+    paths = {model.path for model in models}
     libraries = map(_library, sorted(versions.items()))
     made = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -46,7 +47,7 @@ def dump_bill(
             "tools": {"components": [{"type": "application", "name": "sshtool", "version": __version__}]},
             "component": _component(model, source, list(models), list(metrics), licence),
         },
-        "components": [*map(_file, listed), *filter(None, libraries)],
+        "components": [*(_file(file, paths) for file in listed), *filter(None, libraries)],
     }
     return (json.dumps(made, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -94,8 +95,8 @@ def _tensor(tensor: Tensor) -> str:
     return f"{tensor.name}: {tensor.dtype} {list(tensor.shape)}"
 
 
-def _file(file: PackagedFile) -> dict[str, Any]:
-    kind = "machine-learning-model" if file.role is Role.MODEL and not file.path.endswith(".bin") else "file"
+def _file(file: PackagedFile, models: Collection[str]) -> dict[str, Any]:
+    kind = "machine-learning-model" if file.path in models else "file"
     return {
         "type": kind,
         "bom-ref": file.path,

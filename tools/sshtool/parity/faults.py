@@ -15,12 +15,12 @@ import numpy.typing as npt
 from sshconvert.arrays import Floats
 from sshconvert.checkpoint import DEMO
 from sshconvert.contract import COLOR_ORDER, MEAN_VALUES, WEIGHTS, other_color, other_mean
+from sshconvert.editing.base import Arithmetic, EditableModel, NotThereError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Precision
 from sshconvert.passes.fp16 import SMALLEST_HALVED
 from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshconvert.tasks.postprocessing import BOXES, COUNT, SCORES
-from sshtool.parity.fault_injection import Arithmetic, EditableModel, NotThereError
 from sshtool.parity.verify import Decode
 
 Editable = EditableModel[Any]

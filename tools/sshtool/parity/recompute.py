@@ -13,7 +13,7 @@ from sshconvert.convert import convert
 from sshconvert.errors import ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder
 from sshconvert.models.spec import ModelSpec
-from sshconvert.options import Format, Options, Precision
+from sshconvert.options import Options, Precision
 from sshconvert.schema import one_line
 from sshtool.candidates import Candidate
 from sshtool.demo import checkpoint as demo
@@ -73,7 +73,7 @@ def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Pr
     with scratch_folder() as folder:
 
         def converted(shape: tuple[int, ...], name: str) -> Path:
-            options = Options((Format.ONNX,), (Precision.FP32,), shape)
+            options = Options(("onnx",), (Precision.FP32,), shape)
             return convert(checkpoint, folder / name, options)[0].path
 
         def other_size(_candidate: Candidate, _declaration: Declaration) -> Path:
@@ -93,7 +93,7 @@ def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Pr
 def _verify(reference: PackReference, candidate: Candidate, model: ModelSpec, other_size: ConvertAgain) -> VerifyReport:
     """With the first of the runtimes that load ONNX that is installed."""
     missing = []
-    for key in (key for key, kind in runtimes().items() if candidate.path.suffix in kind.suffixes):
+    for key in (key for key, kind in runtimes().items() if kind.loads(candidate.path)):
         try:
             return verify(model, reference, [replace(candidate, runtime=key)], convert_again=other_size)
         except RuntimeUnavailableError as error:

@@ -13,25 +13,22 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 from sshconvert.contract import Declaration
-from sshconvert.convert import artifact_files
+from sshconvert.editing.base import NotThereError
 from sshconvert.errors import UsageError
 from sshconvert.files import output_errors, scratch_folder
+from sshconvert.formats.registry import FORMATS, artifact_files, format_of, known_format
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Precision
 from sshconvert.reading import is_file
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.candidates import Candidate, labelled
-from sshtool.parity.fault_injection import NotThereError, open_for_edits
 from sshtool.parity.faults import FAULTS, Fault, nothing
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verify import ArtifactReport, ConvertAgain, Failure, Rules, VerifyReport, verify
 from sshtool.progress import Progress, silent
-
-EDITABLE: Final = (".onnx", ".xml")
 
 
 class Verdict(StrEnum):
@@ -254,11 +251,13 @@ def _one_of_each_format(candidates: Sequence[Candidate]) -> list[Candidate]:
 
     chosen: dict[str, Candidate] = {}
     for candidate in sorted(candidates, key=rank):
-        if candidate.path.suffix.lower() in EDITABLE:
-            chosen.setdefault(candidate.path.suffix.lower(), candidate)
+        kind = known_format(candidate.path)
+        if kind is not None and kind.is_editable:
+            chosen.setdefault(kind.key, candidate)
     if not chosen:
-        raise UsageError("--self-test: there is no artifact to plant faults in; give one that is .onnx or .xml")
-    return [chosen[suffix] for suffix in sorted(chosen)]
+        editable = " or ".join(kind.suffix for kind in FORMATS.values() if kind.is_editable)
+        raise UsageError(f"--self-test: there is no artifact to plant faults in; give one that is {editable}")
+    return [chosen[key] for key in sorted(chosen)]
 
 
 def _copy(fault: Fault, model: ModelSpec, source: Path, folder: Path) -> Path:
@@ -269,7 +268,7 @@ def _copy(fault: Fault, model: ModelSpec, source: Path, folder: Path) -> Path:
         for file in artifact_files(source):
             shutil.copyfile(file, folder / file.name)
         if fault.plant is not nothing:
-            edited = open_for_edits(copy)
+            edited = format_of(copy).edit(copy)
             fault.plant(edited, model)
             edited.save()
     return copy

@@ -15,10 +15,11 @@ from sshconvert.convert import convert
 from sshconvert.digest import bytes_sha256
 from sshconvert.errors import ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.files import scratch_folder, staged
+from sshconvert.formats.registry import format_key
 from sshconvert.libraries import PILLOW, require
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
-from sshconvert.options import Dynamic, Format, Options, Precision
+from sshconvert.options import Dynamic, Options, Precision
 from sshconvert.reading import is_folder
 from sshtool.candidates import Candidate, find_candidates, left_out
 from sshtool.checkpoint.archive import opened
@@ -222,12 +223,11 @@ class ConvertedAgain:
     def path(self, candidate: Candidate, declaration: Declaration) -> Path | None:
         """The candidate's format and precision at the shape of the batch of another size; None where that cannot be."""
         name = declaration.precision or candidate.profile or Precision.FP32.value
-        form = Format.OPENVINO if candidate.path.suffix == ".xml" else Format.ONNX
         if self._checkpoint is None or name not in {item.value for item in Precision}:
             return None
         if name == Precision.INT8.value:  # what it was calibrated on is not here
             return None
-        own = declaration.options(form, name, self.model)
+        own = declaration.options(format_key(candidate.path), name, self.model)
         options = replace(own, input_shape=OTHER_SHAPE, dynamic=Dynamic.NOTHING)
         made = self._made.setdefault(options, len(self._made))
         return convert(self._checkpoint, self._folder / str(made), options)[0].path
@@ -236,7 +236,7 @@ class ConvertedAgain:
         """FP32 ONNX at the shape of a sample; there has to be a checkpoint."""
         assert self._checkpoint is not None  # `verify_artifacts` sees to that
         count, height, width, channels = sample.images.shape
-        options = Options((Format.ONNX,), (Precision.FP32,), (count, channels, height, width))
+        options = Options(("onnx",), (Precision.FP32,), (count, channels, height, width))
         return convert(self._checkpoint, self._folder / "original", options)[0].path
 
 

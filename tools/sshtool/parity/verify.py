@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.contract import Declaration, FacesInside
-from sshconvert.convert import artifact_files
 from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, DetectionError
+from sshconvert.formats.registry import artifact_files
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.anchor_detection import AnchorDetection, detect

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from sshconvert.contract import Declaration
 from sshconvert.errors import ArtifactError, DetectionError, NonfiniteError, UsageError
+from sshconvert.formats.registry import FORMATS, main_file
 from sshconvert.libraries import is_installed
 from sshconvert.messages import printable
 from sshconvert.models.spec import ModelSpec
@@ -68,7 +69,7 @@ class Runtime(ABC):
     key: ClassVar[str]  # its name in options
     name: ClassVar[str]  # its name for people
     module: ClassVar[str]  # of the library that it needs
-    suffixes: ClassVar[tuple[str, ...]]  # files that it loads; of the first, it is the usual runtime
+    formats: ClassVar[tuple[str, ...]]  # keys of those that it loads; of the first, it is the usual runtime
     inference_precisions: ClassVar[tuple[str, ...]] = (F32,)  # that it can be asked for
     reads_strangers: ClassVar[bool] = True  # its files run in the sandbox, where there is one
 
@@ -82,6 +83,16 @@ class Runtime(ABC):
     def is_here(cls) -> bool:
         """Whether its library is installed."""
         return is_installed(cls.module)
+
+    @classmethod
+    def suffixes(cls) -> tuple[str, ...]:
+        """Those of the files that it loads."""
+        return tuple(FORMATS[key].suffix for key in cls.formats)
+
+    @classmethod
+    def loads(cls, path: Path) -> bool:
+        """Whether a file is named as one that it loads."""
+        return path.suffix.lower() in cls.suffixes()
 
     @classmethod
     @abstractmethod
@@ -203,31 +214,30 @@ def usual_runtime(path: Path, key: str = "") -> type[Runtime]:
     """The runtime of that key, or the usual one for the file's suffix, of those that are installed if one of them loads
     it. Raises UsageError if there is none.
     """
-    suffix = path.suffix.lower()
     known = runtimes()
     if key and key not in known:
         raise UsageError(f"--runtime: {key} is not one of {', '.join(known)}")
-    able = [kind for kind in known.values() if suffix in kind.suffixes and key in ("", kind.key)]
+    able = [kind for kind in known.values() if kind.loads(path) and key in ("", kind.key)]
     if not able:
         raise UsageError(f"{path}: {_why_not(path, key)}")
-    return min([kind for kind in able if kind.is_here()] or able, key=lambda kind: kind.suffixes.index(suffix))
+    return min(
+        [kind for kind in able if kind.is_here()] or able, key=lambda kind: kind.suffixes().index(path.suffix.lower())
+    )
 
 
 def _why_not(path: Path, key: str) -> str:
     """Why a file is none that the runtime of that key loads, or any at all, and what to give instead."""
-    suffix = path.suffix.lower()
-    main = path.with_suffix("") if suffix == ".data" else path.with_suffix(".xml")
-    if suffix == ".bin" or main.suffix == ".onnx":
+    if main := main_file(path):
         return f"cannot be loaded alone: give {main}, which refers to it"
     if path.name.endswith("-symbol.json"):
         return "is a part of a checkpoint: give what `sshtool convert` made of it"
     kinds = [kind for kind in runtimes().values() if key in ("", kind.key)]
-    loadable = " or ".join(sorted({item for kind in kinds for item in kind.suffixes}))
+    loadable = " or ".join(sorted({item for kind in kinds for item in kind.suffixes()}))
     name = kinds[0].name if key else "a runtime"
     return f"is no file that {name} loads; give one that ends in {loadable}"
 
 
-def native_suffixes() -> tuple[str, ...]:
-    """The suffixes of artifacts, first those whose usual runtime is installed."""
-    there = {kind.suffixes[0] for kind in runtimes().values() if kind.is_here()}
-    return tuple(sorted((".onnx", ".xml"), key=lambda suffix: suffix not in there))
+def native_formats() -> tuple[str, ...]:
+    """The keys of the formats, first those whose usual runtime is installed."""
+    installed = {key for kind in runtimes().values() if kind.is_here() for key in kind.formats[:1]}
+    return tuple(sorted(FORMATS, key=lambda key: key not in installed))

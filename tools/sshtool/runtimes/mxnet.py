@@ -52,7 +52,7 @@ class Mxnet(Runtime):
     key = "mxnet"
     module = "mxnet"
     name = "MXNet"
-    suffixes = (".params",)
+    formats = ()
     reads_strangers = False  # it gets what this program has read from a checkpoint
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
@@ -84,6 +84,10 @@ class Mxnet(Runtime):
         if now != checkpoint.sha256:
             raise ArtifactError(f"{paths[1].parent}: the checkpoint changed after it was opened; verify it again")
         return read
+
+    @classmethod
+    def suffixes(cls) -> tuple[str, ...]:
+        return (".params",)
 
     @classmethod
     def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:

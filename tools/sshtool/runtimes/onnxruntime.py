@@ -13,7 +13,7 @@ from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.libraries import import_onnxruntime
 from sshconvert.messages import without_surrogates
 from sshconvert.models.spec import ModelSpec
-from sshtool.model_validation import read_onnx
+from sshconvert.validation import read_onnx
 from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings, prepare, reason, usable_cores
 
 # Where the weights of a large model are that is not read from a file; `read_onnx` has seen to it that they are there.
@@ -31,7 +31,7 @@ class OnnxRuntime(Runtime):
     key = "onnxruntime"
     module = "onnxruntime"
     name = "ONNX Runtime"
-    suffixes = (".onnx",)
+    formats = ("onnx",)
 
     def __init__(self, path: Path, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
         """Load an .onnx file. A device is an execution provider without its ending: CPU, CUDA, …"""

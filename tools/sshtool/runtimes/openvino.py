@@ -14,10 +14,10 @@ import numpy as np
 
 from sshconvert.contract import declared
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
-from sshconvert.formats.openvino import read_model_info
+from sshconvert.formats.registry import format_of
 from sshconvert.libraries import import_openvino
 from sshconvert.models.spec import ModelSpec
-from sshtool.model_validation import check_ir, check_ir_sizes, read_onnx
+from sshconvert.validation import check_ir_sizes
 from sshtool.runtimes import (
     BF16,
     F32,
@@ -36,7 +36,7 @@ class OpenVino(Runtime):
     key = "openvino"
     module = "openvino"
     name = "OpenVINO"
-    suffixes = (".xml", ".onnx")
+    formats = ("openvino", "onnx")
     inference_precisions = INFERENCE_PRECISIONS
 
     def __init__(self, path: Path, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
@@ -52,12 +52,13 @@ class OpenVino(Runtime):
         self._core = openvino.Core()
         self.version = str(openvino.__version__).split("-")[0]  # without the build number
         self.settings = settings
-        metadata = self._screen()
+        form = format_of(path)
+        metadata = form.read_metadata(path)  # where OpenVINO keeps an ONNX file's depends on its version
         model = self._read()
         shape = [size.get_length() if size.is_static else None for size in model.inputs[0].partial_shape]
         kind = model.inputs[0].element_type.get_type_name()
         kind = {"f32": "float32", "u8": "uint8"}.get(kind, kind)  # `to_dtype` does not know all types that there are
-        if path.suffix.lower() == ".xml":
+        if form.key == self.key:
             check_ir_sizes(path, model)
         self.declaration = declared(path, metadata, shape, kind)
         self._compiled = self._compile(model)
@@ -116,13 +117,6 @@ class OpenVino(Runtime):
             return self._core.read_model(self._path)  # as a path: its name need not be text
         except (RuntimeError, ValueError) as error:  # a message may quote bytes that are no text
             raise ArtifactError(f"{self._path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
-
-    def _screen(self) -> dict[str, str]:
-        """Check the file and read its metadata: where OpenVINO keeps an ONNX file's depends on its version."""
-        if self._path.suffix.lower() == ".onnx":
-            return {entry.key: entry.value for entry in read_onnx(self._path).metadata_props}
-        check_ir(self._path)
-        return read_model_info(self._path)
 
     def _compile(self, model: Any) -> Any:
         device, threads = self.settings.device, self.settings.threads

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sshconvert.schema import one_line
-from sshtool.model_validation.sizes import SLOW, SORTED, Tally, shapes_to_try
+from sshconvert.validation.sizes import SLOW, SORTED, Tally, shapes_to_try
 
 Key = tuple[str, int]  # an operation's name and the number of an output
 

@@ -17,9 +17,9 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from sshconvert.onnx.model import weights_path
 from sshconvert.reading import is_there, open_regular, read_small
 from sshconvert.schema import one_line
-from sshtool.model_validation.numbers import whole_number
-from sshtool.model_validation.onnx_sizes import add_up
-from sshtool.model_validation.sizes import Tally, shapes_to_try
+from sshconvert.validation.numbers import whole_number
+from sshconvert.validation.onnx_sizes import add_up
+from sshconvert.validation.sizes import Tally, shapes_to_try
 
 # What one protobuf message can have.
 LARGEST_ONNX: Final = 2**31 - 1

@@ -14,7 +14,7 @@ from xml.parsers import expat
 from sshconvert.errors import ArtifactError
 from sshconvert.recognition import IR, ONNX, mistaken
 from sshconvert.schema import one_line
-from sshtool.model_validation import ir, ir_sizes, onnx as onnx_file
+from sshconvert.validation import ir, ir_sizes, onnx as onnx_file
 
 if TYPE_CHECKING:
     import onnx

@@ -24,8 +24,8 @@ from sshconvert.mxnet.params import read_params
 from sshconvert.mxnet.symbol import read_symbol
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
-from sshconvert.options import Color, Dynamic, Faces, Format, InputType, Layout, Options, Precision
-from sshtool.model_validation import check_ir, check_ir_sizes, read_onnx
+from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
+from sshconvert.validation import check_ir, check_ir_sizes, read_onnx
 from sshtool.runtimes import load
 
 MODEL: Final = hostile_graphs.MODEL
@@ -79,7 +79,7 @@ def test_the_models_without_harm_pass(tmp_path: Path) -> None:
 # --- what honest programs write ---------------------------------------------------------------------------------------
 
 SHAPE: Final = (1, 3, 64, 96)
-BOTH: Final = (Format.ONNX, Format.OPENVINO)
+BOTH: Final = ("onnx", "openvino")
 HALVES: Final = (Precision.FP32, Precision.FP16)
 FRAMES: Final = Options(BOTH, HALVES, SHAPE, layout=Layout.NHWC, input_type=InputType.UINT8, color=Color.RGB)
 MADE: Final = {

@@ -13,7 +13,7 @@ from xml.parsers import expat
 
 from sshconvert.reading import is_there, open_regular, read_small
 from sshconvert.schema import one_line
-from sshtool.model_validation.numbers import whole_number
+from sshconvert.validation.numbers import whole_number
 
 # Far more than the description of a network takes.
 LARGEST_XML: Final = 64 << 20

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from sshconvert.arrays import Array
 from sshconvert.schema import one_line
-from sshtool.model_validation.sizes import SLOW, SORTED, Tally
+from sshconvert.validation.sizes import SLOW, SORTED, Tally
 
 Shape = tuple[int, ...]
 

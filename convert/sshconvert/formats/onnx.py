@@ -1,0 +1,80 @@
+"""ONNX: one file, and for a model beyond the limit of a protobuf message a second one with the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from sshconvert.contract import FREE, Contract, Tensor
+from sshconvert.editing.base import NotThereError
+from sshconvert.editing.onnx import EditableOnnx
+from sshconvert.formats.base import Format, Source
+from sshconvert.formats.registry import FORMATS
+from sshconvert.onnx.model import weights_path
+from sshconvert.reading import is_there
+from sshconvert.validation import read_onnx
+
+
+@FORMATS.register("onnx")
+class Onnx(Format):
+    """The weights are float32, float16 or int8 initializers; the contract is `metadata_props`."""
+
+    key = "onnx"
+    suffix = ".onnx"
+    is_editable = True
+
+    @classmethod
+    def companions(cls, path: Path) -> tuple[Path, ...]:
+        weights = weights_path(path)
+        return (weights,) if is_there(weights) else ()
+
+    @classmethod
+    def main_of(cls, path: Path) -> Path | None:
+        main = path.with_suffix("")
+        return main if path == weights_path(main) and main.suffix.lower() == cls.suffix else None
+
+    @classmethod
+    def write(cls, source: Source, contracts: Mapping[Path, Contract]) -> None:
+        for path, contract in contracts.items():
+            if contract.precision == source.precision:
+                source.keep(path)
+            else:
+                source.progress(f"writing ONNX {contract.precision}")
+                source.models[contract.precision].write(path)
+
+    @classmethod
+    def screen(cls, path: Path) -> None:
+        read_onnx(path)
+
+    @classmethod
+    def read_contract(cls, path: Path) -> Contract:
+        model = read_onnx(path)
+        weights = {tensor.name for tensor in model.graph.initializer}
+        inputs = tuple(_tensor(value) for value in model.graph.input if value.name not in weights)
+        return Contract(_metadata(model), inputs, tuple(map(_tensor, model.graph.output)))
+
+    @classmethod
+    def read_metadata(cls, path: Path) -> Mapping[str, str]:
+        return _metadata(read_onnx(path))
+
+    @classmethod
+    def is_quantized(cls, path: Path) -> bool:
+        return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in read_onnx(path).graph.node)
+
+    @classmethod
+    def edit(cls, path: Path) -> EditableOnnx:
+        if cls.companions(path):
+            raise NotThereError(f"{path}: cannot be edited, its weights are in {weights_path(path).name}")
+        return EditableOnnx(path)
+
+
+def _metadata(model: onnx.ModelProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+    kind = value.type.tensor_type
+    shape = tuple(size.dim_value if size.HasField("dim_value") else FREE for size in kind.shape.dim)
+    return Tensor(value.name, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, shape)
