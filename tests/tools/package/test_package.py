@@ -591,7 +591,8 @@ def test_a_hub_gets_large_files_by_lfs_and_a_card_that_it_can_read(workspace: Ve
 def test_no_two_models_take_the_same_place(layout: Any, precision: str) -> None:
     every = [layout.main_file(NAME, form, kind) for form in ("onnx", "openvino") for kind in ("FP32", "FP16", "INT8")]
     assert len(set(every)) == 6
-    assert layout.companion(layout.main_file(NAME, "openvino", precision)).endswith(".bin")
+    main, weights = layout.files(layout.main_file(NAME, "openvino", precision), "openvino")
+    assert (Path(main).suffix, Path(weights)) == (".xml", Path(main).with_suffix(".bin"))
 
 
 # --- The model card ---------------------------------------------------------------------------------------------------
