@@ -45,6 +45,7 @@ from sshconvert.graph import Graph
 from sshconvert.models.registry import load_model, parse_model
 from sshconvert.reading import read_small
 from sshconvert.schema import LARGEST_TOML, Strict, parse_json
+from sshconvert.validation import check_ir, read_onnx
 from sshtool import images
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.download import download

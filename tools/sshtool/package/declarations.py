@@ -22,6 +22,7 @@ from sshtool.package.card import FILE as CARD
 from sshtool.package.evidence import Evidence, read_verification, verification_of
 from sshtool.package.layouts import LAYOUTS, Layout
 from sshtool.package.manifest import DESCRIPTION, MANIFEST, Manifest, PackagedModel, Role
+from sshtool.package.packaged_model import packaged_model, read_contract
 from sshtool.package.rebuild import options_of
 from sshtool.package.sbom import FILE as BILL
 from sshtool.parity.tolerances import PROFILES
