@@ -20,9 +20,10 @@ from sshconvert.convert import Artifact, convert
 from sshconvert.errors import PreprocessingError, RuntimeUnavailableError
 from sshconvert.libraries import import_openvino
 from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
-from sshtool.runtimes import Outputs, Runtime, load
+from sshtool.runtimes.base import Outputs, Runtime
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
+from sshtool.runtimes.registry import load
 
 Images = npt.NDArray[np.uint8]
 Original = Callable[[Images], Outputs]

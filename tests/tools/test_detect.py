@@ -50,8 +50,9 @@ from sshtool.images import (
     readable_extensions,
     reading,
 )
-from sshtool.runtimes import Settings, load
+from sshtool.runtimes.base import Settings
 from sshtool.runtimes.onnxruntime import OnnxRuntime
+from sshtool.runtimes.registry import load
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace
 

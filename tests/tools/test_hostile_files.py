@@ -55,7 +55,8 @@ from sshtool.memory import Budget
 from sshtool.parity.pack import read_pack, write_pack
 from sshtool.parity.samples import sample_names
 from sshtool.parity.verification import VerifyOptions, verify_artifacts
-from sshtool.runtimes import Images, load
+from sshtool.runtimes.base import Images
+from sshtool.runtimes.registry import load
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace
 

@@ -13,7 +13,8 @@ from sshconvert.formats.registry import format_key
 from sshconvert.messages import name_text
 from sshconvert.options import Options, Precision
 from sshconvert.reading import is_file
-from sshtool.runtimes import F32, able_of, native_formats, runtimes, usual_runtime
+from sshtool.runtimes.base import F32
+from sshtool.runtimes.registry import RUNTIMES, able_of, native_formats, usual_runtime
 from sshtool.workspace import Workspace
 
 # Folders whose names say what precision the artifacts in them have.
@@ -64,7 +65,7 @@ def usual_artifact(workspace: Workspace, runtime: str = "", inference_precision:
     Without `runtime`, a format counts if its usual runtime computes in `inference_precision`. If none of them is
     there, the first that `convert` would write: loading it raises the error that says what to do.
     """
-    kind = runtimes().get(runtime)
+    kind = RUNTIMES.get(runtime)
     paths = [
         artifact.path
         for precision in (Precision.FP32, Precision.FP16, Precision.INT8)

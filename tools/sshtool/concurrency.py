@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from sshconvert.arrays import Pixels
-from sshtool.runtimes import Outputs, Runtime
+from sshtool.runtimes.base import Outputs, Runtime
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")

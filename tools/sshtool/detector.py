@@ -13,7 +13,8 @@ from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshtool.concurrency import SharedRuntime
 from sshtool.images import Placement, Resize, fit
-from sshtool.runtimes import Outputs, Settings, check_finite, faces_in, load
+from sshtool.runtimes.base import Outputs, Settings, check_finite, faces_in
+from sshtool.runtimes.registry import load
 
 THRESHOLD: Final = 0.5
 

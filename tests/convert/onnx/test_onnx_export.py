@@ -18,7 +18,7 @@ from sshconvert.options import Options, Precision
 from sshconvert.passes.fp16 import store_weights_as_fp16
 from sshconvert.passes.preprocessing import bake_preprocessing
 from sshtool.demo.scenes import draw_scene
-from sshtool.runtimes import load
+from sshtool.runtimes.registry import load
 
 ONNX_ONLY = Options(formats=("onnx",), precisions=(Precision.FP32, Precision.FP16), input_shape=(1, 3, 128, 128))
 

@@ -34,7 +34,8 @@ from sshtool.demo.scenes import draw_scene
 from sshtool.detector import DetectorOptions, FaceDetector
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.verify import verify
-from sshtool.runtimes import faces_in, load
+from sshtool.runtimes.base import faces_in
+from sshtool.runtimes.registry import load
 
 MODEL: Final = load_model("ssh-mxnet")
 BOTH: Final = ("onnx", "openvino")

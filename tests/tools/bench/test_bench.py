@@ -40,7 +40,8 @@ from sshtool.bench.worker import Loaded, Work
 from sshtool.cli.bench import render
 from sshtool.report.bench import bench_tables, remarks, render_bench
 from sshtool.report.schema import shipped_schema
-from sshtool.runtimes import Settings, load, runtimes
+from sshtool.runtimes.base import Settings
+from sshtool.runtimes.registry import RUNTIMES, load
 from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
@@ -229,7 +230,7 @@ def test_mxnet_computes_one_at_a_time(demo_checkpoint: Checkpoint) -> None:
 
 def test_who_decides_how_many_to_compute_at_once() -> None:
     """OpenVINO knows best; ONNX Runtime gets one stream for each thread; MXNet has one."""
-    assert {key: kind.default_requests(6) for key, kind in runtimes().items()} == {
+    assert {key: kind.default_requests(6) for key, kind in RUNTIMES.items()} == {
         "mxnet": 1, "onnxruntime": 6, "openvino": 0,
     }  # fmt: skip
 
@@ -628,7 +629,7 @@ def test_a_worker_ends_when_who_started_it_is_gone(small: Path) -> None:
         "from sshconvert.models.registry import load_model\n"
         "from sshtool.bench.process import Worker\n"
         "from sshtool.bench.worker import Work\n"
-        "from sshtool.runtimes import Settings\n"
+        "from sshtool.runtimes.base import Settings\n"
         "model = load_model('ssh-mxnet').described()\n"
         "worker = Worker(Work(sys.argv[1], model, '', 'latency', Settings()))\n"
         "print(worker.process_id, flush=True)\n"

@@ -67,8 +67,9 @@ from sshtool.evaluate.score import finish, judge_image
 from sshtool.images import Resize, fit, read_image, read_size, reading
 from sshtool.report.evaluation import write_evaluation
 from sshtool.report.figures import figure_tables, remarks
-from sshtool.runtimes import Images, Outputs, load
+from sshtool.runtimes.base import Images, Outputs
 from sshtool.runtimes.onnxruntime import OnnxRuntime
+from sshtool.runtimes.registry import load
 from sshtool.wider_face.ground_truth import read_ground_truth
 from sshtool.workspace import Workspace
 

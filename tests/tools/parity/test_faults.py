@@ -27,8 +27,9 @@ from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size
 from sshtool.parity.selftest import FaultResult, SelfTestReport, Verdict, self_test
 from sshtool.parity.verify import _Chosen, groups, verify
-from sshtool.runtimes import Runtime, load
+from sshtool.runtimes.base import Runtime
 from sshtool.runtimes.mxnet import Mxnet
+from sshtool.runtimes.registry import load
 
 MODEL: Final = load_model("ssh-mxnet")
 

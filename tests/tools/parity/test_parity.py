@@ -23,9 +23,10 @@ from sshtool.parity.layers import first_divergence
 from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size, sample_names
 from sshtool.parity.tensors import DECADES, compare_tensor
 from sshtool.parity.tolerances import PROFILES, Overrides, Tolerance, parse_limits
-from sshtool.runtimes import Outputs, load
+from sshtool.runtimes.base import Outputs
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
+from sshtool.runtimes.registry import load
 
 MODEL = load_model("ssh-mxnet")
 BOTH = (Precision.FP32, Precision.FP16)

@@ -47,7 +47,7 @@ from sshtool.report.comparison import comparison_table
 from sshtool.report.html import render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
-from sshtool.runtimes import Outputs
+from sshtool.runtimes.base import Outputs
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.workspace import Workspace

@@ -44,7 +44,7 @@ from sshtool.report.markup import escape
 from sshtool.report.overlay import COLOURS, data_uri, pictures
 from sshtool.report.picture import save_picture
 from sshtool.report.schema import shipped_schema
-from sshtool.runtimes import Images
+from sshtool.runtimes.base import Images
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
 MODEL = load_model("ssh-mxnet")

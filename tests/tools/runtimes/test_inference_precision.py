@@ -37,8 +37,9 @@ from sshtool.parity.verification import VerifyOptions, verify_artifacts
 from sshtool.parity.verify import Rules, SampleComparison, _Judge, _profile_name, verify
 from sshtool.progress import silent
 from sshtool.report.picture import save_picture
-from sshtool.runtimes import Settings, load
+from sshtool.runtimes.base import Settings
 from sshtool.runtimes.openvino import OpenVino
+from sshtool.runtimes.registry import load
 from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
@@ -121,7 +122,7 @@ def test_a_hint_that_openvino_takes_and_does_not_follow_is_noticed(folder: Path)
         "import sys\n"
         "from pathlib import Path\n"
         "from sshconvert.errors import RuntimeUnavailableError\n"
-        "from sshtool.runtimes import Settings\n"
+        "from sshtool.runtimes.base import Settings\n"
         "from sshtool.runtimes.openvino import OpenVino\n"
         "try:\n"
         "    OpenVino(Path(sys.argv[1]), Settings(inference_precision='f16'))\n"

@@ -19,10 +19,11 @@ from sshconvert.models.registry import load_model
 from sshconvert.options import Options, Precision
 from sshtool.demo.scenes import draw_scene
 from sshtool.parity.layers import first_divergence
-from sshtool.runtimes import Runtime, Settings, load, prepare, reason, runtimes
+from sshtool.runtimes.base import Runtime, Settings, prepare, reason
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.runtimes.openvino import OpenVino
+from sshtool.runtimes.registry import RUNTIMES, load
 
 MODEL = load_model("ssh-mxnet")
 SIZE = (96, 128)
@@ -46,8 +47,8 @@ def runtime(request: pytest.FixtureRequest, artifacts: dict[str, Artifact], demo
 
 
 def test_every_module_here_is_a_runtime_that_can_be_named() -> None:
-    assert list(runtimes()) == ["mxnet", "onnxruntime", "openvino"]
-    assert all(kind.key == key and kind.name and kind.suffixes for key, kind in runtimes().items())
+    assert list(RUNTIMES) == ["mxnet", "onnxruntime", "openvino"]
+    assert all(kind.key == key and kind.name and kind.suffixes() for key, kind in RUNTIMES.items())
 
 
 def test_a_runtime_says_what_it_is_and_answers_in_the_models_order(runtime: Runtime) -> None:
@@ -104,7 +105,8 @@ import sys, threading
 from pathlib import Path
 import numpy as np
 from sshconvert.models.registry import load_model
-from sshtool.runtimes import Settings, load
+from sshtool.runtimes.base import Settings
+from sshtool.runtimes.registry import load
 sys.setswitchinterval(1e-6)  # threads take turns in the worst places
 runtime = load(Path(sys.argv[1]), load_model("ssh-mxnet"), Settings(throughput=True, requests=4))
 barrier = threading.Barrier(4)

@@ -28,7 +28,8 @@ from sshtool import sandbox
 from sshtool.demo.dataset import write_dataset
 from sshtool.detector import FaceDetector
 from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
-from sshtool.runtimes import Settings, load
+from sshtool.runtimes.base import Settings
+from sshtool.runtimes.registry import load
 from sshtool.sandbox import Child, Limits
 from sshtool.sandbox.runtimes import SandboxedRuntime
 from sshtool.workspace import Workspace

@@ -31,7 +31,8 @@ from sshtool.checkpoint.archive import opened
 from sshtool.environment import environment
 from sshtool.limits import LONGEST_DURATION, check_threads
 from sshtool.progress import Progress, silent
-from sshtool.runtimes import F32, Settings, able_of, runtimes, usable_cores, usual_runtime
+from sshtool.runtimes.base import F32, Settings, usable_cores
+from sshtool.runtimes.registry import RUNTIMES, able_of, usual_runtime
 from sshtool.workspace import Workspace
 
 DURATION: Final = 10.0
@@ -114,9 +115,9 @@ def bench(workspace: Workspace, options: BenchOptions, *, progress: Progress = s
 
 def _check(options: BenchOptions) -> None:
     """Raises UsageError for what makes no sense, before anything is loaded."""
-    unknown = [key for key in options.runtimes if key not in runtimes()]
+    unknown = [key for key in options.runtimes if key not in RUNTIMES]
     if unknown:
-        raise UsageError(f"--runtime: {', '.join(unknown)} is not one of {', '.join(runtimes())}")
+        raise UsageError(f"--runtime: {', '.join(unknown)} is not one of {', '.join(RUNTIMES)}")
     if options.duration and options.runs:
         raise UsageError("--duration and --runs contradict each other; give one")
     if not (options.duration == 0 or (math.isfinite(options.duration) and 0 < options.duration <= LONGEST_DURATION)):
@@ -178,7 +179,7 @@ def _candidates(workspace: Workspace, options: BenchOptions, stack: ExitStack) -
 
 
 def _loads(path: Path, key: str) -> bool:
-    kind = runtimes().get(key)
+    kind = RUNTIMES.get(key)
     return kind is None or kind.loads(path)
 
 
@@ -205,7 +206,7 @@ def _place(path: Path) -> str:
 
 def _original(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> Iterator[Candidate]:
     """MXNet with the checkpoint, if that is wanted; if nobody said so, where both are there."""
-    named = any(runtimes()[MXNET].loads(artifact) for artifact in options.artifacts)
+    named = any(RUNTIMES[MXNET].loads(artifact) for artifact in options.artifacts)
     wanted = (MXNET in options.runtimes and not named) or options.checkpoint is not None
     path = options.checkpoint or workspace.checkpoint
     by_itself = not options.runtimes and not options.artifacts and is_folder(path)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from sshtool.runtimes import Inference
+from sshtool.runtimes.base import Inference
 
 LATENCY, THROUGHPUT = MODES = ("latency", "throughput")
 

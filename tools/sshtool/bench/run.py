@@ -18,7 +18,8 @@ from sshtool.bench.measuring import THROUGHPUT, Dose, Turn
 from sshtool.bench.process import Worker
 from sshtool.bench.worker import Loaded, Work
 from sshtool.progress import Progress, silent
-from sshtool.runtimes import Settings, usual_runtime
+from sshtool.runtimes.base import Settings
+from sshtool.runtimes.registry import usual_runtime
 
 # Seconds in which the threads of the one before stop looking for more work.
 PAUSE: Final = 0.2

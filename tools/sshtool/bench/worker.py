@@ -16,7 +16,8 @@ from sshconvert.models.spec import ModelSpec
 from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_throughput
 from sshtool.demo.scenes import draw_scene
 from sshtool.limits import MOST_PIXELS
-from sshtool.runtimes import Images, Inference, Settings, load
+from sshtool.runtimes.base import Images, Inference, Settings
+from sshtool.runtimes.registry import load
 from sshtool.sandbox.child import Answer
 
 KILOBYTE: Final = 1024

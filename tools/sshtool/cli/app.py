@@ -21,7 +21,7 @@ from sshtool import limits
 if TYPE_CHECKING:
     from sshconvert.graph import Shape
     from sshconvert.options import Faces, Options
-    from sshtool.runtimes import Settings
+    from sshtool.runtimes.base import Settings
     from sshtool.workspace import Workspace
 
 
@@ -965,14 +965,15 @@ def bench(
         from sshtool.cli.bench import render
         from sshtool.report.bench import render_bench
         from sshtool.report.page import check_page, write_page
-        from sshtool.runtimes import INFERENCE_PRECISIONS, runtimes
+        from sshtool.runtimes.base import INFERENCE_PRECISIONS
+        from sshtool.runtimes.registry import RUNTIMES
 
         check_page(html)
         chosen = _choice("--mode", mode, [*MODES, "both"])
         options = BenchOptions(
             artifacts=tuple(artifact),
             checkpoint=checkpoint,
-            runtimes=tuple(_choices("--runtime", runtime, list(runtimes()))) if runtime else (),
+            runtimes=tuple(_choices("--runtime", runtime, list(RUNTIMES))) if runtime else (),
             inference_precisions=tuple(
                 _choices("--inference-precision", inference_precision, list(INFERENCE_PRECISIONS))
             ),
@@ -1050,7 +1051,7 @@ def _confine(gigabytes: float | None, seconds: float) -> None:
 
 
 def _settings(device: str, threads: int, allow_nonfinite: bool, inference_precision: str) -> Settings:
-    from sshtool.runtimes import INFERENCE_PRECISIONS, Settings
+    from sshtool.runtimes.base import INFERENCE_PRECISIONS, Settings
 
     limits.check_threads("--threads", threads)
     precision = _choice("--inference-precision", inference_precision, list(INFERENCE_PRECISIONS))

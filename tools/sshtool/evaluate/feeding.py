@@ -22,7 +22,7 @@ from sshtool.bilinear import neighbours
 from sshtool.evaluate import omz
 from sshtool.evaluate.predictions import Predictions, from_corners
 from sshtool.images import Resize, fit
-from sshtool.runtimes import Outputs
+from sshtool.runtimes.base import Outputs
 
 # Pixels between the two steps of a resize.
 _PART: Final = 1 << 18

@@ -20,7 +20,7 @@ from sshtool.evaluate.predictions import NONE, Predictions, write_predictions
 from sshtool.evaluate.records import ImageRecord
 from sshtool.evaluate.score import judge_image
 from sshtool.images import reading
-from sshtool.runtimes import Outputs, Runtime, check_finite
+from sshtool.runtimes.base import Outputs, Runtime, check_finite
 from sshtool.wider_face.ground_truth import ImageTruth
 
 Box = tuple[float, float, float, float, float]

@@ -59,7 +59,7 @@ from sshtool.parity.verification import VerifyResult
 from sshtool.parity.verify import ArtifactReport, VerifyReport
 from sshtool.progress import Progress, silent
 from sshtool.report.html import render_html
-from sshtool.runtimes import Images
+from sshtool.runtimes.base import Images
 from sshtool.workspace import VERIFICATION, Workspace
 
 REFERENCE: Final = "reference.npz"

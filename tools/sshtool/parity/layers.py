@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sshconvert.arrays import Floats
-from sshtool.runtimes import Outputs
+from sshtool.runtimes.base import Outputs
 
 
 @dataclass(frozen=True)

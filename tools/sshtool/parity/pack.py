@@ -39,7 +39,7 @@ from sshtool.archives.zip_layout import DEFLATED, LZMA, STORED, Member, RefusedE
 from sshtool.parity.detections import boxes
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER, draw_sample, sample_names
-from sshtool.runtimes import Outputs
+from sshtool.runtimes.base import Outputs
 
 DEMO_PACK: Final = "demo_reference.npz"
 CONTENTS: Final = "reference.json"

@@ -21,7 +21,7 @@ from sshtool.parity.pack import PackReference
 from sshtool.parity.samples import OTHER_SHAPE
 from sshtool.parity.verify import ConvertAgain, VerifyReport, verify
 from sshtool.progress import Progress, silent
-from sshtool.runtimes import runtimes
+from sshtool.runtimes.registry import RUNTIMES
 
 
 @contextlib.contextmanager
@@ -93,7 +93,7 @@ def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Pr
 def _verify(reference: PackReference, candidate: Candidate, model: ModelSpec, other_size: ConvertAgain) -> VerifyReport:
     """With the first of the runtimes that load ONNX that is installed."""
     missing = []
-    for key in (key for key, kind in runtimes().items() if kind.loads(candidate.path)):
+    for key in (key for key, kind in RUNTIMES.items() if kind.loads(candidate.path)):
         try:
             return verify(model, reference, [replace(candidate, runtime=key)], convert_again=other_size)
         except RuntimeUnavailableError as error:

@@ -13,7 +13,7 @@ from sshtool.parity.pack import MOST_PIXELS, write_pack
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.samples import sample_names
 from sshtool.progress import Progress, silent
-from sshtool.runtimes import Settings
+from sshtool.runtimes.base import Settings
 from sshtool.runtimes.mxnet import Mxnet, import_mxnet
 from sshtool.workspace import Workspace
 

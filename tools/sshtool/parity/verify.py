@@ -32,7 +32,8 @@ from sshtool.parity.samples import OTHER, Sample
 from sshtool.parity.tensors import TensorComparison, compare_tensor
 from sshtool.parity.tolerances import PROFILES, Overrides, Profile, Tolerance
 from sshtool.progress import Progress, silent
-from sshtool.runtimes import BF16, Outputs, Runtime, Settings, faces_in, load
+from sshtool.runtimes.base import BF16, Outputs, Runtime, Settings, faces_in
+from sshtool.runtimes.registry import load
 
 # Of the report. A new key does not change it; a changed meaning does.
 REPORT_VERSION: Final = 1

@@ -16,7 +16,7 @@ from sshtool.report.html import pictured, render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
 from sshtool.report.page import check_page
-from sshtool.runtimes import Images
+from sshtool.runtimes.base import Images
 
 
 @dataclass(frozen=True)

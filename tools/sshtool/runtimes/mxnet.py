@@ -17,7 +17,8 @@ from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.libraries import Library, importing
 from sshconvert.models.spec import ModelSpec
-from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings, prepare, reason
+from sshtool.runtimes.base import Images, Inference, Outputs, Runtime, Settings, prepare, reason
+from sshtool.runtimes.registry import RUNTIMES
 
 MXNET: Final = Library("mxnet", "mxnet", "reference", condition="on Python 3.11 or 3.12")
 
@@ -48,6 +49,7 @@ def _without_fusion() -> Iterator[None]:
         os.environ.update({} if before is None else {name: before})
 
 
+@RUNTIMES.register("mxnet")
 class Mxnet(Runtime):
     key = "mxnet"
     module = "mxnet"

@@ -14,7 +14,8 @@ from sshconvert.libraries import import_onnxruntime
 from sshconvert.messages import without_surrogates
 from sshconvert.models.spec import ModelSpec
 from sshconvert.validation import read_onnx
-from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings, prepare, reason, usable_cores
+from sshtool.runtimes.base import Images, Inference, Outputs, Runtime, Settings, prepare, reason, usable_cores
+from sshtool.runtimes.registry import RUNTIMES
 
 # Where the weights of a large model are that is not read from a file; `read_onnx` has seen to it that they are there.
 _FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"
@@ -27,6 +28,7 @@ def _is_text(path: Path) -> bool:
     return without_surrogates(str(path)) == str(path)
 
 
+@RUNTIMES.register("onnxruntime")
 class OnnxRuntime(Runtime):
     key = "onnxruntime"
     module = "onnxruntime"

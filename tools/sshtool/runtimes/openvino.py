@@ -18,7 +18,7 @@ from sshconvert.formats.registry import format_of
 from sshconvert.libraries import import_openvino
 from sshconvert.models.spec import ModelSpec
 from sshconvert.validation import check_ir_sizes
-from sshtool.runtimes import (
+from sshtool.runtimes.base import (
     BF16,
     F32,
     INFERENCE_PRECISIONS,
@@ -30,8 +30,10 @@ from sshtool.runtimes import (
     prepare,
     reason,
 )
+from sshtool.runtimes.registry import RUNTIMES
 
 
+@RUNTIMES.register("openvino")
 class OpenVino(Runtime):
     key = "openvino"
     module = "openvino"

@@ -18,8 +18,8 @@ import pydantic
 from sshconvert.arrays import Array
 from sshconvert.contract import Declaration
 from sshconvert.models.spec import ModelSpec
-from sshtool import runtimes
-from sshtool.runtimes import Images, Inference, Outputs, Runtime, Settings
+from sshtool.runtimes.base import Images, Inference, Outputs, Runtime, Settings
+from sshtool.runtimes.registry import RUNTIMES
 from sshtool.sandbox import Child, Limits, shared_child
 from sshtool.sandbox.child import Answer
 
@@ -95,7 +95,7 @@ class Service:
         return {"names": list(outputs)}, [np.asarray(value) for value in outputs.values()]
 
     def _load(self, body: dict[str, Any]) -> dict[str, Any]:
-        kind = runtimes.runtimes()[body["kind"]]
+        kind = RUNTIMES[body["kind"]]
         runtime = kind.load(Path(body["path"]), ModelSpec.model_validate(body["model"]), Settings(**body["settings"]))
         self._loaded[body["id"]] = runtime
         return {
