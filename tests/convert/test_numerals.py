@@ -7,7 +7,7 @@ import pytest
 from sshconvert.errors import UsageError
 from sshconvert.models.registry import load_model
 from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
-from sshtool.cli.app import _shape, _shard
+from sshtool.cli.parsing import shape_of, shard_of
 from sshtool.parity.tolerances import parse_limits
 
 ODD = (
@@ -36,10 +36,10 @@ def test_what_is_no_plain_number_is_refused_wherever_a_number_is_read(text: str)
     for shape in (f"{text},3,64,64", f"1,3,64,{text}"):
         if shape.strip(","):
             with pytest.raises(UsageError, match="--input-shape"):
-                _shape(shape)
+                shape_of(shape)
     for shard in (f"{text}/2", f"1/{text}"):
         with pytest.raises(UsageError, match="--shard"):
-            _shard(shard)
+            shard_of(shard)
     if text != "-1":
         with pytest.raises(ValueError, match="it is no"):
             number(text)
@@ -53,12 +53,12 @@ def test_plain_numbers_are_read() -> None:
     assert [whole_number(text) for text in ("0", "007", str(LARGEST_WHOLE))] == [0, 7, LARGEST_WHOLE]
     texts = ("0", "-1", "+1.5", ".5", "5.", "1e-5", "1E+3", str(0.1 + 0.2), "123.68")
     assert [number(text) for text in texts] == [0, -1, 1.5, 0.5, 5, 1e-5, 1000, 0.1 + 0.2, 123.68]
-    assert _shape(" [1, 3x64,96] ") == (1, 3, 64, 96)
-    assert _shape("") is None
-    assert _shard("2/4") == (2, 4)
+    assert shape_of(" [1, 3x64,96] ") == (1, 3, 64, 96)
+    assert shape_of("") is None
+    assert shard_of("2/4") == (2, 4)
     for text in ("0/4", "5/4", "1/2/3", "1"):
         with pytest.raises(UsageError, match="--shard"):
-            _shard(text)
+            shard_of(text)
 
 
 @pytest.mark.parametrize("text", ["1e", "e5", ".", "1e400", "-1e400", "1,5", "1.5.5", "infinity", "1" * 400])

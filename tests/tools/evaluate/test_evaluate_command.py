@@ -43,8 +43,8 @@ from sshconvert.errors import (
 from sshconvert.models.registry import load_model
 from sshconvert.options import Dynamic, Faces, Options, Precision
 from sshconvert.tasks.anchor_detection import detect
-from sshtool.cli.app import _shard
 from sshtool.cli.evaluate import render
+from sshtool.cli.parsing import shard_of
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime, overlapped
 from sshtool.demo.dataset import write_dataset
 from sshtool.demo.scenes import draw_scene
@@ -1155,9 +1155,9 @@ def test_a_journal_that_cannot_be_written_is_one_line(dataset: Path, onnx_file: 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2", "1/2/3"])
 def test_a_shard_is_written_as_i_of_n(text: str) -> None:
-    assert _shard("2/4") == (2, 4)
+    assert shard_of("2/4") == (2, 4)
     with pytest.raises(UsageError, match=re.escape(f"--shard: {text!r} is not I/N with I from 1 to N")):
-        _shard(text)
+        shard_of(text)
 
 
 def test_the_command_line_prints_tables_and_json(dataset: Path, artifacts: Path) -> None:

@@ -2,15 +2,135 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated
 
-from sshtool.bench.figures import BenchResult
-from sshtool.report.bench import bench_tables, headline, remarks
-from sshtool.report.terminal import lines, table
+import typer
+
+from sshtool import limits
+from sshtool.cli.options import (
+    AllowNonfinite,
+    Artifacts,
+    CheckpointPath,
+    Confinement,
+    Device,
+    HtmlPath,
+    Output,
+    Place,
+    Threads,
+    settings_of,
+)
+from sshtool.cli.parsing import check_few, choices, either, shape_of
+from sshtool.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from sshtool.bench.figures import BenchResult
+    from sshtool.cli.session import Session
+
+
+@dataclass(frozen=True)
+class Bench(Verb):
+    """Measure latency and throughput of every artifact on this machine, in turns, and compare them with a baseline."""
+
+    place: Place = field(default_factory=Place)
+    artifacts: Artifacts = ()
+    checkpoint: CheckpointPath = None
+    runtimes: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--runtime",
+            help="onnxruntime, openvino, mxnet; several with commas, or repeated. By default the usual one of each "
+            "file, and MXNet with the checkpoint, where it is installed.",
+        ),
+    ] = ()
+    inference_precisions: Annotated[
+        tuple[str, ...],
+        typer.Option("--inference-precision", help="What to compute in: f32, bf16; several with commas, or repeated."),
+    ] = ("f32",)
+    mode: Annotated[str, typer.Option("--mode", help="latency, throughput or both.")] = "both"
+    baseline: Annotated[
+        str,
+        typer.Option(
+            "--baseline", help="Which candidate the others are compared with: its name in the table, or file."
+        ),
+    ] = ""
+    duration: Annotated[
+        float,
+        typer.Option(
+            "--duration",
+            min=0,
+            max=limits.LONGEST_DURATION,
+            help="Seconds for each candidate and mode; 10, if --runs does not say otherwise.",
+        ),
+    ] = 0.0
+    runs: Annotated[int, typer.Option("--runs", min=0, max=limits.MOST_RUNS, help="So many computations instead.")] = 0
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, max=limits.MOST_ROUNDS, help="In how many turns, taken by all in turn.")
+    ] = 5
+    requests: Annotated[
+        int,
+        typer.Option(
+            "--requests",
+            min=0,
+            max=limits.MOST_REQUESTS,
+            help="For throughput: how many at once; 0 is the runtime's choice.",
+        ),
+    ] = 0
+    threads: Threads = 0
+    device: Device = "CPU"
+    input_shape: Annotated[str, typer.Option("--input-shape", help="N,C,H,W for artifacts that take any.")] = ""
+    batch: Annotated[
+        int,
+        typer.Option(
+            "--batch", min=0, max=limits.MOST_AT_ONCE, help="How many images at once, where the artifact takes any."
+        ),
+    ] = 0
+    html: HtmlPath = None
+    allow_nonfinite: AllowNonfinite = False
+    confinement: Confinement = field(default_factory=Confinement)
+    output: Output = field(default_factory=Output)
+
+    def run(self, session: Session) -> None:
+        check_few({"--artifact": self.artifacts})
+        self.confinement.apply()
+        from sshtool.bench.benchmark import BenchOptions, bench
+        from sshtool.bench.measuring import MODES
+        from sshtool.report.bench import render_bench
+        from sshtool.report.page import check_page, write_page
+        from sshtool.runtimes.base import INFERENCE_PRECISIONS
+        from sshtool.runtimes.registry import RUNTIMES
+
+        settings = settings_of(self.device, self.threads, allow_nonfinite=self.allow_nonfinite)
+        options = BenchOptions(
+            artifacts=self.artifacts,
+            checkpoint=self.checkpoint,
+            runtimes=tuple(choices("--runtime", self.runtimes, list(RUNTIMES))) if self.runtimes else (),
+            inference_precisions=tuple(
+                choices("--inference-precision", self.inference_precisions, INFERENCE_PRECISIONS)
+            ),
+            modes=either("--mode", self.mode, MODES),
+            baseline=self.baseline,
+            duration=self.duration,
+            runs=self.runs,
+            rounds=self.rounds,
+            batch=self.batch,
+            input_shape=shape_of(self.input_shape),
+            settings=replace(settings, requests=self.requests),
+        )
+        check_page(self.html)
+        result = bench(self.place.workspace(), options, progress=session.progress)
+        session.finish(replace(result, written=write_page(self.html, lambda: render_bench(result))), render)
 
 
 def render(result: BenchResult, plain: bool) -> RenderableType:
     """The result as text: a table for each mode, then what to know about it."""
+    from rich.console import Group
+
+    from sshtool.report.bench import bench_tables, headline, remarks
+    from sshtool.report.terminal import lines, table
+
     parts: list[RenderableType] = [lines(headline(result))]
     for item in bench_tables(result):
         parts += [lines(item.title), table(item.columns, item.rows, plain=plain)]

@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from sshconvert.finite import summary
-from sshtool.conversion import ConvertResult
-from sshtool.report.terminal import lines, table
+from sshtool.cli.options import AllowNonfinite, CheckpointPath, Conversion, DryRun, Output, Place
+from sshtool.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from sshtool.cli.session import Session
+    from sshtool.conversion import ConvertResult
+
+
+@dataclass(frozen=True)
+class Convert(Verb):
+    """Convert a checkpoint to ONNX and OpenVINO IR."""
+
+    place: Place = field(default_factory=Place)
+    checkpoint: CheckpointPath = None
+    conversion: Conversion = field(default_factory=Conversion)
+    allow_nonfinite: AllowNonfinite = False
+    dry_run: DryRun = False
+    output: Output = field(default_factory=Output)
+
+    def run(self, session: Session) -> None:
+        from sshtool.conversion import convert_checkpoint
+
+        workspace = self.place.workspace()
+        result = convert_checkpoint(
+            workspace,
+            self.conversion.options(workspace.model),
+            self.conversion.quantization(),
+            checkpoint=self.checkpoint,
+            allow_nonfinite=self.allow_nonfinite,
+            dry_run=self.dry_run,
+            progress=session.progress,
+        )
+        session.finish(result, render)
 
 
 def render(result: ConvertResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
+    from rich.console import Group
+
+    from sshconvert.finite import summary
+    from sshtool.report.terminal import lines, table
+
     rows = [[item.path, item.format, item.precision, f"{item.bytes / 1e6:.1f}"] for item in result.artifacts]
     title = f"{result.model}, weights {result.weights}"
     made = table(["path", "format", "precision", ">MB"], rows, title=title, plain=plain)

@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from sshtool.demo.dataset import DatasetResult
-from sshtool.report.terminal import lines, table
+import typer
+
+from sshtool import limits
+from sshtool.cli.options import DryRun, Output, OutputDir
+from sshtool.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from sshtool.cli.session import Session
+    from sshtool.demo.dataset import DatasetResult
+
+
+@dataclass(frozen=True)
+class DemoDataset(Verb):
+    """Draw a dataset in WIDER FACE's layout, so that `evaluate` can be tried anywhere."""
+
+    output_dir: OutputDir = Path("artifacts")
+    images: Annotated[int, typer.Option("--images", min=1, max=limits.MOST_DRAWN, help="How many images to draw.")] = 24
+    seed: Annotated[
+        int,
+        typer.Option("--seed", min=0, max=limits.MOST_SEED, help="Which images: the same seed draws the same ones."),
+    ] = 0
+    dry_run: DryRun = False
+    output: Output = field(default_factory=Output)
+
+    def run(self, session: Session) -> None:
+        from sshtool.demo.dataset import demo_dataset
+
+        result = demo_dataset(
+            self.output_dir, images=self.images, seed=self.seed, dry_run=self.dry_run, progress=session.progress
+        )
+        session.finish(result, render)
 
 
 def render(result: DatasetResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
+    from rich.console import Group
+
+    from sshtool.report.terminal import lines, table
+
     sizes = ", ".join(f"{width}x{height}" for width, height in result.sizes)
     if result.faces is None:
         return lines(f"{result.dataset}: nothing was drawn; these would be {result.images} images of {sizes}")

@@ -2,14 +2,110 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from sshtool.detection import Detected, DetectResult, ImageJob, NotRead, Outcome
-from sshtool.report.terminal import lines, table
+import typer
+
+from sshtool import limits
+from sshtool.cli.options import AllowNonfinite, Computing, Confinement, DryRun, Output, Place
+from sshtool.cli.parsing import choice
+from sshtool.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from sshtool.cli.session import Session
+    from sshtool.detection import DetectResult, Outcome
+
+
+@dataclass(frozen=True)
+class LineOutput(Output):
+    """As `Output`, but --json prints a document for each image."""
+
+    json: Annotated[bool, typer.Option("--json", help="One JSON document an image on stdout, each on a line.")] = False
+
+
+@dataclass(frozen=True)
+class Detect(Verb):
+    """Find faces in images with a converted model. What cannot be read is reported, and the others are done."""
+
+    images: Annotated[
+        tuple[str, ...],
+        typer.Argument(
+            metavar="IMAGE",
+            help="Image files, folders (the images in them, not in folders inside) and patterns such as "
+            f"'photos/**/*.jpg'; at most {limits.MOST_FILES} images.",
+            show_default=False,
+        ),
+    ]
+    place: Place = field(default_factory=Place)
+    artifact: Annotated[
+        Path | None,
+        typer.Option(
+            "--artifact", help="The converted model; by default what `convert` wrote, FP32 before the others."
+        ),
+    ] = None
+    computing: Computing = field(default_factory=Computing)
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            min=0,
+            max=1,
+            help="The least score, up to 1; by default 0.5, or the model's own if that is higher.",
+        ),
+    ] = None
+    resize: Annotated[
+        str, typer.Option("--resize", help="letterbox keeps the proportions and fills the rest; stretch does not.")
+    ] = "letterbox"
+    save_images: Annotated[
+        bool,
+        typer.Option("--save-images", help="Write each image with its boxes to <output-dir>/<model>/detections."),
+    ] = False
+    allow_nonfinite: AllowNonfinite = False
+    dry_run: DryRun = False
+    confinement: Confinement = field(default_factory=Confinement)
+    output: LineOutput = field(default_factory=LineOutput)
+
+    def session(self, name: str) -> Session:
+        return self.output.session(name, lines=True)
+
+    def run(self, session: Session) -> None:
+        self.confinement.apply()
+        from sshtool.detection import as_json, detect
+        from sshtool.detector import DetectorOptions
+        from sshtool.images import Resize
+
+        options = DetectorOptions(
+            runtime=self.computing.runtime,
+            settings=self.computing.settings(allow_nonfinite=self.allow_nonfinite),
+            threshold=self.threshold,
+            resize=Resize(choice("--resize", self.resize, list(Resize))),
+        )
+        result = detect(
+            self.place.workspace(),
+            self.images,
+            options,
+            artifact=self.artifact,
+            save_images=self.save_images,
+            dry_run=self.dry_run,
+            report=lambda item: session.emit(as_json(item)),
+            progress=session.progress,
+        )
+        if not self.output.json:
+            session.finish(result, render)
+        if result.not_read:
+            raise typer.Exit(1)
 
 
 def render(result: DetectResult, plain: bool) -> RenderableType:
     """The result as text for a person: a row an image, then why images were not read."""
+    from rich.console import Group
+
+    from sshtool.report.terminal import lines, table
+
     rows = [[item.image, *_cells(item)] for item in result.images]
     made = table(["image", ">size", ">faces", ">best score", "picture"], rows, plain=plain)
     notes = [item.message for item in result.not_read]
@@ -19,6 +115,8 @@ def render(result: DetectResult, plain: bool) -> RenderableType:
 
 
 def _summary(result: DetectResult) -> str:
+    from sshtool.detection import Detected, ImageJob
+
     faces = sum(len(item.detections) for item in result.images if isinstance(item, Detected))
     planned = sum(isinstance(item, ImageJob) for item in result.images)
     counts = {"images": len(result.images), "faces": faces, "not read": len(result.not_read), "not done": planned}
@@ -26,6 +124,8 @@ def _summary(result: DetectResult) -> str:
 
 
 def _cells(item: Outcome) -> list[str]:
+    from sshtool.detection import ImageJob, NotRead
+
     if isinstance(item, NotRead):
         return ["not read", "", "", ""]
     picture = item.picture.name if item.picture is not None else ""

@@ -2,14 +2,66 @@
 
 from __future__ import annotations
 
-from rich.console import RenderableType
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
 
-from sshtool.checkpoint.download import DownloadResult
-from sshtool.report.terminal import lines
+import typer
+
+from sshtool.cli.options import AllowNonfinite, AllowUnverified, Demo, DryRun, Fetching, FromArchive, Output, Place
+from sshtool.cli.parsing import check_exclusive, check_few, choice
+from sshtool.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from sshtool.checkpoint.download import DownloadResult
+    from sshtool.cli.session import Session
+
+
+@dataclass(frozen=True)
+class Download(Verb):
+    """Get a checkpoint: download its archive, unpack one that you have, or make the demo."""
+
+    place: Place = field(default_factory=Place)
+    demo: Demo = False
+    from_archive: FromArchive = None
+    fetching: Fetching = field(default_factory=Fetching)
+    allow_unverified: AllowUnverified = False
+    allow_nonfinite: AllowNonfinite = False
+    progress_format: Annotated[
+        str, typer.Option("--progress-format", help="text, or json: Open Model Zoo's events, one a line, on stdout.")
+    ] = "text"
+    dry_run: DryRun = False
+    output: Output = field(default_factory=Output)
+
+    def session(self, name: str) -> Session:
+        return self.output.session(name, events=self.progress_format == "json")
+
+    def run(self, session: Session) -> None:
+        check_few({"--source": self.fetching.source})
+        from sshtool.checkpoint.download import download
+
+        choice("--progress-format", self.progress_format, ["text", "json"])
+        check_exclusive({"--demo": self.demo, "--from-archive": self.from_archive, "--source": self.fetching.source})
+        workspace = self.place.workspace()
+        result = download(
+            workspace,
+            demo_checkpoint=self.demo,
+            from_archive=self.from_archive,
+            allow_unverified=self.allow_unverified,
+            allow_nonfinite=self.allow_nonfinite,
+            options=self.fetching.options(),
+            dry_run=self.dry_run,
+            progress=session.progress,
+            report=session.transfers(workspace.model.name),
+        )
+        session.finish(result, render)
 
 
 def render(result: DownloadResult, plain: bool) -> RenderableType:  # noqa: ARG001  # the signature of all verbs
     """The result as text for a person."""
+    from sshtool.report.terminal import lines
+
     note = "" if result.verified else " (not the archive that upstream published)"
     source = f"from {result.source}" + (" (it was in the cache)" if result.cached else "")
     return lines(f"{result.model}: weights {result.weights}{note}", source, *result.files)

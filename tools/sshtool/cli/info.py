@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
+from sshtool.cli.options import AllowNonfinite, CheckpointPath, InputShape, Output, Place
+from sshtool.cli.parsing import shape_of
+from sshtool.cli.verbs import Verb
 
-from sshconvert.contract import CALIBRATION_IMAGES
-from sshconvert.finite import summary
-from sshconvert.graph import Shape
-from sshtool.checkpoint.info import InfoResult
-from sshtool.report.terminal import table
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from sshconvert.graph import Shape
+    from sshtool.checkpoint.info import InfoResult
+    from sshtool.cli.session import Session
+
+
+@dataclass(frozen=True)
+class Info(Verb):
+    """Show what a checkpoint is: operators, shapes, size and cost beside the published figures, licences."""
+
+    place: Place = field(default_factory=Place)
+    checkpoint: CheckpointPath = None
+    input_shape: InputShape = ""
+    allow_nonfinite: AllowNonfinite = False
+    output: Output = field(default_factory=Output)
+
+    def run(self, session: Session) -> None:
+        from sshtool.checkpoint.info import info
+
+        result = info(
+            self.place.workspace(),
+            checkpoint=self.checkpoint,
+            input_shape=shape_of(self.input_shape),
+            allow_nonfinite=self.allow_nonfinite,
+        )
+        session.finish(result, render)
 
 
 def render(result: InfoResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
+    from sshconvert.finite import summary
+    from sshtool.report.terminal import table
+
     licences = {
         "licence of the code": result.license_code,
         "licence of the weights": result.license_weights,
@@ -41,6 +71,8 @@ def _published(figure: float | None, shape: Shape = ()) -> str:
 
 def _how(said: Mapping[str, str]) -> str:
     """Without the names of the images, of which there may be hundreds."""
+    from sshconvert.contract import CALIBRATION_IMAGES
+
     return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in said.items() if key != CALIBRATION_IMAGES)
 
 

@@ -2,13 +2,69 @@
 
 from __future__ import annotations
 
-from rich.console import RenderableType
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from sshtool.parity.recording import ReferenceResult
-from sshtool.report.terminal import table
+import typer
+
+from sshtool.cli.options import (
+    AllowNonfinite,
+    CheckpointPath,
+    DryRun,
+    InputShape,
+    Output,
+    Place,
+    Scenes,
+    Threads,
+    settings_of,
+)
+from sshtool.cli.parsing import shape_of
+from sshtool.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from sshtool.cli.session import Session
+    from sshtool.parity.recording import ReferenceResult
+
+
+@dataclass(frozen=True)
+class Reference(Verb):
+    """Store MXNet's answers in one file, so that `verify --reference` works where MXNet cannot be installed."""
+
+    place: Place = field(default_factory=Place)
+    checkpoint: CheckpointPath = None
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Where the pack goes; by default beside the artifacts.")
+    ] = None
+    input_shape: InputShape = ""
+    scenes: Scenes = 2
+    threads: Threads = 0
+    allow_nonfinite: AllowNonfinite = False
+    dry_run: DryRun = False
+    output: Output = field(default_factory=Output)
+
+    def run(self, session: Session) -> None:
+        from sshtool.parity.recording import make_reference
+
+        result = make_reference(
+            self.place.workspace(),
+            path=self.file,
+            checkpoint=self.checkpoint,
+            input_shape=shape_of(self.input_shape),
+            scenes=self.scenes,
+            settings=settings_of("CPU", self.threads, allow_nonfinite=self.allow_nonfinite),
+            allow_nonfinite=self.allow_nonfinite,
+            dry_run=self.dry_run,
+            progress=session.progress,
+        )
+        session.finish(result, render)
 
 
 def render(result: ReferenceResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
+    from sshtool.report.terminal import table
+
     row = [str(result.path), f"{result.bytes / 1e6:.2f}", result.source, result.weights, str(len(result.samples))]
     return table(["reference pack", ">MB", "answers of", "weights", ">samples"], [row], plain=plain)

@@ -2,15 +2,87 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from sshtool.pipeline import RunResult
-from sshtool.report.comparison import comparison_table
-from sshtool.report.terminal import lines
+from sshtool.cli.options import (
+    AllowNonfinite,
+    AllowUnverified,
+    CheckpointPath,
+    Conversion,
+    Demo,
+    DryRun,
+    Fetching,
+    FromArchive,
+    Output,
+    Place,
+)
+from sshtool.cli.parsing import check_exclusive, check_few
+from sshtool.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from sshtool.cli.session import Session
+    from sshtool.pipeline import RunResult
+
+
+def _both_floats() -> Conversion:
+    return Conversion(precision=("FP32,FP16",))
+
+
+@dataclass(frozen=True)
+class Run(Verb):
+    """Do it all: get the checkpoint, convert it, verify every artifact against MXNet, and package what passed."""
+
+    place: Place = field(default_factory=Place)
+    demo: Demo = False
+    from_archive: FromArchive = None
+    checkpoint: CheckpointPath = None
+    fetching: Fetching = field(default_factory=Fetching)
+    allow_unverified: AllowUnverified = False
+    conversion: Conversion = field(default_factory=_both_floats)
+    allow_nonfinite: AllowNonfinite = False
+    dry_run: DryRun = False
+    output: Output = field(default_factory=Output)
+
+    def run(self, session: Session) -> None:
+        check_few({"--source": self.fetching.source})
+        from sshtool.pipeline import run
+
+        check_exclusive(
+            {
+                "--demo": self.demo,
+                "--from-archive": self.from_archive,
+                "--checkpoint": self.checkpoint,
+                "--source": self.fetching.source,
+            }
+        )
+        workspace = self.place.workspace()
+        result = run(
+            workspace,
+            self.conversion.options(workspace.model),
+            self.conversion.quantization(),
+            demo_checkpoint=self.demo,
+            from_archive=self.from_archive,
+            checkpoint=self.checkpoint,
+            allow_unverified=self.allow_unverified,
+            allow_nonfinite=self.allow_nonfinite,
+            fetch_options=self.fetching.options(),
+            dry_run=self.dry_run,
+            progress=session.progress,
+            report_transfer=session.transfers(workspace.model.name),
+        )
+        session.finish(result, render, passed=result.passed)
 
 
 def render(result: RunResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
+    from rich.console import Group
+
+    from sshtool.report.comparison import comparison_table
+    from sshtool.report.terminal import lines
+
     made = [f"picture: {result.picture}", f"report: {result.page}", *map(str, result.artifacts)]
     if result.package:
         made.append(f"package: {result.package}")

@@ -2,16 +2,115 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from sshtool.parity.layers import Divergence
-from sshtool.parity.verification import VerifyResult
-from sshtool.report.comparison import comparison_table, self_test_table
-from sshtool.report.terminal import lines
+import typer
+
+from sshtool import limits
+from sshtool.cli.options import (
+    AllowNonfinite,
+    Artifacts,
+    CheckpointPath,
+    Computing,
+    Confinement,
+    HtmlPath,
+    Output,
+    Place,
+    ReferencePath,
+    Scenes,
+)
+from sshtool.cli.parsing import check_few
+from sshtool.cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from sshtool.cli.session import Session
+    from sshtool.parity.layers import Divergence
+    from sshtool.parity.verification import VerifyResult
+
+
+@dataclass(frozen=True)
+class Verify(Verb):
+    """Say, with evidence, whether artifacts compute the same detector as the original. Exit code 3 if one does not."""
+
+    place: Place = field(default_factory=Place)
+    checkpoint: CheckpointPath = None
+    artifacts: Artifacts = ()
+    reference: ReferencePath = None
+    images: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--images", help=f"Your own images too: a file, folder or pattern; at most {limits.MOST_VERIFIED}."
+        ),
+    ] = ()
+    scenes: Scenes = 2
+    profile: Annotated[
+        str,
+        typer.Option("--profile", help="Hold all to the tolerances of FP32, FP16, BF16 or INT8, whatever they are."),
+    ] = ""
+    atol: Annotated[
+        tuple[str, ...],
+        typer.Option("--atol", help="Absolute tolerance: for all outputs, and for some: 1e-5 NAME:1e-4 …"),
+    ] = ()
+    rtol: Annotated[
+        tuple[str, ...], typer.Option("--rtol", help="Tolerance relative to the expected value, written likewise.")
+    ] = ()
+    computing: Computing = field(default_factory=Computing)
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Where an output is off, name the first layer that differs.")
+    ] = False
+    self_test: Annotated[
+        bool,
+        typer.Option("--self-test", help="Plant faults in copies of the artifacts, and require that each is caught."),
+    ] = False
+    html: HtmlPath = None
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write the report as JUnit XML, for CI.")] = None
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Write the report as Markdown, for the summary of a job.")
+    ] = None
+    allow_nonfinite: AllowNonfinite = False
+    confinement: Confinement = field(default_factory=Confinement)
+    output: Output = field(default_factory=Output)
+
+    def run(self, session: Session) -> None:
+        check_few({"--artifact": self.artifacts, "--atol": self.atol, "--rtol": self.rtol})
+        self.confinement.apply()
+        from sshtool.parity.tolerances import Overrides, parse_limits
+        from sshtool.parity.verification import VerifyOptions, verify_artifacts
+        from sshtool.parity.verify import Rules
+        from sshtool.report.verification import ReportFiles
+
+        workspace = self.place.workspace()
+        outputs = workspace.model.output_names
+        overrides = Overrides(parse_limits("--atol", self.atol, outputs), parse_limits("--rtol", self.rtol, outputs))
+        options = VerifyOptions(
+            artifacts=self.artifacts,
+            checkpoint=self.checkpoint,
+            reference=self.reference,
+            images=self.images,
+            scenes=self.scenes,
+            profile=self.profile.upper(),
+            runtime=self.computing.runtime,
+            layers=self.layers,
+            self_test=self.self_test,
+            rules=Rules(overrides, self.computing.settings(allow_nonfinite=self.allow_nonfinite)),
+        )
+        files = ReportFiles(self.html, self.junit, self.markdown)
+        files.check()
+        result = verify_artifacts(workspace, options, write=files.write, progress=session.progress)
+        session.finish(result, render, passed=result.passed)
 
 
 def render(result: VerifyResult, plain: bool) -> RenderableType:
     """The result as text for a person."""
+    from rich.console import Group
+
+    from sshtool.report.comparison import comparison_table, self_test_table
+    from sshtool.report.terminal import lines
+
     parts = [comparison_table(result.report, plain=plain)]
     if result.divergences:
         parts.append(lines(*map(_where, result.divergences)))

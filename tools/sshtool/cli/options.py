@@ -1,0 +1,311 @@
+"""Options that several verbs share: single ones as Annotated types, those that belong together as dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sshtool import limits
+from sshtool.cli.parsing import choice, choices, shape_of
+
+if TYPE_CHECKING:
+    from sshconvert.graph import Shape
+    from sshconvert.models.spec import ModelSpec
+    from sshconvert.options import Faces, Options
+    from sshtool.checkpoint.download import FetchOptions
+    from sshtool.cli.session import Session
+    from sshtool.quantization import QuantizationOptions
+    from sshtool.runtimes.base import Settings
+    from sshtool.workspace import Workspace
+
+MANY = f"at most {limits.MOST_NAMED} of them"
+
+OutputDir = Annotated[Path, typer.Option("--output-dir", "-o", help="Where checkpoints and artifacts go.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")]
+CheckpointPath = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="A folder, a .params file or an archive; by default the downloaded one."),
+]
+InputShape = Annotated[
+    str,
+    typer.Option(
+        "--input-shape",
+        help="N,C,H,W instead of the model's own. Sizes need not divide by 32. "
+        f"At most N={limits.MOST_AT_ONCE} and N*H*W={limits.MOST_PIXELS}.",
+    ),
+]
+Demo = Annotated[bool, typer.Option("--demo", help="Make the demo checkpoint: it finds drawn faces, not real ones.")]
+FromArchive = Annotated[
+    Path | None,
+    typer.Option("--from-archive", help="An archive that you have, such as ssh-model-final.zip."),
+]
+AllowUnverified = Annotated[
+    bool, typer.Option("--allow-unverified", help="Take an archive that is not the one upstream published.")
+]
+AllowNonfinite = Annotated[
+    bool, typer.Option("--allow-nonfinite", help="Take weights that are NaN or infinite, and say how many there are.")
+]
+Artifacts = Annotated[
+    tuple[Path, ...],
+    typer.Option("--artifact", help=f"A converted model, repeatable, {MANY}; by default all that `convert` wrote."),
+]
+ReferencePath = Annotated[Path | None, typer.Option("--reference", help="A reference pack, in MXNet's place.")]
+Scenes = Annotated[
+    int, typer.Option("--scenes", min=2, max=limits.MOST_SCENES, help="How many drawn scenes to compare on.")
+]
+Device = Annotated[str, typer.Option("--device", help="A device of the runtime.")]
+Threads = Annotated[
+    int,
+    typer.Option(
+        "--threads",
+        min=0,
+        max=limits.MOST_THREADS,
+        help=f"How many threads, at most {limits.THREADS_OF_A_CORE} for each core; 0 is the runtime's choice.",
+    ),
+]
+HtmlPath = Annotated[Path | None, typer.Option("--html", help="Write the report as one self-contained page.")]
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a verb shows its progress, its result and its errors."""
+
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False
+
+    def session(self, verb: str, **more: Any) -> Session:
+        from sshtool.cli.session import Session
+
+        return Session(verb, json=self.json, quiet=self.quiet, debug=self.debug, **more)
+
+
+@dataclass(frozen=True)
+class Place:
+    """The model, and the folder that everything of it goes to."""
+
+    model: Annotated[str, typer.Option("--model", help="Which model.")] = "ssh-mxnet"
+    output_dir: OutputDir = Path("artifacts")
+
+    def workspace(self) -> Workspace:
+        from sshconvert.models.registry import load_model
+        from sshtool.workspace import Workspace
+
+        return Workspace(load_model(self.model), self.output_dir)
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """Models, which strangers may have made, run in a process of their own, with these limits."""
+
+    memory_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--memory-limit",
+            min=limits.LEAST_MEMORY,
+            max=limits.MOST_MEMORY,
+            help="Gigabytes that models may take, in the process that runs them (on Linux); by default 8, or half of "
+            "what the machine has if that is more.",
+        ),
+    ] = None
+    time_limit: Annotated[
+        float,
+        typer.Option(
+            "--time-limit",
+            min=limits.SHORTEST_PATIENCE,
+            max=limits.LONGEST_PATIENCE,
+            help="Seconds that a model may take to load, and for each answer.",
+        ),
+    ] = 300.0
+
+    def apply(self) -> None:
+        from sshtool.sandbox import GIGABYTE, Limits, confine, usual_memory
+
+        memory = usual_memory() if self.memory_limit is None else int(self.memory_limit * GIGABYTE)
+        confine(Limits(memory, self.time_limit))
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What computes a model, and how."""
+
+    runtime: Annotated[
+        str, typer.Option("--runtime", help="onnxruntime, openvino or mxnet; by default the usual one for the file.")
+    ] = ""
+    device: Device = "CPU"
+    threads: Threads = 0
+    inference_precision: Annotated[
+        str,
+        typer.Option("--inference-precision", help="What to compute in: f32, or bf16 where OpenVINO and the CPU can."),
+    ] = "f32"
+
+    def settings(self, *, allow_nonfinite: bool) -> Settings:
+        return settings_of(self.device, self.threads, self.inference_precision, allow_nonfinite=allow_nonfinite)
+
+
+def settings_of(device: str, threads: int, inference_precision: str = "f32", *, allow_nonfinite: bool) -> Settings:
+    """Raises UsageError for values that mean nothing here."""
+    from sshtool.runtimes.base import INFERENCE_PRECISIONS, Settings
+
+    limits.check_threads("--threads", threads)
+    precision = choice("--inference-precision", inference_precision, INFERENCE_PRECISIONS)
+    return Settings(device, threads, allow_nonfinite, inference_precision=precision)
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """Where a download looks for the archive."""
+
+    source: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--source",
+            help=f"A mirror of the archive: an https URL, a folder or a file. Repeatable, {MANY}; tried before "
+            "SSHTOOL_SOURCES, the config file's and the model's own.",
+        ),
+    ] = ()
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never use the network: only the cache, and mirrors that are files.")
+    ] = False
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache-dir", help="Where downloaded archives are kept; by default the platform's place for caches."
+        ),
+    ] = None
+
+    def options(self) -> FetchOptions:
+        from sshtool.checkpoint.download import FetchOptions
+
+        return FetchOptions(self.source, self.offline, self.cache_dir)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What to convert to, and how the artifacts take their input."""
+
+    precision: Annotated[
+        tuple[str, ...], typer.Option("--precision", help="FP32, FP16, INT8; several with commas, or repeated.")
+    ] = ("FP32",)
+    format: Annotated[
+        tuple[str, ...], typer.Option("--format", help="onnx, openvino; several with commas, or repeated.")
+    ] = ("onnx,openvino",)
+    input_shape: InputShape = ""
+    batch: Annotated[
+        int,
+        typer.Option(
+            "--batch", min=0, max=limits.MOST_AT_ONCE, help="How many images go in at once; 0 is what the shape says."
+        ),
+    ] = 0
+    dynamic: Annotated[
+        str, typer.Option("--dynamic", help="none, batch, size or all: which dimensions every run may choose.")
+    ] = "none"
+    input_layout: Annotated[str, typer.Option("--input-layout", help="NCHW or NHWC.")] = "NCHW"
+    input_dtype: Annotated[str, typer.Option("--input-dtype", help="f32, or u8 as images have it; 0-255 in both.")] = (
+        "f32"
+    )
+    input_color: Annotated[
+        str, typer.Option("--input-color", help="bgr or rgb; by default bgr, the original's is rgb.")
+    ] = ""
+    postprocess: Annotated[
+        bool, typer.Option("--postprocess", help="Let the model give boxes, scores and count instead of its heads.")
+    ] = False
+    score_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--score-threshold", min=0, max=1, help="With --postprocess: the least score; by default the model's."
+        ),
+    ] = None
+    iou_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--iou-threshold",
+            min=0,
+            max=1,
+            help="With --postprocess: from this overlap on, the lower score goes; by default the model's.",
+        ),
+    ] = None
+    top_k: Annotated[
+        int,
+        typer.Option(
+            "--top-k", min=1, max=limits.MOST_FACES, help="With --postprocess: at most so many faces of an image."
+        ),
+    ] = 1000
+    keep_heads: Annotated[bool, typer.Option("--keep-heads", help="With --postprocess: the heads too.")] = False
+    calibration_data: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration-data",
+            help="For INT8: a folder of images such as the detector will see; the demo draws its own.",
+        ),
+    ] = None
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            min=0,
+            max=limits.MOST_POINTS,
+            help="For INT8: how many points of AP@0.5 it may lose; layers are left in float until it is kept.",
+        ),
+    ] = None
+    no_preprocessing: Annotated[
+        bool, typer.Option("--no-preprocessing", help="Keep the original's input: RGB, minus the mean.")
+    ] = False
+
+    def options(self, model: ModelSpec) -> Options:
+        """The options of the conversion. Raises UsageError."""
+        from sshconvert.errors import UsageError
+        from sshconvert.formats.registry import FORMATS
+        from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
+
+        shape, faces = self._shape(model), self._faces()
+        if self.no_preprocessing and self.input_color.casefold() not in ("", Color.RGB.value):
+            raise UsageError("--input-color: the original takes rgb; leave out --no-preprocessing to feed bgr")
+        return Options(
+            formats=tuple(choices("--format", self.format, list(FORMATS))),
+            precisions=tuple(map(Precision, choices("--precision", self.precision, list(Precision)))),
+            input_shape=shape,
+            preprocessing=not self.no_preprocessing,
+            dynamic=Dynamic(choice("--dynamic", self.dynamic, list(Dynamic))),
+            layout=Layout(choice("--input-layout", self.input_layout, list(Layout))),
+            input_type=InputType(choice("--input-dtype", self.input_dtype, list(InputType))),
+            color=Color(choice("--input-color", self.input_color or Color.BGR, list(Color))),
+            faces=faces,
+        )
+
+    def quantization(self) -> QuantizationOptions:
+        from sshtool.quantization import QuantizationOptions
+
+        return QuantizationOptions(self.calibration_data, self.max_drop)
+
+    def _shape(self, model: ModelSpec) -> Shape | None:
+        """The shape with --batch images; None for the model's own."""
+        from sshconvert.errors import UsageError
+
+        shape = shape_of(self.input_shape)
+        if not self.batch:
+            return shape
+        if shape and shape[0] not in (1, self.batch):
+            raise UsageError(f"--batch: {self.batch} contradicts --input-shape, which begins with {shape[0]}; give one")
+        batched = (self.batch, *(shape or model.image_input.shape)[1:])
+        limits.check_shape("--batch", batched)
+        return batched
+
+    def _faces(self) -> Faces | None:
+        from sshconvert.errors import UsageError
+        from sshconvert.options import Faces
+
+        faces = Faces(self.score_threshold, self.iou_threshold, self.top_k, self.keep_heads)
+        if not self.postprocess:
+            if faces != Faces():
+                raise UsageError(
+                    "--score-threshold, --iou-threshold, --top-k and --keep-heads: they need --postprocess"
+                )
+            return None
+        for option, value in (("--score-threshold", self.score_threshold), ("--iou-threshold", self.iou_threshold)):
+            if value is not None and not 0 < value <= 1:
+                raise UsageError(f"{option}: {value:g} is not above 0 and at most 1")
+        return faces
