@@ -124,8 +124,8 @@ EXCUSES: Final[Mapping[str, str]] = {
     "tools/sshtool/checkpoint/web.py _Deadline.check: time.monotonic() >= self._end": "as before, the other way round",
     "tools/sshtool/checkpoint/download.py _store_archive: size != model.archive.size": "the hash would tell too",
     "tools/sshtool/checkpoint/web.py _joined: except ValueError": "for versions of httpx that raise it",
-    "tools/sshtool/checkpoint/web.py _attempt: deadline.check() #2": "as the first one",
-    "tools/sshtool/checkpoint/web.py _attempt: deadline.check()": (
+    "tools/sshtool/checkpoint/web.py _Attempt.run: self.deadline.check() #2": "as the first one",
+    "tools/sshtool/checkpoint/web.py _Attempt.run: self.deadline.check()": (
         "the connection is shut by then; what was read before is written only in a race"
     ),
     "tools/sshtool/archives/zip_layout.py module: _LONGEST_COMMENT = 65535": (

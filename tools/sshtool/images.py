@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
@@ -129,7 +130,7 @@ def reading(path: Path) -> Iterator[Pixels]:
     """`read_image` for threads: until the block ends, its memory is reserved, for `fit` too, and other threads wait for
     theirs. A thread reads one image at a time. Raises as `read_image` does.
     """
-    _require_pillow()
+    _pillow()
     with ExitStack() as stack:
         file = stack.enter_context(_open(path))
         with _decoding_errors(path):
@@ -141,7 +142,7 @@ def reading(path: Path) -> Iterator[Pixels]:
 
 def read_size(path: Path) -> tuple[int, int]:
     """Height and width of what `read_image` would return, from the file's beginning alone. Raises as it does."""
-    _require_pillow()
+    _pillow()
     from PIL import ExifTags
 
     with _open(path) as file, _decoding_errors(path):
@@ -157,11 +158,8 @@ def readable_extensions() -> frozenset[str]:
 
     Raises RuntimeUnavailableError without Pillow.
     """
-    _require_pillow()
-    from PIL import Image as pillow  # noqa: N813  # `Pixels` is the array here
-
     formats = _formats()
-    return frozenset(name.lower() for name, kind in pillow.registered_extensions().items() if kind in formats)
+    return frozenset(name.lower() for name, kind in _pillow().registered_extensions().items() if kind in formats)
 
 
 def fit(image: Pixels, height: int, width: int, resize: Resize, padding: Colour) -> tuple[Pixels, Placement]:
@@ -189,13 +187,10 @@ def _resized(image: Pixels, height: int, width: int) -> Pixels:
     """
     if image.shape[:2] == (height, width):
         return image
-    _require_pillow()
-    from PIL import Image as pillow  # noqa: N813  # as above
-
-    source = pillow.fromarray(np.ascontiguousarray(image))  # the order of the channels is all the same here
+    source = _pillow().fromarray(np.ascontiguousarray(image))  # the order of the channels is all the same here
     if image.shape[0] * width > _LARGEST_BETWEEN:  # Pillow would go across first
-        source = source.resize((image.shape[1], height), pillow.Resampling.BICUBIC)
-    return np.asarray(source.resize((width, height), pillow.Resampling.BICUBIC))
+        source = source.resize((image.shape[1], height), _pillow().Resampling.BICUBIC)
+    return np.asarray(source.resize((width, height), _pillow().Resampling.BICUBIC))
 
 
 def _open(path: Path) -> BinaryIO:
@@ -212,15 +207,15 @@ def _open(path: Path) -> BinaryIO:
 
 def _checked_claims(file: BinaryIO) -> Claims:
     """What the image claims, held against the file, before it is decoded. Raises ValueError, and Pillow's of a bomb."""
-    from PIL import Image as pillow, UnidentifiedImageError  # noqa: N813  # as above
+    from PIL import UnidentifiedImageError
 
     size = state(file)[0]
     claims = read_claims(file, size)
     if not claims.width or not claims.height:
         raise UnidentifiedImageError
     pixels, said = claims.width * claims.height, f"{claims.width}x{claims.height} pixels"
-    if pillow.MAX_IMAGE_PIXELS is not None and pixels > pillow.MAX_IMAGE_PIXELS:
-        raise pillow.DecompressionBombError
+    if _pillow().MAX_IMAGE_PIXELS is not None and pixels > _pillow().MAX_IMAGE_PIXELS:
+        raise _pillow().DecompressionBombError
     if pixels > max(_SMALL, size * _PIXELS_PER_BYTE):
         raise ValueError(f"it claims {said} in {size} bytes")
     if claims.scans * pixels > _MOST_SCANNED:
@@ -240,11 +235,9 @@ def _memory(claims: Claims) -> int:
 
 @contextmanager
 def _opened(file: BinaryIO, claims: Claims) -> Iterator[PillowImage.Image]:
-    from PIL import Image as pillow  # noqa: N813  # as above
-
     file.seek(0)
     formats = tuple(name for name in claims.formats if name in _formats())
-    with pillow.open(file, formats=formats) as image:
+    with _pillow().open(file, formats=formats) as image:
         _check_size(image, claims)
         check_exif(image.info.get("exif") or b"")
         yield image
@@ -294,10 +287,8 @@ def _parts(image: PillowImage.Image) -> Iterator[tuple[slice, slice, PillowImage
 
 
 def _to_rgb(image: PillowImage.Image) -> Pixels:
-    from PIL import Image as pillow  # noqa: N813  # as above
-
     if image.has_transparency_data:
-        behind = pillow.new("RGBA", image.size, (*BACKGROUND, 255))
+        behind = _pillow().new("RGBA", image.size, (*BACKGROUND, 255))
         behind.alpha_composite(image.convert("RGBA"))
         image = behind
     return np.asarray(image.convert("RGB"))
@@ -336,14 +327,12 @@ class _BombsRaised:
         self._inside, self._lock = 0, threading.Lock()
 
     def __enter__(self) -> None:
-        from PIL import Image as pillow  # noqa: N813  # as above
-
         with self._lock:
             if not self._inside:
                 self._filters = warnings.catch_warnings()
                 self._filters.__enter__()
                 warnings.simplefilter("ignore")  # of odd metadata; what matters is raised
-                warnings.simplefilter("error", pillow.DecompressionBombWarning)
+                warnings.simplefilter("error", _pillow().DecompressionBombWarning)
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -359,7 +348,7 @@ _bombs_raised: Final = _BombsRaised()
 @contextmanager
 def _decoding_errors(path: Path) -> Iterator[None]:
     """Turn what Pillow raises, and warns of, into ImageError."""
-    from PIL import Image as pillow, UnidentifiedImageError  # noqa: N813  # as above
+    from PIL import UnidentifiedImageError
 
     with _bombs_raised:
         try:
@@ -368,8 +357,8 @@ def _decoding_errors(path: Path) -> Iterator[None]:
             if what := mistaken(path, IMAGE):
                 raise _no_image(path, what) from None
             raise ImageError(f"{path}: is not an image of a format that can be read; convert it to PNG") from None
-        except (pillow.DecompressionBombWarning, pillow.DecompressionBombError, MemoryError):
-            most = f"more than {pillow.MAX_IMAGE_PIXELS} pixels, or than fit in memory"
+        except (_pillow().DecompressionBombWarning, _pillow().DecompressionBombError, MemoryError):
+            most = f"more than {_pillow().MAX_IMAGE_PIXELS} pixels, or than fit in memory"
             raise ImageError(f"{path}: is too large ({most}); scale it down") from None
         except Exception as error:  # noqa: BLE001  # a dozen kinds, one for each way in which a decoder can fail
             if what := mistaken(path, IMAGE):
@@ -385,13 +374,15 @@ def _no_image(path: Path, what: str) -> ImageError:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    from PIL import Image as pillow, _imaging  # noqa: N813  # as above
+    from PIL import _imaging
 
-    pillow.init()
+    _pillow().init()
     _imaging.set_block_size(_BLOCK)  # as the environment's PILLOW_BLOCK_SIZE would
-    return tuple(name for name in pillow.ID if name in _FORMATS)
+    return tuple(name for name in _pillow().ID if name in _FORMATS)
 
 
-def _require_pillow() -> None:
+def _pillow() -> ModuleType:
+    """The module `PIL.Image`. Raises RuntimeUnavailableError without Pillow."""
     with importing(PILLOW):
-        import PIL.Image  # noqa: F401  # whether it is there
+        from PIL import Image
+    return Image

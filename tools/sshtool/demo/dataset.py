@@ -25,7 +25,7 @@ import numpy.typing as npt
 from sshconvert.arrays import Pixels
 from sshconvert.errors import OutputError, UsageError
 from sshconvert.files import replace_folder, staging_folder
-from sshconvert.libraries import PILLOW, importing, require
+from sshconvert.libraries import PILLOW, require
 from sshconvert.reading import is_file, is_there
 from sshtool.demo.scenes import draw_scene
 from sshtool.limits import MOST_DRAWN, MOST_SEED
@@ -116,7 +116,7 @@ def write_dataset(
     many are done. Raises OutputError if it cannot be written or the folder holds something else, and
     RuntimeUnavailableError without Pillow.
     """
-    _require_pillow()
+    require(PILLOW)
     _check_target(folder)
     with staging_folder(folder.parent) as staging:
         made = staging / "new"
@@ -188,8 +188,3 @@ def _check_target(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}); name another --output-dir") from None
     if not ours:
         raise OutputError(f"{folder}: is there and was not drawn by sshtool; move it away or name another --output-dir")
-
-
-def _require_pillow() -> None:
-    with importing(PILLOW):
-        import PIL.Image  # noqa: F401  # whether it is there
