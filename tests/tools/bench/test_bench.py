@@ -293,7 +293,7 @@ def test_a_worker_that_dies_is_one_line(small: Path) -> None:
 
 def test_an_error_that_nobody_expects_is_told_too(small: Path) -> None:
     with Worker(work(small / "small.onnx")) as worker, pytest.raises(RuntimeError, match="TypeError"):
-        worker._ask({"seconds": "long", "runs": 0})  # what `measure` never asks
+        worker.ask("x.onnx", {"seconds": "long", "runs": 0})  # what `measure` never asks
 
 
 def test_a_module_in_the_current_folder_is_not_taken_for_a_library(

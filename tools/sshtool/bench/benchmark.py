@@ -142,10 +142,10 @@ def _load() -> float | None:
 
 def _feed(options: BenchOptions) -> Feed:
     if options.input_shape is None:
-        return Feed(options.settings, options.batch)
+        return Feed(options.settings, (options.batch, 0, 0))
     batch, _, height, width = options.input_shape
     # A batch of 1 that only came with the size does not contradict a file with another one.
-    return Feed(options.settings, options.batch or (batch if batch > 1 else 0), height, width)
+    return Feed(options.settings, (options.batch or (batch if batch > 1 else 0), height, width))
 
 
 # --- who is measured -------------------------------------------------------------------------------------------------

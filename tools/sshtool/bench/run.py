@@ -54,12 +54,10 @@ class Doses:
 
 @dataclass(frozen=True)
 class Feed:
-    """Settings of all candidates, and the size of what they are fed; 0 where the file or the model decides."""
+    """Settings of all candidates, and N, H and W of the images; 0 where the file or the model decides."""
 
     settings: Settings
-    batch: int = 0
-    height: int = 0
-    width: int = 0
+    size: tuple[int, int, int] = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,5 @@ def _work(mode: str, model: ModelSpec, candidate: Candidate, feed: Feed) -> Work
             throughput=throughput,
             requests=requests if throughput else 0,
         ),
-        batch=feed.batch,
-        height=feed.height,
-        width=feed.width,
+        size=feed.size,
     )

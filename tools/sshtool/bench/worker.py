@@ -25,16 +25,14 @@ KILOBYTE: Final = 1024
 
 @dataclass(frozen=True)
 class Work:
-    """What to load, and how. `batch`, `height` and `width` are 0 where the file, or else the model, decides."""
+    """What to load, and how. `size` is N, H and W of the images, 0 where the file, or else the model, decides."""
 
     path: str
     model: Mapping[str, Any]  # as JSON
     runtime: str
     mode: str
     settings: Settings
-    batch: int = 0
-    height: int = 0
-    width: int = 0
+    size: tuple[int, int, int] = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -102,15 +100,15 @@ class _Candidate:
 def _shape(work: Work, declaration: Declaration, model: ModelSpec) -> tuple[int, int, int]:
     """N, H and W to feed: what the file declares; where it declares nothing, what the user or else the model says."""
     fixed = (declaration.input_shape[0], *declaration.input_shape[2:])
-    asked = (work.batch, work.height, work.width)
     options = ("--batch", "--input-shape", "--input-shape")
-    for option, declared, wanted in zip(options, fixed, asked, strict=True):
+    for option, declared, wanted in zip(options, fixed, work.size, strict=True):
         if declared and wanted and declared != wanted:
             size = "x".join("any" if side is None else str(side) for side in declaration.input_shape)
             raise UsageError(f"{option}: {work.path} takes {size} only; leave the option out, or convert for that size")
     height, width = model.image_input.shape[2:]
     batch, height, width = (
-        declared or wanted or usual for declared, wanted, usual in zip(fixed, asked, (1, height, width), strict=True)
+        declared or wanted or usual
+        for declared, wanted, usual in zip(fixed, work.size, (1, height, width), strict=True)
     )
     if batch * height * width > MOST_PIXELS:
         raise UsageError(f"--input-shape: {batch}x3x{height}x{width} has more than {MOST_PIXELS} pixels; give less")
