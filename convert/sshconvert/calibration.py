@@ -26,7 +26,7 @@ from sshconvert.onnx.builder import Builder, renamed
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Dynamic, InputType, Layout, Options
 from sshconvert.passes.fp16 import WEIGHTED
-from sshconvert.passes.int8 import Levels, Place, Quantization, WeightLevels, quantize
+from sshconvert.passes.int8 import Levels, Place, Quantization, Quantize, WeightLevels
 from sshconvert.schema import one_line
 
 Progress = Callable[[str, int, int], None]
@@ -219,7 +219,7 @@ def _with_twins(plain: OnnxModel, quantization: Quantization) -> tuple[OnnxModel
     for layer in (node for node in plain.nodes if node.name in quantization.layers):
         alone = quantization.without([name for name in quantization.layers if name != layer.name])
         chain = _chain(layer, makers, alone)
-        twin = quantize(replace(plain, nodes=tuple(chain)), alone)
+        twin = Quantize(alone).apply(replace(plain, nodes=tuple(chain)))
         own = {name: f"{layer.name}/{name}" for node in twin.nodes for name in node.output}
         own |= {name: f"{layer.name}/{name}" for name in twin.initializers.keys() - plain.initializers.keys()}
         build.constants |= {own[name]: twin.initializers[name] for name in twin.initializers.keys() & own.keys()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -13,21 +13,22 @@ from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
 from sshconvert.files import check_replaceable, staging_folder
 from sshconvert.formats.base import Source
 from sshconvert.formats.registry import FORMATS, artifact_files
-from sshconvert.graph import Shape
+from sshconvert.models.spec import ModelSpec
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
-from sshconvert.passes.fp16 import store_weights_as_fp16
-from sshconvert.passes.input_form import take_bytes, take_channels_last
-from sshconvert.passes.int8 import Quantization, quantize
-from sshconvert.passes.preprocessing import bake_preprocessing
-from sshconvert.tasks.postprocessing import append_postprocessing
+from sshconvert.passes.base import Pass
+from sshconvert.passes.fp16 import StoreWeightsAsFp16
+from sshconvert.passes.input_form import TakeBytes, TakeChannelsLast
+from sshconvert.passes.int8 import Quantization, Quantize
+from sshconvert.passes.postprocessing import AppendPostprocessing
+from sshconvert.passes.preprocessing import BakePreprocessing
 
-# Of the input's dimensions: their names where every run may choose them, and what frees them.
+# The input's dimensions: their names where every run may choose them, and the option that frees them.
 FREE_DIMENSIONS: Final = ("batch", "", "height", "width")
 FREED_BY: Final = (Dynamic.BATCH, None, Dynamic.SIZE, Dynamic.SIZE)
-LARGER: Final = 64  # by so much the sizes differ for which the network is looked at, to see what depends on them
+LARGER: Final = 64  # offset between the two probe sizes that reveal size-dependent nodes
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _float_models(checkpoint: Checkpoint, options: Options) -> dict[str, OnnxMod
     models = {Precision.FP32.value: fp32}
     if Precision.FP16 in options.precisions:
         metadata = _contract(checkpoint, options, Precision.FP16).metadata
-        models[Precision.FP16.value] = replace(store_weights_as_fp16(fp32), metadata=metadata)
+        models[Precision.FP16.value] = replace(StoreWeightsAsFp16().apply(fp32), metadata=metadata)
     return models
 
 
@@ -131,35 +132,29 @@ def _write(
 
 
 def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization | None = None) -> OnnxModel:
-    """The ONNX model of a checkpoint, FP32 or with `quantization` INT8, with metadata that says what it is and how to
-    feed it.
-    """
-    model = checkpoint.model
-    name, shape = model.image_input.name, options.input_shape or model.image_input.shape
-    if len(shape) != 4 or shape[1] != model.image_input.shape[1]:
-        raise ShapeError(f"input shape {shape}: expected N, {model.image_input.shape[1]}, H, W")
-    if not options.preprocessing and options.input_type is InputType.UINT8:
-        raise PreprocessingError("uint8 holds no pixels minus a mean: build the preprocessing in, or feed float32")
-    converted = _export(checkpoint, name, shape, options.dynamic)
-    if options.preprocessing:
-        reverse = options.color is Color.BGR
-        converted = bake_preprocessing(converted, input_name=name, mean=model.image.mean, reverse=reverse)
-    if quantization:
-        converted = quantize(converted, quantization)
-    if options.faces:
-        converted = append_postprocessing(
-            converted,
-            input_name=name,
-            rules=options.faces.rules(model),
-            top_k=options.faces.top_k,
-            keep_heads=options.faces.keep_heads,
-        )
-    if options.input_type is InputType.UINT8:
-        converted = take_bytes(converted, input_name=name)
-    if options.layout is Layout.NHWC:
-        converted = take_channels_last(converted, input_name=name)
+    """The ONNX model of a checkpoint with its contract as metadata: FP32, or with `quantization` INT8."""
+    model = _export(checkpoint, options)
+    for step in passes(checkpoint.model, options, quantization):
+        model = step.apply(model)
     precision = Precision.INT8 if quantization else Precision.FP32
-    return replace(converted, metadata=_contract(checkpoint, options, precision, quantization).metadata)
+    return replace(model, metadata=_contract(checkpoint, options, precision, quantization).metadata)
+
+
+def passes(spec: ModelSpec, options: Options, quantization: Quantization | None = None) -> Iterator[Pass]:
+    """The passes between the exported network and the model that formats write, in their order."""
+    name = spec.image_input.name
+    if options.preprocessing:
+        yield BakePreprocessing(name, spec.image.mean, reverse=options.color is Color.BGR)
+    elif options.input_type is InputType.UINT8:
+        raise PreprocessingError("uint8 holds no pixels minus a mean: build the preprocessing in, or feed float32")
+    if quantization:
+        yield Quantize(quantization)
+    if options.faces:
+        yield AppendPostprocessing(name, options.faces.rules(spec), options.faces)
+    if options.input_type is InputType.UINT8:
+        yield TakeBytes(name)
+    if options.layout is Layout.NHWC:
+        yield TakeChannelsLast(name)
 
 
 def _contract(
@@ -169,18 +164,17 @@ def _contract(
     return Contract.of(checkpoint.model, checkpoint.weights, options, precision.value, record)
 
 
-def _export(checkpoint: Checkpoint, name: str, shape: Shape, dynamic: Dynamic) -> OnnxModel:
-    graph, title = checkpoint.graph, checkpoint.model.name
-    network = resolve(graph, {name: shape})
-    if dynamic is Dynamic.NOTHING:
-        return export(network, checkpoint.parameters, {name: shape}, name=title)
-    freed = [kind is not None and dynamic in (kind, Dynamic.ALL) for kind in FREED_BY]
+def _export(checkpoint: Checkpoint, options: Options) -> OnnxModel:
+    data, graph = checkpoint.model.image_input, checkpoint.graph
+    shape = options.input_shape or data.shape
+    if len(shape) != len(data.shape) or shape[1] != data.shape[1]:
+        raise ShapeError(f"input shape {shape}: expected N, {data.shape[1]}, H, W")
+    freed = [kind is not None and options.dynamic in (kind, Dynamic.ALL) for kind in FREED_BY]
     named = tuple(free if is_free else size for size, free, is_free in zip(shape, FREE_DIMENSIONS, freed, strict=True))
-    larger = tuple(size + LARGER * is_free for size, is_free in zip(shape, freed, strict=True))
-    return export(
-        network,
-        checkpoint.parameters,
-        {name: named},
-        name=title,
-        larger=resolve(graph, {name: larger}),
-    )
+    network = resolve(graph, {data.name: shape})
+    larger = network
+    if any(freed):
+        larger = resolve(
+            graph, {data.name: tuple(size + LARGER * free for size, free in zip(shape, freed, strict=True))}
+        )
+    return export(network, checkpoint.parameters, {data.name: named}, name=checkpoint.model.name, larger=larger)

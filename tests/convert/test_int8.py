@@ -30,7 +30,7 @@ from sshconvert.libraries import import_onnxruntime
 from sshconvert.models.registry import load_model
 from sshconvert.nncf import import_nncf, silenced
 from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
-from sshconvert.passes.int8 import Quantization, quantize
+from sshconvert.passes.int8 import Quantization, Quantize
 from sshconvert.tasks.anchor_detection import detect
 from sshtool.average_precision import average_precision
 from sshtool.candidates import Candidate
@@ -133,7 +133,7 @@ def test_the_pass_computes_what_nncf_computes(
     plain_checkpoint: Checkpoint, quantization: Quantization, made_by_nncf: onnx.ModelProto, tmp_path: Path
 ) -> None:
     """NNCF's own network and ours, the same to the bit: nothing was lost on the way."""
-    quantize(original(plain_checkpoint, INT8), quantization).write(tmp_path / "ours.onnx")
+    Quantize(quantization).apply(original(plain_checkpoint, INT8)).write(tmp_path / "ours.onnx")
     onnx.save(made_by_nncf, tmp_path / "theirs.onnx")
     feed = calibration._feeder(MODEL, scenes(), lambda _step, _done, _total: None)
     runtime = import_onnxruntime()
@@ -399,12 +399,12 @@ def test_layers_are_ranked_by_what_rounding_does_to_them(
 def test_a_layer_left_in_float_computes_as_it_did(plain_checkpoint: Checkpoint, quantization: Quantization) -> None:
     fewer = quantization.without(["conv2_1", "ssh_m3_det_conv1"])
     assert fewer.ignored == (*quantization.ignored, "conv2_1", "ssh_m3_det_conv1")
-    made = quantize(original(plain_checkpoint, INT8), fewer)
+    made = Quantize(fewer).apply(original(plain_checkpoint, INT8))
     nodes = {node.name: node for node in made.nodes}
     assert list(nodes["conv2_1"].input) == ["pool1", "conv2_1_weight", "conv2_1_bias"]
     assert list(nodes["pool1"].input) == ["relu1_2"]
     assert list(nodes["pooling0"].input) == ["relu5_3_dequantized"], "its other reader is still quantized"
-    nothing = quantize(original(plain_checkpoint, INT8), quantization.without(quantization.layers))
+    nothing = Quantize(quantization.without(quantization.layers)).apply(original(plain_checkpoint, INT8))
     assert Counter(node.op_type for node in nothing.nodes)["QuantizeLinear"] == 0
 
 

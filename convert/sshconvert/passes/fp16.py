@@ -17,6 +17,7 @@ from sshconvert.arrays import Array
 from sshconvert.errors import PrecisionError
 from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.passes.base import Pass
 
 # FP16 keeps weights of fewer elements exact, in ONNX and IR alike.
 SMALLEST_HALVED: Final = 32768
@@ -31,23 +32,29 @@ INFINITE: Final = 65520
 _CHUNK: Final = 1 << 16
 
 
-def store_weights_as_fp16(model: OnnxModel) -> OnnxModel:
-    """Store the large weights of (de)convolutions as float16. Raises PrecisionError for weights beyond 65504.
+class StoreWeightsAsFp16(Pass):
+    """Store the large weights of (de)convolutions as float16.
 
-    They are converted when the model is written: in memory, they stay what they are.
+    Needs: no such weight is beyond 65504. Raises PrecisionError otherwise.
+
+    Changes: those weights, when the model is written; in memory they stay what they are.
+
+    Keeps: inputs, outputs, and what the nodes compute in.
     """
-    weights = {node.input[1]: None for node in model.nodes if node.op_type in WEIGHTED}
-    initializers = dict(model.initializers)
-    build, halved = Builder.of(model), {}
-    for name in weights:
-        if name in initializers and initializers[name].size >= SMALLEST_HALVED:
-            _check_fits(name, initializers[name])
-            stored = build.name(f"{name}_fp16")
-            initializers[stored] = initializers.pop(name)
-            halved[stored] = np.float16
-            build.output(name, "Cast", [stored], to=onnx.TensorProto.FLOAT)
-    nodes, types = (*build.nodes, *model.nodes), {**model.stored, **halved}
-    return replace(model, nodes=nodes, initializers=initializers, stored=types)
+
+    def apply(self, model: OnnxModel) -> OnnxModel:
+        weights = {node.input[1]: None for node in model.nodes if node.op_type in WEIGHTED}
+        initializers = dict(model.initializers)
+        build, halved = Builder.of(model), {}
+        for name in weights:
+            if name in initializers and initializers[name].size >= SMALLEST_HALVED:
+                _check_fits(name, initializers[name])
+                stored = build.name(f"{name}_fp16")
+                initializers[stored] = initializers.pop(name)
+                halved[stored] = np.float16
+                build.output(name, "Cast", [stored], to=onnx.TensorProto.FLOAT)
+        nodes, types = (*build.nodes, *model.nodes), {**model.stored, **halved}
+        return replace(model, nodes=nodes, initializers=initializers, stored=types)
 
 
 def _check_fits(name: str, array: Array) -> None:

@@ -21,6 +21,7 @@ from sshconvert.contract import IN_FLOAT
 from sshconvert.errors import PrecisionError
 from sshconvert.onnx.builder import Builder, rewired
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.passes.base import Pass
 
 Place = tuple[str, int]  # a node's name and the number of one of its inputs
 
@@ -84,12 +85,25 @@ class Quantization:
         return {**self.record, IN_FLOAT: " ".join(self.ignored)}
 
 
-def quantize(model: OnnxModel, quantization: Quantization) -> OnnxModel:
-    """Put a quantization into a network. Raises PrecisionError if it belongs to another one."""
-    missing = {*quantization.weights, *(name for name, _ in quantization.inputs)} - {node.name for node in model.nodes}
-    if missing:
-        raise PrecisionError(f"{min(missing)}: is quantized, but not in the network; calibrate on this checkpoint")
-    return _Quantizer(model, quantization).run()
+@dataclass(frozen=True)
+class Quantize(Pass):
+    """Put a quantization into a network.
+
+    Needs: the network has all nodes that the quantization names. Raises PrecisionError otherwise.
+
+    Changes: the weights and the tensors between layers that the quantization names.
+
+    Keeps: inputs and outputs.
+    """
+
+    quantization: Quantization
+
+    def apply(self, model: OnnxModel) -> OnnxModel:
+        named = {*self.quantization.weights, *(name for name, _ in self.quantization.inputs)}
+        missing = named - {node.name for node in model.nodes}
+        if missing:
+            raise PrecisionError(f"{min(missing)}: is quantized, but not in the network; calibrate on this checkpoint")
+        return _Quantizer(model, self.quantization).run()
 
 
 class _Quantizer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -12,32 +12,42 @@ import onnx
 from sshconvert.errors import PreprocessingError
 from sshconvert.onnx.builder import Builder, rewired
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.passes.base import Pass
 
 CHANNELS: Final = 3
 
 
-def bake_preprocessing(model: OnnxModel, *, input_name: str, mean: Sequence[float], reverse: bool = True) -> OnnxModel:
-    """Change the contract of an input from RGB with the mean subtracted to raw BGR, both float32 [N, 3, H, W], 0-255.
-
-    `mean` is in R, G, B order. Without `reverse`, the input is raw RGB. The reversal costs nothing: it is folded into
-    the first convolution by reversing the input channels of its weights, which only changes the order of the same
-    products. The mean stays one Sub: folded into the bias it would be wrong at the borders, where the convolution pads
-    with zeros after the subtraction.
+@dataclass(frozen=True)
+class BakePreprocessing(Pass):
+    """Subtract the mean and reverse the channels inside.
 
     Needs: the input feeds one convolution and nothing else, as data, with 3 channels in one group, and no other node
     shares its weights. Raises PreprocessingError otherwise.
+
+    Changes: the input is raw BGR, float32 [N, 3, H, W], 0-255, instead of RGB minus the mean; without `reverse` it is
+    raw RGB. `mean` is in R, G, B order.
+
+    Keeps: the outputs, for the same image. The reversal costs nothing: it reverses the input channels of the first
+    convolution's weights, which changes the order of the same products. The mean stays one Sub: folded into the bias
+    it would be wrong at the borders, where the convolution pads with zeros after the subtraction.
     """
-    first = _only_convolution(model, input_name)
-    weight_name = first.input[1]
-    order = slice(None, None, -1 if reverse else 1)
-    build = Builder.of(model, f"{input_name}_")
-    values = build.constant("mean", np.array(mean, np.float32)[order].reshape(1, CHANNELS, 1, 1))
-    subtracted = build.node("minus_mean", "Sub", [input_name, values])
-    place = model.nodes.index(first)
-    convolution = rewired(first, [subtracted, *first.input[1:]])
-    nodes = (*model.nodes[:place], *build.nodes, convolution, *model.nodes[place + 1 :])
-    weights = {weight_name: model.initializers[weight_name][:, order]}
-    return replace(model, nodes=nodes, initializers={**model.initializers, **build.constants, **weights})
+
+    input_name: str
+    mean: Sequence[float]
+    reverse: bool = True
+
+    def apply(self, model: OnnxModel) -> OnnxModel:
+        first = _only_convolution(model, self.input_name)
+        weight_name = first.input[1]
+        order = slice(None, None, -1 if self.reverse else 1)
+        build = Builder.of(model, f"{self.input_name}_")
+        values = build.constant("mean", np.array(self.mean, np.float32)[order].reshape(1, CHANNELS, 1, 1))
+        subtracted = build.node("minus_mean", "Sub", [self.input_name, values])
+        place = model.nodes.index(first)
+        convolution = rewired(first, [subtracted, *first.input[1:]])
+        nodes = (*model.nodes[:place], *build.nodes, convolution, *model.nodes[place + 1 :])
+        weights = {weight_name: model.initializers[weight_name][:, order]}
+        return replace(model, nodes=nodes, initializers={**model.initializers, **build.constants, **weights})
 
 
 def _only_convolution(model: OnnxModel, input_name: str) -> onnx.NodeProto:

@@ -15,8 +15,8 @@ from sshconvert.digest import file_sha256
 from sshconvert.errors import OutputError, PrecisionError, PreprocessingError, ShapeError
 from sshconvert.onnx.model import MAX_BYTES, OnnxModel, weights_path
 from sshconvert.options import Options, Precision
-from sshconvert.passes.fp16 import store_weights_as_fp16
-from sshconvert.passes.preprocessing import bake_preprocessing
+from sshconvert.passes.fp16 import StoreWeightsAsFp16
+from sshconvert.passes.preprocessing import BakePreprocessing
 from sshtool.demo.scenes import draw_scene
 from sshtool.runtimes.registry import load
 
@@ -39,7 +39,7 @@ def fp32(demo_checkpoint: Checkpoint) -> OnnxModel:
 
 
 def test_the_file_passes_the_full_check_and_strict_shape_inference(fp32: OnnxModel, tmp_path: Path) -> None:
-    for index, model in enumerate((fp32, store_weights_as_fp16(fp32))):
+    for index, model in enumerate((fp32, StoreWeightsAsFp16().apply(fp32))):
         path = written(model, tmp_path / str(index))
         onnx.checker.check_model(str(path), full_check=True)
         inferred = onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True, data_prop=True)
@@ -210,7 +210,7 @@ def test_folding_the_reversal_changes_only_the_first_weights_and_adds_one_subtra
     demo_checkpoint: Checkpoint,
 ) -> None:
     plain = to_onnx(demo_checkpoint, Options(preprocessing=False))
-    baked = bake_preprocessing(plain, input_name="data", mean=(1.0, 2.0, 3.0))
+    baked = BakePreprocessing("data", (1.0, 2.0, 3.0)).apply(plain)
     assert [node for node in baked.nodes if node.op_type == "Sub"] == [baked.nodes[0]]
     assert baked.initializers["data_mean"].ravel().tolist() == [3.0, 2.0, 1.0]
     changed = [name for name in plain.initializers if plain.initializers[name] is not baked.initializers[name]]
@@ -246,7 +246,7 @@ def test_preprocessing_is_refused_where_it_cannot_be_folded(
 ) -> None:
     model = OnnxModel("m", nodes, WEIGHTS, {"data": (1, channels, 8, 8)}, {"a": (1, 4, 8, 8)})
     with pytest.raises(PreprocessingError, match=f"{reason}.*--no-preprocessing"):
-        bake_preprocessing(model, input_name="data", mean=(1.0, 2.0, 3.0))
+        BakePreprocessing("data", (1.0, 2.0, 3.0)).apply(model)
 
 
 def test_fp16_is_at_most_51_percent_of_fp32_and_keeps_what_is_small(
@@ -263,7 +263,7 @@ def test_fp16_is_at_most_51_percent_of_fp32_and_keeps_what_is_small(
 
 def test_fp16_weights_are_the_nearest_halves(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
     fp32 = to_onnx(demo_checkpoint, Options())
-    fp16 = store_weights_as_fp16(fp32)
+    fp16 = StoreWeightsAsFp16().apply(fp32)
     stored = {tensor.name: tensor for tensor in onnx.load(written(fp16, tmp_path)).graph.initializer}
     for name in ("conv1_2_weight", "ssh_m1_red_conv_weight"):
         halves = onnx.numpy_helper.to_array(stored[f"{name}_fp16"])
@@ -279,10 +279,10 @@ def test_weights_beyond_fp16_are_refused_by_name(
     large = fp32.initializers["conv5_3_weight"].copy()
     model = replace(fp32, initializers={**fp32.initializers, "conv5_3_weight": large})
     large.flat[-1 - len(around) :] = sign * 65519.99, *around
-    store_weights_as_fp16(model)  # the nearest half is 65504
+    StoreWeightsAsFp16().apply(model)  # the nearest half is 65504
     large.flat[-1 - len(around)] = sign * 65520
     with pytest.raises(PrecisionError, match=r"conv5_3_weight: weights up to 65520 do not fit.*FP32"):
-        store_weights_as_fp16(model)
+        StoreWeightsAsFp16().apply(model)
 
 
 def test_nothing_is_written_if_one_of_the_targets_cannot_be(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:

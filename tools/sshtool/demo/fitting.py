@@ -27,7 +27,7 @@ from sshconvert.mxnet.params import write_params
 from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
-from sshconvert.passes.preprocessing import bake_preprocessing
+from sshconvert.passes.preprocessing import BakePreprocessing
 from sshconvert.tasks.anchor_detection import AnchorHead, anchors, detect
 from sshtool.average_precision import average_precision
 from sshtool.demo import checkpoint as demo
@@ -78,7 +78,7 @@ def _export_body(model: ModelSpec, path: Path) -> None:
     inputs = model.input_shapes
     heads = {name: np.zeros(shape, np.float32) for name, shape in demo.parameter_shapes(model).items()}
     exported = export(resolve(graph, inputs), heads | demo.body(model), inputs, name="body")
-    bake_preprocessing(exported, input_name=model.image_input.name, mean=model.image.mean).write(path)
+    BakePreprocessing(model.image_input.name, model.image.mean).apply(exported).write(path)
 
 
 @dataclass(frozen=True)
