@@ -75,7 +75,7 @@ def check(heads: Heads) -> None:
 def scene_heads(artifact: Path) -> list[Heads]:
     """The heads of drawn scenes that the demo checkpoint was not fitted to."""
     from sshtool.demo.scenes import draw_scene
-    from sshtool.runtimes.registry import load
+    from sshtool.runtimes.loading import load
 
     runtime = load(artifact, load_model(MODEL))
     return [runtime.run(draw_scene(seed, *SIZE).image[None]) for seed in range(SCENES)]

@@ -32,7 +32,7 @@ def plain_mxnet(folder: Path) -> Callable[[], object]:
 
 def artifact(path: Path) -> Callable[[], object]:
     from sshconvert.models.registry import load_model
-    from sshtool.runtimes.registry import load
+    from sshtool.runtimes.loading import load
 
     runtime = load(path, load_model("ssh-mxnet"))
     images = image().astype(np.uint8)[None]

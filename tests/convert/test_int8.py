@@ -42,7 +42,7 @@ from sshtool.parity.selftest import Verdict, self_test
 from sshtool.parity.verify import verify
 from sshtool.quantization import QuantizationOptions, calibration_images, quantization_for
 from sshtool.runtimes.base import Images, Outputs
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")

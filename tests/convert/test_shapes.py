@@ -21,9 +21,9 @@ from sshconvert.errors import PreprocessingError, RuntimeUnavailableError
 from sshconvert.libraries import import_openvino
 from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
 from sshtool.runtimes.base import Outputs, Runtime
+from sshtool.runtimes.loading import load
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
-from sshtool.runtimes.registry import load
 
 Images = npt.NDArray[np.uint8]
 Original = Callable[[Images], Outputs]

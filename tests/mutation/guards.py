@@ -68,7 +68,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "tools/sshtool/sandbox/__init__.py": ("test_sandbox", "test_bench"),
     "tools/sshtool/sandbox/channel.py": ("test_sandbox",),
     "tools/sshtool/sandbox/child.py": ("test_sandbox",),
-    "tools/sshtool/sandbox/runtimes.py": ("test_sandbox",),
+    "tools/sshtool/runtimes/sandboxed.py": ("test_sandbox",),
     "tools/sshtool/runtimes/__init__.py": ("test_runtimes", "test_postprocessing", "test_inference_precision"),
     "tools/sshtool/package/manifest.py": ("test_package", "test_check"),
     "tools/sshtool/package/evidence.py": ("test_package",),

@@ -87,7 +87,7 @@ def make_inputs(folder: Path) -> None:
     from sshtool.parity.reference import LiveReference
     from sshtool.parity.verification import VerifyResult
     from sshtool.parity.verify import verify
-    from sshtool.runtimes.registry import load
+    from sshtool.runtimes.loading import load
 
     (folder / "images").mkdir()
     for number in range(2):

@@ -51,8 +51,8 @@ from sshtool.images import (
     reading,
 )
 from sshtool.runtimes.base import Settings
+from sshtool.runtimes.loading import load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
-from sshtool.runtimes.registry import load
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace
 

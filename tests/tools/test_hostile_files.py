@@ -56,7 +56,7 @@ from sshtool.parity.pack import read_pack, write_pack
 from sshtool.parity.samples import sample_names
 from sshtool.parity.verification import VerifyOptions, verify_artifacts
 from sshtool.runtimes.base import Images
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace
 

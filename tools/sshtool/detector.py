@@ -14,7 +14,7 @@ from sshconvert.tasks.anchor_detection import AnchorDetection, detect
 from sshtool.concurrency import SharedRuntime
 from sshtool.images import Placement, Resize, fit
 from sshtool.runtimes.base import Outputs, Settings, check_finite, faces_in
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 
 THRESHOLD: Final = 0.5
 

@@ -38,7 +38,7 @@ from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
 from sshtool.report.picture import save_picture
 from sshtool.report.verification import ReportFiles
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 from sshtool.workspace import Workspace
 
 # The sample whose picture is kept: a scene on which the demo's heads were not fitted.

@@ -33,7 +33,7 @@ from sshtool.average_precision import average_precision
 from sshtool.demo.scenes import draw_scene
 from sshtool.images import Resize, fit, reading
 from sshtool.progress import Progress, silent
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 from sshtool.selection import select_images
 
 # Scenes that nothing was fitted to, and that no test looks at.

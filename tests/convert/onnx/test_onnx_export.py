@@ -18,7 +18,7 @@ from sshconvert.options import Options, Precision
 from sshconvert.passes.fp16 import StoreWeightsAsFp16
 from sshconvert.passes.preprocessing import BakePreprocessing
 from sshtool.demo.scenes import draw_scene
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 
 ONNX_ONLY = Options(formats=("onnx",), precisions=(Precision.FP32, Precision.FP16), input_shape=(1, 3, 128, 128))
 

@@ -31,8 +31,8 @@ from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Faces, InputType, Layout, Options, Precision
+from sshtool.runtimes.loading import load
 from sshtool.runtimes.mxnet import Mxnet
-from sshtool.runtimes.registry import load
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 Images: TypeAlias = npt.NDArray[np.uint8]

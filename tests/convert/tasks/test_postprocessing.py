@@ -35,7 +35,7 @@ from sshtool.detector import DetectorOptions, FaceDetector
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.verify import verify
 from sshtool.runtimes.base import faces_in
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 
 MODEL: Final = load_model("ssh-mxnet")
 BOTH: Final = ("onnx", "openvino")

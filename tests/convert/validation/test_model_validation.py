@@ -26,7 +26,7 @@ from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
 from sshconvert.validation import check_ir, check_ir_sizes, read_onnx
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 
 MODEL: Final = hostile_graphs.MODEL
 TRIALS: Final = 100

@@ -41,7 +41,8 @@ from sshtool.cli.bench import render
 from sshtool.report.bench import bench_tables, remarks, render_bench
 from sshtool.report.schema import shipped_schema
 from sshtool.runtimes.base import Settings
-from sshtool.runtimes.registry import RUNTIMES, load
+from sshtool.runtimes.loading import load
+from sshtool.runtimes.registry import RUNTIMES
 from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")

@@ -17,7 +17,7 @@ from program import json_of
 from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import MAX_BYTES, weights_path
 from sshtool.demo.scenes import draw_scene
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 
 MODEL: Final = load_model("ssh-mxnet")
 

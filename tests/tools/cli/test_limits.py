@@ -20,7 +20,7 @@ from sshconvert.options import Options
 from sshconvert.validation import check_ir, read_onnx
 from sshtool import limits, selection
 from sshtool.cli.app import app
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 from sshtool.selection import select_images
 
 MODEL: Final = load_model("ssh-mxnet")

@@ -21,8 +21,8 @@ from sshconvert.models.registry import load_model
 from sshconvert.options import Options
 from sshtool.demo.scenes import draw_scene
 from sshtool.runtimes.base import Settings
+from sshtool.runtimes.loading import load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
-from sshtool.runtimes.registry import load
 
 MODEL: Final = load_model("ssh-mxnet")
 EXTRAS: Final = "onnxruntime,PIL,jinja2,yaml,scipy,nncf,mxnet"

@@ -68,8 +68,8 @@ from sshtool.images import Resize, fit, read_image, read_size, reading
 from sshtool.report.evaluation import write_evaluation
 from sshtool.report.figures import figure_tables, remarks
 from sshtool.runtimes.base import Images, Outputs
+from sshtool.runtimes.loading import load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
-from sshtool.runtimes.registry import load
 from sshtool.wider_face.ground_truth import read_ground_truth
 from sshtool.workspace import Workspace
 

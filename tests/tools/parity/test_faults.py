@@ -28,8 +28,8 @@ from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size
 from sshtool.parity.selftest import FaultResult, SelfTestReport, Verdict, self_test
 from sshtool.parity.verify import _Chosen, groups, verify
 from sshtool.runtimes.base import Runtime
+from sshtool.runtimes.loading import load
 from sshtool.runtimes.mxnet import Mxnet
-from sshtool.runtimes.registry import load
 
 MODEL: Final = load_model("ssh-mxnet")
 

@@ -24,9 +24,9 @@ from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size, sample_
 from sshtool.parity.tensors import DECADES, compare_tensor
 from sshtool.parity.tolerances import PROFILES, Overrides, Tolerance, parse_limits
 from sshtool.runtimes.base import Outputs
+from sshtool.runtimes.loading import load
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
-from sshtool.runtimes.registry import load
 
 MODEL = load_model("ssh-mxnet")
 BOTH = (Precision.FP32, Precision.FP16)

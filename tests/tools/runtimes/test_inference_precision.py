@@ -38,8 +38,8 @@ from sshtool.parity.verify import Rules, SampleComparison, _Judge, _profile_name
 from sshtool.progress import silent
 from sshtool.report.picture import save_picture
 from sshtool.runtimes.base import Settings
+from sshtool.runtimes.loading import load
 from sshtool.runtimes.openvino import OpenVino
-from sshtool.runtimes.registry import load
 from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")

@@ -20,10 +20,11 @@ from sshconvert.options import Options, Precision
 from sshtool.demo.scenes import draw_scene
 from sshtool.parity.layers import first_divergence
 from sshtool.runtimes.base import Runtime, Settings, prepare, reason
+from sshtool.runtimes.loading import load
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.runtimes.openvino import OpenVino
-from sshtool.runtimes.registry import RUNTIMES, load
+from sshtool.runtimes.registry import RUNTIMES
 
 MODEL = load_model("ssh-mxnet")
 SIZE = (96, 128)
@@ -106,7 +107,7 @@ from pathlib import Path
 import numpy as np
 from sshconvert.models.registry import load_model
 from sshtool.runtimes.base import Settings
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 sys.setswitchinterval(1e-6)  # threads take turns in the worst places
 runtime = load(Path(sys.argv[1]), load_model("ssh-mxnet"), Settings(throughput=True, requests=4))
 barrier = threading.Barrier(4)

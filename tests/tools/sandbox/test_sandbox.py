@@ -29,9 +29,9 @@ from sshtool.demo.dataset import write_dataset
 from sshtool.detector import FaceDetector
 from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
 from sshtool.runtimes.base import Settings
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
+from sshtool.runtimes.sandboxed import SandboxedRuntime
 from sshtool.sandbox import Child, Limits
-from sshtool.sandbox.runtimes import SandboxedRuntime
 from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")

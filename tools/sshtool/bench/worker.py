@@ -17,7 +17,7 @@ from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_thro
 from sshtool.demo.scenes import draw_scene
 from sshtool.limits import MOST_PIXELS
 from sshtool.runtimes.base import Images, Inference, Settings
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 from sshtool.sandbox.child import Answer
 
 KILOBYTE: Final = 1024

@@ -43,7 +43,7 @@ from sshtool.evaluate.score import PROTOCOLS, finish, score_predictions
 from sshtool.images import Resize, read_size
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import Runtime, Settings
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 from sshtool.wider_face.ground_truth import GroundTruth, ImageTruth, read_ground_truth
 from sshtool.workspace import Workspace
 

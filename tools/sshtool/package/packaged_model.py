@@ -14,8 +14,8 @@ from sshconvert.formats.registry import format_of
 from sshconvert.schema import one_line, problems
 from sshtool.package.layouts import Layout
 from sshtool.package.manifest import PackagedModel, Thresholds
+from sshtool.runtimes.sandboxed import SERVICE
 from sshtool.sandbox import confined, shared_child
-from sshtool.sandbox.runtimes import SERVICE
 
 DEFAULT_PRECISION: Final = "FP32"  # of a file that says nothing
 

@@ -36,8 +36,8 @@ from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verify import ArtifactReport, Rules, VerifyReport, verify
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import F32, Runtime, Settings
+from sshtool.runtimes.loading import load
 from sshtool.runtimes.mxnet import Mxnet
-from sshtool.runtimes.registry import load
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace
 

@@ -33,7 +33,7 @@ from sshtool.parity.tensors import TensorComparison, compare_tensor
 from sshtool.parity.tolerances import PROFILES, Overrides, Profile, Tolerance
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import BF16, Outputs, Runtime, Settings, faces_in
-from sshtool.runtimes.registry import load
+from sshtool.runtimes.loading import load
 
 # Of the report. A new key does not change it; a changed meaning does.
 REPORT_VERSION: Final = 1

@@ -1,41 +1,16 @@
-"""The registry of runtimes, and the runtime that loads a file."""
+"""The registry of runtimes, and the usual runtime of a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-from sshconvert.errors import ArtifactError, UsageError
+from sshconvert.errors import UsageError
 from sshconvert.formats.registry import FORMATS, main_file
-from sshconvert.models.spec import ModelSpec
-from sshconvert.reading import is_file
 from sshconvert.registry import Registry
-from sshtool.runtimes.base import Runtime, Settings
-from sshtool.sandbox import confined
+from sshtool.runtimes.base import Runtime
 
 RUNTIMES: Final[Registry[type[Runtime]]] = Registry("sshtool.runtimes")
-
-
-def load(path: Path, model: ModelSpec, settings: Settings = Settings(), *, key: str = "") -> Runtime:  # noqa: B008  # frozen
-    """Load a file with the runtime of that key, or with the usual one for its suffix.
-
-    Raises UsageError if there is none or it cannot be asked for that precision, and what `Runtime.load` raises.
-    """
-    kind = usual_runtime(path, key)
-    wanted = settings.inference_precision
-    if wanted not in kind.inference_precisions:
-        raise UsageError(
-            f"--inference-precision: {path} is for {kind.name}, which cannot be asked for {wanted}; leave it out, or "
-            f"load a file with --runtime {' or '.join(able_of(wanted))}"
-        )
-    if not is_file(path):
-        raise ArtifactError(f"{path}: is not there; `sshtool convert` makes it")
-    limits = confined()
-    if limits is None or not kind.reads_strangers:
-        return kind.load(path, model, settings)
-    from sshtool.sandbox.runtimes import load as load_in_sandbox
-
-    return load_in_sandbox(kind, path, model, settings, limits)
 
 
 def able_of(precision: str) -> list[str]:

@@ -20,7 +20,7 @@ from sshconvert.contract import Declaration
 from sshconvert.models.spec import ModelSpec
 from sshtool.runtimes.base import Images, Inference, Outputs, Runtime, Settings
 from sshtool.runtimes.registry import RUNTIMES
-from sshtool.sandbox import Child, Limits, shared_child
+from sshtool.sandbox import Limits, shared_child
 from sshtool.sandbox.child import Answer
 
 SERVICE: Final = f"{__name__}:Service"
@@ -30,16 +30,12 @@ _DECLARATION: Final = pydantic.TypeAdapter(Declaration)
 _numbers = itertools.count()
 
 
-def load(kind: type[Runtime], path: Path, model: ModelSpec, settings: Settings, limits: Limits) -> Runtime:
-    """Load a file in the sandbox. Raises what `Runtime.load` raises, and ArtifactError beyond the limits."""
-    return SandboxedRuntime(shared_child(SERVICE, limits), kind, path, model, settings)
-
-
 class SandboxedRuntime(Runtime):
     """A model that is loaded in a child. Takes its place there until it is not needed any more."""
 
-    def __init__(self, child: Child, kind: type[Runtime], path: Path, model: ModelSpec, settings: Settings) -> None:
-        self._child, self._path, self._id = child, str(path), next(_numbers)
+    def __init__(self, kind: type[Runtime], path: Path, model: ModelSpec, settings: Settings, limits: Limits) -> None:
+        """Load a file in the sandbox. Raises what `Runtime.load` raises, and ArtifactError beyond the limits."""
+        self._child, self._path, self._id = shared_child(SERVICE, limits), str(path), next(_numbers)
         body = {
             "do": "load",
             "id": self._id,
@@ -48,7 +44,7 @@ class SandboxedRuntime(Runtime):
             "model": model.described(),
             "settings": asdict(settings),
         }
-        said = child.ask(self._path, body).body
+        said = self._child.ask(self._path, body).body
         self.declaration = _DECLARATION.validate_python(said["declaration"])
         self.settings = settings
         self.version, self.parallel = said["version"], said["parallel"]
