@@ -8,6 +8,7 @@ from typing import Final
 
 from sshconvert.models.spec import ModelSpec
 from sshtool.package.manifest import PackagedModel
+from sshtool.runtimes.registry import RUNTIMES
 
 IMAGE: Final = "photo.jpg"
 
@@ -21,19 +22,6 @@ pixels = np.asarray(image)[None]{channels}  # [1, {height}, {width}, 3], {color}
 data = np.ascontiguousarray(pixels{transpose}, np.{dtype})
 {run}
 """
-
-_RUN: Final = {
-    "onnx": (
-        "import onnxruntime",
-        'outputs = onnxruntime.InferenceSession("{path}").run(None, {{{name}: data}})',
-    ),
-    "openvino": (
-        "import openvino",
-        """\
-model = openvino.Core().compile_model("{path}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
-outputs = list(model(data).values())""",
-    ),
-}
 
 _FACES: Final = """\
 boxes, scores, count = (output[0] for output in outputs[:3])
@@ -62,18 +50,21 @@ for box in found[np.argsort(-found[:, 4])]:
 print(np.array(faces))
 """
 
-_TITLES: Final = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
-
 
 def examples(model: ModelSpec, models: Iterable[PackagedModel]) -> list[tuple[str, str]]:
-    """A title and the lines for the first file of each format, and for what comes after each of them.
+    """A title and the lines for the first file of each format, with its usual runtime, and for the decoding.
 
-    Nothing for files that take something else than images.
+    Files that take something else than images have no example, nor do runtimes without `Runtime.usage`.
     """
     first: dict[str, PackagedModel] = {}
     for item in models:
         first.setdefault(item.format, item)
-    made = [(_TITLES[form], _run(model, item)) for form, item in first.items() if _takes_images(item)]
+    usual = {kind.formats[0]: kind for kind in RUNTIMES.values() if kind.formats and kind.usage}
+    made = [
+        (usual[form].name, _run(model, item, *usual[form].usage))
+        for form, item in first.items()
+        if form in usual and _takes_images(item)
+    ]
     inside = next(iter(first.values())).postprocessing
     return [*made, ("From the outputs to faces", (_FACES if inside else _decoding(model)).rstrip())] if made else []
 
@@ -82,10 +73,9 @@ def _takes_images(item: PackagedModel) -> bool:
     return not any(item.mean_values) and item.input.dtype in ("float32", "uint8")
 
 
-def _run(model: ModelSpec, item: PackagedModel) -> str:
+def _run(model: ModelSpec, item: PackagedModel, import_: str, run: str) -> str:
     sizes = dict(zip(item.input_layout, item.input.shape, strict=True))
     _, _, own_height, own_width = model.image_input.shape
-    import_, run = _RUN[item.format]
     return _OPEN.format(
         import_=import_,
         image=IMAGE,

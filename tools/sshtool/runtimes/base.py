@@ -67,6 +67,8 @@ class Runtime(ABC):
     module: ClassVar[str]  # of the library that it needs
     formats: ClassVar[tuple[str, ...]]  # keys of those that it loads; of the first, it is the usual runtime
     inference_precisions: ClassVar[tuple[str, ...]] = (F32,)  # that it can be asked for
+    # For the model card: the import, and the statement that makes `outputs` of `data`, with {path} and {name} in it.
+    usage: ClassVar[tuple[str, ...]] = ()
     reads_strangers: ClassVar[bool] = True  # its files run in the sandbox, where there is one
 
     version: str

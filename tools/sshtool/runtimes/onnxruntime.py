@@ -34,6 +34,10 @@ class OnnxRuntime(Runtime):
     module = "onnxruntime"
     name = "ONNX Runtime"
     formats = ("onnx",)
+    usage = (
+        "import onnxruntime",
+        'outputs = onnxruntime.InferenceSession("{path}").run(None, {{{name}: data}})',
+    )
 
     def __init__(self, path: Path, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
         """Load an .onnx file. A device is an execution provider without its ending: CPU, CUDA, …"""

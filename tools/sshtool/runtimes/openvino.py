@@ -39,6 +39,12 @@ class OpenVino(Runtime):
     module = "openvino"
     name = "OpenVINO"
     formats = ("openvino", "onnx")
+    usage = (
+        "import openvino",
+        """\
+model = openvino.Core().compile_model("{path}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
+outputs = list(model(data).values())""",
+    )
     inference_precisions = INFERENCE_PRECISIONS
 
     def __init__(self, path: Path, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
