@@ -397,7 +397,7 @@ def test_pictures_show_faintly_what_nobody_is_shown_otherwise(made: Made, tmp_pa
     (layer,) = picture.layers
     for boxes, faint in ((picture.original, picture.faint), (layer.path, layer.faint)):
         assert (boxes.count("Z"), faint.count("Z")) == (clear, len(scores) - clear)
-    assert [float(score.text) for score in picture.scores] == [round(score, 2) for score in scores[:clear]]
+    assert [box[4] for box in picture.scores] == scores[:clear]
 
     image, drawn = made.images[sample.name][0], np.array(sample.detections[0], np.float32)
     for name, least in (("all", 0.0), ("clear", THRESHOLD)):

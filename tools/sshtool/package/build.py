@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -343,15 +342,12 @@ class _Writer:
 
     def copy(self, path: str, role: Role, source: Path, sha256: str = "") -> None:
         """Copy a file that has been looked at. Raises PackageError if it cannot be read, or has changed since."""
-        digest, size = hashlib.sha256(), 0
         with self._target(path) as target:
-            for block in _blocks(source):
-                digest.update(block)
-                size += len(block)
-                target.write(block)
-        if sha256 not in ("", digest.hexdigest()):
+            digest = blocks_sha256(_written(_blocks(source), target))
+            size = target.tell()
+        if sha256 not in ("", digest):
             raise PackageError(f"{source}: changed while it was packaged; do it again when nobody writes it")
-        self.files.append(PackagedFile(path=path, role=role, bytes=size, sha256=digest.hexdigest()))
+        self.files.append(PackagedFile(path=path, role=role, bytes=size, sha256=digest))
 
     def write(self, path: str, data: bytes) -> None:
         """As `put`, of a file that is not in the list."""
@@ -439,6 +435,13 @@ def _images(plan: _Plan) -> dict[str, Images]:
 def _licences() -> Iterator[tuple[str, bytes]]:
     for path in sorted(resources("sshtool.package").joinpath("licences").iterdir(), key=lambda path: path.name):
         yield path.name, path.read_bytes()
+
+
+def _written(blocks: Iterable[bytes], target: BinaryIO) -> Iterator[bytes]:
+    """The blocks, each written to a file first."""
+    for block in blocks:
+        target.write(block)
+        yield block
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

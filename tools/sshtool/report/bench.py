@@ -67,14 +67,6 @@ class Chart:
     text: str
 
 
-@dataclass(frozen=True)
-class Section:
-    """A mode's chart and its table."""
-
-    table: BenchTable
-    chart: Chart
-
-
 def headline(result: BenchResult) -> str:
     """What was measured, where and how."""
     dose = count(result.runs, "computation") if result.runs else f"{result.duration:g} s"
@@ -120,7 +112,7 @@ def _remarks(result: BenchResult) -> Iterator[str]:
 
 def render_bench(result: BenchResult) -> str:
     """The whole page; the same text for the same result. Raises RuntimeUnavailableError without Jinja."""
-    sections = [Section(item, _chart(result, item.mode)) for item in bench_tables(result)]
+    sections = [(item, _chart(result, item.mode)) for item in bench_tables(result)]
     return template(TEMPLATE, {"count": count, "sizes": summary.sizes}).render(
         result=result,
         headline=headline(result),

@@ -84,15 +84,6 @@ class Symbol:
     source: str
 
 
-@dataclass(frozen=True)
-class Section:
-    """Everything about one protocol."""
-
-    table: FigureTable
-    plots: tuple[Plot, ...]
-    pictures: tuple[WorstPicture, ...]
-
-
 def write_evaluation(path: Path | None, result: EvaluateResult, pictured: Sequence[Pictured]) -> tuple[Path, ...]:
     """Write the page to `path`, if it is one, and return what was written. Raises OutputError."""
     return write_page(path, lambda: render_evaluation(result, pictured))
@@ -104,9 +95,7 @@ def render_evaluation(result: EvaluateResult, pictured: Sequence[Pictured]) -> s
     Raises RuntimeUnavailableError without Jinja or Pillow.
     """
     symbols = _symbols(pictured)
-    sections = [
-        Section(item, _plots(item), tuple(_pictures(item, pictured, symbols))) for item in figure_tables(result)
-    ]
+    sections = [(item, _plots(item), _pictures(item, pictured, symbols)) for item in figure_tables(result)]
     return template(TEMPLATE, {"count": count, "percent": percent, "change": change}).render(
         result=result,
         headline=headline(result),

@@ -77,18 +77,9 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Score:
-    """A score, and where it stands."""
-
-    x: float
-    y: float
-    text: str
-
-
-@dataclass(frozen=True)
 class Picture:
     """One image of a sample with all that was found in it. `source` is "" where there is no image; `faint` are the
-    original's boxes below the display threshold.
+    original's boxes below the display threshold, `scores` those whose scores are shown.
     """
 
     name: str
@@ -98,7 +89,7 @@ class Picture:
     original: str
     faint: str
     count: int
-    scores: tuple[Score, ...]
+    scores: tuple[Box, ...]
     layers: tuple[Layer, ...]
     differences: tuple[Difference, ...]
 
@@ -139,7 +130,7 @@ def _picture(sample: SampleReport, number: int, images: Pixels | None, columns: 
         original=path(clear(expected)),
         faint=path(faint(expected)),
         count=len(expected),
-        scores=tuple(map(_score, clear(expected))) if len(clear(expected)) <= MOST_SCORES else (),
+        scores=tuple(clear(expected)) if len(clear(expected)) <= MOST_SCORES else (),
         layers=tuple(
             Layer(style, path(clear(item.found)), path(faint(item.found)), _describe(item))
             for style, item in found.items()
@@ -187,10 +178,6 @@ def _differences(found: Mapping[Style, DetectionComparison]) -> Iterable[Differe
 def _place(box: Box) -> str:
     x1, y1, x2, y2, score = box
     return f"score {score:.4f}, from {x1:.1f}, {y1:.1f} to {x2:.1f}, {y2:.1f}"
-
-
-def _score(box: Box) -> Score:
-    return Score(round(box[0], 1), round(box[1], 1), f"{box[4]:.2f}")
 
 
 def clear(boxes: Iterable[Box]) -> list[Box]:
