@@ -10,7 +10,7 @@ This is the only module that knows the keys. An ONNX file holds them as `metadat
 | `input_layout`, `color_order`, `mean_values` | what the caller feeds: dimensions, channels, and what it subtracts |
 | `preprocessing_inside` | what the network does before the original's first layer, in words |
 | `postprocessing_inside`, `score_threshold`, `iou_threshold`, `top_k` | the outputs of the task, if they are inside |
-| `strides` | the strides of the heads |
+| `strides` | what the task adds (`Task.metadata`) |
 | `license_code`, `license_weights`, `license_note` | the licences |
 | the fields of `QuantizationRecord` | how an INT8 file was quantized |
 """
@@ -35,8 +35,8 @@ from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
 from sshconvert.schema import one_line
-from sshconvert.tasks.anchor_detection import AnchorDetection
-from sshconvert.tasks.postprocessing import OUTPUTS
+from sshconvert.tasks.detection import DetectionTask, detection_task
+from sshconvert.tasks.inside import Inside
 
 DEMO_LICENCE: Final = "MIT, made by sshtool, not the trained detector"
 FREE: Final = -1  # a size that every run may choose
@@ -82,19 +82,6 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class FacesInside:
-    """A file whose outputs are faces: the thresholds, and the largest number of faces of an image."""
-
-    score_threshold: float
-    iou_threshold: float
-    top_k: int
-
-    def rules(self, rules: AnchorDetection) -> AnchorDetection:
-        """The model's rules as the file applies them."""
-        return rules.model_copy(update={"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold})
-
-
-@dataclass(frozen=True)
 class Declaration:
     """What a file says of itself: how to feed it, and what it is.
 
@@ -110,7 +97,7 @@ class Declaration:
     mean_values: tuple[float, ...] = (0.0, 0.0, 0.0)
     precision: str = ""
     weights: str = ""
-    faces: FacesInside | None = None
+    faces: Inside | None = None
 
     def image_size(self, model: ModelSpec) -> tuple[int, int]:
         """Height and width to feed: those declared, the model's own where any will do."""
@@ -180,7 +167,7 @@ class Contract:
             _LAYOUT: options.layout.value,
             COLOR_ORDER: options.color_order,
             MEAN_VALUES: _NO_MEAN if options.preprocessing else mean,
-            "strides": " ".join(str(head.stride) for head in model.task.heads),
+            **model.task.metadata(),
             "license_code": model.licence.code,
             "license_weights": licence_of(model, weights),
             "license_note": model.licence.note,
@@ -308,12 +295,12 @@ def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], inpu
     )
 
 
-def _faces_inside(path: Path, metadata: Mapping[str, Any]) -> FacesInside | None:
+def _faces_inside(path: Path, metadata: Mapping[str, Any]) -> Inside | None:
     if not metadata.get(_POSTPROCESSING):
         return None
     top_k = _positive(path, metadata, _TOP_K, whole_number, LARGEST_WHOLE)
     score, iou = (_positive(path, metadata, key, number, 1) for key in (_SCORE, _IOU))
-    return FacesInside(score, iou, int(top_k))
+    return Inside(score, iou, int(top_k))
 
 
 def _positive(path: Path, metadata: Mapping[str, Any], key: str, read: Callable[[str], float], largest: float) -> float:
@@ -334,23 +321,30 @@ def _positive(path: Path, metadata: Mapping[str, Any], key: str, read: Callable[
 def _postprocessing(model: ModelSpec, faces: Faces | None) -> dict[str, str]:
     if faces is None:
         return {}
-    rules = faces.rules(model)
+    task = detection_task(model.name, faces.task(model))
     return {
-        _POSTPROCESSING: " ".join(OUTPUTS),
-        _SCORE: str(rules.score_threshold),
-        _IOU: str(rules.iou_threshold),
+        _POSTPROCESSING: " ".join(task.inside_outputs),
+        _SCORE: str(task.score_threshold),
+        _IOU: str(task.iou_threshold),
         _TOP_K: str(faces.top_k),
     }
 
 
 def _model_api(model: ModelSpec, options: Options) -> dict[str, str]:
     """With preprocessing inside, nothing is left to subtract, scale or reverse, and these entries say so."""
-    rules = (options.faces or Faces()).rules(model)
+    task = (options.faces or Faces()).task(model)
+    detection = (
+        {
+            "labels": " ".join(task.labels),
+            "confidence_threshold": f"{task.score_threshold:g}",
+            _IOU: f"{task.iou_threshold:g}",
+        }
+        if isinstance(task, DetectionTask)
+        else {}
+    )
     return {
-        "labels": "face",
         "scale_values": "1 1 1",
         "reverse_input_channels": str(options.color_order == "RGB"),
         "resize_type": "standard",
-        "confidence_threshold": f"{rules.score_threshold:g}",
-        _IOU: f"{rules.iou_threshold:g}",
+        **detection,
     }

@@ -150,7 +150,7 @@ def passes(spec: ModelSpec, options: Options, quantization: Quantization | None 
     if quantization:
         yield Quantize(quantization)
     if options.faces:
-        yield AppendPostprocessing(name, options.faces.rules(spec), options.faces)
+        yield AppendPostprocessing(name, options.faces.task(spec), options.faces)
     if options.input_type is InputType.UINT8:
         yield TakeBytes(name)
     if options.layout is Layout.NHWC:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from sshconvert.graph import Shape
 from sshconvert.models.spec import ModelSpec
-from sshconvert.tasks.anchor_detection import AnchorDetection
+from sshconvert.tasks.base import Task
 
 
 class Precision(StrEnum):
@@ -50,17 +50,16 @@ class Color(StrEnum):
 
 @dataclass(frozen=True)
 class Faces:
-    """Post-processing inside (`sshconvert.tasks.postprocessing`). None stands for the threshold of the description."""
+    """Post-processing inside (`Task.append_to`). None stands for the threshold of the description."""
 
     score_threshold: float | None = None
     iou_threshold: float | None = None
     top_k: int = 1000
     keep_heads: bool = False
 
-    def rules(self, model: ModelSpec) -> AnchorDetection:
-        """The model's rules with these thresholds."""
-        wanted = {"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold}
-        return model.task.model_copy(update={key: value for key, value in wanted.items() if value is not None})
+    def task(self, model: ModelSpec) -> Task:
+        """The model's task with these thresholds. Raises UsageError where it has none."""
+        return model.task.with_thresholds(self.score_threshold, self.iou_threshold)
 
 
 @dataclass(frozen=True)

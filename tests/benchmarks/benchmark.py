@@ -219,14 +219,15 @@ class Bench:
         from postprocessing import SIZE, check, scene_heads
         from postprocessing_peer import detect_plainly
         from sshconvert.models.registry import load_model
-        from sshconvert.tasks.anchor_detection import detect
+        from sshconvert.tasks.anchor_detection import AnchorDetection
 
         rules = load_model(MODEL).task
+        assert isinstance(rules, AnchorDetection)
         heads = scene_heads(self.artifact("FP32", ".xml"))[0]
         check(heads)
         runs = {
             "plain NumPy, by upstream's rules": call(partial(detect_plainly, heads, SIZE, rules)),
-            "sshconvert.tasks.anchor_detection": call(partial(detect, heads, SIZE, rules)),
+            "sshconvert.tasks.anchor_detection": call(partial(rules.decode, heads, SIZE)),
         }
         return interleave(runs, 10 * self.rounds)
 

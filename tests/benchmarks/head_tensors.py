@@ -8,8 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.models.registry import load_model
+from sshconvert.tasks.anchor_detection import AnchorDetection
 
-RULES: Final = load_model("ssh-mxnet").task
+
+def _task() -> AnchorDetection:
+    task = load_model("ssh-mxnet").task
+    assert isinstance(task, AnchorDetection)
+    return task
+
+
+RULES: Final = _task()
 Size = tuple[int, int, int]  # number of images, height, width
 
 KINDS: Final = ("dense", "sparse", "ties", "one score", "on the threshold", "wild", "still", "nothing")

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sshconvert.tasks.anchor_detection import AnchorDetection, AnchorHead
+from sshconvert.tasks.anchor_detection import AnchorDetection
+from sshconvert.tasks.anchors import AnchorHead
 
 Heads = Mapping[str, npt.NDArray[np.float32]]
 Rows = npt.NDArray[np.float32]
 
 
 def detect_plainly(outputs: Heads, image_size: tuple[int, int], rules: AnchorDetection) -> list[Rows]:
-    """As `sshconvert.tasks.anchor_detection.detect`: the faces of each image, float32 [K, 5], best first."""
+    """As `AnchorDetection.decode`: the faces of each image, float32 [K, 5], best first."""
     number = len(outputs[rules.heads[0].scores])
     return [
         _detect_in_one({name: outputs[name][index] for name in outputs}, image_size, rules) for index in range(number)

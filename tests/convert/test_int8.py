@@ -31,12 +31,11 @@ from sshconvert.models.registry import load_model
 from sshconvert.nncf import import_nncf, silenced
 from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
 from sshconvert.passes.int8 import Quantization, Quantize
-from sshconvert.tasks.anchor_detection import detect
-from sshtool.average_precision import average_precision
+from sshconvert.tasks.average_precision import average_precision
 from sshtool.candidates import Candidate
 from sshtool.conversion import convert_checkpoint
 from sshtool.demo.scenes import draw_scene
-from sshtool.parity.faults import FAULTS
+from sshtool.parity.faults import faults_of
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.selftest import Verdict, self_test
 from sshtool.parity.verify import verify
@@ -508,13 +507,13 @@ def test_a_healthy_int8_file_passes_and_one_with_a_gross_fault_does_not(
     assert report.passed, [failure.message for failure in report.failures]
     assert report.artifacts[0].profile.name == "INT8"
     assert "noise" in report.artifacts[0].skipped
-    faults = [fault for fault in FAULTS if fault.name in GROSS]
+    faults = [fault for fault in faults_of(MODEL) if fault.name in GROSS]
     tested = self_test(MODEL, exact, [candidate], faults=faults)
     assert {result.fault: result.verdict for result in tested.faults} == dict.fromkeys(GROSS, Verdict.CAUGHT)
 
 
 def test_integers_hold_no_nan(demo_artifacts: dict[tuple[str, str], Artifact], exact: LiveReference) -> None:
-    (spoiled,) = (fault for fault in FAULTS if fault.name == "one weight not a number")
+    (spoiled,) = (fault for fault in faults_of(MODEL) if fault.name == "one weight not a number")
     candidate = Candidate(demo_artifacts["onnx", "INT8"].path, "INT8")
     (result,) = self_test(MODEL, exact, [candidate], faults=[spoiled]).faults
     assert (result.verdict, result.reason) == (
@@ -538,7 +537,7 @@ def test_int8_finds_the_faces_of_scenes_that_nobody_has_seen_before(
     found, sizes = {}, {}
     for artifact in made:
         runtime = load(artifact.path, MODEL)
-        boxes = [detect(runtime.run(scene.image[None]), (640, 640), MODEL.task)[0] for scene in drawn]
+        boxes = [MODEL.task.decode(runtime.run(scene.image[None]), (640, 640))[0] for scene in drawn]
         key = (artifact.format, artifact.precision.value)
         found[key] = 100 * average_precision(boxes, [scene.faces for scene in drawn])
         sizes[key] = sum(path.stat().st_size for path in artifact.files)

@@ -7,8 +7,8 @@ import pytest
 from sshconvert.errors import UsageError
 from sshconvert.models.registry import load_model
 from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
+from sshconvert.tasks.tolerances import parse_limits
 from sshtool.cli.parsing import shape_of, shard_of
-from sshtool.parity.tolerances import parse_limits
 
 ODD = (
     "",

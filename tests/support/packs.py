@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detections import anchor_task
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.models.registry import load_model
@@ -32,7 +33,7 @@ def empty_answers(size: tuple[int, int]) -> list[Answer]:
     made = []
     for sample in samples:
         outputs = {}
-        for head in MODEL.task.heads:
+        for head in anchor_task(MODEL).heads:
             cells = [side // head.stride for side in sample.image_size]
             for name, channels in ((head.scores, 2), (head.boxes, 4)):
                 outputs[name] = np.zeros((len(sample.images), channels * len(head.scales), *cells), np.float32)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from detections import anchor_task
 from sshconvert.ir import IntermediateRepresentation
 from sshconvert.models.spec import ModelSpec
 
@@ -32,7 +33,7 @@ def small_onnx(model: ModelSpec, scale: float = 1.0, *, free: bool = False) -> o
         nodes.append(helper.make_node("Conv", [source, f"w_{name}", f"b_{name}"], [name], pads=[padding] * 4))
 
     convolution("data", "body", (4, 3, 3, 3), 1)
-    for head in model.task.heads:
+    for head in anchor_task(model).heads:
         cell = [head.stride] * 2
         nodes.append(helper.make_node("MaxPool", ["body"], [f"pool{head.stride}"], kernel_shape=cell, strides=cell))
         convolution(f"pool{head.stride}", f"{head.scores}_raw", (4, 4, 1, 1), 0)

@@ -20,6 +20,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image as pillow  # noqa: N813  # as in sshtool.images
 from rich.console import Console
 
+from detections import SSH, detections, table
 from limited import allow, run_limited
 from program import sshtool
 from sshconvert.arrays import Pixels
@@ -30,14 +31,13 @@ from sshconvert.errors import DetectionError, ImageError, RuntimeUnavailableErro
 from sshconvert.messages import path_of
 from sshconvert.models.registry import load_model
 from sshconvert.options import Options
-from sshconvert.tasks.anchor_detection import detect as detect_in_input
 from sshtool import detection as detect_command, images
 from sshtool.candidates import usual_artifact
 from sshtool.cli.session import Session
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime
 from sshtool.demo.scenes import Scene, draw_scene
 from sshtool.detection import Detected, NotRead, Outcome, detect
-from sshtool.detector import DetectorOptions, FaceDetector
+from sshtool.detector import Detector, DetectorOptions
 from sshtool.images import (
     BACKGROUND,
     LARGEST_FILE,
@@ -60,7 +60,7 @@ MODEL: Final = load_model("ssh-mxnet")
 MEAN: Final = (104, 117, 124)  # B, G, R
 SIZE: Final = 320  # of the network's input here: a quarter of the usual work
 SCENE_SEED: Final = 118  # at SIZE, six of its seven faces are found
-ALL: Final = DetectorOptions(threshold=MODEL.task.score_threshold)
+ALL: Final = DetectorOptions(threshold=SSH.score_threshold)
 
 Lines = list[dict[str, Any]]
 
@@ -465,9 +465,8 @@ def test_the_corners_of_the_used_part_come_back_as_the_corners_of_the_image(
     edge = np.array([[-0.5, -0.5, np.max(columns) + 0.5, np.max(rows) + 0.5, 0.5]], np.float32)
     ends = (edge[0, 2:4] + 0.5) / [placement.scale_x, placement.scale_y] - 0.5
     np.testing.assert_allclose(ends, [width - 0.5, height - 0.5], rtol=1e-5)
-    np.testing.assert_allclose(
-        placement.to_image(edge - np.array([0, 0, 0.01, 0.01, 0], np.float32))[0, :4], [0, 0, width - 1, height - 1]
-    )
+    inside = detections(edge - np.array([0, 0, 0.01, 0.01, 0]))
+    np.testing.assert_allclose(placement.to_image(inside).boxes, [[0, 0, width - 1, height - 1]])
     used = (int(np.max(rows)) + 1, int(np.max(columns)) + 1)
     assert used[0] == input_height or used[1] == input_width
     if resize is Resize.STRETCH:
@@ -492,10 +491,10 @@ def test_a_box_put_into_the_input_comes_back_to_its_pixels(
     # Written out: a pixel centre k lies k + 0.5 from the edge, in either picture.
     scales = [placement.scale_x, placement.scale_y] * 2
     there = [(value + 0.5) * scale - 0.5 for value, scale in zip(box.tolist(), scales, strict=True)]
-    back = placement.to_image(np.array([[*there, 0.75]], np.float32))
-    np.testing.assert_allclose(back[0, :4], box, atol=2e-3)
-    assert back[0, 4] == np.float32(0.75)
-    assert (back[0, :4] <= last).all()
+    back = placement.to_image(detections([*there, 0.75]))
+    np.testing.assert_allclose(back.boxes, [box], atol=2e-3)
+    assert back.scores.tolist() == [0.75]
+    assert (back.boxes <= last).all()
 
 
 @given(
@@ -518,7 +517,7 @@ def test_a_block_drawn_in_the_image_is_where_its_box_in_the_input_leads(
     rows, columns = np.nonzero(fitted[..., 0] > 127)
     box = np.array([[np.min(columns), np.min(rows), np.max(columns), np.max(rows), 1]], np.float32)
     pixel = max(1, 1 / placement.scale_x, 1 / placement.scale_y)  # of the coarser of both
-    np.testing.assert_allclose(placement.to_image(box)[0, :4], [x1, y1, x2, y2], atol=pixel)
+    np.testing.assert_allclose(placement.to_image(detections(box)).boxes, [[x1, y1, x2, y2]], atol=pixel)
 
 
 def test_an_image_of_the_networks_size_is_not_touched() -> None:
@@ -541,13 +540,13 @@ def test_the_letterboxs_padding_is_the_mean_and_lies_right_or_below() -> None:
 def test_boxes_are_clipped_to_the_image_and_those_in_the_padding_left_out() -> None:
     placement = Placement(height=100, width=200, scale_y=0.5, scale_x=0.5)
     found = placement.to_image(
-        np.array([[-9, -9, 300, 300, 0.9], [10, 51, 20, 60, 0.8], [101, 5, 110, 9, 0.7], [90, 40, 120, 60, 0.6]])
+        detections([[-9, -9, 300, 300, 0.9], [10, 51, 20, 60, 0.8], [101, 5, 110, 9, 0.7], [90, 40, 120, 60, 0.6]])
     )
-    np.testing.assert_allclose(found, [[0, 0, 199, 99, 0.9], [180.5, 80.5, 199, 99, 0.6]])
+    np.testing.assert_allclose(table(found), [[0, 0, 199, 99, 0.9], [180.5, 80.5, 199, 99, 0.6]])
 
 
 def test_the_detector_pads_with_the_models_mean(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    detector = FaceDetector(onnx_file, MODEL)
+    detector = Detector(onnx_file, MODEL)
     run = detector.runtime.run
     seen = []
 
@@ -651,16 +650,16 @@ def test_boxes_are_those_of_the_network_moved_by_the_stated_rule(onnx_file: Path
     resized = pillow.fromarray(drawn.image).resize((SIZE, height), pillow.Resampling.BICUBIC)
     pixels = np.full((1, SIZE, SIZE, 3), MEAN, np.uint8)
     pixels[0, :height] = np.asarray(resized)
-    detector = FaceDetector(onnx_file, MODEL, DetectorOptions(resize=resize))
+    detector = Detector(onnx_file, MODEL, DetectorOptions(resize=resize))
     outputs = OnnxRuntime(onnx_file).run(pixels)
-    (boxes,) = detect_in_input(outputs, (SIZE, SIZE), MODEL.task)
-    expected = boxes[boxes[:, 4] >= 0.5]
+    (decoded,) = MODEL.task.decode(outputs, (SIZE, SIZE))
+    expected = table(decoded.from_score(0.5))
     expected[:, 0:4:2] = expected[:, 0:4:2] * 2 + 0.5
     expected[:, 1:4:2] = (expected[:, 1:4:2] + 0.5) * 480 / height - 0.5
     expected[:, 3] = np.minimum(expected[:, 3], 479)
     (found,) = detector.find([drawn.image])
     assert len(expected)
-    np.testing.assert_allclose(found, expected, atol=1e-2)
+    np.testing.assert_allclose(table(found), expected, atol=1e-2)
 
 
 def test_a_fixed_batch_is_filled_and_gives_what_single_images_give(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -668,12 +667,12 @@ def test_a_fixed_batch_is_filled_and_gives_what_single_images_give(demo_checkpoi
     for batch in (1, 2):
         convert(demo_checkpoint, tmp_path / str(batch), Options(input_shape=(batch, 3, 128, 128)))
         path = tmp_path / str(batch) / MODEL.name / "FP32" / f"{MODEL.name}.xml"
-        detectors.append(FaceDetector(path, MODEL, ALL))
+        detectors.append(Detector(path, MODEL, ALL))
     images = [draw_scene(seed, 128, 128 + 20 * seed).image for seed in range(3)]
     single, double = (detector.find(images) for detector in detectors)
     assert [len(boxes) > 0 for boxes in single] == [True] * 3
     for one, two in zip(single, double, strict=True):
-        np.testing.assert_allclose(two, one, atol=1e-2)
+        np.testing.assert_allclose(table(two), table(one), atol=1e-2)
 
 
 def test_a_broken_image_in_a_batch_leaves_the_others_theirs(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -727,7 +726,7 @@ def test_many_images_at_once_have_the_bits_and_the_order_of_one_after_another(
     artifact = small_file.with_suffix(suffix)
     paths = [save(tmp_path / f"{seed}.png", draw_scene(seed, 128, 128 + 20 * seed).image) for seed in range(6)]
     together = detect(Workspace(MODEL, tmp_path), paths, ALL, artifact=artifact).images
-    one_by_one = FaceDetector(artifact, MODEL, ALL)
+    one_by_one = Detector(artifact, MODEL, ALL)
     for item, path in zip(together, paths, strict=True):
         assert [item] == list(detect_command.detect_each(one_by_one, [detect_command.ImageJob(path)]))
     assert all(isinstance(item, Detected) and item.detections for item in together)
@@ -779,7 +778,7 @@ def test_one_image_gets_all_of_the_machine_and_many_share_it(small_file: Path) -
 def test_a_file_of_another_model_is_refused_by_name(
     onnx_file: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    detector = FaceDetector(onnx_file, MODEL)
+    detector = Detector(onnx_file, MODEL)
     monkeypatch.setattr(detector.runtime, "run", lambda _: {})
     with pytest.raises(DetectionError, match=f"{onnx_file.name}: is not this model"):
         detector.find([scene.image])
@@ -809,12 +808,12 @@ def test_without_a_name_the_first_artifact_that_the_runtime_takes_is_used(tmp_pa
 @pytest.mark.usefixtures("mxnet")
 def test_mxnet_takes_a_checkpoint_at_the_models_own_size(demo_checkpoint: Checkpoint) -> None:
     """A file that takes any size is given the size that the network was made for."""
-    detector = FaceDetector(demo_checkpoint.params_path, MODEL)
+    detector = Detector(demo_checkpoint.params_path, MODEL)
     assert detector.runtime.declaration.input_shape == (None, 3, None, None)
     drawn = draw_scene(0, 640, 500)
     (found,) = detector.find([drawn.image])
     assert len(found)
-    assert overlaps(found, drawn.faces).max(axis=1).min() >= 0.5
+    assert overlaps(found.boxes, drawn.faces).max(axis=1).min() >= 0.5
 
 
 # --- detecting, from the command line --------------------------------------------------------------------------------
@@ -866,10 +865,10 @@ def test_json_is_a_line_an_image_with_these_keys(artifacts: Path, tmp_path: Path
     assert len(first["detections"][0]["box"]) == 4
     assert all(face["score"] >= 0.7 for face in first["detections"])
     assert second["detections"] == []
-    (expected,) = FaceDetector(usual_artifact(Workspace(MODEL, artifacts)), MODEL, DetectorOptions(threshold=0.7)).find(
+    (expected,) = Detector(usual_artifact(Workspace(MODEL, artifacts)), MODEL, DetectorOptions(threshold=0.7)).find(
         [scene.image]
     )
-    np.testing.assert_allclose(boxes_of(first), expected, atol=1e-2)
+    np.testing.assert_allclose(boxes_of(first), table(expected), atol=1e-2)
 
 
 def test_a_broken_image_is_reported_and_the_others_are_done(artifacts: Path, tmp_path: Path, scene: Scene) -> None:

@@ -10,15 +10,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal, NotRequired, TypeAlias
 
-import numpy as np
 from pydantic import ConfigDict
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from sshconvert.arrays import Floats, Pixels
+from sshconvert.arrays import Pixels
 from sshconvert.errors import ImageError, NonfiniteError, UsageError
 from sshconvert.libraries import PILLOW, require
+from sshconvert.tasks.detection import detection_task
+from sshconvert.tasks.results import Detections
 from sshtool.candidates import usual_artifact
-from sshtool.detector import DetectorOptions, FaceDetector, Fitted, with_threshold
+from sshtool.detector import Detector, DetectorOptions, Fitted
 from sshtool.document import Error
 from sshtool.images import reading
 from sshtool.report.picture import save_picture
@@ -147,12 +148,12 @@ def detect(
     """
     model = workspace.model
     require(PILLOW)
-    with_threshold(model.task, options.threshold)
+    detection_task(model.name, model.task).for_display(options.threshold)
     jobs = _jobs(select_images(images), workspace.detections if save_images else None)
     path = artifact or usual_artifact(workspace, options.runtime, options.settings.inference_precision)
     progress(f"loading {path}")
     settings = replace(options.settings, throughput=len(jobs) > 1, images=len(jobs))
-    detector = FaceDetector(path, model, replace(options, settings=settings))
+    detector = Detector(path, model, replace(options, settings=settings))
     done: list[Outcome] = []
     with closing(detect_each(detector, () if dry_run else jobs, progress=progress)) as found:
         for item in jobs if dry_run else found:
@@ -163,7 +164,7 @@ def detect(
 
 
 def detect_each(
-    detector: FaceDetector, jobs: Sequence[ImageJob], *, progress: Callable[[str], None] = lambda _: None
+    detector: Detector, jobs: Sequence[ImageJob], *, progress: Callable[[str], None] = lambda _: None
 ) -> Generator[Detected | NotRead, None, None]:
     """Each image, in their order. Some are read while others are computed, and no more of them than that are in memory.
 
@@ -226,7 +227,7 @@ class _Read:
     original: Pixels | None
 
 
-def _detect_group(detector: FaceDetector, jobs: Sequence[ImageJob]) -> list[Detected | NotRead]:
+def _detect_group(detector: Detector, jobs: Sequence[ImageJob]) -> list[Detected | NotRead]:
     precision = detector.runtime.inference_precision
     read = [_read(detector, job) for job in jobs]
     found = iter(detector.find_in_fitted([item.fitted for item in read if isinstance(item, _Read)]))
@@ -236,7 +237,7 @@ def _detect_group(detector: FaceDetector, jobs: Sequence[ImageJob]) -> list[Dete
     ]
 
 
-def _read(detector: FaceDetector, job: ImageJob) -> _Read | NotRead:
+def _read(detector: Detector, job: ImageJob) -> _Read | NotRead:
     try:
         with reading(job.image) as image:
             return _Read(detector.fit(image), image if job.picture is not None and image.nbytes <= MOST_KEPT else None)
@@ -245,22 +246,22 @@ def _read(detector: FaceDetector, job: ImageJob) -> _Read | NotRead:
 
 
 def _outcome(
-    job: ImageJob, read: _Read, found: Floats | NonfiniteError, inference_precision: str
+    job: ImageJob, read: _Read, found: Detections | NonfiniteError, inference_precision: str
 ) -> Detected | NotRead:
     if isinstance(found, NonfiniteError):
         return NotRead(job.image, type(found).__name__, f"{job.image}: {found}")
     return _detected(job, read, found, inference_precision)
 
 
-def _detected(job: ImageJob, read: _Read, boxes: Floats, inference_precision: str) -> Detected | NotRead:
+def _detected(job: ImageJob, read: _Read, found: Detections, inference_precision: str) -> Detected | NotRead:
     try:
         if job.picture is not None and read.original is not None:
-            save_picture(job.picture, read.original, boxes)
+            save_picture(job.picture, read.original, found.rows(None))
         elif job.picture is not None:
             with reading(job.image) as image:
-                save_picture(job.picture, image, boxes)
+                save_picture(job.picture, image, found.rows(None))
     except ImageError as error:
         return NotRead(job.image, type(error).__name__, str(error))
-    faces = tuple(Face((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in boxes.astype(np.float64).tolist())
+    faces = tuple(Face((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in found.rows(None))
     lies = read.fitted.placement
     return Detected(job.image, lies.width, lies.height, faces, job.picture, inference_precision)

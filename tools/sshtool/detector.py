@@ -1,28 +1,26 @@
-"""A converted model as a face detector: images of any size in, faces in their own pixels out."""
+"""A converted model as a detector: images of any size in, detections in their own pixels out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
-from sshconvert.arrays import Floats, Pixels
-from sshconvert.errors import DetectionError, NonfiniteError, UsageError
+from sshconvert.arrays import Pixels
+from sshconvert.errors import DetectionError, NonfiniteError
 from sshconvert.models.spec import ModelSpec
-from sshconvert.tasks.anchor_detection import AnchorDetection, detect
+from sshconvert.tasks.detection import detection_task
+from sshconvert.tasks.results import Detections
 from sshtool.concurrency import SharedRuntime
 from sshtool.images import Placement, Resize, fit
-from sshtool.runtimes.base import Outputs, Settings, check_finite, faces_in
+from sshtool.runtimes.base import Outputs, Settings, check_finite
 from sshtool.runtimes.loading import load
-
-THRESHOLD: Final = 0.5
 
 
 @dataclass(frozen=True)
 class DetectorOptions:
     """How to detect. `runtime` is a runtime's key, "" for the usual one of the file; `threshold` is the least score,
-    None for 0.5, or for that of the rules if it is higher.
+    None for 0.5, or for that of the task if it is higher.
     """
 
     runtime: str = ""
@@ -39,26 +37,26 @@ class Fitted:
     placement: Placement
 
 
-class FaceDetector:
-    """A loaded model, for any number of threads. Images get the size that it declares, or the original's if any will
-    do.
-    """
+class Detector:
+    """A loaded model, for any number of threads. Images get the size that it declares, or that of the model."""
 
     def __init__(self, path: Path, model: ModelSpec, options: DetectorOptions = DetectorOptions()) -> None:
         """Load a file. Raises UsageError for a threshold that means nothing, and what loading it raises."""
-        with_threshold(model.task, options.threshold)  # before a file is loaded
+        task = detection_task(model.name, model.task)
+        task.for_display(options.threshold)  # raises before a file is loaded
         self.runtime = load(path, model, options.settings, key=options.runtime)
         inside = self.runtime.declaration.faces
-        rules = inside.rules(model.task) if inside else model.task
-        self.rules = with_threshold(rules, options.threshold, dropped_by=str(path) if inside else "upstream")
+        if inside:
+            task = task.with_thresholds(inside.score_threshold, inside.iou_threshold)
+        self.task = task.for_display(options.threshold, dropped_by=str(path) if inside else "upstream")
         self.shared = SharedRuntime(self.runtime)
         self._size = self.runtime.declaration.image_size(model)
         self._path = path
         self._resize = options.resize
         self._padding = model.image.mean_pixel  # nothing is left of it, as of a convolution's own padding
 
-    def find(self, images: Sequence[Pixels]) -> list[Floats]:
-        """Faces of each image (uint8 [H, W, 3], BGR): float32 [K, 5], x1, y1, x2, y2 in its pixels, score; best first.
+    def find(self, images: Sequence[Pixels]) -> list[Detections]:
+        """The detections in each image (uint8 [H, W, 3], BGR), in its pixels, best first.
 
         Raises ArtifactError and DetectionError where the file is to blame.
         """
@@ -74,7 +72,7 @@ class FaceDetector:
         """The image in the size of the network."""
         return Fitted(*fit(image, *self._size, self._resize, self._padding))
 
-    def find_in_fitted(self, images: Sequence[Fitted]) -> list[Floats | NonfiniteError]:
+    def find_in_fitted(self, images: Sequence[Fitted]) -> list[Detections | NonfiniteError]:
         """As `find`, of no more images than the network takes at a time; the error of those with outputs that are not
         finite.
         """
@@ -82,13 +80,13 @@ class FaceDetector:
             return []
         outputs = self.shared.run([image.pixels for image in images])
         try:
-            faces = self._faces(outputs)
+            found = self._decode(outputs)
         except DetectionError as error:
             raise DetectionError(f"{self._path}: is not this model ({error}); convert again") from None
         problems = [self._problem(outputs, number) for number in range(len(images))]
         return [
-            problem or image.placement.to_image(boxes)
-            for image, boxes, problem in zip(images, faces, problems, strict=True)
+            problem or image.placement.to_image(detections)
+            for image, detections, problem in zip(images, found, problems, strict=True)
         ]
 
     def _problem(self, outputs: Outputs, number: int) -> NonfiniteError | None:
@@ -98,18 +96,7 @@ class FaceDetector:
             return NonfiniteError(f"{self._path}: {error}")
         return None
 
-    def _faces(self, outputs: Outputs) -> list[Floats]:
+    def _decode(self, outputs: Outputs) -> list[Detections]:
         if self.runtime.declaration.faces is None:
-            return detect(outputs, self._size, self.rules)
-        return [boxes[boxes[:, 4] >= self.rules.score_threshold] for boxes in faces_in(outputs)]
-
-
-def with_threshold(rules: AnchorDetection, threshold: float | None, *, dropped_by: str = "upstream") -> AnchorDetection:
-    """The rules with a higher score threshold. Raises UsageError if it is lower than that of the rules, or above 1."""
-    least = rules.score_threshold
-    threshold = max(THRESHOLD, least) if threshold is None else threshold
-    if not least <= threshold <= 1:
-        raise UsageError(
-            f"--threshold: {threshold:g} is not between {least:g} and 1; {dropped_by} drops scores below {least:g}"
-        )
-    return rules.model_copy(update={"score_threshold": threshold})
+            return self.task.decode(outputs, self._size)
+        return [found.from_score(self.task.score_threshold) for found in self.task.decode_inside(outputs)]

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 
-from sshconvert.arrays import Doubles, Floats, Pixels
+from sshconvert.arrays import Doubles, Pixels
 from sshconvert.errors import ImageError
 from sshconvert.libraries import PILLOW, importing
 from sshconvert.reading import open_regular, state
 from sshconvert.recognition import IMAGE, mistaken
 from sshconvert.schema import one_line
+from sshconvert.tasks.results import Detections
 from sshtool.image_claims import Claims, check_exif, read_claims
 from sshtool.memory import Budget
 
@@ -100,17 +101,15 @@ class Placement:
     scale_y: float
     scale_x: float
 
-    def to_image(self, boxes: Floats) -> Floats:
-        """Move boxes [K, 5] (x1, y1, x2, y2, score) from the input to the image, clipped to its corner pixels.
+    def to_image(self, detections: Detections) -> Detections:
+        """Move detections from the input to the image, with boxes clipped to its corner pixels.
 
-        Floats that lie in the padding altogether have no place in the image and are left out.
+        Detections whose boxes lie in the padding altogether have no place in the image and are left out.
         """
-        scales = np.array([self.scale_x, self.scale_y] * 2)
-        corners = (boxes[:, :4].astype(np.float64) + 0.5) / scales - 0.5
-        inside = (corners[:, 0] < self.width - 0.5) & (corners[:, 1] < self.height - 0.5)
-        last = np.array([self.width - 1, self.height - 1] * 2)
-        moved = np.concatenate([np.clip(corners, 0, last), boxes[:, 4:]], axis=1)
-        return np.asarray(moved[inside], np.float32)
+        moved = detections.moved(lambda points: (points + 0.5) / (self.scale_x, self.scale_y) - 0.5)
+        left, top, _, _ = moved.boxes.T
+        inside = (left < self.width - 0.5) & (top < self.height - 0.5)
+        return moved[inside].clipped((self.height, self.width)).as_float32()
 
 
 def read_image(path: Path) -> Pixels:

@@ -15,12 +15,11 @@ from sshconvert.files import scratch_folder
 from sshconvert.libraries import JINJA, PILLOW, YAML, require
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Options
-from sshconvert.tasks.anchor_detection import detect
+from sshconvert.tasks.detection import THRESHOLD
 from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.download import FetchOptions, download
 from sshtool.checkpoint.fetch import Report, no_report
-from sshtool.detector import THRESHOLD
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.check import Checker
 from sshtool.parity.pack import write_pack
@@ -186,8 +185,8 @@ def _save_picture(path: Path, reference: Reference, model: ModelSpec, options: O
     size = _size(model, options)
     answer = reference.answer(PICTURED, *size)
     if answer is not None:
-        faces = detect(answer.outputs, size, model.task)[0]
-        save_picture(path, answer.sample.images[0], faces, least=THRESHOLD)
+        found = model.task.decode(answer.outputs, size)[0]
+        save_picture(path, answer.sample.images[0], model.task.rows(found, None), least=THRESHOLD)
 
 
 def _size(model: ModelSpec, options: Options) -> tuple[int, int]:

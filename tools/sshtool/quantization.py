@@ -7,14 +7,14 @@ where the faces are, the truth is what FP32 finds itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from sshconvert.arrays import Floats, Pixels
+from sshconvert.arrays import Pixels
 from sshconvert.calibration import CalibrationImages, calibrate, rank_layers
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import CALIBRATION, CALIBRATION_IMAGES, DROP
@@ -28,8 +28,6 @@ from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Dynamic, Options, Precision
 from sshconvert.passes.int8 import Quantization
 from sshconvert.reading import is_folder
-from sshconvert.tasks.anchor_detection import detect
-from sshtool.average_precision import average_precision
 from sshtool.demo.scenes import draw_scene
 from sshtool.images import Resize, fit, reading
 from sshtool.progress import Progress, silent
@@ -44,7 +42,6 @@ MOST_IMAGES: Final = 300  # more do not change what the levels are
 FEWEST_IMAGES: Final = 30  # fewer do not show all that the network computes with
 _BLANK: Final = 8  # between the least and the largest value of each colour: such an image shows nothing
 RANKING_IMAGES: Final = 4
-CERTAIN: Final = 0.5  # the score from which on a detection of FP32's counts as a face
 
 # How many layers --max-drop may leave in float, tried one after the other; more would leave little of INT8.
 ATTEMPTS: Final = (1, 2, 4, 8)
@@ -103,6 +100,8 @@ def check(checkpoint: Checkpoint, options: Options, wanted: QuantizationOptions)
         return
     if wanted.max_drop is not None and not 0 <= wanted.max_drop <= 100:
         raise UsageError(f"--max-drop: {wanted.max_drop:g} is not from 0 to 100 points of average precision")
+    if wanted.max_drop is not None and not checkpoint.model.task.quality_measure:
+        raise UsageError(f"--max-drop: the task {checkpoint.model.task.kind} has no measure of quality; leave it out")
     if wanted.calibration_data is None and not checkpoint.is_demo:
         raise UsageError(
             "--precision INT8: needs images such as the detector will see, some 30 to 300; "
@@ -170,9 +169,9 @@ class _Search:
         progress: Progress,
     ) -> None:
         self.checkpoint, self.images, self.progress = checkpoint, images, progress
-        self.wanted = wanted
+        self.wanted, self.task = wanted, checkpoint.model.task
         _, channels, *size = options.input_shape or checkpoint.model.image_input.shape
-        # One image at a time, and the heads: what is built in beside does not change what is found.
+        # One image at a time, and the bare outputs: post-processing inside does not change the results.
         self.options = replace(options, input_shape=(1, channels, *size), dynamic=Dynamic.NOTHING, faces=None)
         self.truths, self.best = self.measure_float()
 
@@ -191,45 +190,46 @@ class _Search:
             if drops[-1] <= self.wanted.max_drop:
                 return self.recorded(tried, drops[-1])
         raise PrecisionError(
-            f"--max-drop: INT8 loses {drops[0]:.2f} points of AP@0.5, and still {min(drops):.2f} with up to "
-            f"{ATTEMPTS[-1]} layers in float, more than {self.wanted.max_drop:g}; allow more, give more and other "
-            "images, or convert to FP16"
+            f"--max-drop: INT8 loses {drops[0]:.2f} points of {self.task.quality_measure}, and still {min(drops):.2f} "
+            f"with up to {ATTEMPTS[-1]} layers in float, more than {self.wanted.max_drop:g}; allow more, give more and "
+            "other images, or convert to FP16"
         )
 
     def recorded(self, quantization: Quantization, drop: float) -> Quantization:
-        said = f"{drop:.3f} points of AP@0.5 on {self.images.record[CALIBRATION]}, {self.wanted.max_drop:g} allowed"
+        measured = f"{drop:.3f} points of {self.task.quality_measure} on {self.images.record[CALIBRATION]}"
+        said = f"{measured}, {self.wanted.max_drop:g} allowed"
         return replace(quantization, record={**quantization.record, DROP: said})
 
-    def measure_float(self) -> tuple[list[Floats], float]:
-        """The truth for each image, and FP32's average precision."""
+    def measure_float(self) -> tuple[Sequence[Any], float]:
+        """The truth for each image, and the quality of FP32."""
         options = replace(self.options, formats=self.options.formats[:1], precisions=(Precision.FP32,))
         with scratch_folder() as folder:
             (artifact,) = convert(self.checkpoint, folder, options)
-            found = self.detections(artifact)
+            results = self.results(artifact)
         if self.wanted.calibration_data is None:
             size = _size(self.options, self.checkpoint.model)
-            truths = [draw_scene(seed, *size).faces for seed in DROP_SEEDS]
+            truths: Sequence[Any] = [draw_scene(seed, *size).faces for seed in DROP_SEEDS]
         else:
-            truths = [boxes[boxes[:, 4] >= CERTAIN, :4] for boxes in found]
+            truths = self.task.truths(results)
         if not any(map(len, truths)):
-            raise PrecisionError("--max-drop: FP32 finds no face in the images, so nothing can be lost; give others")
-        return truths, average_precision(found, truths)
+            raise PrecisionError("--max-drop: FP32 finds nothing in the images, so nothing can be lost; give others")
+        return truths, self.task.quality(results, truths)
 
     def drop(self, quantization: Quantization) -> float:
         """What is lost, in points, by the format that loses more."""
         options = replace(self.options, precisions=(Precision.INT8,))
         with scratch_folder() as folder:
             made = convert(self.checkpoint, folder, options, quantization=quantization)
-            found = [self.detections(artifact) for artifact in made]
-        return max(100 * (self.best - average_precision(boxes, self.truths)) for boxes in found)
+            found = [self.results(artifact) for artifact in made]
+        return max(100 * (self.best - self.task.quality(results, self.truths)) for results in found)
 
-    def detections(self, artifact: Artifact) -> list[Floats]:
-        """What an artifact finds in each image."""
+    def results(self, artifact: Artifact) -> list[Any]:
+        """The result of an artifact for each image."""
         model, size = self.checkpoint.model, _size(self.options, self.checkpoint.model)
         label = f"average precision, {artifact.format} {artifact.precision.value}"
         runtime = load(artifact.path, model)
-        found = []
+        results = []
         for number in range(self.images.count):
             self.progress(label, number, self.images.count)
-            found += detect(runtime.run(self.images.read(number)[None]), size, model.task)
-        return found
+            results += self.task.decode(runtime.run(self.images.read(number)[None]), size)
+        return results

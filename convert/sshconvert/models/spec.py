@@ -8,7 +8,8 @@ import pydantic
 
 from sshconvert.errors import ModelError
 from sshconvert.schema import Dimension, Positive, Strict, TensorName
-from sshconvert.tasks.anchor_detection import AnchorDetection
+from sshconvert.tasks.base import Task
+from sshconvert.tasks.registry import parse_task
 
 Sha256 = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^\w([\w.-]*\w)?$", max_length=100)]
@@ -122,7 +123,7 @@ class ModelSpec(Strict):
     datasets: tuple[str, ...] = ()
     checkpoint: CheckpointSpec = CheckpointSpec()
     inputs: tuple[InputSpec, ...] = pydantic.Field(min_length=1)
-    task: AnchorDetection
+    task: Annotated[pydantic.SerializeAsAny[Task], pydantic.BeforeValidator(parse_task)]
     published: Published = Published()
     demo: DemoSpec | None = None
     licence: Licence = Licence()

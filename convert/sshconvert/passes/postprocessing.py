@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Faces
 from sshconvert.passes.base import Pass
-from sshconvert.tasks.anchor_detection import AnchorDetection
-from sshconvert.tasks.postprocessing import append_postprocessing
+from sshconvert.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,9 @@ class AppendPostprocessing(Pass):
     """
 
     input_name: str
-    task: AnchorDetection
+    task: Task
     faces: Faces
 
     def apply(self, model: OnnxModel) -> OnnxModel:
-        return append_postprocessing(
-            model,
-            input_name=self.input_name,
-            rules=self.task,
-            top_k=self.faces.top_k,
-            keep_heads=self.faces.keep_heads,
-        )
+        faces = self.faces
+        return self.task.append_to(model, input_name=self.input_name, top_k=faces.top_k, keep_heads=faces.keep_heads)

@@ -1,17 +1,11 @@
-"""The post-processing pass: the network itself gives faces, by the rules of `sshconvert.tasks.anchor_detection`.
+"""The post-processing in the network: it decodes the heads itself, by the rules of `sshconvert.tasks.anchor_detection`.
 
-Outputs, for N images and at most K faces each, in the pixels of the network's input:
-
-- `boxes`: float32 [N, K, 4], x1, y1, x2, y2 with the corner pixels included, best first; zeros behind the last
-- `scores`: float32 [N, K]
-- `count`: int32 [N], how many of them are faces
-
-K is `top_k`, or the number of anchors that the input has where that is smaller.
+`sshconvert.tasks.inside` describes the outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,32 +14,37 @@ import numpy as np
 from sshconvert.graph import Dimensions
 from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.tasks.anchor_detection import AnchorDetection, AnchorHead
-
-BOXES: Final = "boxes"
-SCORES: Final = "scores"
-COUNT: Final = "count"
-OUTPUTS: Final = (BOXES, SCORES, COUNT)
+from sshconvert.tasks.anchors import AnchorHead
+from sshconvert.tasks.detection import DetectionTask
+from sshconvert.tasks.inside import BOXES, COUNT, OUTPUTS, SCORES
 
 _CORNERS: Final = 4
 
 
 def append_postprocessing(
-    model: OnnxModel, *, input_name: str, rules: AnchorDetection, top_k: int, keep_heads: bool = False
+    model: OnnxModel,
+    heads: Sequence[AnchorHead],
+    task: DetectionTask,
+    *,
+    input_name: str,
+    most: int | None,
+    top_k: int,
+    keep_heads: bool = False,
 ) -> OnnxModel:
     """Decode the heads and suppress what overlaps, with standard operators. The heads go, or stay behind the faces.
 
-    The input is [N, C, H, W]. Thresholds and numbers are those of `rules`; `top_k` bounds the faces of an image.
+    The input is [N, C, H, W]. The thresholds are those of `task`; `most` bounds the candidates of a head, `top_k` the
+    detections of an image.
     """
     build = Builder({*model.names, *OUTPUTS}, "faces_")
     limits = _limits(build, input_name)
-    candidates = [_decode(build, model, head, rules, limits) for head in rules.heads]
+    candidates = [_decode(build, model, head, most, limits) for head in heads]
     boxes = build.node("all_boxes", "Concat", [item.boxes for item in candidates], axis=1)
     scores = build.node("all_scores", "Concat", [item.scores for item in candidates], axis=1)
     known = [item.count for item in candidates]
     total = sum(known) if None not in known else None  # type: ignore[arg-type]  # there is no None among them then
     every = _Candidates(boxes, scores, total)
-    number = _choose(build, _suppress(build, every, rules), every, top_k)
+    number = _choose(build, _suppress(build, every, task), every, top_k)
     batch = next(iter(model.outputs.values()))[0]
     outputs: dict[str, Dimensions] = {BOXES: (batch, number, _CORNERS), SCORES: (batch, number), COUNT: (batch,)}
     return replace(
@@ -72,10 +71,10 @@ def _limits(build: Builder, input_name: str) -> str:
     return build.node("limits", "Sub", [as_float, build.floats("one", 1)])
 
 
-def _decode(build: Builder, model: OnnxModel, head: AnchorHead, rules: AnchorDetection, limits: str) -> _Candidates:
-    """The best candidates of one head: what `detection.apply_deltas`, `clip` and the choice per stride do.
+def _decode(build: Builder, model: OnnxModel, head: AnchorHead, most: int | None, limits: str) -> _Candidates:
+    """The best candidates of one head: what `anchors.apply_deltas`, `clipped` and the choice per stride do.
 
-    Inside, tensors are [N, H, W, A, …]: anchors row by row, as `detection.anchors` has them.
+    Inside, tensors are [N, H, W, A, …]: anchors row by row, as `AnchorHead.anchors` has them.
     """
     at, anchors = f"stride{head.stride}", len(head.sizes)
     *_, height, width = model.outputs[head.scores]
@@ -104,12 +103,12 @@ def _decode(build: Builder, model: OnnxModel, head: AnchorHead, rules: AnchorDet
     boxes = build.node(f"{at}_clipped", "Min", [boxes, limits])
     boxes = build.node(f"{at}_boxes", "Reshape", [boxes, build.integers(f"{at}_rows", (0, -1, _CORNERS))])
     known = height * width * anchors if isinstance(height, int) and isinstance(width, int) else None
-    return _best(build, _Candidates(boxes, scores, known), rules.candidates_per_stride, f"{at}_best")
+    return _best(build, _Candidates(boxes, scores, known), most, f"{at}_best")
 
 
 def _grid(build: Builder, head: AnchorHead) -> str:
     """The anchors' centres: float32 [H, W, 1, 2], x and y."""
-    at, first = f"stride{head.stride}", (head.base_size - 1) / 2
+    at, first = f"stride{head.stride}", head.centre
     shape = build.node(f"{at}_shape", "Shape", [head.scores])
     ones = build.integers(f"{at}_ones", (1, 1))
     cells = build.node(f"{at}_cells", "Gather", [shape, build.integers(f"{at}_spatial", (2, 3))])
@@ -179,13 +178,13 @@ def _gather(build: Builder, values: str, places: str, role: str) -> str:
     return build.node(role, "GatherND", [values, indices], batch_dims=1)
 
 
-def _suppress(build: Builder, faces: _Candidates, rules: AnchorDetection) -> str:
+def _suppress(build: Builder, faces: _Candidates, task: DetectionTask) -> str:
     """For each candidate, how early it was chosen, more for earlier; 0 if it was not. float32 [N, S].
 
     The operator suppresses above its thresholds, upstream from them on; it chooses the best first and, among
     candidates of one score, the first.
     """
-    good = build.node("good", "GreaterOrEqual", [faces.scores, build.floats("score_threshold", rules.score_threshold)])
+    good = build.node("good", "GreaterOrEqual", [faces.scores, build.floats("score_threshold", task.score_threshold)])
     nothing = build.floats("nothing", 0)
     scores = build.node("good_scores", "Where", [good, faces.scores, nothing])
     selected = build.node(
@@ -195,7 +194,7 @@ def _suppress(build: Builder, faces: _Candidates, rules: AnchorDetection) -> str
             build.node("with_last_pixel", "Add", [faces.boxes, build.floats("last_pixel", [0, 0, 1, 1])]),
             build.node("one_class", "Unsqueeze", [scores, build.integers("class_axis", [1])]),
             _count(build, faces.scores, "candidates"),
-            build.floats("iou_threshold", [np.nextafter(np.float32(rules.iou_threshold), np.float32(0))]),
+            build.floats("iou_threshold", [np.nextafter(np.float32(task.iou_threshold), np.float32(0))]),
             build.floats("no_score", [0]),
         ],
     )

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
+from detections import anchor_task
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import ModelError, UsageError
@@ -18,9 +19,10 @@ from sshconvert.models import registry
 from sshconvert.models.registry import load_model, parse_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Dynamic, Faces, Options
+from sshconvert.tasks.detection import THRESHOLD
 from sshtool.cli.app import app
 from sshtool.demo import checkpoint as demo
-from sshtool.detector import THRESHOLD, FaceDetector, with_threshold
+from sshtool.detector import Detector
 from sshtool.package.manifest import PackagedModel, Tensor
 from sshtool.package.rebuild import options_of
 
@@ -87,12 +89,12 @@ def test_detect_takes_no_score_that_the_model_drops(
     other: ModelSpec, demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"not between 0\.6 and 1"):
-        with_threshold(other.task, 0.5)
-    assert with_threshold(other.task, None).score_threshold == 0.6
+        anchor_task(other).for_display(0.5)
+    assert anchor_task(other).for_display(None).score_threshold == 0.6
     first = load_model("ssh-mxnet")
-    assert with_threshold(first.task, None).score_threshold == THRESHOLD
+    assert anchor_task(first).for_display(None).score_threshold == THRESHOLD
     made = convert(replace(demo_checkpoint, model=other), tmp_path, Options(input_shape=(1, 3, 64, 64), faces=Faces()))
-    assert FaceDetector(made[0].path, other).rules.score_threshold == 0.6
+    assert Detector(made[0].path, other).task.score_threshold == 0.6
 
 
 @pytest.mark.usefixtures("other")

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from detections import SSH, table
 from sshconvert.boxes import suppress
 from sshconvert.errors import DetectionError
-from sshconvert.models.registry import load_model
-from sshconvert.tasks.anchor_detection import AnchorDetection, anchors, detect
+from sshconvert.tasks.anchor_detection import AnchorDetection
 
-RULES = load_model("ssh-mxnet").task
+RULES = SSH
 FILES = ("dense_640x640", "sparse_480x736", "sparse_640x640")
 
 
@@ -74,39 +74,39 @@ def test_detections_equal_those_of_upstreams_own_code_in_the_same_order(name: st
     with np.load(shared_data / "detections" / f"{name}.npz") as data:
         outputs, expected = dict(data), data["detections"]
     height, width = outputs["image_size"].tolist()
-    found = detect(outputs, (height, width), RULES)[0]
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found[:, :4], expected[:, :4], rtol=0, atol=1e-3)
-    np.testing.assert_allclose(found[:, 4], expected[:, 4], rtol=0, atol=1e-6)
+    found = RULES.decode(outputs, (height, width))[0]
+    assert len(found) == len(expected)
+    np.testing.assert_allclose(found.boxes, expected[:, :4], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found.scores, expected[:, 4], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(200))
 def test_detections_equal_a_plain_second_implementation(seed: int) -> None:
     size = (96 + 32 * (seed % 3), 160 - 32 * (seed % 2))
     outputs = random_heads(seed, *size)
-    found = detect(outputs, size, RULES)[0]
+    found = RULES.decode(outputs, size)[0]
     expected = np.array(plain_detect(outputs, size, RULES), np.float32).reshape(-1, 5)
     assert len(expected) > 3
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(table(found), expected, rtol=0, atol=1e-3)
 
 
 def test_exchanging_width_and_height_deltas_would_be_noticed() -> None:
     outputs = random_heads(1, 128, 128)
     swapped = {name: array[:, [0, 1, 3, 2, 4, 5, 7, 6]] if "bbox" in name else array for name, array in outputs.items()}
-    found, other = detect(outputs, (128, 128), RULES)[0], detect(swapped, (128, 128), RULES)[0]
-    assert found.shape != other.shape or np.abs(found - other).max() > 1
+    found, other = RULES.decode(outputs, (128, 128))[0], RULES.decode(swapped, (128, 128))[0]
+    assert len(found) != len(other) or np.abs(found.boxes - other.boxes).max() > 1
 
 
 def test_each_image_of_a_batch_is_decoded_by_itself() -> None:
     first, second = random_heads(2, 96, 96), random_heads(3, 96, 96)
     batch = {name: np.concatenate([first[name], second[name]]) for name in first}
-    found = detect(batch, (96, 96), RULES)
+    found = RULES.decode(batch, (96, 96))
     for outputs, result in zip((first, second), found, strict=True):
-        np.testing.assert_array_equal(result, detect(outputs, (96, 96), RULES)[0])
+        np.testing.assert_array_equal(table(result), table(RULES.decode(outputs, (96, 96))[0]))
 
 
 def test_anchors_are_centred_squares_with_corner_pixels_included() -> None:
-    boxes = anchors(RULES.heads[2], 2, 2)
+    boxes = RULES.heads[2].anchors(2, 2)
     assert boxes[:2].tolist() == [[-8, -8, 23, 23], [0, 0, 15, 15]]
     assert boxes[2].tolist() == [0, -8, 31, 23]
     assert boxes[4].tolist() == [-8, 0, 23, 31]
@@ -120,14 +120,14 @@ def test_a_box_at_the_overlap_threshold_is_suppressed() -> None:
 
 def test_no_score_above_the_threshold_gives_no_detections() -> None:
     outputs = {name: np.zeros_like(array) for name, array in random_heads(0, 96, 96).items()}
-    assert detect(outputs, (96, 96), RULES)[0].shape == (0, 5)
+    assert RULES.decode(outputs, (96, 96))[0].boxes.shape == (0, 4)
 
 
 def test_a_missing_tensor_is_named() -> None:
     outputs = random_heads(0, 96, 96)
     del outputs["rpn_bbox_pred_stride16"]
     with pytest.raises(DetectionError, match="rpn_bbox_pred_stride16 are missing"):
-        detect(outputs, (96, 96), RULES)
+        RULES.decode(outputs, (96, 96))
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 3, 3), (8, 3, 3), (2, 8, 3, 3), (1, 8, 3, 4)], ids=str)
@@ -135,4 +135,4 @@ def test_a_tensor_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     outputs = random_heads(0, 96, 96)
     outputs["rpn_bbox_pred_stride32"] = np.zeros(shape, np.float32)
     with pytest.raises(DetectionError, match="rpn_bbox_pred_stride32 has shape"):
-        detect(outputs, (96, 96), RULES)
+        RULES.decode(outputs, (96, 96))

@@ -16,10 +16,11 @@ import onnx
 import onnxruntime
 import pytest
 
+from detections import table
 from head_tensors import KINDS, RULES, Size, heads_of
 from program import sshtool
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.contract import FacesInside, declared
+from sshconvert.contract import declared
 from sshconvert.convert import Artifact, convert
 from sshconvert.errors import ArtifactError, DetectionError, UsageError
 from sshconvert.graph import Dimensions
@@ -27,14 +28,14 @@ from sshconvert.libraries import import_openvino
 from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Dynamic, Faces, Options
-from sshconvert.tasks.anchor_detection import AnchorDetection, detect
-from sshconvert.tasks.postprocessing import OUTPUTS, append_postprocessing
+from sshconvert.tasks.anchor_detection import AnchorDetection
+from sshconvert.tasks.inside import OUTPUTS, Inside
+from sshconvert.tasks.results import Detections
 from sshtool.candidates import Candidate
 from sshtool.demo.scenes import draw_scene
-from sshtool.detector import DetectorOptions, FaceDetector
+from sshtool.detector import Detector, DetectorOptions
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.verify import verify
-from sshtool.runtimes.base import faces_in
 from sshtool.runtimes.loading import load
 
 MODEL: Final = load_model("ssh-mxnet")
@@ -56,7 +57,7 @@ def bare(size: Size | None, rules: AnchorDetection, top_k: int, *, keep: bool = 
         heads[head.scores] = (number, 2 * len(head.scales), *cells)
         heads[head.boxes] = (number, 4 * len(head.scales), *cells)
     model = OnnxModel("heads", (), {}, inputs | heads, heads)
-    made = append_postprocessing(model, input_name="data", rules=rules, top_k=top_k, keep_heads=keep)
+    made = rules.append_to(model, input_name="data", top_k=top_k, keep_heads=keep)
     with TemporaryDirectory() as folder:
         made.write(Path(folder) / "model.onnx")
         return (Path(folder) / "model.onnx").read_bytes()
@@ -88,12 +89,12 @@ def found_by(runtime: str, model: bytes, size: Size, heads: Tensors) -> dict[str
     return {name: np.array(value) for port, value in answer.items() for name in port.names}
 
 
-def assert_same_faces(found: Tensors, expected: Sequence[npt.NDArray[np.float32]]) -> None:
+def assert_same_faces(found: Tensors, expected: Sequence[Detections]) -> None:
     assert found["count"].dtype == np.int32
     assert found["count"].tolist() == [len(boxes) for boxes in expected]
-    for boxes, rest, right in zip(faces_in(found), found["boxes"], expected, strict=True):
-        np.testing.assert_array_equal(boxes[:, 4], right[:, 4])  # the same faces, in the same order
-        np.testing.assert_allclose(boxes[:, :4], right[:, :4], rtol=1e-5, atol=1e-3)
+    for ours, rest, right in zip(RULES.decode_inside(found), found["boxes"], expected, strict=True):
+        np.testing.assert_array_equal(ours.scores, right.scores)  # the same faces, in the same order
+        np.testing.assert_allclose(ours.boxes, right.boxes, rtol=1e-5, atol=1e-3)
         assert not rest[len(right) :].any()
 
 
@@ -103,7 +104,7 @@ def assert_same_faces(found: Tensors, expected: Sequence[npt.NDArray[np.float32]
 def test_the_pass_finds_what_detection_finds(size: Size, kind: str, runtime: str) -> None:
     for seed in range(2):
         heads = heads_of(kind, size, seed)
-        expected = detect(heads, size[1:], RULES)
+        expected = RULES.decode(heads, size[1:])
         for form in (size, None):
             assert_same_faces(found_by(runtime, bare(form, RULES, 5000), size, heads), expected)
 
@@ -115,16 +116,16 @@ def test_the_pass_finds_what_detection_finds_in_500_cases(runtime: str) -> None:
     for seed in range(500):
         size = (int(random.randint(1, 4)), int(random.randint(32, 400)), int(random.randint(32, 400)))
         heads = heads_of(KINDS[seed % len(KINDS)], size, seed)
-        expected = detect(heads, size[1:], RULES)
+        expected = RULES.decode(heads, size[1:])
         assert_same_faces(found_by(runtime, bare(None, RULES, 5000), size, heads), expected)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize(("score", "overlap"), [(0.5, 0.3), (0.05, 0.7), (0.3, 0.05), (1.0, 1.0)], ids=str)
 def test_the_thresholds_are_those_asked_for(score: float, overlap: float, runtime: str) -> None:
-    size, rules = (2, 96, 64), Faces(score, overlap).rules(MODEL)
+    size, rules = (2, 96, 64), RULES.with_thresholds(score, overlap)
     heads = heads_of("ties", size, 3)
-    assert_same_faces(found_by(runtime, bare(size, rules, 1000), size, heads), detect(heads, size[1:], rules))
+    assert_same_faces(found_by(runtime, bare(size, rules, 1000), size, heads), rules.decode(heads, size[1:]))
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -135,7 +136,7 @@ def test_of_more_faces_than_wanted_the_best_are_kept(top_k: int, form: Size | No
     heads = heads_of("dense", size, 3)
     found = found_by(runtime, bare(form, RULES, top_k), size, heads)
     assert found["boxes"].shape == (2, top_k, 4)
-    assert_same_faces(found, [boxes[:top_k] for boxes in detect(heads, size[1:], RULES)])
+    assert_same_faces(found, [boxes[:top_k] for boxes in RULES.decode(heads, size[1:])])
 
 
 def test_the_outputs_are_faces_then_heads_if_they_are_kept() -> None:
@@ -159,7 +160,7 @@ def test_the_artifacts_are_sound_and_find_the_faces_of_their_own_heads(artifacts
     for artifact in artifacts:
         found = load(artifact.path, MODEL).run(scenes())
         assert list(found) == [*OUTPUTS, *MODEL.output_names]
-        assert_same_faces(found, detect(found, (256, 256), RULES))
+        assert_same_faces(found, RULES.decode(found, (256, 256)))
         assert (found["count"] > 0).all()
 
 
@@ -167,18 +168,18 @@ def test_detect_takes_the_faces_as_they_come(
     artifacts: tuple[Artifact, ...], demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     plain = convert(demo_checkpoint, tmp_path, Options(("onnx",), input_shape=(2, 3, 256, 256)))[0]
-    expected = FaceDetector(plain.path, MODEL).find(list(scenes()))
+    expected = Detector(plain.path, MODEL).find(list(scenes()))
     for artifact in artifacts:
-        for boxes, right in zip(FaceDetector(artifact.path, MODEL).find(list(scenes())), expected, strict=True):
-            np.testing.assert_allclose(boxes, right, atol=1e-2)
+        for ours, right in zip(Detector(artifact.path, MODEL).find(list(scenes())), expected, strict=True):
+            np.testing.assert_allclose(table(ours), table(right), atol=1e-2)
 
 
 def test_detect_cannot_find_what_the_file_leaves_out(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = Options(("onnx",), input_shape=(1, 3, 64, 64), faces=Faces(score_threshold=0.6))
     path = convert(demo_checkpoint, tmp_path, options)[0].path
     with pytest.raises(UsageError, match=r"0\.5 is not between 0\.6 and 1.*ssh-mxnet\.onnx drops"):
-        FaceDetector(path, MODEL, DetectorOptions(threshold=0.5))
-    assert FaceDetector(path, MODEL, DetectorOptions(threshold=0.7)).rules.iou_threshold == RULES.iou_threshold
+        Detector(path, MODEL, DetectorOptions(threshold=0.5))
+    assert Detector(path, MODEL, DetectorOptions(threshold=0.7)).task.iou_threshold == RULES.iou_threshold
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_verify_holds_the_faces_to_the_original(keep: bool, demo_checkpoint: Che
 )
 def test_what_the_metadata_say_of_faces_must_be_numbers_within_bounds(key: str, value: object) -> None:
     right = {"postprocessing_inside": "boxes", "score_threshold": "0.05", "iou_threshold": "1.0", "top_k": "9"}
-    assert declared(Path("a.onnx"), right, [1, 3, 64, 64]).faces == FacesInside(0.05, 1.0, 9)
+    assert declared(Path("a.onnx"), right, [1, 3, 64, 64]).faces == Inside(0.05, 1.0, 9)
     with pytest.raises(ArtifactError, match=f"a.onnx: .* {key} ") as error:
         declared(Path("a.onnx"), right | {key: value}, [1, 3, 64, 64])
     assert "\n" not in str(error.value)
@@ -233,7 +234,7 @@ def test_outputs_that_are_no_faces_are_refused(
     boxes: tuple[int, ...], scores: tuple[int, ...], count: list[int]
 ) -> None:
     with pytest.raises(DetectionError, match="boxes, scores, count"):
-        faces_in({"boxes": np.zeros(boxes), "scores": np.zeros(scores), "count": np.array(count)})
+        RULES.decode_inside({"boxes": np.zeros(boxes), "scores": np.zeros(scores), "count": np.array(count)})
 
 
 def test_faces_of_any_size_come_from_one_file(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_faces_of_any_size_come_from_one_file(demo_checkpoint: Checkpoint, tmp_p
         for height, width in ((32, 33), (200, 131)):
             images = np.stack([draw_scene(seed, height, width).image for seed in (1, 2)])
             found = runtime.run(images)
-            assert_same_faces(found, detect(found, (height, width), RULES))
+            assert_same_faces(found, RULES.decode(found, (height, width)))
 
 
 @pytest.mark.parametrize(

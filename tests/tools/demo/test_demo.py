@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detections import detections
 from sshconvert.boxes import overlaps
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import convert
 from sshconvert.models.registry import load_model
 from sshconvert.mxnet.symbol import read_symbol
 from sshconvert.options import Options, Precision
-from sshconvert.tasks.anchor_detection import detect
-from sshtool.average_precision import average_precision
+from sshconvert.tasks.average_precision import average_precision
+from sshconvert.tasks.results import Detections
 from sshtool.demo import checkpoint as demo
 from sshtool.demo.fitting import TRAINING_SEEDS, VALIDATION_SEEDS, Sample, Settings, fit, predict
 from sshtool.demo.scenes import draw_scene
@@ -84,11 +85,11 @@ def test_the_demo_finds_the_faces_of_scenes_that_the_fit_never_saw(
     artifact = convert(demo_checkpoint, tmp_path, Options(("onnx",), (Precision.FP32,)))[0]
     runtime = OnnxRuntime(artifact.path)
     drawn = [draw_scene(seed) for seed in scenes]
-    found = [detect(runtime.run(scene.image[None]), (640, 640), MODEL.task)[0] for scene in drawn]
+    found = [MODEL.task.decode(runtime.run(scene.image[None]), (640, 640))[0] for scene in drawn]
     truths = [scene.faces for scene in drawn]
     false = [
-        int(((boxes[:, 4] >= 0.5) & (overlaps(boxes, faces).max(axis=1, initial=0) < 0.5)).sum())
-        for boxes, faces in zip(found, truths, strict=True)
+        int(((image.scores >= 0.5) & (overlaps(image.boxes, faces).max(axis=1, initial=0) < 0.5)).sum())
+        for image, faces in zip(found, truths, strict=True)
     ]
     figure = average_precision(found, truths)
     print(f"AP@0.5 on {len(scenes)} unseen scenes: {figure:.4f}; confident false boxes: {sum(false)}")  # noqa: T201  # shown by -s
@@ -112,7 +113,7 @@ def test_the_fit_learns_what_the_features_tell() -> None:
         samples.append(Sample(faces, features))
     parameters = fit(MODEL, samples, Settings(score_penalty=1.0, margin=0.0))
     found = predict(MODEL, parameters, samples[0])
-    assert overlaps(found[found[:, 4] > 0.5], faces).max(axis=0).min() > 0.5
+    assert overlaps(found.from_score(0.5).boxes, faces).max(axis=0).min() > 0.5
 
 
 def test_the_body_depends_on_nothing_but_its_seed() -> None:
@@ -123,11 +124,11 @@ def test_the_body_depends_on_nothing_but_its_seed() -> None:
 
 def test_average_precision_of_cases_worked_out_by_hand() -> None:
     faces = np.array([[0, 0, 99, 99], [200, 200, 299, 299]], np.float32)
-    perfect = np.column_stack([faces, [0.9, 0.8]]).astype(np.float32)
-    false = np.array([[400, 400, 499, 499, 0.95]], np.float32)
+    perfect = detections(np.column_stack([faces, [0.9, 0.8]]))
+    false = detections([400, 400, 499, 499, 0.95])
     assert average_precision([perfect], [faces]) == 1.0
     assert average_precision([perfect[:1]], [faces]) == 0.5
-    assert average_precision([np.concatenate([perfect, perfect])], [faces]) == pytest.approx(0.5 + 0.5 * 2 / 3)
-    assert average_precision([np.concatenate([false, perfect])], [faces]) == pytest.approx(2 / 3)
-    assert average_precision([np.zeros((0, 5), np.float32)], [faces]) == 0.0
+    assert average_precision([Detections.join([perfect, perfect])], [faces]) == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert average_precision([Detections.join([false, perfect])], [faces]) == pytest.approx(2 / 3)
+    assert average_precision([detections([])], [faces]) == 0.0
     assert average_precision([false], [np.zeros((0, 4), np.float32)]) == 0.0

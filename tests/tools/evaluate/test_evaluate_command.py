@@ -25,6 +25,7 @@ import pytest
 from PIL import Image as pillow  # noqa: N813  # as in sshtool.images
 from rich.console import Console
 
+from detections import SSH, anchor_task
 from mutations import mutants
 from pages import DARK, LIGHT, Browser, Reader
 from program import sshtool
@@ -42,7 +43,6 @@ from sshconvert.errors import (
 )
 from sshconvert.models.registry import load_model
 from sshconvert.options import Dynamic, Faces, Options, Precision
-from sshconvert.tasks.anchor_detection import detect
 from sshtool.cli.evaluate import render
 from sshtool.cli.parsing import shard_of
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime, overlapped
@@ -189,8 +189,8 @@ def test_the_figures_are_those_of_one_image_after_another(whole: Whole, dataset:
         scales = (SIZE / width, SIZE / height)
         stretched = runtime.run(resize(pixels, (SIZE, SIZE), scales[1], scales[0])[None])
         fitted, placement = fit(pixels, SIZE, SIZE, Resize.LETTERBOX, MODEL.image.mean_pixel)
-        boxes = placement.to_image(detect(runtime.run(fitted[None]), (SIZE, SIZE), MODEL.task)[0])
-        found = {"omz": omz.decode(stretched, [scales], MODEL.task)[0], "wider": feeding._predictions(boxes)}
+        boxes = placement.to_image(MODEL.task.decode(runtime.run(fitted[None]), (SIZE, SIZE))[0])
+        found = {"omz": omz.decode(stretched, [scales], SSH)[0], "wider": feeding._predictions(boxes)}
         records.append(judge_image(number, image, found))
     own = next(item for item in whole.result.artifacts if item.artifact == "onnx FP32")
     for protocol in own.protocols:
@@ -959,7 +959,7 @@ def one_face(stride: int, row: int, column: int, score: float) -> Callable[[Pixe
 
     def compute(image: Pixels) -> Outputs:
         outputs = {}
-        for head in MODEL.task.heads:
+        for head in anchor_task(MODEL).heads:
             cells = (-(-image.shape[0] // head.stride), -(-image.shape[1] // head.stride))
             outputs[head.scores] = np.zeros((1, 4, *cells), np.float32)
             outputs[head.boxes] = np.zeros((1, 8, *cells), np.float32)
@@ -1016,7 +1016,7 @@ def test_scales_of_the_pyramid_suppress_each_other_in_the_pixels_of_the_image(te
 def test_outputs_that_are_no_numbers_are_refused(feed: feeding.Feed) -> None:
     def compute(image: Pixels) -> Outputs:
         outputs = one_face(8, 0, 0, 0.9)(image)
-        outputs[MODEL.task.heads[2].boxes][:] = np.nan
+        outputs[anchor_task(MODEL).heads[2].boxes][:] = np.nan
         return outputs
 
     with pytest.raises(DetectionError, match="NaN or infinity"):

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from detections import SSH
 from sshconvert.boxes import suppress
 from sshconvert.errors import DetectionError, EvaluationError
-from sshconvert.models.registry import load_model
 from sshtool.evaluate import omz
 from sshtool.evaluate.curves import Result
 from sshtool.evaluate.predictions import Predictions, from_corners
@@ -20,7 +20,7 @@ from sshtool.evaluate.records import ImageRecord
 from sshtool.evaluate.score import score_predictions
 from sshtool.wider_face.ground_truth import ImageTruth, read_ground_truth
 
-RULES = load_model("ssh-mxnet").task
+RULES = SSH
 
 # x, y, w, h; and for predictions, the score.
 Box: TypeAlias = tuple[float, ...]

@@ -12,7 +12,7 @@ import pytest
 
 from sshconvert.boxes import overlaps
 from sshconvert.errors import EvaluationError
-from sshtool.average_precision import area_under_envelope
+from sshconvert.tasks.average_precision import area_under_envelope
 from sshtool.evaluate import wider
 from sshtool.evaluate.curves import Result
 from sshtool.evaluate.matching import corners

@@ -32,6 +32,7 @@ from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 from PIL import Image
 
+from detections import table
 from program import sshtool
 from releases import MODEL, WEIGHTS, Verified, copied, described, make_workspace
 from small_model import METADATA, SIZE, small_onnx
@@ -42,7 +43,6 @@ from sshconvert.libraries import NO_TELEMETRY
 from sshconvert.messages import printable
 from sshconvert.onnx.model import weights_path
 from sshconvert.options import Faces, Options
-from sshconvert.tasks.anchor_detection import detect
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.bundle import EARLIEST, source_date
 from sshtool.package.card import Described, render_card
@@ -834,8 +834,7 @@ def test_the_code_of_the_card_finds_the_faces(
     sample = draw_sample("scene-0", MODEL, 640, 640)
     Image.fromarray(sample.images[0][..., ::-1]).save(folder / "photo.png")
     heads = convert(demo_checkpoint, tmp_path / "heads", Options(("onnx",)))[0].path
-    expected = detect(OnnxRuntime(heads).run(sample.images), (640, 640), MODEL.task)[0]
-    expected = expected[expected[:, 4] >= 0.5]
+    expected = table(MODEL.task.decode(OnnxRuntime(heads).run(sample.images), (640, 640))[0].from_score(0.5))
     assert len(expected)
     card = (folder / "README.md").read_text(encoding="utf-8")
     parts = dict(re.findall(r"### ([^\n]+)\n\n```python\n(.*?)\n```", card, re.DOTALL))

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from detections import anchor_task
 from sshconvert.arrays import Floats
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import Declaration
@@ -21,8 +22,9 @@ from sshconvert.formats.registry import artifact_files, format_of
 from sshconvert.graph import Shape
 from sshconvert.models.registry import load_model
 from sshconvert.options import Dynamic, Faces, Options, Precision
+from sshconvert.tasks.faults import Fault, Stage
 from sshtool.candidates import Candidate
-from sshtool.parity.faults import FAULTS, Fault
+from sshtool.parity.faults import faults_of
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size
 from sshtool.parity.selftest import FaultResult, SelfTestReport, Verdict, self_test
@@ -97,6 +99,7 @@ SEEN_IN_BATCHES: Final[Mapping[str, set[str]]] = {
     "batch reversed": {"detections", "corners", "scores", "tensor"},
     "last image of the batch gets another's answer": {"detections", "corners", "scores", "tensor"},
 }
+FAULTS: Final = faults_of(MODEL)
 BY_NAME: Final = {fault.name: fault for fault in FAULTS}
 
 
@@ -341,12 +344,12 @@ def test_messages_do_not_name_the_folder_of_the_copies(tested: SelfTestReport) -
 
 
 def test_a_change_too_small_to_see_is_missed_in_both_formats_and_the_self_test_fails(plain: Bench) -> None:
-    def change_what_does_not_matter(copy: EditableModel[Any], _model: Any) -> None:
+    def change_what_does_not_matter(copy: EditableModel[Any]) -> None:
         copy.declare("license_note", "another")
         weight = copy.weight("conv3_1")
         copy.set_weight("conv3_1", np.nextafter(weight, np.float32(np.inf)))
 
-    report = plain.test(Fault("nothing that matters", change_what_does_not_matter))
+    report = plain.test(Fault(Stage.FILE, "nothing that matters", change_what_does_not_matter))
     assert [result.verdict for result in report.faults] == [Verdict.MISSED] * 2, report.faults
     assert not report.passed
 
@@ -432,7 +435,7 @@ def test_both_formats_show_the_same_weights_biases_and_mean(plain: Bench, precis
         assert (mine is None) == (yours is None) == (name in one.deconvolutions)
         if mine is not None and yours is not None:
             np.testing.assert_array_equal(mine, yours, err_msg=name)
-    for head in MODEL.task.heads:
+    for head in anchor_task(MODEL).heads:
         assert one.convolution_behind(head.boxes) == other.convolution_behind(head.boxes) == head.boxes
         assert one.convolution_behind(head.scores) == other.convolution_behind(head.scores)
     assert one.outputs == other.outputs == MODEL.output_names
@@ -452,7 +455,7 @@ def test_an_edit_changes_what_it_is_about_and_nothing_else(plain: Bench, number:
     for file in artifact_files(original):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     edited = format_of(copy).edit(copy)
-    name = edited.convolution_behind(MODEL.task.heads[0].boxes)
+    name = edited.convolution_behind(anchor_task(MODEL).heads[0].boxes)
     edited.set_weight("conv3_1", 2 * edited.weight("conv3_1"))
     edited.set_bias(name, bias_of(edited, name) + 1)
     edited.declare("weights", "other")

@@ -14,11 +14,11 @@ from packs import computed_answers, empty_answers
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.errors import OutputError, ReferencePackError
 from sshconvert.models.registry import load_model
+from sshconvert.tasks.tolerances import PROFILES
 from sshtool.parity import pack
 from sshtool.parity.pack import LARGEST_FILE, PackReference, demo_pack, read_pack, write_pack
 from sshtool.parity.reference import Answer
 from sshtool.parity.samples import OTHER, other_size, sample_names
-from sshtool.parity.tolerances import PROFILES
 from sshtool.runtimes.mxnet import Mxnet
 
 MODEL = load_model("ssh-mxnet")

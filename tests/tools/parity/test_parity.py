@@ -11,18 +11,20 @@ import pytest
 from hypothesis import given, strategies as st
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from detections import detections
 from project import ROOT
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import UsageError
 from sshconvert.models.registry import load_model
 from sshconvert.options import Options, Precision
+from sshconvert.tasks.comparison import Thresholds, compare_detections, match
+from sshconvert.tasks.results import Detections
+from sshconvert.tasks.tolerances import PROFILES, Overrides, Tolerance, parse_limits
 from sshtool.demo.scenes import draw_scene
-from sshtool.parity.detections import Thresholds, compare_detections, match
 from sshtool.parity.layers import first_divergence
 from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size, sample_names
 from sshtool.parity.tensors import DECADES, compare_tensor
-from sshtool.parity.tolerances import PROFILES, Overrides, Tolerance, parse_limits
 from sshtool.runtimes.base import Outputs
 from sshtool.runtimes.loading import load
 from sshtool.runtimes.mxnet import Mxnet
@@ -159,11 +161,11 @@ def test_an_original_that_is_not_finite_proves_nothing() -> None:
     assert not compare_tensor("a", broken, broken, LIMIT).passed
 
 
-def faces(*boxes: tuple[float, ...]) -> Floats:
-    return np.array(boxes, np.float32).reshape(-1, 5)
+def faces(*boxes: tuple[float, ...]) -> Detections:
+    return detections(boxes)
 
 
-def compare(expected: Floats, found: Floats, score_tolerance: float = 0.01) -> tuple[int, int, int, int]:
+def compare(expected: Detections, found: Detections, score_tolerance: float = 0.01) -> tuple[int, int, int, int]:
     thresholds = Thresholds(0.05, score_tolerance, overlap=0.3, overlap_tolerance=0.01)
     compared = compare_detections(expected, found, overlap=0.9, scores=LIMIT, thresholds=thresholds)
     return compared.matched, len(compared.missing), len(compared.extra), len(compared.near_threshold)

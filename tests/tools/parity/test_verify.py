@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from detections import SSH, detections, table
 from packs import computed_answers, empty_answers
 from program import sshtool
 from sshconvert.checkpoint import DEMO, Checkpoint
@@ -26,14 +27,14 @@ from sshconvert.errors import ArtifactError, ImageError, ReferencePackError, Run
 from sshconvert.formats.registry import artifact_files
 from sshconvert.models.registry import load_model
 from sshconvert.options import Faces, Options, Precision
-from sshconvert.tasks.anchor_detection import detect
+from sshconvert.tasks.comparison import DetectionComparison
+from sshconvert.tasks.results import Detections
+from sshconvert.tasks.tolerances import PROFILES, Overrides
 from sshtool.candidates import Candidate, find_candidates
 from sshtool.demo.scenes import draw_scene
-from sshtool.parity.detections import DetectionComparison
 from sshtool.parity.pack import write_pack
 from sshtool.parity.reference import Answer, LiveReference, Reference, StoredAnswers
 from sshtool.parity.samples import OTHER, Sample, sample_names
-from sshtool.parity.tolerances import PROFILES, Overrides
 from sshtool.parity.verification import (
     ConvertedAgain,
     VerifyOptions,
@@ -270,13 +271,13 @@ def test_names_order_type_and_finiteness_are_checked_before_any_figure(
     assert any(message in failure.message for failure in report.failures)
 
 
-def faint(outputs: Any, size: Any, rules: Any) -> Any:
-    box = np.array([[1, 1, 30, 30, rules.score_threshold + 1e-6]], np.float32)
-    return [np.concatenate([faces, box]) for faces in detect(outputs, size, rules)]
+def faint(task: Any, outputs: Any, size: Any) -> Any:
+    box = np.array([[1, 1, 30, 30, task.score_threshold + 1e-6]], np.float32)
+    return [Detections.join([found, detections(box)]) for found in task.decode(outputs, size)]
 
 
-def moved(outputs: Any, size: Any, rules: Any) -> Any:
-    return [faces + np.array([0.5, 0, 0, 0, 0], np.float32) for faces in detect(outputs, size, rules)]
+def moved(task: Any, outputs: Any, size: Any) -> Any:
+    return [detections(table(found) + np.array([0.5, 0, 0, 0, 0])) for found in task.decode(outputs, size)]
 
 
 def test_a_detection_at_the_threshold_is_reported_apart_and_is_no_error(
@@ -336,7 +337,7 @@ def test_where_nothing_was_compared_nothing_was_proved(
     whole: Reference, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     """Biases that keep every score of a face near 0 leave no detection to compare."""
-    biases = {f"rpn_cls_score_stride{head.stride}_bias": len(head.scales) for head in MODEL.task.heads}
+    biases = {f"rpn_cls_score_stride{head.stride}_bias": len(head.scales) for head in SSH.heads}
     background = {
         name: checkpoint.parameters[name] + np.repeat(np.array([50, 0], np.float32), pairs)
         for name, pairs in biases.items()
@@ -354,10 +355,10 @@ def test_where_nothing_was_compared_nothing_was_proved(
 def crowd(number: int, score: float) -> Any:
     """Decoding that finds so many boxes more in each image, side by side."""
 
-    def decode(outputs: Any, size: Any, rules: Any) -> Any:
+    def decode(task: Any, outputs: Any, size: Any) -> Any:
         places = np.arange(number) * 40.0
         boxes = np.stack([places, places * 0 + 1000, places + 30, places * 0 + 1030, places * 0 + score], axis=1)
-        return [np.concatenate([faces, boxes.astype(np.float32)]) for faces in detect(outputs, size, rules)]
+        return [Detections.join([found, detections(boxes)]) for found in task.decode(outputs, size)]
 
     return decode
 
@@ -396,7 +397,7 @@ def test_all_images_together_may_have_fewer_excuses_than_each_alone() -> None:
         )
         for images, checks in ((1, []), (40, ["excused"])):
             judge = _Judge("a", MODEL, LiveReference.__new__(LiveReference), Rules(), lambda *_: None, silent)
-            judge.judge_detections([SampleComparison("scene-0", ("scene-0",) * images, (), (near,) * images)], profile)
+            judge.judge_results([SampleComparison("scene-0", ("scene-0",) * images, (), (near,) * images)], profile)
             assert [failure.check for failure in judge.failures] == checks
 
 

@@ -26,10 +26,10 @@ from sshconvert.formats.registry import FORMATS
 from sshconvert.messages import printable
 from sshconvert.models.registry import load_model
 from sshconvert.options import Options
+from sshconvert.tasks.comparison import DetectionComparison
+from sshconvert.tasks.detection import THRESHOLD
 from sshtool.candidates import Candidate
 from sshtool.demo.scenes import draw_scene
-from sshtool.detector import THRESHOLD
-from sshtool.parity.detections import DetectionComparison
 from sshtool.parity.layers import Divergence
 from sshtool.parity.reference import Answer, LiveReference
 from sshtool.parity.samples import Sample, draw_sample, sample_names

@@ -25,14 +25,14 @@ from sshconvert.errors import EvaluationError, RuntimeUnavailableError, UsageErr
 from sshconvert.libraries import import_openvino
 from sshconvert.models.registry import load_model
 from sshconvert.options import Options, Precision
+from sshconvert.tasks.comparison import DetectionComparison
+from sshconvert.tasks.tolerances import PROFILES
 from sshtool.bench.benchmark import BenchOptions, bench
 from sshtool.candidates import Candidate, find_candidates, left_out, usual_artifact
 from sshtool.demo.dataset import write_dataset
 from sshtool.demo.scenes import draw_scene
 from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
-from sshtool.parity.detections import DetectionComparison
 from sshtool.parity.reference import Answer, LiveReference, Reference
-from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verification import VerifyOptions, verify_artifacts
 from sshtool.parity.verify import Rules, SampleComparison, _Judge, _profile_name, verify
 from sshtool.progress import silent
@@ -228,7 +228,7 @@ def test_a_profile_that_is_asked_for_overrules_the_place(folder: Path) -> None:
 def test_bf16_is_not_blamed_for_the_order_of_equal_scores_in_noise(profile: str, sample: str, failures: int) -> None:
     lost = DetectionComparison(matched=1, missing=((0.0, 0.0, 9.0, 9.0, 1.0),), largest_corner=50.0)
     judge = _Judge("a", MODEL, Unused(), Rules(), lambda *_: None, silent)
-    judge.judge_detections([SampleComparison(sample, (sample,), (), (lost,))], PROFILES[profile])
+    judge.judge_results([SampleComparison(sample, (sample,), (), (lost,))], PROFILES[profile])
     assert [failure.check for failure in judge.failures] == ["detections", "corners"][:failures]
 
 

@@ -26,7 +26,7 @@ from sshconvert.errors import ArtifactError, NonfiniteError
 from sshconvert.models.registry import load_model
 from sshtool import sandbox
 from sshtool.demo.dataset import write_dataset
-from sshtool.detector import FaceDetector
+from sshtool.detector import Detector
 from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
 from sshtool.runtimes.base import Settings
 from sshtool.runtimes.loading import load
@@ -286,17 +286,17 @@ def test_detect_names_the_output_that_is_no_number_and_does_the_other_images(tmp
 def test_infinity_is_no_number_either(value: float, tmp_path: Path) -> None:
     onnx.save(with_factor(value), tmp_path / "inf.onnx")
     with pytest.raises(NonfiniteError, match=r"inf\.onnx: .*rpn_bbox_pred_stride8"):
-        FaceDetector(tmp_path / "inf.onnx", MODEL).find([images()[0]])
+        Detector(tmp_path / "inf.onnx", MODEL).find([images()[0]])
 
 
 @pytest.mark.parametrize("value", [3e38, -3e38, 1e30])
 def test_huge_numbers_are_boxes_without_a_word(value: float, tmp_path: Path) -> None:
     onnx.save(with_factor(value), tmp_path / "huge.onnx")
-    detector = FaceDetector(tmp_path / "huge.onnx", MODEL)
+    detector = Detector(tmp_path / "huge.onnx", MODEL)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         (found,) = detector.find([images()[0]])
-    assert np.isfinite(found).all()
+    assert np.isfinite(found.boxes).all()
 
 
 def test_evaluate_counts_an_image_of_which_the_outputs_are_no_numbers_as_failed(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ class Verify(Verb):
     def run(self, session: Session) -> None:
         check_few({"--artifact": self.artifacts, "--atol": self.atol, "--rtol": self.rtol})
         self.confinement.apply()
-        from sshtool.parity.tolerances import Overrides, parse_limits
+        from sshconvert.tasks.tolerances import Overrides, parse_limits
         from sshtool.parity.verification import VerifyOptions, verify_artifacts
         from sshtool.parity.verify import Rules
         from sshtool.report.verification import ReportFiles

@@ -28,8 +28,10 @@ from sshconvert.mxnet.symbol import parse_symbol
 from sshconvert.network import resolve
 from sshconvert.onnx.export import export
 from sshconvert.passes.preprocessing import BakePreprocessing
-from sshconvert.tasks.anchor_detection import AnchorHead, anchors, detect
-from sshtool.average_precision import average_precision
+from sshconvert.tasks.anchor_detection import AnchorDetection
+from sshconvert.tasks.anchors import AnchorHead
+from sshconvert.tasks.average_precision import average_precision
+from sshconvert.tasks.results import Detections
 from sshtool.demo import checkpoint as demo
 from sshtool.demo.scenes import Scene, draw_scene
 from sshtool.demo.symbol import ssh_vgg16_symbol
@@ -97,7 +99,7 @@ class Settings:
 def fit(model: ModelSpec, samples: Sequence[Sample], settings: Settings = Settings()) -> dict[str, Floats]:
     """The parameters of all heads, by name."""
     parameters: dict[str, Floats] = {}
-    for head in model.task.heads:
+    for head in _task(model).heads:
         parameters |= _fit_head(model, head, samples, settings)
     return parameters
 
@@ -106,7 +108,7 @@ def _fit_head(model: ModelSpec, head: AnchorHead, samples: Sequence[Sample], set
     mean, scale = _spread([sample.features[head.stride] for sample in samples])
     inputs = [_normalise(sample.features[head.stride], mean, scale) for sample in samples]
     height, width = (size // head.stride for size in model.image_input.shape[2:])
-    boxes = anchors(head, height, width).reshape(height * width, -1, 4)
+    boxes = head.anchors(height, width).reshape(height * width, -1, 4)
     scores, deltas = [], []
     for number in range(len(head.scales)):
         targets = [_targets(boxes[:, number], sample.faces) for sample in samples]
@@ -213,11 +215,11 @@ def _to_parameters(name: str, coefficients: Array, mean: Array, scale: Array) ->
     return {f"{name}_weight": weights[:, :, None, None].astype(np.float32), f"{name}_bias": bias.astype(np.float32)}
 
 
-def predict(model: ModelSpec, parameters: dict[str, Floats], sample: Sample) -> Floats:
-    """Detections of one scene from its features: float32 [K, 5]."""
+def predict(model: ModelSpec, parameters: dict[str, Floats], sample: Sample) -> Detections:
+    """Detections of one scene from its features."""
     outputs = {}
     height, width = model.image_input.shape[2:]
-    for head in model.task.heads:
+    for head in _task(model).heads:
         cells = (height // head.stride, width // head.stride)
         logits, deltas = (
             (sample.features[head.stride] @ parameters[f"{name}_weight"][:, :, 0, 0].T + parameters[f"{name}_bias"]).T
@@ -227,7 +229,12 @@ def predict(model: ModelSpec, parameters: dict[str, Floats], sample: Sample) -> 
         face = 1 / (1 + np.exp(logits[:count] - logits[count:]))
         outputs[head.scores] = np.concatenate([1 - face, face]).reshape(1, -1, *cells)
         outputs[head.boxes] = deltas.reshape(1, -1, *cells)
-    return detect(outputs, (height, width), model.task)[0]
+    return _task(model).decode(outputs, (height, width))[0]
+
+
+def _task(model: ModelSpec) -> AnchorDetection:
+    assert isinstance(model.task, AnchorDetection)  # the demo is SSH
+    return model.task
 
 
 def main() -> None:

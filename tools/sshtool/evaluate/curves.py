@@ -11,7 +11,7 @@ import numpy as np
 
 from sshconvert.arrays import Array, Doubles
 from sshconvert.errors import EvaluationError
-from sshtool.average_precision import area_under_envelope
+from sshconvert.tasks.average_precision import area_under_envelope
 from sshtool.evaluate.records import DUPLICATE, FALSE, HIT, ImageRecord, Judgement
 
 # At which a box is taken to be shown, for counting what an image got wrong. Figures do not depend on it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,8 @@ from sshconvert.arrays import Floats, Indices, Pixels
 from sshconvert.contract import Declaration
 from sshconvert.errors import DetectionError
 from sshconvert.models.spec import ModelSpec
-from sshconvert.tasks.anchor_detection import AnchorDetection, candidates, select
+from sshconvert.tasks.detection import DetectionTask, detection_task
+from sshconvert.tasks.results import Detections
 from sshtool.bilinear import neighbours
 from sshtool.evaluate import omz
 from sshtool.evaluate.predictions import Predictions, from_corners
@@ -62,7 +64,7 @@ class Omz(Feed):
     protocol = omz.PROTOCOL
 
     def __init__(self, model: ModelSpec, size: Size) -> None:
-        self._size, self._rules = size, model.task
+        self._size, self._task = size, detection_task(model.name, model.task)
         self.text = f"stretched to {_text(size)}"
         published = model.image_input.shape[2:]
         if size != published:
@@ -75,7 +77,7 @@ class Omz(Feed):
         (height, width), (new_height, new_width) = image.shape[:2], self._size
         scale_y, scale_x = new_height / height, new_width / width
         outputs = run(resize(image, self._size, scale_y, scale_x))
-        return omz.decode(outputs, [(scale_x, scale_y)], self._rules)[0]
+        return omz.decode(outputs, [(scale_x, scale_y)], self._task)[0]
 
 
 class UpstreamScales(Feed):
@@ -84,7 +86,7 @@ class UpstreamScales(Feed):
     protocol = "wider"
 
     def __init__(self, model: ModelSpec, *, pyramid: bool) -> None:
-        self._rules, self._pyramid = model.task, pyramid
+        self._task, self._pyramid = detection_task(model.name, model.task), pyramid
         sides = PYRAMID_SIDES if pyramid else TEST_SIDES
         self.text = f"shorter side to {sides[0]}, longer at most {sides[1]}"
         if pyramid:
@@ -98,11 +100,10 @@ class UpstreamScales(Feed):
         found = []
         for number, scale in enumerate(self._scales(height, width), start=1):
             size = _scaled(height, width, scale)
-            rules = _without_largest_stride(self._rules) if number == len(PYRAMID) else self._rules
-            boxes = _candidates(run(resize(image, size, scale, scale)), size, rules)
-            boxes[:, :4] /= np.float32(scale)
-            found.append(boxes)
-        return _predictions(select(np.concatenate(found), self._rules))
+            task = self._task.without_coarsest() if number == len(PYRAMID) else self._task
+            candidates = _candidates(run(resize(image, size, scale, scale)), size, task)
+            found.append(replace(candidates, boxes=candidates.boxes / np.float32(scale)))
+        return _predictions(self._task.select(Detections.join(found)))
 
     def _scales(self, height: int, width: int) -> list[float]:
         if not self._pyramid:
@@ -118,7 +119,7 @@ class Fitted(Feed):
 
     def __init__(self, model: ModelSpec, size: Size, mode: Resize) -> None:
         self._size, self._mode = size, mode
-        self._rules, self._padding = model.task, model.image.mean_pixel
+        self._task, self._padding = detection_task(model.name, model.task), model.image.mean_pixel
         self.text = f"{mode.value} to {_text(size)}"
         self.note = f"run with {mode.value} to {_text(size)}, not at upstream's test scale"
 
@@ -127,7 +128,7 @@ class Fitted(Feed):
 
     def find(self, image: Pixels, run: Run) -> Predictions:
         pixels, placement = fit(image, *self._size, self._mode, self._padding)
-        found = select(_candidates(run(pixels), self._size, self._rules), self._rules)
+        found = self._task.select(_candidates(run(pixels), self._size, self._task))
         return _predictions(placement.to_image(found))
 
 
@@ -176,22 +177,17 @@ def _scaled(height: int, width: int, scale: float) -> Size:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _without_largest_stride(rules: AnchorDetection) -> AnchorDetection:
-    largest = max(head.stride for head in rules.heads)
-    return rules.model_copy(update={"heads": tuple(head for head in rules.heads if head.stride < largest)})
-
-
-def _candidates(outputs: Outputs, size: Size, rules: AnchorDetection) -> Floats:
-    """Those of one image. What is no number would disappear without a word: it is above no threshold."""
-    found = candidates(outputs, size, rules)[0]
-    for name in rules.outputs():
+def _candidates(outputs: Outputs, size: Size, task: DetectionTask) -> Detections:
+    """The candidates of one image. NaN would disappear without a word: it is above no threshold."""
+    found = task.candidates(outputs, size)[0]
+    for name in task.outputs():
         if not np.isfinite(outputs[name]).all():
             raise DetectionError(f"{name} holds NaN or infinity; `sshtool verify` says whether the artifact is whole")
     return found
 
 
-def _predictions(boxes: Floats) -> Predictions:
-    return from_corners(boxes[:, :4], boxes[:, 4])
+def _predictions(detections: Detections) -> Predictions:
+    return from_corners(detections.boxes, detections.scores)
 
 
 def _text(size: tuple[int, ...]) -> str:

@@ -26,6 +26,7 @@ the first annotation counts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -33,14 +34,8 @@ import numpy as np
 from sshconvert.arrays import Array, Doubles, Flags, Indices
 from sshconvert.boxes import suppress
 from sshconvert.errors import DetectionError
-from sshconvert.tasks.anchor_detection import (
-    AnchorDetection,
-    batch_size,
-    best_first,
-    decode as decode_head,
-    face_scores,
-    highest,
-)
+from sshconvert.tasks.detection import DetectionTask
+from sshconvert.tasks.results import Detections
 from sshtool.evaluate.curves import Result, judgements, make_curve, make_result
 from sshtool.evaluate.matching import NOWHERE, best_face, corners, first_on_its_face, letters
 from sshtool.evaluate.predictions import LARGEST_NUMBER, Predictions, from_corners
@@ -57,23 +52,23 @@ HEIGHTS: Final = (64, 1024)
 
 
 def decode(
-    outputs: Mapping[str, Array], scales: Sequence[tuple[float, float]], rules: AnchorDetection
+    outputs: Mapping[str, Array], scales: Sequence[tuple[float, float]], task: DetectionTask
 ) -> list[Predictions]:
-    """Rule 3, for a batch: `outputs` are the head tensors, as `sshconvert.tasks.anchor_detection.detect` takes them.
+    """Rule 3, for a batch: `outputs` as `task.decode` takes them.
+
     `scales` are the (x, y) of each image's resize: 640 / its width, 640 / its height. A longer batch is cut to these.
 
-    Raises DetectionError if a tensor is missing, has a shape that does not belong to `rules`, or holds NaN or infinity.
+    Raises DetectionError if an output is missing, has a shape that does not belong to `task`, or holds NaN or infinity,
+    and UsageError for a task without strides.
     """
-    if batch_size(outputs, rules) < len(scales):
-        raise DetectionError(f"the outputs are of {batch_size(outputs, rules)} images, expected {len(scales)}")
-    names = rules.outputs()
-    for name in names:
-        if not np.isfinite(outputs[name]).all():
+    for name in task.outputs():
+        if not np.isfinite(outputs.get(name, 0)).all():
             raise DetectionError(f"{name} holds NaN or infinity; `sshtool verify` says whether the artifact is whole")
-    return [
-        _decode_one({name: outputs[name][index].astype(np.float64) for name in names}, scale, rules)
-        for index, scale in enumerate(scales)
-    ]
+    exact = {name: values[: len(scales)].astype(np.float64) for name, values in outputs.items()}
+    images = task.by_stride(exact, CANDIDATES_PER_STRIDE)
+    if len(images) < len(scales):
+        raise DetectionError(f"the outputs are of {len(images)} images, expected {len(scales)}")
+    return [_joined(strides, scale) for strides, scale in zip(images, scales, strict=True)]
 
 
 def judge(truth: ImageTruth, predictions: Predictions) -> Judgement:
@@ -114,18 +109,13 @@ def _order(scores: Doubles) -> Indices:
     return np.argsort(-scores.astype(np.longdouble), kind="quicksort")
 
 
-def _decode_one(outputs: Mapping[str, Doubles], scale: tuple[float, float], rules: AnchorDetection) -> Predictions:
-    kept = []
+def _joined(strides: Sequence[Detections], scale: tuple[float, float]) -> Predictions:
+    """The survivors of each stride's own suppression, in the image's pixels."""
+    # An untrained head may ask for boxes of infinite size. These are as large, and finite in the image's pixels.
     largest = LARGEST_NUMBER / 4 * min(1.0, *scale)
-    for head in rules.heads:
-        numbers = highest(face_scores(outputs, head), CANDIDATES_PER_STRIDE)
-        candidates = best_first(decode_head(outputs, head, numbers))
-        # An untrained head may ask for boxes of infinite size. These are as large, and finite in the image's pixels.
-        boxes = np.clip(candidates[:, :4], -largest, largest)
-        stay = suppress(boxes, SUPPRESSED_ABOVE, inclusive=False)
-        kept.append(np.column_stack([boxes, candidates[:, 4]])[stay])
-    joined = np.concatenate(kept)
-    return from_corners(joined[:, :4] / np.array([*scale, *scale]), joined[:, 4])
+    bounded = [replace(stride, boxes=np.clip(stride.boxes, -largest, largest)) for stride in strides]
+    joined = Detections.join([stride[suppress(stride.boxes, SUPPRESSED_ABOVE, inclusive=False)] for stride in bounded])
+    return from_corners(joined.boxes / np.array([*scale, *scale]), joined.scores)
 
 
 def _clipped(truth: ImageTruth) -> Doubles:

@@ -59,15 +59,15 @@ class Evaluator:
         self._path, self._feeds, self.saved = path, feeds, saved or {}
         self._shared = SharedRuntime(runtime)
 
-    def warm_up(self, size: Size, heads: Sequence[str]) -> None:
+    def warm_up(self, size: Size, outputs: Sequence[str]) -> None:
         """Compute once in the thread of the caller: what libraries set up at their first use, no two then do at once.
 
-        Raises ArtifactError if the artifact cannot be run, or lacks one of the `heads` that protocols decode.
+        Raises ArtifactError if the artifact cannot be run, or lacks one of the `outputs` that protocols decode.
         """
-        outputs = self._compute(np.zeros((*size, 3), np.uint8))
-        if self._shared.runtime.declaration.faces is not None and not outputs.keys() >= set(heads):
+        computed = self._compute(np.zeros((*size, 3), np.uint8))
+        if self._shared.runtime.declaration.faces is not None and not computed.keys() >= set(outputs):
             raise ArtifactError(
-                f"{self._path}: gives faces, and the protocols decode the heads by rules of their own; convert "
+                f"{self._path}: gives results, and the protocols decode the outputs by rules of their own; convert "
                 "without --postprocess, or with --keep-heads"
             )
 

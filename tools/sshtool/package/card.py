@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,8 +12,9 @@ from sshconvert.checkpoint import DEMO
 from sshconvert.contract import licence_of
 from sshconvert.libraries import YAML, importing
 from sshconvert.models.spec import ModelSpec, Published
+from sshconvert.tasks.inside import Inside
 from sshtool.package.evidence import Bench, BenchedArtifact, EvaluatedArtifact
-from sshtool.package.manifest import PackagedModel, Source, Tensor, Verification
+from sshtool.package.manifest import PackagedModel, Source, Verification
 from sshtool.package.usage import examples
 from sshtool.parity.verify import ArtifactReport
 from sshtool.report import summary
@@ -23,12 +24,6 @@ from sshtool.report.page import template
 FILE: Final = "README.md"
 LAYOUT_OF_IMAGES: Final = "in the layout of WIDER FACE"
 TEMPLATE: Final = "model_card.md.j2"
-
-_FACES: Final = {
-    "boxes": ": x1, y1, x2, y2 of each face",
-    "scores": ": from 0 to 1",
-    "count": ": how many of the boxes are faces",
-}
 
 
 @dataclass(frozen=True)
@@ -73,6 +68,8 @@ def render_card(
 ) -> bytes:
     """The card; `bench` is where the speeds were measured. Raises RuntimeUnavailableError without Jinja or PyYAML."""
     models = [item.model for item in described]
+    declared = models[0].postprocessing
+    inside = Inside(**declared.model_dump()) if declared else None
     filters = {"code": code, "url": url}
     text = template(TEMPLATE, filters, markup=False).render(
         front_matter=_front_matter(model, source, described),
@@ -85,8 +82,8 @@ def render_card(
         first=models[0],
         preprocessing_outside=any(models[0].mean_values),
         published=None if model.published == Published() else model.published,
-        centre=(model.task.heads[0].base_size - 1) / 2,
-        meaning=_meaning(model, models[0].outputs),
+        meaning=model.task.meaning,
+        outputs_text=Markdown(model.task.card(inside)),
         sizes=lambda tensor: Markdown(f"[{', '.join(map(str, tensor.shape))}]"),
         usage=[(title, Markdown(lines)) for title, lines in examples(model, models)],
         evaluated=list(evaluation_rows(described)),
@@ -142,22 +139,22 @@ def _front_matter(model: ModelSpec, source: Source, described: Sequence[Describe
     trained = archive is not None and source.weights == f"sha256:{archive.sha256}"
     known = {
         "license": model.licence.spdx.lower(),
-        "pipeline_tag": "object-detection",
+        "pipeline_tag": model.task.pipeline_tag,
         "tags": [*model.tags, *forms],
         "datasets": list(model.datasets) if trained else [],
     }
     front: dict[str, Any] = {key: value for key, value in known.items() if value}
-    if metrics := _metrics(described):
+    if metrics := _metrics(model, described):
         front["model-index"] = [{"name": model.name, "results": metrics}]
     return Markdown(yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=math.inf))
 
 
-def _metrics(described: Sequence[Described]) -> list[dict[str, Any]]:
+def _metrics(model: ModelSpec, described: Sequence[Described]) -> list[dict[str, Any]]:
     """For the index of a hub: of the first file that was evaluated. Which images these were, only their user knows."""
     rows = evaluation_rows(described)
     return [
         {
-            "task": {"type": "object-detection"},
+            "task": {"type": model.task.pipeline_tag},
             "dataset": {"type": "images", "name": f"{row['images']} images {LAYOUT_OF_IMAGES}"},
             "metrics": [
                 {
@@ -170,14 +167,3 @@ def _metrics(described: Sequence[Described]) -> list[dict[str, Any]]:
         for row in rows
         if row["path"] == rows[0]["path"]
     ]
-
-
-def _meaning(model: ModelSpec, outputs: Sequence[Tensor]) -> Mapping[str, str]:
-    known = dict(_FACES)
-    for head in model.task.heads:
-        count = len(head.sizes)
-        known[head.scores] = (
-            f": stride {head.stride}; {count} channels of background, then {count} of face, one an anchor"
-        )
-        known[head.boxes] = f": stride {head.stride}; (dx, dy, dw, dh) of each anchor"
-    return {output.name: known.get(output.name, "") for output in outputs}

@@ -18,6 +18,7 @@ from sshconvert.messages import listed, shown
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Precision
 from sshconvert.schema import one_line
+from sshconvert.tasks.tolerances import PROFILES
 from sshtool.package.card import FILE as CARD
 from sshtool.package.evidence import Evidence, read_verification, verification_of
 from sshtool.package.layouts import LAYOUTS, Layout
@@ -25,7 +26,6 @@ from sshtool.package.manifest import DESCRIPTION, MANIFEST, Manifest, PackagedMo
 from sshtool.package.packaged_model import packaged_model, read_contract
 from sshtool.package.rebuild import options_of
 from sshtool.package.sbom import FILE as BILL
-from sshtool.parity.tolerances import PROFILES
 from sshtool.workspace import VERIFICATION
 
 PAGE: Final = "verification.html"

@@ -17,11 +17,11 @@ from sshconvert.messages import shown
 from sshconvert.models.spec import Sha256
 from sshconvert.reading import read_small
 from sshconvert.schema import one_line, parse_json, problems
+from sshconvert.tasks.tolerances import PROFILES
 from sshtool.document import SCHEMA_VERSION
 from sshtool.evaluate import omz, wider
 from sshtool.package.manifest import Verification
 from sshtool.parity.samples import sample_names
-from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verification import VerifyResult
 from sshtool.parity.verify import REPORT_VERSION, ArtifactReport, VerifyReport
 from sshtool.wider_face.ground_truth import ALL, SETTINGS

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.contract import Declaration, FacesInside
+from sshconvert.contract import Declaration
 from sshconvert.convert import convert
 from sshconvert.digest import file_sha256
 from sshconvert.errors import PackageError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Options, Precision
-from sshconvert.tasks.postprocessing import OUTPUTS as FACES
+from sshconvert.tasks.inside import Inside
 from sshtool.package.manifest import Manifest, PackagedModel
 
 REBUILT: Final = (Precision.FP32.value, Precision.FP16.value)  # from a checkpoint alone
@@ -41,13 +41,14 @@ def rebuilt(item: PackagedModel, checkpoint: Checkpoint, folder: Path) -> Mappin
 def options_of(item: PackagedModel, model: ModelSpec) -> Options:
     """The options that make such a model. Raises ValueError where none do."""
     sizes = dict(zip(item.input_layout, item.input.shape, strict=True))
+    inside = item.postprocessing
     declaration = Declaration(
         tuple(sizes[axis] if sizes[axis] > 0 else None for axis in "NCHW"),
         item.input_layout,
         item.input.dtype,
         item.color_order,
         item.mean_values,
-        faces=FacesInside(**item.postprocessing.model_dump()) if item.postprocessing else None,
+        faces=Inside(inside.score_threshold, inside.iou_threshold, inside.top_k) if inside else None,
     )
-    kept = len(item.outputs) > len(FACES)
+    kept = len(item.outputs) > len(model.task.inside_outputs)
     return declaration.options(item.format, item.precision, model, keep_heads=kept)

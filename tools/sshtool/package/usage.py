@@ -23,33 +23,6 @@ data = np.ascontiguousarray(pixels{transpose}, np.{dtype})
 {run}
 """
 
-_FACES: Final = """\
-boxes, scores, count = (output[0] for output in outputs[:3])
-faces = np.column_stack([boxes, scores])[:count]  # x1, y1, x2, y2, score
-print(faces)
-"""
-
-_HEADS: Final = """\
-found = []  # x1, y1, x2, y2, score
-for scores, deltas, stride, scales in zip(outputs[0::2], outputs[1::2], {strides}, {scales}):
-    for number, size in enumerate({base} * np.array(scales)):
-        dx, dy, dw, dh = deltas[0, 4 * number : 4 * number + 4]
-        y, x = np.indices(dx.shape) * stride + {centre}
-        x, y, w, h = x + dx * size, y + dy * size, np.exp(dw) * size - 1, np.exp(dh) * size - 1
-        face = scores[0, len(scales) + number]
-        found.append(np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2, face], 2)[face >= 0.5])
-found = np.concatenate(found)
-faces = []
-for box in found[np.argsort(-found[:, 4])]:
-    better = np.array([box, *faces])
-    sizes = np.minimum(better[:, 2:4], box[2:4]) - np.maximum(better[:, :2], box[:2]) + 1
-    common = np.prod(np.maximum(sizes, 0), 1)  # with itself first, so its own area
-    areas = np.prod(better[:, 2:4] - better[:, :2] + 1, 1)
-    if (common[1:] < {overlap} * (areas[0] + areas[1:] - common[1:])).all():
-        faces.append(box)
-print(np.array(faces))
-"""
-
 
 def examples(model: ModelSpec, models: Iterable[PackagedModel]) -> list[tuple[str, str]]:
     """A title and the lines for the first file of each format, with its usual runtime, and for the decoding.
@@ -65,8 +38,8 @@ def examples(model: ModelSpec, models: Iterable[PackagedModel]) -> list[tuple[st
         for form, item in first.items()
         if form in usual and _takes_images(item)
     ]
-    inside = next(iter(first.values())).postprocessing
-    return [*made, ("From the outputs to faces", (_FACES if inside else _decoding(model)).rstrip())] if made else []
+    decoding = model.task.usage(inside=next(iter(first.values())).postprocessing is not None)
+    return [*made, decoding] if made and decoding else made
 
 
 def _takes_images(item: PackagedModel) -> bool:
@@ -87,14 +60,3 @@ def _run(model: ModelSpec, item: PackagedModel, import_: str, run: str) -> str:
         dtype=item.input.dtype,
         run=run.format(path=item.path, name=json.dumps(item.input.name)),
     ).rstrip()
-
-
-def _decoding(model: ModelSpec) -> str:
-    rules = model.task
-    return _HEADS.format(
-        strides=tuple(head.stride for head in rules.heads),
-        scales=tuple(head.scales for head in rules.heads),
-        base=rules.heads[0].base_size,
-        centre=(rules.heads[0].base_size - 1) / 2,
-        overlap=rules.iou_threshold,
-    )

@@ -33,10 +33,8 @@ from sshconvert.models.spec import ModelSpec, Sha256
 from sshconvert.reading import read_small
 from sshconvert.recognition import PACK, mistaken
 from sshconvert.schema import Dimension, Strict, one_line, parse_json
-from sshconvert.tasks.anchor_detection import detect
 from sshtool.archives.zip_check import Limits, check
 from sshtool.archives.zip_layout import DEFLATED, LZMA, STORED, Member, RefusedError, read_members, stream
-from sshtool.parity.detections import boxes
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER, draw_sample, sample_names
 from sshtool.runtimes.base import Outputs
@@ -192,13 +190,13 @@ def demo_pack_path() -> Path:
 
 
 def _describe(answer: Answer, model: ModelSpec) -> PackedSample:
-    found = detect(answer.outputs, answer.sample.image_size, model.task)
+    found = model.task.decode(answer.outputs, answer.sample.image_size)
     return PackedSample.model_validate(
         {
             "name": answer.sample.name,
             "shape": answer.sample.images.shape,
             "images_sha256": _sha256(answer.sample.images),
-            "detections": [boxes(faces) for faces in found],
+            "detections": [model.task.rows(result) for result in found],
         }
     )
 
@@ -293,12 +291,13 @@ def _check_detections(
     outputs: Outputs, size: tuple[int, int], packed: PackedSample, model: ModelSpec, path: Path
 ) -> None:
     try:
-        found = detect(outputs, size, model.task)
+        found = model.task.decode(outputs, size)
     except DetectionError as error:
         raise ReferencePackError(f"{path}: {packed.name}: {error}") from None
-    for faces, stored in zip(found, packed.detections, strict=True):
+    for result, stored in zip(found, packed.detections, strict=True):
+        rows = np.array(model.task.rows(result, None)).reshape(-1, 5)
         expected = np.array(stored).reshape(-1, 5)
-        if faces.shape != expected.shape or np.abs(faces - expected).max(initial=0) > SAME_DETECTION:
+        if rows.shape != expected.shape or np.abs(rows - expected).max(initial=0) > SAME_DETECTION:
             raise ReferencePackError(
                 f"{path}: {packed.name} decodes to other detections than when the pack was made; "
                 "make it again with this version"

@@ -22,11 +22,11 @@ from sshconvert.formats.registry import FORMATS, artifact_files, format_of, know
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Precision
 from sshconvert.reading import is_file
-from sshconvert.tasks.anchor_detection import detect
+from sshconvert.tasks.faults import Fault
+from sshconvert.tasks.tolerances import PROFILES
 from sshtool.candidates import Candidate, labelled
-from sshtool.parity.faults import FAULTS, Fault, nothing
+from sshtool.parity.faults import faults_of
 from sshtool.parity.reference import Answer, Reference
-from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verify import ArtifactReport, ConvertAgain, Failure, Rules, VerifyReport, verify
 from sshtool.progress import Progress, silent
 
@@ -89,12 +89,12 @@ def self_test(
     candidates: Sequence[Candidate],
     rules: Rules = Rules(),  # noqa: B008  # frozen
     *,
-    faults: Sequence[Fault] = FAULTS,
+    faults: Sequence[Fault] | None = None,
     verified: VerifyReport | None = None,
     convert_again: ConvertAgain = lambda _candidate, _declaration: None,
     progress: Progress = silent,
 ) -> SelfTestReport:
-    """Plant every one of the `faults` in a copy of one artifact of each format, that of the highest precision.
+    """Plant every one of the `faults`, by default all, in one artifact of each format, that of the highest precision.
 
     It passes if the artifacts have no failure as they are, and every fault that has an effect is caught. `verified` is
     the thorough report of all the candidates; without it, those in which faults are planted are verified first.
@@ -114,7 +114,7 @@ def self_test(
         if candidate in chosen and healthy[-1].passed:
             artifact = next(item for item in verified.artifacts if item.label == label)
             tested = _SelfTest(model, reference, candidate, artifact, rules, convert_again, progress)
-            results += tested.plant_all(faults)
+            results += tested.plant_all(faults_of(model) if faults is None else faults)
     caught, missed = ([item for item in results if item.verdict is kind] for kind in (Verdict.CAUGHT, Verdict.MISSED))
     return SelfTestReport(
         model=model.name,
@@ -151,7 +151,7 @@ class _SelfTest:
     def plant(self, fault: Fault, folder: Path) -> FaultResult:
         try:
             copy = self.copy_with(fault, folder)
-            if fault.decode is detect and _same_bytes(self.candidate.path, copy):
+            if fault.decode is None and _same_bytes(self.candidate.path, copy):
                 reason = "the file is the same with it, for these weights"
                 return FaultResult(fault.name, self.label, Verdict.WITHOUT_EFFECT, reason=reason)
             failures = self.failures_of(fault, replace(self.candidate, path=copy), folder)
@@ -167,7 +167,7 @@ class _SelfTest:
         """A copy of the artifact, in a folder named as its own, which says what it has to be; for a fault in the
         decoding the artifact itself.
         """
-        if fault.plant is nothing and not fault.file_of:
+        if fault.plant is None and not fault.file_of:
             if self.declaration.faces:
                 raise NotThereError("the file decodes its outputs itself")
             return self.candidate.path
@@ -179,7 +179,7 @@ class _SelfTest:
             source = original.parent.parent / fault.file_of / original.name
             if not is_file(source):
                 raise NotThereError(f"there is no {fault.file_of} file beside the artifact")
-        return _copy(fault, self.model, source, folder / original.parent.name)
+        return _copy(fault, source, folder / original.parent.name)
 
     def failures_of(self, fault: Fault, copy: Candidate, folder: Path) -> tuple[Failure, ...]:
         hasty = replace(self.rules, thorough=False, decode=fault.decode)
@@ -194,27 +194,28 @@ class _SelfTest:
         """The answers that can show a fault, so that the others take no time: in parts, the best first.
 
         Tensors show a fault in the file, and the comparison stops at the first sample that does. A fault in the
-        decoding shows where faces are, but is not looked for before all samples are done: hence one after the other.
+        decoding shows where results are, but is not looked for before all samples are done: hence one after the other.
         """
         if fault.at_other_size:
             other = self.reference.other_size()
             if other is None:
                 raise NotThereError(f"{self.reference.source} takes one size only")
             yield _Part(self.reference, (), other)
-        elif fault.decode is detect:
+        elif fault.decode is None:
             yield self.reference
         else:
-            for answer in self.most_faces_first:
+            for answer in self.fullest_first:
                 yield _Part(self.reference, (answer,), None)
 
     @cached_property
-    def most_faces_first(self) -> list[Answer]:
-        """The answers with faces."""
+    def fullest_first(self) -> list[Answer]:
+        """The answers with results, those with the most first."""
         answers = self.reference.answers(*self.declaration.image_size(self.model))
-        return sorted(filter(self.count_faces, answers), key=self.count_faces, reverse=True)
+        return sorted(filter(self.count_results, answers), key=self.count_results, reverse=True)
 
-    def count_faces(self, answer: Answer) -> int:
-        return sum(map(len, detect(answer.outputs, answer.sample.image_size, self.model.task)))
+    def count_results(self, answer: Answer) -> int:
+        task = self.model.task
+        return task.count(task.decode(answer.outputs, answer.sample.image_size))
 
     def planted_again(self, fault: Fault, folder: Path) -> ConvertAgain:
         """Converts again, and plants the fault in that too."""
@@ -223,7 +224,7 @@ class _SelfTest:
             healthy = self.convert_again(candidate, declaration)
             if healthy is None:
                 raise NotThereError("the file takes one size only, and there is no checkpoint to convert again")
-            return _copy(fault, self.model, healthy, folder / "again")
+            return _copy(fault, healthy, folder / "again")
 
         return convert_and_plant
 
@@ -260,16 +261,16 @@ def _one_of_each_format(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [chosen[key] for key in sorted(chosen)]
 
 
-def _copy(fault: Fault, model: ModelSpec, source: Path, folder: Path) -> Path:
+def _copy(fault: Fault, source: Path, folder: Path) -> Path:
     """Copy an artifact into a folder, and plant a fault in the copy."""
     copy = folder / source.name
     with output_errors(folder):
         folder.mkdir()
         for file in artifact_files(source):
             shutil.copyfile(file, folder / file.name)
-        if fault.plant is not nothing:
+        if fault.plant is not None:
             edited = format_of(copy).edit(copy)
-            fault.plant(edited, model)
+            fault.plant(edited)
             edited.save()
     return copy
 

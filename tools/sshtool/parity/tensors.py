@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sshtool.parity.tolerances import Tolerance
+from sshconvert.tasks.tolerances import Tolerance
 
 # Upper edges of the histogram of absolute differences: below 1e-9, then a decade each, the last without an end.
 DECADES: Final = tuple(10.0**exponent for exponent in range(-9, 1))

@@ -21,6 +21,7 @@ from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Dynamic, Options, Precision
 from sshconvert.reading import is_folder
+from sshconvert.tasks.tolerances import PROFILES
 from sshtool.candidates import Candidate, find_candidates, left_out
 from sshtool.checkpoint.archive import opened
 from sshtool.document import dump_result
@@ -32,7 +33,6 @@ from sshtool.parity.recompute import check_answers, prove
 from sshtool.parity.reference import Draw, LiveReference, Reference
 from sshtool.parity.samples import OTHER_SHAPE, Sample
 from sshtool.parity.selftest import SelfTestReport, self_test
-from sshtool.parity.tolerances import PROFILES
 from sshtool.parity.verify import ArtifactReport, Rules, VerifyReport, verify
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import F32, Runtime, Settings

@@ -13,40 +13,34 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from sshconvert.contract import Declaration, FacesInside
+from sshconvert.contract import Declaration
 from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, DetectionError
 from sshconvert.formats.registry import artifact_files
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
-from sshconvert.tasks.anchor_detection import AnchorDetection, detect
-from sshconvert.tasks.postprocessing import OUTPUTS as FACES
+from sshconvert.tasks.comparison import DetectionComparison
+from sshconvert.tasks.faults import Decode
+from sshconvert.tasks.findings import Finding
+from sshconvert.tasks.inside import Inside
+from sshconvert.tasks.results import Box
+from sshconvert.tasks.tolerances import PROFILES, Overrides, Profile
 from sshtool.candidates import Candidate, labelled
 from sshtool.environment import environment
-from sshtool.parity.detections import Box, DetectionComparison, Thresholds, boxes, compare_detections
-from sshtool.parity.faces import faces_problems, most_faces
 from sshtool.parity.reference import Answer, Reference, run_all
 from sshtool.parity.samples import OTHER, Sample
 from sshtool.parity.tensors import TensorComparison, compare_tensor
-from sshtool.parity.tolerances import PROFILES, Overrides, Profile, Tolerance
 from sshtool.progress import Progress, silent
-from sshtool.runtimes.base import BF16, Outputs, Runtime, Settings, faces_in
+from sshtool.runtimes.base import BF16, Outputs, Runtime, Settings
 from sshtool.runtimes.loading import load
 
 # Of the report. A new key does not change it; a changed meaning does.
 REPORT_VERSION: Final = 1
 
-# Why detections were not compared, where failures of their own say what is wrong.
-NO_FACES: Final = "the faces are not what they have to be"
+# Why results were not compared, where failures of their own say what is wrong.
+NOT_DECODED: Final = "the faces are not what they have to be"
 
-# The name of a sample, and how an artifact compares on an image of it.
-ImageComparison = tuple[str, DetectionComparison]
-
-Decode = Callable[
-    [Mapping[str, npt.NDArray[np.float32]], tuple[int, int], AnchorDetection], list[npt.NDArray[np.float32]]
-]
 # Converts the checkpoint again, as that file was converted, to another shape; None where it cannot.
 ConvertAgain = Callable[[Candidate, Declaration], Path | None]
 
@@ -139,7 +133,7 @@ class Rules:
     overrides: Overrides = field(default_factory=Overrides)
     settings: Settings = field(default_factory=Settings)
     thorough: bool = True
-    decode: Decode = detect
+    decode: Decode | None = None  # instead of the task's
 
 
 def verify(
@@ -202,7 +196,7 @@ class _Judge:
         profile = PROFILES[_profile_name(candidate, runtime)]
         self.check_declaration(candidate, runtime.declaration)
         comparisons, skipped = self.compare_all(candidate, runtime, profile)
-        self.judge_detections(comparisons, profile)
+        self.judge_results(comparisons, profile)
         if not (self.failures or _is_evidence(comparisons)):
             self.fail("evidence", "no tensor and no detection was compared, which proves nothing; lower the threshold")
         return self.report(candidate, runtime, profile, comparisons, skipped), self.failures
@@ -272,17 +266,17 @@ class _Judge:
             self.fail("run", str(error), sample=names[0])
             return []
         inside = runtime.declaration.faces
-        # A file may keep the heads beside the faces, all of them; what is converted again has the faces alone.
-        heads = expected if inside is None or any(name in found for name in expected) else {}
-        self.check_names([*(FACES if inside else ()), *heads], found, names[0])
+        # Beside the results a file may keep all the task's outputs; what is converted again has the results alone.
+        kept = expected if inside is None or any(name in found for name in expected) else {}
+        self.check_names([*(self.model.task.inside_outputs if inside else ()), *kept], found, names[0])
         tensors = tuple(
             compare_tensor(name, array, found.get(name), self.rules.overrides.tolerance(profile, name))
-            for name, array in heads.items()
+            for name, array in kept.items()
         )
         for tensor in tensors:
             self.judge_tensor(tensor, names)
         size = group[0].sample.image_size
-        detections = self.compare_faces(expected, found, names, size, profile, inside)
+        detections = self.compare_results(expected, found, names, size, profile, inside)
         return [SampleComparison(names[0], names, tensors, detections)]
 
     def check_names(self, expected: Sequence[str], found: Outputs, sample: str) -> None:
@@ -309,108 +303,47 @@ class _Judge:
         where = images[tensor.worst[0]] if tensor.worst else images[0]
         self.fail("tensor", message, sample=where, output=tensor.output, excess=excess)
 
-    def compare_faces(
+    def compare_results(
         self,
         expected: Outputs,
         found: Outputs,
         images: Sequence[str],
         size: tuple[int, int],
         profile: Profile,
-        inside: FacesInside | None,
+        inside: Inside | None,
     ) -> tuple[DetectionComparison, ...]:
-        detection = inside.rules(self.model.task) if inside else self.model.task
-        most = inside.top_k if inside else None
-        if inside and not self.judge_faces(expected, found, images, inside):
-            return tuple(DetectionComparison(problem=NO_FACES) for _ in images)
+        task, most = self.model.task, None
+        if inside:
+            task, most = task.with_thresholds(inside.score_threshold, inside.iou_threshold), inside.top_k
+            if problems := task.problems_inside(expected, found, inside):
+                self.fail_all(replace(problem, sample=images[0]) for problem in problems)
+                return tuple(DetectionComparison(problem=NOT_DECODED) for _ in images)
         try:
-            right = [boxes[:most] for boxes in detect(expected, size, detection)]
-            candidate = faces_in(found) if inside else self.rules.decode(found, size, detection)
+            right = [result[:most] if most else result for result in task.decode(expected, size)]
+            decode = self.rules.decode or type(task).decode
+            other = task.decode_inside(found) if inside else decode(task, found, size)
         except DetectionError as error:
             return tuple(DetectionComparison(problem=str(error)) for _ in images)
-        limits = [self.rules.overrides.tolerance(profile, head.scores) for head in detection.heads]
-        scores = Tolerance(max(limit.atol for limit in limits), max(limit.rtol for limit in limits))
-        thresholds = Thresholds(
-            score=detection.score_threshold,
-            score_tolerance=scores.at(detection.score_threshold),
-            overlap=detection.iou_threshold,
-            overlap_tolerance=profile.suppression,
-        )
-        return tuple(
-            compare_detections(one, other, overlap=profile.overlap, scores=scores, thresholds=thresholds)
-            for one, other in zip(right, candidate, strict=True)
-        )
+        return task.compare(right, other, profile, lambda output: self.rules.overrides.tolerance(profile, output))
 
-    def judge_faces(self, expected: Outputs, found: Outputs, images: Sequence[str], inside: FacesInside) -> bool:
-        """Whether the three outputs of a file that gives faces itself are what they have to be."""
-        most = most_faces(expected, self.model.task, inside)
-        problems = faces_problems(found, images=len(images), most=most, inside=inside)
-        for problem in problems:
-            self.fail("faces", f"{problem.output} {problem.text}", sample=images[0], output=problem.output)
-        return not problems
+    def fail_all(self, findings: Iterable[Finding]) -> None:
+        for item in findings:
+            self.fail(item.check, item.message, sample=item.sample, output=item.output, excess=item.excess)
 
-    def judge_detections(self, comparisons: Sequence[SampleComparison], profile: Profile) -> None:
-        """Enough detections matched over all samples, few enough excused, and no matched one too far away on any."""
-        compared = [pair for item in comparisons for pair in zip(item.images, item.detections, strict=True)]
-        faces = [(sample, found) for sample, found in compared if sample not in profile.undecided]
-        self.judge_share(faces, profile)
-        self.judge_excused(faces, profile)
-        self.judge_distances(faces, profile)
-        undecoded = {found.problem: sample for sample, found in reversed(faces) if found.problem not in ("", NO_FACES)}
-        for problem, sample in undecoded.items():
-            self.fail("detections", problem, sample=sample)
-
-    def judge_share(self, faces: Sequence[ImageComparison], profile: Profile) -> None:
-        matched, differing = sum(found.matched for _, found in faces), sum(found.differing for _, found in faces)
-        if differing and matched / (matched + differing) < profile.matched:
-            where = ", ".join(
-                f"{sample}: {len(found.missing)} missing, {len(found.extra)} extra"
-                for sample, found in faces
-                if found.differing
-            )
-            share = matched / (matched + differing)
-            allowed = (1 - profile.matched) * (matched + differing)
-            self.fail(
-                "detections",
-                f"{share:.2%} of the detections matched, {profile.matched:.1%} required; {where}",
-                excess=differing / allowed if allowed >= 1 else float(differing),
-            )
-
-    def judge_excused(self, faces: Sequence[ImageComparison], profile: Profile) -> None:
-        """What the tolerance alone decides is no error, as long as it is about as much as rounding explains."""
-        for sample, found in faces:
-            number, allowed = len(found.near_threshold), profile.excused.of(found.expected)
-            if number > allowed:
-                self.fail("excused", _too_many_excused(number, allowed), sample=sample, excess=number / allowed)
-        number = sum(len(found.near_threshold) for _, found in faces)
-        allowed = profile.excused.in_all(found.expected for _, found in faces)
-        if number > allowed:
-            self.fail("excused", f"in all, {_too_many_excused(number, allowed)}", excess=number / allowed)
-
-    def judge_distances(self, faces: Sequence[ImageComparison], profile: Profile) -> None:
-        for sample, found in faces:
-            if not found.largest_corner <= profile.corner:
-                self.fail(
-                    "corners",
-                    f"a matched box is off by {found.largest_corner:.3g} pixels, {profile.corner:g} allowed",
-                    sample=sample,
-                    excess=found.largest_corner / profile.corner,
-                )
-            if not found.score_share <= 1:
-                self.fail(
-                    "scores",
-                    f"the score of a matched box is off by more than its tolerance, by up to {found.largest_score:.3g}",
-                    sample=sample,
-                    excess=found.score_share,
-                )
-        expected, other = (sum(found.score_sums[side] for _, found in faces) for side in (0, 1))
-        allowed = profile.score_sum * expected + profile.tensors.atol
-        if not abs(other - expected) <= allowed:
-            self.fail(
-                "scores",
-                f"the scores of the matched boxes add up to {other:.4g} instead of {expected:.4g}, but rounding moves "
-                f"them both ways: {allowed:.2g} allowed",
-                excess=abs(other - expected) / allowed,
-            )
+    def judge_results(self, comparisons: Sequence[SampleComparison], profile: Profile) -> None:
+        """Let the task judge the results of all samples. A result that could not be decoded is a failure too."""
+        compared = [
+            pair
+            for item in comparisons
+            if item.detections
+            for pair in zip(item.images, item.detections, strict=True)
+            if pair[0] not in profile.undecided
+        ]
+        self.fail_all(self.model.task.judge(compared, profile))
+        problems = {found.problem: sample for sample, found in reversed(compared)}
+        for problem, sample in problems.items():
+            if problem not in ("", NOT_DECODED):
+                self.fail("detections", problem, sample=sample)
 
     def report(
         self,
@@ -420,7 +353,7 @@ class _Judge:
         comparisons: Sequence[SampleComparison],
         skipped: Mapping[str, str],
     ) -> ArtifactReport:
-        faces = [found for item in comparisons for found in item.detections]
+        images = [image for item in comparisons for image in item.detections]
         largest = [tensor.largest for item in comparisons for tensor in item.tensors]
         known = [value for value in largest if value is not None]
         return ArtifactReport(
@@ -435,10 +368,10 @@ class _Judge:
             samples=tuple(comparisons),
             skipped=skipped,
             largest=max(known) if known and len(known) == len(largest) else None,
-            matched=sum(found.matched for found in faces),
-            missing=sum(len(found.missing) for found in faces),
-            extra=sum(len(found.extra) for found in faces),
-            near_threshold=sum(len(found.near_threshold) for found in faces),
+            matched=sum(image.matched for image in images),
+            missing=sum(len(image.missing) for image in images),
+            extra=sum(len(image.extra) for image in images),
+            near_threshold=sum(len(image.near_threshold) for image in images),
             passed=not self.failures,
         )
 
@@ -453,10 +386,6 @@ def _profile_name(candidate: Candidate, runtime: Runtime) -> str:
     stored = next((name for name in (candidate.profile, runtime.declaration.precision) if name in PROFILES), "FP32")
     computed = "BF16" if runtime.inference_precision == BF16 else stored
     return max(stored, computed, key=list(PROFILES).index)
-
-
-def _too_many_excused(number: int, allowed: float) -> str:
-    return f"{number} detections are excused because they lie near a threshold, {allowed:g} allowed"
 
 
 def _comparable(one: str, other: str) -> bool:
@@ -498,7 +427,7 @@ def groups(answers: _Chosen, batch: int | None) -> Iterator[Sequence[Answer]]:
     """What to run at once, for a file that takes `batch` images (None: any number): different images in each place.
 
     A group for every answer, which is its first image. If the file takes any number, further groups are of several of
-    the first answers, so that images with faces come in more than one place.
+    the first answers, so that images with detections come in more than one place.
     """
     number = len(answers)
     for turn in range(number):
@@ -555,7 +484,7 @@ def _describe_samples(
             answer.sample.name,
             answer.sample.purpose,
             answer.sample.images.shape,
-            tuple(boxes(faces) for faces in detect(answer.outputs, answer.sample.image_size, model.task)),
+            tuple(map(model.task.rows, model.task.decode(answer.outputs, answer.sample.image_size))),
         )
         for answer in chain(answers, (other,) if other else ())
     )

@@ -8,13 +8,12 @@ from typing import Final
 
 from sshconvert.arrays import Pixels
 from sshconvert.messages import count
-from sshtool.detector import THRESHOLD
+from sshconvert.tasks.detection import THRESHOLD, DetectionTask
+from sshconvert.tasks.tolerances import Profile
 from sshtool.parity.layers import Divergence
 from sshtool.parity.tensors import TensorComparison
-from sshtool.parity.tolerances import Profile
 from sshtool.parity.verify import Failure, SampleComparison, VerifyReport
 from sshtool.report import histogram, overlay, summary
-from sshtool.report.junit import AFTER
 from sshtool.report.page import template
 from sshtool.report.summary import Column
 
@@ -143,7 +142,7 @@ def _detections_cell(column: Column) -> Cell:
     artifact = column.report
     if artifact is None:
         return Cell("not loaded", "", LAST, passed=False)
-    failed = any(failure.check in AFTER for failure in column.failures)
+    failed = any(failure.check in DetectionTask.checks for failure in column.failures)
     detail = f"{artifact.missing} missing, {artifact.extra} extra, {artifact.near_threshold} near the threshold"
     return Cell(summary.matched(artifact), detail, LAST if failed else 0, not failed)
 

@@ -12,6 +12,8 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 from sshconvert.messages import printable
+from sshconvert.tasks.detection import DetectionTask
+from sshconvert.tasks.inside import CHECK as INSIDE
 from sshtool.parity.verify import Failure, VerifyReport
 from sshtool.report.summary import Column, columns, excess, headline, sizes
 
@@ -19,8 +21,6 @@ from sshtool.report.summary import Column, columns, excess, headline, sizes
 LOAD: Final = "load"
 DECLARATION: Final = "declaration"
 BEFORE: Final = (LOAD, DECLARATION, "run", "names", "order")
-FACES: Final = "faces"  # of a file that gives them itself
-AFTER: Final = ("detections", "excused", "corners", "scores", FACES)
 TENSOR: Final = "tensor"
 
 # Checks that are a part of another case.
@@ -40,7 +40,9 @@ def render_junit(report: VerifyReport) -> str:
     """The whole document. A report without any artifact is a failure, not an empty success."""
     root = ET.Element("testsuites", name=f"sshtool verify {printable(report.model)}")
     for column in columns(report):
-        _add_suite(root, column.label, _cases(column, report.outputs), _properties(report, column))
+        _add_suite(
+            root, column.label, _cases(column, report.outputs, _result_checks(report)), _properties(report, column)
+        )
     if not report.passed and not report.failures:
         nothing = Failure("", "artifacts", headline(report))
         _add_suite(root, "artifacts", [_Case(nothing.check, (nothing,))], {})
@@ -50,12 +52,18 @@ def render_junit(report: VerifyReport) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _cases(column: Column, outputs: Sequence[str]) -> list[_Case]:
+def _result_checks(report: VerifyReport) -> Sequence[str]:
+    """The checks of results, unless the task compares tensors alone."""
+    compared = [item for artifact in report.artifacts for item in artifact.samples]
+    return () if compared and not any(item.detections for item in compared) else DetectionTask.checks
+
+
+def _cases(column: Column, outputs: Sequence[str], checks: Sequence[str]) -> list[_Case]:
     """All cases of an artifact: the standard ones, one an output, and one a check that is not known here."""
     found: dict[str, list[Failure]] = {}
     for failure in column.failures:
         found.setdefault(_case_name(failure), []).append(failure)
-    standard = [*BEFORE, *(f"{TENSOR} {output}" for output in outputs), *AFTER]
+    standard = [*BEFORE, *(f"{TENSOR} {output}" for output in outputs), *checks]
     return [
         _Case(name, tuple(found.get(name, ())), "" if name in found else _why_skipped(column, name))
         for name in dict.fromkeys([*standard, *found])
@@ -69,7 +77,7 @@ def _case_name(failure: Failure) -> str:
 def _why_skipped(column: Column, name: str) -> str:
     if column.report is None:
         return "the artifact could not be loaded"
-    if name == FACES and column.report.declaration.faces is None:
+    if name == INSIDE and column.report.declaration.faces is None:
         return "the file gives heads, which are decoded here"
     compared = bool(column.report.samples)
     return "" if compared or name in (LOAD, DECLARATION) else "the artifact was not compared on any sample"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sshtool.parity.tolerances import Profile
+from sshconvert.tasks.tolerances import Profile
 from sshtool.parity.verify import ArtifactReport, SampleReport, VerifyReport
 from sshtool.report.markup import escape
 from sshtool.report.summary import (

@@ -12,8 +12,9 @@ import numpy as np
 
 from sshconvert.arrays import Pixels
 from sshconvert.libraries import PILLOW, importing
-from sshtool.detector import THRESHOLD
-from sshtool.parity.detections import Box, DetectionComparison
+from sshconvert.tasks.comparison import DetectionComparison
+from sshconvert.tasks.detection import THRESHOLD
+from sshconvert.tasks.results import Box, score_of
 from sshtool.parity.verify import SampleReport
 from sshtool.report.summary import Column
 
@@ -182,12 +183,12 @@ def _place(box: Box) -> str:
 
 def clear(boxes: Iterable[Box]) -> list[Box]:
     """Those from the display threshold on."""
-    return [box for box in boxes if box[4] >= THRESHOLD]
+    return [box for box in boxes if score_of(box) >= THRESHOLD]
 
 
 def faint(boxes: Iterable[Box]) -> list[Box]:
     """Those below it: detections, but none that anybody is shown unless it is asked for."""
-    return [box for box in boxes if not box[4] >= THRESHOLD]
+    return [box for box in boxes if not score_of(box) >= THRESHOLD]
 
 
 def path(boxes: Iterable[Box], *, crossed: bool = False) -> str:

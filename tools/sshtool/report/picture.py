@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from sshconvert.arrays import Floats, Pixels
+from sshconvert.arrays import Pixels
 from sshconvert.files import staged
 from sshconvert.libraries import PILLOW, importing
+from sshconvert.tasks.results import Box, score_of
 
 BOX: Final = (0, 230, 60)
 TEXT: Final = (0, 0, 0)
 
 
-def save_picture(path: Path, image: Pixels, detections: Floats, *, least: float = 0) -> None:
-    """Save an image (uint8 [H, W, 3], BGR) with its detections ([K, 5]: x1, y1, x2, y2, score) drawn on it, as PNG.
-
-    Those with a score below `least` are not drawn.
+def save_picture(path: Path, image: Pixels, boxes: Iterable[Box], *, least: float = 0) -> None:
+    """Save an image (uint8 [H, W, 3], BGR) as PNG, with boxes and their scores drawn on it, from the score `least` on.
 
     Raises RuntimeUnavailableError without Pillow, OutputError if the file cannot be written.
     """
@@ -27,7 +27,7 @@ def save_picture(path: Path, image: Pixels, detections: Floats, *, least: float 
     picture = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(14)
-    for x1, y1, x2, y2, score in detections[detections[:, 4] >= least].tolist():
+    for x1, y1, x2, y2, score in (box for box in boxes if score_of(box) >= least):
         draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=BOX, width=2)
         label = f"{score:.2f}"
         left, top, right, bottom = draw.textbbox((x1, max(0, y1 - 18)), label, font=font)

@@ -17,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sshconvert.contract import Declaration
-from sshconvert.errors import DetectionError, NonfiniteError
+from sshconvert.errors import NonfiniteError
 from sshconvert.formats.registry import FORMATS
 from sshconvert.libraries import is_installed
 from sshconvert.messages import printable
 from sshconvert.models.spec import ModelSpec
 from sshconvert.schema import one_line
-from sshconvert.tasks.postprocessing import OUTPUTS as FACES
 
 Images = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
@@ -148,7 +147,7 @@ def reason(error: BaseException) -> str:
 
 
 def check_finite(outputs: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Raises NonfiniteError, which names the first output that holds NaN or infinity: they would count as no face."""
+    """Raises NonfiniteError, which names the first output that holds NaN or infinity: they would count as no result."""
     for name, values in outputs.items():
         if not np.isfinite(values).all():
             number = np.count_nonzero(~np.isfinite(values))
@@ -156,17 +155,3 @@ def check_finite(outputs: Mapping[str, npt.NDArray[Any]]) -> None:
                 f"the output {one_line(name)} holds NaN or infinity ({number} of {values.size} values); `sshtool "
                 "verify` says whether the model is whole"
             )
-
-
-def faces_in(outputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
-    """The faces that a file with post-processing inside has found in each image: float32 [K, 5], x1, y1, x2, y2, score.
-
-    Raises DetectionError if the outputs are others.
-    """
-    boxes, scores, counts = (outputs.get(name, np.zeros(0)) for name in FACES)
-    fits = boxes.ndim == 3 and boxes.shape[2] == 4 and scores.shape == boxes.shape[:2]
-    fits = fits and counts.shape == boxes.shape[:1] and counts.dtype.kind in "iu"
-    if not fits or ((counts < 0) | (counts > scores.shape[1])).any():
-        raise DetectionError(f"the outputs are not {', '.join(FACES)}: [N, K, 4], [N, K] and [N], 0 to K")
-    rows = np.concatenate([boxes, scores[..., None]], axis=2)
-    return [row[:count] for row, count in zip(rows, counts.tolist(), strict=True)]

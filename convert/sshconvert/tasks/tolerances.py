@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from sshconvert.errors import UsageError
 from sshconvert.numerals import number
-from sshtool.parity.samples import NOISE
 
 Number = TypeVar("Number", float, npt.NDArray[np.float32])
 
@@ -134,7 +133,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             layer=0.25,
             reason="256 levels for each tensor: at most 0.06 measured, times four; single scores move, so that what "
             "counts is the accuracy over a dataset; these limits tell a calibrated model from a broken one",
-            left_out={NOISE: "is like no image that INT8 was calibrated on: most of it is beyond the levels"},
+            left_out={"noise": "is like no image that INT8 was calibrated on: most of it is beyond the levels"},
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""Comparison of the detections that two runs end in."""
+"""Comparison of the detections of two runs: what they share, and what only one of them has."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Flags, Indices
 from sshconvert.boxes import overlaps
-from sshtool.parity.tolerances import Tolerance
-
-Faces = npt.NDArray[np.float32]  # [K, 5]: x1, y1, x2, y2, score
-Box = tuple[float, ...]
+from sshconvert.tasks.results import Box, Detections
+from sshconvert.tasks.tolerances import Tolerance
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class DetectionComparison:
 @dataclass(frozen=True)
 class Thresholds:
     """Where detections come and go: from `score` on they are kept, from `overlap` (IoU) with a better one on they are
-    suppressed. What lies within the tolerance of either may go both ways.
+    suppressed. The tolerance alone decides about a detection within it.
     """
 
     score: float
@@ -57,16 +55,16 @@ class Thresholds:
     overlap: float
     overlap_tolerance: float
 
-    def near(self, alone: Faces, others: Faces) -> npt.NDArray[np.bool_]:
-        """Which of the detections that have no partner among the `others` the tolerance alone decides on."""
-        better = others[None, :, 4] >= alone[:, None, 4] - self.score_tolerance
-        largest = np.where(better, overlaps(alone, others), 0).max(axis=1, initial=0)
-        near_score = np.abs(alone[:, 4] - self.score) < self.score_tolerance
+    def near(self, alone: Detections, others: Detections) -> Flags:
+        """Which of the detections without a partner among the `others` the tolerance alone decides about."""
+        better = others.scores[None] >= alone.scores[:, None] - self.score_tolerance
+        largest = np.where(better, overlaps(alone.boxes, others.boxes), 0).max(axis=1, initial=0)
+        near_score = np.abs(alone.scores - self.score) < self.score_tolerance
         return np.asarray(near_score | (np.abs(largest - self.overlap) <= self.overlap_tolerance))
 
 
 def compare_detections(
-    expected: Faces, found: Faces, *, overlap: float, scores: Tolerance, thresholds: Thresholds
+    expected: Detections, found: Detections, *, overlap: float, scores: Tolerance, thresholds: Thresholds
 ) -> DetectionComparison:
     """Pair detections one to one, those that overlap most first, down to `overlap`; sort out what stays alone.
 
@@ -74,28 +72,34 @@ def compare_detections(
     """
     pairs = match(expected, found, overlap)
     mine, yours = pairs[:, 0], pairs[:, 1]
-    distance = np.abs(expected[mine] - found[yours])
-    allowed = np.maximum(scores.at(expected[mine, 4]), np.finfo(np.float32).tiny)  # the user may allow nothing
-    lost, gained = np.delete(expected, mine, axis=0), np.delete(found, yours, axis=0)
+    original, other = expected[mine], found[yours]
+    corners = np.abs(original.boxes - other.boxes)
+    distance = np.abs(original.scores - other.scores)
+    allowed = np.maximum(scores.at(original.scores), np.finfo(np.float32).tiny)  # the user may allow nothing
+    lost, gained = (
+        side[np.setdiff1d(np.arange(len(side)), paired)] for side, paired in ((expected, mine), (found, yours))
+    )
     near_lost, near_gained = thresholds.near(lost, found), thresholds.near(gained, expected)
     return DetectionComparison(
         expected=len(expected),
         matched=len(pairs),
-        missing=boxes(lost[~near_lost]),
-        extra=boxes(gained[~near_gained]),
-        near_threshold=boxes(lost[near_lost]) + boxes(gained[near_gained]),
-        largest_corner=float(distance[:, :4].max(initial=0)),
-        largest_score=float(distance[:, 4].max(initial=0)),
-        score_share=float((distance[:, 4] / allowed).max(initial=0)),
-        score_sums=(float(expected[mine, 4].sum()), float(found[yours, 4].sum())),
+        missing=lost[~near_lost].rows(),
+        extra=gained[~near_gained].rows(),
+        near_threshold=lost[near_lost].rows() + gained[near_gained].rows(),
+        largest_corner=float(corners.max(initial=0)),
+        largest_score=float(distance.max(initial=0)),
+        score_share=float((distance / allowed).max(initial=0)),
+        score_sums=(float(original.scores.sum()), float(other.scores.sum())),
         order_changes=_overtaken(yours[np.argsort(mine)]),
-        found=boxes(found),
+        found=found.rows(),
     )
 
 
-def match(expected: Faces, found: Faces, overlap: float) -> npt.NDArray[np.intp]:
-    """Numbers of the detections that belong together: [M, 2], expected and found."""
-    table = overlaps(expected, found)
+def match(expected: Detections, found: Detections, overlap: float) -> Indices:
+    """Indices of the detections that belong together, [M, 2]: of one class, and with at least that overlap."""
+    table = overlaps(expected.boxes, found.boxes)
+    if expected.class_ids is not None and found.class_ids is not None:
+        table = np.where(expected.class_ids[:, None] == found.class_ids, table, -1)
     rows, columns = np.nonzero(table >= overlap)
     pairs: list[tuple[int, int]] = []
     left, right = set(range(len(expected))), set(range(len(found)))
@@ -108,12 +112,7 @@ def match(expected: Faces, found: Faces, overlap: float) -> npt.NDArray[np.intp]
     return np.array(pairs, np.intp).reshape(-1, 2)
 
 
-def boxes(faces: Faces) -> tuple[Box, ...]:
-    """Detections as plain numbers, rounded to what a report needs: a ten-thousandth of a pixel."""
-    return tuple(tuple(round(value, 4) for value in face) for face in faces.tolist())
-
-
-def _overtaken(ranks: Sequence[int] | npt.NDArray[np.intp]) -> int:
+def _overtaken(ranks: Sequence[int] | Indices) -> int:
     """How many ranks are lower than one before them."""
     highest = np.maximum.accumulate(np.asarray(ranks, np.intp)) if len(ranks) else np.zeros(0, np.intp)
     return int(np.sum(np.asarray(ranks) < highest))

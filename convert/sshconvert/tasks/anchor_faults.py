@@ -1,0 +1,113 @@
+"""Faults that only a network with anchors can have: in the channels of its heads, and in their decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sshconvert.arrays import Array
+from sshconvert.editing.base import NotThereError
+from sshconvert.tasks.anchors import AnchorHead
+from sshconvert.tasks.faults import Decode, Editable, Fault, Outputs, Size, Stage
+from sshconvert.tasks.results import Detections
+
+Heads = Sequence[AnchorHead]
+# Changes the tensors of heads.
+Change = Callable[[Heads, Outputs], dict[str, Array]]
+
+
+def channel_faults(heads: Heads, noun: str) -> tuple[Fault, ...]:
+    """Outputs, and anchors of one head, in another order."""
+    last = heads[-1]
+    return (
+        Fault(Stage.OUTPUTS, "two outputs swapped", lambda copy: _swap_scores(copy, heads)),
+        # The first anchor gets the deltas of the last.
+        Fault(Stage.CHANNELS, "anchors exchanged", lambda copy: _roll_channels(copy, last.boxes, 4)),
+        Fault(
+            Stage.CHANNELS,
+            f"background and {noun} exchanged",
+            lambda copy: _roll_channels(copy, last.scores, len(last.sizes)),
+        ),
+    )
+
+
+def box_faults(heads: Heads) -> tuple[Fault, ...]:
+    """Deltas and anchors by other rules. The first two are those of SSH's model card."""
+    return (
+        Fault(Stage.DECODING, "dw and dh exchanged", decode=_decode(heads, _exchange_width_and_height)),
+        Fault(Stage.DECODING, "dx and dy move the corner", decode=_decode(heads, _move_corner)),
+        Fault(Stage.DECODING, "anchors without the +1", decode=_shrink_anchors),
+    )
+
+
+def score_faults(heads: Heads, noun: str) -> tuple[Fault, ...]:
+    """The other half of the channels."""
+    name = f"background score taken for {noun} score"
+    return (Fault(Stage.DECODING, name, decode=_decode(heads, _take_background)),)
+
+
+def _swap_scores(copy: Editable, heads: Heads) -> None:
+    """The scores of the last two strides have the same number of channels, and only sizes tell them apart."""
+    order = copy.outputs
+    names = [head.scores for head in heads[-2:]]
+    if len(names) < 2 or not {*names} <= {*order}:
+        raise NotThereError("the heads are not outputs of the file")
+    one, other = names
+    copy.rename_outputs({one: other, other: one})
+    copy.reorder_outputs(order)
+
+
+def _roll_channels(copy: Editable, output: str, distance: int) -> None:
+    """Move the channels of an output on by a distance, the last ones to the front."""
+    name = copy.convolution_behind(output)
+    weight, bias = copy.weight(name), copy.bias(name)
+    order = np.roll(np.arange(len(weight)), distance)
+    copy.set_weight(name, weight[order])
+    if bias is not None:
+        copy.set_bias(name, bias[order])
+
+
+def _decode(heads: Heads, change: Change) -> Decode:
+    """Decode other tensors than those of the outputs."""
+
+    def decode(task: Any, outputs: Outputs, image_size: Size) -> list[Detections]:
+        found: list[Detections] = task.decode({**outputs, **change(heads, outputs)}, image_size)
+        return found
+
+    return decode
+
+
+def _shrink_anchors(task: Any, outputs: Outputs, image_size: Size) -> list[Detections]:
+    heads = tuple(head.model_copy(update={"base_size": head.base_size - 1}) for head in task.heads)
+    found: list[Detections] = task.model_copy(update={"heads": heads}).decode(outputs, image_size)
+    return found
+
+
+def _exchange_width_and_height(heads: Heads, outputs: Outputs) -> dict[str, Array]:
+    return _with_deltas(heads, outputs, lambda deltas: deltas[:, :, [0, 1, 3, 2]])
+
+
+def _move_corner(heads: Heads, outputs: Outputs) -> dict[str, Array]:
+    """(dx, dy) moves the upper left corner, so half of the growth moves the centre too."""
+
+    def move(deltas: Array) -> Array:
+        growth = np.exp(deltas[:, :, 2:]) - 1
+        return np.concatenate([deltas[:, :, :2] + 0.5 * growth, deltas[:, :, 2:]], axis=2)
+
+    return _with_deltas(heads, outputs, move)
+
+
+def _take_background(heads: Heads, outputs: Outputs) -> dict[str, Array]:
+    return {head.scores: np.roll(outputs[head.scores], len(head.sizes), axis=1) for head in heads}
+
+
+def _with_deltas(heads: Heads, outputs: Outputs, change: Callable[[Array], Array]) -> dict[str, Array]:
+    """The deltas of each head, changed as [N, A, 4, H, W]."""
+    changed = {}
+    for head in heads:
+        deltas = outputs[head.boxes]
+        batch, channels, height, width = deltas.shape
+        changed[head.boxes] = change(deltas.reshape(batch, channels // 4, 4, height, width)).reshape(deltas.shape)
+    return changed

@@ -1,0 +1,110 @@
+"""Faults that every task with detections can have: in a file that gives them itself, and in the decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from sshconvert.arrays import Floats
+from sshconvert.editing.base import Arithmetic
+from sshconvert.tasks.faults import Editable, Fault, Outputs, Size, Stage
+from sshconvert.tasks.inside import BOXES, COUNT, SCORES
+from sshconvert.tasks.results import Detections
+
+
+def inside_faults(noun: str) -> tuple[Fault, ...]:
+    """Faults of the three outputs of a file with the post-processing inside."""
+    plants = {
+        "scores not a number": _scores(Arithmetic.MULTIPLY, np.nan),
+        "scores all 1": _scores_of_one,
+        "scores halved": _scores(Arithmetic.MULTIPLY, 0.5),
+        f"two {noun}s with each other's scores": _exchange_two_boxes,
+        "count one too high": _add_to_count(1),
+        "count one too low": _add_to_count(-1),
+        "count in floats": lambda copy: copy.cast(COUNT, np.float32),
+        "count in 64 bits": lambda copy: copy.cast(COUNT, np.int64),
+        f"a box behind the last {noun}": _in_last_row(BOXES, 1),
+        f"a score behind the last {noun}": _in_last_row(SCORES, 0.01),
+        f"not a number behind the last {noun}": _in_last_row(BOXES, np.nan),
+    }
+    return tuple(Fault(Stage.INSIDE, name, plant) for name, plant in plants.items())
+
+
+def threshold_faults() -> tuple[Fault, ...]:
+    """Decoding with other thresholds than the task's."""
+    return (
+        Fault(Stage.DECODING, "NMS at the wrong threshold", decode=_with(iou=0.5)),
+        Fault(Stage.DECODING, "score threshold too high", decode=_with(score=0.5)),
+        Fault(Stage.DECODING, "score threshold too low", decode=_with(score=0.02)),
+    )
+
+
+def image_faults(noun: str) -> tuple[Fault, ...]:
+    """Decoding with another size, or another image of the batch."""
+    return (
+        Fault(Stage.DECODING, "boxes clipped to W instead of W - 1", decode=_clip_a_pixel_late),
+        Fault(Stage.DECODING, "boxes not clipped", decode=_clip_never),
+        Fault(
+            Stage.DECODING, f"first image's {noun}s for the whole batch", decode=_take_first_image, at_other_size=True
+        ),
+    )
+
+
+def _scores(by: Arithmetic, value: float) -> Callable[[Editable], None]:
+    return lambda copy: copy.combine(SCORES, by, np.array([[value]], np.float32))
+
+
+def _scores_of_one(copy: Editable) -> None:
+    """Those of detections; the zeros behind the last one stay."""
+    _scores(Arithmetic.MULTIPLY, 1e6)(copy)
+    _scores(Arithmetic.LESSER, 1)(copy)
+
+
+def _exchange_two_boxes(copy: Editable) -> None:
+    """The best detection and the eighth, whose scores are far apart, have each other's box."""
+    _, rows, _ = copy.output_shape(BOXES)
+    order, other = [*range(rows)], min(7, rows - 1)
+    order[0], order[other] = other, 0
+    copy.take(BOXES, order, 1)
+
+
+def _add_to_count(number: int) -> Callable[[Editable], None]:
+    return lambda copy: copy.combine(COUNT, Arithmetic.ADD, np.array([number], np.int32))
+
+
+def _in_last_row(output: str, value: float) -> Callable[[Editable], None]:
+    """Add a value to the last row, which detections hardly ever fill."""
+
+    def plant(copy: Editable) -> None:
+        values: Floats = np.zeros((1, *copy.output_shape(output)[1:]), np.float32)
+        values[:, -1] = value
+        copy.combine(output, Arithmetic.ADD, values)
+
+    return plant
+
+
+def _with(**thresholds: float) -> Callable[[Any, Outputs, Size], list[Detections]]:
+    def decode(task: Any, outputs: Outputs, image_size: Size) -> list[Detections]:
+        found: list[Detections] = task.with_thresholds(**thresholds).decode(outputs, image_size)
+        return found
+
+    return decode
+
+
+def _clip_a_pixel_late(task: Any, outputs: Outputs, image_size: Size) -> list[Detections]:
+    height, width = image_size
+    found: list[Detections] = task.decode(outputs, (height + 1, width + 1))
+    return found
+
+
+def _clip_never(task: Any, outputs: Outputs, _image_size: Size) -> list[Detections]:
+    """Boxes reach as far as they like to the right and down."""
+    found: list[Detections] = task.decode(outputs, (1 << 20, 1 << 20))
+    return found
+
+
+def _take_first_image(task: Any, outputs: Outputs, image_size: Size) -> list[Detections]:
+    found = task.decode(outputs, image_size)
+    return [found[0]] * len(found)

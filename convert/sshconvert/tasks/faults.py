@@ -1,0 +1,46 @@
+"""Faults of the self-test: what `sshtool verify --self-test` plants in a copy of an artifact, or in the decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from sshconvert.arrays import Array
+from sshconvert.editing.base import EditableModel
+
+Outputs = Mapping[str, Array]  # by bare name, each [N, ...]
+Size = tuple[int, int]  # height and width of the network's input
+Editable = EditableModel[Any]
+Decode = Callable[[Any, Outputs, Size], list[Any]]  # as `Task.decode`, with the task first
+
+
+class Stage(IntEnum):
+    """Where a fault lies. Reports list faults in this order."""
+
+    INPUT = 1
+    OUTPUTS = 2
+    WEIGHTS = 3
+    CHANNELS = 4  # of the outputs
+    FILE = 5
+    INSIDE = 6  # the outputs of a file with the post-processing inside
+    BATCH = 7
+    DECODING = 8
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault. `name` says what is wrong.
+
+    `plant` puts it into a copy of an artifact, or raises NotThereError; `decode` takes the place of `Task.decode`;
+    `file_of` names the precision whose file lies in the artifact's place. With `at_other_size` it shows at the batch
+    of another size only, and is planted in what converts to that size too.
+    """
+
+    stage: Stage
+    name: str
+    plant: Callable[[Editable], None] | None = None
+    decode: Decode | None = None
+    file_of: str = ""
+    at_other_size: bool = False
