@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from sshtool import limits
 from sshtool.cli.options import (
     AllowNonfinite,
@@ -15,6 +13,7 @@ from sshtool.cli.options import (
     Confinement,
     Device,
     HtmlPath,
+    Option,
     Output,
     Place,
     Threads,
@@ -35,57 +34,40 @@ class Bench(Verb):
     """Measure latency and throughput of every artifact on this machine, in turns, and compare them with a baseline."""
 
     place: Place = field(default_factory=Place)
-    artifacts: Artifacts = ()
+    artifact: Artifacts = ()
     checkpoint: CheckpointPath = None
-    runtimes: Annotated[
+    runtime: Annotated[
         tuple[str, ...],
-        typer.Option(
-            "--runtime",
-            help="onnxruntime, openvino, mxnet; several with commas, or repeated. By default the usual one of each "
-            "file, and MXNet with the checkpoint, where it is installed.",
+        Option(
+            "onnxruntime, openvino, mxnet; several with commas, or repeated. By default the usual one of each "
+            "file, and MXNet with the checkpoint, where it is installed."
         ),
     ] = ()
-    inference_precisions: Annotated[
-        tuple[str, ...],
-        typer.Option("--inference-precision", help="What to compute in: f32, bf16; several with commas, or repeated."),
+    inference_precision: Annotated[
+        tuple[str, ...], Option("What to compute in: f32, bf16; several with commas, or repeated.")
     ] = ("f32",)
-    mode: Annotated[str, typer.Option("--mode", help="latency, throughput or both.")] = "both"
+    mode: Annotated[str, Option("latency, throughput or both.")] = "both"
     baseline: Annotated[
-        str,
-        typer.Option(
-            "--baseline", help="Which candidate the others are compared with: its name in the table, or file."
-        ),
+        str, Option("Which candidate the others are compared with: its name in the table, or file.")
     ] = ""
     duration: Annotated[
         float,
-        typer.Option(
-            "--duration",
+        Option(
+            "Seconds for each candidate and mode; 10, if --runs does not say otherwise.",
             min=0,
             max=limits.LONGEST_DURATION,
-            help="Seconds for each candidate and mode; 10, if --runs does not say otherwise.",
         ),
     ] = 0.0
-    runs: Annotated[int, typer.Option("--runs", min=0, max=limits.MOST_RUNS, help="So many computations instead.")] = 0
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, max=limits.MOST_ROUNDS, help="In how many turns, taken by all in turn.")
-    ] = 5
+    runs: Annotated[int, Option("So many computations instead.", min=0, max=limits.MOST_RUNS)] = 0
+    rounds: Annotated[int, Option("In how many turns, taken by all in turn.", min=1, max=limits.MOST_ROUNDS)] = 5
     requests: Annotated[
-        int,
-        typer.Option(
-            "--requests",
-            min=0,
-            max=limits.MOST_REQUESTS,
-            help="For throughput: how many at once; 0 is the runtime's choice.",
-        ),
+        int, Option("For throughput: how many at once; 0 is the runtime's choice.", min=0, max=limits.MOST_REQUESTS)
     ] = 0
     threads: Threads = 0
     device: Device = "CPU"
-    input_shape: Annotated[str, typer.Option("--input-shape", help="N,C,H,W for artifacts that take any.")] = ""
+    input_shape: Annotated[str, Option("N,C,H,W for artifacts that take any.")] = ""
     batch: Annotated[
-        int,
-        typer.Option(
-            "--batch", min=0, max=limits.MOST_AT_ONCE, help="How many images at once, where the artifact takes any."
-        ),
+        int, Option("How many images at once, where the artifact takes any.", min=0, max=limits.MOST_AT_ONCE)
     ] = 0
     html: HtmlPath = None
     allow_nonfinite: AllowNonfinite = False
@@ -93,7 +75,7 @@ class Bench(Verb):
     output: Output = field(default_factory=Output)
 
     def run(self, session: Session) -> None:
-        check_few({"--artifact": self.artifacts})
+        check_few({"--artifact": self.artifact})
         self.confinement.apply()
         from sshtool.bench.benchmark import BenchOptions, bench
         from sshtool.bench.measuring import MODES
@@ -104,11 +86,11 @@ class Bench(Verb):
 
         settings = settings_of(self.device, self.threads, allow_nonfinite=self.allow_nonfinite)
         options = BenchOptions(
-            artifacts=self.artifacts,
+            artifacts=self.artifact,
             checkpoint=self.checkpoint,
-            runtimes=tuple(choices("--runtime", self.runtimes, list(RUNTIMES))) if self.runtimes else (),
+            runtimes=tuple(choices("--runtime", self.runtime, list(RUNTIMES))) if self.runtime else (),
             inference_precisions=tuple(
-                choices("--inference-precision", self.inference_precisions, INFERENCE_PRECISIONS)
+                choices("--inference-precision", self.inference_precision, INFERENCE_PRECISIONS)
             ),
             modes=either("--mode", self.mode, MODES),
             baseline=self.baseline,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from sshtool.cli.options import Confinement, Output
+from sshtool.cli.options import Confinement, Option, Output
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -37,15 +37,9 @@ class Check(Verb):
         Path, typer.Argument(metavar="PACKAGE", help="A package: its folder, or its archive.", show_default=False)
     ]
     signers: Annotated[
-        Path | None,
-        typer.Option(
-            "--signers",
-            help="Keys that you trust (ssh-keygen's allowed signers): one has to have signed it.",
-        ),
+        Path | None, Option("Keys that you trust (ssh-keygen's allowed signers): one has to have signed it.")
     ] = None
-    rebuild: Annotated[
-        Path | None, typer.Option("--rebuild", help="A checkpoint: convert it again, and compare the bytes.")
-    ] = None
+    rebuild: Annotated[Path | None, Option("A checkpoint: convert it again, and compare the bytes.")] = None
     confinement: Confinement = field(default_factory=Confinement)
     output: Output = field(default_factory=Output)
 

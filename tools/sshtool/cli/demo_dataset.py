@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from sshtool import limits
-from sshtool.cli.options import DryRun, Output, OutputDir
+from sshtool.cli.options import DryRun, Option, Output, OutputDir
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -24,11 +22,8 @@ class DemoDataset(Verb):
     """Draw a dataset in WIDER FACE's layout, so that `evaluate` can be tried anywhere."""
 
     output_dir: OutputDir = Path("artifacts")
-    images: Annotated[int, typer.Option("--images", min=1, max=limits.MOST_DRAWN, help="How many images to draw.")] = 24
-    seed: Annotated[
-        int,
-        typer.Option("--seed", min=0, max=limits.MOST_SEED, help="Which images: the same seed draws the same ones."),
-    ] = 0
+    images: Annotated[int, Option("How many images to draw.", min=1, max=limits.MOST_DRAWN)] = 24
+    seed: Annotated[int, Option("Which images: the same seed draws the same ones.", min=0, max=limits.MOST_SEED)] = 0
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sshtool import limits
-from sshtool.cli.options import AllowNonfinite, Computing, Confinement, DryRun, Output, Place
+from sshtool.cli.options import AllowNonfinite, Computing, Confinement, DryRun, Option, Output, Place
 from sshtool.cli.parsing import choice
 from sshtool.cli.verbs import Verb
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class LineOutput(Output):
     """As `Output`, but --json prints a document for each image."""
 
-    json: Annotated[bool, typer.Option("--json", help="One JSON document an image on stdout, each on a line.")] = False
+    json: Annotated[bool, Option("One JSON document an image on stdout, each on a line.")] = False
 
 
 @dataclass(frozen=True)
@@ -42,28 +42,17 @@ class Detect(Verb):
     ]
     place: Place = field(default_factory=Place)
     artifact: Annotated[
-        Path | None,
-        typer.Option(
-            "--artifact", help="The converted model; by default what `convert` wrote, FP32 before the others."
-        ),
+        Path | None, Option("The converted model; by default what `convert` wrote, FP32 before the others.")
     ] = None
     computing: Computing = field(default_factory=Computing)
     threshold: Annotated[
         float | None,
-        typer.Option(
-            "--threshold",
-            min=0,
-            max=1,
-            help="The least score, up to 1; by default 0.5, or the model's own if that is higher.",
-        ),
+        Option("The least score, up to 1; by default 0.5, or the model's own if that is higher.", min=0, max=1),
     ] = None
-    resize: Annotated[
-        str, typer.Option("--resize", help="letterbox keeps the proportions and fills the rest; stretch does not.")
-    ] = "letterbox"
-    save_images: Annotated[
-        bool,
-        typer.Option("--save-images", help="Write each image with its boxes to <output-dir>/<model>/detections."),
-    ] = False
+    resize: Annotated[str, Option("letterbox keeps the proportions and fills the rest; stretch does not.")] = (
+        "letterbox"
+    )
+    save_images: Annotated[bool, Option("Write each image with its boxes to <output-dir>/<model>/detections.")] = False
     allow_nonfinite: AllowNonfinite = False
     dry_run: DryRun = False
     confinement: Confinement = field(default_factory=Confinement)

@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from sshtool.cli.options import AllowNonfinite, AllowUnverified, Demo, DryRun, Fetching, FromArchive, Output, Place
+from sshtool.cli.options import (
+    AllowNonfinite,
+    AllowUnverified,
+    Demo,
+    DryRun,
+    Fetching,
+    FromArchive,
+    Option,
+    Output,
+    Place,
+)
 from sshtool.cli.parsing import check_exclusive, check_few, choice
 from sshtool.cli.verbs import Verb
 
@@ -28,9 +36,7 @@ class Download(Verb):
     fetching: Fetching = field(default_factory=Fetching)
     allow_unverified: AllowUnverified = False
     allow_nonfinite: AllowNonfinite = False
-    progress_format: Annotated[
-        str, typer.Option("--progress-format", help="text, or json: Open Model Zoo's events, one a line, on stdout.")
-    ] = "text"
+    progress_format: Annotated[str, Option("text, or json: Open Model Zoo's events, one a line, on stdout.")] = "text"
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)
 

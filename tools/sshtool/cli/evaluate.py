@@ -7,10 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
-import typer
-
 from sshtool import limits
-from sshtool.cli.options import MANY, AllowNonfinite, Artifacts, Computing, Confinement, HtmlPath, Output, Place
+from sshtool.cli.options import MANY, AllowNonfinite, Artifacts, Computing, Confinement, HtmlPath, Option, Output, Place
 from sshtool.cli.parsing import check_few, choice, either, shard_of
 from sshtool.cli.verbs import Verb
 
@@ -30,43 +28,25 @@ class Evaluate(Verb):
 
     place: Place = field(default_factory=Place)
     dataset: Annotated[
-        Path | None,
-        typer.Option("--dataset", help="The folder of WIDER FACE, as its archives unpack, or of `demo-dataset`."),
+        Path | None, Option("The folder of WIDER FACE, as its archives unpack, or of `demo-dataset`.")
     ] = None
-    artifacts: Artifacts = ()
-    protocol: Annotated[
-        str, typer.Option("--protocol", help="omz is Open Model Zoo's measure, wider WIDER FACE's own; or both.")
-    ] = "omz"
-    limit: Annotated[
-        int,
-        typer.Option("--limit", min=0, max=limits.MOST_EVALUATED, help="Only so many images, the first; 0 is all."),
-    ] = 0
-    shard: Annotated[str, typer.Option("--shard", help="I/N: of N parts of the images, the I-th.")] = "1/1"
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run with these options was interrupted.")] = (
-        False
-    )
+    artifact: Artifacts = ()
+    protocol: Annotated[str, Option("omz is Open Model Zoo's measure, wider WIDER FACE's own; or both.")] = "omz"
+    limit: Annotated[int, Option("Only so many images, the first; 0 is all.", min=0, max=limits.MOST_EVALUATED)] = 0
+    shard: Annotated[str, Option("I/N: of N parts of the images, the I-th.")] = "1/1"
+    resume: Annotated[bool, Option("Go on where a run with these options was interrupted.")] = False
     merge: Annotated[
-        tuple[Path, ...],
-        typer.Option("--merge", help=f"Put journals of shards together: files, or folders that hold them; {MANY}."),
+        tuple[Path, ...], Option(f"Put journals of shards together: files, or folders that hold them; {MANY}.")
     ] = ()
     predictions: Annotated[
-        Path | None,
-        typer.Option("--predictions", help="Score a folder of predictions in WIDER FACE's text format, anybody's."),
+        Path | None, Option("Score a folder of predictions in WIDER FACE's text format, anybody's.")
     ] = None
     save_predictions: Annotated[
-        Path | None,
-        typer.Option(
-            "--save-predictions",
-            help="Write predictions there in that format; with several artifacts, a folder for each.",
-        ),
+        Path | None, Option("Write predictions there in that format; with several artifacts, a folder for each.")
     ] = None
-    pyramid: Annotated[bool, typer.Option("--pyramid", help="wider at the four scales of upstream's pyramid.")] = False
+    pyramid: Annotated[bool, Option("wider at the four scales of upstream's pyramid.")] = False
     resize: Annotated[
-        str,
-        typer.Option(
-            "--resize",
-            help="wider on artifacts of one size, by letterbox or stretch: not what upstream's figures are of.",
-        ),
+        str, Option("wider on artifacts of one size, by letterbox or stretch: not what upstream's figures are of.")
     ] = ""
     html: HtmlPath = None
     computing: Computing = field(default_factory=Computing)
@@ -78,7 +58,7 @@ class Evaluate(Verb):
         return self.output.session(name, interrupted="what was evaluated is kept, and --resume goes on from there")
 
     def run(self, session: Session) -> None:
-        check_few({"--artifact": self.artifacts, "--merge": self.merge})
+        check_few({"--artifact": self.artifact, "--merge": self.merge})
         self.confinement.apply()
         from sshconvert.libraries import PILLOW
         from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
@@ -89,7 +69,7 @@ class Evaluate(Verb):
 
         options = EvaluateOptions(
             dataset=self.dataset,
-            artifacts=self.artifacts,
+            artifacts=self.artifact,
             protocols=either("--protocol", self.protocol, PROTOCOLS),
             limit=self.limit,
             shard=shard_of(self.shard),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from sshtool import limits
 from sshtool.cli.parsing import choice, choices, shape_of
@@ -21,61 +19,59 @@ if TYPE_CHECKING:
     from sshtool.runtimes.base import Settings
     from sshtool.workspace import Workspace
 
-MANY = f"at most {limits.MOST_NAMED} of them"
 
-OutputDir = Annotated[Path, typer.Option("--output-dir", "-o", help="Where checkpoints and artifacts go.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")]
+@dataclass(frozen=True)
+class Option:
+    """What the command line says of an option: its help, its letter, and its bounds. Its name is the field's."""
+
+    text: str
+    short: str = ""
+    min: float | None = None
+    max: float | None = None
+
+
+MANY: Final = f"at most {limits.MOST_NAMED} of them"
+
+OutputDir = Annotated[Path, Option("Where checkpoints and artifacts go.", short="-o")]
+DryRun = Annotated[bool, Option("Say what would be written, and write nothing.")]
 CheckpointPath = Annotated[
-    Path | None,
-    typer.Option("--checkpoint", help="A folder, a .params file or an archive; by default the downloaded one."),
+    Path | None, Option("A folder, a .params file or an archive; by default the downloaded one.")
 ]
 InputShape = Annotated[
     str,
-    typer.Option(
-        "--input-shape",
-        help="N,C,H,W instead of the model's own. Sizes need not divide by 32. "
-        f"At most N={limits.MOST_AT_ONCE} and N*H*W={limits.MOST_PIXELS}.",
+    Option(
+        "N,C,H,W instead of the model's own. Sizes need not divide by 32. "
+        f"At most N={limits.MOST_AT_ONCE} and N*H*W={limits.MOST_PIXELS}."
     ),
 ]
-Demo = Annotated[bool, typer.Option("--demo", help="Make the demo checkpoint: it finds drawn faces, not real ones.")]
-FromArchive = Annotated[
-    Path | None,
-    typer.Option("--from-archive", help="An archive that you have, such as ssh-model-final.zip."),
-]
-AllowUnverified = Annotated[
-    bool, typer.Option("--allow-unverified", help="Take an archive that is not the one upstream published.")
-]
-AllowNonfinite = Annotated[
-    bool, typer.Option("--allow-nonfinite", help="Take weights that are NaN or infinite, and say how many there are.")
-]
+Demo = Annotated[bool, Option("Make the demo checkpoint: it finds drawn faces, not real ones.")]
+FromArchive = Annotated[Path | None, Option("An archive that you have, such as ssh-model-final.zip.")]
+AllowUnverified = Annotated[bool, Option("Take an archive that is not the one upstream published.")]
+AllowNonfinite = Annotated[bool, Option("Take weights that are NaN or infinite, and say how many there are.")]
 Artifacts = Annotated[
-    tuple[Path, ...],
-    typer.Option("--artifact", help=f"A converted model, repeatable, {MANY}; by default all that `convert` wrote."),
+    tuple[Path, ...], Option(f"A converted model, repeatable, {MANY}; by default all that `convert` wrote.")
 ]
-ReferencePath = Annotated[Path | None, typer.Option("--reference", help="A reference pack, in MXNet's place.")]
-Scenes = Annotated[
-    int, typer.Option("--scenes", min=2, max=limits.MOST_SCENES, help="How many drawn scenes to compare on.")
-]
-Device = Annotated[str, typer.Option("--device", help="A device of the runtime.")]
+ReferencePath = Annotated[Path | None, Option("A reference pack, in MXNet's place.")]
+Scenes = Annotated[int, Option("How many drawn scenes to compare on.", min=2, max=limits.MOST_SCENES)]
+Device = Annotated[str, Option("A device of the runtime.")]
 Threads = Annotated[
     int,
-    typer.Option(
-        "--threads",
+    Option(
+        f"How many threads, at most {limits.THREADS_OF_A_CORE} for each core; 0 is the runtime's choice.",
         min=0,
         max=limits.MOST_THREADS,
-        help=f"How many threads, at most {limits.THREADS_OF_A_CORE} for each core; 0 is the runtime's choice.",
     ),
 ]
-HtmlPath = Annotated[Path | None, typer.Option("--html", help="Write the report as one self-contained page.")]
+HtmlPath = Annotated[Path | None, Option("Write the report as one self-contained page.")]
 
 
 @dataclass(frozen=True)
 class Output:
     """How a verb shows its progress, its result and its errors."""
 
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")] = False
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False
+    quiet: Annotated[bool, Option("No progress, only the result.", short="-q")] = False
+    json: Annotated[bool, Option("One JSON document on stdout, and nothing else there.")] = False
+    debug: Annotated[bool, Option("Show the traceback of an error.")] = False
 
     def session(self, verb: str, **more: Any) -> Session:
         from sshtool.cli.session import Session
@@ -87,7 +83,7 @@ class Output:
 class Place:
     """The model, and the folder that everything of it goes to."""
 
-    model: Annotated[str, typer.Option("--model", help="Which model.")] = "ssh-mxnet"
+    model: Annotated[str, Option("Which model.")] = "ssh-mxnet"
     output_dir: OutputDir = Path("artifacts")
 
     def workspace(self) -> Workspace:
@@ -103,21 +99,19 @@ class Confinement:
 
     memory_limit: Annotated[
         float | None,
-        typer.Option(
-            "--memory-limit",
+        Option(
+            "Gigabytes that models may take, in the process that runs them (on Linux); by default 8, or half of "
+            "what the machine has if that is more.",
             min=limits.LEAST_MEMORY,
             max=limits.MOST_MEMORY,
-            help="Gigabytes that models may take, in the process that runs them (on Linux); by default 8, or half of "
-            "what the machine has if that is more.",
         ),
     ] = None
     time_limit: Annotated[
         float,
-        typer.Option(
-            "--time-limit",
+        Option(
+            "Seconds that a model may take to load, and for each answer.",
             min=limits.SHORTEST_PATIENCE,
             max=limits.LONGEST_PATIENCE,
-            help="Seconds that a model may take to load, and for each answer.",
         ),
     ] = 300.0
 
@@ -132,15 +126,12 @@ class Confinement:
 class Computing:
     """What computes a model, and how."""
 
-    runtime: Annotated[
-        str, typer.Option("--runtime", help="onnxruntime, openvino or mxnet; by default the usual one for the file.")
-    ] = ""
+    runtime: Annotated[str, Option("onnxruntime, openvino or mxnet; by default the usual one for the file.")] = ""
     device: Device = "CPU"
     threads: Threads = 0
-    inference_precision: Annotated[
-        str,
-        typer.Option("--inference-precision", help="What to compute in: f32, or bf16 where OpenVINO and the CPU can."),
-    ] = "f32"
+    inference_precision: Annotated[str, Option("What to compute in: f32, or bf16 where OpenVINO and the CPU can.")] = (
+        "f32"
+    )
 
     def settings(self, *, allow_nonfinite: bool) -> Settings:
         return settings_of(self.device, self.threads, self.inference_precision, allow_nonfinite=allow_nonfinite)
@@ -161,20 +152,14 @@ class Fetching:
 
     source: Annotated[
         tuple[str, ...],
-        typer.Option(
-            "--source",
-            help=f"A mirror of the archive: an https URL, a folder or a file. Repeatable, {MANY}; tried before "
-            "SSHTOOL_SOURCES, the config file's and the model's own.",
+        Option(
+            f"A mirror of the archive: an https URL, a folder or a file. Repeatable, {MANY}; tried before "
+            "SSHTOOL_SOURCES, the config file's and the model's own."
         ),
     ] = ()
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Never use the network: only the cache, and mirrors that are files.")
-    ] = False
+    offline: Annotated[bool, Option("Never use the network: only the cache, and mirrors that are files.")] = False
     cache_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache-dir", help="Where downloaded archives are kept; by default the platform's place for caches."
-        ),
+        Path | None, Option("Where downloaded archives are kept; by default the platform's place for caches.")
     ] = None
 
     def options(self) -> FetchOptions:
@@ -187,73 +172,40 @@ class Fetching:
 class Conversion:
     """What to convert to, and how the artifacts take their input."""
 
-    precision: Annotated[
-        tuple[str, ...], typer.Option("--precision", help="FP32, FP16, INT8; several with commas, or repeated.")
-    ] = ("FP32",)
-    format: Annotated[
-        tuple[str, ...], typer.Option("--format", help="onnx, openvino; several with commas, or repeated.")
-    ] = ("onnx,openvino",)
+    precision: Annotated[tuple[str, ...], Option("FP32, FP16, INT8; several with commas, or repeated.")] = ("FP32",)
+    format: Annotated[tuple[str, ...], Option("onnx, openvino; several with commas, or repeated.")] = ("onnx,openvino",)
     input_shape: InputShape = ""
     batch: Annotated[
-        int,
-        typer.Option(
-            "--batch", min=0, max=limits.MOST_AT_ONCE, help="How many images go in at once; 0 is what the shape says."
-        ),
+        int, Option("How many images go in at once; 0 is what the shape says.", min=0, max=limits.MOST_AT_ONCE)
     ] = 0
-    dynamic: Annotated[
-        str, typer.Option("--dynamic", help="none, batch, size or all: which dimensions every run may choose.")
-    ] = "none"
-    input_layout: Annotated[str, typer.Option("--input-layout", help="NCHW or NHWC.")] = "NCHW"
-    input_dtype: Annotated[str, typer.Option("--input-dtype", help="f32, or u8 as images have it; 0-255 in both.")] = (
-        "f32"
-    )
-    input_color: Annotated[
-        str, typer.Option("--input-color", help="bgr or rgb; by default bgr, the original's is rgb.")
-    ] = ""
-    postprocess: Annotated[
-        bool, typer.Option("--postprocess", help="Let the model give boxes, scores and count instead of its heads.")
-    ] = False
+    dynamic: Annotated[str, Option("none, batch, size or all: which dimensions every run may choose.")] = "none"
+    input_layout: Annotated[str, Option("NCHW or NHWC.")] = "NCHW"
+    input_dtype: Annotated[str, Option("f32, or u8 as images have it; 0-255 in both.")] = "f32"
+    input_color: Annotated[str, Option("bgr or rgb; by default bgr, the original's is rgb.")] = ""
+    postprocess: Annotated[bool, Option("Let the model give boxes, scores and count instead of its heads.")] = False
     score_threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--score-threshold", min=0, max=1, help="With --postprocess: the least score; by default the model's."
-        ),
+        float | None, Option("With --postprocess: the least score; by default the model's.", min=0, max=1)
     ] = None
     iou_threshold: Annotated[
         float | None,
-        typer.Option(
-            "--iou-threshold",
-            min=0,
-            max=1,
-            help="With --postprocess: from this overlap on, the lower score goes; by default the model's.",
-        ),
+        Option("With --postprocess: from this overlap on, the lower score goes; by default the model's.", min=0, max=1),
     ] = None
     top_k: Annotated[
-        int,
-        typer.Option(
-            "--top-k", min=1, max=limits.MOST_FACES, help="With --postprocess: at most so many faces of an image."
-        ),
+        int, Option("With --postprocess: at most so many faces of an image.", min=1, max=limits.MOST_FACES)
     ] = 1000
-    keep_heads: Annotated[bool, typer.Option("--keep-heads", help="With --postprocess: the heads too.")] = False
+    keep_heads: Annotated[bool, Option("With --postprocess: the heads too.")] = False
     calibration_data: Annotated[
-        Path | None,
-        typer.Option(
-            "--calibration-data",
-            help="For INT8: a folder of images such as the detector will see; the demo draws its own.",
-        ),
+        Path | None, Option("For INT8: a folder of images such as the detector will see; the demo draws its own.")
     ] = None
     max_drop: Annotated[
         float | None,
-        typer.Option(
-            "--max-drop",
+        Option(
+            "For INT8: how many points of AP@0.5 it may lose; layers are left in float until it is kept.",
             min=0,
             max=limits.MOST_POINTS,
-            help="For INT8: how many points of AP@0.5 it may lose; layers are left in float until it is kept.",
         ),
     ] = None
-    no_preprocessing: Annotated[
-        bool, typer.Option("--no-preprocessing", help="Keep the original's input: RGB, minus the mean.")
-    ] = False
+    no_preprocessing: Annotated[bool, Option("Keep the original's input: RGB, minus the mean.")] = False
 
     def options(self, model: ModelSpec) -> Options:
         """The options of the conversion. Raises UsageError."""

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from sshtool.cli.options import Artifacts, DryRun, Output, Place, ReferencePath
+from sshtool.cli.options import Artifacts, DryRun, Option, Output, Place, ReferencePath
 from sshtool.cli.parsing import check_few
 from sshtool.cli.verbs import Verb
 
@@ -24,34 +22,25 @@ class Package(Verb):
     """Put verified artifacts into a folder, or one file, that a stranger can check and deploy."""
 
     place: Place = field(default_factory=Place)
-    artifacts: Artifacts = ()
+    artifact: Artifacts = ()
     verification: Annotated[
-        Path | None,
-        typer.Option(
-            "--verification", help="What `verify --json` printed; by default what it left beside the artifacts."
-        ),
+        Path | None, Option("What `verify --json` printed; by default what it left beside the artifacts.")
     ] = None
-    evaluation: Annotated[
-        Path | None, typer.Option("--evaluation", help="What `evaluate --json` printed, for the model card.")
-    ] = None
-    bench: Annotated[Path | None, typer.Option("--bench", help="What `bench --json` printed, for the model card.")] = (
-        None
-    )
+    evaluation: Annotated[Path | None, Option("What `evaluate --json` printed, for the model card.")] = None
+    bench: Annotated[Path | None, Option("What `bench --json` printed, for the model card.")] = None
     reference: ReferencePath = None
-    layout: Annotated[str, typer.Option("--layout", help="flat, huggingface, ovms or triton.")] = "flat"
-    archive: Annotated[str, typer.Option("--archive", help="One file too: zip or tar.gz.")] = ""
-    allow_unverified: Annotated[
-        bool, typer.Option("--allow-unverified", help="Package what has not passed `verify`, and mark it so.")
-    ] = False
+    layout: Annotated[str, Option("flat, huggingface, ovms or triton.")] = "flat"
+    archive: Annotated[str, Option("One file too: zip or tar.gz.")] = ""
+    allow_unverified: Annotated[bool, Option("Package what has not passed `verify`, and mark it so.")] = False
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)
 
     def run(self, session: Session) -> None:
-        check_few({"--artifact": self.artifacts})
+        check_few({"--artifact": self.artifact})
         from sshtool.package.build import PackageOptions, package
 
         options = PackageOptions(
-            self.artifacts,
+            self.artifact,
             self.verification,
             self.evaluation,
             self.bench,

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from sshtool.cli.options import (
     AllowNonfinite,
     CheckpointPath,
     DryRun,
     InputShape,
+    Option,
     Output,
     Place,
     Scenes,
@@ -35,9 +34,7 @@ class Reference(Verb):
 
     place: Place = field(default_factory=Place)
     checkpoint: CheckpointPath = None
-    file: Annotated[
-        Path | None, typer.Option("--file", help="Where the pack goes; by default beside the artifacts.")
-    ] = None
+    file: Annotated[Path | None, Option("Where the pack goes; by default beside the artifacts.")] = None
     input_shape: InputShape = ""
     scenes: Scenes = 2
     threads: Threads = 0

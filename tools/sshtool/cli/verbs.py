@@ -5,10 +5,10 @@
         '''Show what a checkpoint is.'''
 
         place: Place = field(default_factory=Place)      # a dataclass: its fields are options of the verb, too
-        scenes: Annotated[int, typer.Option("--scenes", min=2, help="How many scenes.")] = 2
-        artifacts: Annotated[tuple[Path, ...], typer.Option("--artifact", help="Repeatable.")] = ()
+        scenes: Annotated[int, Option("How many scenes.", min=2)] = 2
+        artifact: Annotated[tuple[Path, ...], Option("A converted model, repeatable.")] = ()
 
-`add` gives Typer one parameter for each option, named after the option: `--artifact` is `artifact`.
+`add` gives Typer one parameter for each option: `--artifact` for `artifact`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields
+from functools import cache
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
-from sshtool.cli.options import Output
+from sshtool.cli.options import Option, Output
 
 if TYPE_CHECKING:
     from sshtool.cli.session import Session
@@ -91,18 +92,22 @@ def _parameters(kind: type[Any], defaults: object) -> Iterator[Parameter]:
         if get_origin(of) is tuple:  # a list to Typer
             of = list[get_args(of)[0]]  # type: ignore[misc]  # at run time
             default = list(default) if isinstance(default, tuple) else default
-        yield Parameter(_name(item, info), Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[of, info])
+        said = _typers(info, item.name) if isinstance(info, Option) else info
+        yield Parameter(item.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[of, said])
+
+
+@cache
+def _typers(option: Option, field: str) -> Any:
+    name = f"--{field.replace('_', '-')}"
+    return typer.Option(name, *filter(None, [option.short]), help=option.text, min=option.min, max=option.max)
 
 
 def _made(kind: type[Options], given: Mapping[str, Any]) -> Options:
     """The dataclass with the values that Typer gives."""
     values: dict[str, Any] = {}
     for item, hint in _options(kind):
-        if isinstance(hint, type):
-            values[item.name] = _made(hint, given)
-        else:
-            value = given[_name(item, get_args(hint)[1])]
-            values[item.name] = tuple(value) if isinstance(value, list) else value
+        value = _made(hint, given) if isinstance(hint, type) else given[item.name]
+        values[item.name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
 
 
@@ -110,11 +115,6 @@ def _options(kind: type[Any]) -> list[tuple[Field[Any], Any]]:
     """The fields of a dataclass with their types: an Annotated type, or a dataclass with options of its own."""
     hints = get_type_hints(kind, include_extras=True)
     return [(item, hints[item.name]) for item in fields(kind)]
-
-
-def _name(item: Field[Any], info: Any) -> str:
-    """Of an option, its own name without the dashes; of an argument, the field's."""
-    return info.default.lstrip("-").replace("-", "_") if isinstance(info.default, str) else item.name
 
 
 def _default(item: Field[Any]) -> Any:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from sshtool import limits
 from sshtool.cli.options import (
     AllowNonfinite,
@@ -16,6 +14,7 @@ from sshtool.cli.options import (
     Computing,
     Confinement,
     HtmlPath,
+    Option,
     Output,
     Place,
     ReferencePath,
@@ -38,45 +37,29 @@ class Verify(Verb):
 
     place: Place = field(default_factory=Place)
     checkpoint: CheckpointPath = None
-    artifacts: Artifacts = ()
+    artifact: Artifacts = ()
     reference: ReferencePath = None
     images: Annotated[
-        tuple[str, ...],
-        typer.Option(
-            "--images", help=f"Your own images too: a file, folder or pattern; at most {limits.MOST_VERIFIED}."
-        ),
+        tuple[str, ...], Option(f"Your own images too: a file, folder or pattern; at most {limits.MOST_VERIFIED}.")
     ] = ()
     scenes: Scenes = 2
-    profile: Annotated[
-        str,
-        typer.Option("--profile", help="Hold all to the tolerances of FP32, FP16, BF16 or INT8, whatever they are."),
-    ] = ""
-    atol: Annotated[
-        tuple[str, ...],
-        typer.Option("--atol", help="Absolute tolerance: for all outputs, and for some: 1e-5 NAME:1e-4 …"),
-    ] = ()
-    rtol: Annotated[
-        tuple[str, ...], typer.Option("--rtol", help="Tolerance relative to the expected value, written likewise.")
-    ] = ()
+    profile: Annotated[str, Option("Hold all to the tolerances of FP32, FP16, BF16 or INT8, whatever they are.")] = ""
+    atol: Annotated[tuple[str, ...], Option("Absolute tolerance: for all outputs, and for some: 1e-5 NAME:1e-4 …")] = ()
+    rtol: Annotated[tuple[str, ...], Option("Tolerance relative to the expected value, written likewise.")] = ()
     computing: Computing = field(default_factory=Computing)
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Where an output is off, name the first layer that differs.")
-    ] = False
-    self_test: Annotated[
-        bool,
-        typer.Option("--self-test", help="Plant faults in copies of the artifacts, and require that each is caught."),
-    ] = False
+    layers: Annotated[bool, Option("Where an output is off, name the first layer that differs.")] = False
+    self_test: Annotated[bool, Option("Plant faults in copies of the artifacts, and require that each is caught.")] = (
+        False
+    )
     html: HtmlPath = None
-    junit: Annotated[Path | None, typer.Option("--junit", help="Write the report as JUnit XML, for CI.")] = None
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Write the report as Markdown, for the summary of a job.")
-    ] = None
+    junit: Annotated[Path | None, Option("Write the report as JUnit XML, for CI.")] = None
+    markdown: Annotated[Path | None, Option("Write the report as Markdown, for the summary of a job.")] = None
     allow_nonfinite: AllowNonfinite = False
     confinement: Confinement = field(default_factory=Confinement)
     output: Output = field(default_factory=Output)
 
     def run(self, session: Session) -> None:
-        check_few({"--artifact": self.artifacts, "--atol": self.atol, "--rtol": self.rtol})
+        check_few({"--artifact": self.artifact, "--atol": self.atol, "--rtol": self.rtol})
         self.confinement.apply()
         from sshconvert.tasks.tolerances import Overrides, parse_limits
         from sshtool.parity.verification import VerifyOptions, verify_artifacts
@@ -87,7 +70,7 @@ class Verify(Verb):
         outputs = workspace.model.output_names
         overrides = Overrides(parse_limits("--atol", self.atol, outputs), parse_limits("--rtol", self.rtol, outputs))
         options = VerifyOptions(
-            artifacts=self.artifacts,
+            artifacts=self.artifact,
             checkpoint=self.checkpoint,
             reference=self.reference,
             images=self.images,
