@@ -1,4 +1,4 @@
-"""ONNX to OpenVINO IR, through the living `openvino` package."""
+"""OpenVINO IR: made of an ONNX file with the `openvino` package."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any, Final
 from sshconvert.libraries import import_openvino
 from sshconvert.passes.fp16 import SMALLEST_HALVED
 
-# Model API, and what is built on it, reads the contract from this part of the IR.
+# The part of the IR from which Model API, and applications that use it, read the contract.
 MODEL_INFO: Final = "model_info"
 
-# Where some versions copy the metadata of the ONNX file, whose precision is not that of the IR.
+# Some versions of OpenVINO copy the metadata of the ONNX file here. Its precision is not that of the IR.
 FRAMEWORK: Final = "framework"
 
-# In the .xml, where a constant lies in the .bin.
+# The position of a constant in the .bin, as the .xml states it.
 _CONSTANT: Final = re.compile(rb'offset="(\d+)" size="(\d+)"')
 
-# Operations whose weights FP16 compresses, if they are large.
+# Operations whose large weights FP16 compresses.
 WEIGHTED: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 
 
@@ -32,16 +32,16 @@ def read_model_info(path: Path) -> dict[str, str]:
 
 
 class IntermediateRepresentation:
-    """An ONNX file as an optimised OpenVINO model, ready to be saved in FP32 and then, if wanted, in FP16."""
+    """An ONNX file as an optimised OpenVINO model. Save it in FP32 first, then compress it and save it in FP16."""
 
     def __init__(self, onnx_path: Path, *, name: str, layout: str = "NCHW") -> None:
-        """Read an ONNX file and apply what OpenVINO's own model conversion applies after reading.
+        """Read an ONNX file and apply the optimisations of OpenVINO's own model conversion.
 
-        `layout` is declared for the input. Names of operations are those of the
-        ONNX file, or derived from the operation that they feed, so that the same file always gives the same IR.
+        The input declares `layout`. An operation has its name of the ONNX file, or a name derived from the operation
+        that it feeds, so that the same file always gives the same IR.
         """
         self._openvino = import_openvino()
-        # Private by name, but the only door to the optimisations: `convert_model` goes through it too.
+        # The module is private, but it is the only access to the optimisations; `convert_model` uses it too.
         from openvino._offline_transformations import apply_moc_transformations
 
         self._model = self._openvino.Core().read_model(str(onnx_path))
@@ -56,7 +56,7 @@ class IntermediateRepresentation:
     def save(self, path: Path, info: Mapping[str, str]) -> None:
         """Write `path` (.xml) and the .bin beside it, with `info` as `rt_info/model_info`.
 
-        Raises OSError if they cannot be written, or were not written to their end, whatever OpenVINO says.
+        Raises OSError if they cannot be written. OpenVINO reports no error for a full disk, so this checks their ends.
         """
         for key, value in info.items():
             self._model.set_rt_info(value, [MODEL_INFO, key])
@@ -67,10 +67,10 @@ class IntermediateRepresentation:
         _check_whole(path)
 
     def compress_to_fp16(self) -> None:
-        """Store the large weights of convolutions as float16, to be decompressed where they are used.
+        """Store the large weights of convolutions as float16, with a node behind each that decompresses it.
 
-        OpenVINO's own compression rounds every constant, the mean too (116.779 to 116.75); this keeps exact what
-        `sshconvert.passes.fp16` keeps.
+        OpenVINO's own compression rounds every constant, even the mean (116.779 to 116.75). Here the same constants
+        stay exact as in `sshconvert.passes.fp16`.
         """
         from openvino._offline_transformations import compress_model_transformation
 
@@ -82,7 +82,7 @@ class IntermediateRepresentation:
         self._name_constants()
 
     def _exact_constants(self) -> dict[str, tuple[Any, int, Any]]:
-        """By name: the operation that reads the constant, the number of its input, and the constant."""
+        """The constants to keep, by name: the operation that reads each, the number of its input, and the constant."""
         found = {}
         for operation in self._model.get_ops():
             weighted = operation.get_type_name() in WEIGHTED
@@ -95,10 +95,10 @@ class IntermediateRepresentation:
         return found
 
     def _name_constants(self) -> None:
-        """Name what OpenVINO folded after its reader: its own names count up in the process, so no two runs agree.
+        """Name a folded constant after its reader: OpenVINO's names count up in the process, so no two runs agree.
 
-        What it put in the place of others has their tensor's name, and is called that. From the end on, because what is
-        named after its reader may itself be read from.
+        A node that replaced others takes the name of their tensor. The loop starts at the end, because the reader of a
+        constant may itself be a renamed node.
         """
         for node in self._model.get_ops():
             if re.fullmatch(rf"{node.get_type_name()}_\d+", node.get_friendly_name()):
@@ -112,7 +112,7 @@ class IntermediateRepresentation:
 
 
 def _check_whole(path: Path) -> None:
-    """Hold the two files to one another: the .xml closes its root, and the .bin holds all that the .xml refers to."""
+    """Raise OSError unless the .xml closes its root and the .bin holds every constant of the .xml."""
     text = path.read_bytes()
     ends = [int(offset) + int(size) for offset, size in _CONSTANT.findall(text)]
     if not text.rstrip().endswith(b"</net>") or path.with_suffix(".bin").stat().st_size < max(ends, default=0):

@@ -518,7 +518,7 @@ def test_integers_hold_no_nan(demo_artifacts: dict[tuple[str, str], Artifact], e
     (result,) = self_test(MODEL, exact, [candidate], faults=[spoiled]).faults
     assert (result.verdict, result.reason) == (
         Verdict.NOT_PLANTED,
-        "the file stores integers, none of which is not finite",
+        "the file stores integers, which cannot hold NaN or infinity",
     )
 
 

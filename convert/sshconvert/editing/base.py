@@ -1,7 +1,7 @@
-"""Small edits in a copy of an artifact, the same for ONNX and for IR: what planting a fault takes, and no more.
+"""Small edits in a copy of an artifact, the same for every format: those that planting a fault needs.
 
-(De)convolutions have the original network's names in both. Weights, biases and the mean are float32 here, whatever
-they are stored as.
+(De)convolutions have the original network's names in every format. Weights, biases and the mean are float32 here,
+however the file stores them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Constant = TypeVar("Constant")
 
 
 class Arithmetic(Enum):
-    """What an output can be combined with a constant by: the operator in ONNX and in an IR."""
+    """How to combine an output with a constant: the operator in ONNX and in an IR."""
 
     ADD = ("Add", "Add")
     MULTIPLY = ("Mul", "Multiply")
@@ -29,13 +29,13 @@ class Arithmetic(Enum):
 
 
 class NotThereError(SSHToolError):
-    """An artifact does not have what an edit is about."""
+    """An artifact lacks the subject of an edit."""
 
 
 class EditableModel(ABC, Generic[Constant]):
-    """An artifact opened for edits. `save` writes them, unless nothing became different: then the file stays as it is.
+    """An artifact opened for edits. `save` writes the file if an edit changed it.
 
-    Every method raises NotThereError if the artifact does not have what it asks for.
+    Every method raises NotThereError if the artifact lacks its subject.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +45,7 @@ class EditableModel(ABC, Generic[Constant]):
     @property
     @abstractmethod
     def convolutions(self) -> tuple[str, ...]:
-        """Names of all convolutions and deconvolutions, each after those that it computes with."""
+        """Names of all convolutions and deconvolutions, in the order of computation."""
 
     @property
     @abstractmethod
@@ -54,19 +54,19 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def convolution_behind(self, output: str) -> str:
-        """The name of the convolution that an output is made from, with nothing but reshapes and softmax between."""
+        """The name of the convolution behind an output, with only reshapes and softmax in between."""
 
     @abstractmethod
     def shift(self, deconvolution: str, pixels: int) -> None:
-        """Crop a deconvolution's result that much further to the lower right."""
+        """Move the crop of a deconvolution's result by so many pixels to the lower right."""
 
     @abstractmethod
     def round_pooling_up(self) -> None:
-        """Let every pooling make a last, incomplete window where its input is odd."""
+        """Round the output size of every pooling up, so that an odd input gets a last, incomplete window."""
 
     @abstractmethod
     def set_softmax_axis(self, axis: int) -> None:
-        """Normalise over that axis in every softmax."""
+        """Normalise over an axis in every softmax."""
 
     @property
     @abstractmethod
@@ -75,35 +75,35 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def rename_outputs(self, names: Mapping[str, str]) -> None:
-        """Give outputs other names. Their order and all that they are made of stay."""
+        """Give outputs other names. Their order stays, and so do their values."""
 
     @abstractmethod
     def reorder_outputs(self, names: Sequence[str]) -> None:
-        """Put all the outputs into that order."""
+        """Change the order of the outputs."""
 
     @abstractmethod
     def output_shape(self, output: str) -> tuple[int, ...]:
-        """The shape of an output. It has to be fixed."""
+        """The shape of an output, which has to be fixed."""
 
     @abstractmethod
     def combine(self, output: str, by: Arithmetic, values: Array) -> None:
-        """Let an output be combined with a constant of its own type, which does not change its shape."""
+        """Combine an output with a constant of its own type that does not change its shape."""
 
     @abstractmethod
     def take(self, output: str, numbers: Sequence[int], axis: int) -> None:
-        """Let an output have other rows along an axis, as many as before: those with these numbers."""
+        """Replace the rows of an output along an axis by as many others: those with these numbers."""
 
     @abstractmethod
     def cast(self, output: str, dtype: type) -> None:
-        """Let an output be int64 or float32."""
+        """Convert an output to int64 or float32."""
 
     @abstractmethod
     def declared(self, key: str) -> str:
-        """What the metadata say, "" for nothing."""
+        """The value of a metadata key, "" if it is missing."""
 
     @abstractmethod
     def declare(self, key: str, value: str) -> None:
-        """Let the metadata say something else."""
+        """Set the value of a metadata key."""
 
     def weight(self, convolution: str) -> Floats:
         return self._read(self._weight(convolution)).astype(np.float32)
@@ -112,7 +112,7 @@ class EditableModel(ABC, Generic[Constant]):
         self._set(self._weight(convolution), values)
 
     def bias(self, convolution: str) -> Floats | None:
-        """One number for each output channel; None where none is stored, as for zeros in an IR."""
+        """One number for each output channel, or None if the file stores none, as an IR does for zeros."""
         constant = self._bias(convolution)
         return None if constant is None else self._read(constant).astype(np.float32).ravel()
 
@@ -123,7 +123,7 @@ class EditableModel(ABC, Generic[Constant]):
         self._set(constant, values)
 
     def mean(self) -> Floats:
-        """What is subtracted from the input's channels, in their order."""
+        """The mean that the file subtracts, in the order of the input's channels."""
         constant, sign = self._mean()
         return np.asarray(self._read(constant).astype(np.float32).ravel() * np.float32(sign))
 
@@ -136,7 +136,7 @@ class EditableModel(ABC, Generic[Constant]):
             self._write()
 
     def cut_off(self) -> None:
-        """Leave only the first half of the file that holds the weights. At once: there is nothing to edit any more."""
+        """Cut the file that holds the weights in half, at once. No other edit can follow."""
         holder = self._weights_path
         with holder.open("r+b") as file:
             file.truncate(holder.stat().st_size // 2)
@@ -149,7 +149,7 @@ class EditableModel(ABC, Generic[Constant]):
         stored = self._read(constant)
         if stored.dtype.kind == "i":  # INT8: the weights in steps of their scale
             if not np.isfinite(values).all():
-                raise NotThereError("the file stores integers, none of which is not finite")
+                raise NotThereError("the file stores integers, which cannot hold NaN or infinity")
             values = np.clip(values, -128, 127)
         rounded = values.astype(stored.dtype).reshape(stored.shape)
         if not np.array_equal(rounded, stored):
@@ -168,11 +168,11 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def _read(self, constant: Constant) -> Array:
-        """The values in the type in which they are stored."""
+        """The values in the type that the file stores."""
 
     @abstractmethod
     def _replace(self, constant: Constant, values: Array) -> None:
-        """Put values of the same type and shape in the place of a constant's."""
+        """Replace the values of a constant by others of the same type and shape."""
 
     @abstractmethod
     def _write(self) -> None: ...

@@ -15,7 +15,7 @@ from sshconvert.passes.fp16 import WEIGHTED as WEIGHTED_NODES
 
 
 class EditableOnnx(EditableModel[onnx.TensorProto]):
-    """An ONNX file: weights are initializers, those in FP16 and INT8 with a node behind them that makes them float."""
+    """An ONNX file. Weights are initializers; those in FP16 and INT8 have a node behind them that makes them float."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

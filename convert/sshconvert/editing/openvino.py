@@ -19,10 +19,10 @@ ALIGNMENT: Final = 64  # of constants that are appended to a .bin
 
 
 class EditableIr(EditableModel[ET.Element]):
-    """An IR: layers and edges in the .xml, constants at offsets in the .bin, those in FP16 with a Convert behind
-    them, those in INT8 with a Multiply too.
+    """An IR: the .xml has layers and edges, the .bin has constants at offsets.
 
-    OpenVINO stores equal constants once, so new values are appended instead of written over the old ones.
+    A constant in FP16 has a Convert behind it, one in INT8 a Convert and a Multiply. OpenVINO stores equal constants
+    once, so an edit appends new values instead of overwriting the old ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +46,7 @@ class EditableIr(EditableModel[ET.Element]):
 
     def convolution_behind(self, output: str) -> str:
         layer = self._result(output)
-        # The bias is an addition of its own.
+        # A bias is an Add of its own.
         while _get(layer, "type") in ("Result", "Reshape", "SoftMax", "Add"):
             layer = self._source(layer, 0)
         return _original_name(self._convolution(_original_name(layer)))
@@ -183,14 +183,14 @@ class EditableIr(EditableModel[ET.Element]):
         return [self._layers[consumer] for (consumer, _), (source, _) in edges if source == _get(layer, "id")]
 
     def _constant(self, layer: ET.Element, port: int) -> ET.Element | None:
-        """The constant that feeds a port of a layer, if one does."""
+        """The constant that feeds a port of a layer, or None."""
         source = self._source(layer, port)
         while _get(source, "type") in ("Convert", "Multiply", "Reshape"):
             source = self._source(source, 0)
         return source if _get(source, "type") == "Const" else None
 
     def _results(self) -> dict[str, ET.Element]:
-        """The layers that are outputs, by name, in the order of the file, which is that of the outputs."""
+        """The output layers by name, in the order of the outputs."""
         return {_get(self._port_behind(layer), "names").split(",")[0]: layer for layer in self._of_type("Result")}
 
     def _result(self, output: str) -> ET.Element:
@@ -272,7 +272,7 @@ def _child(element: ET.Element, tag: str) -> ET.Element:
 
 
 def _port(number: str, like: ET.Element) -> ET.Element:
-    """A port for the same tensors as another's."""
+    """A port for tensors of the same type and shape as another port's."""
     port = ET.Element("port", id=number, precision=_get(like, "precision"))
     for size in like.iterfind("dim"):
         ET.SubElement(port, "dim").text = size.text
@@ -284,5 +284,5 @@ def _element_type(dtype: np.dtype[Any]) -> str:
 
 
 def _original_name(layer: ET.Element) -> str:
-    """The name in the original network, behind which OpenVINO puts what it took out of the operation."""
+    """The name in the original network. OpenVINO appends a suffix for each part that it split off."""
     return _get(layer, "name").partition("/")[0]

@@ -29,24 +29,27 @@ Outputs = dict[str, npt.NDArray[np.float32]]
 
 LONGEST_REASON: Final = 300
 
-# What to compute in, by OpenVINO's names. Files are stored as they are stored; this is up to the runtime.
+# The types to compute in, by OpenVINO's names. They do not depend on how the file stores its weights.
 F32, BF16 = INFERENCE_PRECISIONS = ("f32", "bf16")
 
-# Computes the outputs for images that are in place already, and keeps none of them.
+# Computes the outputs for prepared images, and keeps none of them.
 Inference = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how a runtime computes. `threads` 0 leaves the number to the runtime.
+    """Where and how a runtime computes.
 
-    `allow_nonfinite` lets MXNet load a checkpoint with NaN or infinities; artifacts are not looked at.
+    Args:
+        device: a device of the runtime.
+        threads: the number of threads; 0 lets the runtime choose.
+        allow_nonfinite: let MXNet load a checkpoint with NaN or infinities. Artifacts are not checked for them.
+        throughput: compute several images at a time (`Runtime.parallel`) where many images finish sooner that way,
+            though each takes longer.
+        images: the number of images to come, for which the runtime prepares; 0 if it is unknown.
+        inference_precision: one of INFERENCE_PRECISIONS, the type of the values between layers.
+        requests: the number of images at a time, which share the threads; 0 lets the runtime choose.
 
-    With `throughput` it works on several images at a time where that finishes many images sooner, though each of them
-    later: `Runtime.parallel` says how many. If there will be only so many `images` (0: not known), it prepares for no
-    more. With `requests`, it is as many as that, and they share the threads.
-
-    `inference_precision` is one of INFERENCE_PRECISIONS: a shorter type for what is computed between layers.
     """
 
     device: str = "CPU"
@@ -59,22 +62,22 @@ class Settings:
 
 
 class Runtime(ABC):
-    """A loaded model. `run` takes images as they are and feeds what the model declares that it wants."""
+    """A loaded model. `run` takes raw images and feeds them in the form that the model declares."""
 
-    key: ClassVar[str]  # its name in options
-    name: ClassVar[str]  # its name for people
-    module: ClassVar[str]  # of the library that it needs
-    formats: ClassVar[tuple[str, ...]]  # keys of those that it loads; of the first, it is the usual runtime
-    inference_precisions: ClassVar[tuple[str, ...]] = (F32,)  # that it can be asked for
+    key: ClassVar[str]  # the name in options
+    name: ClassVar[str]  # the name for people
+    module: ClassVar[str]  # the library to import
+    formats: ClassVar[tuple[str, ...]]  # keys of the formats to load; this is the usual runtime of the first
+    inference_precisions: ClassVar[tuple[str, ...]] = (F32,)  # the types that it can compute in on request
     # For the model card: the import, and the statement that makes `outputs` of `data`, with {path} and {name} in it.
     usage: ClassVar[tuple[str, ...]] = ()
-    reads_strangers: ClassVar[bool] = True  # its files run in the sandbox, where there is one
+    reads_strangers: ClassVar[bool] = True  # whether the sandbox, if there is one, runs its files
 
     version: str
     settings: Settings
     declaration: Declaration
-    parallel: int = 1  # as many threads may call `run` at once, and are worth it
-    inference_precision: str = F32  # what it computes in, by its own word; "" where it does not say
+    parallel: int = 1  # the number of threads that may call `run` at once and that make it faster
+    inference_precision: str = F32  # the type that it reports to compute in; "" if it reports none
 
     @classmethod
     def is_here(cls) -> bool:
@@ -83,18 +86,18 @@ class Runtime(ABC):
 
     @classmethod
     def suffixes(cls) -> tuple[str, ...]:
-        """Those of the files that it loads."""
+        """The suffixes of the files that it loads."""
         return tuple(FORMATS[key].suffix for key in cls.formats)
 
     @classmethod
     def loads(cls, path: Path) -> bool:
-        """Whether a file is named as one that it loads."""
+        """Whether a file has one of these suffixes."""
         return path.suffix.lower() in cls.suffixes()
 
     @classmethod
     @abstractmethod
     def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
-        """Load a file. Raises RuntimeUnavailableError (library or device not here) and ArtifactError (bad file)."""
+        """Load a file. Raises RuntimeUnavailableError (missing library or device) and ArtifactError (bad file)."""
 
     @abstractmethod
     def run(self, images: Images) -> Outputs:
@@ -105,19 +108,18 @@ class Runtime(ABC):
 
     @abstractmethod
     def layers(self, images: Images) -> Outputs:
-        """As `run`, but every tensor inside that has a name, in the order of computation. Takes a lot of memory."""
+        """As `run`, but all named tensors inside, in the order of computation. This needs a lot of memory."""
 
     @abstractmethod
     def inferences(self, images: Images) -> list[Inference]:
-        """For measurements: as many computations of those images as are worth doing at once, each in its own thread.
+        """For measurements: the computations that run best at once, each in its own thread.
 
-        The images are prepared here, once, so that a call is the runtime's own work and nothing else. Each may raise
-        what `run` raises.
+        This prepares the images once, so that a call is the runtime's own work alone. A call raises what `run` raises.
         """
 
     @classmethod
     def default_requests(cls, threads: int) -> int:
-        """How many to compute at once where many images are to be done soon; 0 leaves it to the library."""
+        """The number of computations at once for the best throughput; 0 lets the library choose."""
         return threads or usable_cores()
 
     def __str__(self) -> str:
@@ -126,22 +128,22 @@ class Runtime(ABC):
 
 
 def usable_cores() -> int:
-    """Of this machine, those that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare(images: Images, declaration: Declaration) -> npt.NDArray[Any]:
-    """What a model with that declaration takes: float32 or uint8, [N, 3, H, W] or [N, H, W, 3]."""
+    """Images as a model with this declaration takes them: float32 or uint8, [N, 3, H, W] or [N, H, W, 3]."""
     pixels: npt.NDArray[Any] = images if declaration.color_order == "BGR" else images[..., ::-1]
     if any(declaration.mean_values):
         pixels = pixels - np.array(declaration.mean_values, np.float32)
-    # The other type and the other order in one go.
+    # One copy changes both the type and the order.
     ordered = pixels if declaration.input_layout == "NHWC" else pixels.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(ordered, declaration.input_type)
 
 
 def reason(error: BaseException) -> str:
-    """What a runtime says, in one line, and not more of it than a person reads."""
+    """A runtime's message in one line of limited length."""
     line = printable(" ".join(str(error).split()))
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
 

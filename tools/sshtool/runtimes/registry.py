@@ -14,13 +14,14 @@ RUNTIMES: Final[Registry[type[Runtime]]] = Registry("sshtool.runtimes")
 
 
 def able_of(precision: str) -> list[str]:
-    """The keys of the runtimes that can be asked for that precision."""
+    """The keys of the runtimes that can compute in a precision."""
     return [key for key, kind in RUNTIMES.items() if precision in kind.inference_precisions]
 
 
 def usual_runtime(path: Path, key: str = "") -> type[Runtime]:
-    """The runtime of that key, or the usual one for the file's suffix, of those that are installed if one of them loads
-    it. Raises UsageError if there is none.
+    """The runtime of that key, or the usual one for the file's format. Installed runtimes take precedence.
+
+    Raises UsageError if no runtime loads the file.
     """
     if key and key not in RUNTIMES:
         raise UsageError(f"--runtime: {key} is not one of {', '.join(RUNTIMES)}")
@@ -33,7 +34,7 @@ def usual_runtime(path: Path, key: str = "") -> type[Runtime]:
 
 
 def _why_not(path: Path, key: str) -> str:
-    """Why a file is none that the runtime of that key loads, or any at all, and what to give instead."""
+    """Why no runtime, or not the one of that key, loads a file, and which file to give instead."""
     if main := main_file(path):
         return f"cannot be loaded alone: give {main}, which refers to it"
     if path.name.endswith("-symbol.json"):
