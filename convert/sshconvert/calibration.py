@@ -24,8 +24,8 @@ from sshconvert.models.spec import ModelSpec
 from sshconvert.nncf import import_nncf, silenced
 from sshconvert.onnx.builder import Builder, renamed
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.operators.registry import value_preserving, weight_inputs
 from sshconvert.options import Dynamic, InputType, Layout, Options
-from sshconvert.passes.fp16 import WEIGHTED
 from sshconvert.passes.int8 import Levels, Place, Quantization, Quantize, WeightLevels
 from sshconvert.schema import one_line
 
@@ -33,9 +33,6 @@ Progress = Callable[[str, int, int], None]
 
 # NNCF's name for symmetric levels: what comes out of a ReLU has all 256 of them, from zero on.
 SYMMETRIC: Final = "performance"
-
-# What only chooses among the values of its inputs, so that these may as well be rounded in front of it.
-PASSING: Final = ("Concat", "Identity", "MaxPool", "Relu", "Reshape", "Slice", "Split")
 
 # What rounds, and what reads no values.
 UNROUNDED: Final = ("QuantizeLinear", "DequantizeLinear", "Shape")
@@ -138,14 +135,14 @@ def _ends(plain: OnnxModel) -> tuple[str, ...]:
         while tensor in makers:
             node = makers[tensor]
             found.append(node)
-            if node.op_type in WEIGHTED:
+            if node.op_type in weight_inputs():
                 break
             tensor = node.input[0]
     return tuple(dict.fromkeys(node.name for node in found))
 
 
 def _convolutions(plain: OnnxModel, names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(node.name for node in plain.nodes if node.name in names and node.op_type in WEIGHTED)
+    return tuple(node.name for node in plain.nodes if node.name in names and node.op_type in weight_inputs())
 
 
 def _quantized(nncf: Any, plain: OnnxModel, ignored: Sequence[str], dataset: Any, count: int) -> onnx.ModelProto:
@@ -202,7 +199,7 @@ def _axis(node: onnx.NodeProto) -> int:
 def _served(plain: OnnxModel, name: str) -> frozenset[str]:
     """A node, or what reads its output if it only passes it on."""
     node = next(node for node in plain.nodes if node.name == name)
-    if node.op_type not in PASSING:
+    if node.op_type not in value_preserving():
         return frozenset([name])
     readers = (reader for reader in plain.consumers(node.output[0]) if reader.op_type not in UNROUNDED)
     return frozenset().union(*(_served(plain, reader.name) for reader in readers))
@@ -238,6 +235,6 @@ def _chain(layer: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], alone: Q
     chain: list[onnx.NodeProto] = []
     for number, tensor in enumerate(layer.input):
         maker = makers.get(tensor)
-        if maker is not None and maker.op_type in PASSING and (layer.name, number) not in alone.inputs:
+        if maker is not None and maker.op_type in value_preserving() and (layer.name, number) not in alone.inputs:
             chain += (node for node in _chain(maker, makers, alone) if node not in chain)
     return [*chain, layer]

@@ -22,8 +22,8 @@ from sshconvert.graph import Graph, Shape
 from sshconvert.messages import listed
 from sshconvert.models.spec import ModelSpec, Sha256
 from sshconvert.mxnet.params import parse_params, snapshot_params
-from sshconvert.mxnet.symbol import parse_symbol, snapshot_symbol
-from sshconvert.network import resolve
+from sshconvert.mxnet.symbol import snapshot_symbol
+from sshconvert.network import output_names, parse_symbol, resolve
 from sshconvert.reading import is_file, is_folder, matching, read_small
 from sshconvert.recognition import IR, ONNX, PARAMS, SYMBOL, mistaken
 from sshconvert.schema import Strict, one_line, parse_json
@@ -188,17 +188,16 @@ def _there_instead(folder: Path, path: Path, model: ModelSpec) -> str:
 def bind(graph: Graph, arrays: Mapping[str, Array], model: ModelSpec, *, source: Path) -> dict[str, Array]:
     """Give each variable of the graph, apart from the inputs, its array.
 
-    `arrays` carry MXNet's prefixes: `aux:` for BatchNorm's moving averages, `arg:` for all else. Raises
+    `arrays` carry MXNet's prefixes: `aux:` for auxiliary states, `arg:` for all else. Raises
     CheckpointError with all that is missing, unexpected, of another shape, or not float32.
     """
-    expected = resolve(graph, model.input_shapes).parameters(model.input_shapes)
-    normalisations = (node for node in graph.nodes if node.operator == "BatchNorm")
-    averages = {graph.nodes[entry.node].name for node in normalisations for entry in node.inputs[3:]}
+    network = resolve(graph, model.input_shapes)
+    expected, auxiliaries = network.parameters(model.input_shapes), network.auxiliaries()
     found: dict[str, Array] = {}
     problems: list[str] = []
     for full_name, array in arrays.items():
         name = full_name[4:]
-        if name not in expected or full_name[:4] != ("aux:" if name in averages else "arg:"):
+        if name not in expected or full_name[:4] != ("aux:" if name in auxiliaries else "arg:"):
             problems.append(f"unexpected {full_name}" + ("" if ":" in full_name else " (neither arg: nor aux:)"))
             continue
         found[name] = array
@@ -217,10 +216,11 @@ def bind(graph: Graph, arrays: Mapping[str, Array], model: ModelSpec, *, source:
 
 def _check_ends(graph: Graph, model: ModelSpec) -> None:
     """Another network with the same file names would otherwise be converted under this model's name."""
-    if not set(model.input_shapes) <= set(graph.variables) or graph.output_names != model.output_names:
+    outputs = output_names(graph)
+    if not set(model.input_shapes) <= set(graph.variables) or outputs != model.output_names:
         raise CheckpointError(
             f"{graph.source}: is not {model.name}, whose inputs are {', '.join(model.input_shapes)} and whose outputs "
-            f"are {', '.join(model.output_names)}; its outputs are {listed(graph.output_names, ', ')}"
+            f"are {', '.join(model.output_names)}; its outputs are {listed(outputs, ', ')}"
         )
 
 

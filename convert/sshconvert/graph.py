@@ -58,8 +58,3 @@ class Graph:
     def variables(self) -> tuple[str, ...]:
         """Names of all inputs and parameters, in the graph's order."""
         return tuple(node.name for node in self.nodes if node.is_variable)
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """The bare names of the outputs (MXNet lists them with a suffix, `…_output`)."""
-        return tuple(self.nodes[entry.node].name for entry in self.outputs)

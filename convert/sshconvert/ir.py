@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sshconvert.libraries import import_openvino
+from sshconvert.operators.registry import weighted_operations
 from sshconvert.passes.fp16 import SMALLEST_HALVED
 
 # The part of the IR from which Model API, and applications that use it, read the contract.
@@ -20,9 +21,6 @@ FRAMEWORK: Final = "framework"
 
 # The position of a constant in the .bin, as the .xml states it.
 _CONSTANT: Final = re.compile(rb'offset="(\d+)" size="(\d+)"')
-
-# Operations whose large weights FP16 compresses.
-WEIGHTED: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 
 
 def read_model_info(path: Path) -> dict[str, str]:
@@ -84,8 +82,9 @@ class IntermediateRepresentation:
     def _exact_constants(self) -> dict[str, tuple[Any, int, Any]]:
         """The constants to keep, by name: the operation that reads each, the number of its input, and the constant."""
         found = {}
+        weighted_names = weighted_operations()
         for operation in self._model.get_ops():
-            weighted = operation.get_type_name() in WEIGHTED
+            weighted = operation.get_type_name() in weighted_names
             for port, source in enumerate(operation.input_values()):
                 constant = source.get_node()
                 if constant.get_type_name() != "Constant":  # others may have no shape yet

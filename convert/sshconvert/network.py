@@ -1,19 +1,22 @@
-"""A graph whose operators are understood and whose shapes are known: what the exporters read."""
+"""A graph whose operators are understood and whose shapes are known: what `export` reads."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Final
 
 from sshconvert.errors import ShapeError, UnsupportedGraphError
-from sshconvert.graph import Graph, Node, Shape
+from sshconvert.graph import Entry, Graph, Node, Shape
 from sshconvert.messages import MOST_LISTED, listed
 from sshconvert.mxnet.attributes import MAX_DIMENSIONS, MAX_INTEGER, Attributes
-from sshconvert.operators import OPERATORS, Operator
+from sshconvert.mxnet.symbol import SymbolParser, snapshot_symbol
+from sshconvert.operators.base import Operator
+from sshconvert.operators.registry import OPERATORS, signatures
 
 MOST_KINDS: Final = 40  # of unknown operators in a message: no network has as many
 LONGEST_PLACE: Final = 60  # of a name there
@@ -26,37 +29,71 @@ MAX_ELEMENTS: Final = 2**60  # of one tensor, so that its bytes can be counted i
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A graph, the operator of each node (None for variables), and the shape of each node's output."""
+    """A graph, the operator of each node (None for variables), and the shapes of each node's outputs."""
 
     graph: Graph
     operators: tuple[Operator | None, ...]
-    shapes: tuple[Shape, ...]
+    shapes: tuple[tuple[Shape, ...], ...]
+
+    def shape(self, entry: Entry) -> Shape:
+        return self.shapes[entry.node][entry.output]
 
     def input_shapes(self, node: Node) -> list[Shape]:
-        return [self.shapes[entry.node] for entry in node.inputs]
+        return [self.shape(entry) for entry in node.inputs]
 
     def parameters(self, inputs: Collection[str]) -> dict[str, Shape]:
         """Name and shape of every variable that is not one of the network's `inputs`."""
         return {
             node.name: shape
-            for node, shape in zip(self.graph.nodes, self.shapes, strict=True)
+            for node, (shape, *_) in zip(self.graph.nodes, self.shapes, strict=True)
             if node.is_variable and node.name not in inputs
         }
 
-    def output_shapes(self) -> dict[str, Shape]:
-        """Shape of every output by its bare name, in order."""
+    def auxiliaries(self) -> set[str]:
+        """Names of the variables that are auxiliary states."""
         return {
-            name: self.shapes[entry.node]
-            for name, entry in zip(self.graph.output_names, self.graph.outputs, strict=True)
+            self.graph.nodes[entry.node].name
+            for node, operator in zip(self.graph.nodes, self.operators, strict=True)
+            if operator is not None and operator.auxiliaries
+            for entry in node.inputs[-operator.auxiliaries :]
         }
+
+    def tensor_name(self, entry: Entry) -> str:
+        """MXNet's name of a tensor without its suffix `_output`: the node's name, if the node has one output."""
+        return _tensor_name(self.graph.nodes[entry.node], self.operators[entry.node], entry.output)
+
+    def output_shapes(self) -> dict[str, Shape]:
+        """Shape of every output by its name, in order."""
+        return {self.tensor_name(entry): self.shape(entry) for entry in self.graph.outputs}
 
     def flops(self) -> float:
         """Operations for one run, by the rules in `sshconvert.operators` (the model card counts preprocessing too)."""
         return sum(
-            operator.flops(*self.input_shapes(node)) * math.prod(shape)
-            for node, operator, shape in zip(self.graph.nodes, self.operators, self.shapes, strict=True)
+            operator.flops(*self.input_shapes(node)) * math.prod(shapes[0])
+            for node, operator, shapes in zip(self.graph.nodes, self.operators, self.shapes, strict=True)
             if operator is not None
         )
+
+
+def read_symbol(path: Path) -> Graph:
+    """Read a symbol JSON file. Raises SymbolError, which names the file, the node, and what was wrong."""
+    return parse_symbol(bytes(snapshot_symbol(path).data), source=str(path))
+
+
+def parse_symbol(text: str | bytes, *, source: str = "symbol") -> Graph:
+    """Parse symbol JSON. `source` names it in messages. Raises SymbolError."""
+    return SymbolParser(source, signatures()).parse(text)
+
+
+def output_names(graph: Graph) -> tuple[str, ...]:
+    """Return the name of each output, by the node's name alone where the operator is not supported."""
+    heads = ((graph.nodes[entry.node], entry.output) for entry in graph.outputs)
+    return tuple(_tensor_name(node, _read_node(node)[0], output) for node, output in heads)
+
+
+def _tensor_name(node: Node, operator: Operator | None, output: int) -> str:
+    names = operator.output_names() if operator else ()
+    return f"{node.name}_{names[output]}".removesuffix("_output") if output < len(names) else node.name
 
 
 def resolve(graph: Graph, inputs: Mapping[str, Shape]) -> Network:
@@ -74,7 +111,7 @@ def read_operators(graph: Graph) -> tuple[Operator | None, ...]:
     operators: list[Operator | None] = []
     unknown = (node for node in graph.nodes if not node.is_variable and node.operator not in OPERATORS)
     kinds, kind_lines = _grouped(((node.name, f": operator {node.operator}") for node in unknown), MOST_KINDS)
-    problems, lines = _grouped(chain(_read_nodes(graph, operators), _check_entries(graph)), MOST_LISTED)
+    problems, lines = _grouped(chain(_read_nodes(graph, operators), _check_entries(graph, operators)), MOST_LISTED)
     if kinds or problems:
         raise UnsupportedGraphError(
             f"{graph.source}: {kinds + problems} things are not supported: {'; '.join([*kind_lines, *lines])}"
@@ -109,45 +146,53 @@ def _clipped(text: str, most: int = LONGEST_PLACE) -> str:
 def _read_nodes(graph: Graph, operators: list[Operator | None]) -> Iterator[Problem]:
     """Add the operator of each node to `operators`, None for what is none; give what is wrong with the attributes."""
     for node in graph.nodes:
-        kind = OPERATORS.get(node.operator)
-        if node.is_variable or kind is None:
-            operators.append(None)
-            continue
-        attributes = Attributes(node.attributes)
-        operator = kind.read(attributes)
+        operator, problems = _read_node(node)
         operators.append(operator)
-        found = attributes.finish()
-        if not found and operator.input_count() != len(node.inputs):
-            found = [f"{len(node.inputs)} inputs, expected {operator.input_count()}"]
-        for problem in found:
+        if operator and not problems and operator.input_count() != len(node.inputs):
+            problems = [f"{len(node.inputs)} inputs, expected {operator.input_count()}"]
+        for problem in problems:
             yield node.name, f" ({node.operator}): {problem}"
 
 
-def _check_entries(graph: Graph) -> Iterator[Problem]:
-    """Every supported operator has one output, and the network gives each of its own once."""
+def _read_node(node: Node) -> tuple[Operator | None, list[str]]:
+    """Return the node's operator, None for one that is not supported, and what is wrong with its attributes."""
+    kind = OPERATORS.get(node.operator)
+    if node.is_variable or kind is None:
+        return None, []
+    attributes = Attributes(node.attributes)
+    operator = kind.read(attributes)
+    return operator, attributes.finish()
+
+
+def _check_entries(graph: Graph, operators: Sequence[Operator | None]) -> Iterator[Problem]:
+    """Each entry is an output that its operator has, and the network gives each of its own once."""
     reads = chain(
         ((node.name, entry) for node in graph.nodes for entry in node.inputs),
         (("the network's outputs", entry) for entry in graph.outputs),
     )
     for reader, entry in reads:
-        if entry.output:
+        operator = operators[entry.node]
+        if entry.output >= (len(operator.output_names()) if operator else 1):
             yield reader, f": output {entry.output} of {graph.nodes[entry.node].name} is not supported"
     for entry, count in Counter(graph.outputs).items():
         node = graph.nodes[entry.node]
         if count > 1:
-            yield "the network's outputs", f": {node.name} is given more than once"
+            output = f"output {entry.output} of " if entry.output else ""
+            yield "the network's outputs", f": {output}{node.name} is given more than once"
         if node.is_variable:
             yield "the network's outputs", f": {node.name} is a variable, which no operator computes"
 
 
 def infer_shapes(
     graph: Graph, operators: tuple[Operator | None, ...], inputs: Mapping[str, Shape]
-) -> tuple[Shape, ...]:
-    """The shape of each node's output, given those of the network's inputs. Raises ShapeError."""
+) -> tuple[tuple[Shape, ...], ...]:
+    """The shapes of each node's outputs, given those of the network's inputs. Raises ShapeError."""
     for name, shape in inputs.items():
         if reason := _unusable(shape):
             raise ShapeError(f"{graph.source}: input {name}: {reason}")
-    shapes: list[Shape | None] = [inputs.get(node.name) if node.is_variable else None for node in graph.nodes]
+    shapes: list[tuple[Shape, ...]] = [
+        (inputs[node.name],) if node.is_variable and node.name in inputs else () for node in graph.nodes
+    ]
     for number, (node, operator) in enumerate(zip(graph.nodes, operators, strict=True)):
         if operator is None:
             continue
@@ -155,34 +200,35 @@ def infer_shapes(
             shapes[number] = _infer_node(graph, node, operator, shapes)
         except ShapeError as error:
             raise ShapeError(f"{graph.source}: {node.name} ({node.operator}): {error}") from None
-    unknown = [node.name for node, shape in zip(graph.nodes, shapes, strict=True) if shape is None]
+    unknown = [node.name for node, known in zip(graph.nodes, shapes, strict=True) if not known]
     if unknown:
         raise ShapeError(
             f"{graph.source}: the shapes of {listed(unknown, ', ')} cannot be inferred; name them as inputs"
         )
-    return tuple(shape for shape in shapes if shape is not None)
+    return tuple(shapes)
 
 
-def _infer_node(graph: Graph, node: Node, operator: Operator, shapes: list[Shape | None]) -> Shape:
-    data = shapes[node.inputs[0].node]
-    if data is None:
-        raise ShapeError(f"the shape of {graph.nodes[node.inputs[0].node].name} is not known; name it as an input")
-    for entry, shape in zip(node.inputs[1:], operator.parameter_shapes(data), strict=False):
-        known = shapes[entry.node]
+def _infer_node(graph: Graph, node: Node, operator: Operator, shapes: list[tuple[Shape, ...]]) -> tuple[Shape, ...]:
+    """Return the shapes of a node's outputs, and add those of its parameters to `shapes`: those known so far."""
+    names = [graph.nodes[entry.node].name for entry in node.inputs]
+    if not shapes[node.inputs[0].node]:
+        raise ShapeError(f"the shape of {names[0]} is not known; name it as an input")
+    data = shapes[node.inputs[0].node][node.inputs[0].output]
+    for entry, name, shape in zip(node.inputs[1:], names[1:], operator.parameter_shapes(data), strict=False):
         if reason := _unusable(shape):
-            raise ShapeError(f"{graph.nodes[entry.node].name}: {reason}")
-        if known is None:
-            shapes[entry.node] = shape
-        elif known != shape:
-            raise ShapeError(f"{graph.nodes[entry.node].name} has shape {known}, expected {shape}")
-    inputs = [(graph.nodes[entry.node].name, shapes[entry.node]) for entry in node.inputs]
-    unknown = [name for name, shape in inputs if shape is None]
+            raise ShapeError(f"{name}: {reason}")
+        if not shapes[entry.node]:
+            shapes[entry.node] = (shape,)
+        elif shapes[entry.node][entry.output] != shape:
+            raise ShapeError(f"{name} has shape {shapes[entry.node][entry.output]}, expected {shape}")
+    unknown = [name for entry, name in zip(node.inputs, names, strict=True) if not shapes[entry.node]]
     if unknown:
         raise ShapeError(f"the shapes of {listed(unknown, ', ')} are not known; name them as inputs")
-    output = operator.output_shape(*(shape for _, shape in inputs if shape is not None))
-    if reason := _unusable(output):
-        raise ShapeError(f"its output: {reason}")
-    return output
+    outputs = operator.output_shapes(*(shapes[entry.node][entry.output] for entry in node.inputs))
+    for number, shape in enumerate(outputs):
+        if reason := _unusable(shape):
+            raise ShapeError(f"its output{f' {number}' if number else ''}: {reason}")
+    return outputs
 
 
 def _unusable(shape: Shape) -> str:

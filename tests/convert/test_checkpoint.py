@@ -15,7 +15,7 @@ from sshconvert.digest import file_sha256
 from sshconvert.errors import ArchiveError, ArtifactError, CheckpointError, DownloadError, ModelError, UsageError
 from sshconvert.models.registry import load_model, model_names, parse_model
 from sshconvert.mxnet.params import read_params, write_params
-from sshconvert.mxnet.symbol import parse_symbol
+from sshconvert.network import output_names, parse_symbol
 from sshtool.checkpoint.archive import opened, pack, unpack
 from sshtool.checkpoint.download import download
 from sshtool.runtimes.mxnet import Mxnet
@@ -320,7 +320,7 @@ def test_a_model_description_that_does_not_follow_the_schema_is_refused(old: str
 
 
 def test_the_description_matches_the_network(demo_checkpoint: Checkpoint) -> None:
-    assert demo_checkpoint.graph.output_names == MODEL.output_names
+    assert output_names(demo_checkpoint.graph) == MODEL.output_names
     assert sum(array.size for array in demo_checkpoint.parameters.values()) == 19_768_420
 
 

@@ -29,7 +29,7 @@ from sshconvert.errors import (
 )
 from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import read_params, write_params
-from sshconvert.mxnet.symbol import read_symbol
+from sshconvert.network import read_symbol
 from sshconvert.recognition import recognised
 from sshconvert.validation import check_ir, read_onnx
 from sshtool.checkpoint.archive import opened

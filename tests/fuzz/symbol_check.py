@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Final
 
 import numpy as np
 
 from sshconvert.errors import SSHToolError
 from sshconvert.graph import Graph
-from sshconvert.mxnet.symbol import parse_symbol
-from sshconvert.network import Network, resolve
+from sshconvert.network import Network, parse_symbol, resolve
 from sshconvert.onnx.export import export
 
 INPUT: Final = {"data": (1, 3, 64, 64)}
@@ -47,6 +47,6 @@ def assert_ordered(graph: Graph) -> None:
 
 
 def assert_bounded(network: Network) -> None:
-    for shape in network.shapes:
+    for shape in chain.from_iterable(network.shapes):
         assert 1 <= len(shape) <= 32
         assert all(1 <= size < 2**31 for size in shape)

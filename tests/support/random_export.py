@@ -11,8 +11,7 @@ from random_graphs import Array, Document
 from sshconvert.checkpoint import bind
 from sshconvert.graph import Shape
 from sshconvert.models.registry import load_model
-from sshconvert.mxnet.symbol import parse_symbol
-from sshconvert.network import resolve
+from sshconvert.network import parse_symbol, resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
 

@@ -21,8 +21,7 @@ from sshconvert.arrays import Array
 from sshconvert.graph import Shape
 from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import write_params
-from sshconvert.mxnet.symbol import parse_symbol
-from sshconvert.network import resolve
+from sshconvert.network import parse_symbol, resolve
 from sshtool.demo.symbol import ssh_vgg16_symbol
 
 MODEL: Final = load_model("ssh-mxnet")

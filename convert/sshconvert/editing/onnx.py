@@ -11,7 +11,8 @@ import onnx
 
 from sshconvert.arrays import Array
 from sshconvert.editing.base import Arithmetic, EditableModel, NotThereError, fixed_shape
-from sshconvert.passes.fp16 import WEIGHTED as WEIGHTED_NODES
+from sshconvert.operators.convolution import Deconvolution
+from sshconvert.operators.registry import weight_inputs
 
 
 class EditableOnnx(EditableModel[onnx.TensorProto]):
@@ -26,11 +27,11 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
 
     @property
     def convolutions(self) -> tuple[str, ...]:
-        return tuple(node.name for node in self._of_type(*WEIGHTED_NODES))
+        return tuple(node.name for node in self._of_type(*weight_inputs()))
 
     @property
     def deconvolutions(self) -> tuple[str, ...]:
-        return tuple(node.name for node in self._of_type("ConvTranspose"))
+        return tuple(node.name for node in self._of_type(Deconvolution.weights.onnx))
 
     def convolution_behind(self, output: str) -> str:
         node = self._maker(output)
@@ -123,7 +124,7 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
         return [node for node in self._nodes if node.op_type in kinds]
 
     def _convolution(self, name: str) -> onnx.NodeProto:
-        for node in self._of_type(*WEIGHTED_NODES):
+        for node in self._of_type(*weight_inputs()):
             if node.name == name:
                 return node
         raise NotThereError(f"{name} is not a convolution in the file")

@@ -11,7 +11,9 @@ import numpy as np
 
 from sshconvert.arrays import Array
 from sshconvert.editing.base import Arithmetic, EditableModel, NotThereError, fixed_shape
-from sshconvert.ir import MODEL_INFO, WEIGHTED as WEIGHTED_LAYERS
+from sshconvert.ir import MODEL_INFO
+from sshconvert.operators.convolution import Deconvolution
+from sshconvert.operators.registry import weighted_operations
 
 ELEMENT_TYPES: Final = {"f32": "<f4", "f16": "<f2", "i8": "i1"}
 PRECISIONS: Final = {"f32": "FP32", "i32": "I32", "i64": "I64"}
@@ -37,12 +39,11 @@ class EditableIr(EditableModel[ET.Element]):
 
     @property
     def convolutions(self) -> tuple[str, ...]:
-        return tuple(_original_name(layer) for layer in self._of_type(*WEIGHTED_LAYERS))
+        return tuple(_original_name(layer) for layer in self._of_type(*weighted_operations()))
 
     @property
     def deconvolutions(self) -> tuple[str, ...]:
-        deconvolving = (kind for kind in WEIGHTED_LAYERS if kind.endswith("BackpropData"))
-        return tuple(_original_name(layer) for layer in self._of_type(*deconvolving))
+        return tuple(_original_name(layer) for layer in self._of_type(*Deconvolution.weights.openvino))
 
     def convolution_behind(self, output: str) -> str:
         layer = self._result(output)
@@ -169,7 +170,7 @@ class EditableIr(EditableModel[ET.Element]):
         return [layer for layer in self._tree.iter("layer") if _get(layer, "type") in kinds]
 
     def _convolution(self, name: str) -> ET.Element:
-        for layer in self._of_type(*WEIGHTED_LAYERS):
+        for layer in self._of_type(*weighted_operations()):
             if _original_name(layer) == name:
                 return layer
         raise NotThereError(f"{name} is not a convolution in the file")

@@ -36,14 +36,15 @@ class Attributes:
         self._left = {key: value for key, value in attributes.items() if not re.fullmatch(r"__\w+__", key)}
         self.problems: list[str] = []
 
-    def integer(self, name: str, default: int | None = None, *, least: int = 0) -> int:
-        """An integer from `least` to `MAX_INTEGER`; without a default the attribute must be there."""
+    def integer(self, name: str, default: int | None = None, *, least: int = 0, most: int = MAX_INTEGER) -> int:
+        """An integer from `least` to `most`; without a default the attribute must be there."""
         text = self._take(name, default is None)
         if text is None:
             return least if default is None else default
         match = _INTEGER.fullmatch(text)
-        if match is None or not least <= int(match[1]) <= MAX_INTEGER:
-            return self._wrong(name, text, f"an integer from {least} to {MAX_INTEGER}", least)
+        if match is None or not least <= int(match[1]) <= most:
+            expected = str(least) if least == most else f"an integer from {least} to {most}"
+            return self._wrong(name, text, expected, least)
         return int(match[1])
 
     def integers(
@@ -80,6 +81,12 @@ class Attributes:
             return self._wrong(name, text, "True or False", default)
         return text in TRUE
 
+    def never(self, name: str) -> None:
+        """A boolean that is supported as False alone."""
+        text = self._take(name, required=False)
+        if text not in (None, *FALSE):
+            self._wrong(name, str(text), "False", fallback=None)
+
     def number(self, name: str, default: float, *, least: float = 0) -> float:
         """A number of at least `least`, and no larger than float32 can hold."""
         text = self._take(name, required=False)
@@ -90,12 +97,14 @@ class Attributes:
         return float(text)
 
     def choice(self, name: str, supported: tuple[str, ...], default: str | None = None) -> str:
-        """One of the supported values; anything else, also if MXNet knows it, is a problem."""
+        """One of the supported values. Any other is a problem, even if MXNet knows it, or it is the default."""
         text = self._take(name, default is None)
-        value = default if text is None else text
-        if value is None or (value not in supported and value == text):
-            return supported[0] if value is None else self._wrong(name, value, " or ".join(supported), supported[0])
-        return value
+        text = default if text is None else text
+        if text is None:
+            return supported[0]
+        if text in supported:
+            return text
+        return self._wrong(name, text, " or ".join(supported), supported[0])
 
     def without_effect(self, *names: str) -> None:
         """Attributes that choose an implementation or serve training, and never change what inference computes."""

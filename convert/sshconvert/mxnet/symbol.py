@@ -47,66 +47,27 @@ MAX_DIGITS: Final = 19  # of an integer of 64 bits
 # Keys for the trainer and the scheduler, which never reach an operator. MXNet stores them as `__key__`.
 HIDDEN_KEYS: Final = ("ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage", "profiler_scope")
 
-# MXNet's registered aliases, and the capitalised operators that newer versions spell in lower case.
-ALIASES: Final[Mapping[str, str]] = {
-    "_Plus": "elemwise_add",
-    "_plus": "elemwise_add",
-    "_add": "elemwise_add",
-    "_Minus": "elemwise_sub",
-    "_minus": "elemwise_sub",
-    "_sub": "elemwise_sub",
-    "_Mul": "elemwise_mul",
-    "_mul": "elemwise_mul",
-    "_Div": "elemwise_div",
-    "_div": "elemwise_div",
-    "_PlusScalar": "_plus_scalar",
-    "_MinusScalar": "_minus_scalar",
-    "_RMinusScalar": "_rminus_scalar",
-    "_MulScalar": "_mul_scalar",
-    "_DivScalar": "_div_scalar",
-    "_RDivScalar": "_rdiv_scalar",
-    "_PowerScalar": "_power_scalar",
-    "_RPowerScalar": "_rpower_scalar",
-    "_MaximumScalar": "_maximum_scalar",
-    "_MinimumScalar": "_minimum_scalar",
-    "ElementWiseSum": "add_n",
-    "Softmax": "SoftmaxOutput",
-    "broadcast_plus": "broadcast_add",
-    "broadcast_minus": "broadcast_sub",
-    "concat": "Concat",
-    "flatten": "Flatten",
-    "reshape": "Reshape",
-    "swapaxes": "SwapAxis",
-    "cast": "Cast",
-}
-
-# How many inputs, the last, are auxiliary states, which 0.8 did not write.
-AUXILIARIES: Final[Mapping[str, int]] = {"BatchNorm": 2}
-# Inputs of operators by MXNet's names, to hand a key such as `weight_lr_mult` to the variable it speaks of.
-ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Convolution": ("data", "weight", "bias"),
-    "Deconvolution": ("data", "weight", "bias"),
-    "FullyConnected": ("data", "weight", "bias"),
-    "BatchNorm": ("data", "gamma", "beta", "moving_mean", "moving_var"),
-}
-
 _TOP_FIELDS: Final = {"nodes", "arg_nodes", "heads", "node_row_ptr", "attrs"}
 _NODE_FIELDS: Final = {"op", "name", "inputs", "param", "attr", "attrs", "backward_source_id", "control_deps"}
 
 
-def read_symbol(path: Path) -> Graph:
-    """Read a symbol JSON file. Raises SymbolError, which names the file, the node, and what was wrong."""
-    return parse_symbol(bytes(snapshot_symbol(path).data), source=str(path))
-
-
 def snapshot_symbol(path: Path) -> Snapshot:
     """The bytes of a symbol JSON file, with their hash. Raises SymbolError if it cannot be read or changes then."""
-    return take_snapshot(path, SymbolError, limit=MAX_BYTES, check=_Parser(str(path)).check_kind)
+    return take_snapshot(path, SymbolError, limit=MAX_BYTES, check=SymbolParser(str(path)).check_kind)
 
 
-def parse_symbol(text: str | bytes, *, source: str = "symbol") -> Graph:
-    """Parse symbol JSON. `source` names it in messages. Raises SymbolError."""
-    return _Parser(source).parse(text)
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What the upgrades need to know of an operator: its one name, and its inputs by MXNet's names.
+
+    The last inputs, as many as `auxiliaries`, are auxiliary states. `old_defaults` are values of attributes that meant
+    the default before MXNet 0.9.5, and mean something else since.
+    """
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    auxiliaries: int = 0
+    old_defaults: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -124,9 +85,11 @@ class _Draft:
         return self.operator == VARIABLE
 
 
-class _Parser:
-    def __init__(self, source: str) -> None:
-        self.source = source
+class SymbolParser:
+    """Parses symbol JSON. `source` names it in messages; `signatures` are those of operators by name and alias."""
+
+    def __init__(self, source: str, signatures: Mapping[str, Signature] = MappingProxyType({})) -> None:
+        self.source, self._signatures = source, signatures
 
     def fail(self, place: str, problem: str) -> NoReturn:
         self.refuse(place, f"{problem}; get the file again or save the symbol anew")
@@ -135,6 +98,7 @@ class _Parser:
         raise SymbolError(f"{self.source}: {place}: {problem}")
 
     def parse(self, text: str | bytes) -> Graph:
+        """Parse and upgrade a symbol. Raises SymbolError, which names the file, the node, and what was wrong."""
         document = self.fields(self.load(text), "the file", _TOP_FIELDS)
         version = self.version(document.get("attrs", {}))
         drafts: list[_Draft] = []
@@ -247,7 +211,7 @@ class _Parser:
                 place,
                 f"backward_source_id {shown(source)} marks a gradient node, which has no place in an inference network",
             )
-        draft = _Draft(ALIASES.get(operator, operator), name, self.attributes(fields, place))
+        draft = _Draft(self.signature(operator).name, name, self.attributes(fields, place))
         for number, item in enumerate(self.list_of(fields, "inputs", place)):
             entry = self.entry(item, f"{place}, input {number}", earlier)
             draft.inputs.append(earlier[entry.node])
@@ -334,22 +298,25 @@ class _Parser:
         if len(name) > MAX_NAME or not name.isprintable():
             self.fail(place, f"{what} {shown(name)} is longer than {MAX_NAME} characters or not printable")
 
+    def signature(self, operator: str) -> Signature:
+        return self._signatures.get(operator) or Signature(operator)
+
     def upgrade(self, drafts: list[_Draft], version: int, names: set[str]) -> list[_Draft]:
         upgraded: list[_Draft] = []
         for draft in drafts:
-            _hide_keys(draft)
-            if version < 905 and draft.operator in ("argmin", "argmax") and draft.attributes.get("axis") == "-1":
-                del draft.attributes[
-                    "axis"
-                ]  # before 0.9.5, -1 meant "over all axes", which is now said by leaving it out
+            _hide_keys(draft, self.signature(draft.operator).inputs)
+            if version < 905:
+                old = self.signature(draft.operator).old_defaults
+                draft.attributes = {key: value for key, value in draft.attributes.items() if old.get(key) != value}
             if version < 900:
                 upgraded.extend(self.missing_auxiliaries(draft, names))
             upgraded.append(draft)
         return upgraded
 
     def missing_auxiliaries(self, draft: _Draft, names: set[str]) -> list[_Draft]:
-        missing = ARGUMENTS.get(draft.operator, ())[len(draft.inputs) :]
-        if len(missing) > AUXILIARIES.get(draft.operator, 0):
+        signature = self.signature(draft.operator)
+        missing = signature.inputs[len(draft.inputs) :]
+        if len(missing) > signature.auxiliaries:
             return []  # something else is missing, and the operator says so
         prefix = f"{draft.name}_" if draft.name else ""
         added = [_Draft(VARIABLE, f"{prefix}{argument}", dict(draft.attributes)) for argument in missing]
@@ -403,7 +370,7 @@ class _Parser:
         return Graph(nodes, tuple(Entry(numbers[id(head)], output) for head, output in heads), self.source)
 
 
-def _hide_keys(draft: _Draft) -> None:
+def _hide_keys(draft: _Draft, inputs: tuple[str, ...]) -> None:
     """Turn `lr_mult` into `__lr_mult__`, and `weight_lr_mult` into `__lr_mult__` of the variable `weight`."""
     for name in list(draft.attributes):
         key = next((key for key in HIDDEN_KEYS if name == key or name.endswith("_" + key)), None)
@@ -412,7 +379,7 @@ def _hide_keys(draft: _Draft) -> None:
         if name == key:
             draft.attributes[f"__{key}__"] = draft.attributes.pop(name)
             continue
-        arguments = dict(zip(ARGUMENTS.get(draft.operator, ()), draft.inputs, strict=False))
+        arguments = dict(zip(inputs, draft.inputs, strict=False))
         variable = arguments.get(name.removesuffix("_" + key))
         if variable is not None and variable.is_variable:
             variable.attributes[f"__{key}__"] = draft.attributes.pop(name)

@@ -17,13 +17,11 @@ from sshconvert.arrays import Array
 from sshconvert.errors import PrecisionError
 from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.operators.registry import weight_inputs
 from sshconvert.passes.base import Pass
 
 # FP16 keeps weights of fewer elements exact, in ONNX and IR alike.
 SMALLEST_HALVED: Final = 32768
-
-# Operators whose second input is a weight tensor.
-WEIGHTED: Final = ("Conv", "ConvTranspose")
 
 # Halfway between the largest half, 65504, and the next that there would be: from here on, numbers round to infinity.
 INFINITE: Final = 65520
@@ -43,7 +41,8 @@ class StoreWeightsAsFp16(Pass):
     """
 
     def apply(self, model: OnnxModel) -> OnnxModel:
-        weights = {node.input[1]: None for node in model.nodes if node.op_type in WEIGHTED}
+        places = weight_inputs()
+        weights = {node.input[places[node.op_type]]: None for node in model.nodes if node.op_type in places}
         initializers = dict(model.initializers)
         build, halved = Builder.of(model), {}
         for name in weights:

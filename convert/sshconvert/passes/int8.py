@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +20,11 @@ from sshconvert.contract import IN_FLOAT
 from sshconvert.errors import PrecisionError
 from sshconvert.onnx.builder import Builder, rewired
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.operators.registry import weight_inputs
 from sshconvert.passes.base import Pass
 
 Place = tuple[str, int]  # a node's name and the number of one of its inputs
 
-WEIGHT: Final = 1  # the number of the input that a (de)convolution takes its weights from
 LEAST, LARGEST = -128, 127
 
 
@@ -128,7 +127,8 @@ class _Quantizer:
             if levels is not None:
                 inputs[number] = self.round(tensor, levels)
         if node.name in self.quantization.weights:
-            inputs[WEIGHT] = self.store(node.input[WEIGHT], self.quantization.weights[node.name])
+            place = weight_inputs()[node.op_type]
+            inputs[place] = self.store(node.input[place], self.quantization.weights[node.name])
         return rewired(node, inputs)
 
     def round(self, tensor: str, levels: Levels) -> str:

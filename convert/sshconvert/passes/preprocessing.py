@@ -12,6 +12,7 @@ import onnx
 from sshconvert.errors import PreprocessingError
 from sshconvert.onnx.builder import Builder, rewired
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.operators.convolution import Convolution
 from sshconvert.passes.base import Pass
 
 CHANNELS: Final = 3
@@ -52,7 +53,11 @@ class BakePreprocessing(Pass):
 
 def _only_convolution(model: OnnxModel, input_name: str) -> onnx.NodeProto:
     consumers = list(model.consumers(input_name))
-    if len(consumers) != 1 or consumers[0].op_type != "Conv" or list(consumers[0].input).count(input_name) != 1:
+    if (
+        len(consumers) != 1
+        or consumers[0].op_type != Convolution.weights.onnx
+        or list(consumers[0].input).count(input_name) != 1
+    ):
         found = ", ".join(f"{node.name} ({node.op_type})" for node in consumers) or "nothing"
         raise _refusal(input_name, f"feeds {found}, not one convolution")
     convolution = consumers[0]

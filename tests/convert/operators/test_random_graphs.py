@@ -18,7 +18,7 @@ from random_graphs import Array, RandomGraph, random_graph, with_odd_names
 from sshconvert.errors import SSHToolError
 from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.operators import OPERATORS
+from sshconvert.operators.registry import OPERATORS
 from sshtool.runtimes.mxnet import _without_fusion
 
 Mxnet: TypeAlias = Any

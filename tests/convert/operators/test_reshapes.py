@@ -26,8 +26,7 @@ from sshconvert.graph import Shape
 from sshconvert.ir import IntermediateRepresentation
 from sshconvert.libraries import import_onnxruntime, import_openvino
 from sshconvert.mxnet.params import read_params
-from sshconvert.mxnet.symbol import read_symbol
-from sshconvert.network import resolve
+from sshconvert.network import read_symbol, resolve
 from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Faces, InputType, Layout, Options, Precision

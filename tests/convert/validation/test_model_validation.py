@@ -21,8 +21,7 @@ from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError
 from sshconvert.libraries import import_onnxruntime, import_openvino
 from sshconvert.mxnet.params import read_params
-from sshconvert.mxnet.symbol import read_symbol
-from sshconvert.network import resolve
+from sshconvert.network import read_symbol, resolve
 from sshconvert.onnx.export import export
 from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
 from sshconvert.validation import check_ir, check_ir_sizes, read_onnx

@@ -12,7 +12,7 @@ from sshconvert.boxes import overlaps
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import convert
 from sshconvert.models.registry import load_model
-from sshconvert.mxnet.symbol import read_symbol
+from sshconvert.network import read_symbol
 from sshconvert.options import Options, Precision
 from sshconvert.tasks.average_precision import average_precision
 from sshconvert.tasks.results import Detections

@@ -21,8 +21,7 @@ from sshconvert.errors import ModelError
 from sshconvert.graph import Shape
 from sshconvert.models.spec import ModelSpec
 from sshconvert.mxnet.params import read_params, write_params
-from sshconvert.mxnet.symbol import parse_symbol
-from sshconvert.network import resolve
+from sshconvert.network import output_names, parse_symbol, resolve
 from sshtool.demo.symbol import ssh_vgg16_symbol
 
 SEED: Final = 20180322
@@ -51,7 +50,7 @@ def write_checkpoint(folder: Path, model: ModelSpec) -> None:
 def check_model(model: ModelSpec) -> None:
     """Raises ModelError if the demo is no checkpoint of this model: it is one network, and none other."""
     graph = parse_symbol(ssh_vgg16_symbol())
-    if not set(model.input_shapes) <= set(graph.variables) or model.output_names != graph.output_names:
+    if not set(model.input_shapes) <= set(graph.variables) or model.output_names != output_names(graph):
         raise ModelError(
             f"{model.name}: --demo makes a checkpoint of another network, SSH with VGG16; give one of this model with "
             "--checkpoint or --from-archive"

@@ -24,8 +24,7 @@ from sshconvert.graph import Entry
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.mxnet.params import write_params
-from sshconvert.mxnet.symbol import parse_symbol
-from sshconvert.network import resolve
+from sshconvert.network import parse_symbol, resolve
 from sshconvert.onnx.export import export
 from sshconvert.passes.preprocessing import BakePreprocessing
 from sshconvert.tasks.anchor_detection import AnchorDetection

@@ -15,7 +15,7 @@ KEEP, REST, COPY, JOIN, SPLIT = 0, -1, -2, -3, -4
 
 
 def emit_reshape(build: NodeBuilder, codes: Sequence[int]) -> None:
-    """Emit the current node as a Reshape by `codes` (`sshconvert.operators.Reshape`), which fit its input."""
+    """Emit the current node as a Reshape by `codes` (`sshconvert.operators.shaping.Reshape`), which fit its input."""
     data, dimensions = build.inputs[0], len(build.input_shapes[0])
     if SPLIT in codes and _takes_the_rest(codes):
         # A dimension that takes what is left would take what a split leaves over, so the splits are made before it.

@@ -1,0 +1,80 @@
+"""Parts of tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sshconvert.graph import Shape
+from sshconvert.mxnet.attributes import Attributes
+from sshconvert.operators.base import Operator, need
+from sshconvert.operators.registry import register
+
+if TYPE_CHECKING:
+    from sshconvert.onnx.builder import NodeBuilder
+
+
+@register
+@dataclass(frozen=True)
+class Crop(Operator):
+    """A window of the first input: as high and wide as the second input, or as `size` without one."""
+
+    name = "Crop"
+    inputs = ()
+    value_preserving = ("Slice", "Split")
+    restrictions = "NCHW alone. The window lies inside the data, at the sizes of each run too."
+
+    count: int
+    offset: Shape
+    size: Shape
+    centre: bool
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> Crop:
+        return cls(
+            count=attributes.integer("num_args", least=1, most=2),
+            offset=attributes.integers("offset", (0, 0), length=2),
+            size=attributes.integers("h_w", (0, 0), length=2),
+            centre=attributes.boolean("center_crop", default=False),
+        )
+
+    def input_count(self) -> int:
+        return self.count
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        need(all(len(shape) == 4 for shape in inputs), f"only NCHW data can be cropped, not {list(inputs)}")
+        size = inputs[1][2:] if self.count == 2 else self.size
+        need(min(size) > 0, f"a crop of {size} is empty")
+        for begin, length, whole in zip(self._begin(inputs[0], size), size, inputs[0][2:], strict=True):
+            need(begin >= 0 and begin + length <= whole, f"{size} at {self.offset} is not inside {inputs[0]}")
+        return ((*inputs[0][:2], *size),)
+
+    def emit(self, build: NodeBuilder) -> None:
+        """Emit nodes that crop by the shapes of the run.
+
+        MXNet refuses a window that is not inside the data; a Slice clips it. Then a Split into one part of the right
+        size fails.
+        """
+        if self.count == 2:
+            like = build.node("like", "Shape", [build.inputs[1]])
+            sizes = [
+                build.node(role, "Gather", [like, build.integers(f"{role}_axis", (axis,))])
+                for role, axis in (("height", 2), ("width", 3))
+            ]
+        else:
+            sizes = [build.integers(role, (size,)) for role, size in zip(("height", "width"), self.size, strict=True)]
+        size, axes = build.node("size", "Concat", sizes, axis=0), build.integers("axes", (2, 3))
+        if self.centre:
+            whole = build.node("whole", "Gather", [build.node("shape", "Shape", [build.inputs[0]]), axes])
+            margin = build.node("margin", "Sub", [whole, size])
+            begin = build.node("begin", "Div", [margin, build.integers("two", (2,))])
+        else:
+            begin = build.integers("begin", self.offset)
+        end = build.node("end", "Add", [begin, size]) if self.centre or any(self.offset) else size
+        window = build.node("window", "Slice", [build.inputs[0], begin, end, axes])
+        build.finish("Split", [build.node("rows", "Split", [window, sizes[0]], axis=2), sizes[1]], axis=3)
+
+    def _begin(self, data: Shape, size: Shape) -> Shape:
+        if not self.centre:
+            return self.offset
+        return tuple((whole - length) // 2 for whole, length in zip(data[2:], size, strict=True))

@@ -1,0 +1,132 @@
+"""Joining tensors, and changing their shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sshconvert.errors import ShapeError
+from sshconvert.graph import Shape
+from sshconvert.messages import shown
+from sshconvert.mxnet.attributes import Attributes
+from sshconvert.operators.base import Operator, need
+from sshconvert.operators.registry import register
+from sshconvert.operators.reshaping import emit_reshape
+
+if TYPE_CHECKING:
+    from sshconvert.onnx.builder import NodeBuilder
+
+
+@register
+@dataclass(frozen=True)
+class Concat(Operator):
+    """Inputs side by side along one axis."""
+
+    name = "Concat"
+    aliases = ("concat",)
+    inputs = ()
+    value_preserving = ("Concat",)
+    restrictions = "`dim` is not negative. The inputs differ along that axis alone."
+
+    count: int
+    axis: int
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> Concat:
+        return cls(attributes.integer("num_args", least=1), attributes.integer("dim", 1))
+
+    def input_count(self) -> int:
+        return self.count
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        first = inputs[0]
+        need(self.axis < len(first), f"axis {self.axis} is not an axis of {first}")
+        rest = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in inputs}
+        need(len(rest) == 1, f"the inputs {shown(list(inputs))} differ outside axis {self.axis}")
+        total = sum(shape[self.axis] for shape in inputs)
+        return ((*first[: self.axis], total, *first[self.axis + 1 :]),)
+
+    def emit(self, build: NodeBuilder) -> None:
+        build.finish("Concat", build.inputs, axis=self.axis)
+
+
+@register
+@dataclass(frozen=True)
+class Reshape(Operator):
+    """The same elements in another shape. Codes: 0 keeps a dimension, -1 takes what is left, -2 copies the rest,
+    -3 joins two dimensions, -4 splits one into the two numbers that follow (one of them may be -1).
+    """
+
+    name = "Reshape"
+    aliases = ("reshape",)
+    value_preserving = ("Reshape", "Split")
+    restrictions = "A -1 stands in front of every -2 and -4: MXNet misplaces it behind them."
+
+    codes: Shape
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> Reshape:
+        codes = attributes.integers("shape", least=-4)
+        attributes.never("reverse")
+        if _is_misplaced(codes):
+            attributes.problems.append(
+                f"attribute shape='{codes}' is not supported: MXNet misplaces a -1 behind -2 or -4"
+            )
+        # The predecessors of `shape`: without effect once `shape` is given.
+        attributes.without_effect("target_shape", "keep_highest")
+        return cls(codes)
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        left, shape, codes = list(inputs[0]), [], list(self.codes)
+        try:
+            while codes:
+                shape.extend(self._apply(codes, left))
+        except IndexError:
+            raise ShapeError(f"shape codes {self.codes} ask for more dimensions than {inputs[0]} has") from None
+        return (_fill(shape, math.prod(inputs[0]), f"{inputs[0]} cannot be reshaped by {self.codes}"),)
+
+    @staticmethod
+    def _apply(codes: list[int], left: list[int]) -> list[int]:
+        code = codes.pop(0)
+        if code == -2:
+            rest, left[:] = list(left), []
+            return rest
+        if code == -3:
+            return [left.pop(0) * left.pop(0)]
+        if code == -4:
+            whole = left.pop(0)
+            return list(_fill([codes.pop(0), codes.pop(0)], whole, f"a dimension of {whole} does not split so"))
+        if code == 0:
+            return [left.pop(0)]
+        if left:
+            left.pop(0)
+        return [code]
+
+    def emit(self, build: NodeBuilder) -> None:
+        emit_reshape(build, self.codes)
+
+
+def _is_misplaced(codes: Sequence[int]) -> bool:
+    """Whether a -1 follows -2 or -4. MXNet takes its place among the codes for its place in the shape, which they
+    shift: it gives other shapes, or writes behind the shape's end.
+    """
+    left = iter(codes)
+    shifted = False
+    for code in left:
+        if code == -1 and shifted:
+            return True
+        shifted = shifted or code in (-2, -4)
+        if code == -4:
+            next(left, None), next(left, None)  # the numbers that it splits into
+    return False
+
+
+def _fill(shape: list[int], elements: int, problem: str) -> Shape:
+    """Replace the one -1 of `shape`, so that it holds `elements`."""
+    known = math.prod(size for size in shape if size != -1)
+    need(shape.count(-1) <= 1 and all(size > 0 or size == -1 for size in shape), problem)
+    filled = tuple(elements // known if size == -1 else size for size in shape)
+    need(math.prod(filled) == elements, problem)
+    return filled
