@@ -35,8 +35,8 @@ def hashes_of(commit: str, folder: Path) -> dict[str, str]:
         program = [sys.executable, "-m", "sshtool"]
         run([*program, "run", "--demo", *PRECISIONS, "-o", str(out / "run"), "--quiet"], paths)
         for name, options in VARIANTS.items():
-            checkpoint = ["--checkpoint", str(out / "run" / "ssh-mxnet" / "checkpoint")]
-            run([*program, "convert", *checkpoint, *options, "-o", str(out / name), "--quiet"], paths)
+            params = next((out / "run").rglob("*.params"))
+            run([*program, "convert", "--checkpoint", str(params), *options, "-o", str(out / name), "--quiet"], paths)
     finally:
         run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(source)], {})
     files = (path for path in sorted(out.rglob("*")) if path.is_file())
