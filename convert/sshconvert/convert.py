@@ -10,12 +10,12 @@ from typing import Final
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import Contract
 from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
+from sshconvert.export import export
 from sshconvert.files import check_replaceable, staging_folder
 from sshconvert.formats.base import Source
 from sshconvert.formats.registry import FORMATS, artifact_files
 from sshconvert.models.spec import ModelSpec
 from sshconvert.network import resolve
-from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
 from sshconvert.passes.base import Pass

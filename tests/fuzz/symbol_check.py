@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 
 from sshconvert.errors import SSHToolError
+from sshconvert.export import export
 from sshconvert.graph import Graph
 from sshconvert.network import Network, parse_symbol, resolve
-from sshconvert.onnx.export import export
 
 INPUT: Final = {"data": (1, 3, 64, 64)}
 LONGEST_MESSAGE: Final = 10_000

@@ -9,10 +9,10 @@ from typing import Final
 
 from random_graphs import Array, Document
 from sshconvert.checkpoint import bind
+from sshconvert.export import export
 from sshconvert.graph import Shape
 from sshconvert.models.registry import load_model
 from sshconvert.network import parse_symbol, resolve
-from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
 
 MODEL: Final = load_model("ssh-mxnet")

@@ -1,1 +1,1 @@
-"""A network to ONNX: `export` emits the nodes, passes change the model, `OnnxModel.write` streams it to a file."""
+"""ONNX: the model in memory and its file (`model`), and the construction of nodes and constants (`builder`)."""

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from sshconvert.errors import ShapeError, SSHToolError, SymbolError, UnsupportedGraphError
+from sshconvert.export import export
 from sshconvert.mxnet.symbol import MAX_BYTES, MAX_VALUES
 from sshconvert.network import parse_symbol, read_symbol, resolve
-from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
 from symbol_mutations import LINUX_ONLY, try_in_little_memory
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pytest
 
 from sshconvert.errors import ShapeError, UnsupportedGraphError
+from sshconvert.export import export
 from sshconvert.graph import Dimensions, Entry, Graph, Node, Shape
 from sshconvert.mxnet.params import read_params
 from sshconvert.network import Network, parse_symbol, read_symbol, resolve
-from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.operators.registry import supported
 from sshtool.demo.symbol import ssh_vgg16_symbol

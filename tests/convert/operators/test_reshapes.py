@@ -22,12 +22,12 @@ from sshconvert.calibration import CalibrationImages, calibrate
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, convert
 from sshconvert.errors import CheckpointError, ShapeError
+from sshconvert.export import export
 from sshconvert.graph import Shape
 from sshconvert.ir import IntermediateRepresentation
 from sshconvert.libraries import import_onnxruntime, import_openvino
 from sshconvert.mxnet.params import read_params
 from sshconvert.network import read_symbol, resolve
-from sshconvert.onnx.export import export
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Faces, InputType, Layout, Options, Precision
 from sshtool.runtimes.loading import load

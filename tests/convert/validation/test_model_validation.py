@@ -19,10 +19,10 @@ from scaled_checkpoint import write_scaled_checkpoint
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError
+from sshconvert.export import export
 from sshconvert.libraries import import_onnxruntime, import_openvino
 from sshconvert.mxnet.params import read_params
 from sshconvert.network import read_symbol, resolve
-from sshconvert.onnx.export import export
 from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
 from sshconvert.validation import check_ir, check_ir_sizes, read_onnx
 from sshtool.runtimes.loading import load

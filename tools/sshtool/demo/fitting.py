@@ -20,12 +20,12 @@ import numpy as np
 from sshconvert.arrays import Array, Flags, Floats
 from sshconvert.boxes import overlaps
 from sshconvert.digest import file_sha256
+from sshconvert.export import export
 from sshconvert.graph import Entry
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec
 from sshconvert.mxnet.params import write_params
 from sshconvert.network import parse_symbol, resolve
-from sshconvert.onnx.export import export
 from sshconvert.passes.preprocessing import BakePreprocessing
 from sshconvert.tasks.anchor_detection import AnchorDetection
 from sshconvert.tasks.anchors import AnchorHead
