@@ -1,8 +1,8 @@
-"""A look at a converted model before a runtime gets it: runtimes trust a file, and follow it to others.
+"""Validation of a converted model before a runtime loads it: runtimes trust a file, and open others that it names.
 
-What is let through is what sshtool writes and what common optimisers make of it: an allow-list of structure, operators
-and attributes, and sizes in proportion to the input. It keeps runtimes from what they would crash on, run for ever
-with, allocate for, print about or fetch from elsewhere. It is no proof, so `sshtool.sandbox` runs them apart.
+An allow-list of structure, operators and attributes accepts the files that sshtool writes, and those that common
+optimisers make of them. Sizes have to be in proportion to the input. This rejects files that make a runtime crash, run
+for ever, allocate too much, print, or read other files. It is no proof: `sshtool.sandbox` limits the runtime as well.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Parse and check an .onnx file: one input of four dimensions, weights of the sizes that they claim, and inside, or
-    in the one file beside it where `sshconvert` puts those of a large model.
+    """Parse and check an .onnx file.
+
+    It has one input of four dimensions. The weights have the sizes that they claim, and are inside or in the one file
+    beside it that a large model has.
 
     Raises ArtifactError.
     """
@@ -33,7 +35,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def check_ir(path: Path) -> None:
-    """Check an OpenVINO IR: an .xml that stands alone, and a .bin beside it that has all that it refers to.
+    """Check an OpenVINO IR: the .xml refers to nothing but the .bin beside it, which holds all its constants.
 
     Raises ArtifactError.
     """
@@ -46,7 +48,7 @@ def check_ir(path: Path) -> None:
 
 
 def check_ir_sizes(path: Path, model: Any) -> None:
-    """Check how much an `openvino.Model`, read from that file, computes. Raises ArtifactError."""
+    """Check how much the `openvino.Model` of a file computes. Raises ArtifactError."""
     try:
         ir_sizes.check(model)
     except ValueError as error:

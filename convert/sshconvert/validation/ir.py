@@ -1,6 +1,6 @@
-"""Which OpenVINO IR files are let near OpenVINO: an allow-list of structure, layers and attributes.
+"""The allow-list of OpenVINO IR files: their structure, layers and attributes.
 
-It holds what sshtool writes, and what OpenVINO's own conversion and NNCF make of that.
+It accepts the files of sshtool, of OpenVINO's own conversion and of NNCF.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from sshconvert.reading import is_there, open_regular, read_small
 from sshconvert.schema import one_line
 from sshconvert.validation.numbers import whole_number
 
-# Far more than the description of a network takes.
+# Far beyond the description of a network.
 LARGEST_XML: Final = 64 << 20
 DEEPEST_XML: Final = 100
 MOST_LAYERS: Final = 20_000
 
-# Others OpenVINO takes for no IR, and asks all its readers, of which one prints.
+# OpenVINO passes any other root to all its readers, one of which prints.
 _ROOTS: Final = {("net", "10"), ("net", "11")}
 
 _OPSETS: Final = frozenset(f"opset{number}" for number in range(1, 17))
@@ -34,7 +34,7 @@ _BITS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("i4", "u4", "nf4", "f4e2m1"), 4),
 }
 
-# Which elements stand in which, outside of `rt_info`, and their attributes.
+# The elements inside each element, except in `rt_info`, and their attributes.
 _CHILDREN: Final[Mapping[str, set[str]]] = {
     "net": {"layers", "edges", "rt_info", "meta_data", "cli_parameters", "quantization_parameters"},
     "layers": {"layer"},
@@ -53,7 +53,7 @@ _ATTRIBUTES: Final[Mapping[str, set[str]]] = {
     "port": {"id", "names", "precision"},
     "edge": {"from-layer", "from-port", "to-layer", "to-port"},
 }
-# What only describes, and may hold anything.
+# Descriptions, which may hold anything.
 _DESCRIBING: Final = {"rt_info", "meta_data", "cli_parameters", "quantization_parameters"}
 
 _NONE: Final[frozenset[str]] = frozenset()
@@ -105,7 +105,7 @@ LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
 
 
 def check(path: Path) -> None:
-    """Raises OSError, ValueError and ExpatError."""
+    """Check a file. Raises OSError, ValueError and ExpatError."""
     text = read_small(path, LARGEST_XML)
     weights = path.with_suffix(".bin")
     size = _size(weights) if is_there(weights) or weights.is_symlink() else None
@@ -114,13 +114,14 @@ def check(path: Path) -> None:
     layers.finish(weights.name)
 
 
-# Is shown every element with the names of those around it.
+# Receives every element: the names of its parents, its own name and its attributes.
 _Look = Callable[[list[str], str, Mapping[str, str]], None]
 
 
 def _parse_xml(text: bytes, look: _Look) -> None:
-    """Show every element to `look`. Raises ExpatError, and ValueError for a document type: with it, XML defines
-    entities that grow or that are other files.
+    """Pass every element to `look`.
+
+    Raises ExpatError, and ValueError for a document type, which defines entities that grow or that are other files.
     """
     parser = expat.ParserCreate()
     around: list[str] = []
@@ -147,7 +148,7 @@ def _parse_xml(text: bytes, look: _Look) -> None:
 
 
 class _Layers:
-    """Holds the elements against the allow-list, and constants against the size of the .bin, None if there is none."""
+    """Compares elements with the allow-list, and constants with the size of the .bin (None if it is missing)."""
 
     def __init__(self, size: int | None) -> None:
         self._size = size

@@ -1,4 +1,4 @@
-"""The sizes of everything that an OpenVINO model computes, by OpenVINO's own rules: as `onnx_sizes` for ONNX."""
+"""The sizes of all tensors that an OpenVINO model computes, by OpenVINO's own rules, as `onnx_sizes` for ONNX."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sshconvert.validation.sizes import SLOW, SORTED, Tally, shapes_to_try
 
 Key = tuple[str, int]  # an operation's name and the number of an output
 
-# Inputs that decide sizes, which may become larger than all before.
+# Inputs whose values decide the size of the output, which may be larger than all inputs.
 _GROWING: Final = {"Broadcast": (1,), "Interpolate": (1, 2), "Range": (0, 1, 2)}
 
 _ELEMENTWISE: Final = frozenset({"Add", "Divide", "Maximum", "Minimum", "Multiply", "Power", "Select", "Subtract"})
-# What only chooses among sizes, or counts up to one.
+# Operations that choose among sizes, or count up to one.
 _CHOOSING: Final = frozenset(
     {"Concat", "Convert", "Gather", "Maximum", "Minimum", "Range", "Reshape", "ShapeOf"}
     | {"Slice", "Squeeze", "StridedSlice", "Unsqueeze"}
@@ -25,7 +25,7 @@ _TRANSPOSED: Final = frozenset({"ConvolutionBackpropData", "GroupConvolutionBack
 
 
 def check(model: Any) -> None:
-    """Raises ValueError beyond the bounds, and for what makes as much as the data decide."""
+    """Raise ValueError beyond the bounds, and for a size that the data decide."""
     shape = model.inputs[0].partial_shape
     if shape.rank.is_dynamic:
         raise ValueError("its input has no shape")
@@ -46,10 +46,10 @@ def check(model: Any) -> None:
 class _Sizes:
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._most: dict[Key, tuple[int, ...]] = {}  # shapes; where data decide, the largest that they can become
-        self._loose: set[Key] = set()  # what need not grow with the input
-        self._fixed: set[Key] = set()  # what is computed from constants alone
-        self._sizes: set[Key] = set()  # what is computed from sizes, and constants, alone
+        self._most: dict[Key, tuple[int, ...]] = {}  # shapes; the largest possible ones where data decide
+        self._loose: set[Key] = set()  # tensors that need not grow with the input
+        self._fixed: set[Key] = set()  # tensors computed from constants alone
+        self._sizes: set[Key] = set()  # tensors computed from sizes and constants alone
 
     def run(self, model: Any) -> None:
         for op in model.get_ordered_ops():
@@ -84,19 +84,19 @@ class _Sizes:
         if shape.rank.is_static and most and kind in ("Convert", "Gather", "ScatterNDUpdate", *_ELEMENTWISE):
             size = max(map(math.prod, most))
             known = [size.get_max_length() for size in shape]
-            if kind == "Gather":  # along the second axis, of numbers that data decide
+            if kind == "Gather":  # along the second axis, by indices that data decide
                 return tuple(_either(length, most[0], axis) for axis, length in enumerate(known))
             return next(found for found in most if math.prod(found) == size)
         raise ValueError("the size of its result is not known beforehand")
 
     def _selected(self, op: Any, output: Any) -> tuple[int, ...]:
-        """At most each box of each class. A third output is their number."""
+        """At most each box of each class. The third output is their number."""
         batch, classes, boxes = self._most[_keys(op)[1]]
         most = batch * classes * boxes
         return (most, 3) if output.partial_shape.rank.get_length() == 2 else (1,)
 
     def _longest_range(self, op: Any) -> int:
-        """The one form in which a number that data decide makes something: a Range from there down to a constant."""
+        """The one allowed size that data decide: a Range from a number down to a constant."""
         start, limit, step = (value.get_node() for value in op.input_values())
         if not limit.get_type_name() == step.get_type_name() == "Constant" or step.data.item() >= 0:
             raise ValueError("it makes as much as the data decide")
@@ -108,7 +108,7 @@ class _Sizes:
         longest = max(self._most[_keys(node)[0]]) - int(limit.data.item())
         return max(0, math.ceil(longest / -int(step.data.item())))
 
-    # --- what sizes depend on
+    # --- dependencies of sizes
 
     def _trace(self, op: Any, kind: str, output: Key) -> None:
         keys = set(_keys(op))
@@ -134,7 +134,7 @@ class _Sizes:
     # --- work
 
     def _work(self, op: Any, kind: str) -> int:
-        """Products of numbers, or what takes about as long as so many."""
+        """The number of products, or of operations that take as long."""
         made = math.prod(self._most[op.get_name(), 0])
         shapes = [self._most[key] for key in _keys(op)]
         given = math.prod(shapes[0]) if shapes else 0
@@ -154,7 +154,7 @@ def _keys(op: Any) -> list[Key]:
 
 
 def _either(length: int, shape: Sequence[int], axis: int) -> int:
-    """A size that is known to be at most `length`, or (-1) that of the tensor that it was taken from."""
+    """A size of at most `length`, or (-1) that of the source tensor."""
     return length if length >= 0 or axis >= len(shape) else shape[axis]
 
 

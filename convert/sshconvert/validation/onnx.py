@@ -1,7 +1,7 @@
-"""Which ONNX files are let near a runtime: an allow-list of structure, operators, attributes and types.
+"""The allow-list of ONNX files: their structure, operators, attributes and types.
 
-It holds what sshtool writes, and what onnxsim, onnxslim, NNCF and ONNX Runtime's own optimiser (up to its level
-"extended") make of that. What that optimiser writes at its last level is for one kind of processor, and is refused.
+It accepts the files of sshtool, and those that onnxsim, onnxslim, NNCF and ONNX Runtime's own optimiser (up to its
+level "extended") make of them. At its last level, that optimiser writes for one kind of processor; those are refused.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from sshconvert.validation.numbers import whole_number
 from sshconvert.validation.onnx_sizes import add_up
 from sshconvert.validation.sizes import Tally, shapes_to_try
 
-# What one protobuf message can have.
+# The limit of a protobuf message.
 LARGEST_ONNX: Final = 2**31 - 1
 
-# Elements, so that no runtime's 64-bit arithmetic is at its end.
+# Elements, so that no runtime overflows 64 bits.
 MOST_WEIGHTS: Final = 1 << 40
-# Networks have hundreds; some things that runtimes do take the square of the number.
+# Networks have hundreds. Some steps of runtimes take time in the square of the number.
 MOST_NODES: Final = 20_000
-LONGEST_TEXT: Final = 64  # of an attribute: they are names of modes
+LONGEST_TEXT: Final = 64  # of an attribute, such as the name of a mode
 OLDEST_OPSET: Final = 11
 
 _BYTES: Final[Mapping[int, int]] = {
@@ -43,7 +43,7 @@ _BYTES: Final[Mapping[int, int]] = {
     onnx.TensorProto.INT64: 8,
 }
 
-# Fields that a message may have. Functions, training, graphs in graphs, sparse tensors and texts are in none of them.
+# The allowed fields of each message. Functions, training, subgraphs, sparse tensors and string tensors are missing.
 _DESCRIBING: Final = {"name", "doc_string", "metadata_props"}
 _FIELDS: Final[Mapping[str, set[str]]] = {
     "ModelProto": {
@@ -125,7 +125,7 @@ OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     "Transpose": {"perm"},
 }
 
-# And those of ONNX Runtime's own that its optimiser writes on any processor.
+# Operators of ONNX Runtime that its optimiser writes on any processor.
 CONTRIBUTED: Final = "com.microsoft"
 CONTRIBUTED_OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     "FusedConv": _CONVOLUTION | {"activation", "activation_params"},
@@ -133,7 +133,7 @@ CONTRIBUTED_OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     "QLinearConcat": {"axis"},
 }
 
-# An attribute that must be 0 if it is there: a normalisation that trains has a state, and is not the same each time.
+# Attributes that must be 0: a normalisation in training mode has a state, and its results change.
 _ZERO: Final = ("training_mode",)
 
 
@@ -145,7 +145,7 @@ def parse(path: Path) -> onnx.ModelProto:
         _decode_texts(model)
     except OSError:
         raise
-    except Exception:  # noqa: BLE001  # each implementation of protobuf has its own, and text that is none is another
+    except Exception:  # noqa: BLE001  # each implementation of protobuf has its own errors, and invalid text is another
         raise ValueError("is no ONNX file, or a damaged one") from None
     _check_fields(model)
     _check_graph(model.graph, weights_path(path))
@@ -156,7 +156,7 @@ def parse(path: Path) -> onnx.ModelProto:
 
 
 def _decode_texts(message: Any) -> None:
-    """Look at every text in a message: those that are not UTF-8 raise an error here, and not inside of a runtime."""
+    """Decode every text in a message, so that invalid UTF-8 raises its error here and not inside a runtime."""
     for field, value in message.ListFields():
         values = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
         if field.type == field.TYPE_STRING:
@@ -167,8 +167,8 @@ def _decode_texts(message: Any) -> None:
 
 
 def _check_fields(message: Any) -> None:
-    """Nothing but the fields of the allow-list, in the message and in all that are in it. A newer runtime may know what
-    this program does not.
+    """Raise ValueError for a field, at any depth, that is not on the allow-list. A newer runtime may know more fields
+    than this program.
     """
     kind = message.DESCRIPTOR.name
     allowed = _FIELDS.get(kind, set())
@@ -211,7 +211,7 @@ def _check_inside(tensor: onnx.TensorProto) -> None:
 
 
 def _check_shape(tensor: onnx.TensorProto, length: int | None) -> None:
-    """`length` is that of the bytes, None if there are none: then the values are in a field of their type."""
+    """`length` is the number of bytes; None if a field of the type holds the values."""
     name = one_line(tensor.name)
     elements = math.prod(tensor.dims)
     if min(tensor.dims, default=0) < 0 or elements > MOST_WEIGHTS:
@@ -223,7 +223,7 @@ def _check_shape(tensor: onnx.TensorProto, length: int | None) -> None:
 
 
 def _is_apart(tensor: onnx.TensorProto, apart: Path) -> bool:
-    """Whether weights are said to be where a large model has them; no other place is accepted."""
+    """Whether a tensor refers to the file of a large model's weights. No other file is accepted."""
     said = {entry.key: entry.value for entry in tensor.external_data}
     is_complete = len(tensor.external_data) == len(said) and said.keys() == {"location", "offset", "length"}
     return tensor.data_location == onnx.TensorProto.EXTERNAL and is_complete and said["location"] == apart.name

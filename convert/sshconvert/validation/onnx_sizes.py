@@ -1,8 +1,8 @@
-"""The sizes of everything that an ONNX graph computes, for one shape of its input, by ONNX's own rules.
+"""The sizes of all tensors that an ONNX graph computes, for one shape of its input, by ONNX's own rules.
 
-Every size has to be known. Sizes that are computed may only be chosen among those of tensors, and from constants: then
-they grow with the input, and a few inputs stand for all. What arithmetic or data decide, as a crop or the number of
-faces, is bounded by another tensor, and may decide the size of nothing larger.
+Every size has to be known. A computed size may be chosen among the sizes of tensors and constants: then it grows with
+the input, and a few inputs stand for all. A size that arithmetic or data decide, such as a crop or the number of faces,
+is bounded by another tensor, and may not decide the size of a larger one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sshconvert.validation.sizes import SLOW, SORTED, Tally
 
 Shape = tuple[int, ...]
 
-# Constants with more elements say nothing about sizes.
+# Constants with more elements are no sizes.
 _MOST_VALUES: Final = 1 << 10
 
-# Inputs that decide sizes, which may become larger than all before.
+# Inputs whose values decide the size of the output, which may be larger than all inputs.
 _GROWING: Final[Mapping[str, tuple[int, ...]]] = {"Expand": (1,), "Range": (0, 1, 2), "Resize": (1, 2, 3)}
 
-# What is computed of sizes. By arithmetic they need not grow with the input any more.
+# Operators on sizes. After arithmetic, a size need not grow with the input.
 _CHOOSING: Final[Mapping[str, Callable[[onnx.NodeProto, list[Array]], Array]]] = {
     "Concat": lambda node, values: np.concatenate(values, axis=_attribute(node, "axis", 0)),
     "Gather": lambda node, values: np.take(values[0], values[1], axis=_attribute(node, "axis", 0)),
@@ -43,15 +43,15 @@ _ARITHMETIC: Final[Mapping[str, Callable[[onnx.NodeProto, list[Array]], Array]]]
     "Sub": lambda _, values: values[0] - values[1],
 }
 
-# ONNX defines one by another, without rules of its own for its shape.
+# ONNX defines the first by the second, without a shape rule of its own.
 _LIKE: Final = {"GreaterOrEqual": "Greater"}
 
-# Of which each element is computed from one of each input; the result has the shape of the largest.
+# Each element comes from one element of each input; the result has the shape of the largest.
 _ELEMENTWISE: Final = frozenset({"Add", "Div", "Max", "Min", "Mul", "QLinearAdd", "Sub", "Where"})
 
 
 def add_up(graph: onnx.GraphProto, opset: int, shape: Shape, tally: Tally) -> None:
-    """Count everything that the graph computes for an input of that shape. Raises ValueError."""
+    """Count all tensors of the graph for an input of a shape. Raises ValueError."""
     _Sizes(graph, opset, shape, tally).run()
 
 
@@ -124,7 +124,7 @@ class _Sizes:
         return {name: found[name] for name in node.output if name}
 
     def _selected(self, node: onnx.NodeProto) -> onnx.TypeProto:
-        """At most each box of each class, and no more than it is told."""
+        """At most each box of each class, and at most the number that an input gives."""
         batch, classes, boxes = self.shape(node.input[1])
         told = self._values.get(node.input[2]) if len(node.input) > 2 else np.zeros(1)
         most = boxes if told is None else max(0, min(boxes, int(told.reshape(-1)[0])))
@@ -137,7 +137,7 @@ class _Sizes:
         kind: int = self._types[name].tensor_type.elem_type
         return kind
 
-    # --- what sizes depend on
+    # --- dependencies of sizes
 
     def _is_loose(self, node: onnx.NodeProto, outputs: Mapping[str, onnx.TypeProto]) -> bool:
         growing = [name for name in _inputs(node, _GROWING) if name in self._loose]
@@ -160,13 +160,13 @@ class _Sizes:
         )
 
     def _counts_down(self, node: onnx.NodeProto, loose: Sequence[str]) -> bool:
-        """The one form in which a number that the data decide makes something: a Range from there to a constant."""
+        """The one allowed size that data decide: a Range from a number to a constant."""
         start, limit, delta = node.input if node.op_type == "Range" else ("", "", "")
         exact = [name for name in (limit, delta) if name in self._values and name not in self._loose]
         return list(loose) == [start] and len(exact) == 2 and int(self._values[delta]) < 0
 
     def _compute(self, node: onnx.NodeProto) -> None:
-        """Keep what is known of sizes that are computed."""
+        """Keep the known values of computed sizes."""
         name, values = node.output[0], [self._values.get(name) for name in node.input if name]
         if node.op_type == "Shape" and not node.attribute:
             self._values[name] = np.array(self.shape(node.input[0]), np.int64)
@@ -197,7 +197,7 @@ class _Sizes:
     # --- work
 
     def _work(self, node: onnx.NodeProto) -> int:
-        """Products of numbers, or what takes about as long as so many."""
+        """The number of products, or of operations that take as long."""
         made = math.prod(self.shape(node.output[0]))
         given = math.prod(self.shape(node.input[0])) if node.input and node.input[0] else 0
         if node.op_type in ("Conv", "FusedConv"):
@@ -212,7 +212,7 @@ class _Sizes:
             return SLOW * given * math.prod(self.shape(node.input[1])[1:])
         return max(made, given) * (SORTED if node.op_type == "TopK" else 1)
 
-    # --- operators of ONNX Runtime's own, of which ONNX has no rules
+    # --- operators of ONNX Runtime, for which ONNX has no rules
 
     def _fused_convolution(self, node: onnx.NodeProto) -> onnx.TypeProto:
         plain = onnx.NodeProto()
@@ -242,19 +242,20 @@ class _Sizes:
 
 
 class _RefusedError(ValueError):
-    """Says which node it is about."""
+    """An error that names the node."""
 
 
 _CONTRIBUTED: Final[Mapping[str, Callable[[_Sizes, onnx.NodeProto], onnx.TypeProto]]] = {
-    "FusedConv": _Sizes._fused_convolution,  # noqa: SLF001  # of this module
+    "FusedConv": _Sizes._fused_convolution,  # noqa: SLF001  # in this module
     "QLinearAdd": _Sizes._sum,  # noqa: SLF001  # as above
     "QLinearConcat": _Sizes._joined,  # noqa: SLF001  # as above
 }
 
 
 def _in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Each node behind those that it reads from: some converters append what has to come first. Of a circle, none is in
-    its place, which shows.
+    """The nodes in an order of computation: some converters append a node that others read.
+
+    Nodes of a circle come in no such order, which the caller notices.
     """
     makers = {name: number for number, node in enumerate(nodes) for name in node.output if name}
     waits = [{makers[name] for name in node.input if name in makers} for node in nodes]

@@ -1,4 +1,4 @@
-"""How large a model's tensors, and its work, may be: in proportion to its input, and to the weights that it brings.
+"""The bounds of a model's tensors and of its work, in proportion to its input and to its weights.
 
 The networks that sshtool converts compute some 600 values and 330,000 products for each pixel of their input. The
 bounds leave room for networks that are many times as wide.
@@ -13,17 +13,17 @@ from typing import Final
 # Elements of one tensor at a fixed input size: 64 channels of 16 million pixels.
 MOST_COMPUTED: Final = 1 << 30
 
-# Elements of one tensor, and of all together, for each pixel of the input; and what any model may have.
+# Elements of one tensor and of all tensors, for each pixel of the input, and the allowance of any model.
 _TENSOR: Final = 1 << 10
 _TOTAL: Final = 1 << 13
 _ANY_TENSOR: Final = 1 << 22
 _ANY_TOTAL: Final = 1 << 26
 
-# Work, in products of numbers. A convolution uses each weight at most once for each pixel, and most see fewer pixels.
+# Work in products. A convolution uses each weight at most once for each pixel, and most convolutions see fewer.
 _WORK_SHARE: Final = 8
 _ANY_WORK: Final = 1 << 34
 
-# Sizes that stand for those that a dynamic model may be given: batch, height and width.
+# Batch, height and width that stand for all sizes of a dynamic model.
 _SMALL: Final = (1, 64, 64)
 _LARGE: Final = (1, 2048, 2048)
 _MANY: Final = (64, 64, 64)
@@ -31,7 +31,7 @@ _MANY: Final = (64, 64, 64)
 CHANNELS: Final = 3
 _RANK: Final = 4
 
-# What looks at one number, or one pair of boxes, takes as long as so many products in a convolution.
+# Products of a convolution in the time of one step of a slow operator, and of a comparison of two boxes.
 SLOW: Final = 8
 SORTED: Final = 32
 
@@ -40,7 +40,7 @@ class Tally:
     """Adds up what a model computes at one input size."""
 
     def __init__(self, shape: Sequence[int], weights: int, *, fixed: bool) -> None:
-        """`shape` is the input's; `weights` are the elements stored in the file; `fixed` if it takes no other shape."""
+        """`shape` is the input's, `weights` the number of stored elements. A `fixed` model takes no other shape."""
         pixels = math.prod(shape) // CHANNELS
         self._input = tuple(shape)
         self._tensor = _ANY_TENSOR + weights + _TENSOR * pixels
@@ -50,7 +50,7 @@ class Tally:
         self._work = _ANY_WORK + weights * pixels // _WORK_SHARE
 
     def add(self, shape: Sequence[int], work: int = 0) -> None:
-        """Count a tensor, and the products that it takes. Raises ValueError beyond the bounds."""
+        """Count a tensor and the products that compute it. Raises ValueError beyond the bounds."""
         elements = math.prod(shape)
         at = f"for an input of shape {list(self._input)}"
         if elements > self._tensor:
@@ -64,13 +64,13 @@ class Tally:
 
 
 def shapes_to_try(declared: Sequence[int | None]) -> Iterator[tuple[int, ...]]:
-    """Input shapes to add up for: the declared one, or several where sizes are free (None).
+    """The input shapes to check: the declared one, or several where sizes are free (None).
 
     Raises ValueError if there are not four sizes.
     """
     if len(declared) != _RANK:
         raise ValueError(f"its input has {len(declared)} sizes, expected {_RANK}")
-    last = declared[3] == CHANNELS and declared[1] != CHANNELS  # the channels stand there
+    last = declared[3] == CHANNELS and declared[1] != CHANNELS  # NHWC
     tried = set()
     for batch, height, width in (_SMALL, _LARGE, _MANY):
         usual = (batch, height, width, CHANNELS) if last else (batch, CHANNELS, height, width)
