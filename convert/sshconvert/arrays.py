@@ -12,4 +12,5 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
-Pixels = npt.NDArray[np.uint8]  # 0-255, of one image [H, W, C] or several [N, H, W, C]
+Pixels = npt.NDArray[np.uint8]  # of one image, [H, W, C], 0-255
+Images = npt.NDArray[np.uint8]  # of several images, [N, H, W, C], 0-255

@@ -17,7 +17,7 @@ def bytes_sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def blocks_sha256(blocks: Iterable[bytes]) -> str:
+def blocks_sha256(blocks: Iterable[bytes | memoryview]) -> str:
     """Hash consecutive blocks of data as one."""
     digest = hashlib.sha256()
     for block in blocks:

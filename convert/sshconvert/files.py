@@ -251,7 +251,10 @@ def _discard(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """No other process replaces anything in `folder` during the block, where folders can be locked (not on Windows)."""
+    """No other process replaces anything in `folder` during the block, where folders can be locked (not on Windows).
+
+    The lock is the folder's own: `filelock` needs a file, which would stay in the user's folder for good.
+    """
     try:
         import fcntl
     except ImportError:

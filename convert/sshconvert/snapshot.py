@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from sshconvert.digest import blocks_sha256
 from sshconvert.errors import SSHToolError
 from sshconvert.reading import open_regular
 from sshconvert.recognition import HEAD
@@ -51,20 +52,24 @@ def take_snapshot(
             file.seek(0)
             # NumPy asks the kernel for large pages, which cost less to fill than small ones.
             memory = np.empty(before.st_size, np.uint8).data
-            digest = hashlib.sha256()
-            filled = 0
-            while count := file.readinto(memory[filled : filled + BLOCK]):
-                digest.update(memory[filled : filled + count])
-                filled += count
+            sha256 = blocks_sha256(_filled(memory, file))
             after = os.fstat(file.fileno())
-            whole = filled == before.st_size and not file.read(1)
+            whole = file.tell() == before.st_size and not file.read(1)
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror}); check the path") from problem
     except MemoryError:
         raise error(f"{path}: there is no memory for its {before.st_size} bytes; free some") from None
     if not whole or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise _changed(path, error)
-    return Snapshot(path, memory.toreadonly(), digest.hexdigest())
+    return Snapshot(path, memory.toreadonly(), sha256)
+
+
+def _filled(memory: memoryview, file: BufferedReader) -> Iterator[memoryview]:
+    """Read a file into memory, and give each block while the processor's cache still holds it."""
+    filled = 0
+    while count := file.readinto(memory[filled : filled + BLOCK]):
+        yield memory[filled : filled + count]
+        filled += count
 
 
 def _settled(path: Path, descriptor: int, error: type[SSHToolError]) -> os.stat_result:

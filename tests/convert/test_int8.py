@@ -21,6 +21,7 @@ from PIL import Image
 
 from program import sshtool
 from sshconvert import calibration
+from sshconvert.arrays import Images
 from sshconvert.calibration import CalibrationImages, calibrate, original, rank_layers
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, convert, to_onnx
@@ -40,7 +41,7 @@ from sshtool.parity.reference import LiveReference
 from sshtool.parity.selftest import Verdict, self_test
 from sshtool.parity.verify import verify
 from sshtool.quantization import QuantizationOptions, calibration_images, quantization_for
-from sshtool.runtimes.base import Images, Outputs
+from sshtool.runtimes.base import Outputs
 from sshtool.runtimes.loading import load
 from sshtool.workspace import Workspace
 

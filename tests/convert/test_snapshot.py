@@ -17,7 +17,7 @@ import pytest
 
 from params_files import floats, one, record, seeds
 from program import json_of
-from sshconvert import snapshot
+from sshconvert import digest, snapshot
 from sshconvert.errors import ParamsError
 from sshconvert.mxnet.params import MAX_BYTES, read_params, write_params
 from sshconvert.snapshot import BLOCK, PATIENCE, take_snapshot
@@ -106,7 +106,7 @@ def test_a_file_that_changes_while_its_bytes_are_read_is_refused(
     class Hashes:
         sha256 = Meddler
 
-    monkeypatch.setattr(snapshot, "hashlib", Hashes)
+    monkeypatch.setattr(digest, "hashlib", Hashes)
     with pytest.raises(ParamsError, match=r"model-0000.params: changed while it was read; try again"):
         read_params(path)
     assert len(parts) >= part

@@ -33,6 +33,7 @@ from mutations import mutants
 from packs import empty_answers
 from program import sshtool
 from small_model import SIZE, small_onnx, write_small_models
+from sshconvert.arrays import Images
 from sshconvert.checkpoint import Checkpoint, read_record, write_record
 from sshconvert.errors import (
     ArtifactError,
@@ -56,7 +57,6 @@ from sshtool.memory import Budget
 from sshtool.parity.pack import read_pack, write_pack
 from sshtool.parity.samples import sample_names
 from sshtool.parity.verification import VerifyOptions, verify_artifacts
-from sshtool.runtimes.base import Images
 from sshtool.runtimes.loading import load
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from sshconvert.arrays import Floats
 from sshconvert.errors import UsageError
 from sshconvert.numerals import number
 
-Number = TypeVar("Number", float, npt.NDArray[np.float32])
+Number = TypeVar("Number", float, Floats)
 
 
 @dataclass(frozen=True)

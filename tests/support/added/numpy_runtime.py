@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sshconvert.arrays import Array
+from sshconvert.arrays import Array, Images
 from sshconvert.formats.registry import FORMATS
 from sshconvert.models.spec import ModelSpec
-from sshtool.runtimes.base import Images, Inference, Outputs, Runtime, Settings, prepare
+from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings, prepare
 from sshtool.runtimes.registry import RUNTIMES
 
 

@@ -29,7 +29,7 @@ from detections import SSH, anchor_task
 from mutations import mutants
 from pages import DARK, LIGHT, Browser, Reader
 from program import sshtool
-from sshconvert.arrays import Pixels
+from sshconvert.arrays import Images, Pixels
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import (
@@ -67,7 +67,7 @@ from sshtool.evaluate.score import finish, judge_image
 from sshtool.images import Resize, fit, read_image, read_size, reading
 from sshtool.report.evaluation import write_evaluation
 from sshtool.report.figures import figure_tables, remarks
-from sshtool.runtimes.base import Images, Outputs
+from sshtool.runtimes.base import Outputs
 from sshtool.runtimes.loading import load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.wider_face.ground_truth import read_ground_truth

@@ -19,6 +19,7 @@ import pytest
 from onnx import numpy_helper
 
 from pages import DARK, LIGHT, Browser, Pixels, Reader
+from sshconvert.arrays import Images
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import RuntimeUnavailableError
@@ -44,7 +45,6 @@ from sshtool.report.markup import escape
 from sshtool.report.overlay import COLOURS, data_uri, pictures
 from sshtool.report.picture import save_picture
 from sshtool.report.schema import shipped_schema
-from sshtool.runtimes.base import Images
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
 MODEL = load_model("ssh-mxnet")

@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sshconvert.arrays import Array
+from sshconvert.arrays import Array, Images
 from sshconvert.contract import Declaration
 from sshconvert.errors import UsageError
 from sshconvert.models.spec import ModelSpec
 from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_throughput
 from sshtool.demo.scenes import draw_scene
 from sshtool.limits import MOST_PIXELS
-from sshtool.runtimes.base import Images, Inference, Settings
+from sshtool.runtimes.base import Inference, Settings
 from sshtool.runtimes.loading import load
 from sshtool.sandbox.child import Answer
 

@@ -9,6 +9,7 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from sshconvert.arrays import Images
 from sshconvert.checkpoint import DEMO
 from sshconvert.contract import Contract, licence_of
 from sshconvert.digest import blocks_sha256, bytes_sha256
@@ -58,7 +59,6 @@ from sshtool.parity.verification import VerifyResult
 from sshtool.parity.verify import ArtifactReport, VerifyReport
 from sshtool.progress import Progress, silent
 from sshtool.report.html import render_html
-from sshtool.runtimes.base import Images
 from sshtool.workspace import VERIFICATION, Workspace
 
 REFERENCE: Final = "reference.npz"

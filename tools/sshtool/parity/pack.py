@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pydantic
 
 import sshconvert
+from sshconvert.arrays import Floats, Pixels
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.digest import bytes_sha256, file_sha256
 from sshconvert.errors import DetectionError, OutputError, ReferencePackError
@@ -272,7 +272,7 @@ def _answer(archive: _Archive, packed: PackedSample, contents: Contents, model: 
     return Answer(sample, outputs)
 
 
-def _array(data: bytes) -> npt.NDArray[np.float32]:
+def _array(data: bytes) -> Floats:
     """A stored array. Its header is held against the bytes that follow before anything is allocated."""
     header = _HEADER.match(data)
     if header is None or int.from_bytes(header[1], "little") != header.end() - 10:
@@ -308,7 +308,7 @@ def _member(sample: str, output: str) -> str:
     return f"{sample}/{output}.npy"
 
 
-def _sha256(images: npt.NDArray[np.uint8]) -> str:
+def _sha256(images: Pixels) -> str:
     return bytes_sha256(np.ascontiguousarray(images).data)
 
 

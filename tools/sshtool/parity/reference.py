@@ -15,11 +15,12 @@ from typing import IO, Final, overload
 
 import numpy as np
 
+from sshconvert.arrays import Images
 from sshconvert.files import output_errors
 from sshconvert.models.spec import ModelSpec
 from sshtool.parity.samples import OTHER, Sample, draw_sample, other_size, sample_names
 from sshtool.progress import Progress, silent
-from sshtool.runtimes.base import Images, Outputs, Runtime
+from sshtool.runtimes.base import Outputs, Runtime
 
 # Of answers, in memory, as long as they are not of large images.
 MOST_KEPT: Final = 32

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Doubles, Images
 from sshconvert.models.spec import ModelSpec
 from sshtool.bilinear import sample
 from sshtool.demo.scenes import draw_scene
-
-Images = npt.NDArray[np.uint8]
 
 # A batch of another size than the model's own, at which pooling rounds down and the network's Crop crops.
 OTHER_SHAPE: Final = (2, 3, 250, 333)
@@ -112,7 +110,7 @@ def _texture(height: int, width: int) -> Images:
     return image
 
 
-def enlarge(grid: npt.NDArray[np.float64], height: int, width: int) -> npt.NDArray[np.float64]:
+def enlarge(grid: Doubles, height: int, width: int) -> Doubles:
     """Interpolate a grid [R, C, 3] to [height, width, 3]; its last row and column are margins."""
     rows, columns = (
         np.arange(size) * (cells - 2) / size for size, cells in ((height, grid.shape[0]), (width, grid.shape[1]))

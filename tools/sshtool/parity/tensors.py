@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Array
 from sshconvert.tasks.tolerances import Tolerance
 
 # Upper edges of the histogram of absolute differences: below 1e-9, then a decade each, the last without an end.
@@ -42,9 +42,7 @@ class TensorComparison:
     histogram: tuple[int, ...] = ()
 
 
-def compare_tensor(
-    output: str, expected: npt.NDArray[Any], found: npt.NDArray[Any] | None, tolerance: Tolerance
-) -> TensorComparison:
+def compare_tensor(output: str, expected: Array, found: Array | None, tolerance: Tolerance) -> TensorComparison:
     """Compare one output. `found` is None where the candidate does not have it."""
     problem = _problem(expected, found)
     nan, inf = (0, 0) if found is None else (int(np.isnan(found).sum()), int(np.isinf(found).sum()))
@@ -71,7 +69,7 @@ def compare_tensor(
     )
 
 
-def _problem(expected: npt.NDArray[Any], found: npt.NDArray[Any] | None) -> str:
+def _problem(expected: Array, found: Array | None) -> str:
     if found is None:
         return "missing"
     if found.shape != expected.shape:
@@ -90,7 +88,7 @@ def _ratio(difference: float, spread: float) -> float:
     return difference / spread if spread else float(difference > 0)
 
 
-def _cosine(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+def _cosine(one: Array, other: Array) -> float:
     first, second = one.ravel(), other.astype(np.float64).ravel()
     lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
     return float(first @ second) / lengths if lengths else float(np.array_equal(first, second))
@@ -100,6 +98,6 @@ def _position(number: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(index) for index in np.unravel_index(number, shape))
 
 
-def _histogram(distance: npt.NDArray[Any]) -> tuple[int, ...]:
+def _histogram(distance: Array) -> tuple[int, ...]:
     numbers = np.searchsorted(DECADES, distance.ravel(), side="right")
     return tuple(int(count) for count in np.bincount(numbers, minlength=len(DECADES) + 1))

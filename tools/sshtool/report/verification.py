@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sshconvert.arrays import Images
 from sshconvert.errors import UsageError
 from sshconvert.files import check_replaceable, staged
 from sshconvert.libraries import PILLOW
@@ -16,7 +17,6 @@ from sshtool.report.html import pictured, render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
 from sshtool.report.page import check_page
-from sshtool.runtimes.base import Images
 
 
 @dataclass(frozen=True)

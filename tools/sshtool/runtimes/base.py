@@ -11,11 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from sshconvert.arrays import Array, Floats, Images
 from sshconvert.contract import Declaration
 from sshconvert.errors import NonfiniteError
 from sshconvert.formats.registry import FORMATS
@@ -24,8 +24,7 @@ from sshconvert.messages import printable
 from sshconvert.models.spec import ModelSpec
 from sshconvert.schema import one_line
 
-Images = npt.NDArray[np.uint8]
-Outputs = dict[str, npt.NDArray[np.float32]]
+Outputs = dict[str, Floats]
 
 LONGEST_REASON: Final = 300
 
@@ -132,9 +131,9 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def prepare(images: Images, declaration: Declaration) -> npt.NDArray[Any]:
+def prepare(images: Images, declaration: Declaration) -> Array:
     """Images as a model with this declaration takes them: float32 or uint8, [N, 3, H, W] or [N, H, W, 3]."""
-    pixels: npt.NDArray[Any] = images if declaration.color_order == "BGR" else images[..., ::-1]
+    pixels: Array = images if declaration.color_order == "BGR" else images[..., ::-1]
     if any(declaration.mean_values):
         pixels = pixels - np.array(declaration.mean_values, np.float32)
     # One copy changes both the type and the order.
@@ -148,7 +147,7 @@ def reason(error: BaseException) -> str:
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
 
 
-def check_finite(outputs: Mapping[str, npt.NDArray[Any]]) -> None:
+def check_finite(outputs: Mapping[str, Array]) -> None:
     """Raises NonfiniteError, which names the first output that holds NaN or infinity: they would count as no result."""
     for name, values in outputs.items():
         if not np.isfinite(values).all():

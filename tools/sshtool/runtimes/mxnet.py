@@ -11,13 +11,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from sshconvert.arrays import Images
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.contract import Declaration
 from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.libraries import Library, importing
 from sshconvert.models.spec import ModelSpec
-from sshtool.runtimes.base import Images, Inference, Outputs, Runtime, Settings, prepare, reason
+from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings, prepare, reason
 from sshtool.runtimes.registry import RUNTIMES
 
 MXNET: Final = Library("mxnet", "mxnet", "reference", condition="on Python 3.11 or 3.12")

@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import onnx
 
+from sshconvert.arrays import Images
 from sshconvert.contract import declared
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.libraries import import_onnxruntime
 from sshconvert.messages import without_surrogates
 from sshconvert.models.spec import ModelSpec
 from sshconvert.validation import read_onnx
-from sshtool.runtimes.base import Images, Inference, Outputs, Runtime, Settings, prepare, reason, usable_cores
+from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings, prepare, reason, usable_cores
 from sshtool.runtimes.registry import RUNTIMES
 
 # Where the weights of a large model are that is not read from a file; `read_onnx` has seen to it that they are there.

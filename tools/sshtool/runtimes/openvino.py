@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sshconvert.arrays import Images
 from sshconvert.contract import declared
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.formats.registry import format_of
@@ -22,7 +23,6 @@ from sshtool.runtimes.base import (
     BF16,
     F32,
     INFERENCE_PRECISIONS,
-    Images,
     Inference,
     Outputs,
     Runtime,

@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 import pydantic
 
-from sshconvert.arrays import Array
+from sshconvert.arrays import Array, Images
 from sshconvert.contract import Declaration
 from sshconvert.models.spec import ModelSpec
-from sshtool.runtimes.base import Images, Inference, Outputs, Runtime, Settings
+from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings
 from sshtool.runtimes.registry import RUNTIMES
 from sshtool.sandbox import Limits, shared_child
 from sshtool.sandbox.child import Answer
