@@ -20,13 +20,13 @@ SOURCES: Final = (ROOT / "convert", ROOT / "tools")
 LAYERS: Final[Mapping[str, str]] = {
     "language": "errors messages numerals arrays graph registry",
     "files": "reading schema snapshot files digest finite recognition libraries",
-    "formats of others": "mxnet onnx boxes validation",
+    "formats of others": "mxnet onnx boxes validation editable",
     "meaning": "operators tasks network models",
     "checkpoint": "checkpoint export options",
     "artifact": "contract passes formats ir editing nncf",
     "conversion": "convert calibration __init__",
     "inputs": "progress limits memory interruption environment bilinear images image_claims selection config document"
-    " average_precision archives sandbox wider_face",
+    " archives sandbox wider_face",
     "computation": "runtimes checkpoint demo workspace candidates concurrency detector quantization",
     "evidence": "parity evaluate bench conversion report detection package pipeline",
     "command line": "cli main __main__ __init__",

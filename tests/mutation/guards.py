@@ -115,7 +115,7 @@ NO_READERS: Final[Mapping[str, str]] = {
     "tools/sshtool/pipeline.py": "as above",
     "tools/sshtool/parity/verification.py": "as above",
     "tools/sshtool/main.py": "opens nothing but the null device",
-    "convert/sshconvert/editing/base.py": "plants faults in copies of artifacts that were loaded before",
+    "convert/sshconvert/editable.py": "plants faults in copies of artifacts that were loaded before",
     "tools/sshtool/environment.py": "reads what processor this is",
     "tools/sshtool/report/picture.py": "writes pictures, through `sshconvert.files`",
     "tools/sshtool/report/schema.py": "reads and writes its own schemas",

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from sshconvert.arrays import Array
-from sshconvert.editing.base import Arithmetic, EditableModel, NotThereError, fixed_shape
+from sshconvert.editable import Arithmetic, EditableModel, NotThereError, fixed_shape
 from sshconvert.operators.convolution import Deconvolution
 from sshconvert.operators.registry import weight_inputs
 

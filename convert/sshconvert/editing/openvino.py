@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from sshconvert.arrays import Array
-from sshconvert.editing.base import Arithmetic, EditableModel, NotThereError, fixed_shape
+from sshconvert.editable import Arithmetic, EditableModel, NotThereError, fixed_shape
 from sshconvert.ir import MODEL_INFO
 from sshconvert.operators.convolution import Deconvolution
 from sshconvert.operators.registry import weighted_operations

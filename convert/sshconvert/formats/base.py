@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sshconvert.contract import Contract
-from sshconvert.editing.base import EditableModel, NotThereError
+from sshconvert.editable import EditableModel, NotThereError
 from sshconvert.onnx.model import OnnxModel, move_model, weights_path
 from sshconvert.reading import is_there
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 
 from sshconvert.contract import FREE, Contract, Tensor
-from sshconvert.editing.base import NotThereError
+from sshconvert.editable import NotThereError
 from sshconvert.editing.onnx import EditableOnnx
 from sshconvert.formats.base import Format, Source
 from sshconvert.formats.registry import FORMATS

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sshconvert.arrays import Array
-from sshconvert.editing.base import NotThereError
+from sshconvert.editable import NotThereError
 from sshconvert.tasks.anchors import AnchorHead
 from sshconvert.tasks.faults import Decode, Editable, Fault, Outputs, Size, Stage
 from sshconvert.tasks.results import Detections

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sshconvert.arrays import Floats
-from sshconvert.editing.base import Arithmetic
+from sshconvert.editable import Arithmetic
 from sshconvert.tasks.faults import Editable, Fault, Outputs, Size, Stage
 from sshconvert.tasks.inside import BOXES, COUNT, SCORES
 from sshconvert.tasks.results import Detections

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any
 
 from sshconvert.arrays import Array
-from sshconvert.editing.base import EditableModel
+from sshconvert.editable import EditableModel
 
 Outputs = Mapping[str, Array]  # by bare name, each [N, ...]
 Size = tuple[int, int]  # height and width of the network's input

@@ -16,7 +16,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import Declaration
 from sshconvert.convert import convert
 from sshconvert.digest import file_sha256
-from sshconvert.editing.base import EditableModel, NotThereError
+from sshconvert.editable import EditableModel, NotThereError
 from sshconvert.errors import ArtifactError, UsageError
 from sshconvert.formats.registry import artifact_files, format_of
 from sshconvert.graph import Shape

@@ -13,7 +13,7 @@ import numpy as np
 from sshconvert.arrays import Floats
 from sshconvert.checkpoint import DEMO
 from sshconvert.contract import COLOR_ORDER, MEAN_VALUES, WEIGHTS, other_color, other_mean
-from sshconvert.editing.base import NotThereError
+from sshconvert.editable import NotThereError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Precision
 from sshconvert.passes.fp16 import SMALLEST_HALVED

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sshconvert.contract import Declaration
-from sshconvert.editing.base import NotThereError
+from sshconvert.editable import NotThereError
 from sshconvert.errors import UsageError
 from sshconvert.files import output_errors, scratch_folder
 from sshconvert.formats.registry import FORMATS, artifact_files, format_of, known_format
