@@ -81,7 +81,7 @@ class IntermediateRepresentation:
 
     def _exact_constants(self) -> dict[str, tuple[Any, int, Any]]:
         """The constants to keep, by name: the operation that reads each, the number of its input, and the constant."""
-        found = {}
+        constants = {}
         weighted_names = weighted_operations()
         for operation in self._model.get_ops():
             weighted = operation.get_type_name() in weighted_names
@@ -90,8 +90,8 @@ class IntermediateRepresentation:
                 if constant.get_type_name() != "Constant":  # others may have no shape yet
                     continue
                 if not (weighted and math.prod(source.get_shape()) >= SMALLEST_HALVED):
-                    found[constant.get_friendly_name()] = (operation, port, constant)
-        return found
+                    constants[constant.get_friendly_name()] = (operation, port, constant)
+        return constants
 
     def _name_constants(self) -> None:
         """Name a folded constant after its reader: OpenVINO's names count up in the process, so no two runs agree.

@@ -144,10 +144,10 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
         return self._initializer(maker.input[0])
 
     def _output(self, name: str) -> onnx.ValueInfoProto:
-        found: onnx.ValueInfoProto | None = next((item for item in self._graph.output if item.name == name), None)
-        if found is None:
+        value: onnx.ValueInfoProto | None = next((item for item in self._graph.output if item.name == name), None)
+        if value is None:
             raise NotThereError(f"{name} is not an output of the file")
-        return found
+        return value
 
     def _put_behind(self, output: str, operator: str, *constants: Array, **attributes: Any) -> None:
         self._output(output)

@@ -112,8 +112,8 @@ class EditableIr(EditableModel[ET.Element]):
         self.changed = True
         element = self._tree.getroot()
         for name in ("rt_info", MODEL_INFO, key):
-            found = element.find(name)
-            element = ET.SubElement(element, name) if found is None else found
+            child = element.find(name)
+            element = ET.SubElement(element, name) if child is None else child
         element.set("value", value)
 
     @property
@@ -205,9 +205,9 @@ class EditableIr(EditableModel[ET.Element]):
         result = self._result(output)
         before = self._port_behind(result)
         source = self._sources[_get(result, "id"), "0"]
-        made = self._add_layer(f"{output}/{operator}", operator, opset, **data)
-        number = _get(made, "id")
-        inputs = ET.SubElement(made, "input")
+        added = self._add_layer(f"{output}/{operator}", operator, opset, **data)
+        number = _get(added, "id")
+        inputs = ET.SubElement(added, "input")
         inputs.append(_port("0", before))
         self._connect(source, number, "0")
         for place, values in enumerate(constants, start=1):
@@ -216,7 +216,7 @@ class EditableIr(EditableModel[ET.Element]):
             self._connect((_get(constant, "id"), "0"), number, str(place))
         after = _port(str(len(inputs)), before)
         after.set("names", before.attrib.pop("names"))
-        ET.SubElement(made, "output").append(after)
+        ET.SubElement(added, "output").append(after)
         for edge in self._tree.iter("edge"):
             if _get(edge, "to-layer") == _get(result, "id"):
                 edge.set("from-layer", number)
@@ -255,7 +255,7 @@ class EditableIr(EditableModel[ET.Element]):
 
     def _port_behind(self, result: ET.Element) -> ET.Element:
         number, port = self._sources[_get(result, "id"), "0"]
-        return next(found for found in self._layers[number].iterfind("output/port") if _get(found, "id") == port)
+        return next(item for item in self._layers[number].iterfind("output/port") if _get(item, "id") == port)
 
 
 def _get(element: ET.Element, key: str) -> str:
@@ -266,10 +266,10 @@ def _get(element: ET.Element, key: str) -> str:
 
 
 def _child(element: ET.Element, tag: str) -> ET.Element:
-    found = element.find(tag)
-    if found is None:
+    child = element.find(tag)
+    if child is None:
         raise NotThereError(f"<{element.tag}> has no <{tag}>")
-    return found
+    return child
 
 
 def _port(number: str, like: ET.Element) -> ET.Element:

@@ -58,8 +58,8 @@ def _only_convolution(model: OnnxModel, input_name: str) -> onnx.NodeProto:
         or consumers[0].op_type != Convolution.weights.onnx
         or list(consumers[0].input).count(input_name) != 1
     ):
-        found = ", ".join(f"{node.name} ({node.op_type})" for node in consumers) or "nothing"
-        raise _refusal(input_name, f"feeds {found}, not one convolution")
+        readers = ", ".join(f"{node.name} ({node.op_type})" for node in consumers) or "nothing"
+        raise _refusal(input_name, f"feeds {readers}, not one convolution")
     convolution = consumers[0]
     weight = model.initializers.get(convolution.input[1])
     if weight is None or convolution.input[0] != input_name or weight.shape[1] != CHANNELS:

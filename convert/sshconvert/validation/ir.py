@@ -130,8 +130,8 @@ def _parse_xml(text: bytes, look: _Look) -> None:
         if len(around) >= DEEPEST_XML:
             raise ValueError(f"its XML is nested more than {DEEPEST_XML} deep")
         if not around and (name, attributes.get("version")) not in _ROOTS:
-            found = f"{one_line(name)!r} {one_line(attributes)}"
-            raise ValueError(f"its XML is {found}, expected a 'net' of version 10 or 11")
+            root = f"{one_line(name)!r} {one_line(attributes)}"
+            raise ValueError(f"its XML is {root}, expected a 'net' of version 10 or 11")
         look(around, name, attributes)
         around.append(name)
 

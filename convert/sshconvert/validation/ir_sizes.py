@@ -86,7 +86,7 @@ class _Sizes:
             known = [size.get_max_length() for size in shape]
             if kind == "Gather":  # along the second axis, by indices that data decide
                 return tuple(_either(length, most[0], axis) for axis, length in enumerate(known))
-            return next(found for found in most if math.prod(found) == size)
+            return next(shape for shape in most if math.prod(shape) == size)
         raise ValueError("the size of its result is not known beforehand")
 
     def _selected(self, op: Any, output: Any) -> tuple[int, ...]:
@@ -135,18 +135,18 @@ class _Sizes:
 
     def _work(self, op: Any, kind: str) -> int:
         """The number of products, or of operations that take as long."""
-        made = math.prod(self._most[op.get_name(), 0])
+        elements = math.prod(self._most[op.get_name(), 0])
         shapes = [self._most[key] for key in _keys(op)]
         given = math.prod(shapes[0]) if shapes else 0
         if kind in _CONVOLUTIONS:
-            return made * math.prod(shapes[1][2 if kind.startswith("Group") else 1 :])
+            return elements * math.prod(shapes[1][2 if kind.startswith("Group") else 1 :])
         if kind in _TRANSPOSED:
             return given * math.prod(shapes[1][2 if kind.startswith("Group") else 1 :])
         if kind in ("AvgPool", "MaxPool"):
-            return SLOW * made * math.prod(_numbers(op.get_attributes().get("kernel", ())))
+            return SLOW * elements * math.prod(_numbers(op.get_attributes().get("kernel", ())))
         if kind == "NonMaxSuppression":
             return SLOW * given * math.prod(shapes[1][1:])
-        return max(made, given) * (SORTED if kind == "TopK" else 1)
+        return max(elements, given) * (SORTED if kind == "TopK" else 1)
 
 
 def _keys(op: Any) -> list[Key]:

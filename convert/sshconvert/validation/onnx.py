@@ -224,20 +224,20 @@ def _check_shape(tensor: onnx.TensorProto, length: int | None) -> None:
 
 def _is_apart(tensor: onnx.TensorProto, apart: Path) -> bool:
     """Whether a tensor refers to the file of a large model's weights. No other file is accepted."""
-    said = {entry.key: entry.value for entry in tensor.external_data}
-    is_complete = len(tensor.external_data) == len(said) and said.keys() == {"location", "offset", "length"}
-    return tensor.data_location == onnx.TensorProto.EXTERNAL and is_complete and said["location"] == apart.name
+    reference = {entry.key: entry.value for entry in tensor.external_data}
+    is_complete = len(tensor.external_data) == len(reference) and reference.keys() == {"location", "offset", "length"}
+    return tensor.data_location == onnx.TensorProto.EXTERNAL and is_complete and reference["location"] == apart.name
 
 
 def _length_apart(tensor: onnx.TensorProto, file: str, size: int) -> int:
     name = one_line(tensor.name)
-    said = {entry.key: whole_number(entry.value) for entry in tensor.external_data if entry.key != "location"}
+    reference = {entry.key: whole_number(entry.value) for entry in tensor.external_data if entry.key != "location"}
     if tensor.data_type not in _BYTES or tensor.raw_data:
         raise ValueError(f"the weights {name!r} cannot be in {file}: they are here too, or of an unknown type")
-    end = said["offset"] + said["length"]
+    end = reference["offset"] + reference["length"]
     if end > size:
         raise ValueError(f"the weights {name!r} end at byte {end} of {file}, which has {size} bytes")
-    return said["length"]
+    return reference["length"]
 
 
 def _size_apart(path: Path) -> int:
@@ -260,13 +260,13 @@ def _check_node(node: onnx.NodeProto) -> None:
     if not node.output or not node.output[0]:
         raise ValueError(f"one of its nodes ({name}) computes nothing")
     for attribute in node.attribute:
-        said = f"the attribute {one_line(attribute.name)!r} of {name}"
+        subject = f"the attribute {one_line(attribute.name)!r} of {name}"
         if attribute.name not in operators[node.op_type]:
-            raise ValueError(f"{said} is in no converted detector")
+            raise ValueError(f"{subject} is in no converted detector")
         if attribute.HasField("t"):
             _check_inside(attribute.t)
         if len(attribute.s) > LONGEST_TEXT or (attribute.name in _ZERO and attribute.i != 0):
-            raise ValueError(f"{said} has a value that no converted detector has")
+            raise ValueError(f"{subject} has a value that no converted detector has")
 
 
 def _check_sizes(model: onnx.ModelProto) -> None:

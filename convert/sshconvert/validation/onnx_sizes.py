@@ -113,15 +113,15 @@ class _Sizes:
         types = {name: self._types[name] for name in node.input if name}
         data = {name: numpy_helper.from_array(self._values[name]) for name in types if name in self._values}
         try:
-            found = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=self._imports)
+            inferred = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=self._imports)
         except Exception as error:  # noqa: BLE001  # it has its own
             raise ValueError(f"its shape does not follow ({one_line(error)})") from None
         if node.op_type == "NonMaxSuppression":
             return {node.output[0]: self._selected(node)}
         for name in filter(None, node.output):
-            if name not in found or not found[name].HasField("tensor_type") or not _is_known(found[name]):
+            if name not in inferred or not inferred[name].HasField("tensor_type") or not _is_known(inferred[name]):
                 raise ValueError("the size of its result is not known beforehand")
-        return {name: found[name] for name in node.output if name}
+        return {name: inferred[name] for name in node.output if name}
 
     def _selected(self, node: onnx.NodeProto) -> onnx.TypeProto:
         """At most each box of each class, and at most the number that an input gives."""
@@ -198,19 +198,19 @@ class _Sizes:
 
     def _work(self, node: onnx.NodeProto) -> int:
         """The number of products, or of operations that take as long."""
-        made = math.prod(self.shape(node.output[0]))
+        elements = math.prod(self.shape(node.output[0]))
         given = math.prod(self.shape(node.input[0])) if node.input and node.input[0] else 0
         if node.op_type in ("Conv", "FusedConv"):
-            return made * math.prod(self.shape(node.input[1])[1:])
+            return elements * math.prod(self.shape(node.input[1])[1:])
         if node.op_type == "QLinearConv":
-            return made * math.prod(self.shape(node.input[3])[1:])
+            return elements * math.prod(self.shape(node.input[3])[1:])
         if node.op_type == "ConvTranspose":
             return given * math.prod(self.shape(node.input[1])[1:])
         if node.op_type in ("AveragePool", "MaxPool"):
-            return SLOW * made * math.prod(map(int, _attribute(node, "kernel_shape", ())))
+            return SLOW * elements * math.prod(map(int, _attribute(node, "kernel_shape", ())))
         if node.op_type == "NonMaxSuppression":
             return SLOW * given * math.prod(self.shape(node.input[1])[1:])
-        return max(made, given) * (SORTED if node.op_type == "TopK" else 1)
+        return max(elements, given) * (SORTED if node.op_type == "TopK" else 1)
 
     # --- operators of ONNX Runtime, for which ONNX has no rules
 

@@ -71,8 +71,8 @@ class OnnxRuntime(Runtime):
         known = {output.name for output in model.graph.output}
         inner = [name for node in model.graph.node for name in node.output]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner if name not in known)
-        found = self._run(self._open(model.SerializeToString()), images)
-        return {name: found[name] for name in inner}
+        outputs = self._run(self._open(model.SerializeToString()), images)
+        return {name: outputs[name] for name in inner}
 
     def inferences(self, images: Images) -> list[Inference]:
         names = [output.name for output in self._session.get_outputs()]

@@ -93,9 +93,9 @@ outputs = list(model(data).values())""",
         for port in inner:
             if not known & port.get_names():
                 model.add_outputs(port)
-        found = self._run(_requests(self._compile(model), 1), images)
+        outputs = self._run(_requests(self._compile(model), 1), images)
         # A tensor has several names where operations were fused or left out.
-        return {name: found[port.any_name] for port in inner for name in sorted(port.get_names())}
+        return {name: outputs[port.any_name] for port in inner for name in sorted(port.get_names())}
 
     def inferences(self, images: Images) -> list[Inference]:
         requests = [self._compiled.create_infer_request() for _ in range(self._count)]
@@ -135,8 +135,8 @@ outputs = list(model(data).values())""",
             runs = requests or math.ceil(self.settings.images / (self.declaration.input_shape[0] or 1))
             config |= {"PERFORMANCE_HINT_NUM_REQUESTS": runs} if runs else {}
         if device.split(".")[0].split(":")[0] not in (*self._core.available_devices, "AUTO", "HETERO"):
-            there = ", ".join(self._core.available_devices)
-            raise RuntimeUnavailableError(f"openvino: device {device} is not here; use {there}")
+            devices = ", ".join(self._core.available_devices)
+            raise RuntimeUnavailableError(f"openvino: device {device} is not here; use {devices}")
         self._check_precision()
         try:
             return self._core.compile_model(model, device, config)
@@ -164,12 +164,12 @@ outputs = list(model(data).values())""",
         """
         wanted = self.settings.inference_precision
         try:
-            found = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+            reported = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
         except (RuntimeError, ValueError):  # as above
-            found = ""
-        if found != wanted and (found or wanted != F32):
-            raise self._cannot(f"compute in {wanted}: it would in {found or 'a precision that it does not say'}")
-        return found
+            reported = ""
+        if reported != wanted and (reported or wanted != F32):
+            raise self._cannot(f"compute in {wanted}: it would in {reported or 'a precision that it does not say'}")
+        return reported
 
     def _cannot(self, what: str) -> RuntimeUnavailableError:
         return RuntimeUnavailableError(

@@ -44,11 +44,11 @@ class SandboxedRuntime(Runtime):
             "model": model.described(),
             "settings": asdict(settings),
         }
-        said = self._child.ask(self._path, body).body
-        self.declaration = _DECLARATION.validate_python(said["declaration"])
+        answer = self._child.ask(self._path, body).body
+        self.declaration = _DECLARATION.validate_python(answer["declaration"])
         self.settings = settings
-        self.version, self.parallel = said["version"], said["parallel"]
-        self.inference_precision, self._title = said["inference_precision"], said["title"]
+        self.version, self.parallel = answer["version"], answer["parallel"]
+        self.inference_precision, self._title = answer["inference_precision"], answer["title"]
 
     @classmethod
     def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
