@@ -1,4 +1,4 @@
-"""FP16 for ONNX: weights stored as float16 and cast back, so that the file halves and the runtime computes as it likes.
+"""FP16 for ONNX: float16 weights with a cast back, which halve the file and leave the type of computation to runtimes.
 
 Runtimes fold the casts when they load the model, so speed is that of FP32, and only the weights are rounded. What is
 small stays float32: the mean, the biases, the heads and the first convolution make a thousandth of the file, and a
@@ -20,13 +20,13 @@ from sshconvert.onnx.model import OnnxModel
 from sshconvert.operators.registry import weight_inputs
 from sshconvert.passes.base import Pass
 
-# FP16 keeps weights of fewer elements exact, in ONNX and IR alike.
+# Smaller weights stay exact, in ONNX and in IR.
 SMALLEST_HALVED: Final = 32768
 
-# Halfway between the largest half, 65504, and the next that there would be: from here on, numbers round to infinity.
+# Halfway between the largest half, 65504, and 65536: from here on, numbers round to infinity.
 INFINITE: Final = 65520
 
-# Elements looked at at once: so few that what is computed of them stays in the processor's cache.
+# Elements to check at a time: the intermediate results stay in the processor's cache.
 _CHUNK: Final = 1 << 16
 
 
@@ -62,7 +62,7 @@ def _check_fits(name: str, array: Array) -> None:
         magnitudes = np.abs(flat[start : start + _CHUNK])
         if magnitudes.max() < INFINITE:  # false for NaN
             continue
-        # NaN and infinities, where they are allowed, are halves too.
+        # FP16 has NaN and infinities too, where they are allowed.
         largest = magnitudes.max(where=np.isfinite(magnitudes), initial=0)
         if largest >= INFINITE:
             raise PrecisionError(

@@ -1,9 +1,9 @@
 """INT8 for ONNX: weights and the values between layers in 256 levels, written as QuantizeLinear and DequantizeLinear.
 
-What the levels are is a `Quantization`, measured once at one size (`sshconvert.calibration`). Here it is put into a
-network of any size, with any input: the nodes have the same names. Weights are stored as int8, one scale for each
-output channel; in front of what computes with integers, a pair of nodes rounds a tensor to its levels. Runtimes that
-know this convention, OpenVINO and ONNX Runtime among them, compute with integers between such pairs.
+A `Quantization` has the levels; `sshconvert.calibration` measures them once, at one size. `Quantize` puts them into a
+network of any size, with any input, because the nodes have the same names. It stores weights as int8, with one scale
+for each output channel. In front of a layer that computes with integers, a pair of nodes rounds a tensor to its levels.
+Runtimes that know this convention, such as OpenVINO and ONNX Runtime, compute with integers between such pairs.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ LEAST, LARGEST = -128, 127
 
 @dataclass(frozen=True)
 class Levels:
-    """The 256 values that a tensor is rounded to: `scale` times (q - `zero_point`), q an int8 if `signed`, else uint8.
+    """The 256 levels of a tensor: `scale` times (q - `zero_point`), where q is int8 if `signed`, else uint8.
 
-    `serves` are the layers that compute with integers because of it: more than the one that reads it where only a
-    pooling or the like lies in between.
+    `serves` are the layers that compute with integers because of them: the reader, and further layers behind a pooling
+    or another operator that passes values on.
     """
 
     scale: float
@@ -52,9 +52,9 @@ class WeightLevels:
 
 @dataclass(frozen=True)
 class Quantization:
-    """Where a network is rounded, and to what. `ignored` are the layers that could be, and are not.
+    """The places where a network is rounded, and the levels. `ignored` are the layers that stay in float.
 
-    `record` is for the metadata: what it was measured on, and how.
+    `record` states the images and the method of the measurement, by the keys of `sshconvert.contract.QUANTIZATION`.
     """
 
     inputs: Mapping[Place, Levels]
@@ -69,7 +69,7 @@ class Quantization:
         return tuple(dict.fromkeys([*self.weights, *sorted(served)]))
 
     def without(self, layers: Collection[str]) -> Quantization:
-        """The same, but these layers stay as they are."""
+        """The same quantization without these layers."""
         left = set(layers)
         return replace(
             self,
@@ -80,7 +80,7 @@ class Quantization:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the file says of it."""
+        """The entries of the contract."""
         return {**self.record, IN_FLOAT: " ".join(self.ignored)}
 
 
@@ -157,7 +157,7 @@ class _Quantizer:
 
 
 def _round(name: str, weights: Array, levels: WeightLevels) -> npt.NDArray[np.int8]:
-    """The multiples of the scale that are closest to the weights."""
+    """The nearest multiples of the scale."""
     shape = [1] * weights.ndim
     if levels.scale.ndim:
         shape[levels.axis] = -1

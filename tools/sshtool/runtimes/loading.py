@@ -1,4 +1,4 @@
-"""Loading a file: with which runtime, and whether in the sandbox."""
+"""Loads a file with its runtime, in the sandbox if there is one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sshtool.sandbox import confined
 
 
 def load(path: Path, model: ModelSpec, settings: Settings = Settings(), *, key: str = "") -> Runtime:  # noqa: B008  # frozen
-    """Load a file with the runtime of that key, or with the usual one for its suffix.
+    """Load a file with the runtime of that key, or with the usual one for its format.
 
-    Raises UsageError if there is none or it cannot be asked for that precision, and what `Runtime.load` raises.
+    Raises UsageError if there is none or if it cannot compute in the precision, and what `Runtime.load` raises.
     """
     kind = usual_runtime(path, key)
     wanted = settings.inference_precision

@@ -1,4 +1,4 @@
-"""MXNet on the CPU, as released: the original that the others are compared with."""
+"""MXNet on the CPU, as released: the reference of all comparisons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MXNET: Final = Library("mxnet", "mxnet", "reference", condition="on Python 3.11 
 
 
 def import_mxnet(threads: int = 0) -> Any:
-    """The `mxnet` package. It reads the number of its threads once, so the first import of a process decides.
+    """The `mxnet` package. The first import of a process sets the number of threads for good.
 
     Raises RuntimeUnavailableError where it is not installed or cannot work.
     """
@@ -39,7 +39,7 @@ def import_mxnet(threads: int = 0) -> Any:
 
 @contextlib.contextmanager
 def _without_fusion() -> Iterator[None]:
-    """MXNet 1.9.1 fuses a convolution with the ReLU behind it, and loses the ReLU when both are asked for."""
+    """Disable fusion: where a convolution and its ReLU are both outputs, fusion in MXNet 1.9.1 loses the ReLU."""
     name = "MXNET_SUBGRAPH_BACKEND"
     before = os.environ.get(name)
     os.environ[name] = "NONE"
@@ -56,7 +56,7 @@ class Mxnet(Runtime):
     module = "mxnet"
     name = "MXNet"
     formats = ()
-    reads_strangers = False  # it gets what this program has read from a checkpoint
+    reads_strangers = False  # this program has checked the checkpoint
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
         """Load a checkpoint's two files with MXNet's own readers. The input is RGB minus the mean, of any size."""
@@ -77,12 +77,16 @@ class Mxnet(Runtime):
         )
 
     def _read(self, checkpoint: Checkpoint) -> tuple[Any, Any]:
-        """The symbol and the arrays as MXNet reads them: of the same bytes as those that were checked and converted."""
+        """The symbol and the arrays as MXNet reads them. Raises ArtifactError if the files changed meanwhile."""
         paths = (checkpoint.symbol_path, checkpoint.params_path)
         try:
             read = self._mxnet.sym.load(str(paths[0])), self._mxnet.nd.load(str(paths[1]))
             now = {path.name: file_sha256(path) for path in paths}
-        except (self._mxnet.MXNetError, OSError, UnicodeDecodeError) as error:  # the last for an error with odd letters
+        except (
+            self._mxnet.MXNetError,
+            OSError,
+            UnicodeDecodeError,
+        ) as error:  # the last for a message that is not UTF-8
             raise ArtifactError(f"{paths[1]}: MXNet cannot read the checkpoint ({reason(error)})") from None
         if now != checkpoint.sha256:
             raise ArtifactError(f"{paths[1].parent}: the checkpoint changed after it was opened; verify it again")
@@ -113,7 +117,7 @@ class Mxnet(Runtime):
             return self._run(inner, images)
 
     def inferences(self, images: Images) -> list[Inference]:
-        """One: it spreads a single computation over the cores, and does not promise that two threads may compute."""
+        """One computation, which uses all cores. MXNet does not promise that two threads may compute."""
         with self._errors(images):
             executor = self._bind(self._symbol, images)
 
@@ -147,5 +151,5 @@ class Mxnet(Runtime):
 
 
 def nameable(names: Sequence[str], variables: Collection[str]) -> list[str]:
-    """The tensors that MXNet can tell from others and that are computed: of operators that share a name, it cannot."""
+    """The computed tensors with unique names. MXNet cannot tell operators of the same name apart."""
     return [name for name, count in Counter(names).items() if count == 1 and name not in variables]

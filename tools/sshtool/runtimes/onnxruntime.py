@@ -18,7 +18,7 @@ from sshconvert.validation import read_onnx
 from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings, prepare, reason, usable_cores
 from sshtool.runtimes.registry import RUNTIMES
 
-# Where the weights of a large model are that is not read from a file; `read_onnx` has seen to it that they are there.
+# The folder of a large model's weights, for a model that is loaded from memory. `read_onnx` has checked the file.
 _FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"
 
 # Providers that compute on a remote machine.
@@ -41,19 +41,19 @@ class OnnxRuntime(Runtime):
     )
 
     def __init__(self, path: Path, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
-        """Load an .onnx file. A device is an execution provider without its ending: CPU, CUDA, …"""
+        """Load an .onnx file. A device is the name of an execution provider: CPU, CUDA, …"""
         self._onnxruntime = import_onnxruntime()
         self._path = path
         self.version = str(self._onnxruntime.__version__)
         self.settings = settings
-        # Two at once would only compete for the same threads, unless each has its own. But one is prepared while the
-        # other is computed.
+        # Computations without threads of their own compete for the same ones, so only one runs at a time. A second
+        # caller prepares its images meanwhile.
         self.parallel = settings.requests or (2 if settings.throughput else 1)
         self._turn = threading.BoundedSemaphore(settings.requests or 1)
         model = read_onnx(path)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         del model  # as large as the file
-        # ONNX Runtime opens no file whose name is not text.
+        # ONNX Runtime only opens files whose names are text.
         self._session = self._open(str(path) if _is_text(path) else path.read_bytes())
         self._input = self._session.get_inputs()[0]
         kind = {"tensor(float)": "float32"}.get(self._input.type, self._input.type[len("tensor(") : -1])
@@ -86,19 +86,19 @@ class OnnxRuntime(Runtime):
     def _open(self, source: str | bytes) -> Any:
         options = self._onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads()
-        options.log_severity_level = 4  # what goes wrong is raised
+        options.log_severity_level = 4  # errors are raised
         if isinstance(source, bytes) and _is_text(self._path):
             options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(self._path.parent))
         provider = self._provider()
         try:
             return self._onnxruntime.InferenceSession(source, options, providers=[provider])
-        except Exception as error:  # it raises a dozen kinds of its own, all derived from Exception
+        except Exception as error:  # ONNX Runtime has a dozen errors, all derived from Exception
             raise ArtifactError(
                 f"{self._path}: ONNX Runtime cannot load it ({reason(error)}); convert again"
             ) from error
 
     def _threads(self) -> int:
-        """For each computation. 0 is the library's own choice, which is one for each core."""
+        """The threads of each computation. 0 lets the library choose, which takes one for each core."""
         requests = self.settings.requests
         return max(1, (self.settings.threads or usable_cores()) // requests) if requests else self.settings.threads
 

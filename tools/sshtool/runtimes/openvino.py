@@ -54,18 +54,18 @@ outputs = list(model(data).values())""",
         in bfloat16 if that is asked for and the device can.
         """
         openvino = import_openvino()
-        # What it sets up at the first array: two threads that come there at once would wait for each other for ever.
+        # The first array sets the library up. Two threads that do so at once would wait for each other for ever.
         openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
         self._path, self._tensor = path, openvino.Tensor
         self._core = openvino.Core()
         self.version = str(openvino.__version__).split("-")[0]  # without the build number
         self.settings = settings
         form = format_of(path)
-        metadata = form.read_metadata(path)  # where OpenVINO keeps an ONNX file's depends on its version
+        metadata = form.read_metadata(path)  # versions of OpenVINO keep those of an ONNX file in different places
         model = self._read()
         shape = [size.get_length() if size.is_static else None for size in model.inputs[0].partial_shape]
         kind = model.inputs[0].element_type.get_type_name()
-        kind = {"f32": "float32", "u8": "uint8"}.get(kind, kind)  # `to_dtype` does not know all types that there are
+        kind = {"f32": "float32", "u8": "uint8"}.get(kind, kind)  # `to_dtype` does not know all types
         if form.key == self.key:
             check_ir_sizes(path, model)
         self.declaration = declared(path, metadata, shape, kind)
@@ -75,7 +75,7 @@ outputs = list(model(data).values())""",
         if settings.throughput and not settings.requests:
             self._count = max(1, int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
         if settings.throughput:
-            self.parallel = self._count + 1  # one is prepared while the others are computed
+            self.parallel = self._count + 1  # one more prepares its images meanwhile
         self._requests = _requests(self._compiled, self._count)
 
     @classmethod
@@ -94,7 +94,7 @@ outputs = list(model(data).values())""",
             if not known & port.get_names():
                 model.add_outputs(port)
         outputs = self._run(_requests(self._compile(model), 1), images)
-        # A tensor has several names where operations were fused or left out.
+        # A tensor has several names where OpenVINO fused or removed operations.
         return {name: outputs[port.any_name] for port in inner for name in sorted(port.get_names())}
 
     def inferences(self, images: Images) -> list[Inference]:
@@ -110,7 +110,7 @@ outputs = list(model(data).values())""",
 
     def _infer(self, request: Any, images: Images) -> None:
         with self._errors(images):
-            request.start_async()  # `infer` would gather the outputs too
+            request.start_async()  # `infer` would copy the outputs too
             request.wait()
 
     @contextmanager
@@ -123,7 +123,7 @@ outputs = list(model(data).values())""",
     def _read(self) -> Any:
         try:
             return self._core.read_model(self._path)  # as a path: its name need not be text
-        except (RuntimeError, ValueError) as error:  # a message may quote bytes that are no text
+        except (RuntimeError, ValueError) as error:  # a message may quote bytes that are not text
             raise ArtifactError(f"{self._path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
 
     def _compile(self, model: Any) -> Any:
@@ -146,19 +146,19 @@ outputs = list(model(data).values())""",
             raise ArtifactError(f"{self._path}: OpenVINO cannot compile it ({reason(error)}); convert again") from None
 
     def _check_precision(self) -> None:
-        """A device that lacks a type may take the hint for it, and compute in another without a word."""
+        """Refuse a type that the device lacks: it may accept the hint and silently compute in another type."""
         device, wanted = self.settings.device, self.settings.inference_precision
         if wanted == F32:
             return
         try:
             able = [str(item) for item in self._core.get_property(device, "OPTIMIZATION_CAPABILITIES")]
-        except (RuntimeError, ValueError):  # a device that stands for others
+        except (RuntimeError, ValueError):  # a virtual device, such as AUTO
             able = []
         if wanted == BF16 and wanted.upper() not in able:
             raise self._cannot(f"compute in {wanted} ({device} says that it can {', '.join(able) or 'nothing'})")
 
     def _computed_in(self, compiled: Any) -> str:
-        """The precision that the compiled model says that it computes in; "" if it says nothing.
+        """The precision that the compiled model reports, "" if it reports none.
 
         Raises RuntimeUnavailableError if it is not the one that was asked for.
         """
@@ -189,7 +189,7 @@ outputs = list(model(data).values())""",
 
 
 def _requests(compiled: Any, count: int) -> SimpleQueue[Any]:
-    """A request computes one thing at a time; who computes takes one out and puts it back."""
+    """A pool of requests. A request runs one computation at a time; a thread takes it out and puts it back."""
     requests: SimpleQueue[Any] = SimpleQueue()
     for _ in range(count):
         requests.put(compiled.create_infer_request())

@@ -31,7 +31,7 @@ _numbers = itertools.count()
 
 
 class SandboxedRuntime(Runtime):
-    """A model that is loaded in a child. Takes its place there until it is not needed any more."""
+    """A model that a child has loaded. The child keeps it until this object is deleted."""
 
     def __init__(self, kind: type[Runtime], path: Path, model: ModelSpec, settings: Settings, limits: Limits) -> None:
         """Load a file in the sandbox. Raises what `Runtime.load` raises, and ArtifactError beyond the limits."""
@@ -52,7 +52,7 @@ class SandboxedRuntime(Runtime):
 
     @classmethod
     def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
-        raise NotImplementedError  # it is not one of those that a user chooses from
+        raise NotImplementedError  # users cannot choose it
 
     def run(self, images: Images) -> Outputs:
         return self._outputs("run", images)
