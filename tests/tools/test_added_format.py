@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,13 +15,13 @@ from program import sshtool
 from sshconvert.checkpoint import open_checkpoint
 from sshconvert.convert import convert
 from sshconvert.models.registry import load_model
-from sshconvert.mxnet.params import write_params
 from sshconvert.options import Dynamic, Options
 from sshtool.demo.scenes import draw_scene
 from sshtool.parity.pack import write_pack
 from sshtool.parity.reference import LiveReference
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.workspace import Workspace
+from tiny_checkpoint import node, write_tiny_checkpoint
 
 SIZE: Final = 64
 STRIDE: Final = 16
@@ -39,12 +38,7 @@ heads = [{{ stride = {STRIDE}, base_size = 16, scales = [1], scores = "prob", bo
 CHANNELS: Final = {"body": (4, 3, 3, 3), "score": (2, 4, 1, 1), "box": (4, 4, 1, 1)}
 
 
-def node(operator: str, name: str, *inputs: int, **attributes: object) -> dict[str, Any]:
-    texts = {key: str(value) for key, value in attributes.items()}
-    return {"op": operator, "name": name, "inputs": [[number, 0, 0] for number in inputs], "attrs": texts}
-
-
-def write_tiny_checkpoint(folder: Path) -> None:
+def write_detector(folder: Path) -> None:
     """One convolution, one pooling, and a head of one anchor."""
     nodes = [node("null", "data"), node("null", "body_weight"), node("null", "body_bias")]
     nodes += [node("Convolution", "body", 0, 1, 2, kernel=(3, 3), pad=(1, 1), num_filter=4)]
@@ -55,22 +49,14 @@ def write_tiny_checkpoint(folder: Path) -> None:
     nodes += [node("SoftmaxActivation", "prob", 8, mode="channel")]
     nodes += [node("null", "box_weight"), node("null", "box_bias")]
     nodes += [node("Convolution", "box", 5, 10, 11, kernel=(1, 1), num_filter=4)]
-    variables = [number for number, item in enumerate(nodes) if item["op"] == "null"]
-    symbol = {"nodes": nodes, "arg_nodes": variables, "heads": [[9, 0, 0], [12, 0, 0]]}
-    (folder / "tiny-symbol.json").write_text(json.dumps(symbol))
-    random = np.random.default_rng(0)
-    arrays: dict[str, Any] = {}
-    for name, shape in CHANNELS.items():
-        arrays[f"arg:{name}_weight"] = (0.01 * random.standard_normal(shape)).astype(np.float32)
-        arrays[f"arg:{name}_bias"] = (0.01 * random.standard_normal(shape[0])).astype(np.float32)
-    write_params(folder / "tiny-0000.params", arrays)
+    write_tiny_checkpoint(folder, nodes, (9, 12), CHANNELS)
 
 
 def test_a_format_and_its_runtime_are_a_file_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "added", ["npz_format", "numpy_runtime"])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "added"), os.environ.get("PYTHONPATH", "")]))
     (tmp_path / "tiny.toml").write_text(TINY)
-    write_tiny_checkpoint(tmp_path)
+    write_detector(tmp_path)
     model = load_model(str(tmp_path / "tiny.toml"))
     checkpoint = open_checkpoint(tmp_path, model)
     place = ("--model", tmp_path / "tiny.toml", "-o", tmp_path / "out")

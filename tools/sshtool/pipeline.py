@@ -185,8 +185,8 @@ def _save_picture(path: Path, reference: Reference, model: ModelSpec, options: O
     size = _size(model, options)
     answer = reference.answer(PICTURED, *size)
     if answer is not None:
-        found = model.task.decode(answer.outputs, size)[0]
-        save_picture(path, answer.sample.images[0], model.task.rows(found, None), least=THRESHOLD)
+        boxes = model.task.rows(answer.outputs, size, None)[0]
+        save_picture(path, answer.sample.images[0], boxes, least=THRESHOLD)
 
 
 def _size(model: ModelSpec, options: Options) -> tuple[int, int]:

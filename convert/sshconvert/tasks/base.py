@@ -82,7 +82,7 @@ class Task(Strict, ABC):
     ) -> tuple[DetectionComparison, ...]:
         """Compare the results of images one by one; `allowed` gives the tolerance of an output.
 
-        () where the outputs alone are compared, tensor by tensor.
+        Without this method, verification compares the outputs tensor by tensor and decodes nothing.
         """
         return ()
 
@@ -90,9 +90,12 @@ class Task(Strict, ABC):
         """The differences that are too large, over all samples: (name of the sample, comparison of an image)."""
         yield from ()
 
-    def rows(self, result: Any, digits: int | None = 4) -> tuple[Box, ...]:
-        """A result as a report lists and draws it: boxes with scores, rounded; None keeps every digit."""
-        return ()
+    def rows(self, outputs: Outputs, image_size: Size, digits: int | None = 4) -> list[tuple[Box, ...]]:
+        """The result of each image as reports list and draw it: boxes with scores, rounded; None keeps every digit.
+
+        Raises DetectionError as `decode` does.
+        """
+        return [() for _ in next(iter(outputs.values()))]
 
     def count(self, results: Iterable[Any]) -> int:
         """How much there is in results that a wrong decoding could spoil."""

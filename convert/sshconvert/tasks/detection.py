@@ -128,8 +128,8 @@ class DetectionTask(Task):
     def judge(self, compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Finding]:
         return judge_detections(compared, profile)
 
-    def rows(self, result: Detections, digits: int | None = 4) -> tuple[Box, ...]:
-        return result.rows(digits)
+    def rows(self, outputs: Outputs, image_size: Size, digits: int | None = 4) -> list[tuple[Box, ...]]:
+        return [found.rows(digits) for found in self.decode(outputs, image_size)]
 
     def count(self, results: Iterable[Detections]) -> int:
         return sum(map(len, results))

@@ -56,6 +56,8 @@ def declare_other_weights(copy: Editable) -> None:
 
 
 def reverse_output_order(copy: Editable) -> None:
+    if len(copy.outputs) < 2:
+        raise NotThereError("the file has one output")
     copy.reorder_outputs(copy.outputs[::-1])
 
 
@@ -96,7 +98,10 @@ def zero_one_bias(copy: Editable, outputs: Sequence[str]) -> None:
 
 def exchange_two_layers(copy: Editable) -> None:
     """Two neighbours of the same shape have each other's weights."""
-    one, other, *_ = _largest(copy)
+    largest = _largest(copy)
+    if len(largest) < 2:
+        raise NotThereError("no other layer has as many weights as the largest")
+    one, other, *_ = largest
     weight = copy.weight(one)
     copy.set_weight(one, copy.weight(other))
     copy.set_weight(other, weight)

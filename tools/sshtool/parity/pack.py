@@ -190,13 +190,12 @@ def demo_pack_path() -> Path:
 
 
 def _describe(answer: Answer, model: ModelSpec) -> PackedSample:
-    found = model.task.decode(answer.outputs, answer.sample.image_size)
     return PackedSample.model_validate(
         {
             "name": answer.sample.name,
             "shape": answer.sample.images.shape,
             "images_sha256": _sha256(answer.sample.images),
-            "detections": [model.task.rows(result) for result in found],
+            "detections": model.task.rows(answer.outputs, answer.sample.image_size),
         }
     )
 
@@ -291,11 +290,11 @@ def _check_detections(
     outputs: Outputs, size: tuple[int, int], packed: PackedSample, model: ModelSpec, path: Path
 ) -> None:
     try:
-        found = model.task.decode(outputs, size)
+        decoded = model.task.rows(outputs, size, None)
     except DetectionError as error:
         raise ReferencePackError(f"{path}: {packed.name}: {error}") from None
-    for result, stored in zip(found, packed.detections, strict=True):
-        rows = np.array(model.task.rows(result, None)).reshape(-1, 5)
+    for boxes, stored in zip(decoded, packed.detections, strict=True):
+        rows = np.array(boxes).reshape(-1, 5)
         expected = np.array(stored).reshape(-1, 5)
         if rows.shape != expected.shape or np.abs(rows - expected).max(initial=0) > SAME_DETECTION:
             raise ReferencePackError(

@@ -20,6 +20,7 @@ from sshconvert.errors import ArtifactError, DetectionError
 from sshconvert.formats.registry import artifact_files
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
+from sshconvert.tasks.base import Task
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.faults import Decode
 from sshconvert.tasks.findings import Finding
@@ -313,6 +314,8 @@ class _Judge:
         inside: Inside | None,
     ) -> tuple[DetectionComparison, ...]:
         task, most = self.model.task, None
+        if type(task).compare is Task.compare:
+            return ()
         if inside:
             task, most = task.with_thresholds(inside.score_threshold, inside.iou_threshold), inside.top_k
             if problems := task.problems_inside(expected, found, inside):
@@ -484,7 +487,7 @@ def _describe_samples(
             answer.sample.name,
             answer.sample.purpose,
             answer.sample.images.shape,
-            tuple(map(model.task.rows, model.task.decode(answer.outputs, answer.sample.image_size))),
+            tuple(model.task.rows(answer.outputs, answer.sample.image_size)),
         )
         for answer in chain(answers, (other,) if other else ())
     )
