@@ -17,7 +17,7 @@ from sshconvert.models.registry import load_model, model_names, parse_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshconvert.network import output_names, parse_symbol
 from sshtool.checkpoint.archive import opened, pack, unpack
-from sshtool.checkpoint.download import download
+from sshtool.checkpoint.download import DownloadOptions, download
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.workspace import Workspace
 
@@ -227,9 +227,9 @@ def test_a_truncated_archive_is_refused(archive: Path, tmp_path: Path) -> None:
 
 def test_an_archive_that_is_not_the_pinned_one_needs_allow_unverified(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"not upstream's archive \(73316283 bytes.*--allow-unverified"):
-        download(Workspace(MODEL, tmp_path), from_archive=archive)
+        download(Workspace(MODEL, tmp_path), DownloadOptions(from_archive=archive))
     assert not (tmp_path / "checkpoints").exists()
-    result = download(Workspace(MODEL, tmp_path), from_archive=archive, allow_unverified=True)
+    result = download(Workspace(MODEL, tmp_path), DownloadOptions(from_archive=archive, allow_unverified=True))
     record = read_record(tmp_path / "checkpoints" / "ssh-mxnet")
     assert record is not None
     assert not record.verified
@@ -241,11 +241,11 @@ def test_the_pinned_archive_is_verified_by_size_and_hash(archive: Path, tmp_path
     text = parse_model_text().replace("73_316_283", str(archive.stat().st_size))
     pinned = parse_model(text.replace(MODEL.archive.sha256, file_sha256(archive)).encode(), source="test")
     workspace = Workspace(pinned, tmp_path)
-    assert download(workspace, from_archive=archive).verified
+    assert download(workspace, DownloadOptions(from_archive=archive)).verified
     with archive.open("ab") as file:
         file.write(b" ")
     with pytest.raises(ArchiveError, match="not upstream's archive"):
-        download(workspace, from_archive=archive)
+        download(workspace, DownloadOptions(from_archive=archive))
 
 
 def parse_model_text() -> str:
@@ -255,20 +255,20 @@ def parse_model_text() -> str:
 
 
 def test_a_bad_archive_leaves_the_stored_checkpoint_alone(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    download(Workspace(MODEL, tmp_path), demo_checkpoint=True)
+    download(Workspace(MODEL, tmp_path), DownloadOptions(demo=True))
     folder = tmp_path / "checkpoints" / "ssh-mxnet"
     before = {path.name: file_sha256(path) for path in folder.iterdir()}
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as packed:
         packed.write(plain_checkpoint.symbol_path, SYMBOL)
         packed.writestr(PARAMS, b"not parameters")
     with pytest.raises(Exception, match="params"):
-        download(Workspace(MODEL, tmp_path), from_archive=tmp_path / "bad.zip", allow_unverified=True)
+        download(Workspace(MODEL, tmp_path), DownloadOptions(from_archive=tmp_path / "bad.zip", allow_unverified=True))
     assert {path.name: file_sha256(path) for path in folder.iterdir()} == before
 
 
 def test_a_file_changed_after_it_was_stored_is_noticed(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     pack(plain_checkpoint.params_path.parent, MODEL, tmp_path / "plain.zip")
-    download(Workspace(MODEL, tmp_path), from_archive=tmp_path / "plain.zip", allow_unverified=True)
+    download(Workspace(MODEL, tmp_path), DownloadOptions(from_archive=tmp_path / "plain.zip", allow_unverified=True))
     folder = tmp_path / "checkpoints" / "ssh-mxnet"
     assert open_checkpoint(folder, MODEL).weights.startswith("sha256:")
     with (folder / PARAMS).open("r+b") as file:
@@ -363,9 +363,9 @@ def test_an_archive_of_the_right_size_and_another_hash_is_not_upstreams(tmp_path
     archive.write_bytes(b"PK\x03\x04")
     os.truncate(archive, MODEL.archive.size)
     with pytest.raises(ArchiveError, match=rf"is not upstream's archive .*it has {MODEL.archive.size} bytes, SHA-256"):
-        download(Workspace(MODEL, tmp_path), from_archive=archive)
+        download(Workspace(MODEL, tmp_path), DownloadOptions(from_archive=archive))
 
 
 def test_what_a_source_sends_is_never_taken_unverified(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--allow-unverified is for --from-archive"):
-        download(Workspace(MODEL, tmp_path), allow_unverified=True)
+        download(Workspace(MODEL, tmp_path), DownloadOptions(allow_unverified=True))

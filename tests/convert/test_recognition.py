@@ -33,7 +33,7 @@ from sshconvert.network import read_symbol
 from sshconvert.recognition import recognised
 from sshconvert.validation import check_ir, read_onnx
 from sshtool.checkpoint.archive import opened
-from sshtool.checkpoint.download import download
+from sshtool.checkpoint.download import DownloadOptions, download
 from sshtool.demo.symbol import ssh_vgg16_symbol
 from sshtool.images import read_image
 from sshtool.parity.pack import demo_pack_path, read_pack
@@ -72,7 +72,11 @@ READERS: Final[dict[str, tuple[Callable[[Path], object], str, type[SSHToolError]
     "params": (read_params, "x.params", ParamsError),
     "symbol": (read_symbol, "x-symbol.json", SymbolError),
     "checkpoint": (lambda path: opened(path, MODEL).__enter__(), "x.zip", CheckpointError),
-    "archive": (lambda path: download(Workspace(MODEL, path.parent), from_archive=path), "x.zip", ArchiveError),
+    "archive": (
+        lambda path: download(Workspace(MODEL, path.parent), DownloadOptions(from_archive=path)),
+        "x.zip",
+        ArchiveError,
+    ),
     "image": (read_image, "x.png", ImageError),
     "onnx": (read_onnx, "x.onnx", ArtifactError),
     "ir": (check_ir, "x.xml", ArtifactError),

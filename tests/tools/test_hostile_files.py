@@ -50,7 +50,7 @@ from sshconvert.schema import LARGEST_TOML, Strict, parse_json
 from sshconvert.validation import check_ir, read_onnx
 from sshtool import images
 from sshtool.checkpoint.archive import opened
-from sshtool.checkpoint.download import download
+from sshtool.checkpoint.download import DownloadOptions, download
 from sshtool.image_claims import read_claims
 from sshtool.images import Resize, fit, read_image, reading
 from sshtool.memory import Budget
@@ -1282,7 +1282,10 @@ def reader(name: str) -> tuple[Callable[[Path], object], str]:
     readers: dict[str, tuple[Callable[[Path], object], str]] = {
         "--checkpoint": (open_it, ".zip"),
         "--checkpoint, a .params file": (open_it, ".params"),
-        "--from-archive": (lambda path: download(Workspace(MODEL, path.parent), from_archive=path), ".zip"),
+        "--from-archive": (
+            lambda path: download(Workspace(MODEL, path.parent), DownloadOptions(from_archive=path)),
+            ".zip",
+        ),
         "--reference": (lambda path: read_pack(path, MODEL), ".npz"),
         "--images": (lambda path: [read_image(found) for found in select_images([path])], ".png"),
         "--artifact, ONNX": (lambda path: load(path, MODEL), ".onnx"),

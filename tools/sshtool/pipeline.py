@@ -18,7 +18,7 @@ from sshconvert.options import Options
 from sshconvert.tasks.detection import THRESHOLD
 from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened
-from sshtool.checkpoint.download import FetchOptions, download
+from sshtool.checkpoint.download import DownloadOptions, download
 from sshtool.checkpoint.fetch import Report, no_report
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.check import Checker
@@ -70,12 +70,8 @@ def run(
     options: Options,
     wanted: QuantizationOptions = QuantizationOptions(),  # noqa: B008  # it is frozen
     *,
-    demo_checkpoint: bool = False,
-    from_archive: Path | None = None,
     checkpoint: Path | None = None,
-    allow_unverified: bool = False,
-    allow_nonfinite: bool = False,
-    fetch_options: FetchOptions = FetchOptions(),  # noqa: B008  # as above
+    source: DownloadOptions = DownloadOptions(),  # noqa: B008  # as above
     dry_run: bool = False,
     progress: Progress = silent,
     report_transfer: Report = no_report,
@@ -89,25 +85,15 @@ def run(
     model = workspace.model
     if not dry_run:
         require(PILLOW, JINJA, YAML, *quantization_needs(options, wanted))
-    named = demo_checkpoint or from_archive is not None or bool(fetch_options.sources)
+    named = source.demo or source.from_archive is not None or bool(source.sources)
     if checkpoint is None and (named or not _is_there(workspace.checkpoint, model)):
-        download(
-            workspace,
-            demo_checkpoint=demo_checkpoint,
-            from_archive=from_archive,
-            allow_unverified=allow_unverified,
-            allow_nonfinite=allow_nonfinite,
-            options=fetch_options,
-            dry_run=dry_run,
-            progress=progress,
-            report=report_transfer,
-        )
+        download(workspace, source, dry_run=dry_run, progress=progress, report=report_transfer)
     result = _planned(workspace, options)
     if dry_run:
         return result
     path = checkpoint or workspace.checkpoint
     notes: list[str] = []
-    with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
+    with opened(path, model, allow_nonfinite=source.allow_nonfinite) as loaded:
         check(loaded, options, wanted)
         quantization = quantization_for(loaded, options, wanted, progress=progress, note=notes.append)
         artifacts = convert(loaded, workspace.folder, options, quantization=quantization, progress=progress)

@@ -19,7 +19,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ModelSpec, PinnedFile
 from sshtool.checkpoint.archive import pack
 from sshtool.checkpoint.cache import Entry, Origin
-from sshtool.checkpoint.download import FetchOptions, download
+from sshtool.checkpoint.download import DownloadOptions, download
 from sshtool.checkpoint.fetch import Fetched, fetch
 from sshtool.checkpoint.sources import Source
 from sshtool.workspace import Workspace
@@ -273,7 +273,7 @@ def test_an_archive_that_is_exchanged_after_it_was_verified_is_not_unpacked(
             elif exchange == "a pipe":
                 os.mkfifo(path)
 
-    options = FetchOptions((str(tmp_path / MODEL.archive.name),), cache_dir=tmp_path / "cache")
+    options = DownloadOptions(sources=(str(tmp_path / MODEL.archive.name),), cache_dir=tmp_path / "cache")
     with pytest.raises(ArchiveError, match=MODEL.archive.name):
-        download(Workspace(pinned, tmp_path / "out"), options=options, progress=progress)
+        download(Workspace(pinned, tmp_path / "out"), options, progress=progress)
     assert not list((tmp_path / "out").rglob("*.params"))

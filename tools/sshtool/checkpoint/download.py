@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sshconvert.checkpoint import DEMO, open_checkpoint, write_record
 from sshconvert.errors import ArchiveError, UsageError
 from sshconvert.files import replace_folder, staging_folder
-from sshconvert.models.spec import ModelSpec
 from sshconvert.recognition import ZIP, mistaken
 from sshtool.checkpoint.archive import Archive, is_archive, open_archive, pack
 from sshtool.checkpoint.cache import Entry
@@ -19,33 +18,28 @@ from sshtool.checkpoint.fetch import Fetched, Report, fetch, no_report
 from sshtool.checkpoint.sources import find_sources
 from sshtool.config import config_path, read_config, user_path
 from sshtool.demo import checkpoint as demo
+from sshtool.progress import silent
 from sshtool.workspace import Workspace
-
-if TYPE_CHECKING:
-    from sshtool.checkpoint.web import Limits
 
 DEMO_ARCHIVE: Final = "ssh-model-demo.zip"
 
 
 @dataclass(frozen=True)
-class Accept:
-    """What the user trusts an archive of their own with: to be another than upstream's, to hold NaN or infinities."""
+class DownloadOptions:
+    """Where the checkpoint comes from: the demo, an archive of the user's own, or else one that is downloaded.
 
-    unverified: bool = False
-    nonfinite: bool = False
-
-
-@dataclass(frozen=True)
-class FetchOptions:
-    """Where to look for the archive. `sources` come before the mirrors of the environment and the config file.
-
-    `cache_dir` None is the config file's, or else the platform's place for caches.
+    `sources` come before the mirrors of the environment and the config file. `cache_dir` None is the config file's, or
+    else the platform's place for caches. `allow_unverified` takes an own archive that is not upstream's,
+    `allow_nonfinite` weights that are NaN or infinite.
     """
 
+    demo: bool = False
+    from_archive: Path | None = None
     sources: tuple[str, ...] = ()
     offline: bool = False
     cache_dir: Path | None = None
-    limits: Limits | None = None
+    allow_unverified: bool = False
+    allow_nonfinite: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,152 +60,136 @@ class DownloadResult:
 
 def download(
     workspace: Workspace,
+    options: DownloadOptions = DownloadOptions(),
     *,
-    demo_checkpoint: bool = False,
-    from_archive: Path | None = None,
-    allow_unverified: bool = False,
-    allow_nonfinite: bool = False,
-    options: FetchOptions = FetchOptions(),
     dry_run: bool = False,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = silent,
     report: Report = no_report,
 ) -> DownloadResult:
-    """Make the demo checkpoint, unpack an archive that the user has, or download it; store it in
-    the checkpoint folder of the workspace.
+    """Store a complete checkpoint in the checkpoint folder of the workspace. `report` is told of each step.
 
-    Raises DownloadError if no source gives the archive, ArchiveError if one of the user is not the pinned one (unless
-    `allow_unverified`) or cannot be unpacked, and what reading the checkpoint raises: nothing is stored that cannot be
-    converted.
+    A checkpoint that cannot be converted is not stored. Raises DownloadError if no source gives the archive,
+    ArchiveError if an own one is not the pinned one or cannot be unpacked, and what reading the checkpoint raises.
     """
-    from_web = not demo_checkpoint and from_archive is None
+    from_web = not options.demo and options.from_archive is None
     successful = False
     report("model_download_begin", num_files=int(from_web))
     try:
-        if demo_checkpoint:
-            result = _store_demo(workspace, dry_run, progress, report)
-        elif from_archive is not None:
-            accept = Accept(unverified=allow_unverified, nonfinite=allow_nonfinite)
-            result = _store_archive(workspace, from_archive, accept, dry_run, progress, report)
+        if from_web and options.allow_unverified:
+            raise UsageError(
+                "--allow-unverified is for --from-archive: what a source sends has to be the pinned archive; get "
+                "the file yourself, and give it with --from-archive"
+            )
+        step = _Download(workspace, options, dry_run, progress, report)
+        if options.demo:
+            result = step.demo()
+        elif options.from_archive is not None:
+            result = step.unpack(options.from_archive)
         else:
-            if allow_unverified:
-                raise UsageError(
-                    "--allow-unverified is for --from-archive: what a source sends has to be the pinned archive; get "
-                    "the file yourself, and give it with --from-archive"
-                )
-            result = _store_download(workspace, options, allow_nonfinite, dry_run, progress, report)
+            result = step.fetch()
         successful = True
         return result
     finally:
         report("model_download_end", successful=successful)
 
 
-def _store_demo(workspace: Workspace, dry_run: bool, progress: Callable[[str], None], report: Report) -> DownloadResult:
-    model, folder = workspace.model, workspace.checkpoint
-    demo.check_model(model)
-    archive = folder / DEMO_ARCHIVE
-    if not dry_run:
-        with staging_folder(folder.parent) as staging:
-            progress("making the demo checkpoint")
-            demo.write_checkpoint(staging, model)
-            progress("packing it as upstream's archive was packed")
-            packed = staging / archive.name
-            pack(staging, model, packed)
-            progress("unpacking and reading it")
-            with _told(report), open_archive(packed) as opened:
-                _store(opened, model, folder, weights=DEMO, source=archive.name, verified=True, with_archive=True)
-    return _result(model, folder, DEMO, Fetched(archive, archive.name, cached=False), True, (archive,))
+@dataclass(frozen=True)
+class _Download:
+    workspace: Workspace
+    options: DownloadOptions
+    dry_run: bool
+    progress: Callable[[str], None]
+    report: Report
 
+    def demo(self) -> DownloadResult:
+        model, folder = self.workspace.model, self.workspace.checkpoint
+        demo.check_model(model)
+        archive = folder / DEMO_ARCHIVE
+        if not self.dry_run:
+            with staging_folder(folder.parent) as staging:
+                self.progress("making the demo checkpoint")
+                demo.write_checkpoint(staging, model)
+                self.progress("packing it as upstream's archive was packed")
+                packed = staging / archive.name
+                pack(staging, model, packed)
+                with self._unpacking(), open_archive(packed) as opened:
+                    self._store(opened, DEMO, archive.name, with_archive=True)
+        return self._result(DEMO, Fetched(archive, archive.name, cached=False), archive)
 
-def _store_archive(
-    workspace: Workspace,
-    archive: Path,
-    accept: Accept,
-    dry_run: bool,
-    progress: Callable[[str], None],
-    report: Report,
-) -> DownloadResult:
-    model = workspace.model
-    if not is_archive(archive):
-        what = mistaken(archive, ZIP)
-        found = f"is not a zip archive but {what}" if what else "is not a zip archive"
-        raise ArchiveError(f"{archive}: {found}; give the path of the model's archive")
-    progress("verifying the archive")
-    with open_archive(archive) as opened:
-        size, sha256 = opened.size, opened.sha256()
-        pinned = model.checkpoint.archive
-        verified = pinned is not None and (size, sha256) == (pinned.size, pinned.sha256)
-        if not verified and not accept.unverified:
-            expected = f" ({pinned.size} bytes, SHA-256 {pinned.sha256})" if pinned else ", of which none is known"
-            raise ArchiveError(
-                f"{archive}: is not upstream's archive{expected}: it has {size} bytes, SHA-256 {sha256}; use "
-                "--allow-unverified if you trust it"
-            )
-        folder = workspace.checkpoint
-        weights = f"sha256:{sha256}"
-        if not dry_run:
-            progress("unpacking and reading it")
-            with _told(report):
-                _store(
-                    opened,
-                    model,
-                    folder,
-                    weights=weights,
-                    source=archive.name,
-                    verified=verified,
-                    allow_nonfinite=accept.nonfinite,
+    def unpack(self, archive: Path) -> DownloadResult:
+        """Of an archive of the user's own."""
+        if not is_archive(archive):
+            what = mistaken(archive, ZIP)
+            problem = f"is not a zip archive but {what}" if what else "is not a zip archive"
+            raise ArchiveError(f"{archive}: {problem}; give the path of the model's archive")
+        self.progress("verifying the archive")
+        with open_archive(archive) as opened:
+            size, sha256 = opened.size, opened.sha256()
+            pinned = self.workspace.model.checkpoint.archive
+            verified = pinned is not None and (size, sha256) == (pinned.size, pinned.sha256)
+            if not verified and not self.options.allow_unverified:
+                expected = f" ({pinned.size} bytes, SHA-256 {pinned.sha256})" if pinned else ", of which none is known"
+                raise ArchiveError(
+                    f"{archive}: is not upstream's archive{expected}: it has {size} bytes, SHA-256 {sha256}; use "
+                    "--allow-unverified if you trust it"
                 )
-    return _result(model, folder, weights, Fetched(archive, archive.name, cached=False), verified)
+            weights = f"sha256:{sha256}"
+            if not self.dry_run:
+                with self._unpacking():
+                    self._store(opened, weights, archive.name, verified=verified)
+        return self._result(weights, Fetched(archive, archive.name, cached=False), verified=verified)
 
+    def fetch(self) -> DownloadResult:
+        """From the cache or the first source that gives the pinned archive."""
+        path = config_path()
+        config = read_config(path)
+        sources = find_sources(self.workspace.model, self.options.sources, config, path.parent)
+        pinned = self.workspace.model.archive
+        configured = user_path(config.cache_dir, path.parent) if config.cache_dir else None
+        cache = self.options.cache_dir or configured or default_cache()
+        weights = f"sha256:{pinned.sha256}"
+        if self.dry_run:
+            shown = sources[0].shown if sources else ""
+            return self._result(weights, Fetched(Entry(cache, pinned).path, shown, cached=False))
+        fetched = fetch(pinned, sources, cache, offline=self.options.offline, say=self.progress, report=self.report)
+        with self._unpacking(), open_archive(fetched.path, follow=False) as opened:
+            if (opened.size, opened.sha256()) != (pinned.size, pinned.sha256):
+                raise ArchiveError(f"{fetched.path}: was exchanged after it was verified; run it again")
+            self._store(opened, weights, fetched.source)
+        return self._result(weights, fetched)
 
-def _store_download(
-    workspace: Workspace,
-    options: FetchOptions,
-    allow_nonfinite: bool,
-    dry_run: bool,
-    progress: Callable[[str], None],
-    report: Report,
-) -> DownloadResult:
-    model, path = workspace.model, config_path()
-    config = read_config(path)
-    sources = find_sources(model, options.sources, config, path.parent)
-    cache = options.cache_dir or (user_path(config.cache_dir, path.parent) if config.cache_dir else default_cache())
-    folder = workspace.checkpoint
-    weights = f"sha256:{model.archive.sha256}"
-    if dry_run:
-        fetched = Fetched(Entry(cache, model.archive).path, sources[0].shown if sources else "", cached=False)
-        return _result(model, folder, weights, fetched, True)
-    fetched = fetch(
-        model.archive,
-        sources,
-        cache,
-        offline=options.offline,
-        limits=options.limits,
-        say=progress,
-        report=report,
-    )
-    progress("unpacking and reading it")
-    with _told(report), open_archive(fetched.path, follow=False) as opened:
-        if (opened.size, opened.sha256()) != (model.archive.size, model.archive.sha256):
-            raise ArchiveError(f"{fetched.path}: was exchanged after it was verified; run it again")
-        _store(
-            opened,
-            model,
-            folder,
-            weights=weights,
-            source=fetched.source,
-            verified=True,
-            allow_nonfinite=allow_nonfinite,
-        )
-    return _result(model, folder, weights, fetched, True)
+    @contextmanager
+    def _unpacking(self) -> Iterator[None]:
+        self.progress("unpacking and reading it")
+        self.report("model_postprocessing_begin")
+        try:
+            yield
+        finally:
+            self.report("model_postprocessing_end")
 
+    def _store(
+        self, archive: Archive, weights: str, source: str, *, verified: bool = True, with_archive: bool = False
+    ) -> None:
+        """Unpack beside the target and read the result, so that a bad archive leaves the old checkpoint alone.
 
-@contextmanager
-def _told(report: Report) -> Iterator[None]:
-    report("model_postprocessing_begin")
-    try:
-        yield
-    finally:
-        report("model_postprocessing_end")
+        The folder is replaced as a whole; other files in it stay. `with_archive` moves the archive into it, too.
+        """
+        model, folder = self.workspace.model, self.workspace.checkpoint
+        folder = folder.resolve() if folder.is_symlink() else folder
+        with staging_folder(folder.parent) as staging:
+            new = staging / folder.name
+            new.mkdir()
+            archive.unpack(model, new)
+            open_checkpoint(new, model, allow_nonfinite=self.options.allow_nonfinite)
+            write_record(new, model, weights=weights, source=source, verified=verified)
+            if with_archive:
+                archive.path.replace(new / archive.path.name)
+            replace_folder(new, folder)
+
+    def _result(self, weights: str, fetched: Fetched, *more: Path, verified: bool = True) -> DownloadResult:
+        model, folder = self.workspace.model, self.workspace.checkpoint
+        files = tuple(folder / name for name in (*model.file_names, "checkpoint.json"))
+        return DownloadResult(model.name, weights, verified, fetched.source, fetched.cached, files + more)
 
 
 def default_cache() -> Path:
@@ -219,37 +197,3 @@ def default_cache() -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("sshtool", appauthor=False)
-
-
-def _store(
-    archive: Archive,
-    model: ModelSpec,
-    folder: Path,
-    *,
-    weights: str,
-    source: str,
-    verified: bool,
-    allow_nonfinite: bool = False,
-    with_archive: bool = False,
-) -> None:
-    """Unpack beside the target and read what came out, so that a bad archive leaves the old checkpoint alone.
-
-    The folder is replaced as a whole, `archive` moved into it if so wished; other files that are in it stay there.
-    """
-    folder = folder.resolve() if folder.is_symlink() else folder
-    with staging_folder(folder.parent) as staging:
-        new = staging / folder.name
-        new.mkdir()
-        archive.unpack(model, new)
-        open_checkpoint(new, model, allow_nonfinite=allow_nonfinite)
-        write_record(new, model, weights=weights, source=source, verified=verified)
-        if with_archive:
-            archive.path.replace(new / archive.path.name)
-        replace_folder(new, folder)
-
-
-def _result(
-    model: ModelSpec, folder: Path, weights: str, fetched: Fetched, verified: bool, more: tuple[Path, ...] = ()
-) -> DownloadResult:
-    files = tuple(folder / name for name in (*model.file_names, "checkpoint.json"))
-    return DownloadResult(model.name, weights, verified, fetched.source, fetched.cached, files + more)

@@ -16,7 +16,7 @@ from sshtool.cli.options import (
     Output,
     Place,
 )
-from sshtool.cli.parsing import check_exclusive, check_few, choice
+from sshtool.cli.parsing import choice
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -44,19 +44,19 @@ class Download(Verb):
         return self.output.session(name, events=self.progress_format == "json")
 
     def run(self, session: Session) -> None:
-        check_few({"--source": self.fetching.source})
         from sshtool.checkpoint.download import download
 
         choice("--progress-format", self.progress_format, ["text", "json"])
-        check_exclusive({"--demo": self.demo, "--from-archive": self.from_archive, "--source": self.fetching.source})
-        workspace = self.place.workspace()
-        result = download(
-            workspace,
-            demo_checkpoint=self.demo,
+        options = self.fetching.options(
+            demo=self.demo,
             from_archive=self.from_archive,
             allow_unverified=self.allow_unverified,
             allow_nonfinite=self.allow_nonfinite,
-            options=self.fetching.options(),
+        )
+        workspace = self.place.workspace()
+        result = download(
+            workspace,
+            options,
             dry_run=self.dry_run,
             progress=session.progress,
             report=session.transfers(workspace.model.name),

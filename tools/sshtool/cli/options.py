@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from sshtool import limits
-from sshtool.cli.parsing import choice, choices, shape_of
+from sshtool.cli.parsing import check_exclusive, check_few, choice, choices, shape_of
 
 if TYPE_CHECKING:
     from sshconvert.graph import Shape
     from sshconvert.models.spec import ModelSpec
     from sshconvert.options import Faces, Options
-    from sshtool.checkpoint.download import FetchOptions
+    from sshtool.checkpoint.download import DownloadOptions
     from sshtool.cli.session import Session
     from sshtool.quantization import QuantizationOptions
     from sshtool.runtimes.base import Settings
@@ -162,10 +162,24 @@ class Fetching:
         Path | None, Option("Where downloaded archives are kept; by default the platform's place for caches.")
     ] = None
 
-    def options(self) -> FetchOptions:
-        from sshtool.checkpoint.download import FetchOptions
+    def options(
+        self,
+        *,
+        demo: bool,
+        from_archive: Path | None,
+        allow_unverified: bool,
+        allow_nonfinite: bool,
+        checkpoint: Path | None = None,
+    ) -> DownloadOptions:
+        """The options of a download. Raises UsageError if several of them say where the checkpoint comes from."""
+        from sshtool.checkpoint.download import DownloadOptions
 
-        return FetchOptions(self.source, self.offline, self.cache_dir)
+        check_few({"--source": self.source})
+        check_exclusive(
+            {"--demo": demo, "--from-archive": from_archive, "--checkpoint": checkpoint, "--source": self.source}
+        )
+        own = (self.source, self.offline, self.cache_dir)
+        return DownloadOptions(demo, from_archive, *own, allow_unverified, allow_nonfinite)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from sshtool.cli.options import (
     Output,
     Place,
 )
-from sshtool.cli.parsing import check_exclusive, check_few
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -47,28 +46,22 @@ class Run(Verb):
     output: Output = field(default_factory=Output)
 
     def run(self, session: Session) -> None:
-        check_few({"--source": self.fetching.source})
         from sshtool.pipeline import run
 
-        check_exclusive(
-            {
-                "--demo": self.demo,
-                "--from-archive": self.from_archive,
-                "--checkpoint": self.checkpoint,
-                "--source": self.fetching.source,
-            }
+        source = self.fetching.options(
+            demo=self.demo,
+            from_archive=self.from_archive,
+            allow_unverified=self.allow_unverified,
+            allow_nonfinite=self.allow_nonfinite,
+            checkpoint=self.checkpoint,
         )
         workspace = self.place.workspace()
         result = run(
             workspace,
             self.conversion.options(workspace.model),
             self.conversion.quantization(),
-            demo_checkpoint=self.demo,
-            from_archive=self.from_archive,
             checkpoint=self.checkpoint,
-            allow_unverified=self.allow_unverified,
-            allow_nonfinite=self.allow_nonfinite,
-            fetch_options=self.fetching.options(),
+            source=source,
             dry_run=self.dry_run,
             progress=session.progress,
             report_transfer=session.transfers(workspace.model.name),
