@@ -35,7 +35,7 @@ def test_the_wheel_holds_both_packages_with_their_types_and_data(wheel: Path) ->
         "sshconvert/convert.py",
         "sshtool/py.typed",
         "sshtool/cli/app.py",
-        "sshtool/checkpoint/demo_heads.params",
+        "sshtool/demo/demo_heads.params",
     }
     sources = {
         str(path.relative_to(root)) for root in (ROOT / "convert", ROOT / "tools") for path in root.rglob("*.py")

@@ -57,9 +57,9 @@ PILLOW: Final = Library("Pillow", "PIL", "report")
 JINJA: Final = Library("Jinja", "jinja2", "report")
 YAML: Final = Library("PyYAML", "yaml", "report")
 SCIPY: Final = Library("SciPy", "scipy", "evaluate")
-OPENVINO: Final = Library("openvino", "openvino", base="openvino")
-ONNXRUNTIME: Final = Library("onnxruntime", "onnxruntime", "runtime")
-NNCF: Final = Library("nncf", "nncf", "int8", base="openvino", upgrade=True)  # it needs a recent OpenVINO
+OPENVINO: Final = Library("OpenVINO", "openvino", base="openvino")
+ONNXRUNTIME: Final = Library("ONNX Runtime", "onnxruntime", "runtime")
+NNCF: Final = Library("NNCF", "nncf", "int8", base="openvino", upgrade=True)  # it needs a recent OpenVINO
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def import_nncf() -> Any:
         from nncf.telemetry import wrapper
     if isinstance(wrapper.telemetry, wrapper.NNCFTelemetry):
         raise RuntimeUnavailableError(
-            "nncf: was imported before with its telemetry on, and cannot be used; quantise in a process of its own"
+            "NNCF: was imported before with its telemetry on, and cannot be used; quantise in a process of its own"
         )
     return nncf
 

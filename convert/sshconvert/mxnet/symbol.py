@@ -67,7 +67,7 @@ class Signature:
     name: str
     inputs: tuple[str, ...] = ()
     auxiliaries: int = 0
-    old_defaults: Mapping[str, str] = MappingProxyType({})
+    old_defaults: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

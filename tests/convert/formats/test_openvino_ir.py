@@ -188,7 +188,7 @@ def test_without_openvino_the_remedy_is_named() -> None:
         "try: import_openvino()\nexcept RuntimeUnavailableError as error: print(error)\n"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert result.stdout.startswith("openvino: cannot be imported")
+    assert result.stdout.startswith("OpenVINO: cannot be imported")
     assert re.search(r"pip install .*openvino>=", result.stdout)
 
 

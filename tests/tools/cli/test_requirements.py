@@ -94,7 +94,7 @@ def test_without_onnx_runtime_openvino_runs_both_formats(
     assert f"{MODEL.name}.xml" in default[2]
     assert "OpenVINO" in given[1]
     assert named[0] == 1
-    assert "onnxruntime: cannot be imported" in named[2]
+    assert "ONNX Runtime: cannot be imported" in named[2]
     assert checkpoint[0] == 1
     assert "is a checkpoint, which MXNet alone runs" in checkpoint[2]
 

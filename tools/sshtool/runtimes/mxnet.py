@@ -21,7 +21,7 @@ from sshconvert.models.spec import ModelSpec
 from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings, prepare, reason
 from sshtool.runtimes.registry import RUNTIMES
 
-MXNET: Final = Library("mxnet", "mxnet", "reference", condition="on Python 3.11 or 3.12")
+MXNET: Final = Library("MXNet", "mxnet", "reference", condition="on Python 3.11 or 3.12")
 
 
 def import_mxnet(threads: int = 0) -> Any:
