@@ -78,7 +78,7 @@ def _free_batches(
     """Return the names of the inputs' free first dimensions by their sizes at the two input sizes."""
     first = {
         node.name: (shape[0], more[0])
-        for node, (shape,), (more,) in zip(network.graph.nodes, network.shapes, larger.shapes, strict=True)
+        for node, (shape, *_), (more, *_) in zip(network.graph.nodes, network.shapes, larger.shapes, strict=True)
         if node.name in inputs
     }
     return {first[name]: dimensions[0] for name, dimensions in inputs.items() if name in first}

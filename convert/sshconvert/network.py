@@ -86,14 +86,15 @@ def parse_symbol(text: str | bytes, *, source: str = "symbol") -> Graph:
 
 
 def output_names(graph: Graph) -> tuple[str, ...]:
-    """Return the name of each output, by the node's name alone where the operator is not supported."""
+    """Return the name of each output. Operators that are not supported have MXNet's usual names."""
     heads = ((graph.nodes[entry.node], entry.output) for entry in graph.outputs)
     return tuple(_tensor_name(node, _read_node(node)[0], output) for node, output in heads)
 
 
 def _tensor_name(node: Node, operator: Operator | None, output: int) -> str:
     names = operator.output_names() if operator else ()
-    return f"{node.name}_{names[output]}".removesuffix("_output") if output < len(names) else node.name
+    name = names[output] if output < len(names) else f"output{output or ''}"
+    return f"{node.name}_{name}".removesuffix("_output")
 
 
 def resolve(graph: Graph, inputs: Mapping[str, Shape]) -> Network:
