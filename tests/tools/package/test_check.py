@@ -81,6 +81,44 @@ def resealed(folder: Path, change: Callable[[dict[str, Any]], None] = lambda _: 
     (folder / SUMS).write_bytes(dump_sums(hashes))
 
 
+# --- A model that does not ship ---------------------------------------------------------------------------------------
+
+OWN: Final = (
+    'name = "own"\ninputs = [{ name = "data", shape = [1, 3, 64, 64], image = {} }]\n[task]\n'
+    'kind = "anchor_detection"\n'
+    "score_threshold = 0.5\niou_threshold = 0.4\ncandidates_per_stride = 9\n"
+    'heads = [{ stride = 8, scales = [1], scores = "a", boxes = "b" }]\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        pytest.param("own", None, "model.toml: cannot be read", id="no description"),
+        pytest.param("/etc/own.toml", None, "model.toml: cannot be read", id="a path for a name"),
+        pytest.param("own", OWN + "[evil]", "evil: Extra inputs", id="an unknown table"),
+        pytest.param("other", OWN, "describes own, the manifest says 'other'", id="another model"),
+        pytest.param(
+            "own", OWN.replace('"own"', '"ssh-mxnet"'), "is the name of a model that ships", id="a known name"
+        ),
+        pytest.param("own", OWN.replace("64, 64", "9999, 9999"), "is too large", id="a huge input"),
+        pytest.param("own", OWN.replace("image", "# "), "not valid TOML", id="no TOML"),
+        pytest.param("own", OWN.replace(", image = {}", ""), "whose one input is an image", id="no image"),
+        pytest.param("own", OWN, "FP32/ssh-mxnet.onnx: ", id="a description of another network"),
+    ],
+)
+def test_a_packages_own_description_is_hostile_input(name: str, text: str | None, message: str, folder: Path) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["model"] = name
+        if text is not None:
+            (folder / "model.toml").write_text(text, encoding="utf-8")
+            manifest["files"].append({"path": "model.toml", "role": "description", "bytes": 0, "sha256": ""})
+
+    resealed(folder, change)
+    found = problems(folder)
+    assert any(message in problem for problem in found), found
+
+
 # --- Whole packages ---------------------------------------------------------------------------------------------------
 
 
