@@ -94,13 +94,13 @@ class IntermediateRepresentation:
         return constants
 
     def _name_constants(self) -> None:
-        """Name a folded constant after its reader: OpenVINO's names count up in the process, so no two runs agree.
+        """Replace the names that OpenVINO counts up in a process, such as `Multiply_6906`, so that all runs agree.
 
-        A node that replaced others takes the name of their tensor. The loop starts at the end, because the reader of a
-        constant may itself be a renamed node.
+        An operation that OpenVINO fused takes the name of its tensor, and a constant that it folded takes one from its
+        reader. Readers come first, because a constant may have a reader that is a constant itself.
         """
         for node in self._model.get_ops():
-            if re.fullmatch(rf"{node.get_type_name()}_\d+", node.get_friendly_name()):
+            if re.fullmatch(r"[A-Z][A-Za-z]*_\d+", node.get_friendly_name()):
                 names = {name for output in node.outputs() for name in output.get_names()}
                 node.set_friendly_name(min(names, default=node.get_friendly_name()))
         for operation in reversed(self._model.get_ordered_ops()):

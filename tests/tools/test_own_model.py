@@ -31,8 +31,8 @@ score_threshold = 0.5
 iou_threshold = 0.4
 candidates_per_stride = 1000
 heads = [
-{{stride = 32, scales = [32, 16], scores = "face_rpn_cls_prob_reshape_stride32", boxes = "face_rpn_bbox_pred_stride32"}},
-{{stride = 16, scales = [8, 4], scores = "face_rpn_cls_prob_reshape_stride16", boxes = "face_rpn_bbox_pred_stride16"}}]
+{{stride=32, scales = [32, 16], scores = "face_rpn_cls_prob_reshape_stride32", boxes = "face_rpn_bbox_pred_stride32"}},
+{{stride=16, scales = [8, 4], scores = "face_rpn_cls_prob_reshape_stride16", boxes = "face_rpn_bbox_pred_stride16"}}]
 """
 NAME: Final = "retinaface-16and32"
 
