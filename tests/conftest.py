@@ -46,11 +46,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--long"):
-        skip = pytest.mark.skip(reason="takes long; run with --long")
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(skip)
+    reasons = {
+        "long": "takes long; run with --long",
+        "independent": "depends on neither MXNet nor NumPy: the modern environment runs it",
+    }
+    if config.getoption("--long"):
+        reasons.clear()
+    elif ENVIRONMENT != "reference":
+        del reasons["independent"]
+    for item in items:
+        for marker, reason in reasons.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

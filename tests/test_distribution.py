@@ -17,6 +17,8 @@ from project import ROOT
 from sshconvert import libraries
 from sshconvert.libraries import install_command
 
+pytestmark = pytest.mark.independent
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

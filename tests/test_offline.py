@@ -65,9 +65,9 @@ def test_the_guard_lets_everything_else_live() -> None:
     assert guarded("import socket; socket.socketpair(); print('alive')").stdout == "alive\n"
 
 
-def test_converting_to_every_format_opens_no_socket(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_converting_to_every_format_opens_no_socket(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     code = "import runpy; sys.argv[0] = 'sshtool'; runpy.run_module('sshtool', run_name='__main__')"
-    arguments = ["convert", "--checkpoint", str(demo_checkpoint.params_path), "--output-dir", str(tmp_path)]
+    arguments = ["convert", "--checkpoint", str(plain_checkpoint.params_path), "--output-dir", str(tmp_path)]
     result = guarded(code, *arguments, "--precision", "FP32,FP16", "--input-shape", "1,3,64,64")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "ssh-mxnet" / "FP16" / "ssh-mxnet.bin").exists()
@@ -171,9 +171,9 @@ def test_an_nncf_that_somebody_imported_with_its_telemetry_is_refused(tmp_path: 
     assert "was imported before with its telemetry on" in result.stderr
 
 
-def test_a_session_of_onnx_runtime_collects_nothing_to_report(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_session_of_onnx_runtime_collects_nothing_to_report(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Its reports leave seconds later, but what they are made of, a number for this machine, is stored at once."""
-    convert(demo_checkpoint, tmp_path, Options(formats=("onnx",), input_shape=(1, 3, 64, 64)))
+    convert(plain_checkpoint, tmp_path, Options(formats=("onnx",), input_shape=(1, 3, 64, 64)))
     home = tmp_path / "home"
     home.mkdir()
     code = "from pathlib import Path; from sshtool.runtimes.onnxruntime import OnnxRuntime; OnnxRuntime(Path({!r}))"

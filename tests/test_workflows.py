@@ -127,7 +127,7 @@ def release(folder: Path, **environment: str) -> None:
     program.chmod(0o755)
     (folder / "artifacts").mkdir(exist_ok=True)
     given = {
-        "PRECISIONS": "FP16,FP32",
+        "PRECISIONS": "FP32",
         "INPUT_SHAPE": "1,3,64,64",
         "SSHTOOL_SOURCES": "",
         "DATASET": "",

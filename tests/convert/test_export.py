@@ -34,8 +34,8 @@ def operators(model: onnx.ModelProto) -> Counter[str]:
 
 
 @pytest.fixture(scope="module")
-def fp32(demo_checkpoint: Checkpoint) -> OnnxModel:
-    return to_onnx(demo_checkpoint, Options())
+def fp32(plain_checkpoint: Checkpoint) -> OnnxModel:
+    return to_onnx(plain_checkpoint, Options())
 
 
 def test_the_file_passes_the_full_check_and_strict_shape_inference(fp32: OnnxModel, tmp_path: Path) -> None:
@@ -71,45 +71,45 @@ def test_the_graph_is_clean(fp32: OnnxModel, tmp_path: Path) -> None:
 
 
 def test_nodes_and_outputs_are_named_as_in_mxnet_in_the_order_of_the_model_card(
-    fp32: OnnxModel, demo_checkpoint: Checkpoint
+    fp32: OnnxModel, plain_checkpoint: Checkpoint
 ) -> None:
-    mxnet_names = {node.name for node in demo_checkpoint.graph.nodes}
+    mxnet_names = {node.name for node in plain_checkpoint.graph.nodes}
     own = {"data_minus_mean", *(f"crop0_{role}" for role in ("like", "height", "width", "size", "window", "rows"))}
     assert {node.name for node in fp32.nodes} - mxnet_names == own
     assert [node.output[0] for node in fp32.nodes] == [node.name for node in fp32.nodes]
-    assert tuple(fp32.outputs) == demo_checkpoint.model.output_names
+    assert tuple(fp32.outputs) == plain_checkpoint.model.output_names
     assert list(fp32.outputs.values()) == [(1, channels, size, size) for size in (20, 40, 80) for channels in (4, 8)]
 
 
-def test_an_input_too_small_for_the_network_is_refused_with_the_node(demo_checkpoint: Checkpoint) -> None:
+def test_an_input_too_small_for_the_network_is_refused_with_the_node(plain_checkpoint: Checkpoint) -> None:
     with pytest.raises(ShapeError, match=r"pooling0 \(Pooling\).*use a larger input"):
-        to_onnx(demo_checkpoint, Options(input_shape=(1, 3, 16, 640)))
+        to_onnx(plain_checkpoint, Options(input_shape=(1, 3, 16, 640)))
 
 
 @pytest.mark.parametrize(
     "shape", [(1, 4, 64, 64), (3, 64, 64), (64, 3, 64)], ids=["channels", "dimensions", "dimensions of which one is 3"]
 )
-def test_an_input_that_is_no_batch_of_images_is_refused(demo_checkpoint: Checkpoint, shape: tuple[int, ...]) -> None:
+def test_an_input_that_is_no_batch_of_images_is_refused(plain_checkpoint: Checkpoint, shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match="expected N, 3, H, W"):
-        to_onnx(demo_checkpoint, Options(input_shape=shape))
+        to_onnx(plain_checkpoint, Options(input_shape=shape))
 
 
-def test_metadata_says_what_the_file_is_and_how_to_feed_it(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    (path, _) = (artifact.path for artifact in convert(demo_checkpoint, tmp_path, ONNX_ONLY))
+def test_metadata_says_what_the_file_is_and_how_to_feed_it(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (path, _) = (artifact.path for artifact in convert(plain_checkpoint, tmp_path, ONNX_ONLY))
     found = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
-    assert found["weights"] == "demo"
+    assert found["weights"] == plain_checkpoint.weights
     assert found["color_order"] == "BGR"
     assert found["mean_values"] == "0 0 0"
     assert found["strides"] == "32 16 8"
     assert found["precision"] == "FP32"
     assert found["tool"].startswith("sshtool ")
     assert "not the trained detector" in found["license_weights"]
-    plain = to_onnx(demo_checkpoint, replace(ONNX_ONLY, preprocessing=False)).metadata
+    plain = to_onnx(plain_checkpoint, replace(ONNX_ONLY, preprocessing=False)).metadata
     assert (plain["color_order"], plain["mean_values"]) == ("RGB", "123.68 116.779 103.939")
 
 
-def test_the_same_checkpoint_gives_the_same_bytes(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    runs = [convert(demo_checkpoint, tmp_path / name, ONNX_ONLY) for name in ("first", "second")]
+def test_the_same_checkpoint_gives_the_same_bytes(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    runs = [convert(plain_checkpoint, tmp_path / name, ONNX_ONLY) for name in ("first", "second")]
     for first, second in zip(*runs, strict=True):
         assert first.path.read_bytes() == second.path.read_bytes()
 
@@ -160,33 +160,33 @@ def test_two_files_are_the_same_each_time_and_go_when_one_file_will_do(
 
 
 def test_both_files_of_a_large_model_are_artifacts_and_its_ir_is_that_of_one_file(
-    demo_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = Options(input_shape=(1, 3, 64, 64))
-    single = convert(demo_checkpoint, tmp_path / "single", options)
+    single = convert(plain_checkpoint, tmp_path / "single", options)
     monkeypatch.setattr("sshconvert.onnx.model.MAX_BYTES", 1 << 20)
-    made = convert(demo_checkpoint, tmp_path / "two", options)
+    made = convert(plain_checkpoint, tmp_path / "two", options)
     assert [[path.name for path in artifact.files] for artifact in made] == [
         ["ssh-mxnet.onnx", "ssh-mxnet.onnx.data"],
         ["ssh-mxnet.xml", "ssh-mxnet.bin"],
     ]
     image = draw_scene(0, 64, 64).image[None]
-    expected = load(single[0].path, demo_checkpoint.model).run(image)
+    expected = load(single[0].path, plain_checkpoint.model).run(image)
     for key, path in (("onnxruntime", made[0].path), ("openvino", made[0].path), ("openvino", made[1].path)):
-        runtime = load(path, demo_checkpoint.model, key=key)
+        runtime = load(path, plain_checkpoint.model, key=key)
         for name, values in runtime.run(image).items():
             np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-4)
-    layers = load(made[0].path, demo_checkpoint.model).layers(image)
-    assert layers.keys() == load(single[0].path, demo_checkpoint.model).layers(image).keys()
+    layers = load(made[0].path, plain_checkpoint.model).layers(image)
+    assert layers.keys() == load(single[0].path, plain_checkpoint.model).layers(image).keys()
     monkeypatch.undo()
-    (again, _) = convert(demo_checkpoint, tmp_path / "two", options)
+    (again, _) = convert(plain_checkpoint, tmp_path / "two", options)
     assert again.files == (again.path,)
     assert not weights_path(again.path).exists()
     assert again.path.read_bytes() == single[0].path.read_bytes()
 
 
-def test_a_checkpoint_gives_its_memory_back_when_it_is_told_to(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    checkpoint = open_checkpoint(demo_checkpoint.params_path.parent, demo_checkpoint.model)
+def test_a_checkpoint_gives_its_memory_back_when_it_is_told_to(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(plain_checkpoint.params_path.parent, plain_checkpoint.model)
     options = Options(input_shape=(1, 3, 64, 64))
     convert(checkpoint, tmp_path, options)
     assert checkpoint.parameters
@@ -207,9 +207,9 @@ def test_a_linked_file_holds_the_same_weights_without_their_bytes(fp32: OnnxMode
 
 
 def test_folding_the_reversal_changes_only_the_first_weights_and_adds_one_subtraction(
-    demo_checkpoint: Checkpoint,
+    plain_checkpoint: Checkpoint,
 ) -> None:
-    plain = to_onnx(demo_checkpoint, Options(preprocessing=False))
+    plain = to_onnx(plain_checkpoint, Options(preprocessing=False))
     baked = BakePreprocessing("data", (1.0, 2.0, 3.0)).apply(plain)
     assert [node for node in baked.nodes if node.op_type == "Sub"] == [baked.nodes[0]]
     assert baked.initializers["data_mean"].ravel().tolist() == [3.0, 2.0, 1.0]
@@ -250,9 +250,9 @@ def test_preprocessing_is_refused_where_it_cannot_be_folded(
 
 
 def test_fp16_is_at_most_51_percent_of_fp32_and_keeps_what_is_small(
-    demo_checkpoint: Checkpoint, tmp_path: Path
+    full_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    fp32, fp16 = (artifact.path for artifact in convert(demo_checkpoint, tmp_path, ONNX_ONLY))
+    fp32, fp16 = (artifact.path for artifact in convert(full_checkpoint, tmp_path, ONNX_ONLY))
     assert fp16.stat().st_size <= 0.51 * fp32.stat().st_size
     stored = {tensor.name: tensor.data_type for tensor in onnx.load(fp16).graph.initializer}
     halves = {name for name, kind in stored.items() if kind == onnx.TensorProto.FLOAT16}
@@ -261,11 +261,11 @@ def test_fp16_is_at_most_51_percent_of_fp32_and_keeps_what_is_small(
     assert not any(name.startswith(("rpn_", "conv1_1_", "data_")) for name in halves)
 
 
-def test_fp16_weights_are_the_nearest_halves(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    fp32 = to_onnx(demo_checkpoint, Options())
+def test_fp16_weights_are_the_nearest_halves(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    fp32 = to_onnx(plain_checkpoint, Options())
     fp16 = StoreWeightsAsFp16().apply(fp32)
     stored = {tensor.name: tensor for tensor in onnx.load(written(fp16, tmp_path)).graph.initializer}
-    for name in ("conv1_2_weight", "ssh_m1_red_conv_weight"):
+    for name in ("conv4_2_weight", "conv5_3_weight"):
         halves = onnx.numpy_helper.to_array(stored[f"{name}_fp16"])
         np.testing.assert_array_equal(halves, fp32.initializers[name].astype(np.float16))
 
@@ -273,9 +273,9 @@ def test_fp16_weights_are_the_nearest_halves(demo_checkpoint: Checkpoint, tmp_pa
 @pytest.mark.parametrize("around", [(), (np.nan, np.inf, -np.inf)], ids=["among numbers", "among others"])
 @pytest.mark.parametrize("sign", [1, -1], ids=["above", "below"])
 def test_weights_beyond_fp16_are_refused_by_name(
-    demo_checkpoint: Checkpoint, sign: int, around: tuple[float, ...]
+    plain_checkpoint: Checkpoint, sign: int, around: tuple[float, ...]
 ) -> None:
-    fp32 = to_onnx(demo_checkpoint, Options())
+    fp32 = to_onnx(plain_checkpoint, Options())
     large = fp32.initializers["conv5_3_weight"].copy()
     model = replace(fp32, initializers={**fp32.initializers, "conv5_3_weight": large})
     large.flat[-1 - len(around) :] = sign * 65519.99, *around
@@ -285,10 +285,10 @@ def test_weights_beyond_fp16_are_refused_by_name(
         StoreWeightsAsFp16().apply(model)
 
 
-def test_nothing_is_written_if_one_of_the_targets_cannot_be(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_nothing_is_written_if_one_of_the_targets_cannot_be(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = Options(("onnx", "openvino"), (Precision.FP32, Precision.FP16), (1, 3, 64, 64))
-    blocked = plan(demo_checkpoint.model.name, tmp_path, options)[-1].path
+    blocked = plan(plain_checkpoint.model.name, tmp_path, options)[-1].path
     blocked.mkdir(parents=True)
     with pytest.raises(OutputError, match="is there and no file"):
-        convert(demo_checkpoint, tmp_path, options)
+        convert(plain_checkpoint, tmp_path, options)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

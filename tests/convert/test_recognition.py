@@ -99,13 +99,13 @@ def test_each_reader_names_what_it_was_given(reader: str, other: str, tmp_path: 
 
 
 @pytest.fixture
-def own(demo_checkpoint: Checkpoint, tmp_path: Path) -> dict[str, Path]:
+def own(plain_checkpoint: Checkpoint, tmp_path: Path) -> dict[str, Path]:
     """One of each kind that sshtool reads and writes."""
     write_small_models(tmp_path, MODEL)
     (tmp_path / "x-symbol.json").write_text(ssh_vgg16_symbol(), encoding="utf-8")
     (tmp_path / "x.png").write_bytes(png())
     return {
-        "params": demo_checkpoint.params_path,
+        "params": plain_checkpoint.params_path,
         "symbol": tmp_path / "x-symbol.json",
         "onnx": tmp_path / "small.onnx",
         "ir": tmp_path / "small.xml",
@@ -158,12 +158,12 @@ def test_what_is_no_checkpoint_is_named_with_the_way_on(kind: str, way: str, own
     assert "download" not in str(caught.value)
 
 
-def test_exchanged_files_are_named(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    (tmp_path / MODEL.checkpoint.params).write_bytes(demo_checkpoint.symbol_path.read_bytes())
-    (tmp_path / MODEL.checkpoint.symbol).write_bytes(demo_checkpoint.params_path.read_bytes()[:1000])
+def test_exchanged_files_are_named(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / MODEL.checkpoint.params).write_bytes(plain_checkpoint.symbol_path.read_bytes())
+    (tmp_path / MODEL.checkpoint.symbol).write_bytes(plain_checkpoint.params_path.read_bytes()[:1000])
     with pytest.raises(SymbolError, match=r"is an MXNet \.params file"):
         open_checkpoint(tmp_path, MODEL)
-    (tmp_path / MODEL.checkpoint.symbol).write_bytes(demo_checkpoint.symbol_path.read_bytes())
+    (tmp_path / MODEL.checkpoint.symbol).write_bytes(plain_checkpoint.symbol_path.read_bytes())
     with pytest.raises(ParamsError, match="found an MXNet symbol"):
         open_checkpoint(tmp_path, MODEL)
 

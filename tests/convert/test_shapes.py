@@ -193,11 +193,13 @@ def test_the_originals_input_can_have_its_channels_last_too(
 
 
 @pytest.fixture(scope="module")
-def frames(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def frames(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of `sshtool convert` for whole frames: any size, channels last, bytes, RGB."""
     folder = tmp_path_factory.mktemp("frames")
     form = ("--dynamic", "all", "--input-layout", "nhwc", "--input-dtype", "u8", "--input-color", "rgb")
-    sshtool("convert", "--checkpoint", demo_checkpoint.params_path, "-o", folder, "--input-shape", "1,3,128,128", *form)
+    sshtool(
+        "convert", "--checkpoint", plain_checkpoint.params_path, "-o", folder, "--input-shape", "1,3,128,128", *form
+    )
     return folder
 
 
@@ -215,8 +217,8 @@ def test_detect_reads_the_declaration(frames: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.long  # it takes the original's size: minutes on two cores
-def test_verify_reads_the_declaration(frames: Path, demo_checkpoint: Checkpoint) -> None:
-    result = sshtool("verify", "--checkpoint", demo_checkpoint.params_path, "-o", frames, "--json")
+def test_verify_reads_the_declaration(frames: Path, plain_checkpoint: Checkpoint) -> None:
+    result = sshtool("verify", "--checkpoint", plain_checkpoint.params_path, "-o", frames, "--json")
     report = json.loads(result.stdout)["result"]["report"]
     assert report["passed"]
     assert [artifact["skipped"] for artifact in report["artifacts"]] == [{}, {}]
@@ -237,15 +239,15 @@ def test_verify_reads_the_declaration(frames: Path, demo_checkpoint: Checkpoint)
     ids=lambda item: item if isinstance(item, str) else None,
 )
 def test_forms_that_cannot_be_are_refused(
-    options: Sequence[str], code: int, message: str, demo_checkpoint: Checkpoint, tmp_path: Path
+    options: Sequence[str], code: int, message: str, plain_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
-    result = sshtool("convert", "--checkpoint", demo_checkpoint.params_path, "-o", output, *options, code=code)
+    result = sshtool("convert", "--checkpoint", plain_checkpoint.params_path, "-o", output, *options, code=code)
     assert message in result.stderr
     assert not output.exists()
 
 
-def test_a_batch_can_be_asked_for_alone(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    sshtool("convert", "--checkpoint", demo_checkpoint.params_path, "-o", tmp_path, "--batch", "4", "--format", "onnx")
+def test_a_batch_can_be_asked_for_alone(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    sshtool("convert", "--checkpoint", plain_checkpoint.params_path, "-o", tmp_path, "--batch", "4", "--format", "onnx")
     model = onnx.load(tmp_path / "ssh-mxnet" / "FP32" / "ssh-mxnet.onnx")
     assert sizes(model.graph.input[0]) == [4, 3, 640, 640]

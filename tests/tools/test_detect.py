@@ -91,11 +91,24 @@ def random_image(height: int, width: int) -> Pixels:
 
 
 @pytest.fixture(scope="module")
-def artifacts(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output folder with the demo's artifacts for images of SIZE x SIZE."""
+def artifacts(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with artifacts for images of SIZE x SIZE."""
     folder = tmp_path_factory.mktemp("artifacts")
-    convert(demo_checkpoint, folder, Options(input_shape=(1, 3, SIZE, SIZE)))
+    convert(plain_checkpoint, folder, Options(input_shape=(1, 3, SIZE, SIZE)))
     return folder
+
+
+@pytest.fixture(scope="module")
+def demo_artifacts(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of the demo, which finds the faces of scenes."""
+    folder = tmp_path_factory.mktemp("demo")
+    convert(demo_checkpoint, folder, Options(("onnx",), input_shape=(1, 3, SIZE, SIZE)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demo_file(demo_artifacts: Path) -> Path:
+    return demo_artifacts / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -626,11 +639,11 @@ def test_what_leads_to_no_file_is_wrong_usage(photos: Path, argument: str) -> No
 @pytest.mark.parametrize("resize", Resize)
 @pytest.mark.parametrize(("height", "width", "seed"), [(480, 640, 124), (700, 400, 113), (SIZE, SIZE, SCENE_SEED)])
 def test_faces_are_found_where_they_were_drawn_in_the_original(
-    onnx_file: Path, tmp_path: Path, height: int, width: int, seed: int, resize: Resize
+    demo_file: Path, tmp_path: Path, height: int, width: int, seed: int, resize: Resize
 ) -> None:
     drawn = draw_scene(seed, height, width)
     path = save(tmp_path / "scene.png", drawn.image)
-    result = detect(Workspace(MODEL, tmp_path), [path], DetectorOptions(resize=resize), artifact=onnx_file)
+    result = detect(Workspace(MODEL, tmp_path), [path], DetectorOptions(resize=resize), artifact=demo_file)
     (found,) = result.images
     assert isinstance(found, Detected)
     assert (found.width, found.height) == (width, height)
@@ -643,15 +656,15 @@ def test_faces_are_found_where_they_were_drawn_in_the_original(
 
 
 @pytest.mark.parametrize("resize", Resize)
-def test_boxes_are_those_of_the_network_moved_by_the_stated_rule(onnx_file: Path, resize: Resize) -> None:
+def test_boxes_are_those_of_the_network_moved_by_the_stated_rule(demo_file: Path, resize: Resize) -> None:
     """Done here once more, step by step: 640x480 becomes 320x240 above 80 rows of padding, or 320x320."""
     drawn = draw_scene(124, 480, 640)
     height = 240 if resize is Resize.LETTERBOX else SIZE
     resized = pillow.fromarray(drawn.image).resize((SIZE, height), pillow.Resampling.BICUBIC)
     pixels = np.full((1, SIZE, SIZE, 3), MEAN, np.uint8)
     pixels[0, :height] = np.asarray(resized)
-    detector = Detector(onnx_file, MODEL, DetectorOptions(resize=resize))
-    outputs = OnnxRuntime(onnx_file).run(pixels)
+    detector = Detector(demo_file, MODEL, DetectorOptions(resize=resize))
+    outputs = OnnxRuntime(demo_file).run(pixels)
     (decoded,) = MODEL.task.decode(outputs, (SIZE, SIZE))
     expected = table(decoded.from_score(0.5))
     expected[:, 0:4:2] = expected[:, 0:4:2] * 2 + 0.5
@@ -662,10 +675,12 @@ def test_boxes_are_those_of_the_network_moved_by_the_stated_rule(onnx_file: Path
     np.testing.assert_allclose(table(found), expected, atol=1e-2)
 
 
-def test_a_fixed_batch_is_filled_and_gives_what_single_images_give(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_fixed_batch_is_filled_and_gives_what_single_images_give(
+    plain_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
     detectors = []
     for batch in (1, 2):
-        convert(demo_checkpoint, tmp_path / str(batch), Options(input_shape=(batch, 3, 128, 128)))
+        convert(plain_checkpoint, tmp_path / str(batch), Options(input_shape=(batch, 3, 128, 128)))
         path = tmp_path / str(batch) / MODEL.name / "FP32" / f"{MODEL.name}.xml"
         detectors.append(Detector(path, MODEL, ALL))
     images = [draw_scene(seed, 128, 128 + 20 * seed).image for seed in range(3)]
@@ -675,8 +690,8 @@ def test_a_fixed_batch_is_filled_and_gives_what_single_images_give(demo_checkpoi
         np.testing.assert_allclose(table(two), table(one), atol=1e-2)
 
 
-def test_a_broken_image_in_a_batch_leaves_the_others_theirs(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    convert(demo_checkpoint, tmp_path, Options(input_shape=(2, 3, 128, 128)))
+def test_a_broken_image_in_a_batch_leaves_the_others_theirs(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    convert(plain_checkpoint, tmp_path, Options(input_shape=(2, 3, 128, 128)))
     names = [tmp_path / f"{number}.png" for number in range(5)]
     for number, path in enumerate(names):
         save(path, draw_scene(number, 128, 128 + number).image)
@@ -692,9 +707,9 @@ def test_a_broken_image_in_a_batch_leaves_the_others_theirs(demo_checkpoint: Che
 
 
 @pytest.fixture(scope="module")
-def small_file(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_file(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For images of 128 x 128, which cost next to nothing. The IR lies beside it."""
-    return convert(demo_checkpoint, tmp_path_factory.mktemp("small"), Options(input_shape=(1, 3, 128, 128)))[0].path
+    return convert(plain_checkpoint, tmp_path_factory.mktemp("small"), Options(input_shape=(1, 3, 128, 128)))[0].path
 
 
 def read_ahead(artifact: Path) -> int:
@@ -806,7 +821,7 @@ def test_without_a_name_the_first_artifact_that_the_runtime_takes_is_used(tmp_pa
 
 
 @pytest.mark.usefixtures("mxnet")
-def test_mxnet_takes_a_checkpoint_at_the_models_own_size(demo_checkpoint: Checkpoint) -> None:
+def test_mxnet_takes_a_checkpoint_at_the_models_own_size(plain_checkpoint: Checkpoint) -> None:
     """A file that takes any size is given the size that the network was made for."""
     detector = Detector(demo_checkpoint.params_path, MODEL)
     assert detector.runtime.declaration.input_shape == (None, 3, None, None)
@@ -886,13 +901,13 @@ def test_a_broken_image_is_reported_and_the_others_are_done(artifacts: Path, tmp
 
 
 def test_a_person_gets_a_table_and_the_reasons_below_it(
-    artifacts: Path, tmp_path: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    demo_artifacts: Path, tmp_path: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save(Path("a.png"), scene.image)
     save(Path("[/b] ü.png"), np.full((30, 40, 3), MEAN, np.uint8))  # in the folder "["; together, rich's markup
     Path("broken.png").write_bytes(b"no image")
-    result = sshtool("detect", ".", "[", "-o", artifacts, "--save-images", code=1)
+    result = sshtool("detect", ".", "[", "-o", demo_artifacts, "--save-images", code=1)
     title, columns, *rows = (line.split() for line in result.stdout.splitlines())
     assert " ".join(title).startswith("ssh-mxnet, weights demo, ONNX Runtime")
     assert " ".join(title).endswith(": 3 images, 6 faces, 1 not read")
@@ -914,12 +929,12 @@ def test_a_name_that_is_not_text_does_not_stop_anything(artifacts: Path, tmp_pat
     assert path_of(line["image"]).exists()
 
 
-def test_save_images_draws_the_boxes_on_the_original(artifacts: Path, tmp_path: Path) -> None:
+def test_save_images_draws_the_boxes_on_the_original(demo_artifacts: Path, tmp_path: Path) -> None:
     drawn = draw_scene(118, 480, 640)
     turned(tmp_path / "in" / "a.tiff", drawn.image, 6)
-    (line,) = lines(sshtool("detect", tmp_path / "in", "-o", artifacts, "--save-images", "--json", "-q").stdout)
+    (line,) = lines(sshtool("detect", tmp_path / "in", "-o", demo_artifacts, "--save-images", "--json", "-q").stdout)
     picture = Path(line["picture"])
-    assert picture == artifacts / MODEL.name / "detections" / "a.png"
+    assert picture == demo_artifacts / MODEL.name / "detections" / "a.png"
     shown = read_image(picture)
     assert shown.shape == (480, 640, 3)
     changed = (shown != drawn.image).any(axis=2)

@@ -222,8 +222,8 @@ def test_every_runtime_computes_as_often_as_it_is_called(name: str, throughput: 
 
 
 @pytest.mark.usefixtures("mxnet")
-def test_mxnet_computes_one_at_a_time(demo_checkpoint: Checkpoint) -> None:
-    runtime = load(demo_checkpoint.params_path, MODEL, Settings(throughput=True, requests=4))
+def test_mxnet_computes_one_at_a_time(plain_checkpoint: Checkpoint) -> None:
+    runtime = load(plain_checkpoint.params_path, MODEL, Settings(throughput=True, requests=4))
     inferences = runtime.inferences(np.zeros((1, 32, 32, 3), np.uint8))
     assert len(inferences) == 1
     assert len(measure_throughput(inferences, Dose(0, 2)).seconds) == 2
@@ -376,9 +376,9 @@ def test_a_file_is_measured_with_each_runtime_that_was_named(small: Path) -> Non
     assert result.baseline == "openvino FP32 (openvino)"
 
 
-def test_a_dynamic_file_with_faces_is_fed_what_the_user_says(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_dynamic_file_with_faces_is_fed_what_the_user_says(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = Options(("onnx",), (Precision.FP16,), dynamic=Dynamic.ALL, faces=Faces(0.05, 0.3))
-    path = convert(demo_checkpoint, tmp_path, options)[0].path
+    path = convert(plain_checkpoint, tmp_path, options)[0].path
     wanted = BenchOptions(artifacts=(path,), runs=1, rounds=1, input_shape=(1, 3, 64, 96), batch=2)
     for key in ("onnxruntime", "openvino"):
         item = bench(Workspace(MODEL, tmp_path), replace(wanted, runtimes=(key,))).candidates[0]
@@ -394,16 +394,18 @@ def test_a_dynamic_file_is_fed_the_models_own_size_if_nobody_says_otherwise(tmp_
 
 
 @pytest.mark.usefixtures("mxnet")
-def test_mxnet_is_measured_beside_the_artifacts(demo_checkpoint: Checkpoint, small: Path) -> None:
-    options = replace(QUICK, checkpoint=demo_checkpoint.params_path.parent, input_shape=(1, 3, SIZE, SIZE))
+def test_mxnet_is_measured_beside_the_artifacts(plain_checkpoint: Checkpoint, small: Path) -> None:
+    options = replace(QUICK, checkpoint=plain_checkpoint.params_path.parent, input_shape=(1, 3, SIZE, SIZE))
     result = bench(Workspace(MODEL, small), replace(options, runtimes=("openvino", "mxnet"), modes=("latency",)))
     assert [item.label for item in result.candidates][-1] == "mxnet FP32"
     assert result.candidates[-1].runtime == "MXNet 1.9.1"
 
 
-def test_mxnet_that_nobody_asked_for_and_that_is_not_here_is_left_out(small: Path, demo_checkpoint: Checkpoint) -> None:
+def test_mxnet_that_nobody_asked_for_and_that_is_not_here_is_left_out(
+    small: Path, plain_checkpoint: Checkpoint
+) -> None:
     """A runtime that cannot be imported stands for it where it can."""
-    optional = Candidate("mxnet FP32", demo_checkpoint.params_path, "mxnet", "f32", optional=True)
+    optional = Candidate("mxnet FP32", plain_checkpoint.params_path, "mxnet", "f32", optional=True)
     other = Candidate("onnx FP32", artifact(small, ".onnx"), "", "f32")
     feed, doses = Feed(Settings(device="TOASTER")), Doses(0, 1, 1)
     found = measure("latency", MODEL, [optional], feed, doses)

@@ -39,6 +39,8 @@ from sshtool.config import Config, read_config
 from sshtool.report.terminal import console
 from sshtool.report.transfer import Lines
 
+pytestmark = pytest.mark.independent
+
 MODEL: Final = load_model("ssh-mxnet")
 BODY: Final = random.Random(4).randbytes(200_003)  # noqa: S311  # it only has to be the same in each run
 ARCHIVE: Final = PinnedFile(name="ssh.zip", size=len(BODY), sha256=hashlib.sha256(BODY).hexdigest())

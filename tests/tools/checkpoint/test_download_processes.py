@@ -33,6 +33,8 @@ from sshtool.checkpoint.fetch import fetch
 from sshtool.checkpoint.sources import Source, parse_source
 from sshtool.checkpoint.web import Limits
 
+pytestmark = pytest.mark.independent
+
 MODEL: Final = load_model("ssh-mxnet")
 BODY: Final = random.Random(5).randbytes(500_009)  # noqa: S311  # it only has to be the same in each run
 

@@ -31,6 +31,8 @@ PATIENCE: Final = 60.0
 # Interrupts itself before the n-th import that follows on that of the command line.
 INTERRUPTED_IMPORT: Final = """
 import os, signal, sys
+
+pytestmark = pytest.mark.independent
 moment, count, armed = int(sys.argv.pop(1)), 0, False
 def hook(event, arguments):
     global count, armed

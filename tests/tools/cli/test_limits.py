@@ -116,13 +116,13 @@ def test_what_is_beyond_the_limits_is_a_usage_error(
     assert CliRunner().invoke(app, arguments).exit_code == UsageError.exit_code
 
 
-def test_what_is_within_the_limits_can_be_loaded_again(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_what_is_within_the_limits_can_be_loaded_again(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """Conversion takes the same time at any size; it is what a file claims that screening looks at."""
     side = int(limits.MOST_PIXELS**0.5)
     limits.check_shape("--input-shape", (1, 3, side, side))
     with pytest.raises(UsageError):
         limits.check_shape("--input-shape", (1, 3, side, side + 1))
-    for artifact in convert(demo_checkpoint, tmp_path, Options(input_shape=(1, 3, side, side))):
+    for artifact in convert(plain_checkpoint, tmp_path, Options(input_shape=(1, 3, side, side))):
         (read_onnx if artifact.path.suffix == ".onnx" else check_ir)(artifact.path)
         assert all(path.is_file() for path in artifact_files(artifact.path))
     assert load(tmp_path / MODEL.name / "FP32" / f"{MODEL.name}.onnx", MODEL).declaration.input_shape[2:] == (

@@ -19,6 +19,8 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.models.registry import load_model
 from sshtool.cli.app import app
 
+pytestmark = pytest.mark.independent
+
 NAMES: Final = {
     "a name of 300 bytes": "x" * 300,
     "a path of 5000 bytes": "/".join(["y" * 200] * 25),
@@ -60,10 +62,10 @@ OPTIONS: Final = list(path_options())
 
 
 @pytest.fixture(scope="module")
-def workspace(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("paths")
     write_small_models(folder, load_model("ssh-mxnet"))
-    (folder / "checkpoint").symlink_to(demo_checkpoint.params_path.parent)
+    (folder / "checkpoint").symlink_to(plain_checkpoint.params_path.parent)
     (folder / "images").mkdir()
     pillow.new("RGB", (64, 64)).save(folder / "images" / "a.png")
     assert CliRunner().invoke(app, ["demo-dataset", "--images", "1", "-o", str(folder)]).exit_code == 0

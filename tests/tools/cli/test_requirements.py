@@ -40,16 +40,16 @@ def without(packages: str, *calls: Sequence[str | Path]) -> list[Result]:
 
 
 @pytest.fixture(scope="module")
-def artifacts(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def artifacts(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts")
-    convert(demo_checkpoint, folder, Options(input_shape=(1, 3, 128, 128)))
+    convert(plain_checkpoint, folder, Options(input_shape=(1, 3, 128, 128)))
     return folder
 
 
 def test_a_base_install_says_what_a_verb_needs_before_it_does_anything(
-    artifacts: Path, demo_checkpoint: Checkpoint, tmp_path: Path
+    artifacts: Path, plain_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    out, checkpoint = tmp_path / "out", demo_checkpoint.params_path
+    out, checkpoint = tmp_path / "out", plain_checkpoint.params_path
     onnx_file = artifacts / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
     missing = tmp_path / "missing"
     calls: dict[str, tuple[tuple[str | Path, ...], tuple[str, ...]]] = {
@@ -76,7 +76,7 @@ def test_a_base_install_says_what_a_verb_needs_before_it_does_anything(
 
 
 def test_without_onnx_runtime_openvino_runs_both_formats(
-    artifacts: Path, demo_checkpoint: Checkpoint, tmp_path: Path
+    artifacts: Path, plain_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     """Of the files in the usual place, it gets its own."""
     scene, onnx_file = tmp_path / "scene.png", artifacts / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
@@ -86,8 +86,8 @@ def test_without_onnx_runtime_openvino_runs_both_formats(
         ("detect", scene, "-o", artifacts),
         ("detect", scene, "--artifact", onnx_file),
         ("detect", scene, "--artifact", onnx_file, "--runtime", "onnxruntime"),
-        ("convert", "--checkpoint", demo_checkpoint.params_path, "-o", tmp_path, "--input-shape", "1,3,64,64", "-q"),
-        ("detect", scene, "--artifact", demo_checkpoint.params_path),
+        ("convert", "--checkpoint", plain_checkpoint.params_path, "-o", tmp_path, "--input-shape", "1,3,64,64", "-q"),
+        ("detect", scene, "--artifact", plain_checkpoint.params_path),
     )
     assert (default[0], given[0], lonely[0]) == (0, 0, 0)
     assert "OpenVINO" in default[1]

@@ -137,10 +137,10 @@ def file_calls(workspace: Verified, folder: Path) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def calls(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calls(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with all the calls."""
     folder = tmp_path_factory.mktemp("hostile")
-    workspace = make_workspace(folder / "workspace", demo_checkpoint)
+    workspace = make_workspace(folder / "workspace", plain_checkpoint)
     path, on_files = folder / "calls.json", file_calls(workspace, folder)
     path.write_text(json.dumps([*option_calls(), *on_files]))
     path.with_name("files.json").write_text(json.dumps([*([verb, f"--{HOSTILE}"] for verb in VERBS), *on_files]))
@@ -151,6 +151,7 @@ def runner(calls: Path) -> list[str | Path]:
     return [sys.executable, SUPPORT / "every_call.py", calls]
 
 
+@pytest.mark.independent
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no file has such a name")
 def test_nothing_that_verbs_print_is_obeyed_by_a_terminal(
     calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -178,13 +179,13 @@ MXNETS_OWN: Final = re.compile(r"\.cc:\d|\[\d\d:\d\d:\d\d\]|MKLDNN|Loading symbo
 
 
 @pytest.fixture(scope="module")
-def with_checkpoint(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+def with_checkpoint(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     """Calls of the verbs that load MXNet, on small images."""
     folder = tmp_path_factory.mktemp("mxnet")
-    checkpoint, size = str(demo_checkpoint.params_path), ("--input-shape", "1,3,64,64")
+    checkpoint, size = str(plain_checkpoint.params_path), ("--input-shape", "1,3,64,64")
     out = ("-o", str(folder), "--checkpoint", checkpoint)
     Image.new("RGB", (64, 64)).save(folder / "a.png")
-    convert(demo_checkpoint, folder, Options(("onnx",), input_shape=(1, 3, 64, 64)))
+    convert(plain_checkpoint, folder, Options(("onnx",), input_shape=(1, 3, 64, 64)))
     return [
         ["detect", "--runtime", "mxnet", "--artifact", checkpoint, str(folder / "a.png")],
         ["reference", *out, *size],

@@ -30,7 +30,7 @@ from mutations import mutants
 from pages import DARK, LIGHT, Browser, Reader
 from program import sshtool
 from sshconvert.arrays import Images, Pixels
-from sshconvert.checkpoint import Checkpoint
+from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import (
     ArtifactError,
@@ -90,12 +90,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def artifacts(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output folder with all four artifacts of the demo, at SIZE."""
+def artifacts(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with all four artifacts of a model, at SIZE."""
     folder = tmp_path_factory.mktemp("artifacts")
-    convert(
-        demo_checkpoint, folder, Options(precisions=(Precision.FP32, Precision.FP16), input_shape=(1, 3, SIZE, SIZE))
-    )
+    convert(checkpoint, folder, Options(precisions=(Precision.FP32, Precision.FP16), input_shape=(1, 3, SIZE, SIZE)))
     return folder
 
 
@@ -105,10 +103,10 @@ def onnx_file(artifacts: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def small(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact of the input that a tenth of upstream's scale needs."""
     folder = tmp_path_factory.mktemp("small")
-    return convert(demo_checkpoint, folder, Options(("onnx",), input_shape=(1, 3, *SIDES)))[0].path
+    return convert(checkpoint, folder, Options(("onnx",), input_shape=(1, 3, *SIDES)))[0].path
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def figures(result: EvaluateResult) -> dict[str, tuple[ProtocolFigures, ...]]:
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_artifact_has_figures_and_the_change_from_fp32(whole: Whole) -> None:
+def test_every_artifact_has_figures_and_the_change_from_fp32(whole: Whole, checkpoint: Checkpoint) -> None:
     found = {artifact.artifact: artifact for artifact in whole.result.artifacts}
     assert set(found) == {"onnx FP16", "onnx FP32", "openvino FP16", "openvino FP32"}
     assert {name: item.baseline for name, item in found.items()} == {
@@ -168,7 +166,8 @@ def test_every_artifact_has_figures_and_the_change_from_fp32(whole: Whole) -> No
         assert [item.setting for item in official.settings] == ["easy", "medium", "hard"]
         faces = [item.faces for item in official.settings]
         assert faces == sorted(faces)
-        assert 0.3 < measure.settings[0].average_precision < 1
+        least = 0.3 if checkpoint.weights == DEMO else 0  # random weights find faces by chance alone
+        assert least < measure.settings[0].average_precision < 1
         assert 0.3 < official.settings[0].average_precision <= 1
         assert artifact.weights == "demo"
         assert artifact.images_per_second is not None
@@ -247,10 +246,10 @@ def test_an_fp32_artifact_of_another_format_will_do_as_the_baseline(whole: Whole
 
 
 def test_a_fixed_batch_gives_the_same_figures_and_a_note(
-    dataset: Path, onnx_file: Path, demo_checkpoint: Checkpoint, tmp_path: Path
+    dataset: Path, onnx_file: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     options = Options(("onnx",), input_shape=(2, 3, SIZE, SIZE))
-    path = convert(demo_checkpoint, tmp_path, options)[0].path
+    path = convert(checkpoint, tmp_path, options)[0].path
     pairs, alone = (
         evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (file,), limit=2)) for file in (path, onnx_file)
     )
@@ -1024,7 +1023,7 @@ def test_outputs_that_are_no_numbers_are_refused(feed: feeding.Feed) -> None:
 
 
 def test_a_matching_artifact_runs_upstreams_test(
-    small: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, dataset: Path, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeding, "TEST_SIDES", SIDES)
     result = evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (small,), ("omz", "wider")))
@@ -1032,15 +1031,15 @@ def test_a_matching_artifact_runs_upstreams_test(
     assert measure.notes == ("defined at 640x640, run at 160x120",)
     assert official.notes == ()
     assert official.input == "shorter side to 120, longer at most 160"
-    assert official.settings[0].average_precision > 0.2
+    assert official.settings[0].average_precision > (0.2 if checkpoint.weights == DEMO else 0)
 
 
 def test_an_artifact_of_any_size_runs_upstreams_test_and_its_pyramid(
-    demo_checkpoint: Checkpoint, small: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, small: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeding, "TEST_SIDES", SIDES)
     monkeypatch.setattr(feeding, "PYRAMID_SIDES", (80, 120))
-    free = convert(demo_checkpoint, tmp_path / "any", Options(("onnx",), dynamic=Dynamic.SIZE))[0].path
+    free = convert(checkpoint, tmp_path / "any", Options(("onnx",), dynamic=Dynamic.SIZE))[0].path
     options = EvaluateOptions(dataset, (free,), ("wider",), limit=3)
     one, four = (evaluate(Workspace(MODEL, tmp_path), replace(options, pyramid=pyramid)) for pyramid in (False, True))
     fixed = evaluate(Workspace(MODEL, tmp_path), replace(options, artifacts=(small,)))
@@ -1053,12 +1052,12 @@ def test_an_artifact_of_any_size_runs_upstreams_test_and_its_pyramid(
 
 
 def test_an_artifact_that_gives_faces_needs_its_heads_too(
-    demo_checkpoint: Checkpoint, dataset: Path, tmp_path: Path
+    checkpoint: Checkpoint, dataset: Path, tmp_path: Path
 ) -> None:
     shape = (1, 3, SIZE, SIZE)
     for keep in (True, False):
         options = Options(("onnx",), input_shape=shape, faces=Faces(keep_heads=keep))
-        path = convert(demo_checkpoint, tmp_path / str(keep), options)[0].path
+        path = convert(checkpoint, tmp_path / str(keep), options)[0].path
         if keep:
             result = evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (path,), limit=1))
             assert result.images == 1

@@ -47,6 +47,8 @@ from sshtool.report.picture import save_picture
 from sshtool.report.schema import shipped_schema
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
+pytestmark = pytest.mark.independent
+
 MODEL = load_model("ssh-mxnet")
 SIZE = 160
 PAIR = Sample("pair", "two images at once", np.stack([draw_scene(seed, 96, 128).image for seed in (8, 9)]))

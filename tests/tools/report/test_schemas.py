@@ -66,11 +66,11 @@ def documents(text: str) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def calls(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
+def calls(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
     """What every verb prints with --json: once for each way that it may end, all in one process."""
     folder = tmp_path_factory.mktemp("schemas")
-    workspace = make_workspace(folder / "own", demo_checkpoint)
-    out, checkpoint = ("-o", str(workspace.folder)), ("--checkpoint", str(demo_checkpoint.params_path))
+    workspace = make_workspace(folder / "own", plain_checkpoint)
+    out, checkpoint = ("-o", str(workspace.folder)), ("--checkpoint", str(plain_checkpoint.params_path))
     pack, small = ("--reference", str(workspace.pack)), ("--input-shape", "1,3,64,64")
     images = folder / "images"
     images.mkdir()
@@ -163,11 +163,11 @@ def test_every_document_is_utf_8() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
 def test_documents_name_files_that_are_not_text_so_that_they_are_found(
-    demo_checkpoint: Checkpoint, tmp_path: Path
+    plain_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     """All in one folder, with a name that is not UTF-8 and that looks as if it had been escaped already."""
     folder = tmp_path / os.fsdecode(b"\xff\\xff")
-    workspace = make_workspace(folder / "own", demo_checkpoint)
+    workspace = make_workspace(folder / "own", plain_checkpoint)
     odd = workspace.onnx.with_name(os.fsdecode(b"\xfe.onnx"))
     shutil.copyfile(workspace.onnx, odd)
     Image.new("RGB", (64, 64)).save(folder / os.fsdecode(b"\xfd.png"))
@@ -178,7 +178,7 @@ def test_documents_name_files_that_are_not_text_so_that_they_are_found(
         ["detect", *out, "--artifact", str(odd), str(folder)],
         ["demo-dataset", "-o", str(folder), "--images", "2"],
         ["evaluate", *out, "--artifact", str(odd), "--dataset", str(drawn), "--limit", "1"],
-        ["convert", "--checkpoint", str(demo_checkpoint.params_path), "-o", str(folder), "--dry-run"],
+        ["convert", "--checkpoint", str(plain_checkpoint.params_path), "-o", str(folder), "--dry-run"],
         ["package", *out], ["check", str(workspace.folder / "releases" / f"{MODEL.name}-flat")],
     ]  # fmt: skip
     for words, said in calls_in(tmp_path / "calls.json", arguments, "--json", "--quiet"):
