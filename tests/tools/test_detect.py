@@ -821,7 +821,7 @@ def test_without_a_name_the_first_artifact_that_the_runtime_takes_is_used(tmp_pa
 
 
 @pytest.mark.usefixtures("mxnet")
-def test_mxnet_takes_a_checkpoint_at_the_models_own_size(plain_checkpoint: Checkpoint) -> None:
+def test_mxnet_takes_a_checkpoint_at_the_models_own_size(demo_checkpoint: Checkpoint) -> None:
     """A file that takes any size is given the size that the network was made for."""
     detector = Detector(demo_checkpoint.params_path, MODEL)
     assert detector.runtime.declaration.input_shape == (None, 3, None, None)
