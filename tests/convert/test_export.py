@@ -94,17 +94,17 @@ def test_an_input_that_is_no_batch_of_images_is_refused(plain_checkpoint: Checkp
         to_onnx(plain_checkpoint, Options(input_shape=shape))
 
 
-def test_metadata_says_what_the_file_is_and_how_to_feed_it(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    (path, _) = (artifact.path for artifact in convert(plain_checkpoint, tmp_path, ONNX_ONLY))
+def test_metadata_says_what_the_file_is_and_how_to_feed_it(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (path, _) = (artifact.path for artifact in convert(demo_checkpoint, tmp_path, ONNX_ONLY))
     found = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
-    assert found["weights"] == plain_checkpoint.weights
+    assert found["weights"] == demo_checkpoint.weights
     assert found["color_order"] == "BGR"
     assert found["mean_values"] == "0 0 0"
     assert found["strides"] == "32 16 8"
     assert found["precision"] == "FP32"
     assert found["tool"].startswith("sshtool ")
     assert "not the trained detector" in found["license_weights"]
-    plain = to_onnx(plain_checkpoint, replace(ONNX_ONLY, preprocessing=False)).metadata
+    plain = to_onnx(demo_checkpoint, replace(ONNX_ONLY, preprocessing=False)).metadata
     assert (plain["color_order"], plain["mean_values"]) == ("RGB", "123.68 116.779 103.939")
 
 
