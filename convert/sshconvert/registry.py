@@ -24,7 +24,7 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Mapping[str, Entry]):
-    """Entries by key, in the order of registration."""
+    """Entries by key, in the order of registration, those of extensions last."""
 
     def __init__(self, package: str) -> None:
         """Create the registry of a package, such as "sshconvert.operators"."""
@@ -59,7 +59,13 @@ class Registry(Mapping[str, Entry]):
             for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
                 importlib.import_module(f"{self._package}.{module.name}")
             load_extensions()
+            # Another registry may have loaded the extensions before this one loaded its package.
+            added = [key for key, entry in self._entries.items() if not self._owns(entry)]
+            self._entries.update({key: self._entries.pop(key) for key in added})
         return self._entries
+
+    def _owns(self, entry: Entry) -> bool:
+        return str(getattr(entry, "__module__", "")).startswith(f"{self._package}.")
 
 
 @cache
