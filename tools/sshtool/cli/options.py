@@ -83,7 +83,7 @@ class Output:
 class Place:
     """The model, and the folder that everything of it goes to."""
 
-    model: Annotated[str, Option("Which model.")] = "ssh-mxnet"
+    model: Annotated[str, Option("A model's name, or the path of a TOML file that describes your own.")] = "ssh-mxnet"
     output_dir: OutputDir = Path("artifacts")
 
     def workspace(self) -> Workspace:
