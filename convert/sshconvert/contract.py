@@ -83,11 +83,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a file says of itself: how to feed it, and what it is.
+    """How to feed an artifact, and what it holds. Without metadata, an artifact takes raw BGR.
 
-    `input_shape` is N, C, H, W whatever the layout, None where any size will do. The caller feeds channels in
-    `color_order` minus `mean_values` (in that order), of `input_type` ("float32" or "uint8"). A file that says nothing
-    takes raw BGR.
+    `input_shape` is N, C, H, W in every layout, None where every run may choose. The caller feeds `input_type`
+    ("float32" or "uint8"), with the channels in `color_order` minus `mean_values`, in that order.
     """
 
     input_shape: tuple[int | None, ...] = (None, CHANNELS, None, None)
@@ -100,12 +99,12 @@ class Declaration:
     faces: Inside | None = None
 
     def image_size(self, model: ModelSpec) -> tuple[int, int]:
-        """Height and width to feed: those declared, the model's own where any will do."""
+        """Height and width to feed: those declared, or the model's own where every run may choose."""
         _, _, height, width = self.input_shape
         return height or model.image_input.shape[2], width or model.image_input.shape[3]
 
     def options(self, form: str, precision: str, model: ModelSpec, *, keep_heads: bool = False) -> Options:
-        """The options of the conversion that makes such a file. Raises ValueError where none does."""
+        """The options of the conversion that writes such an artifact. Raises ValueError if none does."""
         free = [size is None for size in self.input_shape]
         freed = {(False, False): Dynamic.NOTHING, (True, False): Dynamic.BATCH, (False, True): Dynamic.SIZE}
         batch, channels, height, width = self.input_shape
@@ -128,8 +127,8 @@ class Declaration:
 class Contract:
     """What an artifact says about itself.
 
-    `metadata` are its entries by key, `inputs` and `outputs` the tensors as the file has them, in order. `hints` are
-    the entries that only Model API reads.
+    `metadata` holds the entries by key, `hints` the further entries for Model API. `inputs` and `outputs` are the
+    tensors as the file has them, in order.
     """
 
     metadata: Mapping[str, str]
