@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ MODELS: Final = (".onnx", ".xml", ".bin")
 
 
 def hashes_of(commit: str, folder: Path) -> dict[str, str]:
+    """The hash of every file, by its path. The folder is the same for all commits: reports name it."""
     source, out = folder / "source", folder / "out"
     run(["git", "-C", str(ROOT), "worktree", "add", "--quiet", "--detach", str(source), commit], {})
     try:
@@ -40,7 +42,9 @@ def hashes_of(commit: str, folder: Path) -> dict[str, str]:
     finally:
         run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(source)], {})
     files = (path for path in sorted(out.rglob("*")) if path.is_file())
-    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    hashes = {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    shutil.rmtree(out)
+    return hashes
 
 
 def run(command: list[str], environment: dict[str, str]) -> None:
@@ -49,9 +53,8 @@ def run(command: list[str], environment: dict[str, str]) -> None:
 
 def main(commits: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name) / str(number) for number in range(len(commits))]
-        found = [hashes_of(commit, folder) for commit, folder in zip(commits, folders, strict=True)]
-    first, last = found[0], found[-1]
+        hashes = [hashes_of(commit, Path(name)) for commit in commits]
+    first, last = hashes[0], hashes[-1]
     differing = {path for path in first.keys() | last.keys() if first.get(path) != last.get(path)}
     for path in sorted(first.keys() | last.keys()):
         mark = "!" if path in differing else "="
