@@ -1,4 +1,4 @@
-"""A graph whose operators are understood and whose shapes are known: what `export` reads."""
+"""A graph with its operators and shapes: what `export` reads."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from sshconvert.mxnet.symbol import SymbolParser, snapshot_symbol
 from sshconvert.operators.base import Operator
 from sshconvert.operators.registry import OPERATORS, signatures
 
-MOST_KINDS: Final = 40  # of unknown operators in a message: no network has as many
-LONGEST_PLACE: Final = 60  # of a name there
+# Bounds of one message: kinds of unknown operators, and characters of a node's name and of a problem.
+MOST_KINDS: Final = 40
+LONGEST_PLACE: Final = 60
 LONGEST_PROBLEM: Final = 200
 
-Problem = tuple[str, str]  # where it is, and what it is
+MAX_ELEMENTS: Final = 2**60  # of one tensor: its size in bytes fits into 64 bits
 
-MAX_ELEMENTS: Final = 2**60  # of one tensor, so that its bytes can be counted in 64 bits
+Problem = tuple[str, str]  # the place, such as a node's name, and the problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,9 @@ def parse_symbol(text: str | bytes, *, source: str = "symbol") -> Graph:
 
 
 def output_names(graph: Graph) -> tuple[str, ...]:
-    """Return the name of each output. Operators that are not supported have MXNet's usual names."""
-    heads = ((graph.nodes[entry.node], entry.output) for entry in graph.outputs)
-    return tuple(_tensor_name(node, _read_node(node)[0], output) for node, output in heads)
+    """Return the name of each output. An unsupported operator gets MXNet's usual names."""
+    operators = {number: _read_node(graph.nodes[number])[0] for number in {entry.node for entry in graph.outputs}}
+    return tuple(_tensor_name(graph.nodes[entry.node], operators[entry.node], entry.output) for entry in graph.outputs)
 
 
 def _tensor_name(node: Node, operator: Operator | None, output: int) -> str:
@@ -98,31 +99,33 @@ def _tensor_name(node: Node, operator: Operator | None, output: int) -> str:
 
 
 def resolve(graph: Graph, inputs: Mapping[str, Shape]) -> Network:
-    """Understand every operator and infer every shape, those of the parameters included, from the input shapes.
+    """Read all operators, and infer all shapes, those of the parameters too, from the shapes of the inputs.
 
-    Raises UnsupportedGraphError, which lists all unsupported operators, attributes and values with their nodes, and
-    ShapeError, which names the first node whose inputs do not fit.
+    Raises:
+        UnsupportedGraphError: An operator, attribute or value is not supported. The message lists all of them.
+        ShapeError: Shapes do not fit. The message names the first such node.
+
     """
     operators = read_operators(graph)
     return Network(graph, operators, infer_shapes(graph, operators, inputs))
 
 
 def read_operators(graph: Graph) -> tuple[Operator | None, ...]:
-    """The operator of each node. Raises UnsupportedGraphError with everything that is not supported."""
+    """Return the operator of each node, None for a variable. Raises UnsupportedGraphError with all problems."""
     operators: list[Operator | None] = []
     unknown = (node for node in graph.nodes if not node.is_variable and node.operator not in OPERATORS)
     kinds, kind_lines = _grouped(((node.name, f": operator {node.operator}") for node in unknown), MOST_KINDS)
     problems, lines = _grouped(chain(_read_nodes(graph, operators), _check_entries(graph, operators)), MOST_LISTED)
     if kinds or problems:
-        raise UnsupportedGraphError(
-            f"{graph.source}: {kinds + problems} things are not supported: {'; '.join([*kind_lines, *lines])}"
-        )
+        summary = f"{kinds + problems} unsupported operators, attributes or outputs"
+        raise UnsupportedGraphError(f"{graph.source}: {summary}: {'; '.join([*kind_lines, *lines])}")
     return tuple(operators)
 
 
 def _grouped(problems: Iterable[Problem], most: int) -> tuple[int, list[str]]:
-    """How many problems there are, and for each kind of them, up to `most`, a line with the first place and how many
-    more there are; the most frequent first.
+    """Return the number of problems, and a line for each kind with its first place, the most frequent kind first.
+
+    There are at most `most` lines, and one that counts the other problems.
     """
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
@@ -145,7 +148,7 @@ def _clipped(text: str, most: int = LONGEST_PLACE) -> str:
 
 
 def _read_nodes(graph: Graph, operators: list[Operator | None]) -> Iterator[Problem]:
-    """Add the operator of each node to `operators`, None for what is none; give what is wrong with the attributes."""
+    """Add the operator of each node to `operators`, None where there is none. Yield the problems of the nodes."""
     for node in graph.nodes:
         operator, problems = _read_node(node)
         operators.append(operator)
@@ -156,7 +159,7 @@ def _read_nodes(graph: Graph, operators: list[Operator | None]) -> Iterator[Prob
 
 
 def _read_node(node: Node) -> tuple[Operator | None, list[str]]:
-    """Return the node's operator, None for one that is not supported, and what is wrong with its attributes."""
+    """Return the node's operator, or None if there is none, and the problems of its attributes."""
     kind = OPERATORS.get(node.operator)
     if node.is_variable or kind is None:
         return None, []
@@ -166,7 +169,7 @@ def _read_node(node: Node) -> tuple[Operator | None, list[str]]:
 
 
 def _check_entries(graph: Graph, operators: Sequence[Operator | None]) -> Iterator[Problem]:
-    """Each entry is an output that its operator has, and the network gives each of its own once."""
+    """Yield entries that are no output of their operator, and outputs of the network that repeat or are variables."""
     reads = chain(
         ((node.name, entry) for node in graph.nodes for entry in node.inputs),
         (("the network's outputs", entry) for entry in graph.outputs),
@@ -187,7 +190,7 @@ def _check_entries(graph: Graph, operators: Sequence[Operator | None]) -> Iterat
 def infer_shapes(
     graph: Graph, operators: tuple[Operator | None, ...], inputs: Mapping[str, Shape]
 ) -> tuple[tuple[Shape, ...], ...]:
-    """The shapes of each node's outputs, given those of the network's inputs. Raises ShapeError."""
+    """Return the shapes of each node's outputs, given those of the network's inputs. Raises ShapeError."""
     for name, shape in inputs.items():
         if reason := _unusable(shape):
             raise ShapeError(f"{graph.source}: input {name}: {reason}")
@@ -210,7 +213,10 @@ def infer_shapes(
 
 
 def _infer_node(graph: Graph, node: Node, operator: Operator, shapes: list[tuple[Shape, ...]]) -> tuple[Shape, ...]:
-    """Return the shapes of a node's outputs, and add those of its parameters to `shapes`: those known so far."""
+    """Return the shapes of a node's outputs.
+
+    `shapes` holds the known shapes of all nodes' outputs; those of the node's parameters are added.
+    """
     names = [graph.nodes[entry.node].name for entry in node.inputs]
     if not shapes[node.inputs[0].node]:
         raise ShapeError(f"the shape of {names[0]} is not known; name it as an input")
@@ -233,7 +239,7 @@ def _infer_node(graph: Graph, node: Node, operator: Operator, shapes: list[tuple
 
 
 def _unusable(shape: Shape) -> str:
-    """Why no tensor can have this shape, or nothing. Nobody allocates one, but ONNX counts in 64 bits."""
+    """Return the reason why no tensor can have this shape, or nothing. ONNX counts elements in 64 bits."""
     if not 1 <= len(shape) <= MAX_DIMENSIONS:
         return f"{len(shape)} dimensions, expected 1 to {MAX_DIMENSIONS}"
     if not all(1 <= size <= MAX_INTEGER for size in shape):

@@ -2,8 +2,8 @@
 
 An entry is a class in a module of its own. The module registers the class when it is imported:
 
-    @OPERATORS.register("Activation")
-    class Activation(Operator): ...
+    @TASKS.register("embedding")
+    class Embedding(Task): ...
 
 A registry imports all modules of its package at the first lookup, and then the user's own extensions: the modules that
 installed distributions name in the entry point group `sshtool.extensions`.

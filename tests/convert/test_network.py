@@ -96,7 +96,7 @@ def test_one_refusal_lists_everything_that_is_not_supported() -> None:
         resolve(graph, {"data": (1, 4, 8, 8)})
 
     assert str(caught.value).split("; ") == [
-        "model-symbol.json: 7 things are not supported: leaky: operator LeakyReLU",
+        "model-symbol.json: 7 unsupported operators, attributes or outputs: leaky: operator LeakyReLU",
         "mystery: operator Mystery",
         "pool (Pooling): attribute pool_type='sum' is not supported: expected max or avg",
         "pool (Pooling): attribute pooling_convention='same' is not supported: expected valid or full",
@@ -111,7 +111,10 @@ def test_a_kernel_that_cannot_be_read_is_the_only_problem_told(kind: str) -> Non
     filters = {} if kind == "Pooling" else {"num_filter": "4", "no_bias": "True"}
     attributes = {"kernel": "(3, x)", "stride": "(2, 2)", "pad": "(1, 1)", **filters}
 
-    with pytest.raises(UnsupportedGraphError, match=r": 1 things are not supported: node \(\w+\): attribute kernel="):
+    with pytest.raises(
+        UnsupportedGraphError,
+        match=r": 1 unsupported operators, attributes or outputs: node \(\w+\): attribute kernel=",
+    ):
         resolve(lone(kind, 1 if kind == "Pooling" else 2, **attributes), {"data": (1, 4, 8, 8)})
 
 

@@ -1,4 +1,4 @@
-"""MXNet's Reshape in ONNX, by the shape of each run: what MXNet refuses at another size fails there too."""
+"""MXNet's Reshape in ONNX nodes that follow the shapes of a run, and fail at those that MXNet refuses."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ KEEP, REST, COPY, JOIN, SPLIT = 0, -1, -2, -3, -4
 
 
 def emit_reshape(build: NodeBuilder, codes: Sequence[int]) -> None:
-    """Emit the current node as a Reshape by `codes` (`sshconvert.operators.shaping.Reshape`), which fit its input."""
+    """Emit a Reshape by `codes` (`sshconvert.operators.shaping.Reshape`). The codes fit the input's shape."""
     data, dimensions = build.inputs[0], len(build.input_shapes[0])
     if SPLIT in codes and _takes_the_rest(codes):
-        # A dimension that takes what is left would take what a split leaves over, so the splits are made before it.
+        # ONNX has one dimension for the rest, which a split may need too. So a Reshape of its own makes the splits.
         splits, codes = _splits_apart(codes, dimensions)
         parts = _parts(splits, dimensions)
         operator, inputs, attributes = _reshaped(build, "split", data, parts)
@@ -29,8 +29,9 @@ def emit_reshape(build: NodeBuilder, codes: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class _Part:
-    """One dimension of the output: the product of these axes of the input divided by `number`, or without axes
-    `number` alone, which is -1 for what is left.
+    """One dimension of the output: the product of these axes of the input, divided by `number`.
+
+    Without axes, it is `number` alone, or with -1 the rest.
     """
 
     axes: Shape = ()
@@ -38,7 +39,7 @@ class _Part:
 
 
 def _takes_the_rest(codes: Sequence[int]) -> bool:
-    """Whether there is a -1 that is no part of a split."""
+    """Return whether there is a -1 outside of splits."""
     left = iter(codes)
     for code in left:
         if code == SPLIT:
@@ -49,7 +50,7 @@ def _takes_the_rest(codes: Sequence[int]) -> bool:
 
 
 def _splits_apart(codes: Sequence[int], dimensions: int) -> tuple[list[int], list[int]]:
-    """Codes that split and keep everything else, and codes that do everything else afterwards."""
+    """Return codes that split and keep all else, and codes that do the rest afterwards."""
     splits, others, left = [], [], list(codes)
     while left:
         code = left.pop(0)
@@ -89,11 +90,10 @@ def _parts(codes: Sequence[int], dimensions: int) -> list[_Part]:
 def _reshaped(
     build: NodeBuilder, role: str, data: str, parts: Sequence[_Part]
 ) -> tuple[str, list[str], dict[str, int]]:
-    """The last ONNX node for it: operator, inputs and attributes.
+    """Return the last ONNX node: operator, inputs and attributes.
 
-    Of zeros beside numbers, without a -1, OpenVINO does not check that the elements are as many as before, and computes
-    with memory that is not there. So one dimension is -1, and where that could become another than it should, a Split
-    into one part of the right size fails.
+    OpenVINO does not count the elements if the shape holds zeros beside numbers and no -1, and reads beyond the memory.
+    So one dimension is -1. Where a run could give it a wrong size, a Split into one part of the right size fails.
     """
     numbers = {axis: part.number for axis, part in enumerate(parts) if not part.axes}
     kept = [axis for axis, part in enumerate(parts) if part == _Part((axis,))]
@@ -103,7 +103,7 @@ def _reshaped(
     if REST not in codes and (computed or (numbers and kept)):
         left = (computed or kept)[0]
         codes[left] = REST
-        # All others are kept, but for the one that a split makes of the same dimension.
+        # The size is certain if a split makes the dimension and its partner, and all other dimensions are kept.
         own = [parts[left].number] if parts[left].number > 1 else []
         is_certain = computed == [left] and list(numbers.values()) == own
         checked = None if is_certain else left

@@ -279,22 +279,25 @@ def lone(operator: str, inputs: int, **attributes: str) -> bytes:
 CROWDED: Final[Mapping[str, tuple[Callable[[], bytes], str]]] = {
     "nodes": (
         lambda: chain(19_000, "LeakyReLU"),
-        "19000 things are not supported: n0 and 18999 more: operator LeakyReLU",
+        "19000 unsupported operators, attributes or outputs: n0 and 18999 more: operator LeakyReLU",
     ),
     "attributes": (
         lambda: lone("Pooling", 1, kernel="(1, 1)", **{f"a{number:06}": "" for number in range(190_000)}),
-        "190000 things are not supported: n (Pooling): attribute a000000='' is not known; ",
+        "190000 unsupported operators, attributes or outputs: n (Pooling): attribute a000000='' is not known; ",
     ),
     "attributes for the trainer": (
         lambda: lone("Pooling", 1, kernel="(1, 1)", **{f"a{number}_lr_mult": "" for number in range(190_000)}),
-        "190000 things are not supported",
+        "190000 unsupported operators, attributes or outputs",
     ),
     "inputs": (lambda: lone("Concat", 45_000, num_args="3"), "45000 inputs, expected 3"),
     "outputs": (
         lambda: edited("heads", to=[[0, 0]] * 60_000),
-        "2 things are not supported: the network's outputs: data",
+        "2 unsupported operators, attributes or outputs: the network's outputs: data",
     ),
-    "second outputs": (lambda: edited("heads", to=[[7, 1]] * 60_000), "60001 things are not supported: the network's"),
+    "second outputs": (
+        lambda: edited("heads", to=[[7, 1]] * 60_000),
+        "60001 unsupported operators, attributes or outputs: the network's",
+    ),
     "statistics left out by 0.8": (
         lambda: json.dumps(
             {
@@ -362,7 +365,7 @@ def test_a_long_list_of_problems_is_cut_and_counted() -> None:
     raw = json.dumps({"nodes": nodes, "arg_nodes": [0], "heads": [[1000, 0]]}).encode()
     listed = str(refusal(raw)).split("; ")
 
-    assert listed[0] == "model-symbol.json: 1000 things are not supported: n0: operator K0"
+    assert listed[0] == "model-symbol.json: 1000 unsupported operators, attributes or outputs: n0: operator K0"
     assert listed[39:] == ["n39: operator K39", "and 960 more"]
 
 
@@ -373,7 +376,7 @@ def test_every_kind_of_operator_is_named_however_many_there_are_of_others() -> N
     raw = json.dumps({"nodes": nodes, "arg_nodes": [0], "heads": [[len(kinds), 0]]}).encode()
 
     assert str(refusal(raw)).split("; ") == [
-        "model-symbol.json: 94 things are not supported: n0 and 49 more: operator LeakyReLU",
+        "model-symbol.json: 94 unsupported operators, attributes or outputs: n0 and 49 more: operator LeakyReLU",
         "n51 and 2 more: operator SliceChannel",
         "n50: operator Rare",
         "n54 and 39 more (Pooling): attribute kernel is missing",
