@@ -85,7 +85,7 @@ def original(checkpoint: Checkpoint, options: Options) -> OnnxModel:
             dynamic=Dynamic.NOTHING,
             layout=Layout.NCHW,
             input_type=InputType.FLOAT32,
-            faces=None,
+            postprocessing=None,
         ),
     )
 

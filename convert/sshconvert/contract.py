@@ -33,7 +33,7 @@ from sshconvert.errors import ArtifactError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
+from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Postprocessing, Precision
 from sshconvert.schema import one_line
 from sshconvert.tasks.detection import DetectionTask, detection_task
 from sshconvert.tasks.inside import Inside
@@ -96,7 +96,7 @@ class Declaration:
     mean_values: tuple[float, ...] = (0.0, 0.0, 0.0)
     precision: str = ""
     weights: str = ""
-    faces: Inside | None = None
+    faces: Inside | None = None  # the key of published reports
 
     def image_size(self, model: ModelSpec) -> tuple[int, int]:
         """Height and width to feed: those declared, or the model's own where every run may choose."""
@@ -119,7 +119,9 @@ class Declaration:
             layout=Layout(self.input_layout),
             input_type=InputType.UINT8 if self.input_type == "uint8" else InputType.FLOAT32,
             color=Color(self.color_order.lower()),
-            faces=Faces(inside.score_threshold, inside.iou_threshold, inside.top_k, keep_heads) if inside else None,
+            postprocessing=Postprocessing(inside.score_threshold, inside.iou_threshold, inside.top_k, keep_heads)
+            if inside
+            else None,
         )
 
 
@@ -159,7 +161,7 @@ class Contract:
         reversal = "channels reversed to RGB, " if options.color is Color.BGR else ""
         inside = f"{reversal}mean {mean} subtracted" if options.preprocessing else "none"
         entries = {
-            **_postprocessing(model, options.faces),
+            **_postprocessing(model, options.postprocessing),
             "model": model.name,
             WEIGHTS: weights,
             "preprocessing_inside": inside,
@@ -290,11 +292,11 @@ def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], inpu
         mean_values=means,
         precision=one_line(metadata.get(_PRECISION, "")),
         weights=one_line(metadata.get(WEIGHTS, "")),
-        faces=_faces_inside(path, metadata),
+        faces=_inside(path, metadata),
     )
 
 
-def _faces_inside(path: Path, metadata: Mapping[str, Any]) -> Inside | None:
+def _inside(path: Path, metadata: Mapping[str, Any]) -> Inside | None:
     if not metadata.get(_POSTPROCESSING):
         return None
     top_k = _positive(path, metadata, _TOP_K, whole_number, LARGEST_WHOLE)
@@ -317,21 +319,21 @@ def _positive(path: Path, metadata: Mapping[str, Any], key: str, read: Callable[
     return value
 
 
-def _postprocessing(model: ModelSpec, faces: Faces | None) -> dict[str, str]:
-    if faces is None:
+def _postprocessing(model: ModelSpec, wanted: Postprocessing | None) -> dict[str, str]:
+    if wanted is None:
         return {}
-    task = detection_task(model.name, faces.task(model))
+    task = detection_task(model.name, wanted.task(model))
     return {
         _POSTPROCESSING: " ".join(task.inside_outputs),
         _SCORE: str(task.score_threshold),
         _IOU: str(task.iou_threshold),
-        _TOP_K: str(faces.top_k),
+        _TOP_K: str(wanted.top_k),
     }
 
 
 def _model_api(model: ModelSpec, options: Options) -> dict[str, str]:
     """With preprocessing inside, nothing is left to subtract, scale or reverse, and these entries say so."""
-    task = (options.faces or Faces()).task(model)
+    task = (options.postprocessing or Postprocessing()).task(model)
     detection = (
         {
             "labels": " ".join(task.labels),

@@ -149,8 +149,8 @@ def passes(spec: ModelSpec, options: Options, quantization: Quantization | None 
         raise PreprocessingError("uint8 holds no pixels minus a mean: build the preprocessing in, or feed float32")
     if quantization:
         yield Quantize(quantization)
-    if options.faces:
-        yield AppendPostprocessing(name, options.faces.task(spec), options.faces)
+    if options.postprocessing:
+        yield AppendPostprocessing(name, options.postprocessing.task(spec), options.postprocessing)
     if options.input_type is InputType.UINT8:
         yield TakeBytes(name)
     if options.layout is Layout.NHWC:

@@ -49,8 +49,11 @@ class Color(StrEnum):
 
 
 @dataclass(frozen=True)
-class Faces:
-    """Post-processing inside (`Task.append_to`). None stands for the threshold of the description."""
+class Postprocessing:
+    """Post-processing inside (`Task.append_to`). None takes the threshold of the task.
+
+    With `keep_heads` the network's outputs stay behind the results.
+    """
 
     score_threshold: float | None = None
     iou_threshold: float | None = None
@@ -69,7 +72,8 @@ class Options:
     `input_shape` is N, C, H, W in every layout; None takes the model's own. `dynamic` frees some of its dimensions.
 
     With `preprocessing` the input is raw, 0-255, in `color`. Without it, the input is the original's: RGB minus the
-    mean, float32. With `faces` the outputs are faces instead of the heads' tensors, or before them.
+    mean, float32. With `postprocessing` the outputs are the results of the task instead of the network's, or before
+    them.
     """
 
     formats: tuple[str, ...] = ("onnx", "openvino")
@@ -80,7 +84,7 @@ class Options:
     layout: Layout = Layout.NCHW
     input_type: InputType = InputType.FLOAT32
     color: Color = Color.BGR
-    faces: Faces | None = None
+    postprocessing: Postprocessing | None = None
 
     @property
     def color_order(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from sshconvert.contract import FREE, Contract, Tensor
 from sshconvert.models.registry import load_model
-from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
+from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Postprocessing, Precision
 
 MODEL: Final = load_model("ssh-mxnet")
 SHAPES: Final = {
@@ -26,7 +26,7 @@ SHAPES: Final = {
         pytest.param({}, id="as it is"),
         pytest.param({"color": Color.RGB, "input_type": InputType.UINT8, "layout": Layout.NHWC}, id="a camera's frame"),
         pytest.param({"preprocessing": False, "color": Color.RGB}, id="without preprocessing"),
-        pytest.param({"faces": Faces(0.25, 0.5, 7, keep_heads=True)}, id="with faces"),
+        pytest.param({"postprocessing": Postprocessing(0.25, 0.5, 7, keep_heads=True)}, id="with faces"),
     ],
 )
 def test_the_options_of_a_conversion_can_be_read_from_its_contract(changes: dict[str, Any], dynamic: Dynamic) -> None:
@@ -36,13 +36,13 @@ def test_the_options_of_a_conversion_can_be_read_from_its_contract(changes: dict
     dtype = "uint8" if options.input_type is InputType.UINT8 else "float32"
     read = Contract(json.loads(json.dumps(written.metadata)), (Tensor("data", dtype, tuple(axes)),))
     declaration = read.declaration(Path("a.onnx"))
-    again = declaration.options("onnx", declaration.precision, MODEL, keep_heads=bool(options.faces))
+    again = declaration.options("onnx", declaration.precision, MODEL, keep_heads=bool(options.postprocessing))
     assert Contract.of(MODEL, declaration.weights, again, "FP16") == written
-    assert (again.layout, again.input_type, again.dynamic, again.faces) == (
+    assert (again.layout, again.input_type, again.dynamic, again.postprocessing) == (
         options.layout,
         options.input_type,
         dynamic,
-        options.faces,
+        options.postprocessing,
     )
 
 

@@ -30,7 +30,7 @@ from sshconvert.formats.registry import format_of
 from sshconvert.libraries import import_onnxruntime
 from sshconvert.models.registry import load_model
 from sshconvert.nncf import import_nncf, silenced
-from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
+from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Postprocessing, Precision
 from sshconvert.passes.int8 import Quantization, Quantize
 from sshconvert.tasks.average_precision import average_precision
 from sshtool.candidates import Candidate
@@ -150,9 +150,13 @@ COMBINATIONS: Final = {
     "dynamic": replace(INT8, dynamic=Dynamic.ALL),
     "frames": replace(INT8, layout=Layout.NHWC, input_type=InputType.UINT8, color=Color.RGB),
     "original input": replace(INT8, preprocessing=False),
-    "faces": replace(INT8, faces=Faces(keep_heads=True)),
+    "faces": replace(INT8, postprocessing=Postprocessing(keep_heads=True)),
     "all": replace(
-        INT8, dynamic=Dynamic.ALL, layout=Layout.NHWC, input_type=InputType.UINT8, faces=Faces(keep_heads=True)
+        INT8,
+        dynamic=Dynamic.ALL,
+        layout=Layout.NHWC,
+        input_type=InputType.UINT8,
+        postprocessing=Postprocessing(keep_heads=True),
     ),
 }
 

@@ -910,8 +910,8 @@ def test_a_person_gets_a_table_and_the_reasons_below_it(
     result = sshtool("detect", ".", "[", "-o", demo_artifacts, "--save-images", code=1)
     title, columns, *rows = (line.split() for line in result.stdout.splitlines())
     assert " ".join(title).startswith("ssh-mxnet, weights demo, ONNX Runtime")
-    assert " ".join(title).endswith(": 3 images, 6 faces, 1 not read")
-    assert columns == ["image", "size", "faces", "best", "score", "picture"]
+    assert " ".join(title).endswith(": 3 images, 6 found, 1 not read")
+    assert columns == ["image", "size", "found", "best", "score", "picture"]
     assert rows[0][:3] == ["a.png", f"{SIZE}x{SIZE}", "6"]
     assert 0.5 <= float(rows[0][3]) <= 1
     assert rows[1] == ["broken.png", "not", "read"]

@@ -1,4 +1,4 @@
-"""`sshtool detect`: faces in image files, with a converted model."""
+"""`sshtool detect`: detections in image files, with a converted model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ImageJob:
 
 
 @dataclass(frozen=True)
-class Face:
+class Detection:
     """A detection: x1, y1, x2, y2 in pixels of the upright image, corner pixels included, and its score."""
 
     box: tuple[float, float, float, float]
@@ -59,7 +59,7 @@ class Detected:
     image: Path
     width: int
     height: int
-    detections: tuple[Face, ...]
+    detections: tuple[Detection, ...]
     picture: Path | None
     inference_precision: str
 
@@ -73,8 +73,8 @@ class NotRead:
     message: str
 
 
-class FaceLine(TypedDict):
-    """A face as a line of JSON has it."""
+class DetectionLine(TypedDict):
+    """A detection as a line of JSON has it."""
 
     box: tuple[float, float, float, float]
     score: float
@@ -97,7 +97,7 @@ class FoundLine(PlannedLine):
     width: int
     height: int
     inference_precision: str
-    detections: list[FaceLine]
+    detections: list[DetectionLine]
 
 
 class NotReadLine(TypedDict):
@@ -140,10 +140,10 @@ def detect(
     report: Callable[[Outcome], None] = lambda _: None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> DetectResult:
-    """Find faces in images: files, folders and patterns. `report` is told of each image as soon as it is done.
+    """Detect in images: files, folders and patterns. `report` is told of each image as soon as it is done.
 
-    Without `artifact`, the one that `convert` wrote. `save_images` writes each image with its faces to the detections
-    folder of the workspace. An image that cannot be read is an outcome like another. Raises UsageError before anything
+    Without `artifact`, the one that `convert` wrote. `save_images` writes pictures to the detections folder
+    of the workspace. An image that cannot be read is an outcome like another. Raises UsageError before anything
     is done, and what loading and running the artifact and writing the pictures raise.
     """
     model = workspace.model
@@ -186,14 +186,14 @@ def as_json(item: Outcome) -> dict[str, Any]:
         return body | {"error": {"type": item.error, "message": item.message}}
     if isinstance(item, Detected):
         body |= {"width": item.width, "height": item.height, "inference_precision": item.inference_precision}
-        body |= {"detections": [_rounded(face) for face in item.detections]}
+        body |= {"detections": [_rounded(detection) for detection in item.detections]}
     return body if item.picture is None else body | {"picture": item.picture}
 
 
-def _rounded(face: Face) -> dict[str, Any]:
+def _rounded(detection: Detection) -> dict[str, Any]:
     return {
-        "box": [round(value, BOX_DIGITS) for value in face.box],
-        "score": round(face.score, SCORE_DIGITS),
+        "box": [round(value, BOX_DIGITS) for value in detection.box],
+        "score": round(detection.score, SCORE_DIGITS),
     }
 
 
@@ -262,6 +262,6 @@ def _detected(job: ImageJob, read: _Read, found: Detections, inference_precision
                 save_picture(job.picture, image, found.rows(None))
     except ImageError as error:
         return NotRead(job.image, type(error).__name__, str(error))
-    faces = tuple(Face((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in found.rows(None))
+    detections = tuple(Detection((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in found.rows(None))
     lies = read.fitted.placement
-    return Detected(job.image, lies.width, lies.height, faces, job.picture, inference_precision)
+    return Detected(job.image, lies.width, lies.height, detections, job.picture, inference_precision)

@@ -20,7 +20,7 @@ THREADS_OF_A_CORE: Final = 16
 MOST_AT_ONCE: Final = 1024
 MOST_PIXELS: Final = 1 << 24
 
-MOST_FACES: Final = 100_000  # more than any network here has anchors for one image
+MOST_RESULTS: Final = 100_000  # of an image: more than any network has candidates
 MOST_SCENES: Final = 1000
 MOST_FILES: Final = 100_000  # of images
 MOST_VERIFIED: Final = 10_000  # of images, each in the report with all its figures

@@ -172,7 +172,7 @@ class _Search:
         self.wanted, self.task = wanted, checkpoint.model.task
         _, channels, *size = options.input_shape or checkpoint.model.image_input.shape
         # One image at a time, and the bare outputs: post-processing inside does not change the results.
-        self.options = replace(options, input_shape=(1, channels, *size), dynamic=Dynamic.NOTHING, faces=None)
+        self.options = replace(options, input_shape=(1, channels, *size), dynamic=Dynamic.NOTHING, postprocessing=None)
         self.truths, self.best = self.measure_float()
 
     def within(self, quantization: Quantization, ranked_on: CalibrationImages) -> Quantization:

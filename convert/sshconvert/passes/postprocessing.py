@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.options import Faces
+from sshconvert.options import Postprocessing
 from sshconvert.passes.base import Pass
 from sshconvert.tasks.base import Task
 
@@ -16,15 +16,17 @@ class AppendPostprocessing(Pass):
 
     Needs: the outputs of the task, and the input as [N, C, H, W].
 
-    Changes: the outputs, which `faces.keep_heads` keeps behind the results.
+    Changes: the outputs, which `options.keep_heads` keeps behind the results.
 
     Keeps: the input.
     """
 
     input_name: str
     task: Task
-    faces: Faces
+    options: Postprocessing
 
     def apply(self, model: OnnxModel) -> OnnxModel:
-        faces = self.faces
-        return self.task.append_to(model, input_name=self.input_name, top_k=faces.top_k, keep_heads=faces.keep_heads)
+        options = self.options
+        return self.task.append_to(
+            model, input_name=self.input_name, top_k=options.top_k, keep_heads=options.keep_heads
+        )

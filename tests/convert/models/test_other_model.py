@@ -18,7 +18,7 @@ from sshconvert.errors import ModelError, UsageError
 from sshconvert.models import registry
 from sshconvert.models.registry import load_model, parse_model
 from sshconvert.models.spec import ModelSpec
-from sshconvert.options import Dynamic, Faces, Options
+from sshconvert.options import Dynamic, Options, Postprocessing
 from sshconvert.tasks.detection import THRESHOLD
 from sshtool.cli.app import app
 from sshtool.demo import checkpoint as demo
@@ -93,7 +93,11 @@ def test_detect_takes_no_score_that_the_model_drops(
     assert anchor_task(other).for_display(None).score_threshold == 0.6
     first = load_model("ssh-mxnet")
     assert anchor_task(first).for_display(None).score_threshold == THRESHOLD
-    made = convert(replace(demo_checkpoint, model=other), tmp_path, Options(input_shape=(1, 3, 64, 64), faces=Faces()))
+    made = convert(
+        replace(demo_checkpoint, model=other),
+        tmp_path,
+        Options(input_shape=(1, 3, 64, 64), postprocessing=Postprocessing()),
+    )
     assert Detector(made[0].path, other).task.score_threshold == 0.6
 
 
@@ -130,14 +134,14 @@ def test_what_is_rebuilt_has_the_models_own_size_and_outputs() -> None:
             "mean_values": (0.0, 0.0, 0.0),
             "input": Tensor.model_construct(name="data", dtype="float32", shape=(-1, 3, -1, -1)),
             "outputs": tuple(Tensor.model_construct(name=name, dtype="float32", shape=(-1,)) for name in outputs),
-            "postprocessing": Faces(0.6, 0.7, 1000),
+            "postprocessing": Postprocessing(0.6, 0.7, 1000),
         }
         return PackagedModel.model_construct(**fields)
 
     made = options_of(packaged("boxes", "scores", "count"), model)
     assert (made.input_shape, made.dynamic) == ((1, 3, 96, 128), Dynamic.ALL)
-    assert made.faces is not None
-    assert not made.faces.keep_heads
+    assert made.postprocessing is not None
+    assert not made.postprocessing.keep_heads
     kept = options_of(packaged("boxes", "scores", "count", *model.output_names), model)
-    assert kept.faces is not None
-    assert kept.faces.keep_heads
+    assert kept.postprocessing is not None
+    assert kept.postprocessing.keep_heads

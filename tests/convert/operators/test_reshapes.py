@@ -29,7 +29,7 @@ from sshconvert.libraries import import_onnxruntime, import_openvino
 from sshconvert.mxnet.params import read_params
 from sshconvert.network import read_symbol, resolve
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.options import Faces, InputType, Layout, Options, Precision
+from sshconvert.options import InputType, Layout, Options, Postprocessing, Precision
 from sshtool.runtimes.loading import load
 from sshtool.runtimes.mxnet import Mxnet
 
@@ -47,7 +47,7 @@ FORMS: Final = {
         input_shape=BASE,
         layout=Layout.NHWC,
         input_type=InputType.UINT8,
-        faces=Faces(keep_heads=True),
+        postprocessing=Postprocessing(keep_heads=True),
     ),
 }
 CASES: Final = [
@@ -125,7 +125,10 @@ def test_a_file_of_one_size_follows_every_other(
     there = replace(options, formats=("onnx",), input_shape=(number, 3, height, width))
     expected = in_onnxruntime(convert(plain_checkpoint, tmp_path, there)[0].path, values)
     exported, ir = (artifact.path for artifact in made(form))
-    found = {"ONNX": in_onnxruntime(exported, values, inner_outputs=bool(options.faces)), "IR": in_openvino(ir, values)}
+    found = {
+        "ONNX": in_onnxruntime(exported, values, inner_outputs=bool(options.postprocessing)),
+        "IR": in_openvino(ir, values),
+    }
     if (height, width) == BASE[2:]:
         found["IR, batch alone"] = in_openvino(ir, values, batch_alone=True)
     for name, tensors in found.items():

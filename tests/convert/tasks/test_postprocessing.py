@@ -1,4 +1,4 @@
-"""Faces from the network itself: both runtimes give those that `sshconvert.tasks.anchor_detection` finds."""
+"""Detections from the network itself: both runtimes give those that `AnchorDetection.decode` finds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sshconvert.graph import Dimensions
 from sshconvert.libraries import import_openvino
 from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.options import Dynamic, Faces, Options
+from sshconvert.options import Dynamic, Options, Postprocessing
 from sshconvert.tasks.anchor_detection import AnchorDetection
 from sshconvert.tasks.inside import OUTPUTS, Inside
 from sshconvert.tasks.results import Detections
@@ -147,7 +147,7 @@ def test_the_outputs_are_faces_then_heads_if_they_are_kept() -> None:
 
 @pytest.fixture(scope="module")
 def artifacts(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, ...]:
-    options = Options(BOTH, input_shape=(2, 3, 256, 256), faces=Faces(keep_heads=True))
+    options = Options(BOTH, input_shape=(2, 3, 256, 256), postprocessing=Postprocessing(keep_heads=True))
     return convert(plain_checkpoint, tmp_path_factory.mktemp("faces"), options)
 
 
@@ -175,7 +175,7 @@ def test_detect_takes_the_faces_as_they_come(
 
 
 def test_detect_cannot_find_what_the_file_leaves_out(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    options = Options(("onnx",), input_shape=(1, 3, 64, 64), faces=Faces(score_threshold=0.6))
+    options = Options(("onnx",), input_shape=(1, 3, 64, 64), postprocessing=Postprocessing(score_threshold=0.6))
     path = convert(plain_checkpoint, tmp_path, options)[0].path
     with pytest.raises(UsageError, match=r"0\.5 is not between 0\.6 and 1.*ssh-mxnet\.onnx drops"):
         Detector(path, MODEL, DetectorOptions(threshold=0.5))
@@ -189,14 +189,14 @@ def test_verify_holds_the_faces_to_the_original(keep: bool, plain_checkpoint: Ch
     as_was = Options(("onnx",), input_shape=(1, 3, 128, 128), preprocessing=False)
     original = load(convert(plain_checkpoint, tmp_path / "original", as_was)[0].path, MODEL)
     reference = LiveReference(original, MODEL, scenes=1)
-    options = Options(BOTH, input_shape=(1, 3, 128, 128), faces=Faces(keep_heads=keep))
+    options = Options(BOTH, input_shape=(1, 3, 128, 128), postprocessing=Postprocessing(keep_heads=keep))
     made = convert(plain_checkpoint, tmp_path, options)
     report = verify(MODEL, reference, [Candidate(item.path, "FP32") for item in made])
     assert report.passed, report.failures
     assert all(artifact.matched > 0 for artifact in report.artifacts)
     assert {bool(sample.tensors) for artifact in report.artifacts for sample in artifact.samples} == {keep}
 
-    wrong = replace(options, formats=("onnx",), faces=Faces(iou_threshold=0.9, keep_heads=keep))
+    wrong = replace(options, formats=("onnx",), postprocessing=Postprocessing(iou_threshold=0.9, keep_heads=keep))
     path = convert(plain_checkpoint, tmp_path / "wrong", wrong)[0].path
     model = onnx.load(path)
     for entry in model.metadata_props:  # it says 0.3, and does 0.9
@@ -238,7 +238,7 @@ def test_outputs_that_are_no_faces_are_refused(
 
 
 def test_faces_of_any_size_come_from_one_file(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    options = Options(BOTH, dynamic=Dynamic.ALL, faces=Faces(keep_heads=True))
+    options = Options(BOTH, dynamic=Dynamic.ALL, postprocessing=Postprocessing(keep_heads=True))
     for artifact in convert(plain_checkpoint, tmp_path, options):
         runtime = load(artifact.path, MODEL)
         for height, width in ((32, 33), (200, 131)):

@@ -23,7 +23,7 @@ from sshconvert.export import export
 from sshconvert.libraries import import_onnxruntime, import_openvino
 from sshconvert.mxnet.params import read_params
 from sshconvert.network import read_symbol, resolve
-from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
+from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Postprocessing, Precision
 from sshconvert.validation import check_ir, check_ir_sizes, read_onnx
 from sshtool.runtimes.loading import load
 
@@ -85,11 +85,13 @@ MADE: Final = {
     "plain": Options(BOTH, HALVES, SHAPE),
     "the original's input": Options(BOTH, HALVES, SHAPE, preprocessing=False, color=Color.RGB),
     "frames of any size with faces": replace(
-        FRAMES, dynamic=Dynamic.ALL, faces=Faces(0.05, 0.3, 1000, keep_heads=True)
+        FRAMES, dynamic=Dynamic.ALL, postprocessing=Postprocessing(0.05, 0.3, 1000, keep_heads=True)
     ),
-    "any batch with faces": Options(BOTH, HALVES, SHAPE, dynamic=Dynamic.BATCH, faces=Faces(0.05, 0.3, 10)),
+    "any batch with faces": Options(
+        BOTH, HALVES, SHAPE, dynamic=Dynamic.BATCH, postprocessing=Postprocessing(0.05, 0.3, 10)
+    ),
     "any size": Options(BOTH, HALVES, (2, 3, 64, 96), dynamic=Dynamic.SIZE),
-    "faces of a large image": Options(BOTH, HALVES, (2, 3, 480, 736), faces=Faces(0.05, 0.3, 1000)),
+    "faces of a large image": Options(BOTH, HALVES, (2, 3, 480, 736), postprocessing=Postprocessing(0.05, 0.3, 1000)),
 }
 
 

@@ -29,7 +29,7 @@ from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, SSHToolError, UsageError
 from sshconvert.models.registry import load_model
-from sshconvert.options import Dynamic, Faces, Options, Precision
+from sshconvert.options import Dynamic, Options, Postprocessing, Precision
 from sshtool.bench import run
 from sshtool.bench.benchmark import BenchOptions, bench
 from sshtool.bench.figures import BenchResult, Spread, measured, speeds, spread
@@ -377,7 +377,7 @@ def test_a_file_is_measured_with_each_runtime_that_was_named(small: Path) -> Non
 
 
 def test_a_dynamic_file_with_faces_is_fed_what_the_user_says(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    options = Options(("onnx",), (Precision.FP16,), dynamic=Dynamic.ALL, faces=Faces(0.05, 0.3))
+    options = Options(("onnx",), (Precision.FP16,), dynamic=Dynamic.ALL, postprocessing=Postprocessing(0.05, 0.3))
     path = convert(plain_checkpoint, tmp_path, options)[0].path
     wanted = BenchOptions(artifacts=(path,), runs=1, rounds=1, input_shape=(1, 3, 64, 96), batch=2)
     for key in ("onnxruntime", "openvino"):

@@ -32,7 +32,7 @@ HEADS: Final[dict[str, tuple[Sequence[str], int]]] = {
     "bench, throughput": (bench_columns(THROUGHPUT), 1),
     "check": (["check", "file", "what is wrong"], 2),
     "convert": (["path", "format", "precision", ">MB"], 1),
-    "detect": (["image", ">size", ">faces", ">best score", "picture"], 1),
+    "detect": (["image", ">size", ">found", ">best score", "picture"], 1),
     "evaluate": (
         ["artifact", *itertools.chain(*([f">{name} %", f">{name} vs FP32"] for name in ("easy", "medium", "hard")))],
         1,

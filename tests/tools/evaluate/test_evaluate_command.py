@@ -42,7 +42,7 @@ from sshconvert.errors import (
     UsageError,
 )
 from sshconvert.models.registry import load_model
-from sshconvert.options import Dynamic, Faces, Options, Precision
+from sshconvert.options import Dynamic, Options, Postprocessing, Precision
 from sshtool.cli.evaluate import render
 from sshtool.cli.parsing import shard_of
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime, overlapped
@@ -1056,7 +1056,7 @@ def test_an_artifact_that_gives_faces_needs_its_heads_too(
 ) -> None:
     shape = (1, 3, SIZE, SIZE)
     for keep in (True, False):
-        options = Options(("onnx",), input_shape=shape, faces=Faces(keep_heads=keep))
+        options = Options(("onnx",), input_shape=shape, postprocessing=Postprocessing(keep_heads=keep))
         path = convert(checkpoint, tmp_path / str(keep), options)[0].path
         if keep:
             result = evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (path,), limit=1))

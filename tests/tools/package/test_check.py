@@ -28,7 +28,7 @@ from releases import MODEL, Verified, described, make_workspace
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, PackageError, ReferencePackError, UsageError
-from sshconvert.options import Color, Dynamic, Faces, InputType, Layout, Options, Precision
+from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Postprocessing, Precision
 from sshconvert.reading import is_file
 from sshtool.package import unpacking
 from sshtool.package.build import PackageOptions, package
@@ -994,9 +994,9 @@ REBUILT: Final[dict[str, Options]] = {
     ),
     "a free batch, RGB": Options(input_shape=(1, 3, 64, 96), dynamic=Dynamic.BATCH, color=Color.RGB),
     "without preprocessing": Options(("onnx",), input_shape=(2, 3, 64, 64), preprocessing=False),
-    "faces": Options(("onnx",), input_shape=(1, 3, 64, 64), faces=Faces(0.2, 0.4, 50)),
+    "faces": Options(("onnx",), input_shape=(1, 3, 64, 64), postprocessing=Postprocessing(0.2, 0.4, 50)),
     "faces and heads": Options(
-        ("onnx",), input_shape=(1, 3, 640, 640), dynamic=Dynamic.SIZE, faces=Faces(keep_heads=True)
+        ("onnx",), input_shape=(1, 3, 640, 640), dynamic=Dynamic.SIZE, postprocessing=Postprocessing(keep_heads=True)
     ),
 }
 

@@ -42,7 +42,7 @@ from sshconvert.errors import ArtifactError, PackageError, UsageError, Verificat
 from sshconvert.libraries import NO_TELEMETRY
 from sshconvert.messages import printable
 from sshconvert.onnx.model import weights_path
-from sshconvert.options import Faces, Options
+from sshconvert.options import Options, Postprocessing
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.bundle import EARLIEST, source_date
 from sshtool.package.card import Described, render_card
@@ -823,7 +823,7 @@ def test_an_evaluation_of_another_model_is_refused(workspace: Verified, tmp_path
     "change",
     [
         pytest.param({}, id="heads, from float32 BGR"),
-        pytest.param({"faces": Faces(score_threshold=0.5)}, id="faces inside"),
+        pytest.param({"faces": Postprocessing(score_threshold=0.5)}, id="faces inside"),
     ],
 )
 def test_the_code_of_the_card_finds_the_faces(

@@ -21,7 +21,7 @@ from sshconvert.errors import ArtifactError, UsageError
 from sshconvert.formats.registry import artifact_files, format_of
 from sshconvert.graph import Shape
 from sshconvert.models.registry import load_model
-from sshconvert.options import Dynamic, Faces, Options, Precision
+from sshconvert.options import Dynamic, Options, Postprocessing, Precision
 from sshconvert.tasks.faults import Fault, Stage
 from sshtool.candidates import Candidate
 from sshtool.parity.faults import faults_of
@@ -242,7 +242,7 @@ def test_a_planted_fault_is_caught_in_both_formats_by_what_has_to_see_it(tested:
 def test_faults_of_faces_and_of_batches_are_caught_in_both_formats(
     heads: bool, plain: Bench, plain_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    options = Options(input_shape=(3, *SHAPE[1:]), faces=Faces(top_k=300, keep_heads=heads))
+    options = Options(input_shape=(3, *SHAPE[1:]), postprocessing=Postprocessing(top_k=300, keep_heads=heads))
     made = [Candidate(item.path, item.precision.value) for item in convert(plain_checkpoint, tmp_path, options)]
     seen = SEEN_IN_BATCHES if heads else {**SEEN_IN_FACES, **SEEN_IN_BATCHES}
     report = plain.test(*(BY_NAME[name] for name in seen), candidates=made, reference=plain.reference)
@@ -289,7 +289,9 @@ def spoil(path: Path, steps: Steps, target: Path) -> None:
 
 @pytest.fixture(scope="module")
 def any_batch(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    options = Options(("onnx",), input_shape=SHAPE, dynamic=Dynamic.BATCH, faces=Faces(top_k=300, keep_heads=True))
+    options = Options(
+        ("onnx",), input_shape=SHAPE, dynamic=Dynamic.BATCH, postprocessing=Postprocessing(top_k=300, keep_heads=True)
+    )
     return convert(plain_checkpoint, tmp_path_factory.mktemp("any-batch"), options)[0].path
 
 

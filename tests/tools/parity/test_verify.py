@@ -26,7 +26,7 @@ from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, ImageError, ReferencePackError, RuntimeUnavailableError, UsageError
 from sshconvert.formats.registry import artifact_files
 from sshconvert.models.registry import load_model
-from sshconvert.options import Faces, Options, Precision
+from sshconvert.options import Options, Postprocessing, Precision
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.results import Detections
 from sshconvert.tasks.tolerances import PROFILES, Overrides
@@ -343,7 +343,9 @@ def test_where_nothing_was_compared_nothing_was_proved(
         for name, pairs in biases.items()
     }
     blind = replace(checkpoint, parameters={**checkpoint.parameters, **background})
-    heads, faces = (Options(("onnx",), input_shape=(1, 3, *SIZE), faces=faces) for faces in (None, Faces()))
+    heads, faces = (
+        Options(("onnx",), input_shape=(1, 3, *SIZE), postprocessing=faces) for faces in (None, Postprocessing())
+    )
     reference = LiveReference(OnnxRuntime(convert(blind, tmp_path / "heads", heads)[0].path), MODEL)
     report = verify(MODEL, FewSamples(reference), [Candidate(convert(blind, tmp_path / "blind", faces)[0].path)])
     assert [failure.check for failure in report.failures] == ["evidence"]

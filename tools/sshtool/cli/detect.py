@@ -1,4 +1,4 @@
-"""`sshtool detect`: faces in image files, with a converted model."""
+"""`sshtool detect`: detections in image files, with a converted model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LineOutput(Output):
 
 @dataclass(frozen=True)
 class Detect(Verb):
-    """Find faces in images with a converted model. What cannot be read is reported, and the others are done."""
+    """Detect in images with a converted model. What cannot be read is reported, and the others are done."""
 
     images: Annotated[
         tuple[str, ...],
@@ -96,7 +96,7 @@ def render(result: DetectResult, plain: bool) -> RenderableType:
     from sshtool.report.terminal import lines, table
 
     rows = [[item.image, *_cells(item)] for item in result.images]
-    made = table(["image", ">size", ">faces", ">best score", "picture"], rows, plain=plain)
+    made = table(["image", ">size", ">found", ">best score", "picture"], rows, plain=plain)
     notes = [item.message for item in result.not_read]
     return Group(
         lines(f"{result.model}, weights {result.weights}, {result.runtime}: {_summary(result)}"), made, lines(*notes)
@@ -106,10 +106,10 @@ def render(result: DetectResult, plain: bool) -> RenderableType:
 def _summary(result: DetectResult) -> str:
     from sshtool.detection import Detected, ImageJob
 
-    faces = sum(len(item.detections) for item in result.images if isinstance(item, Detected))
+    found = sum(len(item.detections) for item in result.images if isinstance(item, Detected))
     planned = sum(isinstance(item, ImageJob) for item in result.images)
-    counts = {"images": len(result.images), "faces": faces, "not read": len(result.not_read), "not done": planned}
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("images", "faces"))
+    counts = {"images": len(result.images), "found": found, "not read": len(result.not_read), "not done": planned}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("images", "found"))
 
 
 def _cells(item: Outcome) -> list[str]:

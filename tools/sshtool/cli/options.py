@@ -12,7 +12,7 @@ from sshtool.cli.parsing import check_exclusive, check_few, choice, choices, sha
 if TYPE_CHECKING:
     from sshconvert.graph import Shape
     from sshconvert.models.spec import ModelSpec
-    from sshconvert.options import Faces, Options
+    from sshconvert.options import Options, Postprocessing
     from sshtool.checkpoint.download import DownloadOptions
     from sshtool.cli.session import Session
     from sshtool.quantization import QuantizationOptions
@@ -205,7 +205,7 @@ class Conversion:
         Option("With --postprocess: from this overlap on, the lower score goes; by default the model's.", min=0, max=1),
     ] = None
     top_k: Annotated[
-        int, Option("With --postprocess: at most so many faces of an image.", min=1, max=limits.MOST_FACES)
+        int, Option("With --postprocess: at most so many results of an image.", min=1, max=limits.MOST_RESULTS)
     ] = 1000
     keep_heads: Annotated[bool, Option("With --postprocess: the heads too.")] = False
     calibration_data: Annotated[
@@ -227,7 +227,7 @@ class Conversion:
         from sshconvert.formats.registry import FORMATS
         from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
 
-        shape, faces = self._shape(model), self._faces()
+        shape, postprocessing = self._shape(model), self._postprocessing()
         if self.no_preprocessing and self.input_color.casefold() not in ("", Color.RGB.value):
             raise UsageError("--input-color: the original takes rgb; leave out --no-preprocessing to feed bgr")
         return Options(
@@ -239,7 +239,7 @@ class Conversion:
             layout=Layout(choice("--input-layout", self.input_layout, list(Layout))),
             input_type=InputType(choice("--input-dtype", self.input_dtype, list(InputType))),
             color=Color(choice("--input-color", self.input_color or Color.BGR, list(Color))),
-            faces=faces,
+            postprocessing=postprocessing,
         )
 
     def quantization(self) -> QuantizationOptions:
@@ -260,13 +260,13 @@ class Conversion:
         limits.check_shape("--batch", batched)
         return batched
 
-    def _faces(self) -> Faces | None:
+    def _postprocessing(self) -> Postprocessing | None:
         from sshconvert.errors import UsageError
-        from sshconvert.options import Faces
+        from sshconvert.options import Postprocessing
 
-        faces = Faces(self.score_threshold, self.iou_threshold, self.top_k, self.keep_heads)
+        chosen = Postprocessing(self.score_threshold, self.iou_threshold, self.top_k, self.keep_heads)
         if not self.postprocess:
-            if faces != Faces():
+            if chosen != Postprocessing():
                 raise UsageError(
                     "--score-threshold, --iou-threshold, --top-k and --keep-heads: they need --postprocess"
                 )
@@ -274,4 +274,4 @@ class Conversion:
         for option, value in (("--score-threshold", self.score_threshold), ("--iou-threshold", self.iou_threshold)):
             if value is not None and not 0 < value <= 1:
                 raise UsageError(f"{option}: {value:g} is not above 0 and at most 1")
-        return faces
+        return chosen
