@@ -88,36 +88,25 @@ def convert(
     progress("reading the network")
     floats = [artifact for artifact in artifacts if artifact.precision is not Precision.INT8]
     integers = [artifact for artifact in artifacts if artifact.precision is Precision.INT8]
-    if integers and quantization:
-        models = {Precision.INT8.value: to_onnx(checkpoint, options, quantization)}
-        _write(models, integers, checkpoint, options, output_dir, progress, quantization=quantization)
+    if integers:
+        _write(checkpoint, options, integers, output_dir, progress, quantization=quantization)
     if floats:
-        models = _float_models(checkpoint, options)
-        _write(models, floats, checkpoint, options, output_dir, progress, release=release)
+        _write(checkpoint, options, floats, output_dir, progress, release=release)
     return tuple(replace(artifact, files=artifact_files(artifact.path)) for artifact in artifacts)
 
 
-def _float_models(checkpoint: Checkpoint, options: Options) -> dict[str, OnnxModel]:
-    """The network by precision. Raises PrecisionError for weights that FP16 cannot hold, if FP16 is an option."""
-    fp32 = to_onnx(checkpoint, options)
-    models = {Precision.FP32.value: fp32}
-    if Precision.FP16 in options.precisions:
-        metadata = _contract(checkpoint, options, Precision.FP16).metadata
-        models[Precision.FP16.value] = replace(StoreWeightsAsFp16().apply(fp32), metadata=metadata)
-    return models
-
-
 def _write(
-    models: dict[str, OnnxModel],
-    artifacts: Sequence[Artifact],
     checkpoint: Checkpoint,
     options: Options,
+    artifacts: Sequence[Artifact],
     output_dir: Path,
     progress: Callable[[str], None],
     *,
     quantization: Quantization | None = None,
     release: bool = False,
 ) -> None:
+    """Write artifacts that share the models of one `Source`."""
+    models = _models(checkpoint, options, quantization)
     contracts: dict[str, dict[Path, Contract]] = {}
     for artifact in artifacts:
         contract = _contract(checkpoint, options, artifact.precision, quantization)
@@ -129,6 +118,18 @@ def _write(
         for key in sorted(contracts, key=lambda key: FORMATS[key].reads_file):
             FORMATS[key].write(source, contracts[key])
         source.close()
+
+
+def _models(checkpoint: Checkpoint, options: Options, quantization: Quantization | None) -> dict[str, OnnxModel]:
+    """The network by precision. Raises PrecisionError for weights that FP16 cannot hold, if FP16 is an option."""
+    model = to_onnx(checkpoint, options, quantization)
+    if quantization:
+        return {Precision.INT8.value: model}
+    models = {Precision.FP32.value: model}
+    if Precision.FP16 in options.precisions:
+        metadata = _contract(checkpoint, options, Precision.FP16).metadata
+        models[Precision.FP16.value] = replace(StoreWeightsAsFp16().apply(model), metadata=metadata)
+    return models
 
 
 def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization | None = None) -> OnnxModel:
