@@ -1,8 +1,7 @@
-"""The way to NNCF, which measures ranges for INT8.
+"""Importing NNCF, which measures ranges for INT8, without its telemetry and its output.
 
-When it is imported it makes ready to report to its maker, unless `openvino_telemetry` cannot be imported: then it falls
-back on a stub of its own. It also prints, on stdout, what it is doing. `import_nncf` and `silenced` see to both, and
-this is the project's only way to the package.
+On import, NNCF prepares reports to its maker unless `openvino_telemetry` cannot be imported: then it uses a stub of its
+own. NNCF also prints to stdout. `import_nncf` and `silenced` prevent both. They are the only way to the package here.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ WARNING: Final = 2
 
 
 def import_nncf() -> Any:
-    """The `nncf` package, its telemetry out of reach, and with it ONNX Runtime, which it computes with.
+    """Import `nncf` without its telemetry, and ONNX Runtime, which NNCF computes with.
 
-    Raises RuntimeUnavailableError if one of them is not installed, or if somebody else has imported NNCF before with
-    its telemetry.
+    Raises RuntimeUnavailableError if a library is not installed, or if this process has imported NNCF with its
+    telemetry before.
     """
     import_openvino()
     import_onnxruntime()
@@ -43,7 +42,7 @@ def import_nncf() -> Any:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """NNCF, and ONNX Runtime inside of it, print and warn of nothing during the block; what goes wrong is raised."""
+    """Silence NNCF and ONNX Runtime during the block. Errors are still raised."""
     import rich
 
     runtime, console, logger = import_onnxruntime(), rich.get_console(), logging.getLogger("nncf")
@@ -63,9 +62,9 @@ def silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unimportable(name: str) -> Iterator[None]:
-    """During the block there is no such module, even if it has been imported."""
+    """Hide a module from imports during the block, even if it has been imported."""
     before = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # this is how the import system is told; stubs do not know
+    sys.modules[name] = None  # type: ignore[assignment]  # None tells the import system; stubs do not know
     try:
         yield
     finally:
@@ -75,7 +74,7 @@ def _unimportable(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _logging_as_it_was() -> Iterator[None]:
-    """NNCF greets whoever imports it, and makes its own kind of logger everybody's."""
+    """Undo what importing NNCF does to logging: it logs a greeting, and sets the class of all later loggers."""
     kind, disabled = logging.getLoggerClass(), logging.root.manager.disable
     logging.disable(SILENT)
     try:

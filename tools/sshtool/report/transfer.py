@@ -47,11 +47,12 @@ class Transfer(Protocol):
 
     def show(self, event: str, members: dict[str, Any]) -> None: ...
 
-    def stop(self) -> None:
-        """Whatever happens, the terminal is left as it was."""
+    def stop(self) -> None:  # most leave nothing on the terminal
+        """Leave the terminal as it was, whatever happens."""
+        return
 
 
-class JsonEvents:
+class JsonEvents(Transfer):
     """One JSON object a line: the event's name as "$type", then its members. Open Model Zoo's progress format."""
 
     def __init__(self, stream: TextIO, model: str) -> None:
@@ -61,11 +62,8 @@ class JsonEvents:
         self._stream.write(json.dumps(plain({"$type": event, "model": self._model, **members})) + "\n")
         self._stream.flush()
 
-    def stop(self) -> None:
-        pass
 
-
-class Lines:
+class Lines(Transfer):
     """For a log: how much is there, at what rate, and how long it will still take."""
 
     def __init__(self, console: SafeConsole) -> None:
@@ -91,11 +89,8 @@ class Lines:
                 f"{size / 1e6:.1f} of {self._size / 1e6:.1f} MB, {rate / 1e6:.2f} MB/s, {left:.0f} s remaining"
             )
 
-    def stop(self) -> None:
-        pass
 
-
-class Bar:
+class Bar(Transfer):
     """For a terminal."""
 
     def __init__(self, console: SafeConsole) -> None:
