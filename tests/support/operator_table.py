@@ -8,7 +8,7 @@ from typing import Any, Final
 from project import ROOT
 from sshconvert.mxnet.attributes import Attributes
 from sshconvert.operators.base import Operator
-from sshconvert.operators.registry import supported
+from sshconvert.operators.registry import OPERATORS
 
 README: Final = ROOT / "convert" / "README.md"
 HEAD: Final = (
@@ -60,6 +60,11 @@ class _Recorder(Attributes):
 
     def without_effect(self, *names: str) -> None:
         self.ignored += (f"`{name}`" for name in names)
+
+
+def supported() -> list[type[Operator]]:
+    """Return the class of each operator once, in the order of names."""
+    return sorted(set(OPERATORS.values()), key=lambda operator: operator.name.lower())
 
 
 def table() -> str:

@@ -13,12 +13,12 @@ import onnx
 import pytest
 
 from graph_faults import FAULTS, Damaged, NotApplicableError, Refusal
+from operator_table import supported
 from random_export import TOLERANCE, converted
 from random_graphs import Array, RandomGraph, random_graph, with_odd_names
 from sshconvert.errors import SSHToolError
 from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.operators.registry import supported
 from sshtool.runtimes.mxnet import _without_fusion
 
 Mxnet: TypeAlias = Any

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from operator_table import PLACE, README, table
+from operator_table import PLACE, README, supported, table
 from sshconvert.operators.base import Operator
-from sshconvert.operators.registry import supported
 
 
 @pytest.mark.parametrize("kind", supported(), ids=lambda kind: kind.name)
