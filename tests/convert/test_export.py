@@ -82,7 +82,7 @@ def test_nodes_and_outputs_are_named_as_in_mxnet_in_the_order_of_the_model_card(
 
 
 def test_an_input_too_small_for_the_network_is_refused_with_the_node(plain_checkpoint: Checkpoint) -> None:
-    with pytest.raises(ShapeError, match=r"pooling0 \(Pooling\).*use a larger input"):
+    with pytest.raises(ShapeError, match="pooling0"):
         to_onnx(plain_checkpoint, Options(input_shape=(1, 3, 16, 640)))
 
 
@@ -281,7 +281,7 @@ def test_weights_beyond_fp16_are_refused_by_name(
     large.flat[-1 - len(around) :] = sign * 65519.99, *around
     StoreWeightsAsFp16().apply(model)  # the nearest half is 65504
     large.flat[-1 - len(around)] = sign * 65520
-    with pytest.raises(PrecisionError, match=r"conv5_3_weight: weights up to 65520 do not fit.*FP32"):
+    with pytest.raises(PrecisionError, match=r"conv5_3_weight.*65520"):
         StoreWeightsAsFp16().apply(model)
 
 

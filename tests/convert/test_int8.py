@@ -362,7 +362,7 @@ def test_without_a_quantization_the_library_refuses(plain_checkpoint: Checkpoint
 
 def test_a_quantization_of_another_network_is_refused(plain_checkpoint: Checkpoint, quantization: Quantization) -> None:
     other = replace(quantization, weights={**quantization.weights, "conv9_9": quantization.weights["conv1_2"]})
-    with pytest.raises(PrecisionError, match="conv9_9: is quantized, but not in the network"):
+    with pytest.raises(PrecisionError, match="conv9_9"):
         to_onnx(plain_checkpoint, INT8, other)
 
 
@@ -370,7 +370,7 @@ def test_weights_that_are_not_finite_are_refused(plain_checkpoint: Checkpoint, q
     spoiled = plain_checkpoint.parameters["conv3_1_weight"].copy()
     spoiled.flat[7] = np.nan
     checkpoint = replace(plain_checkpoint, parameters={**plain_checkpoint.parameters, "conv3_1_weight": spoiled})
-    with pytest.raises(PrecisionError, match="conv3_1_weight: weights that are not finite"):
+    with pytest.raises(PrecisionError, match="conv3_1_weight"):
         to_onnx(checkpoint, INT8, quantization)
 
 
@@ -463,7 +463,7 @@ def test_a_drop_that_cannot_be_kept_is_an_error_and_nothing_is_written(
     spoiled = coarse(demo_quantization, list(demo_quantization.weights)[:12])
     monkeypatch.setattr("sshtool.quantization.calibrate", lambda *_, **__: spoiled)
     path, out = demo_checkpoint.params_path, tmp_path / "out"
-    with pytest.raises(PrecisionError, match=r"--max-drop: INT8 loses .* with up to 8 layers in float, more than 5;"):
+    with pytest.raises(PrecisionError, match=r"--max-drop.*INT8"):
         convert_checkpoint(Workspace(MODEL, out), INT8, QuantizationOptions(max_drop=5), checkpoint=path)
     assert not list(out.rglob("*.*"))
 

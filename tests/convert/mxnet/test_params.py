@@ -121,7 +121,7 @@ def test_thirty_two_dimensions_are_read_and_no_more(tmp_path: Path) -> None:
     assert read_params(path)["arg:a"].shape == (1,) * 32
 
     path = stored(tmp_path, one(record("V2", (1,) * 33, floats(1))))
-    with pytest.raises(ParamsError, match="expected 1 to 32 dimensions"):
+    with pytest.raises(ParamsError, match=r"1.*32"):
         read_params(path)
 
 

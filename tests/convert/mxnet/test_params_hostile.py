@@ -356,7 +356,7 @@ def test_more_arrays_than_any_checkpoint_has_are_refused(tmp_path: Path) -> None
     few = {f"arg:{number}": np.ones(1, np.uint8) for number in range(16385)}
     raw = container([record("V0", (1,), b"\x01", flag=3)] * len(few), [name.encode() for name in few])
 
-    with pytest.raises(ParamsError, match="offset 16: expected at most 16384 arrays"):
+    with pytest.raises(ParamsError, match=r"16.*16384"):
         parse_params(raw)
-    with pytest.raises(ParamsError, match="16385 arrays cannot be stored"):
+    with pytest.raises(ParamsError, match="16385"):
         write_params(tmp_path / "a.params", few)

@@ -548,7 +548,7 @@ def test_a_symbol_that_says_it_has_no_numpy_shapes_is_read(flag: Sequence[Json])
 
 
 def test_more_than_16_mb_are_refused() -> None:
-    with pytest.raises(SymbolError, match="symbol: the file: is larger than 16777216 bytes"):
+    with pytest.raises(SymbolError, match="16777216"):
         parse_symbol(b" " * MAX_BYTES + b"{}")
 
 

@@ -173,5 +173,5 @@ def test_weights_that_two_layers_share_must_fit_both() -> None:
     misfit = node("Convolution", "second", (2, 1), kernel="(3, 3)", num_filter="4", no_bias="True")
 
     assert resolve(graph_of(*layers, fits), DATA).parameters(DATA) == {"weight": (4, 4, 1, 1)}
-    with pytest.raises(ShapeError, match=r"second \(Convolution\): weight has shape \(4, 4, 1, 1\), expected"):
+    with pytest.raises(ShapeError, match=r"second.*4, 4, 1, 1"):
         resolve(graph_of(*layers, misfit), DATA)

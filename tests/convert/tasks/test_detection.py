@@ -126,7 +126,7 @@ def test_no_score_above_the_threshold_gives_no_detections() -> None:
 def test_a_missing_tensor_is_named() -> None:
     outputs = random_heads(0, 96, 96)
     del outputs["rpn_bbox_pred_stride16"]
-    with pytest.raises(DetectionError, match="rpn_bbox_pred_stride16 are missing"):
+    with pytest.raises(DetectionError, match="rpn_bbox_pred_stride16"):
         RULES.decode(outputs, (96, 96))
 
 
@@ -134,5 +134,5 @@ def test_a_missing_tensor_is_named() -> None:
 def test_a_tensor_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     outputs = random_heads(0, 96, 96)
     outputs["rpn_bbox_pred_stride32"] = np.zeros(shape, np.float32)
-    with pytest.raises(DetectionError, match="rpn_bbox_pred_stride32 has shape"):
+    with pytest.raises(DetectionError, match="rpn_bbox_pred_stride32"):
         RULES.decode(outputs, (96, 96))

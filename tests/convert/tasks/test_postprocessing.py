@@ -177,7 +177,7 @@ def test_detect_takes_the_faces_as_they_come(
 def test_detect_cannot_find_what_the_file_leaves_out(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = Options(("onnx",), input_shape=(1, 3, 64, 64), postprocessing=Postprocessing(score_threshold=0.6))
     path = convert(plain_checkpoint, tmp_path, options)[0].path
-    with pytest.raises(UsageError, match=r"0\.5 is not between 0\.6 and 1.*ssh-mxnet\.onnx drops"):
+    with pytest.raises(UsageError, match=r"0\.5.*ssh-mxnet"):
         Detector(path, MODEL, DetectorOptions(threshold=0.5))
     assert Detector(path, MODEL, DetectorOptions(threshold=0.7)).task.iou_threshold == RULES.iou_threshold
 

@@ -266,7 +266,7 @@ def test_what_is_just_allowed_is_read() -> None:
     for number in range(1000):
         whole += extended(record("mtime", "1")) + member(b"", f"package/{number}")
     assert len(read(packed(whole[512 + LARGEST_RECORDS :] + END))) == 1000
-    with pytest.raises(RefusedError, match="more than 1000 files"):
+    with pytest.raises(RefusedError, match="1000"):
         read(packed(whole[512 + LARGEST_RECORDS :] + FILE + END))
     assert read(packed(whole[: 512 + LARGEST_RECORDS] + FILE + END)) == [("package/a", b"hello")]
     assert read(with_gzip_header(4, struct.pack("<H", 60_000) + bytes(60_000))) == [("package/a", b"hello")]

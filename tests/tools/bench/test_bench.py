@@ -217,7 +217,7 @@ def test_every_runtime_computes_as_often_as_it_is_called(name: str, throughput: 
     inferences = runtime.inferences(images)
     assert len(inferences) == (3 if throughput else 1)
     assert len(measure_throughput(inferences, Dose(0, 6)).seconds) == 6
-    with pytest.raises(ArtifactError, match=r"cannot run it on \(1, 32, 32, 3\)"):
+    with pytest.raises(ArtifactError, match=r"1, 32, 32, 3"):
         runtime.inferences(images[:, :32, :32])[0]()
 
 
@@ -284,7 +284,7 @@ def test_an_error_of_the_worker_is_raised_as_what_it_is(
 def test_a_worker_that_dies_is_one_line(small: Path) -> None:
     with Worker(work(small / "small.onnx")) as worker:
         os.kill(worker.process_id, signal.SIGSEGV)
-        with pytest.raises(ArtifactError, match=r"small\.onnx: .*signal 11"):
+        with pytest.raises(ArtifactError, match=r"small\.onnx.*signal 11"):
             worker.measure(Dose(0, 1))
     with Worker(work(small / "small.onnx")) as worker:
         os.kill(worker.process_id, signal.SIGKILL)
@@ -411,7 +411,7 @@ def test_mxnet_that_nobody_asked_for_and_that_is_not_here_is_left_out(
     found = measure("latency", MODEL, [optional], feed, doses)
     assert [item.label for item in found.left_out] == ["mxnet FP32"]
     assert found.order == ()
-    with pytest.raises(RuntimeUnavailableError, match="device TOASTER is not here"):
+    with pytest.raises(RuntimeUnavailableError, match="TOASTER"):
         measure("latency", MODEL, [optional, other], feed, doses)
 
 
@@ -454,12 +454,12 @@ def test_a_device_that_is_not_here_is_said_once_by_each_runtime(small: Path) -> 
 
 
 def test_files_and_runtimes_that_do_not_fit_are_a_wrong_usage(small: Path) -> None:
-    with pytest.raises(UsageError, match=r"no file that ONNX Runtime loads"):
+    with pytest.raises(UsageError, match="ONNX"):
         bench(Workspace(MODEL, small), replace(QUICK, artifacts=(artifact(small),), runtimes=("onnxruntime",)))
-    with pytest.raises(UsageError, match=r"no file that MXNet loads"):
+    with pytest.raises(UsageError, match="MXNet"):
         bench(Workspace(MODEL, small), replace(QUICK, artifacts=(artifact(small),), runtimes=("mxnet",)))
     one = replace(QUICK, artifacts=(artifact(small, ".onnx"), artifact(small)), inference_precisions=("bf16",))
-    with pytest.raises(UsageError, match=r"--inference-precision: .*\.onnx: ONNX Runtime cannot be asked"):
+    with pytest.raises(UsageError, match=r"--inference-precision.*ONNX"):
         bench(Workspace(MODEL, small), one)
 
 
@@ -471,7 +471,7 @@ def test_where_nothing_was_converted_there_is_nothing_to_measure(tmp_path: Path)
 
 def test_more_pixels_than_anybody_has_are_refused_before_they_are_allocated(tmp_path: Path) -> None:
     path = dynamic_model(tmp_path)
-    with pytest.raises(UsageError, match=r"--input-shape: 1000x3x4096x4096 has more than"):
+    with pytest.raises(UsageError, match=r"--input-shape.*1000x3x4096x4096"):
         bench(Workspace(MODEL, tmp_path), replace(QUICK, artifacts=(path,), input_shape=(1000, 3, 4096, 4096)))
 
 

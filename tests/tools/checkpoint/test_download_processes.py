@@ -463,7 +463,7 @@ def test_https_may_not_lead_to_http_not_even_to_this_machine(
     tls_server: Server, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FAULTS, "down", lambda exchange: exchange.redirect(f"{server.url}/honest/ssh.zip"))
-    with pytest.raises(DownloadError, match=r"leads to http://127\.0\.0\.1:\d+/honest/ssh.zip, and only https may be"):
+    with pytest.raises(DownloadError, match=r"127\.0\.0\.1.*/honest/ssh.zip"):
         fetch(ARCHIVE, [from_server(tls_server, "down")], tmp_path, limits=LIMITS)
     assert server.requests == []
 
@@ -491,5 +491,5 @@ def test_https_where_there_is_none_is_an_error(server: Server, tmp_path: Path) -
 
 def test_certificates_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
-    with pytest.raises(DownloadError, match="the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read"):
+    with pytest.raises(DownloadError, match=r"SSL_CERT_FILE.*SSL_CERT_DIR"):
         fetch(ARCHIVE, [Source("https://mirror.test", url="https://mirror.test")], tmp_path, limits=LIMITS)

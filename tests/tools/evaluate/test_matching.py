@@ -79,5 +79,5 @@ def test_small_faces_on_large_ones_are_not_compared_with_them(monkeypatch: pytes
 
 def test_what_lies_all_in_one_place_is_refused_beyond_a_bound() -> None:
     same = np.tile([0.0, 0.0, 9.0, 9.0], (20_000, 1))
-    with timed("refusing"), pytest.raises(EvaluationError, match="20000 predictions and 20000 faces lie so close"):
+    with timed("refusing"), pytest.raises(EvaluationError, match="20000"):
         best_face(same, same)

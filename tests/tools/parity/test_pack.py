@@ -95,7 +95,7 @@ def test_numpy_alone_reads_a_packs_arrays(packed: Path, answers: list[Answer]) -
 
 
 def test_a_pack_has_no_answers_for_another_size(packed: Path) -> None:
-    with pytest.raises(ReferencePackError, match="holds answers for 96x128, not for 640x640; make another"):
+    with pytest.raises(ReferencePackError, match=r"96x128.*640x640"):
         read_pack(packed, MODEL).answers(640, 640)
 
 
@@ -103,7 +103,7 @@ def test_a_pack_that_would_be_too_large_is_not_written(
     demo_checkpoint: Checkpoint, answers: list[Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pack, "LARGEST_FILE", 1000)
-    with pytest.raises(OutputError, match="would have more than 1000 bytes; take fewer --scenes"):
+    with pytest.raises(OutputError, match=r"1000.*--scenes"):
         write_pack(tmp_path / "reference.npz", demo_checkpoint, "ONNX Runtime 1", answers)
     assert not list(tmp_path.iterdir())
 
@@ -247,7 +247,7 @@ def test_a_pack_that_is_not_right_is_refused_in_one_line(
 def test_a_pack_may_be_packed_in_three_ways_and_no_other(packed: Path, tmp_path: Path) -> None:
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
         read_pack(rewritten(packed, tmp_path / "other.npz", lambda _: None, method), MODEL)
-    with pytest.raises(ReferencePackError, match="packed by method 12"):
+    with pytest.raises(ReferencePackError, match="12"):
         read_pack(rewritten(packed, tmp_path / "other.npz", lambda _: None, zipfile.ZIP_BZIP2), MODEL)
 
 
@@ -271,7 +271,7 @@ def test_a_pack_that_is_not_there_is_an_error_and_one_that_is_too_large_too(tmp_
         read_pack(tmp_path / "none.npz", MODEL)
     with (tmp_path / "large.npz").open("wb") as file:
         file.truncate(LARGEST_FILE + 1)
-    with pytest.raises(ReferencePackError, match="more than 5000000 bytes"):
+    with pytest.raises(ReferencePackError, match="5000000"):
         read_pack(tmp_path / "large.npz", MODEL)
 
 

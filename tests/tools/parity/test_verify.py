@@ -531,9 +531,9 @@ def test_what_cannot_be_verified_is_refused_with_a_way_out(
 ) -> None:
     with pytest.raises(ArtifactError, match="there are no artifacts; make them with `sshtool convert`"):
         verify_artifacts(Workspace(MODEL, tmp_path), VerifyOptions(checkpoint=checkpoint.params_path))
-    with pytest.raises(UsageError, match="--profile: FP8 is not one of FP32"):
+    with pytest.raises(UsageError, match=r"--profile.*FP32"):
         verify_artifacts(Workspace(MODEL, output_dir), VerifyOptions(profile="FP8"))
-    with pytest.raises(UsageError, match="--layers: there is no checkpoint"):
+    with pytest.raises(UsageError, match="--layers"):
         verify_artifacts(Workspace(MODEL, small_dir), VerifyOptions(reference=pack, layers=True))
 
 
@@ -543,7 +543,7 @@ def test_without_mxnet_only_the_demo_has_an_original_to_be_compared_with(
     monkeypatch.setitem(sys.modules, "mxnet", None)
     found = find_reference(MODEL, demo_checkpoint, VerifyOptions())
     assert found.source == "MXNet 1.9.1 (reference pack demo_reference.npz)"
-    with pytest.raises(RuntimeUnavailableError, match="or give --reference, a pack made where MXNet is installed"):
+    with pytest.raises(RuntimeUnavailableError, match=r"--reference.*MXNet"):
         find_reference(MODEL, plain_checkpoint, VerifyOptions())
 
 

@@ -130,7 +130,7 @@ def test_a_process_that_is_silent_is_stopped(how: str) -> None:
     with Child(SERVICE, Limits(seconds=PATIENCE)) as child:
         child.ask("a.onnx", {"do": "echo"})
         child.limits = Limits(seconds=0.3)
-        with pytest.raises(ArtifactError, match=r"a\.onnx: .*0\.3 seconds.*--time-limit"):
+        with pytest.raises(ArtifactError, match=r"a\.onnx.*--time-limit"):
             child.ask("a.onnx", {"do": how, "seconds": 2 * PATIENCE})
         wait_for(lambda: not is_running(child.process_id))
 
