@@ -1,7 +1,7 @@
 """Typed access to a node's attributes, which MXNet stores as strings.
 
-An operator asks for every attribute it honours; whatever it did not ask for, and every value it cannot read or
-does not support, is a problem. Problems are collected, not raised, so that one report can name them all.
+An operator takes each attribute that it honours. All other attributes, and values that it cannot read or does not
+support, are problems. `Attributes` collects the problems, so that one message can name them all.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _NUMBER: Final = re.compile(r"\s*[+-]?(\d{1,60}\.?\d{0,60}|\.\d{1,60})(e[+-]?\d{
 
 
 class Attributes:
-    """The attributes of one node, and what was found wrong with them so far."""
+    """The attributes of one node, and the problems so far."""
 
     def __init__(self, attributes: Mapping[str, str]) -> None:
-        # `__key__` speaks to the trainer and the scheduler; no operator reads it.
+        # `__key__` is for the trainer and the scheduler; no operator reads it.
         self._left = {key: value for key, value in attributes.items() if not re.fullmatch(r"__\w+__", key)}
         self.problems: list[str] = []
 
     def integer(self, name: str, default: int | None = None, *, least: int = 0, most: int = MAX_INTEGER) -> int:
-        """An integer from `least` to `most`; without a default the attribute must be there."""
+        """Take an integer from `least` to `most`. Without a default the attribute is required."""
         text = self._take(name, default is None)
         if text is None:
             return least if default is None else default
@@ -56,9 +56,7 @@ class Attributes:
         length: int | None = None,
         most: int = MAX_DIMENSIONS,
     ) -> tuple[int, ...]:
-        """A tuple such as "(3, 3)"; `default` also stands for an empty one, as in MXNet. Of `length`, if that is
-        given, else of 1 to `most`.
-        """
+        """Take a tuple such as "(3, 3)" with `length` integers, or with 1 to `most`. An empty tuple is the default."""
         text = self._take(name, default is None)
         if text is None:
             return default or ()
@@ -82,13 +80,13 @@ class Attributes:
         return text in TRUE
 
     def never(self, name: str) -> None:
-        """A boolean that is supported as False alone."""
+        """Take a boolean that must be False, the default."""
         text = self._take(name, required=False)
         if text not in (None, *FALSE):
             self._wrong(name, str(text), "False", fallback=None)
 
     def number(self, name: str, default: float, *, least: float = 0) -> float:
-        """A number of at least `least`, and no larger than float32 can hold."""
+        """Take a number from `least` to the largest of float32."""
         text = self._take(name, required=False)
         if text is None:
             return default
@@ -97,7 +95,7 @@ class Attributes:
         return float(text)
 
     def choice(self, name: str, supported: tuple[str, ...], default: str | None = None) -> str:
-        """One of the supported values. Any other is a problem, even if MXNet knows it, or it is the default."""
+        """Take one of the supported values. All others are problems, MXNet's default too if it is not supported."""
         text = self._take(name, default is None)
         text = default if text is None else text
         if text is None:
@@ -107,12 +105,12 @@ class Attributes:
         return self._wrong(name, text, " or ".join(supported), supported[0])
 
     def without_effect(self, *names: str) -> None:
-        """Attributes that choose an implementation or serve training, and never change what inference computes."""
+        """Take attributes that choose an implementation or serve training: they never change the result."""
         for name in names:
             self._left.pop(name, None)
 
     def finish(self) -> list[str]:
-        """All problems, those of attributes nobody asked for included."""
+        """Return all problems, those of unknown attributes too."""
         unknown = [f"attribute {name}={shown(value)} is not known" for name, value in sorted(self._left.items())]
         return self.problems + unknown
 

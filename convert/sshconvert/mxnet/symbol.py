@@ -9,13 +9,13 @@ writer     node fields                                   input entries          
 >= 1.0     op, name, attrs, inputs, control_deps         the same                   the same
 =========  ============================================  =========================  ============================
 
-Version = major * 10000 + minor * 100 + patch in `attrs.mxnet_version`; 800 where it is absent. What MXNet
-upgrades when it loads an older file (`src/nnvm/legacy_json_util.cc`) is upgraded here: hidden keys, auxiliary
-inputs that 0.8 left out, arguments that changed their meaning; and aliases become the operator's one name.
+Version = major * 10000 + minor * 100 + patch in `attrs.mxnet_version`, 800 if it is absent. The parser upgrades older
+files as MXNet does when it loads them (`src/nnvm/legacy_json_util.cc`): hidden keys, auxiliary inputs that 0.8 leaves
+out, attributes with a new meaning. It replaces aliases by the operator's one name.
 
-MXNet's own loader checks next to nothing. Here every value has its place and its type, a node reads only what comes
-before it, so that no cycle can be written down, and work and memory are proportional to the file, whose size, and
-number of values, is limited before it is parsed.
+MXNet's own loader checks next to nothing. This parser checks the place and the type of each value. A node reads earlier
+nodes alone, so there are no cycles. The size of the file and the number of its values are limited before the parsing,
+so work and memory are proportional to the file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sshconvert.snapshot import Snapshot, take_snapshot
 OLDEST_VERSION: Final = 800
 NEWEST_VERSION: Final = 10999
 MAX_BYTES: Final = 16 * 1024 * 1024
-# Brackets and commas. A node has about 16, so that this is good for 12,000 nodes; a value takes up to 250 bytes.
+# Brackets and commas. A node has about 16, so 12,000 nodes fit; a value takes up to 250 bytes of memory.
 MAX_VALUES: Final = 200_000
 MAX_DEPTH: Final = 16  # five are in use
 MAX_NAME: Final = 256
@@ -52,16 +52,16 @@ _NODE_FIELDS: Final = {"op", "name", "inputs", "param", "attr", "attrs", "backwa
 
 
 def snapshot_symbol(path: Path) -> Snapshot:
-    """The bytes of a symbol JSON file, with their hash. Raises SymbolError if it cannot be read or changes then."""
+    """Read a symbol JSON file's bytes, with their hash. Raises SymbolError if reading fails or the file changes."""
     return take_snapshot(path, SymbolError, limit=MAX_BYTES, check=SymbolParser(str(path)).check_kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What the upgrades need to know of an operator: its one name, and its inputs by MXNet's names.
+    """The parser's knowledge of an operator: its one name, and MXNet's names of its inputs.
 
-    The last inputs, as many as `auxiliaries`, are auxiliary states. `old_defaults` are values of attributes that meant
-    the default before MXNet 0.9.5, and mean something else since.
+    The last `auxiliaries` of the inputs are auxiliary states. `old_defaults` are values of attributes that meant the
+    default before MXNet 0.9.5.
     """
 
     name: str
@@ -86,7 +86,7 @@ class _Draft:
 
 
 class SymbolParser:
-    """Parses symbol JSON. `source` names it in messages; `signatures` are those of operators by name and alias."""
+    """Parses symbol JSON. Messages begin with `source`; `signatures` are by the operators' names and aliases."""
 
     def __init__(self, source: str, signatures: Mapping[str, Signature] = MappingProxyType({})) -> None:
         self.source, self._signatures = source, signatures
@@ -98,7 +98,7 @@ class SymbolParser:
         raise SymbolError(f"{self.source}: {place}: {problem}")
 
     def parse(self, text: str | bytes) -> Graph:
-        """Parse and upgrade a symbol. Raises SymbolError, which names the file, the node, and what was wrong."""
+        """Parse and upgrade a symbol. Raises SymbolError, which names the file, the node and the problem."""
         document = self.fields(self.load(text), "the file", _TOP_FIELDS)
         version = self.version(document.get("attrs", {}))
         drafts: list[_Draft] = []
@@ -133,7 +133,7 @@ class SymbolParser:
         if isinstance(text, bytes):
             self.check_kind(text)
         try:
-            # `json` would guess at UTF-16 and UTF-32, let lone surrogates pass, and skip a byte order mark.
+            # `json` guesses at UTF-16 and UTF-32, accepts lone surrogates, and skips a byte order mark.
             text = text.decode() if isinstance(text, bytes) else text
         except UnicodeDecodeError as error:
             self.fail("the file", f"is not valid JSON (byte {error.start} is not UTF-8)")
@@ -294,7 +294,7 @@ class SymbolParser:
         return value
 
     def check_name(self, name: str, place: str, what: str) -> None:
-        """Names become those of ONNX tensors, and stand in messages: no line breaks, NUL or lone surrogates there."""
+        """Refuse names with line breaks, NUL or lone surrogates: tensors of ONNX and messages repeat the names."""
         if len(name) > MAX_NAME or not name.isprintable():
             self.fail(place, f"{what} {shown(name)} is longer than {MAX_NAME} characters or not printable")
 
@@ -331,11 +331,11 @@ class SymbolParser:
         return added
 
     def name_operators(self, drafts: list[_Draft], outputs: list[_Draft]) -> None:
-        """Give every operator a name of its own, always the same one.
+        """Give each operator a unique name, the same one in every run.
 
-        MXNet binds arrays to variables and lists outputs, so that only their names have to differ, and stay. Of other
-        operators with one name the first keeps it; the next become `name_1`, `name_2`; those without are named after
-        their kind and place.
+        MXNet binds arrays to variables and lists outputs by name, so these names must differ, and stay. Among other
+        operators that share a name, the first keeps it, and the next become `name_1`, `name_2`. An operator without a
+        name gets one from its kind and place.
         """
         owners = {draft.name: draft for draft in drafts if draft.is_variable}
         for output in outputs:

@@ -73,7 +73,7 @@ class Pooling(Operator):
             self._need_data_everywhere(self.pad)
             build.finish(name, build.inputs, **self._windows_of(self.pad), **count)
         elif not any(self.pad) and all(k >= s for k, s in zip(self.kernel, self.stride, strict=True)):
-            # Without padding and gaps, all runtimes read `ceil_mode` as MXNet does. Nothing that hangs over is counted.
+            # Without padding and gaps, all runtimes read `ceil_mode` as MXNet does, and average over data alone.
             count = dict.fromkeys(count, 0)
             build.finish(name, build.inputs, **self._windows_of(self.pad), ceil_mode=1, **count)
         else:
@@ -106,10 +106,10 @@ class Pooling(Operator):
         need(inside, "windows that lie in the padding alone are not supported")
 
     def _padding_after(self, data: Shape, output: Shape) -> Shape:
-        needed = (
+        hanging = (
             (windows - 1) * stride + kernel - size - pad
             for windows, stride, kernel, size, pad in zip(
                 output[2:], self.stride, self.kernel, data[2:], self.pad, strict=True
             )
         )
-        return tuple(max(pad, need) for pad, need in zip(self.pad, needed, strict=True))
+        return tuple(max(pad, over) for pad, over in zip(self.pad, hanging, strict=True))

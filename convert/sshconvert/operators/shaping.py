@@ -55,8 +55,10 @@ class Concat(Operator):
 @register
 @dataclass(frozen=True)
 class Reshape(Operator):
-    """The same elements in another shape. Codes: 0 keeps a dimension, -1 takes what is left, -2 copies the rest,
-    -3 joins two dimensions, -4 splits one into the two numbers that follow (one of them may be -1).
+    """The same elements in another shape.
+
+    Codes: a positive number is a size, 0 keeps a dimension, -1 takes the elements that are left, -2 copies all further
+    dimensions, -3 joins two dimensions, -4 splits one into the two numbers that follow (one of them may be -1).
     """
 
     name = "Reshape"
@@ -74,7 +76,7 @@ class Reshape(Operator):
             attributes.problems.append(
                 f"attribute shape='{codes}' is not supported: MXNet misplaces a -1 behind -2 or -4"
             )
-        # The predecessors of `shape`: without effect once `shape` is given.
+        # MXNet 0.8 had these in place of `shape`. With `shape`, they have no effect.
         attributes.without_effect("target_shape", "keep_highest")
         return cls(codes)
 
@@ -109,8 +111,10 @@ class Reshape(Operator):
 
 
 def _is_misplaced(codes: Sequence[int]) -> bool:
-    """Whether a -1 follows -2 or -4. MXNet takes its place among the codes for its place in the shape, which they
-    shift: it gives other shapes, or writes behind the shape's end.
+    """Return whether a -1 follows a -2 or -4.
+
+    MXNet uses the place of the -1 among the codes as its place in the shape. A -2 or -4 shifts that place, so MXNet
+    gives another shape, or writes behind the shape's end.
     """
     left = iter(codes)
     shifted = False
@@ -124,7 +128,7 @@ def _is_misplaced(codes: Sequence[int]) -> bool:
 
 
 def _fill(shape: list[int], elements: int, problem: str) -> Shape:
-    """Replace the one -1 of `shape`, so that it holds `elements`."""
+    """Return `shape` with its -1, if any, replaced so that it holds `elements`. Raises ShapeError with the problem."""
     known = math.prod(size for size in shape if size != -1)
     need(shape.count(-1) <= 1 and all(size > 0 or size == -1 for size in shape), problem)
     filled = tuple(elements // known if size == -1 else size for size in shape)
