@@ -1,4 +1,4 @@
-"""`sshtool convert`: artifacts from a checkpoint."""
+"""Converts a checkpoint into artifacts of the output folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sshtool detect`: detections in image files, with a converted model."""
+"""Detects in image files with a converted model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sshtool run`: the whole way, from a checkpoint to a package of models that were compared with the original."""
+"""The whole way from a checkpoint to a package: download, convert, verify, package, check."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from sshtool.report.verification import ReportFiles
 from sshtool.runtimes.loading import load
 from sshtool.workspace import Workspace
 
-# The sample whose picture is kept: a scene on which the demo's heads were not fitted.
+# The sample of the picture: a scene that the demo's heads were not fitted on.
 PICTURED: Final = f"{SCENE}0"
 
 
@@ -48,7 +48,7 @@ PICTURED: Final = f"{SCENE}0"
 class RunResult:
     """What was made and how it compares with the original. `report` is None if nothing was written or compared.
 
-    `package` is None if something did not pass, or was not compared with the original. `notes` say what else to know.
+    `package` is None if something did not pass, or was not compared with the original.
     """
 
     model: str
@@ -76,11 +76,11 @@ def run(
     progress: Progress = silent,
     report_transfer: Report = no_report,
 ) -> RunResult:
-    """Get the checkpoint, convert it, and hold every artifact to the original on every sample.
+    """Get the checkpoint, convert it, and compare every artifact with the original on every sample.
 
-    The original is MXNet where it is installed, its answers from the pack for the demo checkpoint elsewhere; if there
-    is neither, it is the first artifact, and the report's notes say so. A checkpoint that is there is used, unless the
-    options name a source. Raises what the steps raise.
+    The original is MXNet, or its shipped answers for the demo checkpoint. Without either, the first artifact replaces
+    it, and a note of the report says so. An existing checkpoint is used, unless `source` names another. Raises what
+    the steps raise.
     """
     model = workspace.model
     if not dry_run:
@@ -127,7 +127,9 @@ def _verify(
 def _find_reference(
     checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: Options, progress: Progress
 ) -> tuple[Reference, bool]:
-    """MXNet or a pack, if it has answers for this size; otherwise the first artifact. And whether it is the former."""
+    """The reference, and whether it is the original: MXNet or a pack with answers for this size, or else the first
+    artifact.
+    """
     model = checkpoint.model
     try:
         reference = find_reference(model, checkpoint, VerifyOptions(), progress=progress)
@@ -142,9 +144,9 @@ def _find_reference(
 def _package(
     workspace: Workspace, checkpoint: Checkpoint, reference: Reference, report: VerifyReport, progress: Progress
 ) -> Path:
-    """Package exactly what has been verified, with the original's answers, and check what came out.
+    """Package the verified artifacts with the original's answers, and check the package.
 
-    Its models are not run again: the check has seen that they are the bytes that were.
+    The check does not run the models again: their hashes are those of the verified files.
     """
     model = workspace.model
     write_record(workspace.verification, VerifyResult(report))
@@ -160,7 +162,7 @@ def _package(
 
 
 def _keep_answers(path: Path, checkpoint: Checkpoint, reference: LiveReference, report: VerifyReport) -> None:
-    """Write a reference pack, unless it would be too large a file: then the package goes without, and says so."""
+    """Write a reference pack. If it would be too large, the package goes without and says so."""
     size = report.artifacts[0].declaration.image_size(checkpoint.model)
     other = reference.other_size()
     with contextlib.suppress(OutputError):

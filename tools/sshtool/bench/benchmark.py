@@ -1,4 +1,4 @@
-"""`sshtool bench`: how long every artifact takes for an image on this machine, and how many it does a second."""
+"""Measures latency and throughput of artifacts on this machine, and compares them with a baseline."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def _place(path: Path) -> str:
 
 
 def _original(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> Iterator[Candidate]:
-    """MXNet with the checkpoint, if that is wanted; if nobody said so, where both are there."""
+    """MXNet with the checkpoint: if the options name either, or by default if both are there."""
     named = any(RUNTIMES[MXNET].loads(artifact) for artifact in options.artifacts)
     wanted = (MXNET in options.runtimes and not named) or options.checkpoint is not None
     path = options.checkpoint or workspace.checkpoint

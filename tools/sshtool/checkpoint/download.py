@@ -1,4 +1,4 @@
-"""`sshtool download`: a complete, described checkpoint in the output folder."""
+"""Stores a checkpoint: the demo, one from an archive of the user, or a downloaded one."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class _Download:
         return self._result(DEMO, Fetched(archive, archive.name, cached=False), archive)
 
     def unpack(self, archive: Path) -> DownloadResult:
-        """Of an archive of the user's own."""
+        """Unpack an archive of the user's own."""
         if not is_archive(archive):
             what = mistaken(archive, ZIP)
             problem = f"is not a zip archive but {what}" if what else "is not a zip archive"
@@ -140,7 +140,7 @@ class _Download:
         return self._result(weights, Fetched(archive, archive.name, cached=False), verified=verified)
 
     def fetch(self) -> DownloadResult:
-        """From the cache or the first source that gives the pinned archive."""
+        """Unpack the pinned archive from the cache, or from the first source that has it."""
         path = config_path()
         config = read_config(path)
         sources = find_sources(self.workspace.model, self.options.sources, config, path.parent)

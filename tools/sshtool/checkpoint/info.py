@@ -1,4 +1,4 @@
-"""`sshtool info`: what a model and its checkpoint are."""
+"""Facts about a model and its checkpoint."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def info(
 
 
 def _quantized(workspace: Workspace) -> dict[str, dict[str, str]]:
-    """What INT8 files say of their quantization. One that cannot be read says why: this is about the checkpoint."""
+    """The quantization record of each INT8 artifact; of one that cannot be read, the error."""
     found: dict[str, dict[str, str]] = {}
     for artifact in plan(workspace.model.name, workspace.folder, Options(precisions=(Precision.INT8,))):
         if is_file(artifact.path):

@@ -44,12 +44,12 @@ VERBS: Final[dict[str, type[Verb]]] = {
 
 
 class _Program(TyperGroup):
-    """Reports wrong usage as a verb reports wrong input: one line, or one JSON document."""
+    """Reports wrong usage like any other error: one line, or one JSON document."""
 
     _json = False
 
     def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **extra: Any) -> Any:
-        self._json = "--json" in args  # what is wrong with the other options does not matter for that
+        self._json = "--json" in args  # whatever is wrong with the other options
         with self._one_line_errors():
             return super().make_context(info_name, args, *arguments, **extra)
 
@@ -62,7 +62,7 @@ class _Program(TyperGroup):
         try:
             yield
         except Exception as error:
-            describe = getattr(error, "format_message", None)  # Typer's own errors have it, and quote the user's words
+            describe = getattr(error, "format_message", None)  # only Typer's errors have it
             if describe is None or type(error).__name__ == "NoArgsIsHelpError":  # the latter is the help itself
                 raise
             _report_usage(describe(), getattr(error, "ctx", None), json=self._json)

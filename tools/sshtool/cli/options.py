@@ -81,7 +81,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Place:
-    """The model, and the folder that everything of it goes to."""
+    """The model and the output folder."""
 
     model: Annotated[str, Option("A model's name, or the path of a TOML file that describes your own.")] = "ssh-mxnet"
     output_dir: OutputDir = Path("artifacts")
@@ -95,7 +95,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Confinement:
-    """Models, which strangers may have made, run in a process of their own, with these limits."""
+    """The limits of the child process that runs models."""
 
     memory_limit: Annotated[
         float | None,
@@ -124,7 +124,7 @@ class Confinement:
 
 @dataclass(frozen=True)
 class Computing:
-    """What computes a model, and how."""
+    """Which runtime computes a model, and how."""
 
     runtime: Annotated[str, Option("onnxruntime, openvino or mxnet; by default the usual one for the file.")] = ""
     device: Device = "CPU"

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 INTERRUPTED: Final = 130
 
-# Wide enough for every table, where there is no terminal to ask: a path may have 4096 bytes.
+# The width of a table without a terminal. A path may have 4096 bytes.
 PLAIN_WIDTH: Final = 1_000_000
 
 
-# What libraries log is not for the user.
+# Hides the log records of libraries.
 logging.lastResort, logging.raiseExceptions = None, False
 
 
@@ -47,9 +47,10 @@ class Session:
         events: bool = False,
         interrupted: str = NOTHING_LEFT,
     ) -> None:
-        """With `lines`, --json prints not one document but one a line: what `emit` is given. With `events`, progress
-        is nothing but the JSON events of a download: on stdout, which the result leaves to them, or on stderr with
-        --json. `interrupted` says how things stand when somebody stops it.
+        """With `lines`, --json prints each body that `emit` gets as a document on a line of its own.
+
+        With `events`, the only progress is the JSON events of a download, on stdout; with --json, on stderr. The result
+        goes to the other stream. `interrupted` is the state of the files after an interruption, for its message.
         """
         self.interrupted = interrupted
         self.verb, self.json, self.quiet, self.debug, self.lines = verb, json, quiet, debug, lines
@@ -64,16 +65,14 @@ class Session:
         return self
 
     def progress(self, step: str, done: int = 0, total: int = 0) -> None:
-        """Say what is being done now: a spinner that counts on a terminal, a line at its beginning elsewhere."""
+        """Show the current step: a spinner that counts on a terminal, elsewhere one line when the step begins."""
         if self.status and not self.transfer:
             self.status.update(lines(f"{step}: {done + 1} of {total}" if total else step))
         elif not (self.quiet or self.events or done):
             self._say(step)
 
     def transfers(self, model: str) -> Callable[..., None]:
-        """What a download reports to (`sshtool.checkpoint.fetch.Report`): a bar on a terminal, lines elsewhere, or
-        JSON.
-        """
+        """A `sshtool.checkpoint.fetch.Report` that shows a bar on a terminal, lines elsewhere, or JSON events."""
         from sshtool.report.transfer import Bar, JsonEvents, Lines
 
         def show(event: str, /, **members: str | int) -> None:
@@ -96,7 +95,7 @@ class Session:
         return show
 
     def emit(self, body: dict[str, Any]) -> None:
-        """With --json, print one of several documents, at once. The spinner makes room where both are on a terminal."""
+        """With --json, print one of several documents at once. On a terminal the spinner makes room for it."""
         if not self.json:
             return
         self._stop()
@@ -112,7 +111,7 @@ class Session:
         passed: bool = True,
         code: int = VerificationError.exit_code,
     ) -> None:
-        """Print the result, as JSON or as `render(result, plain)` makes it. If it did not pass, exit with `code`."""
+        """Print the result as JSON, or as `render(result, plain)` returns it. Exit with `code` if it did not pass."""
         self._stop()
         if self.json:
             self._print_json({"ok": passed, "result": result})
@@ -128,7 +127,7 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
-        # Who reads stdout has had enough and closed it, as `head` does: there is nobody to tell, and Typer knows.
+        # A reader such as `head` closes stdout early. Typer handles that.
         if error is None or isinstance(error, (typer.Exit, BrokenPipeError)):
             return
         if self.debug:
@@ -149,14 +148,14 @@ class Session:
     def _fail(self, kind: str, message: str, code: int) -> None:
         line = printable(message)
         if self.json:
-            with contextlib.suppress(OutputError):  # stderr tells
+            with contextlib.suppress(OutputError):  # stderr has the message too
                 self._print_json({"ok": False, "error": {"type": kind, "message": line}})
-        self.stderr = _stderr()  # the other may have been stopped while it wrote, and would write that again
+        self.stderr = _stderr()  # an interrupted console would repeat what it was writing
         self._say(f"{f'sshtool {self.verb}'.strip()}: {line}", style="red")
         raise typer.Exit(code)
 
     def _say(self, *said: str, style: str = "") -> None:
-        with contextlib.suppress(OSError):  # stderr is full: there is nobody to tell
+        with contextlib.suppress(OSError):  # stderr is full or closed
             self.stderr.print(lines(*said, style=style))
 
     def _print_json(self, body: dict[str, Any]) -> None:
@@ -176,7 +175,7 @@ def _stderr() -> SafeConsole:
 
 @contextlib.contextmanager
 def _stdout() -> Iterator[None]:
-    """Write to stdout. Raises OutputError if it is closed or full, BrokenPipeError if nobody reads it any more."""
+    """Write to stdout. Raises OutputError if it is closed or full, BrokenPipeError if its reader has closed it."""
     cannot = "standard output: cannot be written ({}); send it elsewhere"
     if sys.stdout is None:
         raise OutputError(cannot.format("it is closed"))

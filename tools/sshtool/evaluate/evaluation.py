@@ -1,4 +1,4 @@
-"""`sshtool evaluate`: average precision on WIDER FACE, by both of the ways in which figures were published."""
+"""Measures average precision on WIDER FACE by the two published protocols."""
 
 from __future__ import annotations
 
@@ -113,9 +113,7 @@ def evaluate(
 
 
 def _check(options: EvaluateOptions) -> None:
-    """Refuse what contradicts itself, or lacks something, before hours of work. Raises UsageError,
-    RuntimeUnavailableError and OutputError.
-    """
+    """Before hours of work: raises UsageError for contradictory options, and RuntimeUnavailableError."""
     runs = {
         "--artifact": bool(options.artifacts),
         "--shard": options.shard != (1, 1),
@@ -150,7 +148,7 @@ def _limited(truth: GroundTruth, limit: int) -> GroundTruth:
 
 
 class _Run:
-    """Artifacts over the images of a shard, one artifact after another."""
+    """Evaluates artifacts on the images of a shard, one artifact after another."""
 
     def __init__(self, workspace: Workspace, options: EvaluateOptions, truth: GroundTruth, progress: Progress) -> None:
         self.model, self.options, self.truth, self.progress = workspace.model, options, truth, progress
@@ -356,7 +354,7 @@ def _merge(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, progr
 
 
 def _score(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, folder: Path) -> Evaluation:
-    """The figures of predictions that somebody saved."""
+    """The figures of saved predictions."""
     assert options.dataset is not None  # `_check` sees to that
     images = _images_if_there(options.dataset)
     protocols, pictured = [], []

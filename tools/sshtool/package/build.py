@@ -1,4 +1,4 @@
-"""`sshtool package`: verified artifacts as a folder, or one file, that a stranger can check and deploy."""
+"""Packages verified artifacts into a folder or one file that anyone can check and deploy."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _check_target(target: Path) -> None:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of artifacts, for the card."""
+    """Measurements of artifacts, for the card."""
 
     evaluated: tuple[EvaluatedArtifact, ...]
     bench: Bench | None
@@ -160,7 +160,7 @@ class Figures:
         return cls(evaluated, read_bench(options.bench, model_name) if options.bench else None)
 
     def about(self, hashes: Mapping[str, str]) -> tuple[EvaluatedArtifact | None, tuple[BenchedArtifact, ...]]:
-        """Those of exactly these files, whatever they were called."""
+        """The measurements of exactly these files, by their hashes."""
         wanted = sorted(hashes.values())
         evaluated = next((item for item in self.evaluated if sorted(item.files.values()) == wanted), None)
         benched = self.bench.candidates if self.bench else ()
@@ -178,7 +178,7 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Plan:
-    """All that goes in, read and checked; nothing is written yet."""
+    """The contents of a package, read and checked, before anything is written."""
 
     model: ModelSpec
     layout: Layout

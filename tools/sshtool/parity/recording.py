@@ -1,4 +1,4 @@
-"""`sshtool reference`: MXNet's answers in one file, to verify artifacts where MXNet cannot be installed."""
+"""Records MXNet's answers in a reference pack, to verify artifacts where MXNet cannot be installed."""
 
 from __future__ import annotations
 

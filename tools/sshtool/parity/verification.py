@@ -1,4 +1,4 @@
-"""`sshtool verify`: whether artifacts compute what the original computes, with the evidence."""
+"""Compares artifacts with MXNet or with a reference pack, and collects the evidence."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ from sshtool.workspace import Workspace
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """What to compare, with what, how strictly. `profile` and `runtime` hold for all artifacts; "" decides by file."""
+    """What to compare, with which reference, how strictly. `profile` and `runtime` apply to all artifacts; "" lets each
+    file decide.
+    """
 
     artifacts: tuple[Path, ...] = ()
     checkpoint: Path | None = None
@@ -69,7 +71,7 @@ class VerifyResult:
 
     @property
     def passed(self) -> bool:
-        """Whether every artifact is the same detector, and, if the check itself was tested, it noticed every fault."""
+        """Whether every artifact agrees with the reference, and the self-test, if there is one, caught every fault."""
         return self.report.passed and (self.self_test is None or self.self_test.passed)
 
 
@@ -84,7 +86,7 @@ def verify_artifacts(
     write: Write = lambda _result, _reference: (),
     progress: Progress = silent,
 ) -> VerifyResult:
-    """Hold artifacts (by default all that `convert` left) to MXNet, or to a reference pack.
+    """Compare artifacts (by default all converted ones) with MXNet or a reference pack.
 
     Raises UsageError, ArtifactError if there is nothing to verify, RuntimeUnavailableError if there is no original to
     compare with, ReferencePackError, and what opening the checkpoint raises.
@@ -128,7 +130,7 @@ def _claims(
     options: VerifyOptions,
     progress: Progress,
 ) -> tuple[str, ...]:
-    """What a pack says of itself and nothing here proves. Raises ReferencePackError if it is wrong."""
+    """The claims of a pack that nothing here can prove. Raises ReferencePackError for a claim that is wrong."""
     if not isinstance(reference, PackReference):
         return ()
     if checkpoint is not None and options.checkpoint is not None and not reference.is_shipped:
@@ -139,7 +141,7 @@ def _claims(
 
 
 def write_record(path: Path, result: VerifyResult) -> None:
-    """Write the document that `--json` prints, for `sshtool package`. Raises OutputError."""
+    """Write the document that `--json` prints; `sshtool package` reads it. Raises OutputError."""
     with staged(path) as part:
         part.write_text(dump_result("verify", result, passed=result.passed), encoding="utf-8")
 
@@ -157,7 +159,7 @@ def _check(options: VerifyOptions) -> None:
 
 @contextlib.contextmanager
 def open_if_needed(workspace: Workspace, options: VerifyOptions) -> Iterator[Checkpoint | None]:
-    """The checkpoint that was named or downloaded; None if there is none and a reference pack stands in for it."""
+    """The named or the downloaded checkpoint; None if a reference pack replaces a checkpoint that is not there."""
     path = options.checkpoint or workspace.checkpoint
     if options.checkpoint is None and options.reference is not None and not is_folder(path):
         yield None
@@ -169,9 +171,9 @@ def open_if_needed(workspace: Workspace, options: VerifyOptions) -> Iterator[Che
 def find_reference(
     model: ModelSpec, checkpoint: Checkpoint | None, options: VerifyOptions, *, progress: Progress = silent
 ) -> Reference:
-    """The pack that was named; otherwise MXNet; otherwise, for the demo checkpoint, the pack that ships with sshtool.
+    """The named pack, or else MXNet, or else, for the demo checkpoint, the pack that ships with sshtool.
 
-    Raises RuntimeUnavailableError if none of them is to be had.
+    Raises RuntimeUnavailableError without any of them.
     """
     if options.reference is not None:
         return read_pack(options.reference, model)
@@ -188,9 +190,9 @@ def find_reference(
 
 
 def user_images(given: Sequence[str], model: ModelSpec) -> dict[str, Draw]:
-    """The user's own images (files, folders, patterns) as samples, letterboxed, by name; each read when it is drawn.
+    """The user's images (files, folders, patterns) as letterboxed samples, by name. Drawing a sample reads its image.
 
-    Raises UsageError where there is none, or too many; drawing one raises ImageError if it cannot be read.
+    Raises UsageError without images or for too many. Drawing raises ImageError for an image that cannot be read.
     """
     paths = select_images(given) if given else ()
     check_number("--images", paths, MOST_VERIFIED)
@@ -198,7 +200,7 @@ def user_images(given: Sequence[str], model: ModelSpec) -> dict[str, Draw]:
 
 
 class UserImage:
-    """An image that is read whenever it is drawn, and has to be the same each time."""
+    """Reads its image whenever it is drawn, and raises ImageError if the image has changed since."""
 
     def __init__(self, path: Path, model: ModelSpec) -> None:
         self._path, self._model = path, model
@@ -215,18 +217,18 @@ class UserImage:
 
 
 class ConvertedAgain:
-    """Converts the checkpoint once more: to other shapes than those of an artifact."""
+    """Converts the checkpoint again, to other shapes than those of the artifacts."""
 
     def __init__(self, model: ModelSpec, checkpoint: Checkpoint | None, folder: Path) -> None:
         self.model, self._checkpoint, self._folder = model, checkpoint, folder
-        self._made: dict[Options, int] = {}  # and the number of its folder
+        self._made: dict[Options, int] = {}  # the number of the folder of each conversion
 
     def path(self, candidate: Candidate, declaration: Declaration) -> Path | None:
-        """The candidate's format and precision at the shape of the batch of another size; None where that cannot be."""
+        """The candidate's format and precision at OTHER_SHAPE; None if the checkpoint cannot be converted so."""
         name = declaration.precision or candidate.profile or Precision.FP32.value
         if self._checkpoint is None or name not in {item.value for item in Precision}:
             return None
-        if name == Precision.INT8.value:  # what it was calibrated on is not here
+        if name == Precision.INT8.value:  # its calibration images are not known
             return None
         own = declaration.options(format_key(candidate.path), name, self.model)
         options = replace(own, input_shape=OTHER_SHAPE, dynamic=Dynamic.NOTHING)
@@ -234,7 +236,7 @@ class ConvertedAgain:
         return convert(self._checkpoint, self._folder / str(made), options)[0].path
 
     def original(self, sample: Sample) -> Path:
-        """FP32 ONNX at the shape of a sample; there has to be a checkpoint."""
+        """FP32 ONNX at the shape of a sample. Needs a checkpoint."""
         assert self._checkpoint is not None  # `verify_artifacts` sees to that
         count, height, width, channels = sample.images.shape
         options = Options(("onnx",), (Precision.FP32,), (count, channels, height, width))
@@ -244,7 +246,7 @@ class ConvertedAgain:
 def _divergences(
     report: VerifyReport, reference: Reference, again: ConvertedAgain, options: VerifyOptions, progress: Progress
 ) -> tuple[Divergence, ...]:
-    """For each artifact with an output out of tolerance: where it begins, on the sample where it is worst."""
+    """The first layer that differs of each artifact with an output out of tolerance, on its worst sample."""
     found = []
     for artifact in report.artifacts:
         failures = (item for item in report.failures if item.artifact == artifact.label and item.check == "tensor")
@@ -281,7 +283,7 @@ def _first_layer(
 
 
 def _original(reference: Reference, again: ConvertedAgain, sample: Sample, settings: Settings) -> Runtime:
-    """What computes the layers as they should be: MXNet, or where it is not here a new conversion to FP32."""
+    """The runtime with the expected layers: MXNet, or without it a new conversion to FP32."""
     if isinstance(reference, LiveReference):
         return reference.runtime
     return load(again.original(sample), again.model, _as_stored(settings))
