@@ -134,6 +134,12 @@ class AnchorDetection(DetectionTask):
         if declared is not None:
             return super().card(declared)
         first = self.heads[0]
+        if not self._has_plain_heads:
+            sizes = "; ".join(
+                f"{' and '.join(f'{width:g} x {height:g}' for width, height in head.sizes)} (stride {head.stride})"
+                for head in self.heads
+            )
+            return f"The anchors of a cell, width x height in pixels: {sizes}. Deltas are (dx, dy, dw, dh) for each."
         sizes = ", ".join(f"{' and '.join(map(str, head.scales))} (stride {head.stride})" for head in self.heads)
         return (
             f"The anchors of a cell are squares of {first.base_size} times {sizes} pixels, centred {first.centre} "
@@ -143,18 +149,24 @@ class AnchorDetection(DetectionTask):
             f"that overlaps a better one by {self.iou_threshold} (intersection over union, corner pixels included)."
         )
 
-    def usage(self, *, inside: bool) -> tuple[str, str]:
-        title, lines = super().usage(inside=inside)
-        if not inside:
-            lines = _USAGE.format(
-                strides=tuple(head.stride for head in self.heads),
-                scales=tuple(head.scales for head in self.heads),
-                base=self.heads[0].base_size,
-                centre=self.heads[0].centre,
-                overlap=self.iou_threshold,
-                noun=self.noun,
-            )
-        return title, lines
+    def usage(self, *, inside: bool) -> tuple[str, str] | None:
+        if inside or not self._has_plain_heads:
+            return super().usage(inside=inside)
+        lines = _USAGE.format(
+            strides=tuple(head.stride for head in self.heads),
+            scales=tuple(head.scales for head in self.heads),
+            base=self.heads[0].base_size,
+            centre=self.heads[0].centre,
+            overlap=self.iou_threshold,
+            noun=self.noun,
+        )
+        return f"From the outputs to {self.noun}s", lines
+
+    @property
+    def _has_plain_heads(self) -> bool:
+        """Whether the example of the card fits: squares of one window, without landmarks."""
+        kinds = {(head.base_size, head.ratios, head.landmarks) for head in self.heads}
+        return kinds == {(self.heads[0].base_size, (1.0,), None)}
 
     def _images(self, outputs: Outputs) -> list[Outputs]:
         """The tensors of each image of a batch. Raises DetectionError."""

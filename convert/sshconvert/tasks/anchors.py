@@ -34,7 +34,7 @@ class AnchorHead(Strict):
     stride: Dimension
     base_size: Dimension = 16
     scales: tuple[Dimension, ...] = pydantic.Field(min_length=1)
-    ratios: tuple[Ratio, ...] = pydantic.Field((1.0,), min_length=1)
+    ratios: tuple[Ratio, ...] = pydantic.Field(default=(1.0,), min_length=1)
     scores: TensorName
     boxes: TensorName
     landmarks: TensorName | None = None

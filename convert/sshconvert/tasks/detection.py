@@ -26,8 +26,7 @@ THRESHOLD: Final = 0.5  # the score from which on a person sees a detection, and
 _USAGE: Final = """\
 boxes, scores, count = (output[0] for output in outputs[:3])
 {noun}s = np.column_stack([boxes, scores])[:count]  # x1, y1, x2, y2, score
-print({noun}s)
-"""
+print({noun}s)"""
 
 
 class DetectionTask(Task):
@@ -161,8 +160,8 @@ class DetectionTask(Task):
             f"suppression from an overlap of {declared.iou_threshold} on."
         )
 
-    def usage(self, *, inside: bool) -> tuple[str, str]:
-        return f"From the outputs to {self.noun}s", (_USAGE.format(noun=self.noun) if inside else "").rstrip()
+    def usage(self, *, inside: bool) -> tuple[str, str] | None:
+        return (f"From the outputs to {self.noun}s", _USAGE.format(noun=self.noun)) if inside else None
 
 
 def detection_task(model: str, task: Task) -> DetectionTask:

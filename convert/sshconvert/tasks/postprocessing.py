@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from sshconvert.errors import UsageError
 from sshconvert.graph import Dimensions
 from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
@@ -36,6 +37,8 @@ def append_postprocessing(
     The input is [N, C, H, W]. The thresholds are those of `task`; `most` bounds the candidates of a head, `top_k` the
     detections of an image.
     """
+    if taken := sorted({*OUTPUTS} & {*model.names}):
+        raise UsageError(f"--postprocess: the network has tensors named {', '.join(taken)} itself; leave it out")
     build = Builder({*model.names, *OUTPUTS}, "faces_")
     limits = _limits(build, input_name)
     candidates = [_decode(build, model, head, most, limits) for head in heads]

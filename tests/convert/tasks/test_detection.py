@@ -12,6 +12,7 @@ from detections import SSH, table
 from sshconvert.boxes import suppress
 from sshconvert.errors import DetectionError
 from sshconvert.tasks.anchor_detection import AnchorDetection
+from sshconvert.tasks.anchors import AnchorHead
 
 RULES = SSH
 FILES = ("dense_640x640", "sparse_480x736", "sparse_640x640")
@@ -110,6 +111,40 @@ def test_anchors_are_centred_squares_with_corner_pixels_included() -> None:
     assert boxes[:2].tolist() == [[-8, -8, 23, 23], [0, 0, 15, 15]]
     assert boxes[2].tolist() == [0, -8, 31, 23]
     assert boxes[4].tolist() == [-8, 0, 23, 31]
+
+
+def test_anchors_of_other_ratios_are_rounded_as_upstream_rounds_them() -> None:
+    """The nine anchors that Faster R-CNN's `generate_anchors` prints for its own defaults."""
+    head = AnchorHead(stride=16, scales=(8, 16, 32), ratios=(0.5, 1, 2), scores="scores", boxes="boxes")
+    assert head.anchors(1, 1).tolist() == [
+        [-84, -40, 99, 55],
+        [-176, -88, 191, 103],
+        [-360, -184, 375, 199],
+        [-56, -56, 71, 71],
+        [-120, -120, 135, 135],
+        [-248, -248, 263, 263],
+        [-36, -80, 51, 95],
+        [-80, -168, 95, 183],
+        [-168, -344, 183, 359],
+    ]
+
+
+def test_detections_equal_those_of_retinafaces_own_code(shared_data: Path) -> None:
+    with np.load(shared_data / "detections-retinaface" / "astronaut_512x512.npz") as data:
+        outputs, expected = dict(data), data["detections"]
+    prefix = "face_rpn_"
+    heads = tuple(
+        AnchorHead(
+            stride=stride,
+            scales=(2 * scale, scale),
+            scores=f"{prefix}cls_prob_reshape_stride{stride}",
+            boxes=f"{prefix}bbox_pred_stride{stride}",
+        )
+        for stride, scale in ((32, 16), (16, 4), (8, 1))
+    )
+    task = AnchorDetection(kind="anchor_detection", score_threshold=0.5, iou_threshold=0.4, heads=heads)
+    (found,) = task.decode(outputs, (512, 512))
+    np.testing.assert_allclose(table(found), expected, rtol=0, atol=1e-3)
 
 
 def test_a_box_at_the_overlap_threshold_is_suppressed() -> None:

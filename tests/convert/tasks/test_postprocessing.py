@@ -29,6 +29,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Dynamic, Options, Postprocessing
 from sshconvert.tasks.anchor_detection import AnchorDetection
+from sshconvert.tasks.anchors import AnchorHead
 from sshconvert.tasks.inside import OUTPUTS, Inside
 from sshconvert.tasks.results import Detections
 from sshtool.candidates import Candidate
@@ -54,8 +55,8 @@ def bare(size: Size | None, rules: AnchorDetection, top_k: int, *, keep: bool = 
     heads: dict[str, Dimensions] = {}
     for head in rules.heads:
         cells = (size[1] // head.stride, size[2] // head.stride) if size else ("", "")
-        heads[head.scores] = (number, 2 * len(head.scales), *cells)
-        heads[head.boxes] = (number, 4 * len(head.scales), *cells)
+        heads[head.scores] = (number, 2 * len(head.sizes), *cells)
+        heads[head.boxes] = (number, 4 * len(head.sizes), *cells)
     model = OnnxModel("heads", (), {}, inputs | heads, heads)
     made = rules.append_to(model, input_name="data", top_k=top_k, keep_heads=keep)
     with TemporaryDirectory() as folder:
@@ -118,6 +119,21 @@ def test_the_pass_finds_what_detection_finds_in_500_cases(runtime: str) -> None:
         heads = heads_of(KINDS[seed % len(KINDS)], size, seed)
         expected = RULES.decode(heads, size[1:])
         assert_same_faces(found_by(runtime, bare(None, RULES, 5000), size, heads), expected)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_anchors_of_other_ratios_and_all_candidates_are_decoded_inside_too(runtime: str) -> None:
+    head = AnchorHead(stride=16, base_size=12, scales=(1, 3), ratios=(0.5, 2), scores="prob", boxes="delta")
+    task = AnchorDetection(kind="anchor_detection", score_threshold=0.3, iou_threshold=0.4, heads=(head,))
+    random: Any = np.random.RandomState(0)
+    size = (2, 96, 64)
+    heads = {
+        "prob": random.random_sample((2, 8, 6, 4)).astype(np.float32),
+        "delta": (0.3 * random.standard_normal((2, 16, 6, 4))).astype(np.float32),
+    }
+    expected = task.decode(heads, size[1:])
+    assert min(map(len, expected)) > 3
+    assert_same_faces(found_by(runtime, bare(size, task, 1000), size, heads), expected)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
