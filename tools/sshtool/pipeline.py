@@ -48,7 +48,7 @@ PICTURED: Final = f"{SCENE}0"
 class RunResult:
     """What was made and how it compares with the original. `report` is None if nothing was written or compared.
 
-    `package` is None if something did not pass, or was not compared with the original.
+    `package` is None if something did not pass, or was not compared with the original. `notes` say what else to know.
     """
 
     model: str
