@@ -414,7 +414,7 @@ def other_output(manifest: dict[str, Any]) -> None:
     ("change", "message"),
     [
         (other_weights, "weights: it says"),
-        (other_model, "declarations: manifest.json: another: no such model"),
+        (other_model, "declarations: model.toml: cannot be read"),
         (other_output, "outputs: it says"),
     ],
 )

@@ -230,7 +230,7 @@ class Checker:
             model = read_model(self.folder / DESCRIPTION, follow=False)
             check_shape("shape", model.image_input.shape)
         except (ModelError, UsageError) as error:
-            self.fail("declarations", DESCRIPTION, error)
+            self.fail("declarations", DESCRIPTION, str(error).removeprefix(f"{self.folder / DESCRIPTION}: "))
             return None
         if model.name != manifest.model:
             self.fail("declarations", DESCRIPTION, f"describes {model.name}, the manifest says {shown(manifest.model)}")

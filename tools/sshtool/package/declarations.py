@@ -103,7 +103,7 @@ class Declarations:
             self._claim(MANIFEST, f"models.{number}.verified", f"{VERIFICATION} cannot be read")
         if item.precision not in PROFILES:
             self._fail(item.path, f"precision: {shown(item.precision)} is not one of {', '.join(PROFILES)}")
-        elif FORMATS[item.format].is_quantized(self.folder / item.path) != (item.precision == Precision.INT8.value):
+        elif FORMATS[expected.format].is_quantized(self.folder / item.path) != (item.precision == Precision.INT8.value):
             self._fail(item.path, f"precision: it says {item.precision}, and is not stored in that")
         for field in PackagedModel.model_fields:
             self._equal(item.path, field, getattr(item, field), getattr(expected, field))
