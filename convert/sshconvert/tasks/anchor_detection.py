@@ -140,7 +140,7 @@ class AnchorDetection(DetectionTask):
                 for head in self.heads
             )
             return f"The anchors of a cell, width x height in pixels: {sizes}. Deltas are (dx, dy, dw, dh) for each."
-        sizes = ", ".join(f"{' and '.join(map(str, head.scales))} (stride {head.stride})" for head in self.heads)
+        sizes = ",".join(f"{' and '.join(map(str, head.scales))} (stride {head.stride})" for head in self.heads)
         return (
             f"The anchors of a cell are squares of {first.base_size} times {sizes} pixels, centred {first.centre} "
             "pixels right of and below the cell's corner. Deltas are (dx, dy, dw, dh) for each: the centre moves by\n"
