@@ -120,8 +120,8 @@ def rank_layers(
 def _feeder(model: ModelSpec, images: CalibrationImages, progress: Progress) -> Callable[[int], dict[str, Any]]:
     def feed(number: int) -> dict[str, Any]:
         progress("calibrating", number, images.count)
-        rgb = images.read(number)[..., ::-1].astype(np.float32) - np.array(model.image.mean, np.float32)
-        return {model.image_input.name: np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])}
+        image = model.image.prepared(images.read(number))
+        return {model.image_input.name: np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
 
     return feed
 

@@ -158,15 +158,20 @@ class Contract:
 
         """
         mean = " ".join(f"{value:g}" for value in model.image.mean)
-        reversal = "channels reversed to RGB, " if options.color is Color.BGR else ""
-        inside = f"{reversal}mean {mean} subtracted" if options.preprocessing else "none"
+        divisors = " ".join(f"{value:g}" for value in model.image.divisors)
+        steps = {
+            f"channels reversed to {model.image.color.upper()}": options.color.value != model.image.color,
+            f"mean {mean} subtracted": any(model.image.mean),
+            f"divided by {divisors}": set(model.image.divisors) != {1},
+        }
+        inside = ", ".join(step for step, is_taken in steps.items() if is_taken and options.preprocessing) or "none"
         entries = {
             **_postprocessing(model, options.postprocessing),
             "model": model.name,
             WEIGHTS: weights,
             "preprocessing_inside": inside,
             _LAYOUT: options.layout.value,
-            COLOR_ORDER: options.color_order,
+            COLOR_ORDER: _color_order(model, options),
             MEAN_VALUES: _NO_MEAN if options.preprocessing else mean,
             **model.task.metadata(),
             "license_code": model.licence.code,
@@ -238,6 +243,11 @@ _CONTRACT: Final = pydantic.TypeAdapter(Contract)
 def licence_of(model: ModelSpec, weights: str) -> str:
     """The licence of the weights: the demo's are not the trained ones."""
     return DEMO_LICENCE if weights == DEMO else model.licence.weights
+
+
+def _color_order(model: ModelSpec, options: Options) -> str:
+    """The order of the channels that the caller feeds."""
+    return (options.color.value if options.preprocessing else model.image.color).upper()
 
 
 def other_color(declared: str) -> str:
@@ -345,7 +355,7 @@ def _model_api(model: ModelSpec, options: Options) -> dict[str, str]:
     )
     return {
         "scale_values": "1 1 1",
-        "reverse_input_channels": str(options.color_order == "RGB"),
+        "reverse_input_channels": str(_color_order(model, options) == "RGB"),
         "resize_type": "standard",
         **detection,
     }

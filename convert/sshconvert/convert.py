@@ -17,7 +17,7 @@ from sshconvert.formats.registry import FORMATS, artifact_files
 from sshconvert.models.spec import ModelSpec
 from sshconvert.network import resolve
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
+from sshconvert.options import Dynamic, InputType, Layout, Options, Precision
 from sshconvert.passes.base import Pass
 from sshconvert.passes.fp16 import StoreWeightsAsFp16
 from sshconvert.passes.input_form import TakeBytes, TakeChannelsLast
@@ -145,7 +145,10 @@ def passes(spec: ModelSpec, options: Options, quantization: Quantization | None 
     """The passes between the exported network and the model that formats write, in their order."""
     name = spec.image_input.name
     if options.preprocessing:
-        yield BakePreprocessing(name, spec.image.mean, reverse=options.color is Color.BGR)
+        image = spec.image
+        yield BakePreprocessing(name, image.mean, image.divisors, reverse=options.color.value != image.color)
+    elif set(spec.image.divisors) != {1}:
+        raise PreprocessingError(f"{spec.name} divides its image, which only preprocessing inside does: build it in")
     elif options.input_type is InputType.UINT8:
         raise PreprocessingError("uint8 holds no pixels minus a mean: build the preprocessing in, or feed float32")
     if quantization:

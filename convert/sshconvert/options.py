@@ -85,8 +85,3 @@ class Options:
     input_type: InputType = InputType.FLOAT32
     color: Color = Color.BGR
     postprocessing: Postprocessing | None = None
-
-    @property
-    def color_order(self) -> str:
-        """The order of the channels that the caller feeds."""
-        return self.color.value.upper() if self.preprocessing else "RGB"

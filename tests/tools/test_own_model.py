@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
+import onnxruntime
 import pytest
 from PIL import Image
 
 from program import sshtool
 from sshconvert.boxes import overlaps
-from sshconvert.checkpoint import locate
-from sshconvert.errors import CheckpointError, ModelError
+from sshconvert.checkpoint import locate, open_checkpoint
+from sshconvert.convert import convert
+from sshconvert.errors import CheckpointError, ModelError, PreprocessingError
 from sshconvert.models.registry import dump_model, load_model, parse_model
-from sshconvert.models.spec import Published
+from sshconvert.models.spec import ImageSpec, Published
+from sshconvert.options import Color, Options
 from sshtool.demo.scenes import draw_scene
 
 HEIGHT: Final = 384
@@ -117,6 +122,41 @@ def test_only_a_download_needs_an_archive(own: tuple[str | Path, ...]) -> None:
         assert sshtool(verb, *own, code=1).stderr.endswith(
             "names no archive; give the checkpoint's folder with --checkpoint\n"
         )
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param({"color": "bgr"}, id="nothing to do for BGR"),
+        pytest.param({"color": "bgr", "mean": (104, 117, 123), "std": (58, 57, 56)}, id="BGR, mean and std"),
+        pytest.param({"mean": (123, 117, 104), "scale": 0.0078125}, id="RGB, mean and scale"),
+    ],
+)
+@pytest.mark.parametrize("color", Color)
+def test_an_image_is_prepared_inside_as_the_description_says(
+    image: dict[str, Any], color: Color, shared_data: Path, tmp_path: Path
+) -> None:
+    plain = parse_model(RETINAFACE.encode(), source="mine.toml")
+    spec = ImageSpec(**image)
+    model = plain.model_copy(update={"inputs": (plain.image_input.model_copy(update={"image": spec}),)})
+    checkpoint = open_checkpoint(shared_data / NAME, plain)
+    onnx = Options(formats=("onnx",), input_shape=(1, 3, 64, 96), color=color)
+    original = convert(checkpoint, tmp_path / "original", replace(onnx, preprocessing=False))[0].path
+    artifact = convert(replace(checkpoint, model=model), tmp_path, onnx)[0].path
+
+    pixels = draw_scene(1, 64, 96).image[None]
+    fed = pixels if color is Color.BGR else pixels[..., ::-1]
+    expected = answers(original, spec.prepared(pixels))
+    for found, wanted in zip(answers(artifact, fed.astype(np.float32)), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    if spec.divisors != (1, 1, 1):
+        with pytest.raises(PreprocessingError, match="divides its image"):
+            convert(replace(checkpoint, model=model), tmp_path, replace(onnx, preprocessing=False))
+
+
+def answers(path: Path, images: npt.NDArray[np.float32]) -> list[Any]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return list(session.run(None, {"data": np.ascontiguousarray(images.transpose(0, 3, 1, 2))}))
 
 
 TWO_INPUTS: Final = """\

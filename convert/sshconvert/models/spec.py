@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pydantic
 
 from sshconvert.errors import ModelError
@@ -58,15 +60,38 @@ class CheckpointSpec(Strict):
 
 
 class ImageSpec(Strict):
-    """The image that the original network takes: 0-255, RGB minus `mean` (R, G, B)."""
+    """The image that the original network takes: (pixel - mean) * scale, or (pixel - mean) / std, of pixels 0-255.
 
+    `color` is the order of the channels, also in `mean` and `std`.
+    """
+
+    color: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[Colour, Colour, Colour] = (0, 0, 0)
+    scale: Figure | None = None
+    std: tuple[Figure, Figure, Figure] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _has_one_divisor(self) -> ImageSpec:
+        if self.scale is not None and self.std is not None:
+            raise ValueError("give scale or std, not both")
+        return self
+
+    @property
+    def divisors(self) -> tuple[float, float, float]:
+        """What each channel is divided by after the subtraction."""
+        return self.std or (1 / (self.scale or 1),) * 3
 
     @property
     def mean_pixel(self) -> tuple[int, int, int]:
         """The mean as a pixel, B, G, R: padding of this colour is almost zero after the subtraction."""
-        red, green, blue = self.mean
-        return round(blue), round(green), round(red)
+        first, second, third = map(round, self.mean[:: -1 if self.color == "rgb" else 1])
+        return first, second, third
+
+    def prepared(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Images [..., 3], BGR, as the original network takes them, with the channels last."""
+        channels = images[..., ::-1] if self.color == "rgb" else images
+        centred = channels.astype(np.float32) - np.array(self.mean, np.float32)
+        return np.asarray(centred / np.array(self.divisors, np.float32), np.float32)
 
 
 class InputSpec(Strict):

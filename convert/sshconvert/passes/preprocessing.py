@@ -20,13 +20,13 @@ CHANNELS: Final = 3
 
 @dataclass(frozen=True)
 class BakePreprocessing(Pass):
-    """Subtract the mean and reverse the channels inside.
+    """Subtract the mean, divide by the divisors, and reverse the channels inside.
 
     Needs: the input feeds one convolution and nothing else, as data, with 3 channels in one group, and no other node
     shares its weights. Raises PreprocessingError otherwise.
 
     Changes: the input is raw BGR, float32 [N, 3, H, W], 0-255, instead of RGB minus the mean; without `reverse` it is
-    raw RGB. `mean` is in R, G, B order.
+    raw RGB. `mean` and `divisors` are in R, G, B order. For an original that takes BGR, exchange the two.
 
     Keeps: the outputs, for the same image. The reversal costs nothing: it reverses the input channels of the first
     convolution's weights, which changes the order of the same products. The mean stays one Sub: folded into the bias
@@ -35,6 +35,7 @@ class BakePreprocessing(Pass):
 
     input_name: str
     mean: Sequence[float]
+    divisors: Sequence[float] = (1, 1, 1)
     reverse: bool = True
 
     def apply(self, model: OnnxModel) -> OnnxModel:
@@ -42,10 +43,16 @@ class BakePreprocessing(Pass):
         weight_name = first.input[1]
         order = slice(None, None, -1 if self.reverse else 1)
         build = Builder.of(model, f"{self.input_name}_")
-        values = build.constant("mean", np.array(self.mean, np.float32)[order].reshape(1, CHANNELS, 1, 1))
-        subtracted = build.node("minus_mean", "Sub", [self.input_name, values])
+        mean, divisors = (
+            np.array(values, np.float32)[order].reshape(1, CHANNELS, 1, 1) for values in (self.mean, self.divisors)
+        )
+        image = self.input_name
+        if mean.any():
+            image = build.node("minus_mean", "Sub", [image, build.constant("mean", mean)])
+        if (divisors != 1).any():
+            image = build.node("divided", "Div", [image, build.constant("divisors", divisors)])
         place = model.nodes.index(first)
-        convolution = rewired(first, [subtracted, *first.input[1:]])
+        convolution = rewired(first, [image, *first.input[1:]])
         nodes = (*model.nodes[:place], *build.nodes, convolution, *model.nodes[place + 1 :])
         weights = {weight_name: model.initializers[weight_name][:, order]}
         return replace(model, nodes=nodes, initializers={**model.initializers, **build.constants, **weights})

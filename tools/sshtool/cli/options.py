@@ -195,7 +195,7 @@ class Conversion:
     dynamic: Annotated[str, Option("none, batch, size or all: which dimensions every run may choose.")] = "none"
     input_layout: Annotated[str, Option("NCHW or NHWC.")] = "NCHW"
     input_dtype: Annotated[str, Option("f32, or u8 as images have it; 0-255 in both.")] = "f32"
-    input_color: Annotated[str, Option("bgr or rgb; by default bgr, the original's is rgb.")] = ""
+    input_color: Annotated[str, Option("bgr or rgb; by default bgr, whatever the original takes.")] = ""
     postprocess: Annotated[bool, Option("Let the model give boxes, scores and count instead of its heads.")] = False
     score_threshold: Annotated[
         float | None, Option("With --postprocess: the least score; by default the model's.", min=0, max=1)
@@ -228,8 +228,10 @@ class Conversion:
         from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
 
         shape, postprocessing = self._shape(model), self._postprocessing()
-        if self.no_preprocessing and self.input_color.casefold() not in ("", Color.RGB.value):
-            raise UsageError("--input-color: the original takes rgb; leave out --no-preprocessing to feed bgr")
+        if self.no_preprocessing and self.input_color.casefold() not in ("", model.image.color):
+            raise UsageError(
+                f"--input-color: the original takes {model.image.color}; leave out --no-preprocessing to feed another"
+            )
         return Options(
             formats=tuple(choices("--format", self.format, list(FORMATS))),
             precisions=tuple(map(Precision, choices("--precision", self.precision, list(Precision)))),

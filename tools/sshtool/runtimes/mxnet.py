@@ -18,7 +18,7 @@ from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.libraries import Library, importing
 from sshconvert.models.spec import ModelSpec
-from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings, prepare, reason
+from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings, reason
 from sshtool.runtimes.registry import RUNTIMES
 
 MXNET: Final = Library("MXNet", "mxnet", "reference", condition="on Python 3.11 or 3.12")
@@ -59,18 +59,18 @@ class Mxnet(Runtime):
     reads_strangers = False  # this program has checked the checkpoint
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
-        """Load a checkpoint's two files with MXNet's own readers. The input is RGB minus the mean, of any size."""
+        """Load a checkpoint's two files with MXNet's own readers. Any size of input will do."""
         if settings.device != "CPU":
             raise RuntimeUnavailableError(f"mxnet: as released it has no device {settings.device}; use CPU")
         self._mxnet = import_mxnet(settings.threads)
         self._symbol, arrays = self._read(checkpoint)
         self._arguments = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
         self._auxiliaries = {name[4:]: array for name, array in arrays.items() if name.startswith("aux:")}
-        self._input = checkpoint.model.image_input.name
+        self._input, self._image = checkpoint.model.image_input.name, checkpoint.model.image
         self.version = str(self._mxnet.__version__)
         self.settings = settings
         self.declaration = Declaration(
-            color_order="RGB",
+            color_order=checkpoint.model.image.color.upper(),
             mean_values=checkpoint.model.image.mean,
             precision="FP32",
             weights=checkpoint.weights,
@@ -133,7 +133,8 @@ class Mxnet(Runtime):
         return 1
 
     def _bind(self, symbol: Any, images: Images) -> Any:
-        arguments = self._arguments | {self._input: self._mxnet.nd.array(prepare(images, self.declaration))}
+        pixels = np.ascontiguousarray(self._image.prepared(images).transpose(0, 3, 1, 2))
+        arguments = self._arguments | {self._input: self._mxnet.nd.array(pixels)}
         return symbol.bind(self._mxnet.cpu(), arguments, aux_states=self._auxiliaries, grad_req="null")
 
     @contextlib.contextmanager
