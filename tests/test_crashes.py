@@ -1,4 +1,4 @@
-"""Verbs are stopped at chosen moments (see `workshop.py`): what they write is then absent, old or new, never a part."""
+"""Verbs stopped at chosen moments (`crash_trials.py`) leave old files, new files or none, but never a part of one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
+from crash_trials import JOBS, UNSHARED, make_inputs
 from project import SUPPORT
-from workshop import JOBS, UNSHARED, make_inputs
 
 pytestmark = pytest.mark.independent
 
@@ -88,7 +88,7 @@ def workshop(inputs: Path, can_mount: bool, tmp_path_factory: pytest.TempPathFac
             for job, parts in doses.items()
         }
         work = tmp_path_factory.mktemp("work")
-        command = [*(UNSHARED if can_mount else ()), sys.executable, str(SUPPORT / "workshop.py")]
+        command = [*(UNSHARED if can_mount else ()), sys.executable, str(SUPPORT / "crash_trials.py")]
         done = subprocess.run(
             [*command, str(inputs), str(work), json.dumps(ways)],
             capture_output=True,

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 from ruamel.yaml import YAML
 
-from program import sshtool
+from command_line import sshtool
 from project import ROOT
 
 GITHUB: Final = ROOT / ".github"

@@ -32,7 +32,7 @@ from typing import Any, Final
 import peers
 
 ROOT: Final = Path(__file__).parents[2]
-COST: Final = ROOT / "tests" / "support" / "cost.py"
+COST: Final = ROOT / "tests" / "support" / "command_cost.py"
 WORKER: Final = Path(__file__).with_name("worker.py")
 MODEL: Final = "ssh-mxnet"
 PACKAGES: Final = ("numpy", "onnx", "openvino", "onnxruntime", "typer")

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from program import sshtool
+from command_line import sshtool
 from sshconvert.arrays import Pixels
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.errors import CheckpointError

@@ -19,7 +19,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from program import sshtool
+from command_line import sshtool
 from sshconvert import calibration
 from sshconvert.arrays import Images
 from sshconvert.calibration import CalibrationImages, calibrate, original, rank_layers

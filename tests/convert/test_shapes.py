@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from program import sshtool
+from command_line import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, convert
 from sshconvert.errors import PreprocessingError, RuntimeUnavailableError

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 import pytest
 
+from command_line import json_of
 from params_files import floats, one, record, seeds
-from program import json_of
 from sshconvert import digest, snapshot
 from sshconvert.errors import ParamsError
 from sshconvert.mxnet.params import MAX_BYTES, read_params, write_params

@@ -10,8 +10,8 @@ from typing import Final
 import pytest
 from PIL import Image
 
+from command_line import sshtool
 from extensions import install
-from program import sshtool
 from sshconvert.checkpoint import open_checkpoint
 from sshconvert.convert import convert
 from sshconvert.models.registry import load_model

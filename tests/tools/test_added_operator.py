@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 import pytest
 
+from command_line import sshtool
 from dialects import written
 from extensions import install
 from one_node import graph_of, node, variable
-from program import sshtool
 from sshconvert.arrays import Array
 from sshconvert.graph import Entry, Graph, Node, Shape
 from sshconvert.mxnet.params import write_params

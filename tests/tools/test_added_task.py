@@ -12,8 +12,8 @@ from typing import Final
 import pytest
 from PIL import Image
 
+from command_line import sshtool
 from extensions import install
-from program import sshtool
 from sshtool.demo.scenes import draw_scene
 from tiny_checkpoint import node, write_tiny_checkpoint
 

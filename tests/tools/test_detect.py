@@ -20,9 +20,9 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image as pillow  # noqa: N813  # as in sshtool.images
 from rich.console import Console
 
+from command_line import sshtool
 from detections import SSH, detections, table
-from limited import allow, run_limited
-from program import sshtool
+from limited_process import allow, run_limited
 from sshconvert.arrays import Pixels
 from sshconvert.boxes import overlaps
 from sshconvert.checkpoint import Checkpoint

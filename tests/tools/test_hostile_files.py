@@ -27,11 +27,11 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image as pillow  # noqa: N813  # as in sshtool.images
 
+from command_line import sshtool
 from detections import anchor_task
-from limited import allow, folder_in_memory, run_limited, timed
+from limited_process import allow, folder_in_memory, run_limited, timed
 from mutations import mutants
-from packs import empty_answers
-from program import sshtool
+from reference_packs import empty_answers
 from small_model import SIZE, small_onnx, write_small_models
 from sshconvert.arrays import Images
 from sshconvert.checkpoint import Checkpoint, read_record, write_record

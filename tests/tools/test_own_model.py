@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from program import sshtool
+from command_line import sshtool
 from sshconvert.boxes import overlaps
 from sshconvert.checkpoint import locate, open_checkpoint
 from sshconvert.convert import convert

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import params_mutations
+from command_line import json_of
 from fuzzing import run_fuzzer
 from params_files import VERSIONS, accepted, container, content, floats, one, record, seeds
-from program import json_of
 from sshconvert.errors import ParamsError
 from sshconvert.mxnet.params import (
     MAX_ARRAYS,

@@ -16,9 +16,9 @@ import onnx
 import onnxruntime
 import pytest
 
+from command_line import sshtool
 from detections import table
 from head_tensors import KINDS, RULES, Size, heads_of
-from program import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import declared
 from sshconvert.convert import Artifact, convert

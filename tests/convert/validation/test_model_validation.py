@@ -14,7 +14,7 @@ import pytest
 
 import hostile_graphs
 import hostile_ir
-from limited import timed
+from limited_process import timed
 from scaled_checkpoint import write_scaled_checkpoint
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import convert

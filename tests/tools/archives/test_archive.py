@@ -21,7 +21,7 @@ from types import MappingProxyType
 import pytest
 
 from fuzzing import run_fuzzer
-from limited import allow, folder_in_memory, run_limited, timed
+from limited_process import allow, folder_in_memory, run_limited, timed
 from mutations import mutants
 from sshconvert.errors import ArchiveError
 from sshconvert.models.registry import load_model

@@ -21,7 +21,7 @@ import pytest
 
 from fuzz_tar import read_as_tarfile_does
 from fuzzing import run_fuzzer
-from limited import allow, run_limited, timed
+from limited_process import allow, run_limited, timed
 from mutations import mutants
 from sshconvert.errors import PackageError
 from sshtool.archives.tar_layout import LARGEST_RECORDS, TarFile, read_files

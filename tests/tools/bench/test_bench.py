@@ -22,8 +22,8 @@ import onnx
 import pytest
 from rich.console import Console
 
+from command_line import sshtool
 from pages import DARK, LIGHT, Browser, Reader
-from program import sshtool
 from small_model import SIZE, small_onnx, write_small_models
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
-from limited import folder_in_memory
-from program import json_of
+from command_line import json_of
+from limited_process import folder_in_memory
 from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import MAX_BYTES, weights_path
 from sshtool.demo.scenes import draw_scene
@@ -36,7 +36,7 @@ def wide_checkpoint(width: str) -> Iterator[Path]:
 def cost_of_conversion(folder: Path) -> Any:
     """Of all four artifacts, in a process of its own."""
     program = (sys.executable, "-m", "sshtool", "convert", "--checkpoint", folder, "--output-dir", folder / "out")
-    return json_of("cost.py", *program, *SMALL, seconds=600)
+    return json_of("command_cost.py", *program, *SMALL, seconds=600)
 
 
 def megabytes(folder: Path) -> float:

@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 
 import pytest
 
-from program import sshtool
+from command_line import sshtool
 from server import FAULTS, Server
 from sshconvert.checkpoint import Checkpoint, read_record
 from sshconvert.errors import DownloadError

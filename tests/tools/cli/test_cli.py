@@ -10,7 +10,7 @@ import pytest
 import typer
 
 import sshconvert
-from program import sshtool
+from command_line import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import DEMO_LICENCE
 from sshconvert.models.registry import load_model

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 from PIL import Image
 
-from program import json_of
+from command_line import json_of
 from project import SUPPORT
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
@@ -33,9 +33,9 @@ Result = tuple[int, str, str]
 def without(packages: str, *calls: Sequence[str | Path]) -> list[Result]:
     """What verbs say where these packages are not installed, for child processes either."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(SUPPORT / "absent"))
+        patch.setenv("PYTHONPATH", str(SUPPORT / "absent_packages"))
         patch.setenv("ABSENT_PACKAGES", packages)
-        found = json_of("base_install.py", json.dumps([list(map(str, call)) for call in calls]))
+        found = json_of("verbs_in_turn.py", json.dumps([list(map(str, call)) for call in calls]))
     return [(code, out, err) for code, out, err in found]
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from typer.main import get_command
 
 from project import SUPPORT
-from releases import MODEL, Verified, copied, make_workspace
+from small_release import MODEL, Verified, copied, make_workspace
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.options import Options
@@ -148,7 +148,7 @@ def calls(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
 
 
 def runner(calls: Path) -> list[str | Path]:
-    return [sys.executable, SUPPORT / "every_call.py", calls]
+    return [sys.executable, SUPPORT / "many_calls.py", calls]
 
 
 @pytest.mark.independent

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import pytest
 
-from program import sshtool
+from command_line import sshtool
 from sshconvert.errors import OutputError, UsageError
 from sshconvert.models.registry import load_model
 from sshtool.demo import dataset as demo_dataset

@@ -25,10 +25,10 @@ import pytest
 from PIL import Image as pillow  # noqa: N813  # as in sshtool.images
 from rich.console import Console
 
+from command_line import sshtool
 from detections import SSH, anchor_task
 from mutations import mutants
 from pages import DARK, LIGHT, Browser, Reader
-from program import sshtool
 from sshconvert.arrays import Images, Pixels
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.convert import convert

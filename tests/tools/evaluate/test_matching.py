@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from limited import timed
+from limited_process import timed
 from sshconvert.boxes import overlaps
 from sshconvert.errors import EvaluationError
 from sshtool.evaluate import matching

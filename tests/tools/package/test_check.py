@@ -22,9 +22,10 @@ from typing import Any, Final
 import onnx
 import pytest
 
-from packs import computed_answers
-from program import sshtool
-from releases import MODEL, Verified, described, make_workspace
+from command_line import sshtool
+from crash_trials import UNSHARED
+from reference_packs import computed_answers
+from small_release import MODEL, Verified, described, make_workspace
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, PackageError, ReferencePackError, UsageError
@@ -41,7 +42,6 @@ from sshtool.package.signing import ATTESTATION, SIGNATURE
 from sshtool.package.unpacking import opened
 from sshtool.parity.pack import write_pack
 from sshtool.workspace import Workspace
-from workshop import UNSHARED
 
 NAME: Final = MODEL.name
 TAMPERINGS: Final = 200

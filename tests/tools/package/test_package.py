@@ -32,10 +32,10 @@ from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 from PIL import Image
 
+from command_line import sshtool
 from detections import table
-from program import sshtool
-from releases import MODEL, WEIGHTS, Verified, copied, described, make_workspace
 from small_model import METADATA, SIZE, small_onnx
+from small_release import MODEL, WEIGHTS, Verified, copied, described, make_workspace
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, PackageError, UsageError, VerificationError

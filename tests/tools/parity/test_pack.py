@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from packs import computed_answers, empty_answers
+from reference_packs import computed_answers, empty_answers
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.errors import OutputError, ReferencePackError
 from sshconvert.models.registry import load_model

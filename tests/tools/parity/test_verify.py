@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from command_line import sshtool
 from detections import SSH, detections, table
-from packs import computed_answers, empty_answers
-from program import sshtool
+from reference_packs import computed_answers, empty_answers
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, ImageError, ReferencePackError, RuntimeUnavailableError, UsageError

@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 from typer.main import get_command
 
-from every_call import calls_in
-from program import sshtool
-from releases import MODEL, make_workspace
+from command_line import sshtool
+from many_calls import calls_in
+from small_release import MODEL, make_workspace
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.messages import path_of
 from sshtool.cli.app import app

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from program import sshtool
+from command_line import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import Declaration
 from sshconvert.convert import convert

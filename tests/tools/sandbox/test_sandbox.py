@@ -20,7 +20,7 @@ import pytest
 from onnx import helper, numpy_helper
 from PIL import Image as pillow  # noqa: N813  # as in sshtool.images
 
-from program import sshtool
+from command_line import sshtool
 from small_model import SIZE, small_onnx, write_small_models
 from sshconvert.errors import ArtifactError, NonfiniteError
 from sshconvert.models.registry import load_model
@@ -35,7 +35,7 @@ from sshtool.sandbox import Child, Limits
 from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
-SERVICE: Final = "services:make"
+SERVICE: Final = "sandbox_service:make"
 GIGABYTE: Final = sandbox.GIGABYTE
 PATIENCE: Final = 60.0
 
@@ -150,7 +150,7 @@ def test_a_process_ends_with_the_one_that_started_it_whatever_it_does() -> None:
     script = (
         "import sys, threading\n"
         "from sshtool.sandbox import Child, Limits\n"
-        "child = Child('services:make', Limits())\n"
+        "child = Child('sandbox_service:make', Limits())\n"
         "child.ask('a', {'do': 'echo'})\n"
         "print(child.process_id, flush=True)\n"
         "child.ask('a', {'do': 'compute', 'seconds': 600})\n"

@@ -1,4 +1,4 @@
-"""A small release to test with: models of a few kilobytes, converted, verified and packaged by the real verbs."""
+"""A release of models of a few kilobytes, verified and packaged by the real verbs."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from sshtool.workspace import Workspace
 
 MODEL = load_model("ssh-mxnet")
 
-# What the small models say that they are made from: not the demo, which `check` knows to the byte.
+# The weights that the small models declare. They are not the demo's, which `check` knows to the byte.
 PARAMS: Final = "1" * 64
 WEIGHTS: Final = f"params-sha256:{PARAMS}"
 
-# So that the outputs are as small as those of the real model, and as close to one another.
+# Keeps the outputs as small as those of the real model, and as close to one another.
 SCALE: Final = 0.02
 
 

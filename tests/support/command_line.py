@@ -1,4 +1,4 @@
-"""The program as a user starts it."""
+"""Starts `sshtool` as a user does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def sshtool(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run `sshtool` in a process of its own, and require that exit code and no traceback."""
+    """Run `sshtool` in a new process, and require this exit code and no traceback."""
     command = [sys.executable, "-m", "sshtool", *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == code, result.stdout + result.stderr
@@ -19,7 +19,7 @@ def sshtool(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProces
 
 
 def json_of(script: str, *arguments: str | Path | int, seconds: int = 120) -> Any:
-    """The JSON that one of the scripts beside this file prints, run in a process of its own."""
+    """Run a script of this folder in a new process, and read the JSON that it prints."""
     command = [sys.executable, str(Path(__file__).parent / script), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
     assert result.returncode == 0, result.stderr[-4000:]

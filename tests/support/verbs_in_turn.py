@@ -1,6 +1,6 @@
-"""Runs verbs one after the other: `base_install.py JSON`, a list of calls. Prints the exit code and streams of each.
+"""Runs verbs one after the other: `verbs_in_turn.py JSON`, a list of calls. Prints the exit code and streams of each.
 
-With the folder `absent` on Python's path and in its variable, packages are as if they were not installed.
+With the folder `absent_packages` on PYTHONPATH, packages that ABSENT_PACKAGES names are not installed.
 """
 
 from __future__ import annotations

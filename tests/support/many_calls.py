@@ -1,5 +1,6 @@
-"""Run many calls of sshtool in one process, for those that only look at what it prints: argv is a file with a JSON
-list of lists of arguments. Says before each what it is, in JSON.
+"""Runs many calls of sshtool in one process, for tests of its output.
+
+The argument is a file with a JSON list of lists of arguments. Each call is announced in JSON before it runs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a command costs: `python tests/support/cost.py COMMAND…` runs it and prints JSON.
+"""What a command costs: `python tests/support/command_cost.py COMMAND…` runs it and prints JSON.
 
-CPU seconds and peak memory are those of the whole process and its children, as the kernel counts them. It counts the
-memory of the process that starts another as that one's too: hence this one, which has next to none.
+The kernel counts CPU seconds and peak memory of the process and its children. A new process inherits the peak memory of
+the one that starts it, so a small process starts the command.
 """
 
 from __future__ import annotations

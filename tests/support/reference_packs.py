@@ -1,4 +1,4 @@
-"""Answers to all of the standard samples, without which nothing is a reference pack."""
+"""Answers to all standard samples, from which a test writes a reference pack."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODEL = load_model("ssh-mxnet")
 
 
 def computed_answers(checkpoint: Checkpoint, folder: Path, size: tuple[int, int]) -> list[Answer]:
-    """What the checkpoint answers at that size, computed by ONNX Runtime, which is everywhere."""
+    """The checkpoint's answers at that size, computed by ONNX Runtime."""
     options = Options(("onnx",), input_shape=(1, 3, *size), dynamic=Dynamic.ALL)
     live = LiveReference(OnnxRuntime(convert(checkpoint, folder, options)[0].path), MODEL)
     other = live.other_size()
@@ -28,7 +28,7 @@ def computed_answers(checkpoint: Checkpoint, folder: Path, size: tuple[int, int]
 
 
 def empty_answers(size: tuple[int, int]) -> list[Answer]:
-    """Outputs of zeros, in which nothing is found."""
+    """Outputs of zeros, which hold no detections."""
     samples = [*(draw_sample(name, MODEL, *size) for name in sample_names()), other_size()]
     made = []
     for sample in samples:

@@ -1,6 +1,6 @@
-"""Imported by Python when it starts with this folder on its path: packages named in a variable are not installed.
+"""Hides packages from Python and its child processes.
 
-So they are out of reach from the beginning on, by the import system itself, in child processes too.
+Python imports this module when it starts with this folder on its path. ABSENT_PACKAGES names the packages.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import ModuleType
 
 
 class Absent:
-    """Says of the packages, and of nothing else, that there is none."""
+    """Finds none of the packages, and leaves all others to the next finder."""
 
     def __init__(self, packages: list[str]) -> None:
         self.packages = packages

@@ -1,4 +1,4 @@
-"""What a child of the sandbox does in tests: what models do that are made to harm."""
+"""A service for a sandbox child that behaves as a harmful model does."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where verbs are killed: run as a program, it does jobs over and over and stops them at chosen moments.
+"""Runs jobs over and over, and stops them at chosen moments.
 
-    python tests/support/workshop.py INPUTS WORK DOSES
+    python tests/support/crash_trials.py INPUTS WORK DOSES
 
 `INPUTS` is what `make_inputs` made. `DOSES` is a JSON object: for each job and each way of stopping it, how many
 moments, spread over all that there are (-1: every one). It imports everything once and forks for each trial, and

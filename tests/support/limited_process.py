@@ -1,4 +1,4 @@
-"""Work of a test in a process of its own, with little memory, and with little time for each step."""
+"""Runs a part of a test in a new process with little memory, and with little time for each step."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def folders_of(module: str) -> list[Path]:
 
 
 def allow(largest_file: int) -> None:
-    """From now on, this process gets three times that many bytes and `ALLOWANCE` more than it has."""
+    """Limit this process to its present memory, three times that many bytes, and `ALLOWANCE`."""
     import resource
 
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
@@ -54,7 +54,7 @@ def allow(largest_file: int) -> None:
 
 @contextmanager
 def folder_in_memory() -> Iterator[Path]:
-    """An empty folder for thousands of files that nobody needs to find on a disk."""
+    """An empty folder in memory, for thousands of files."""
     memory = Path("/dev/shm")  # noqa: S108  # the folder in it gets a name of its own
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)
@@ -62,7 +62,7 @@ def folder_in_memory() -> Iterator[Path]:
 
 @contextmanager
 def timed(what: object) -> Iterator[None]:
-    """Fail if the block takes longer than `SLOWEST`: of the processor's time, because others work beside this."""
+    """Fail if the block takes more CPU seconds than `SLOWEST`."""
     began = time.process_time()
     yield
     taken = time.process_time() - began
