@@ -1,8 +1,8 @@
 """What INT8 needs beside the checkpoint: images to calibrate on, and a limit to what it may cost.
 
-The images are those of a folder, letterboxed as `detect` does it; for the demo, which finds drawn faces only, drawn
-scenes. What INT8 costs is the change of AP@0.5 from FP32. On scenes the drawn faces are the truth; where nobody says
-where the faces are, the truth is what FP32 finds itself.
+The images come from a folder, letterboxed as `detect` does it. For the demo, which finds drawn faces only, they are
+drawn scenes. INT8 costs the change of the task's quality measure from FP32. On scenes, the drawn faces are the truth;
+on images without annotations, the results of FP32 are.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ OUTPUTS: Final = (BOXES, SCORES, COUNT)
 TYPES: Final[Mapping[str, type]] = {BOXES: np.float32, SCORES: np.float32, COUNT: np.int32}
 
 CHECK: Final = "faces"  # the name of the check in reports
+# Why results are not compared, where findings of that check say what is wrong.
+NOT_DECODED: Final = "the faces are not what they have to be"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The sizes of all tensors that an ONNX graph computes, for one shape of its input, by ONNX's own rules.
 
 Every size has to be known. A computed size may be chosen among the sizes of tensors and constants: then it grows with
-the input, and a few inputs stand for all. A size that arithmetic or data decide, such as a crop or the number of faces,
-is bounded by another tensor, and may not decide the size of a larger one.
+the input, and a few inputs stand for all. A size that arithmetic or data decide, such as a crop or the number of
+detections, is bounded by another tensor, and may not decide the size of a larger one.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def _shape(work: Work, declaration: Declaration, model: ModelSpec) -> tuple[int,
 
 
 def _images(shape: tuple[int, int, int]) -> Images:
-    """Drawn scenes: faces in the model, if that is inside, have something to find."""
+    """Drawn scenes: post-processing inside the model has something to find in them."""
     import numpy as np
 
     batch, height, width = shape

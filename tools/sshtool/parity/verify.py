@@ -24,7 +24,7 @@ from sshconvert.tasks.base import Task
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.faults import Decode
 from sshconvert.tasks.findings import Finding
-from sshconvert.tasks.inside import Inside
+from sshconvert.tasks.inside import NOT_DECODED, Inside
 from sshconvert.tasks.results import Box
 from sshconvert.tasks.tolerances import PROFILES, Overrides, Profile
 from sshtool.candidates import Candidate, labelled
@@ -38,9 +38,6 @@ from sshtool.runtimes.loading import load
 
 # Of the report. A new key does not change it; a changed meaning does.
 REPORT_VERSION: Final = 1
-
-# Why results were not compared, where failures of their own say what is wrong.
-NOT_DECODED: Final = "the faces are not what they have to be"
 
 # Converts the checkpoint again, as that file was converted, to another shape; None where it cannot.
 ConvertAgain = Callable[[Candidate, Declaration], Path | None]

@@ -69,9 +69,9 @@ def _matches(artifact: ArtifactReport) -> str:
 
 
 def _farthest(artifact: ArtifactReport) -> str:
-    faces = [found for item in artifact.samples for found in item.detections]
-    corner = max((found.largest_corner for found in faces), default=0.0)
-    score = max((found.largest_score for found in faces), default=0.0)
+    images = [image for item in artifact.samples for image in item.detections]
+    corner = max((image.largest_corner for image in images), default=0.0)
+    score = max((image.largest_score for image in images), default=0.0)
     return f"{corner:.2g} px, {score:.1e}"
 
 

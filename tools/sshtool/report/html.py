@@ -152,11 +152,11 @@ def _sample_cell(column: Column, sample: str) -> Cell:
     compared = column.on(sample)
     if compared is None:
         return _uncompared_cell(column, sample, failures)
-    cell = _tensor_cell(max(compared.tensors, key=summary.severity), _faces(compared))
+    cell = _tensor_cell(max(compared.tensors, key=summary.severity), _matches(compared))
     return cell if not failures else Cell(cell.text, cell.detail, max(cell.step, PASSING + 1), passed=False)
 
 
-def _faces(compared: SampleComparison) -> str:
+def _matches(compared: SampleComparison) -> str:
     if any(found.problem for found in compared.detections):
         return "no detections"
     matched = sum(found.matched for found in compared.detections)

@@ -117,7 +117,7 @@ def _profile(profile: Profile) -> Sequence[str]:
 
 
 def _sample(sample: SampleReport) -> Sequence[str]:
-    found = ", ".join(str(len(faces)) for faces in sample.detections)
+    found = ", ".join(str(len(boxes)) for boxes in sample.detections)
     return sample.name, sizes(sample.shape), found, sample.purpose
 
 
