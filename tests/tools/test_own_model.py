@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +21,7 @@ from sshconvert.convert import convert
 from sshconvert.errors import CheckpointError, ModelError, PreprocessingError
 from sshconvert.models.registry import dump_model, load_model, parse_model
 from sshconvert.models.spec import ImageSpec, Published
+from sshconvert.mxnet.params import write_params
 from sshconvert.options import Color, Options
 from sshtool.demo.scenes import draw_scene
 
@@ -160,18 +160,34 @@ def answers(path: Path, images: npt.NDArray[np.float32]) -> list[Any]:
 
 
 TWO_INPUTS: Final = """\
-inputs = [{ name = "data", shape = [1, 3, 64, 64], image = {} }, { name = "state", shape = [1, 8], layout = "NC" }]
+name = "two"
+inputs = [{ name = "data", shape = [1, 3, 8, 8], image = {} }, { name = "state", shape = [1, 4, 8, 8] }]
+task = { kind = "tensors", names = ["sum"] }
 """
 
 
-def test_two_inputs_are_described_and_refused_where_one_image_is_needed(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "mine.toml").write_text(re.sub("inputs = .*\n", TWO_INPUTS, RETINAFACE), encoding="utf-8")
-    model = load_model(str(tmp_path / "mine.toml"))
-    assert model.input_shapes == {"data": (1, 3, 64, 64), "state": (1, 8)}
-    with pytest.raises(ModelError, match="takes data, state, and this needs a network whose one input is an image"):
-        _ = model.image_input
+def test_a_network_of_two_inputs_is_opened_and_refused_where_one_image_is_needed(tmp_path: Path) -> None:
+    convolution = {"kernel": "(1, 1)", "num_filter": "4", "no_bias": "True"}
+    nodes = [
+        *({"op": "null", "name": name, "inputs": []} for name in ("data", "weight", "state")),
+        {"op": "Convolution", "name": "conv", "attrs": convolution, "inputs": [[0, 0, 0], [1, 0, 0]]},
+        {"op": "elemwise_add", "name": "sum", "inputs": [[3, 0, 0], [2, 0, 0]]},
+    ]
+    attributes = {"mxnet_version": ["int", 10900]}
+    symbol = {"nodes": nodes, "arg_nodes": [0, 1, 2], "node_row_ptr": [*range(6)], "heads": [[4, 0, 0]]}
+    (tmp_path / "two-symbol.json").write_text(json.dumps(symbol | {"attrs": attributes}), encoding="utf-8")
+    write_params(tmp_path / "two-0000.params", {"arg:weight": np.ones((4, 3, 1, 1), np.float32)})
+    path = tmp_path / "two.toml"
+    path.write_text(TWO_INPUTS, encoding="utf-8")
+    model = load_model(str(path))
+    checkpoint = open_checkpoint(tmp_path, model)
+    assert list(checkpoint.parameters) == ["weight"]
+    assert parse_model(dump_model(model), source="model.toml") == model
+    assert model.input_shapes == {"data": (1, 3, 8, 8), "state": (1, 4, 8, 8)}
+    options = ("--model", path, "--checkpoint", tmp_path, "-o", tmp_path / "out")
+    for verb in ("convert", "info"):
+        line = sshtool(verb, *options, "--quiet", code=1).stderr
+        assert line.startswith(f"sshtool {verb}: two: takes data, state, and this needs a network whose one input is")
 
 
 @pytest.mark.parametrize(

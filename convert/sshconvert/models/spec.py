@@ -160,8 +160,9 @@ class ModelSpec(Strict):
         return self
 
     def described(self) -> dict[str, Any]:
-        """The description as JSON's types, which `model_validate` reads: what has its default is left out."""
-        return self.model_dump(mode="json", exclude_defaults=True)
+        """The description as JSON's types, which `model_validate` reads: defaults are left out."""
+        fields = self.model_dump(mode="json", exclude_defaults=True)
+        return fields | {"task": {"kind": self.task.kind, **fields["task"]}}
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
