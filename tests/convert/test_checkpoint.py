@@ -287,7 +287,7 @@ def test_a_record_that_does_not_follow_the_schema_is_refused(copy: Path) -> None
 
 def test_without_a_source_the_three_ways_out_are_named(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=r"--from-archive.*--checkpoint"):
-        download(Workspace(MODEL, tmp_path))
+        download(Workspace(MODEL, tmp_path), DownloadOptions(offline=True))
 
 
 def test_there_is_one_model_and_another_name_is_refused() -> None:
