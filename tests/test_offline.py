@@ -113,8 +113,8 @@ def test_the_program_opens_no_socket_offline_and_says_what_to_do(
     code = "import runpy; sys.argv[0] = 'sshtool'; runpy.run_module('sshtool', run_name='__main__')"
     result = guarded(code, verb, "--offline", "--source", "https://mirror.test/", "--output-dir", str(tmp_path))
     assert result.returncode == 1, result.stderr
-    assert "2 on the web not tried (--offline)" in result.stderr
-    assert "--from-archive FILE" in result.stderr
+    assert "--offline" in result.stderr
+    assert "--from-archive" in result.stderr
 
 
 def test_openvinos_telemetry_is_never_imported() -> None:
