@@ -823,7 +823,7 @@ def test_an_evaluation_of_another_model_is_refused(workspace: Verified, tmp_path
     "change",
     [
         pytest.param({}, id="heads, from float32 BGR"),
-        pytest.param({"faces": Postprocessing(score_threshold=0.5)}, id="faces inside"),
+        pytest.param({"postprocessing": Postprocessing(score_threshold=0.5)}, id="faces inside"),
     ],
 )
 def test_the_code_of_the_card_finds_the_faces(
