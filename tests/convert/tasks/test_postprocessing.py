@@ -201,19 +201,19 @@ def test_detect_cannot_find_what_the_file_leaves_out(plain_checkpoint: Checkpoin
 @pytest.mark.parametrize(
     "keep", [pytest.param(True, id="with heads", marks=pytest.mark.long), pytest.param(False, id="faces alone")]
 )
-def test_verify_holds_the_faces_to_the_original(keep: bool, plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_verify_holds_the_faces_to_the_original(keep: bool, demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
     as_was = Options(("onnx",), input_shape=(1, 3, 128, 128), preprocessing=False)
-    original = load(convert(plain_checkpoint, tmp_path / "original", as_was)[0].path, MODEL)
+    original = load(convert(demo_checkpoint, tmp_path / "original", as_was)[0].path, MODEL)
     reference = LiveReference(original, MODEL, scenes=1)
     options = Options(BOTH, input_shape=(1, 3, 128, 128), postprocessing=Postprocessing(keep_heads=keep))
-    made = convert(plain_checkpoint, tmp_path, options)
+    made = convert(demo_checkpoint, tmp_path, options)
     report = verify(MODEL, reference, [Candidate(item.path, "FP32") for item in made])
     assert report.passed, report.failures
     assert all(artifact.matched > 0 for artifact in report.artifacts)
     assert {bool(sample.tensors) for artifact in report.artifacts for sample in artifact.samples} == {keep}
 
     wrong = replace(options, formats=("onnx",), postprocessing=Postprocessing(iou_threshold=0.9, keep_heads=keep))
-    path = convert(plain_checkpoint, tmp_path / "wrong", wrong)[0].path
+    path = convert(demo_checkpoint, tmp_path / "wrong", wrong)[0].path
     model = onnx.load(path)
     for entry in model.metadata_props:  # it says 0.3, and does 0.9
         entry.value = "0.3" if entry.key == "iou_threshold" else entry.value

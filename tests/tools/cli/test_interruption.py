@@ -24,6 +24,8 @@ from sshconvert.options import Options
 from sshtool.cli.session import Session
 from sshtool.interruption import GRACE, SIGNALS, Interrupted
 
+pytestmark = pytest.mark.independent
+
 # A busy machine takes that much longer to end a process, in seconds, and that long at most to run all of one.
 SLOW: Final = 4.0
 PATIENCE: Final = 60.0
@@ -31,8 +33,6 @@ PATIENCE: Final = 60.0
 # Interrupts itself before the n-th import that follows on that of the command line.
 INTERRUPTED_IMPORT: Final = """
 import os, signal, sys
-
-pytestmark = pytest.mark.independent
 moment, count, armed = int(sys.argv.pop(1)), 0, False
 def hook(event, arguments):
     global count, armed
@@ -54,7 +54,7 @@ NATIVE: Final = f"""
 import hashlib, pathlib, sys, typer
 from sshconvert.files import staged
 from sshtool import main
-    from sshtool.cli import app as cli, session
+from sshtool.cli import app as cli, session
 cli.app = typer.Typer(pretty_exceptions_enable=False)
 @cli.app.command()
 def verb(target: pathlib.Path):
@@ -71,7 +71,7 @@ SWALLOWED: Final = """
 import os, pathlib, signal, sys, time
 from sshconvert.files import staged
 from sshtool import main
-    from sshtool.cli import app as cli
+from sshtool.cli import app as cli
 class Last:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)

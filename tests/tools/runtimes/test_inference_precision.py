@@ -52,11 +52,11 @@ needs_bf16 = pytest.mark.skipif(not CAPABLE, reason="this processor has no bf16"
 
 
 @pytest.fixture(scope="module")
-def folder(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output folder with all four artifacts of the demo."""
     folder = tmp_path_factory.mktemp("artifacts")
     convert(
-        plain_checkpoint, folder, Options(precisions=(Precision.FP32, Precision.FP16), input_shape=(1, 3, SIZE, SIZE))
+        demo_checkpoint, folder, Options(precisions=(Precision.FP32, Precision.FP16), input_shape=(1, 3, SIZE, SIZE))
     )
     return folder
 
@@ -140,8 +140,8 @@ def test_a_device_that_stands_for_others_does_not_say_what_it_computes_in(folder
         load(artifact(folder), MODEL, replace(BF16, device="HETERO:CPU"))
 
 
-def test_runtimes_without_the_hint_refuse_it(folder: Path, plain_checkpoint: Checkpoint) -> None:
-    for path, name in ((artifact(folder, ".onnx"), "ONNX Runtime"), (plain_checkpoint.params_path, "MXNet")):
+def test_runtimes_without_the_hint_refuse_it(folder: Path, demo_checkpoint: Checkpoint) -> None:
+    for path, name in ((artifact(folder, ".onnx"), "ONNX Runtime"), (demo_checkpoint.params_path, "MXNet")):
         with pytest.raises(UsageError, match=f"--inference-precision: {path} is for {name}.*--runtime openvino"):
             load(path, MODEL, BF16)
 
