@@ -1,14 +1,14 @@
-"""The files of a tar.gz, read so strictly that no two tools can see different ones. What is odd is refused.
+"""A strict reader of tar.gz files: it rejects archives that two tools could read differently.
 
-The layout is that of POSIX.1-2017 (pax, "ustar Interchange Format")::
+The layout follows POSIX.1-2017 (pax, "ustar Interchange Format")::
 
     archive = member* two zero blocks, zeros
-    member  = header data, filled up with zeros to whole blocks of 512 bytes
+    member  = header data, padded with zeros to whole blocks of 512 bytes
 
-An extended header is a member whose data say more about the next one: "x" (PAX records) and "L" (a long name, by GNU
-tar). The data of "g" say it of all that follow. `tarfile` reads such data whole, however large they claim to be, and
-calls itself for the header behind them. So the blocks are walked through here, in bounded memory, and `tarfile` reads
-only what one block of 512 bytes says.
+An extended header is a member whose data describe the next member: "x" (PAX records) and "L" (a long name, by GNU
+tar). The data of "g" describe all members that follow. `tarfile` reads such data at once, whatever size they claim,
+and recurses for the next header. This module walks the blocks in bounded memory and lets `tarfile` parse single
+blocks.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from sshtool.archives.zip_layout import MOST_MEMBERS, PIECE, RefusedError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-LARGEST_RECORDS: Final = 8 << 10  # of one extended header: a path, times and owners take a tenth of it
-LONGEST_PADDING: Final = 1 << 20  # packers write in blocks as tapes have them
+LARGEST_RECORDS: Final = 8 << 10  # bytes of one extended header; a path, times and owners take a tenth
+LONGEST_PADDING: Final = 1 << 20  # bytes; packers fill up the block size of a tape
 
 _BLOCK: Final = tarfile.BLOCKSIZE
 _ZEROS: Final = bytes(_BLOCK)
 _FILES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _EXTENDED: Final = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME)
 _SIZE: Final = re.compile(rb" *[0-7]+[ \0]*|\x80.{11}", re.DOTALL)  # octal digits, or a number of 88 bits
-_WITH_GZIP_HEADER: Final = 16 + zlib.MAX_WBITS  # then zlib compares the checksum and the size too
+_WITH_GZIP_HEADER: Final = 16 + zlib.MAX_WBITS  # makes zlib check the trailing checksum and size
 
 
 @dataclass(frozen=True)
 class TarFile:
-    """A file of the archive. What `pieces` did not give of its bytes is skipped when the next file is asked for."""
+    """A file of the archive. `read_files` skips the bytes that the caller did not take from `pieces`."""
 
     name: str
     size: int
@@ -48,22 +48,22 @@ class TarFile:
 
 
 def read_files(file: BinaryIO, limits: Limits) -> Iterator[TarFile]:
-    """All files of a tar.gz, in the order in which they lie. Raises RefusedError, also after the last one.
+    """Yield the files of a tar.gz in archive order. Raises RefusedError, also after the last file.
 
-    `limits.largest` is for all of them together, `limits.ratio` for each and for the whole; `methods` has no meaning.
+    `limits.largest` bounds the sum of all sizes, `limits.ratio` each file and the archive; `limits.methods` is unused.
     """
     raw = _Gzip(file, limits)
     stream = io.BufferedReader(raw, 1 << 16)
     extensions = _Extensions()
-    left, count = limits.largest, 0
+    remaining, count = limits.largest, 0
     while (block := _read(stream, _BLOCK)) != _ZEROS:
         header = _header(block)
         if header.type not in _FILES:
             extensions.add(header, stream)
             continue
         name = extensions.applied(header)
-        count, left = count + 1, left - header.size
-        if count > MOST_MEMBERS or left < 0:
+        count, remaining = count + 1, remaining - header.size
+        if count > MOST_MEMBERS or remaining < 0:
             raise RefusedError(f"it holds more than {MOST_MEMBERS} files or {limits.largest} bytes")
         raw.begin_file()
         pieces = _pieces(stream, header.size)
@@ -81,7 +81,7 @@ def _header(block: bytes) -> tarfile.TarInfo:
         header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
         raise RefusedError(f"it has no header where one has to be ({error})") from None
-    if not _SIZE.fullmatch(block[124:136]):  # not all tools read a sign, an underscore or what is behind a zero
+    if not _SIZE.fullmatch(block[124:136]):  # tools disagree about a sign, an underscore and bytes after a NUL
         raise RefusedError(f"{header.name!r} has a size that is no number")
     return header
 
@@ -91,7 +91,7 @@ def _header(block: bytes) -> tarfile.TarInfo:
 
 @dataclass
 class _Extensions:
-    """The extended headers before a file, at most one of each kind, and the one for all files."""
+    """The extended headers before a file, at most one of each type, and the global one."""
 
     records: dict[bytes, dict[str, str]] = field(default_factory=dict)
     has_global: bool = False
@@ -101,40 +101,39 @@ class _Extensions:
         return bool(self.records)
 
     def add(self, header: tarfile.TarInfo, stream: BinaryIO) -> None:
-        """Read the data of an extended header. Raises RefusedError if it is none."""
-        kind = header.type
-        if kind not in _EXTENDED:
+        """Read the data of an extended header. Raises RefusedError for other headers."""
+        if header.type not in _EXTENDED:
             raise RefusedError(f"{header.name!r} is a link, a device, a folder or unknown; a package has only files")
         if header.size > LARGEST_RECORDS:
             raise RefusedError(f"it has an extended header of {header.size} bytes, more than {LARGEST_RECORDS}")
-        if kind in self.records or (kind == tarfile.XGLTYPE and self.has_global):
+        if header.type in self.records or (header.type == tarfile.XGLTYPE and self.has_global):
             raise RefusedError("it has several extended headers of one kind for one file")
         data = _read(stream, header.size)
         _skip_padding(stream, header.size)
-        if kind == tarfile.XGLTYPE:
+        if header.type == tarfile.XGLTYPE:
             self.has_global = True
             if _records(data).keys() & {"path", "size"}:
                 raise RefusedError("it has an extended header that gives one name or size to all files")
-        elif kind == tarfile.GNUTYPE_LONGNAME:
-            self.records[kind] = {"path": _text(data.removesuffix(b"\0"))}
+        elif header.type == tarfile.GNUTYPE_LONGNAME:
+            self.records[header.type] = {"path": _text(data.removesuffix(b"\0"))}
         else:
-            self.records[kind] = _records(data)
+            self.records[header.type] = _records(data)
 
     def applied(self, header: tarfile.TarInfo) -> str:
-        """The name of the file with that header. What was read before belongs to no other file."""
-        said, self.records = self.records, {}
-        names = {records["path"] for records in said.values() if "path" in records} or {header.name}
-        sizes = {records["size"] for records in said.values() if "size" in records} - {str(header.size)}
+        """Return the name of the file that follows its extended headers, and forget those."""
+        pending, self.records = self.records.values(), {}
+        names = {records["path"] for records in pending if "path" in records} or {header.name}
+        sizes = {records["size"] for records in pending if "size" in records} - {str(header.size)}
         if len(names) > 1 or sizes:
             raise RefusedError(f"{header.name!r} has other names or sizes in its extended headers")
         name = names.pop()
-        if "\0" in name or name.endswith("/"):  # some tools read on there, some do not
+        if "\0" in name or name.endswith("/"):  # tools disagree where such a name ends
             raise RefusedError(f"{name!r} is no name of a file")
         return name
 
 
 def _records(data: bytes) -> dict[str, str]:
-    """PAX records: each is its whole length in decimal, a blank, key=value, and a line feed."""
+    """Parse PAX records: the record's length in decimal, a blank, key=value, and a line feed."""
     records: dict[str, str] = {}
     while data:
         digits, blank, _ = data[:6].partition(b" ")
@@ -170,19 +169,15 @@ def _skip_padding(stream: BinaryIO, length: int) -> None:
 
 
 def _require_end(stream: BinaryIO) -> None:
-    """Behind a zero block: another one, and zeros."""
-    _require_zeros(_read(stream, _BLOCK))
-    left = LONGEST_PADDING
-    while piece := stream.read(_BLOCK):
-        _require_zeros(piece)
-        left -= len(piece)
-        if left < 0:
+    """Require a second zero block, and nothing but zeros after it."""
+    piece, length = _read(stream, _BLOCK), 0
+    while piece:
+        if piece.strip(b"\0"):
+            raise RefusedError("it has something behind its end")
+        piece = stream.read(_BLOCK)
+        length += len(piece)
+        if length > LONGEST_PADDING:
             raise RefusedError(f"it has more than {LONGEST_PADDING} zeros behind its end")
-
-
-def _require_zeros(piece: bytes) -> None:
-    if piece.strip(b"\0"):
-        raise RefusedError("it has something behind its end")
 
 
 def _read(stream: BinaryIO, length: int) -> bytes:
@@ -193,7 +188,7 @@ def _read(stream: BinaryIO, length: int) -> bytes:
 
 
 class _Gzip(io.RawIOBase):
-    """What a file holds that is one gzip member, unpacked in bounded memory and up to a ratio."""
+    """A stream that unpacks a file of one gzip member, in bounded memory and up to a ratio."""
 
     def __init__(self, file: BinaryIO, limits: Limits) -> None:
         file.seek(0)
@@ -206,11 +201,10 @@ class _Gzip(io.RawIOBase):
         return True
 
     def begin_file(self) -> None:
-        """From here on, the ratio is counted anew, beside that of the whole."""
+        """Restart the ratio of the current file; the ratio of the archive continues."""
         self._file_packed, self._file_unpacked = self._packed, self._unpacked
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Raises RefusedError."""
         view = memoryview(buffer).cast("B")
         while not self._engine.eof:
             packed = self._engine.unconsumed_tail or self._file.read(1 << 16)
@@ -232,6 +226,6 @@ class _Gzip(io.RawIOBase):
         self._packed += packed
         self._unpacked += unpacked
         for packed_before, unpacked_before in ((0, 0), (self._file_packed, self._file_unpacked)):
-            produced, taken = self._unpacked - unpacked_before, self._packed - packed_before
-            if produced > SMALL and produced > self._ratio * taken:
+            produced, consumed = self._unpacked - unpacked_before, self._packed - packed_before
+            if produced > SMALL and produced > self._ratio * consumed:
                 raise RefusedError(f"it unpacks to more than {self._ratio:.0f} times its size")
