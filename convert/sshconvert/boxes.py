@@ -1,6 +1,6 @@
 """Overlap and suppression of boxes.
 
-A box is (x1, y1, x2, y2) in pixels, with the corner pixels included: a width is x2 - x1 + 1. Boxes are float [K, 4];
+A box is (x1, y1, x2, y2) in pixels and includes its corner pixels: its width is x2 - x1 + 1. Boxes are float [K, 4];
 further columns are ignored.
 """
 
@@ -13,19 +13,19 @@ import numpy as np
 
 from sshconvert.arrays import Array, Flags, Indices
 
-# Boxes that are compared with all others at a time. Fewer cost more calls; more, pairs that better boxes have settled.
+# Boxes per comparison with all others. A smaller block costs calls, a larger one needless pairs of suppressed boxes.
 BLOCK: Final = 64
 
 
 def overlaps(boxes: Array, others: Array) -> Array:
-    """Intersection over union of every pair, [K, M]; zero for boxes without extent.
+    """Return the intersection over union of every pair, [K, M], in the precision of the boxes.
 
-    The result has the precision of the boxes.
+    Boxes without extent overlap by 0.
     """
     first, second = _ends_and_areas(boxes), _ends_and_areas(others)
-    room = np.empty(4 * len(boxes) * len(others), np.result_type(first, second))
-    found = _overlaps(first, second, room)
-    return np.where(found > 0, found, 0)
+    buffer = np.empty(4 * len(boxes) * len(others), np.result_type(first, second))
+    ratios = _overlaps(first, second, buffer)
+    return np.where(ratios > 0, ratios, 0)
 
 
 def suppress(boxes: Array, iou_threshold: float, *, inclusive: bool = True) -> Indices:
@@ -33,43 +33,43 @@ def suppress(boxes: Array, iou_threshold: float, *, inclusive: bool = True) -> I
 
     Args:
         boxes: best first.
-        iou_threshold: above 0. A box goes if its overlap with a better box that stays is at least this.
-        inclusive: False if a box at the threshold stays.
+        iou_threshold: above 0. A box is removed if its overlap with a better box that stays is at least this.
+        inclusive: False keeps a box whose overlap equals the threshold.
 
     Returns:
         The ascending indices of the boxes that stay.
 
     """
-    too_much = np.greater_equal if inclusive else np.greater
-    numbers, rest = np.arange(len(boxes)), _ends_and_areas(boxes)
+    exceeds = np.greater_equal if inclusive else np.greater
+    indices, candidates = np.arange(len(boxes)), _ends_and_areas(boxes)
     # One buffer for all blocks: allocating memory costs as much as computing in it.
-    room = np.empty(4 * BLOCK * len(boxes), np.result_type(boxes, np.float16))
-    kept = [numbers[:0]]
-    # Earlier blocks have removed their boxes from this one, so only boxes of the same block compete in it.
-    while numbers.size:
-        block = rest[:, :BLOCK]
-        stay = _independent(too_much(_overlaps(block, block, room), iou_threshold))
-        kept.append(numbers[stay])
-        numbers, rest = numbers[BLOCK:], rest[:, BLOCK:]
-        gone = too_much(_overlaps(block[:, stay], rest, room), iou_threshold).any(axis=0)
-        open_ones = np.flatnonzero(~gone)
-        numbers, rest = numbers[open_ones], rest.take(open_ones, axis=1)
+    buffer = np.empty(4 * BLOCK * len(boxes), np.result_type(boxes, np.float16))
+    kept = [indices[:0]]
+    # Earlier blocks have removed the boxes that they suppress, so only boxes of one block compete in it.
+    while indices.size:
+        block = candidates[:, :BLOCK]
+        stay = _independent(exceeds(_overlaps(block, block, buffer), iou_threshold))
+        kept.append(indices[stay])
+        indices, candidates = indices[BLOCK:], candidates[:, BLOCK:]
+        suppressed = exceeds(_overlaps(block[:, stay], candidates, buffer), iou_threshold).any(axis=0)
+        remaining = np.flatnonzero(~suppressed)
+        indices, candidates = indices[remaining], candidates.take(remaining, axis=1)
     return np.concatenate(kept)
 
 
 def _ends_and_areas(boxes: Array) -> Array:
-    """Boxes as rows x2, y2, -x1, -y1 and area, [5, K]: an intersection ends at the lesser of two ends."""
+    """Return the rows x2, y2, -x1, -y1 and area, [5, K]: each end of an intersection is a minimum of two ends."""
     x1, y1, x2, y2 = boxes.T[:4]
     return np.stack([x2, y2, -x1, -y1, (x2 - x1 + 1) * (y2 - y1 + 1)])
 
 
-def _overlaps(boxes: Array, others: Array, room: Array) -> Array:
-    """Intersections over unions, [K, L], of `_ends_and_areas` [5, K] and [5, L], in the buffer `room`.
+def _overlaps(boxes: Array, others: Array, buffer: Array) -> Array:
+    """Return intersections over unions, [K, L], of `_ends_and_areas` [5, K] and [5, L], as a view of `buffer`.
 
-    The next call overwrites the result. Two boxes without extent give NaN.
+    Two boxes without extent give NaN.
     """
     shape = (4, boxes.shape[1], others.shape[1])
-    ends = room[: math.prod(shape)].reshape(shape)
+    ends = buffer[: math.prod(shape)].reshape(shape)
     sides, unions = ends[:2], ends[2]
     with np.errstate(all="ignore"):
         np.minimum(boxes[:4, :, None], others[:4, None], out=ends)
@@ -85,11 +85,11 @@ def _overlaps(boxes: Array, others: Array, room: Array) -> Array:
 
 
 def _independent(related: Flags) -> list[int]:
-    """Indices of the entries of `related` [K, K] that relate to no earlier one that stays."""
+    """Return the greedy selection of indices that are not `related` [K, K] to an earlier selected one."""
     rows = np.packbits(related, axis=1, bitorder="little")
-    stay, gone = [], 0
-    for number, row in enumerate(rows):
-        if not gone >> number & 1:
-            stay.append(number)
-            gone |= int.from_bytes(row.tobytes(), "little")
-    return stay
+    selected, excluded = [], 0
+    for index, row in enumerate(rows):
+        if not excluded >> index & 1:
+            selected.append(index)
+            excluded |= int.from_bytes(row.tobytes(), "little")
+    return selected

@@ -1,7 +1,7 @@
-"""Measures, on images, to which levels INT8 rounds what a network computes: NNCF's post-training quantization.
+"""Calibration for INT8: NNCF's post-training quantization measures quantization levels on images.
 
-The original network is measured, at one size and without what conversion builds in; what is found holds for everything
-that the checkpoint is converted to.
+NNCF measures the original network at one size, without preprocessing or post-processing. The levels hold for every
+conversion of the checkpoint.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ from sshconvert.schema import one_line
 
 Progress = Callable[[str, int, int], None]
 
-# NNCF's name for symmetric levels: what comes out of a ReLU has all 256 of them, from zero on.
+# NNCF's preset of symmetric levels. The output of a ReLU uses all 256 levels, from zero on.
 SYMMETRIC: Final = "performance"
 
-# What rounds, and what reads no values.
+# Operators that round, and one that reads no values.
 UNROUNDED: Final = ("QuantizeLinear", "DequantizeLinear", "Shape")
 
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """`read(number)` gives an image, uint8 [H, W, 3], BGR, of the network's input size; numbers are below `count`.
+    """Images of the network's input size.
 
-    It may be asked for the same one again. `record` says what they are, for the metadata.
+    `read(number)` returns one, uint8 [H, W, 3], BGR, for a number below `count`, more than once if asked. `record`
+    holds the metadata that describe the images.
     """
 
     count: int
@@ -59,22 +60,27 @@ def calibrate(
 ) -> Quantization:
     """Measure the levels of a checkpoint's network at the input size of `options` (by default the model's).
 
-    The six convolutions of the heads stay as they are: they are a thousandth of the work, and what they compute is the
-    result. The same images and versions of the libraries give the same levels. Raises PrecisionError if NNCF fails,
-    RuntimeUnavailableError if it or ONNX Runtime is not there, what converting raises, and what reading images raises.
+    The convolutions of the heads stay in float: they are a thousandth of the work and compute the result. The same
+    images and versions of the libraries give the same levels.
+
+    Raises:
+        PrecisionError: NNCF fails.
+        RuntimeUnavailableError: NNCF or ONNX Runtime is missing.
+        SSHToolError: The conversion or `images.read` fails.
+
     """
     nncf = import_nncf()
     plain = original(checkpoint, options)
     ends = _ends(plain)
     feed = _feeder(checkpoint.model, images, progress)
     with silenced():
-        made = _quantized(nncf, plain, ends, nncf.Dataset(range(images.count), feed), images.count)
+        quantized = _quantized(nncf, plain, ends, nncf.Dataset(range(images.count), feed), images.count)
     record = {**images.record, PRESET: SYMMETRIC, QUANTIZED_BY: f"nncf {nncf.__version__}"}
-    return replace(_read(made, plain), ignored=_convolutions(plain, ends), record=record)
+    return replace(_read(quantized, plain), ignored=_convolutions(plain, ends), record=record)
 
 
 def original(checkpoint: Checkpoint, options: Options) -> OnnxModel:
-    """The network as it was trained: one image of a fixed size, RGB minus the mean; the heads are its outputs."""
+    """Return the original network: one image of a fixed size, RGB minus the mean, as input; the heads as outputs."""
     _, channels, height, width = options.input_shape or checkpoint.model.image_input.shape
     return to_onnx(
         checkpoint,
@@ -98,10 +104,10 @@ def rank_layers(
     *,
     progress: Progress = lambda _step, _done, _total: None,
 ) -> tuple[str, ...]:
-    """The quantized layers, first the one that rounding disturbs most.
+    """Return the quantized layers by their disturbance, the largest first.
 
-    Each is computed twice from the exact values before it: as it is, and with its inputs and weights rounded. Its
-    disturbance is the power of the difference relative to that of the exact result, in the mean over the images.
+    Each layer runs twice on its exact inputs: exactly, and with its inputs and weights rounded. Its disturbance is the
+    mean over the images of sum((exact - rounded)²) / sum(exact²).
     """
     runtime = import_onnxruntime()
     compared, outputs = _with_twins(original(checkpoint, options), quantization)
@@ -111,8 +117,8 @@ def rank_layers(
         compared.write(folder / "compared.onnx")
         session = runtime.InferenceSession(str(folder / "compared.onnx"), providers=["CPUExecutionProvider"])
         for number in range(images.count):
-            found = session.run([name for pair in outputs.values() for name in pair], feed(number))
-            for layer, difference, power in zip(outputs, found[::2], found[1::2], strict=True):
+            sums = session.run([name for pair in outputs.values() for name in pair], feed(number))
+            for layer, difference, power in zip(outputs, sums[::2], sums[1::2], strict=True):
                 totals[layer] += float(difference) / max(float(power), float(np.finfo(np.float32).tiny))
     return tuple(sorted(totals, key=lambda layer: -totals[layer]))
 
@@ -127,18 +133,18 @@ def _feeder(model: ModelSpec, images: CalibrationImages, progress: Progress) -> 
 
 
 def _ends(plain: OnnxModel) -> tuple[str, ...]:
-    """Nodes that stay in float: from each output back to the first convolution."""
+    """Return the nodes that stay in float: those from each output back to the first convolution."""
     makers = {node.output[0]: node for node in plain.nodes}
-    found = []
+    ends = []
     for output in plain.outputs:
         tensor = output
         while tensor in makers:
             node = makers[tensor]
-            found.append(node)
+            ends.append(node)
             if node.op_type in weight_inputs():
                 break
             tensor = node.input[0]
-    return tuple(dict.fromkeys(node.name for node in found))
+    return tuple(dict.fromkeys(node.name for node in ends))
 
 
 def _convolutions(plain: OnnxModel, names: Sequence[str]) -> tuple[str, ...]:
@@ -150,34 +156,34 @@ def _quantized(nncf: Any, plain: OnnxModel, ignored: Sequence[str], dataset: Any
         plain.write(folder / "original.onnx")
         model = onnx.load(folder / "original.onnx")
     try:
-        made: onnx.ModelProto = nncf.quantize(
+        quantized: onnx.ModelProto = nncf.quantize(
             model,
             dataset,
             preset=nncf.QuantizationPreset(SYMMETRIC),
             subset_size=count,
             ignored_scope=nncf.IgnoredScope(names=list(ignored)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
-                # Would halve the levels of the first layer's weights for processors without VNNI, and costs more than
-                # it brings even there.
+                # The fix halves the levels of the first layer's weights for processors without VNNI. It costs more
+                # accuracy than it saves, even there.
                 overflow_fix=nncf.OverflowFix.DISABLE,
-                # Leaves alone each layer with a bias next to zero, so each of this network; takes half of the memory.
+                # The correction takes half of the memory and changes no layer of this network: biases are near zero.
                 disable_bias_correction=True,
             ),
         )
     except SSHToolError:  # an image that cannot be read
         raise
-    except Exception as error:  # it raises a dozen kinds, its own and ONNX Runtime's
+    except Exception as error:  # NNCF and ONNX Runtime raise a dozen classes
         raise PrecisionError(f"INT8: NNCF cannot quantize this network ({one_line(error)}); convert to FP16") from error
-    return made
+    return quantized
 
 
-def _read(made: onnx.ModelProto, plain: OnnxModel) -> Quantization:
-    """What NNCF put into the network."""
-    constants = {tensor.name: tensor for tensor in made.graph.initializer}
-    pairs = {node.output[0]: node for node in made.graph.node if node.op_type == "DequantizeLinear"}
+def _read(quantized: onnx.ModelProto, plain: OnnxModel) -> Quantization:
+    """Return the levels that NNCF put into the network."""
+    constants = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    pairs = {node.output[0]: node for node in quantized.graph.node if node.op_type == "DequantizeLinear"}
     inputs: dict[Place, Levels] = {}
     weights: dict[str, WeightLevels] = {}
-    for node in made.graph.node:
+    for node in quantized.graph.node:
         for number, tensor in enumerate(node.input):
             if tensor in pairs:
                 source, scale, zero = pairs[tensor].input
@@ -197,7 +203,7 @@ def _axis(node: onnx.NodeProto) -> int:
 
 
 def _served(plain: OnnxModel, name: str) -> frozenset[str]:
-    """A node, or what reads its output if it only passes it on."""
+    """Return the node, or the readers of its output if its operator is value-preserving."""
     node = next(node for node in plain.nodes if node.name == name)
     if node.op_type not in value_preserving():
         return frozenset([name])
@@ -206,9 +212,9 @@ def _served(plain: OnnxModel, name: str) -> frozenset[str]:
 
 
 def _with_twins(plain: OnnxModel, quantization: Quantization) -> tuple[OnnxModel, dict[str, tuple[str, str]]]:
-    """The network, and for each quantized layer a twin that reads the same tensors and is rounded.
+    """Return the network with a rounded twin of each quantized layer, and the names of two outputs for each layer.
 
-    The outputs are, for each layer, the squared difference of the two and the squared result, both summed up.
+    The outputs are sum((exact - rounded)²) and sum(exact²).
     """
     build = Builder(set(), nodes=list(plain.nodes))
     outputs: dict[str, tuple[str, str]] = {}
@@ -231,7 +237,7 @@ def _with_twins(plain: OnnxModel, quantization: Quantization) -> tuple[OnnxModel
 
 
 def _chain(layer: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], alone: Quantization) -> list[onnx.NodeProto]:
-    """A layer, behind what only passes on to it what is rounded for it."""
+    """Return a layer, after the value-preserving nodes between it and its rounded inputs."""
     chain: list[onnx.NodeProto] = []
     for number, tensor in enumerate(layer.input):
         maker = makers.get(tensor)

@@ -1,4 +1,4 @@
-"""Small edits in a copy of an artifact, the same for every format: those that planting a fault needs.
+"""Edits that plant a fault in a copy of an artifact, the same for every format.
 
 (De)convolutions have the original network's names in every format. Weights, biases and the mean are float32 here,
 however the file stores them.
@@ -54,11 +54,11 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def convolution_behind(self, output: str) -> str:
-        """The name of the convolution behind an output, with only reshapes and softmax in between."""
+        """The convolution that computes an output, followed by reshapes and softmax alone."""
 
     @abstractmethod
     def shift(self, deconvolution: str, pixels: int) -> None:
-        """Move the crop of a deconvolution's result by so many pixels to the lower right."""
+        """Move the crop of a deconvolution's result by a number of pixels to the lower right."""
 
     @abstractmethod
     def round_pooling_up(self) -> None:
@@ -75,7 +75,7 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def rename_outputs(self, names: Mapping[str, str]) -> None:
-        """Give outputs other names. Their order stays, and so do their values."""
+        """Rename outputs. Their order and values stay."""
 
     @abstractmethod
     def reorder_outputs(self, names: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def output_shape(self, output: str) -> tuple[int, ...]:
-        """The shape of an output, which has to be fixed."""
+        """The shape of an output. Raises NotThereError if it is not fixed."""
 
     @abstractmethod
     def combine(self, output: str, by: Arithmetic, values: Array) -> None:
@@ -91,7 +91,7 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def take(self, output: str, numbers: Sequence[int], axis: int) -> None:
-        """Replace the rows of an output along an axis by as many others: those with these numbers."""
+        """Replace the rows of an output along an axis by the rows with these numbers, as many as before."""
 
     @abstractmethod
     def cast(self, output: str, dtype: type) -> None:
@@ -112,7 +112,7 @@ class EditableModel(ABC, Generic[Constant]):
         self._set(self._weight(convolution), values)
 
     def bias(self, convolution: str) -> Floats | None:
-        """One number for each output channel, or None if the file stores none, as an IR does for zeros."""
+        """One number for each output channel, or None if the file stores no bias: an IR omits zeros."""
         constant = self._bias(convolution)
         return None if constant is None else self._read(constant).astype(np.float32).ravel()
 
@@ -147,7 +147,7 @@ class EditableModel(ABC, Generic[Constant]):
 
     def _set(self, constant: Constant, values: Floats) -> None:
         stored = self._read(constant)
-        if stored.dtype.kind == "i":  # INT8: the weights in steps of their scale
+        if stored.dtype.kind == "i":  # INT8 weights are multiples of their scale
             if not np.isfinite(values).all():
                 raise NotThereError("the file stores integers, which cannot hold NaN or infinity")
             values = np.clip(values, -128, 127)
@@ -164,11 +164,11 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def _mean(self) -> tuple[Constant, int]:
-        """The constant, and its sign: -1 if it is added."""
+        """The constant of the mean, and -1 if the file adds it, else 1."""
 
     @abstractmethod
     def _read(self, constant: Constant) -> Array:
-        """The values in the type that the file stores."""
+        """The values in the file's type."""
 
     @abstractmethod
     def _replace(self, constant: Constant, values: Array) -> None:

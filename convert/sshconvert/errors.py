@@ -1,38 +1,38 @@
-"""Every error that sshtool raises on purpose: one tree, one line a message.
+"""The errors that sshtool raises.
 
-A message names the file (or the thing), the place in it, and the remedy. The command line prints it and
-exits with `exit_code`; nothing else in the project prints or exits.
+A message is one line with the file, the place in the file, and the remedy. Only the command line prints messages and
+exits, with the error's `exit_code`.
 """
 
 
 class SSHToolError(Exception):
-    """Base of all the project's errors."""
+    """Base of all errors of the project."""
 
     exit_code = 1
 
 
 class ParamsError(SSHToolError):
-    """A `.params` file that does not follow the format, or that the format allows but no checkpoint needs."""
+    """A `.params` file that breaks the format, or holds what no checkpoint needs."""
 
 
 class SymbolError(SSHToolError):
-    """A symbol JSON file that is malformed or refers to something that is not there."""
+    """A symbol JSON file that is malformed or has a dangling reference."""
 
 
 class UnsupportedGraphError(SSHToolError):
-    """A well-formed graph with operators, attributes or values that sshtool does not convert; all are listed."""
+    """Unsupported operators, attributes or values in a well-formed graph. The message lists all of them."""
 
 
 class ShapeError(SSHToolError):
-    """Shapes that do not fit: an input size the network cannot take, or a weight of another shape."""
+    """An input size that the network cannot take, or a weight of the wrong shape."""
 
 
 class CheckpointError(SSHToolError):
-    """A checkpoint whose files or parameters are missing, unexpected or not what they were said to be."""
+    """Missing, unexpected or altered files or parameters of a checkpoint."""
 
 
 class ArchiveError(SSHToolError):
-    """An archive that cannot be opened, is not the pinned one, or holds something other than the model's files."""
+    """An archive that cannot be opened, is not the pinned one, or does not hold exactly the model's files."""
 
 
 class ModelError(SSHToolError):
@@ -40,27 +40,27 @@ class ModelError(SSHToolError):
 
 
 class PreprocessingError(SSHToolError):
-    """A graph whose input does not meet what folding the preprocessing needs."""
+    """An input into which preprocessing cannot be folded."""
 
 
 class PrecisionError(SSHToolError):
-    """Weights that the wanted precision cannot hold."""
+    """Weights that the requested precision cannot hold."""
 
 
 class DownloadError(SSHToolError):
-    """Nothing could be downloaded."""
+    """A download that failed from every source."""
 
 
 class OutputError(SSHToolError):
-    """A result cannot be written where it was asked for."""
+    """An output path that cannot be written."""
 
 
 class ArtifactError(SSHToolError):
-    """A converted model that is missing, cannot be loaded, or cannot be run on what it was given."""
+    """A converted model that is missing, cannot be loaded, or cannot run on its input."""
 
 
 class ReferencePackError(SSHToolError):
-    """A reference pack that is malformed, or that belongs to another checkpoint, model or input size."""
+    """A reference pack that is malformed or belongs to another checkpoint, model or input size."""
 
 
 class ImageError(SSHToolError):
@@ -68,23 +68,23 @@ class ImageError(SSHToolError):
 
 
 class RuntimeUnavailableError(SSHToolError):
-    """A runtime or library that a verb needs is not installed here."""
+    """A runtime or library that is not installed."""
 
 
 class DetectionError(SSHToolError):
-    """Head tensors that are missing or whose shapes do not belong to the model."""
+    """Head tensors that are missing or have shapes of another model."""
 
 
 class NonfiniteError(DetectionError):
-    """Outputs of a converted model that hold NaN or infinity, for one image."""
+    """NaN or infinity in a converted model's outputs for one image."""
 
 
 class ConfigError(SSHToolError):
-    """The user's config file cannot be read, or says something that it cannot say."""
+    """A config file that cannot be read or holds an invalid setting."""
 
 
 class DatasetError(SSHToolError):
-    """A data set whose annotations or ground truth are missing, malformed or contradict one another."""
+    """Missing, malformed or contradictory annotations or ground truth of a data set."""
 
 
 class EvaluationError(SSHToolError):
@@ -92,16 +92,16 @@ class EvaluationError(SSHToolError):
 
 
 class PackageError(SSHToolError):
-    """A package, or what it is to be made of, that is missing, malformed or contradicts itself."""
+    """A package, or an input of one, that is missing, malformed or contradicts itself."""
 
 
 class UsageError(SSHToolError):
-    """Options that are unknown, contradict one another or cannot be read."""
+    """Options that are unknown, contradictory or malformed."""
 
     exit_code = 2
 
 
 class VerificationError(SSHToolError):
-    """The comparison ran and found a difference that is not acceptable."""
+    """A comparison that found a difference beyond the tolerance."""
 
     exit_code = 3

@@ -1,11 +1,11 @@
-"""Writing files so that a reader, or a crash, never sees a part of one.
+"""Atomic writes: no reader and no crash ever sees a part of a file.
 
-What is written lies in a hidden folder, `.sshtool-…`, beside its target until it is whole. Then it is renamed over the
-target, which is therefore absent, old or new. A target that is a symbolic link is replaced; what it points to stays as
-it is. A folder, device or pipe is refused.
+The functions write into a hidden staging folder, `.sshtool-…`, beside the target, and rename the complete file over the
+target. The target is therefore absent, old or new at any time. A symbolic link is replaced, and the file behind it
+stays. Folders, devices and pipes are refused.
 
-A hidden folder holds a lock for as long as its process lives. Whoever stages in the same place later removes the
-folders whose lock is free: they were left by a process that was killed.
+A process holds a lock in each of its staging folders. A free lock belongs to a process that was killed: the next
+process that stages in the same place removes the folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = ".sshtool-"
 LOCK: Final = ".lock"
-OLD: Final = ".old"  # in a hidden folder: what was in the place of a folder that is being replaced
+OLD: Final = ".old"  # the subfolder of a staging folder for the folder that is being replaced
 
 PRIVATE: Final = 0o700
 
@@ -41,23 +41,22 @@ _REMEDIES: Final = {
     errno.EACCES: "change its permissions or name another folder",
     errno.EPERM: "change its permissions or name another folder",
     errno.ENAMETOOLONG: "give it a shorter name",
-    errno.ENOTDIR: "there is a file where a folder has to be: name another folder",
-    errno.EEXIST: "there is a file where a folder has to be: name another folder",
+    errno.ENOTDIR: "a file is in the place of a folder: name another folder",
+    errno.EEXIST: "a file is in the place of a folder: name another folder",
 }
 
-# What only writing can end in.
+# Errors that only writing raises.
 _WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
-# Hidden folders of this process: each is noted before it is made and struck out when it is gone.
+# Staging folders of this process, from before their creation until after their removal.
 _staging: Final[dict[Path, BaseFileLock | None]] = {}
 
 
 @contextlib.contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """Give a path beside `target` to write to; rename it over `target` when the block ends well.
+    """Yield a path to write to, and rename that file over `target` at the end of the block.
 
-    On any exception the staged file is removed and `target` is left as it was. Raises OutputError if the folder or the
-    file cannot be written.
+    On an exception, `target` stays as it was. Raises OutputError if the folder or the file cannot be written.
     """
     with output_errors(target):
         check_replaceable(target)
@@ -69,9 +68,9 @@ def staged(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def staging_folder(parent: Path) -> Iterator[Path]:
-    """Give a new hidden folder inside `parent` (made if need be); remove it, with what is left in it, at the end.
+    """Yield a new staging folder in `parent`, which is created if it is missing, and remove it at the end.
 
-    Raises OutputError if it cannot be made, or if what the block writes cannot be written.
+    Raises OutputError if the folder cannot be created, or if writing in the block fails.
     """
     with output_errors(parent), _temporary_folder(parent) as folder:
         yield folder
@@ -79,9 +78,9 @@ def staging_folder(parent: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a hidden folder in the system's place for temporary files, as `staging_folder` does elsewhere.
+    """Yield a new staging folder in the system's folder for temporary files, and remove it at the end.
 
-    Raises OutputError if it cannot be made, or if there is no room for what the block writes.
+    Raises OutputError if the folder cannot be created, or if it has no room for the block's files.
     """
     with contextlib.ExitStack() as stack:
         with output_errors(Path("temporary files")):
@@ -90,7 +89,7 @@ def scratch_folder() -> Iterator[Path]:
             folder = stack.enter_context(_temporary_folder(parent))
         try:
             yield folder
-        except OSError as error:  # others may be of what the block reads
+        except OSError as error:  # other errors may come from files that the block reads
             if error.errno not in _WRITING:
                 raise
             with output_errors(Path(error.filename or folder)):
@@ -98,10 +97,11 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def replace_files(new: Sequence[Path], targets: Sequence[Path], staging: Path) -> None:
-    """Put files that belong together in place of `targets`, never one's beside another's.
+    """Replace the files of one artifact, such as .xml and .bin, and never leave a new one beside an old one.
 
-    The first, by which a reader finds the others, goes away before they change and comes back after them: a crash in
-    between leaves it absent. On an exception all are as they were. `staging` is a staging folder, for the old ones.
+    The first target is the file that readers open. It is removed before the others change and comes back last, so a
+    crash leaves it absent. On an exception, all targets stay as they were. The old files move into `staging`, a staging
+    folder.
     """
     for target in targets:
         check_replaceable(target)
@@ -116,52 +116,48 @@ def replace_files(new: Sequence[Path], targets: Sequence[Path], staging: Path) -
             for path, target in backwards:
                 path.rename(target)
         except BaseException:
-            if is_there(new[0]):  # so not all of them are in place
+            if is_there(new[0]):  # the last rename has not happened
                 for path, target in backwards:
                     _undo(path, target, stash / target.name)
             raise
 
 
 def replace_folder(new: Path, target: Path, *, keep_others: bool = True) -> None:
-    """Put the folder `new`, which lies in a staging folder beside `target`, in its place, whole.
+    """Replace the folder `target` by `new`, which lies in a staging folder beside it.
 
-    What `target` holds under other names than `new` is not this program's: with `keep_others` it is carried over. A
-    crash between the two renames leaves `target` absent; whoever removes the staging folder, now or later, puts the
-    old one back.
+    With `keep_others`, entries of `target` that `new` lacks are kept: they belong to the user. A crash between the two
+    renames leaves `target` absent; removing the staging folder puts the old one back.
     """
     old = new.parent / OLD / target.name
     old.parent.mkdir(exist_ok=True)
     with _alone_in(target.parent):
-        there = _status(target)
-        if there and not stat.S_ISDIR(there.st_mode):
-            raise OutputError(f"{target}: is a file where a folder has to be; move it away or name another folder")
-        if not there:
+        status = _status(target)
+        if status and not stat.S_ISDIR(status.st_mode):
+            raise OutputError(f"{target}: is a file in the place of a folder; move it away or name another folder")
+        if not status:
             new.rename(target)
             return
         if keep_others:
             _carry_over(target, new)
         target.rename(old)
         new.rename(target)
-        old.rename(new.parent / "replaced")  # nobody puts it back any more
+        old.rename(new.parent / "replaced")  # out of `OLD`, so that `_discard` does not put it back
 
 
 def check_replaceable(target: Path) -> None:
-    """Refuse to put a file where something else is: a folder, or a device, which root could replace.
-
-    Raises OutputError.
-    """
+    """Raise OutputError if the target is a folder, or a device, which root could replace."""
     with output_errors(target):
-        there = _status(target)
-        if there and not stat.S_ISREG(there.st_mode):
-            raise OutputError(f"{target}: cannot be written (it is there and no file); name another file")
+        status = _status(target)
+        if status and not stat.S_ISREG(status.st_mode):
+            raise OutputError(f"{target}: cannot be written (it exists and is not a file); name another file")
 
 
 @contextlib.contextmanager
 def output_errors(target: Path) -> Iterator[None]:
-    """Turn an OSError into an OutputError that names `target`, or the folder in which it is staged."""
+    """Turn an OSError into an OutputError that names `target`, or the folder that it is staged for."""
     try:
         yield
-    except BrokenPipeError:  # who reads our progress has had enough
+    except BrokenPipeError:  # the reader of stdout or stderr has closed it
         raise
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "free space, change its permissions or name another folder")
@@ -171,7 +167,7 @@ def output_errors(target: Path) -> Iterator[None]:
 
 
 def remove_staging() -> None:
-    """Remove the staging folders of this process that are still there: it has been told to end."""
+    """Remove the remaining staging folders of this process, which is about to end."""
     for folder in list(_staging):
         _remove(folder)
 
@@ -181,30 +177,30 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / f"{PREFIX}{secrets.token_hex(6)}"
     try:
-        while not (_make(folder) and (made := _status(folder))):  # another process may have just removed it
+        while not (_make(folder) and (status := _status(folder))):  # another process may have just removed it
             _remove(folder)
             folder = parent / f"{PREFIX}{secrets.token_hex(6)}"
-        _remove_dead(parent, made.st_uid)
+        _remove_dead(parent, status.st_uid)
         yield folder
     finally:
         _remove(folder)
 
 
 def _make(folder: Path) -> bool:
-    """Make and lock a staging folder. False if another process took it for a dead one's in between, and removes it."""
-    _staging[folder] = None  # before it is there, in case of an interruption
+    """Create and lock a staging folder. Return False if another process takes it for a dead one's and removes it."""
+    _staging[folder] = None  # before its creation, in case of an interruption
     folder.mkdir(PRIVATE)
     try:
         _staging[folder] = _lock(folder)
     except (TimeoutError, FileNotFoundError):
         return False
-    except OSError:  # where nothing can be locked, nothing is ever taken for dead either
+    except OSError:  # a file system without locks, where `_remove_dead` removes nothing
         return True
     return is_there(folder / LOCK)
 
 
 def _lock(folder: Path) -> BaseFileLock:
-    """Lock a staging folder. Raises OSError if that is not possible, TimeoutError among them if its process lives."""
+    """Lock a staging folder. Raises OSError if that fails, and its subclass TimeoutError if its process lives."""
     from filelock import FileLock
 
     lock = FileLock(folder / LOCK, thread_local=False)
@@ -216,7 +212,7 @@ def _lock(folder: Path) -> BaseFileLock:
 
 
 def _remove_dead(parent: Path, user: int) -> None:
-    """Remove the staging folders in `parent` that belong to that user, and to no process any more."""
+    """Remove the staging folders in `parent` that this user's killed processes left."""
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             if folder.is_symlink() or not is_folder(folder) or folder.stat().st_uid != user:
@@ -229,7 +225,7 @@ def _remove_dead(parent: Path, user: int) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a staging folder of this process; do nothing if that has been done."""
+    """Remove a staging folder of this process, unless it has been removed."""
     if folder not in _staging:
         return
     lock = _staging[folder]
@@ -240,7 +236,7 @@ def _remove(folder: Path) -> None:
 
 
 def _discard(folder: Path) -> None:
-    """Remove a staging folder, but not what was moved into it to make room for something that never came."""
+    """Remove a staging folder. First put back the folders in `OLD` whose replacement never came."""
     for old in (folder / OLD).glob("*"):
         target = folder.parent / old.name
         with contextlib.suppress(OSError), _alone_in(folder.parent):
@@ -251,9 +247,9 @@ def _discard(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """No other process replaces anything in `folder` during the block, where folders can be locked (not on Windows).
+    """Keep other processes from replacing anything in `folder` during the block (except on Windows).
 
-    The lock is the folder's own: `filelock` needs a file, which would stay in the user's folder for good.
+    This locks the folder itself: `filelock` would leave a lock file in the user's folder.
     """
     try:
         import fcntl
@@ -277,7 +273,7 @@ def _undo(path: Path, target: Path, old: Path) -> None:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """What there is at a path, its links followed; None if there is nothing."""
+    """Return the status of a path, or of the file behind a link; None if it does not exist."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -285,7 +281,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _carry_over(folder: Path, new: Path) -> None:
-    """Give `new` what only `folder` has, by hard links where they are possible."""
+    """Add the entries of `folder` that `new` lacks, as hard links if possible."""
     for path in folder.iterdir():
         copy = new / path.name
         if path.name.startswith(PREFIX) or is_there(copy):
@@ -304,7 +300,7 @@ def _link(path: str | Path, copy: str | Path) -> None:
 
 
 def _visible(path: Path) -> str:
-    """The path, or the folder in which it is staged and its place in it: a hidden folder has gone by then."""
+    """Return the path without a staging folder in it: that is gone by the time of the message."""
     for hidden in (path, *path.parents):
         if hidden.name.startswith(PREFIX):
             return f"{hidden.parent}: {path.relative_to(hidden)}" if path != hidden else str(hidden.parent)
@@ -312,11 +308,11 @@ def _visible(path: Path) -> str:
 
 
 def _is_temporary(path: Path) -> bool:
-    """Whether it is the system's place for temporary files, or lies in a hidden folder there."""
+    """Return whether the path is the system's folder for temporary files, or lies in a staging folder there."""
     try:
-        place = Path(tempfile.gettempdir())
+        folder = Path(tempfile.gettempdir())
     except OSError:
-        return True  # there is none
-    return path == place or any(
-        hidden.name.startswith(PREFIX) and hidden.parent == place for hidden in (path, *path.parents)
+        return True  # the system has no such folder
+    return path == folder or any(
+        hidden.name.startswith(PREFIX) and hidden.parent == folder for hidden in (path, *path.parents)
     )

@@ -1,4 +1,4 @@
-"""Weights that are no numbers: NaN and infinities, which spoil whatever they touch."""
+"""Finding NaN and infinities among the weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from sshconvert.arrays import Array
 
-# Elements looked at at once: so few that what is computed of them stays in the processor's cache.
+# Elements per step: few enough for the intermediate results to stay in the processor's cache.
 _CHUNK: Final = 1 << 16
 
 
 @dataclass(frozen=True)
 class NonFinite:
-    """How many values of a parameter are NaN or infinite, and the index of the first of them."""
+    """The numbers of NaN and infinite values in a parameter, and the index of the first of either."""
 
     name: str
     nan: int
@@ -24,18 +24,18 @@ class NonFinite:
     first: tuple[int, ...]
 
     def __str__(self) -> str:
-        counts = (f"{count} {what}" for count, what in ((self.nan, "NaN"), (self.inf, "Inf")) if count)
+        counts = (f"{count} {name}" for count, name in ((self.nan, "NaN"), (self.inf, "Inf")) if count)
         return f"{self.name} has {' and '.join(counts)}, the first at {list(self.first)}"
 
 
 def find_nonfinite(parameters: Mapping[str, Array]) -> tuple[NonFinite, ...]:
-    """The parameters (floats of any size and shape) that hold NaN or infinities, in their order."""
+    """Return the parameters (floats of any size and shape) with NaN or infinities, in order."""
     return tuple(_count(name, array) for name, array in parameters.items() if not _all_finite(array))
 
 
-def summary(found: Sequence[NonFinite]) -> str:
-    """In words, how many weights are not finite."""
-    return f"weights not finite: {sum(item.nan for item in found)} NaN, {sum(item.inf for item in found)} Inf"
+def summary(parameters: Sequence[NonFinite]) -> str:
+    """Return the total numbers of NaN and infinities in words."""
+    return f"weights not finite: {sum(item.nan for item in parameters)} NaN, {sum(item.inf for item in parameters)} Inf"
 
 
 def _all_finite(array: Array) -> bool:

@@ -1,4 +1,4 @@
-"""OpenVINO IR: made of an ONNX file with the `openvino` package."""
+"""Creating OpenVINO IR from an ONNX file with the `openvino` package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sshconvert.passes.fp16 import SMALLEST_HALVED
 # The part of the IR from which Model API, and applications that use it, read the contract.
 MODEL_INFO: Final = "model_info"
 
-# Some versions of OpenVINO copy the metadata of the ONNX file here. Its precision is not that of the IR.
+# Some versions of OpenVINO copy the ONNX file's metadata here, with a precision that is not the IR's.
 FRAMEWORK: Final = "framework"
 
 # The position of a constant in the .bin, as the .xml states it.
@@ -24,7 +24,7 @@ _CONSTANT: Final = re.compile(rb'offset="(\d+)" size="(\d+)"')
 
 
 def read_model_info(path: Path) -> dict[str, str]:
-    """The metadata of an IR whose .xml has been screened."""
+    """Return the metadata of an IR whose .xml has been screened."""
     info = ET.parse(path).find(f"rt_info/{MODEL_INFO}")  # noqa: S314  # screened
     return {entry.tag: entry.get("value", "") for entry in ([] if info is None else info)}
 
@@ -35,8 +35,8 @@ class IntermediateRepresentation:
     def __init__(self, onnx_path: Path, *, name: str, layout: str = "NCHW") -> None:
         """Read an ONNX file and apply the optimisations of OpenVINO's own model conversion.
 
-        The input declares `layout`. An operation has its name of the ONNX file, or a name derived from the operation
-        that it feeds, so that the same file always gives the same IR.
+        The input declares `layout`. An operation has its name in the ONNX file or a name derived from its reader, so
+        the same file always gives the same IR.
         """
         self._openvino = import_openvino()
         # The module is private, but it is the only access to the optimisations; `convert_model` uses it too.
@@ -52,9 +52,9 @@ class IntermediateRepresentation:
         self._name_constants()
 
     def save(self, path: Path, info: Mapping[str, str]) -> None:
-        """Write `path` (.xml) and the .bin beside it, with `info` as `rt_info/model_info`.
+        """Write `path` (.xml) and the .bin beside it, with `info` as `rt_info/model_info`. Raises OSError.
 
-        Raises OSError if they cannot be written. OpenVINO reports no error for a full disk, so this checks their ends.
+        OpenVINO reports no error for a full disk, so this method checks the ends of the files.
         """
         for key, value in info.items():
             self._model.set_rt_info(value, [MODEL_INFO, key])
@@ -65,10 +65,10 @@ class IntermediateRepresentation:
         _check_whole(path)
 
     def compress_to_fp16(self) -> None:
-        """Store the large weights of convolutions as float16, with a node behind each that decompresses it.
+        """Store the large weights of convolutions as float16, each with a node that decompresses it.
 
-        OpenVINO's own compression rounds every constant, even the mean (116.779 to 116.75). Here the same constants
-        stay exact as in `sshconvert.passes.fp16`.
+        OpenVINO's own compression rounds every constant, even the mean (116.779 to 116.75). This method keeps the same
+        constants exact as `sshconvert.passes.fp16`.
         """
         from openvino._offline_transformations import compress_model_transformation
 
@@ -80,24 +80,24 @@ class IntermediateRepresentation:
         self._name_constants()
 
     def _exact_constants(self) -> dict[str, tuple[Any, int, Any]]:
-        """The constants to keep, by name: the operation that reads each, the number of its input, and the constant."""
+        """Return the constants to keep by name: the reader of each, the number of its input, and the constant."""
         constants = {}
         weighted_names = weighted_operations()
         for operation in self._model.get_ops():
             weighted = operation.get_type_name() in weighted_names
             for port, source in enumerate(operation.input_values()):
                 constant = source.get_node()
-                if constant.get_type_name() != "Constant":  # others may have no shape yet
+                if constant.get_type_name() != "Constant":  # other sources may have no shape yet
                     continue
                 if not (weighted and math.prod(source.get_shape()) >= SMALLEST_HALVED):
                     constants[constant.get_friendly_name()] = (operation, port, constant)
         return constants
 
     def _name_constants(self) -> None:
-        """Replace the names that OpenVINO counts up in a process, such as `Multiply_6906`, so that all runs agree.
+        """Replace names with a counter of the process, such as `Multiply_6906`, by names that all runs share.
 
-        An operation that OpenVINO fused takes the name of its tensor, and a constant that it folded takes one from its
-        reader. Readers come first, because a constant may have a reader that is a constant itself.
+        A fused operation takes the name of its tensor, a folded constant a name from its reader. Readers come first,
+        because the reader of a constant may be a constant itself.
         """
         for node in self._model.get_ops():
             if re.fullmatch(r"[A-Z][A-Za-z]*_\d+", node.get_friendly_name()):

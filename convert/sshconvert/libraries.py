@@ -3,8 +3,8 @@
     with importing(PILLOW):
         from PIL import Image
 
-OpenVINO and ONNX Runtime report to their makers when they are imported. `import_openvino` and `import_onnxruntime`
-prevent the reports, and are this project's only way to these packages.
+OpenVINO and ONNX Runtime send telemetry when they are imported. `import_openvino` and `import_onnxruntime` prevent
+that; the project imports the packages through them alone.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ NNCF: Final = Library("NNCF", "nncf", "int8", base="openvino", upgrade=True)  # 
 
 @contextmanager
 def importing(library: Library) -> Iterator[None]:
-    """Import a library in the block. Raises RuntimeUnavailableError with the remedy if that fails in any way."""
+    """Import a library in the block. Raises RuntimeUnavailableError with the remedy if the block fails in any way."""
     try:
         yield
     except Exception as error:
@@ -91,10 +91,7 @@ def import_onnxruntime() -> Any:
 
 
 def require(*libraries: Library) -> None:
-    """Raise RuntimeUnavailableError if libraries are not installed: before minutes of work, not after.
-
-    The message names every missing library and the commands that install them.
-    """
+    """Raise RuntimeUnavailableError if libraries are missing, with all of them and the commands that install them."""
     missing = [library for library in dict.fromkeys(libraries) if not is_installed(library.module)]
     if missing:
         names = ", ".join(library.name for library in missing)
@@ -103,30 +100,30 @@ def require(*libraries: Library) -> None:
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module can be found. Importing it may take seconds."""
+    """Return whether a module is installed, without importing it, which may take seconds."""
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # ValueError: the import system is told that the module does not exist
+    except (ImportError, ValueError):  # ValueError: `sys.modules` holds None for the module
         return False
 
 
 def install_command(extra: str = "", *, base: str = "", upgrade: bool = False) -> str:
-    """The command that installs the packages of an extra, and the requirement `base` of the base installation.
+    """Return the command that installs the packages of an extra, and the requirement `base` of the base installation.
 
-    The command names the packages themselves, as the distribution's metadata do: no registry knows the distribution.
-    It names the interpreter too, because the shell's `pip` may belong to another environment.
+    The command names the packages, because no registry has this distribution. It names the interpreter, because the
+    shell's `pip` may belong to another environment.
     """
-    wanted = sorted({*_requirements(extra, base)})
-    if not wanted:
+    requirements = sorted({*_requirements(extra, base)})
+    if not requirements:
         return f"install {extra or base}, which its file pyproject.toml names"
     command = [sys.executable or "python", "-m", "pip", "install"]
-    if not _has_pip():  # as in environments that uv creates
+    if not _has_pip():  # in environments that uv creates
         command = ["uv", "pip", "install", "--python", sys.executable]
-    return shlex.join([*command, *(["--upgrade"] if upgrade else []), *wanted])
+    return shlex.join([*command, *(["--upgrade"] if upgrade else []), *requirements])
 
 
 def _has_pip() -> bool:
-    """By the metadata: looking for the module calls hooks of setuptools, which change and warn about distutils."""
+    """Look at the metadata: looking for the module would call hooks of setuptools, which warn about distutils."""
     try:
         importlib.metadata.distribution("pip")
     except importlib.metadata.PackageNotFoundError:
@@ -135,7 +132,7 @@ def _has_pip() -> bool:
 
 
 def _requirements(extra: str, base: str) -> Iterator[str]:
-    """Requirements without their conditions, which only say where there is nothing to install."""
+    """Yield requirements without their markers."""
     try:
         listed = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:  # the program runs from a folder and was never installed

@@ -1,4 +1,4 @@
-"""What is not ours, put into a message: printable, on one line and never long, whatever it is."""
+"""Quoting untrusted text in messages: printable, short and on one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHORT: Final = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 _SHORT.maxtuple = 32
 
-# Unicode's Default_Ignorable_Code_Point, as far as Python takes it to be printable: nothing is seen of these.
+# The members of Unicode's Default_Ignorable_Code_Point that Python calls printable. Terminals show none of them.
 _INVISIBLE: Final = frozenset(
     map(
         chr,
@@ -35,11 +35,11 @@ _ESCAPED_BYTE: Final = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 def printable(text: object) -> str:
-    r"""`text` on one line, with an escape for each character that a terminal obeys, or that cannot be seen or encoded.
+    r"""Return `text` on one line, with an escape for each character that is invisible or controls a terminal.
 
-    These are the characters that `str.isprintable` denies (all control and format characters and the spaces other than
-    " ") and those that Unicode lets ignore. Escapes are Python's, with one difference: \x80 to \xff stand for bytes
-    of a file name that are not UTF-8. What is printable stays as it is, a backslash too: a second call changes nothing.
+    The function escapes the characters that `str.isprintable` rejects (control and format characters, and all spaces
+    other than " ") and Unicode's ignorable ones. Escapes are Python's, except that \x80 to \xff stand for bytes of a
+    file name that are not UTF-8. Printable characters stay, backslashes too, so a second call changes nothing.
     """
     line = str(text)
     if line.isprintable() and _INVISIBLE.isdisjoint(line):
@@ -51,7 +51,7 @@ def printable(text: object) -> str:
 
 
 def _escape(code: int) -> str:
-    if 0xDC80 <= code <= 0xDCFF:  # a byte as `os.fsdecode` has it
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that `os.fsdecode` could not decode
         return f"\\x{code - 0xDC00:02x}"
     if code < 0x80:
         return repr(chr(code))[1:-1]
@@ -59,42 +59,41 @@ def _escape(code: int) -> str:
 
 
 def name_text(path: str | os.PathLike[str]) -> str:
-    r"""A file's name, or a path, as text from which `path_of` makes the same again. Almost every name is its own text.
+    r"""Encode a path as text that `path_of` decodes. Almost every path is its own text.
 
-    A byte that is not UTF-8 is \xff, with its own two digits. Where a name has such an escape itself, its backslash is
-    \x5c.
+    A byte that is not UTF-8 becomes an escape such as \xff. The backslash of an escape in the name itself becomes \x5c.
     """
     return without_surrogates(_ESCAPE.sub(r"\\x5c\1", os.fspath(path)))
 
 
 def path_of(text: str) -> Path:
-    r"""The path of which `name_text` made `text`."""
+    r"""Return the path that `name_text` encoded."""
     return Path(os.fsdecode(_ESCAPED_BYTE.sub(lambda escape: bytes.fromhex(escape[1].decode()), text.encode())))
 
 
 def without_surrogates(text: str) -> str:
-    """The text with escapes as `printable` writes them where UTF-8 has no character."""
-    return _SURROGATE.sub(lambda found: _escape(ord(found[0])), text)
+    """Return the text with `printable`'s escapes for the surrogates, which UTF-8 cannot encode."""
+    return _SURROGATE.sub(lambda surrogate: _escape(ord(surrogate[0])), text)
 
 
 def shown(value: Any) -> str:
-    """`value` as Python writes it, without the middle of what is long, deep or of many parts."""
+    """Return the `repr` of `value`, abbreviated if it is long or deeply nested."""
     return printable(_SHORT.repr(value))
 
 
 def listed(items: Iterable[str], separator: str = "; ") -> str:
-    """The items in one line: the first `MOST_LISTED`, and how many more there are."""
+    """Join the first `MOST_LISTED` items in one line, with the number of the others."""
     return counted(items, separator)[1]
 
 
 def counted(items: Iterable[str], separator: str = "; ") -> tuple[int, str]:
-    """How many items there are, and the line of `listed`. The others are not kept."""
-    left = iter(items)
-    first = list(islice(left, MOST_LISTED))
-    more = sum(1 for _ in left)
+    """Return the number of items and the line of `listed`, without storing the items that it omits."""
+    remaining = iter(items)
+    first = list(islice(remaining, MOST_LISTED))
+    more = sum(1 for _ in remaining)
     return len(first) + more, separator.join(first) + (f"{separator}and {more} more" if more else "")
 
 
 def count(number: int, thing: str) -> str:
-    """A number of things, in the singular or the plural."""
+    """Return "1 file" or "2 files" for the thing "file"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -1,7 +1,7 @@
 """Importing NNCF, which measures ranges for INT8, without its telemetry and its output.
 
-On import, NNCF prepares reports to its maker unless `openvino_telemetry` cannot be imported: then it uses a stub of its
-own. NNCF also prints to stdout. `import_nncf` and `silenced` prevent both. They are the only way to the package here.
+NNCF sends telemetry if it can import `openvino_telemetry`, and uses a stub of its own otherwise. It also prints to
+stdout. `import_nncf` and `silenced` prevent both; the project imports the package through them alone.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from sshconvert.libraries import NNCF, import_onnxruntime, import_openvino, impo
 
 TELEMETRY: Final = "openvino_telemetry"
 SILENT: Final = logging.CRITICAL + 1
-FATAL: Final = 4  # ONNX Runtime's number for it
+FATAL: Final = 4  # a severity of ONNX Runtime, as the next
 WARNING: Final = 2
 
 
 def import_nncf() -> Any:
-    """Import `nncf` without its telemetry, and ONNX Runtime, which NNCF computes with.
+    """Import `nncf` without its telemetry, and ONNX Runtime, which NNCF uses.
 
-    Raises RuntimeUnavailableError if a library is not installed, or if this process has imported NNCF with its
-    telemetry before.
+    Raises RuntimeUnavailableError if a library is missing, or if this process has imported NNCF with its telemetry.
     """
     import_openvino()
     import_onnxruntime()
@@ -47,7 +46,7 @@ def silenced() -> Iterator[None]:
 
     runtime, console, logger = import_onnxruntime(), rich.get_console(), logging.getLogger("nncf")
     quiet, level = console.quiet, logger.level
-    console.quiet = True  # NNCF's bars are on it
+    console.quiet = True  # NNCF draws progress bars on it
     logger.setLevel(SILENT)
     runtime.set_default_logger_severity(FATAL)
     try:
@@ -64,7 +63,7 @@ def silenced() -> Iterator[None]:
 def _unimportable(name: str) -> Iterator[None]:
     """Hide a module from imports during the block, even if it has been imported."""
     before = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # None tells the import system; stubs do not know
+    sys.modules[name] = None  # type: ignore[assignment]  # None makes the import fail; stubs do not know
     try:
         yield
     finally:
@@ -74,13 +73,13 @@ def _unimportable(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _logging_as_it_was() -> Iterator[None]:
-    """Undo what importing NNCF does to logging: it logs a greeting, and sets the class of all later loggers."""
-    kind, disabled = logging.getLoggerClass(), logging.root.manager.disable
+    """Silence the greeting of NNCF's import, and restore the class of loggers, which the import changes."""
+    logger_class, disabled = logging.getLoggerClass(), logging.root.manager.disable
     logging.disable(SILENT)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.setLoggerClass(kind)
+        logging.setLoggerClass(logger_class)
         logging.disable(disabled)

@@ -1,7 +1,7 @@
-"""Numbers that a person or a file wrote as text, read alike everywhere.
+"""Parsing numbers in options and files, more strictly than `int` and `float`.
 
-Python's `int` and `float` take digits of every script, underscores, blanks, "nan" and "infinity", and refuse whole
-numbers of thousands of digits with an error of their own.
+Python's functions accept digits of every script, underscores, blanks, "nan" and "infinity". For thousands of digits,
+`int` raises an error of its own.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _NUMBER: Final = re.compile(r"[+-]?([0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})([eE
 
 
 def whole_number(text: str) -> int:
-    """A whole number from 0 to `LARGEST_WHOLE`. Raises ValueError."""
+    """Parse a whole number from 0 to `LARGEST_WHOLE`. Raises ValueError."""
     if not _WHOLE.fullmatch(text):
-        raise ValueError("it is no whole number, or too large a one")
+        raise ValueError("it is not a whole number, or too large")
     return int(text)
 
 
 def number(text: str) -> float:
-    """A finite number. Raises ValueError."""
+    """Parse a finite number. Raises ValueError."""
     if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
-        raise ValueError("it is no number, or too large a one")
+        raise ValueError("it is not a number, or too large")
     return float(text)

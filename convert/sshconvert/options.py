@@ -11,7 +11,7 @@ from sshconvert.tasks.base import Task
 
 
 class Precision(StrEnum):
-    """How the weights are stored. The runtime chooses what it computes in, except for INT8."""
+    """How an artifact stores the weights. The runtime chooses the precision of the computation, except for INT8."""
 
     FP32 = "FP32"
     FP16 = "FP16"
@@ -50,9 +50,9 @@ class Color(StrEnum):
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """Post-processing inside (`Task.append_to`). None takes the threshold of the task.
+    """Post-processing inside the artifact (`Task.append_to`). None selects the threshold of the task.
 
-    With `keep_heads` the network's outputs stay behind the results.
+    With `keep_heads`, the network's outputs follow the results.
     """
 
     score_threshold: float | None = None
@@ -61,19 +61,18 @@ class Postprocessing:
     keep_heads: bool = False
 
     def task(self, model: ModelSpec) -> Task:
-        """The model's task with these thresholds. Raises UsageError where it has none."""
+        """Return the model's task with these thresholds. Raises UsageError for a task without thresholds."""
         return model.task.with_thresholds(self.score_threshold, self.iou_threshold)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to write. `formats` are keys of `sshconvert.formats.registry.FORMATS`.
+    """Options of a conversion. `formats` are keys of `sshconvert.formats.registry.FORMATS`.
 
-    `input_shape` is N, C, H, W in every layout; None takes the model's own. `dynamic` frees some of its dimensions.
+    `input_shape` is N, C, H, W in every layout; None selects the model's own. `dynamic` frees some of its dimensions.
 
-    With `preprocessing` the input is raw, 0-255, in `color`. Without it, the input is the original's: RGB minus the
-    mean, float32. With `postprocessing` the outputs are the results of the task instead of the network's, or before
-    them.
+    With `preprocessing`, the input is raw, 0-255, in `color`. Without it, the input is the original network's: RGB
+    minus the mean, float32. With `postprocessing`, the task's results replace the network's outputs or precede them.
     """
 
     formats: tuple[str, ...] = ("onnx", "openvino")

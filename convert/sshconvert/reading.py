@@ -1,4 +1,4 @@
-"""Opening files that somebody else made: a path may lead to anything, and a file may change under its reader."""
+"""Opening untrusted files: a path may lead to a pipe or a device, and a file may change while it is read."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ State = tuple[int, int, int]
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file is there. Unlike `Path.is_file`, also for names that no file system takes."""
-    return os.path.isfile(path)  # noqa: PTH113  # that one raises OSError for a name that is too long
+    """Return whether the path is a regular file: False for an invalid name too, for which `Path.is_file` raises."""
+    return os.path.isfile(path)  # noqa: PTH113  # `Path.is_file` raises OSError for a name that is too long
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there, likewise."""
-    return os.path.isdir(path)  # noqa: PTH112  # as above
+    """Return whether the path is a folder; False for an invalid name."""
+    return os.path.isdir(path)  # noqa: PTH112  # see `is_file`
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything is there, likewise. A link that leads nowhere is nothing."""
-    return os.path.exists(path)  # noqa: PTH110  # as above
+    """Return whether the path exists; False for an invalid name and for a dangling link."""
+    return os.path.exists(path)  # noqa: PTH110  # see `is_file`
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
-    """What in a folder has such a name, sorted; nothing, if there is no folder, whatever its name."""
+    """Return the sorted entries of a folder that match a pattern; none if the folder does not exist."""
     return sorted(folder.glob(pattern)) if is_folder(folder) else []
 
 
 def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
-    """Open a regular file to read. Raises OSError for all that is none: to open a pipe would wait for its writer.
+    """Open a regular file for reading. Raises OSError for anything else: opening a pipe would wait for its writer.
 
-    With `follow` False a symbolic link is none either, where the system can tell (not on Windows).
+    With `follow` False, symbolic links are refused too (except on Windows, which cannot tell).
     """
     opener = _open_at_once if follow else open_itself
     try:
         file = open(path, "rb", opener=opener)  # noqa: SIM115  # the caller closes it
-    except ValueError as error:  # a zero byte, or what the file system's encoding does not have
+    except ValueError as error:  # a zero byte, or a character that the file system cannot encode
         raise OSError(errno.EINVAL, "no file can have that name") from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -49,9 +49,9 @@ def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
 
 
 def read_small(path: Path, largest: int, *, follow: bool = True) -> bytes:
-    """All of a regular file. Raises OSError if it cannot be read, is larger than `largest` bytes, or changes.
+    """Read a regular file. Raises OSError if it cannot be read, is larger than `largest` bytes, or changes meanwhile.
 
-    `follow` is as in `open_regular`.
+    `open_regular` describes `follow`.
     """
     with open_regular(path, follow=follow) as file:
         before = state(file)
@@ -64,15 +64,15 @@ def read_small(path: Path, largest: int, *, follow: bool = True) -> bytes:
 
 
 def state(file: BinaryIO) -> State:
-    """Size and times of an open file: other ones later mean that it was changed."""
-    found = os.fstat(file.fileno())
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    """Return the size and times of an open file. A later difference means that the file has changed."""
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # which Windows has not, and regular files ignore
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has no such flag; regular files ignore it
 
 
 def open_itself(path: str, flags: int) -> int:
-    """An `opener` for `open` that follows no link to a file and waits for no writer of a pipe."""
+    """An `opener` for `open` that refuses a symbolic link and does not wait for the writer of a pipe."""
     return _open_at_once(path, flags | getattr(os, "O_NOFOLLOW", 0))

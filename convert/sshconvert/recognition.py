@@ -1,4 +1,4 @@
-"""What a file is that was taken for another, by its first bytes: for messages, and for nothing else."""
+"""Recognising a file by its first bytes, for messages only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from sshconvert.reading import open_regular
 
-HEAD: Final = 512  # bytes: as far as the mark of a tar archive
+HEAD: Final = 512  # bytes: up to and including the mark of a tar archive
 
 EMPTY, PARAMS, SYMBOL, ONNX, IR, ZIP, PACK, IMAGE = (
     "an empty file",
@@ -29,7 +29,7 @@ def _begins(*marks: bytes) -> Callable[[bytes], bool]:
 
 
 def _is_onnx(head: bytes) -> bool:
-    """It begins with the version of its format, and then has another field of a model."""
+    """Return whether the bytes begin with the version of the format and the key of another field."""
     return head[:1] == b"\x08" and len(head) > 2 and head[1] < 32 and head[2] in b"\x12\x1a\x22\x2a\x3a\x42"
 
 
@@ -37,8 +37,8 @@ def _is_safetensors(head: bytes) -> bool:
     return head[8:10] == b'{"' and struct.unpack("<Q", head[:8])[0] < 1 << 27
 
 
-# The first that fits is the one.
-_KINDS: Final[Mapping[str, Callable[[bytes], bool]]] = MappingProxyType(
+# Tests in order: the first match counts.
+_TESTS: Final[Mapping[str, Callable[[bytes], bool]]] = MappingProxyType(
     {
         EMPTY: lambda head: not head,
         "a Git LFS pointer, which `git lfs pull` replaces by the file": _begins(b"version https://git-lfs."),
@@ -75,16 +75,16 @@ _KINDS: Final[Mapping[str, Callable[[bytes], bool]]] = MappingProxyType(
 
 
 def recognised(head: bytes | memoryview) -> str:
-    """What a file that begins so is, with an article; "" if that is unknown."""
+    """Return a description of the file that has these first bytes, with an article; "" if it is unknown."""
     head = bytes(head[:HEAD])
-    return next((what for what, fits in _KINDS.items() if fits(head)), "")
+    return next((description for description, matches in _TESTS.items() if matches(head)), "")
 
 
-def mistaken(path: Path, wanted: str) -> str:
-    """What a file is, if that can be told and is not what was `wanted` (one of this module's names)."""
+def mistaken(path: Path, expected: str) -> str:
+    """Return a description of a file that is not the `expected` one (a constant of this module); "" if unknown."""
     try:
         with open_regular(path) as file:
-            what = recognised(file.read(HEAD))
+            description = recognised(file.read(HEAD))
     except OSError:
         return ""
-    return "" if what == wanted else what
+    return "" if description == expected else description

@@ -1,12 +1,12 @@
-"""Registries: the operators, tasks, formats and runtimes that can be chosen by name.
+"""Registries: operators, tasks, formats and runtimes by name.
 
 An entry is a class in a module of its own. The module registers the class when it is imported:
 
     @TASKS.register("embedding")
     class Embedding(Task): ...
 
-A registry imports all modules of its package at the first lookup, and then the user's own extensions: the modules that
-installed distributions name in the entry point group `sshtool.extensions`.
+At the first lookup, a registry imports all modules of its package, and then the extensions: the modules that installed
+distributions name in the entry point group `sshtool.extensions`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Mapping[str, Entry]):
-    """Entries by key, in the order of registration, those of extensions last."""
+    """Entries by key, in the order of registration, with extensions last."""
 
     def __init__(self, package: str) -> None:
         """Create the registry of a package, such as "sshconvert.operators"."""
@@ -54,7 +54,7 @@ class Registry(Mapping[str, Entry]):
 
     def _loaded(self) -> dict[str, Entry]:
         if not self._is_loaded:
-            self._is_loaded = True  # before the imports, which may look entries up
+            self._is_loaded = True  # before the imports, which may use the registry
             package = importlib.import_module(self._package)
             for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
                 importlib.import_module(f"{self._package}.{module.name}")

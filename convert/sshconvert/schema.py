@@ -1,4 +1,4 @@
-"""Data that somebody else wrote, held to a schema: whole and strict, or refused in one line."""
+"""Strict validation of untrusted JSON and TOML, with one-line errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ LONGEST_PROBLEM: Final = 200
 LARGEST_TOML: Final = 24 << 10  # bytes: ten times a model's description
 MOST_PARTS: Final = 200  # of a dotted key
 
-
 TensorName = Annotated[str, pydantic.StringConstraints(pattern=r"^\w[\w./-]*$", max_length=100)]
 Positive = Annotated[int, pydantic.Field(gt=0)]
 Dimension = Annotated[int, pydantic.Field(gt=0, le=1 << 14)]
@@ -33,8 +32,10 @@ Schema = TypeVar("Schema", bound=pydantic.BaseModel)
 
 
 def parse_json(schema: type[Schema], data: bytes) -> Schema:
-    """Parse a JSON document. Raises ValueError, in one line: for what is no JSON (NaN is none), for an object that has
-    a key twice, of which readers would take the one or the other, and for what does not follow the schema.
+    """Parse a JSON document.
+
+    Raises ValueError with one line if the document is not JSON (NaN is not), if an object repeats a key, of which
+    different readers would take different values, or if the document breaks the schema.
     """
     try:
         json.loads(data.decode(), object_pairs_hook=_require_unique, parse_constant=_refuse_constant)
@@ -48,10 +49,10 @@ def parse_json(schema: type[Schema], data: bytes) -> Schema:
 
 
 def parse_toml(schema: type[Schema], data: bytes) -> Schema:
-    """Parse a TOML document. Raises ValueError, in one line, if it is too long, is not TOML or breaks the schema.
+    """Parse a TOML document. Raises ValueError with one line if it is too long, is not TOML or breaks the schema.
 
-    `tomllib` takes time and memory that grow with the square of a key's parts. A key ends with its line, so the number
-    of dots in a line limits its parts.
+    The time and memory of `tomllib` grow with the square of the parts of a key. A key ends with its line, so the limit
+    is on the dots in a line.
     """
     if len(data) > LARGEST_TOML:
         raise ValueError(f"more than {LARGEST_TOML} bytes")
@@ -69,15 +70,15 @@ def parse_toml(schema: type[Schema], data: bytes) -> Schema:
 
 
 def problems(error: pydantic.ValidationError) -> str:
-    """What does not follow a schema, in one line that a person can read, whatever the keys are called."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    lines = [one_line(f"{'.'.join(map(str, item['loc']))}: {item['msg']}") for item in found[:MOST_PROBLEMS]]
-    more = len(found) - len(lines)
+    """Describe the first problems of a validation in one line."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    lines = [one_line(f"{'.'.join(map(str, item['loc']))}: {item['msg']}") for item in details[:MOST_PROBLEMS]]
+    more = len(details) - len(lines)
     return "; ".join(lines) + (f"; and {more} more" if more else "")
 
 
 def one_line(text: object) -> str:
-    """A text from a file as a part of a message: without line breaks and control characters, and not too long."""
+    """Quote untrusted text in a message: without line breaks and control characters, and cut off if it is long."""
     line = printable(" ".join(str(text).split()))
     return line if len(line) <= LONGEST_PROBLEM else f"{line[:LONGEST_PROBLEM]}…"
 

@@ -1,4 +1,4 @@
-"""A file as it was at one moment: read once into memory, so that what is checked and hashed is what is used."""
+"""Reading a file once into memory, so that the checked and hashed bytes are the bytes in use."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sshconvert.errors import SSHToolError
 from sshconvert.reading import open_regular
 from sshconvert.recognition import HEAD
 
-# What is read and hashed at once: it stays in the processor's cache in between.
+# Bytes that are read and then hashed: few enough to stay in the processor's cache.
 BLOCK: Final = 1 << 18
-# File systems tell times this many seconds apart: within them, a second change leaves the time of the first.
+# The resolution of file times in seconds: two changes within one tick have the same time.
 CLOCK_TICK: Final = 0.02
-PATIENCE: Final = 10  # ticks to wait for whatever writes the file
+PATIENCE: Final = 10  # ticks to wait for the writer of the file
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The bytes of a file, in memory of their own and read-only, and their SHA-256 in hexadecimal."""
+    """A read-only copy of a file's bytes, and their SHA-256 in hexadecimal."""
 
     path: Path
     data: memoryview
@@ -38,8 +38,8 @@ def take_snapshot(
 ) -> Snapshot:
     """Read a whole file of at most `limit` bytes, once.
 
-    `check` is given the file's first bytes before the memory for all of them is taken, and raises if they will not do.
-    Raises `error` if the file cannot be read, is no file or too large, or changes while it is read.
+    `check` receives the file's first bytes before the memory for all bytes is allocated, and raises if they are wrong.
+    Raises `error` if the path is no readable file, the file is too large, or it changes meanwhile.
     """
     try:
         with open_regular(path) as file:
@@ -54,18 +54,18 @@ def take_snapshot(
             memory = np.empty(before.st_size, np.uint8).data
             sha256 = blocks_sha256(_filled(memory, file))
             after = os.fstat(file.fileno())
-            whole = file.tell() == before.st_size and not file.read(1)
+            is_complete = file.tell() == before.st_size and not file.read(1)
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror}); check the path") from problem
     except MemoryError:
-        raise error(f"{path}: there is no memory for its {before.st_size} bytes; free some") from None
-    if not whole or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise error(f"{path}: there is no memory for its {before.st_size} bytes; free memory") from None
+    if not is_complete or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise _changed(path, error)
     return Snapshot(path, memory.toreadonly(), sha256)
 
 
 def _filled(memory: memoryview, file: BufferedReader) -> Iterator[memoryview]:
-    """Read a file into memory, and give each block while the processor's cache still holds it."""
+    """Read a file into memory. Yield each block while it is in the processor's cache."""
     filled = 0
     while count := file.readinto(memory[filled : filled + BLOCK]):
         yield memory[filled : filled + count]
@@ -73,7 +73,7 @@ def _filled(memory: memoryview, file: BufferedReader) -> Iterator[memoryview]:
 
 
 def _settled(path: Path, descriptor: int, error: type[SSHToolError]) -> os.stat_result:
-    """The status of a file, from which any change after now can be told."""
+    """Return the status of a file that is old enough for any later change to show in its times."""
     for _ in range(PATIENCE):
         status = os.fstat(descriptor)
         if not 0 <= time.time() - status.st_mtime < CLOCK_TICK:
@@ -83,4 +83,4 @@ def _settled(path: Path, descriptor: int, error: type[SSHToolError]) -> os.stat_
 
 
 def _changed(path: Path, error: type[SSHToolError]) -> SSHToolError:
-    return error(f"{path}: changed while it was read; try again when whatever writes it is done")
+    return error(f"{path}: changed while it was read; try again when its writer has finished")

@@ -136,4 +136,4 @@ def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> Non
     verbs = (("verify",), ("bench",), ("evaluate", "--dataset", tmp_path / "missing"))
     for code, _, err in without("nothing", *((*verb, "-o", tmp_path, "--html", tmp_path) for verb in verbs)):
         assert code == 1
-        assert "it is there and no file" in err
+        assert "it exists and is not a file" in err
