@@ -1,4 +1,4 @@
-"""Functions between layers."""
+"""Activation functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class Activation(Operator):
-    """One of MXNet's fixed functions, elementwise."""
+    """An elementwise activation function without parameters."""
 
     name = "Activation"
     value_preserving = ("Relu",)
@@ -43,10 +43,10 @@ class Activation(Operator):
 @register
 @dataclass(frozen=True)
 class SoftmaxActivation(Operator):
-    """Softmax over the channels. MXNet's default, over whole instances, is another mode."""
+    """Softmax over the channels. MXNet's default mode, softmax over each instance, is unsupported."""
 
     name = "SoftmaxActivation"
-    restrictions = "The data has axes behind its channels."
+    restrictions = "The input has spatial axes."
 
     @classmethod
     def read(cls, attributes: Attributes) -> SoftmaxActivation:
@@ -54,7 +54,7 @@ class SoftmaxActivation(Operator):
         return cls()
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        need(len(inputs[0]) > 2, f"{inputs[0]} has no axes behind its channels")
+        need(len(inputs[0]) > 2, f"the input {inputs[0]} has no spatial axes")
         return (inputs[0],)
 
     def flops(self, *inputs: Shape) -> float:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where an operator takes its weights from: what FP16 halves and INT8 quantizes.
+    """The weight input that FP16 halves and INT8 quantizes.
 
-    `onnx` is the ONNX operator that reads the weights as its input number `input`; `openvino` are the operations that
-    OpenVINO makes of it.
+    The ONNX operator `onnx` reads the weights as its input number `input`. OpenVINO converts it to the operations
+    `openvino`.
     """
 
     onnx: str
@@ -32,13 +32,13 @@ class Operator(ABC):
 
     Attributes:
         name: The operator's name in MXNet 1.9.
-        aliases: Its other names, in old symbols too.
-        inputs: MXNet's names of its inputs; none if their number depends on the attributes.
-        auxiliaries: How many of the inputs, the last, are auxiliary states. MXNet 0.8 leaves them out.
-        weights: Where it takes weights from, if it has any.
-        value_preserving: ONNX operators of `emit` that choose among the values of their input. INT8 may as well round
-            in front of them.
-        restrictions: What it refuses beside attributes, for the table in `convert/README.md`.
+        aliases: Its other names, including those in old symbols.
+        inputs: MXNet's names of its inputs; empty if the attributes decide their number.
+        auxiliaries: The number of trailing inputs that are auxiliary states. MXNet 0.8 omits them from symbols.
+        weights: Its weight input, if it has one.
+        value_preserving: The ONNX operators of `emit` whose outputs hold only values of their input. Quantization
+            gives the same values before and after them.
+        restrictions: Its restrictions beside attributes, for the table in `convert/README.md`.
 
     """
 
@@ -53,11 +53,11 @@ class Operator(ABC):
     @classmethod
     @abstractmethod
     def read(cls, attributes: Attributes) -> Operator:
-        """Take each attribute that the operator honours. `attributes` collects the problems."""
+        """Read each attribute that the operator supports. `attributes` collects the problems."""
 
     @abstractmethod
     def emit(self, build: NodeBuilder) -> None:
-        """Add the ONNX nodes that compute the outputs. Raises ShapeError for what ONNX cannot express."""
+        """Add the ONNX nodes that compute the outputs. Raises ShapeError if ONNX cannot express the operator."""
 
     def input_count(self) -> int:
         return len(self.inputs)
@@ -67,15 +67,15 @@ class Operator(ABC):
         return ("output",)
 
     def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
-        """Return the shapes of the parameters: the inputs behind the first one, whose shape is `data`."""
+        """Return the shapes of the inputs after the first, whose shape is `data`."""
         return ()
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        """Return the shape of each output. Raises ShapeError, without a node's name, for inputs that do not fit."""
+        """Return the shape of each output. Raises ShapeError, without a node's name, for unsupported input shapes."""
         return (inputs[0],)
 
     def flops(self, *inputs: Shape) -> float:
-        """Return the operations for each element of the first output."""
+        """Return the number of operations for each element of the first output."""
         return 0
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Filters(Operator):
-    """A bank of filters that moves over the spatial axes: what convolution and deconvolution share."""
+    """The fields and the ONNX attributes that convolution and deconvolution share."""
 
     inputs = ("data", "weight", "bias")
 
@@ -36,7 +36,7 @@ class _Filters(Operator):
 
     @abstractmethod
     def weight_shape(self, channels: int) -> Shape:
-        """Return the shape of the weights for data with this many channels."""
+        """Return the shape of the weights for an input with `channels` channels."""
 
     def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
         need_axes(self.kernel, data)
@@ -58,7 +58,7 @@ class _Filters(Operator):
 
 
 def _read_filters(attributes: Attributes, *, no_bias: bool) -> dict[str, Any]:
-    """Take the fields of `_Filters`. `no_bias` is the operator's default."""
+    """Read the fields of `_Filters`. `no_bias` is the operator's default."""
     kernel = read_kernel(attributes)
     return {
         "kernel": kernel,
@@ -74,7 +74,7 @@ def _read_filters(attributes: Attributes, *, no_bias: bool) -> dict[str, Any]:
 @register
 @dataclass(frozen=True)
 class Convolution(_Filters):
-    """Weights [filters, channels / groups, *kernel]."""
+    """Convolution with weights [filters, channels / groups, *kernel]."""
 
     name = "Convolution"
     weights = Weights("Conv", ("Convolution", "GroupConvolution"))
@@ -100,7 +100,7 @@ class Convolution(_Filters):
 @register
 @dataclass(frozen=True)
 class Deconvolution(_Filters):
-    """Transposed convolution; weights [channels, filters / groups, *kernel]."""
+    """Transposed convolution with weights [channels, filters / groups, *kernel]."""
 
     name = "Deconvolution"
     weights = Weights("ConvTranspose", ("ConvolutionBackpropData", "GroupConvolutionBackpropData"))
@@ -111,7 +111,7 @@ class Deconvolution(_Filters):
     @classmethod
     def read(cls, attributes: Attributes) -> Deconvolution:
         filters = _read_filters(attributes, no_bias=True)
-        # A target shape makes MXNet ignore pad and adj and choose its own; no known detector uses it.
+        # With a target shape, MXNet ignores pad and adj and chooses its own. No known detector uses one.
         attributes.choice("target_shape", ("()", "[]", "(0,)", "(0, 0)", "(0,0)"), "()")
         return cls(**filters, adjust=read_by_axis(attributes, "adj", filters["kernel"], 0))
 
@@ -119,15 +119,15 @@ class Deconvolution(_Filters):
         return (channels, self.filters // self.groups, *self.kernel)
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        adjusted = all(adjust < stride for adjust, stride in zip(self.adjust, self.stride, strict=True))
-        need(adjusted, f"adj {self.adjust} is not smaller than the stride {self.stride}")
+        is_smaller = all(adjust < stride for adjust, stride in zip(self.adjust, self.stride, strict=True))
+        need(is_smaller, f"adj {self.adjust} is not smaller than the stride {self.stride}")
         sizes = tuple(
             stride * (size - 1) + dilate * (kernel - 1) + 1 - 2 * pad + adjust
             for size, kernel, stride, dilate, pad, adjust in zip(
                 inputs[0][2:], self.kernel, self.stride, self.dilate, self.pad, self.adjust, strict=True
             )
         )
-        need(all(size > 0 for size in sizes), f"the padding {self.pad} leaves nothing of {inputs[0]}")
+        need(all(size > 0 for size in sizes), f"the padding {self.pad} removes all of the output for {inputs[0]}")
         return ((inputs[0][0], self.filters, *sizes),)
 
     def flops(self, *inputs: Shape) -> float:

@@ -1,4 +1,4 @@
-"""Arithmetic, element by element."""
+"""Elementwise arithmetic."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class ElementwiseAdd(Operator):
-    """Sum of two tensors of one shape; MXNet does not broadcast here."""
+    """Sum of two tensors of the same shape, without broadcasting."""
 
     name = "elemwise_add"
     aliases = ("_Plus", "_plus", "_add")
     inputs = ("lhs", "rhs")
-    restrictions = "Both inputs have one shape."
+    restrictions = "Both inputs have the same shape."
 
     @classmethod
     def read(cls, attributes: Attributes) -> ElementwiseAdd:

@@ -1,4 +1,4 @@
-"""Parts of tensors."""
+"""Operators that take a part of a tensor."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class Crop(Operator):
-    """A window of the first input: as high and wide as the second input, or as `size` without one."""
+    """A window of the first input, with the height and width of the second input, or `size` without one."""
 
     name = "Crop"
     inputs = ()
     value_preserving = ("Slice", "Split")
-    restrictions = "NCHW alone. The window lies inside the data, at the sizes of each run too."
+    restrictions = "NCHW only. The window lies inside the input, also at the sizes of each run."
 
     count: int
     offset: Shape
@@ -42,18 +42,18 @@ class Crop(Operator):
         return self.count
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        need(all(len(shape) == 4 for shape in inputs), f"only NCHW data can be cropped, not {list(inputs)}")
+        need(all(len(shape) == 4 for shape in inputs), f"Crop needs NCHW inputs, not {list(inputs)}")
         size = inputs[1][2:] if self.count == 2 else self.size
         need(min(size) > 0, f"a crop of {size} is empty")
-        for begin, length, whole in zip(self._begin(inputs[0], size), size, inputs[0][2:], strict=True):
-            need(begin >= 0 and begin + length <= whole, f"{size} at {self.offset} is not inside {inputs[0]}")
+        for begin, length, limit in zip(self._begin(inputs[0], size), size, inputs[0][2:], strict=True):
+            need(begin >= 0 and begin + length <= limit, f"{size} at {self.offset} is not inside {inputs[0]}")
         return ((*inputs[0][:2], *size),)
 
     def emit(self, build: NodeBuilder) -> None:
-        """Emit nodes that crop by the shapes of the run.
+        """Emit nodes that compute the window from the shapes of each run.
 
-        MXNet refuses a window that is not inside the data; a Slice clips it. Then a Split into one part of the right
-        size fails.
+        MXNet refuses a window that reaches outside the input, but a Slice clips it. A Split into one part of the
+        window's size then fails.
         """
         if self.count == 2:
             like = build.node("like", "Shape", [build.inputs[1]])
@@ -65,8 +65,8 @@ class Crop(Operator):
             sizes = [build.integers(role, (size,)) for role, size in zip(("height", "width"), self.size, strict=True)]
         size, axes = build.node("size", "Concat", sizes, axis=0), build.integers("axes", (2, 3))
         if self.centre:
-            whole = build.node("whole", "Gather", [build.node("shape", "Shape", [build.inputs[0]]), axes])
-            margin = build.node("margin", "Sub", [whole, size])
+            full = build.node("whole", "Gather", [build.node("shape", "Shape", [build.inputs[0]]), axes])
+            margin = build.node("margin", "Sub", [full, size])
             begin = build.node("begin", "Div", [margin, build.integers("two", (2,))])
         else:
             begin = build.integers("begin", self.offset)
@@ -77,4 +77,4 @@ class Crop(Operator):
     def _begin(self, data: Shape, size: Shape) -> Shape:
         if not self.centre:
             return self.offset
-        return tuple((whole - length) // 2 for whole, length in zip(data[2:], size, strict=True))
+        return tuple((full - length) // 2 for full, length in zip(data[2:], size, strict=True))

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class BatchNorm(Operator):
-    """Normalisation with stored statistics. Beware of the defaults: eps 1e-3, and `fix_gamma`, which makes gamma 1."""
+    """Batch normalisation with stored statistics.
+
+    MXNet's defaults differ from other frameworks: eps is 1e-3, and `fix_gamma` replaces gamma by 1.
+    """
 
     name = "BatchNorm"
     inputs = ("data", "gamma", "beta", "moving_mean", "moving_var")
@@ -43,7 +46,7 @@ class BatchNorm(Operator):
         return 2
 
     def emit(self, build: NodeBuilder) -> None:
-        data, gamma, *rest = build.inputs
+        data, gamma, *others = build.inputs
         if self.fix_gamma:
             gamma = build.constant("gamma", np.broadcast_to(np.float32(1), build.input_shapes[1]))
-        build.finish("BatchNormalization", [data, gamma, *rest], epsilon=self.eps)
+        build.finish("BatchNormalization", [data, gamma, *others], epsilon=self.eps)

@@ -20,79 +20,80 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class Pooling(Operator):
-    """Maximum or average over windows; `valid` rounds the number of windows down, `full` rounds it up."""
+    """Maximum or average over windows. `valid` rounds the number of windows down, `full` rounds it up."""
 
     name = "Pooling"
     value_preserving = ("MaxPool",)
     restrictions = (
-        "No window lies in the padding alone. With `full`, the last window of an average reaches no further than the "
-        "padding. `full` with padding, or with strides larger than the kernel, needs a fixed size."
+        "No window lies entirely in the padding. With `full`, the last window of an average stays within the padding. "
+        "`full` with padding, or with strides larger than the kernel, needs a fixed size."
     )
 
     kernel: Shape
     stride: Shape
     pad: Shape
-    kind: str
+    function: str
     convention: str
-    whole: bool
+    is_global: bool
     count_padding: bool
 
     @classmethod
     def read(cls, attributes: Attributes) -> Pooling:
-        whole = attributes.boolean("global_pool", default=False)
-        kernel = read_kernel(attributes, () if whole else None)
+        is_global = attributes.boolean("global_pool", default=False)
+        kernel = read_kernel(attributes, () if is_global else None)
         return cls(
             kernel=kernel,
             stride=read_by_axis(attributes, "stride", kernel, 1, least=1),
             pad=read_by_axis(attributes, "pad", kernel, 0),
-            kind=attributes.choice("pool_type", ("max", "avg"), "max"),
+            function=attributes.choice("pool_type", ("max", "avg"), "max"),
             convention=attributes.choice("pooling_convention", ("valid", "full"), "valid"),
-            whole=whole,
+            is_global=is_global,
             count_padding=attributes.boolean("count_include_pad", default=True),
         )
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        need(len(inputs[0]) > 2, f"{inputs[0]} has no axes behind its channels")
+        need(len(inputs[0]) > 2, f"the input {inputs[0]} has no spatial axes")
         batch, channels, *sizes = inputs[0]
-        if self.whole:
+        if self.is_global:
             return ((batch, channels, *(1 for _ in sizes)),)
         need_axes(self.kernel, inputs[0])
         counts = window_counts(sizes, self.kernel, self.stride, self.pad, up=self.convention == "full")
         return ((batch, channels, *counts),)
 
     def flops(self, *inputs: Shape) -> float:
-        return math.prod(inputs[0][2:] if self.whole else self.kernel)
+        return math.prod(inputs[0][2:] if self.is_global else self.kernel)
 
     def emit(self, build: NodeBuilder) -> None:
-        name = "MaxPool" if self.kind == "max" else "AveragePool"
-        if self.whole:
+        name = "MaxPool" if self.function == "max" else "AveragePool"
+        if self.is_global:
             build.finish(f"Global{name}", build.inputs)
             return
-        count = {} if self.kind == "max" else {"count_include_pad": int(self.count_padding)}
+        count = {} if self.function == "max" else {"count_include_pad": int(self.count_padding)}
         if self.convention == "valid" or set(self.stride) == {1}:
             self._need_data_everywhere(self.pad)
             build.finish(name, build.inputs, **self._windows_of(self.pad), **count)
         elif not any(self.pad) and all(k >= s for k, s in zip(self.kernel, self.stride, strict=True)):
-            # Without padding and gaps, all runtimes read `ceil_mode` as MXNet does, and average over data alone.
+            # Without padding and gaps, `ceil_mode` means the same in MXNet and all runtimes: averages ignore padding.
             count = dict.fromkeys(count, 0)
             build.finish(name, build.inputs, **self._windows_of(self.pad), ceil_mode=1, **count)
         else:
             self._round_up(build, name, count)
 
     def _round_up(self, build: NodeBuilder, name: str, count: Mapping[str, int]) -> None:
-        """Emit a pooling whose last window hangs over the edge, with explicit padding.
+        """Emit a pooling whose last window crosses the edge, with explicit padding.
 
-        Runtimes read `ceil_mode` differently here. The padding belongs to one size, so the nodes refuse all others.
+        Runtimes interpret `ceil_mode` differently here. The padding is right for one input size, so the nodes refuse
+        all others.
         """
         need(not any(build.free_output[2:]), "pooling that rounds up, with padding or gaps, needs a fixed size")
         after = self._padding_after(build.input_shapes[0], build.output_shapes[0])
         self._need_data_everywhere(after)
-        need(not count or after == self.pad, "average pooling whose padded last window hangs over is not supported")
+        need(not count or after == self.pad, "average pooling whose last window crosses the padding is not supported")
         build.finish(name, [self._only_of_size(build)], **self._windows_of(after), **count)
 
     @staticmethod
     def _only_of_size(build: NodeBuilder) -> str:
-        """Emit nodes that pass the input on, and fail if its spatial axes have other sizes."""
+        """Emit nodes that return the input, and fail if its spatial axes have other sizes."""
         tensor = build.inputs[0]
         for axis, size in enumerate(build.input_shapes[0][2:], 2):
             tensor = build.node(f"size{axis}", "Split", [tensor, build.integers(f"only{axis}", (size,))], axis=axis)
@@ -103,13 +104,13 @@ class Pooling(Operator):
 
     def _need_data_everywhere(self, after: Shape) -> None:
         inside = all(pad < kernel for pad, kernel in zip(self.pad + after, self.kernel * 2, strict=True))
-        need(inside, "windows that lie in the padding alone are not supported")
+        need(inside, "windows entirely in the padding are not supported")
 
     def _padding_after(self, data: Shape, output: Shape) -> Shape:
-        hanging = (
+        overhangs = (
             (windows - 1) * stride + kernel - size - pad
             for windows, stride, kernel, size, pad in zip(
                 output[2:], self.stride, self.kernel, data[2:], self.pad, strict=True
             )
         )
-        return tuple(max(pad, over) for pad, over in zip(self.pad, hanging, strict=True))
+        return tuple(max(pad, overhang) for pad, overhang in zip(self.pad, overhangs, strict=True))

@@ -1,4 +1,4 @@
-"""The registry of operators, and what other modules ask of all of them."""
+"""The registry of operators, and the names that other modules read from it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sshconvert.mxnet.symbol import Signature
 from sshconvert.operators.base import Operator
 from sshconvert.registry import Registry
 
-Kind = TypeVar("Kind", bound=type[Operator])
+OperatorClass = TypeVar("OperatorClass", bound=type[Operator])
 
 # The class of each operator by its name and aliases.
 OPERATORS: Final[Registry[type[Operator]]] = Registry("sshconvert.operators")
 
-# What the reader of symbols knows of unsupported operators, so that messages give them the names of MXNet 1.9.
+# Unsupported operators that the symbol reader knows, so that messages give them their names in MXNet 1.9.
 _OTHERS: Final = (
     Signature("FullyConnected", ("data", "weight", "bias")),
     *(Signature(name, old_defaults={"axis": "-1"}) for name in ("argmax", "argmin")),  # over all axes
@@ -35,30 +35,33 @@ _ALIASES: Final[Mapping[str, str]] = {
 }
 
 
-def register(operator: Kind) -> Kind:
+def register(operator: OperatorClass) -> OperatorClass:
     """Add a class to `OPERATORS` under its name and aliases."""
     return OPERATORS.register(operator.name, *operator.aliases)(operator)  # type: ignore[return-value]  # the same class
 
 
 def signatures() -> dict[str, Signature]:
-    """Return what the reader of symbols needs to know, by the operators' names and aliases."""
+    """Return the signatures that the symbol reader needs, by the operators' names and aliases."""
     return {
         **{alias: Signature(name) for alias, name in _ALIASES.items()},
         **{signature.name: signature for signature in _OTHERS},
-        **{name: Signature(kind.name, kind.inputs, kind.auxiliaries) for name, kind in OPERATORS.items()},
+        **{
+            name: Signature(operator.name, operator.inputs, operator.auxiliaries)
+            for name, operator in OPERATORS.items()
+        },
     }
 
 
 def weight_inputs() -> dict[str, int]:
-    """Return the ONNX operators that read weights, and the number of the input that they read them from."""
-    return {kind.weights.onnx: kind.weights.input for kind in OPERATORS.values() if kind.weights}
+    """Return the number of the weight input by ONNX operator."""
+    return {operator.weights.onnx: operator.weights.input for operator in OPERATORS.values() if operator.weights}
 
 
 def weighted_operations() -> frozenset[str]:
-    """Return OpenVINO's operations that read weights."""
-    return frozenset(name for kind in OPERATORS.values() if kind.weights for name in kind.weights.openvino)
+    """Return the OpenVINO operations that read weights."""
+    return frozenset(name for operator in OPERATORS.values() if operator.weights for name in operator.weights.openvino)
 
 
 def value_preserving() -> frozenset[str]:
-    """Return the ONNX operators that choose among the values of their input."""
-    return frozenset(name for kind in OPERATORS.values() for name in kind.value_preserving)
+    """Return the ONNX operators whose outputs hold only values of their input."""
+    return frozenset(name for operator in OPERATORS.values() for name in operator.value_preserving)

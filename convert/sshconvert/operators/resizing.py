@@ -1,4 +1,4 @@
-"""Other resolutions."""
+"""Operators that change the resolution."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class UpSampling(Operator):
-    """Nearest-neighbour enlargement of one input by a whole factor."""
+    """Nearest-neighbour upsampling of one input by an integer factor."""
 
     name = "UpSampling"
-    restrictions = "NCHW alone."
+    restrictions = "NCHW only."
 
     scale: int
 
@@ -34,7 +34,7 @@ class UpSampling(Operator):
         return cls(attributes.integer("scale", least=1))
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        need(len(inputs[0]) == 4, f"only NCHW data can be upsampled, not {inputs[0]}")
+        need(len(inputs[0]) == 4, f"UpSampling needs an NCHW input, not {inputs[0]}")
         return ((*inputs[0][:2], *(size * self.scale for size in inputs[0][2:])),)
 
     def emit(self, build: NodeBuilder) -> None:

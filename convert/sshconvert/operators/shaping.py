@@ -1,4 +1,4 @@
-"""Joining tensors, and changing their shape."""
+"""Operators that join tensors or change their shape."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class Concat(Operator):
-    """Inputs side by side along one axis."""
+    """Concatenation along one axis."""
 
     name = "Concat"
     aliases = ("concat",)
     inputs = ()
     value_preserving = ("Concat",)
-    restrictions = "`dim` is not negative. The inputs differ along that axis alone."
+    restrictions = "`dim` is not negative. The inputs differ only along that axis."
 
     count: int
     axis: int
@@ -43,8 +43,8 @@ class Concat(Operator):
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         first = inputs[0]
         need(self.axis < len(first), f"axis {self.axis} is not an axis of {first}")
-        rest = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in inputs}
-        need(len(rest) == 1, f"the inputs {shown(list(inputs))} differ outside axis {self.axis}")
+        others = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in inputs}
+        need(len(others) == 1, f"the inputs {shown(list(inputs))} differ outside axis {self.axis}")
         total = sum(shape[self.axis] for shape in inputs)
         return ((*first[: self.axis], total, *first[self.axis + 1 :]),)
 
@@ -57,14 +57,14 @@ class Concat(Operator):
 class Reshape(Operator):
     """The same elements in another shape.
 
-    Codes: a positive number is a size, 0 keeps a dimension, -1 takes the elements that are left, -2 copies all further
-    dimensions, -3 joins two dimensions, -4 splits one into the two numbers that follow (one of them may be -1).
+    Codes: a positive number is a size, 0 keeps a dimension, -1 takes the remaining elements, -2 copies the remaining
+    dimensions, -3 joins two dimensions, -4 splits one into the next two numbers (one of them may be -1).
     """
 
     name = "Reshape"
     aliases = ("reshape",)
     value_preserving = ("Reshape", "Split")
-    restrictions = "A -1 stands in front of every -2 and -4: MXNet misplaces it behind them."
+    restrictions = "A -1 comes before every -2 and -4: MXNet misplaces it after them."
 
     codes: Shape
 
@@ -74,36 +74,37 @@ class Reshape(Operator):
         attributes.never("reverse")
         if _is_misplaced(codes):
             attributes.problems.append(
-                f"attribute shape='{codes}' is not supported: MXNet misplaces a -1 behind -2 or -4"
+                f"attribute shape='{codes}' is not supported: MXNet misplaces a -1 after -2 or -4"
             )
-        # MXNet 0.8 had these in place of `shape`. With `shape`, they have no effect.
+        # MXNet 0.8 has these instead of `shape`. With `shape`, they have no effect.
         attributes.without_effect("target_shape", "keep_highest")
         return cls(codes)
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        left, shape, codes = list(inputs[0]), [], list(self.codes)
+        remaining, shape, codes = list(inputs[0]), [], list(self.codes)
         try:
             while codes:
-                shape.extend(self._apply(codes, left))
+                shape.extend(self._apply(codes, remaining))
         except IndexError:
-            raise ShapeError(f"shape codes {self.codes} ask for more dimensions than {inputs[0]} has") from None
+            raise ShapeError(f"shape codes {self.codes} need more dimensions than {inputs[0]} has") from None
         return (_fill(shape, math.prod(inputs[0]), f"{inputs[0]} cannot be reshaped by {self.codes}"),)
 
     @staticmethod
-    def _apply(codes: list[int], left: list[int]) -> list[int]:
+    def _apply(codes: list[int], remaining: list[int]) -> list[int]:
+        """Take one code, with its operands, and the input dimensions that it consumes; return output dimensions."""
         code = codes.pop(0)
         if code == -2:
-            rest, left[:] = list(left), []
-            return rest
+            copied, remaining[:] = list(remaining), []
+            return copied
         if code == -3:
-            return [left.pop(0) * left.pop(0)]
+            return [remaining.pop(0) * remaining.pop(0)]
         if code == -4:
-            whole = left.pop(0)
-            return list(_fill([codes.pop(0), codes.pop(0)], whole, f"a dimension of {whole} does not split so"))
+            size, pair = remaining.pop(0), [codes.pop(0), codes.pop(0)]
+            return list(_fill(pair, size, f"a dimension of {size} does not split into {pair}"))
         if code == 0:
-            return [left.pop(0)]
-        if left:
-            left.pop(0)
+            return [remaining.pop(0)]
+        if remaining:
+            remaining.pop(0)
         return [code]
 
     def emit(self, build: NodeBuilder) -> None:
@@ -113,22 +114,22 @@ class Reshape(Operator):
 def _is_misplaced(codes: Sequence[int]) -> bool:
     """Return whether a -1 follows a -2 or -4.
 
-    MXNet uses the place of the -1 among the codes as its place in the shape. A -2 or -4 shifts that place, so MXNet
-    gives another shape, or writes behind the shape's end.
+    MXNet uses the index of the -1 among the codes as its index in the shape. A -2 or -4 shifts the indices, so MXNet
+    gives another shape, or writes beyond the end of the shape.
     """
-    left = iter(codes)
+    remaining = iter(codes)
     shifted = False
-    for code in left:
+    for code in remaining:
         if code == -1 and shifted:
             return True
         shifted = shifted or code in (-2, -4)
         if code == -4:
-            next(left, None), next(left, None)  # the numbers that it splits into
+            next(remaining, None), next(remaining, None)  # its operands
     return False
 
 
 def _fill(shape: list[int], elements: int, problem: str) -> Shape:
-    """Return `shape` with its -1, if any, replaced so that it holds `elements`. Raises ShapeError with the problem."""
+    """Return `shape`, which holds `elements`, with its -1 inferred. Raises ShapeError with the problem."""
     known = math.prod(size for size in shape if size != -1)
     need(shape.count(-1) <= 1 and all(size > 0 or size == -1 for size in shape), problem)
     filled = tuple(elements // known if size == -1 else size for size in shape)

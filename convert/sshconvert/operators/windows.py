@@ -1,4 +1,4 @@
-"""Kernels that move over the spatial axes: what convolution and pooling share."""
+"""Windows over the spatial axes, which convolution and pooling share."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import MAX_INTEGER, Attributes
 from sshconvert.operators.base import need
 
-# Hints for MXNet's own kernels, which choose an algorithm and never change the result.
+# Hints by which MXNet chooses an algorithm. They do not change the result.
 _KERNEL_HINTS: Final = ("workspace", "cudnn_tune", "cudnn_off")
 _CHANNELS_FIRST: Final = ("NCHW", "NCW", "NCDHW")
-_MAX_AXES: Final = 3  # that a kernel moves over
+_MAX_AXES: Final = 3
 
 
 def read_kernel(attributes: Attributes, default: Shape | None = None) -> Shape:
-    """Take the kernel, and the attributes that say how MXNet computes."""
+    """Read the kernel's size, and check the hints and the layout."""
     kernel = attributes.integers("kernel", default, least=1, most=_MAX_AXES)
     attributes.without_effect(*_KERNEL_HINTS)
     attributes.choice("layout", _CHANNELS_FIRST, "NCHW")
@@ -24,19 +24,19 @@ def read_kernel(attributes: Attributes, default: Shape | None = None) -> Shape:
 
 
 def read_by_axis(attributes: Attributes, name: str, kernel: Shape, default: int, *, least: int = 0) -> Shape:
-    """Take an attribute with one number for each axis of the kernel."""
+    """Read an attribute with one number for each axis of the kernel."""
     axes = len(kernel)
     return attributes.integers(name, (default,) * axes, least=least, length=axes or None)
 
 
 def need_axes(kernel: Shape, data: Shape) -> None:
-    need(len(data) == 2 + len(kernel), f"a {len(kernel)}-dimensional kernel cannot run over {data}")
+    need(len(data) == 2 + len(kernel), f"a {len(kernel)}-dimensional kernel does not fit {data}")
 
 
 def window_counts(
     sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int], pads: Sequence[int], *, up: bool = False
 ) -> Shape:
-    """Return how many windows of `spans` fit into each axis, rounded down, or `up`."""
+    """Return the number of windows along each axis: (size + 2 * pad - span) / stride + 1, rounded down, or `up`."""
     counts = []
     for size, span, stride, pad in zip(sizes, spans, strides, pads, strict=True):
         need(size + 2 * pad <= MAX_INTEGER, f"{size} padded by {pad} is larger than {MAX_INTEGER}")

@@ -70,7 +70,7 @@ MISSHAPEN: Final = [
         lone("Crop", 1, num_args="1", h_w="(9, 8)", center_crop="True"), DATA, "is not inside", id="centred crop"
     ),
     pytest.param(lone("Crop", 1, num_args="1"), DATA, "a crop of (0, 0) is empty", id="crop of nothing"),
-    pytest.param(lone("Crop", 1, num_args="1", h_w="(2, 2)"), {"data": (1, 4, 8)}, "only NCHW", id="crop of 3-D data"),
+    pytest.param(lone("Crop", 1, num_args="1", h_w="(2, 2)"), {"data": (1, 4, 8)}, "NCHW", id="crop of 3-D data"),
     pytest.param(lone("Crop", 2, num_args="2"), DATA, "in1", id="crop like something unknown"),
 ]
 

@@ -69,7 +69,7 @@ MISSHAPEN: Final = [
         upsampling(), {"data": (1, 4, -8, 8)}, "input data: shape (1, 4, -8, 8), expected", id="negative size"
     ),
     pytest.param(upsampling(), {"data": (1, 4, 2**31, 8)}, "input data: shape", id="input beyond 31 bits"),
-    pytest.param(upsampling(), {"data": (1, 4, 8)}, "only NCHW data", id="upsampling of 3-D data"),
+    pytest.param(upsampling(), {"data": (1, 4, 8)}, "NCHW", id="upsampling of 3-D data"),
 ]
 
 

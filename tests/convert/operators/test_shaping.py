@@ -78,8 +78,8 @@ UNSUPPORTED: Final = [
     pytest.param(lone("Reshape", 1), "attribute shape is missing", id="reshape to nothing"),
     pytest.param(lone("Reshape", 1, target_shape="(2, 0)"), "attribute shape is missing", id="0.8's target_shape"),
     pytest.param(lone("Reshape", 1, shape="(0, -5)"), "attribute shape='(0, -5)'", id="code -5"),
-    pytest.param(lone("Reshape", 1, shape="(-4, 1, -1, -1, 0)"), "a -1 behind -2 or -4", id="-1 behind -4"),
-    pytest.param(lone("Reshape", 1, shape="(0, -2, -1)"), "MXNet misplaces a -1 behind", id="-1 behind -2"),
+    pytest.param(lone("Reshape", 1, shape="(-4, 1, -1, -1, 0)"), "misplaces a -1", id="-1 behind -4"),
+    pytest.param(lone("Reshape", 1, shape="(0, -2, -1)"), "MXNet misplaces a -1", id="-1 behind -2"),
     pytest.param(lone("Reshape", 1, shape="(-1,)", reverse="True"), "attribute reverse='True'", id="reverse"),
 ]
 
@@ -104,13 +104,13 @@ MISSHAPEN: Final = [
     pytest.param(lone("Reshape", 1, shape="(256, -1, -1)"), DATA, "cannot be reshaped", id="two of -1 that are 1"),
     pytest.param(lone("Reshape", 1, shape="(4, 8, 9)"), DATA, "cannot be reshaped", id="too many elements"),
     pytest.param(lone("Reshape", 1, shape="(0, 0)"), DATA, "cannot be reshaped", id="dimensions left over"),
-    pytest.param(lone("Reshape", 1, shape="(-2, 0)"), DATA, "ask for more dimensions", id="0 after the last"),
-    pytest.param(lone("Reshape", 1, shape="(0, 0, 0, -3)"), DATA, "ask for more dimensions", id="-3 over the last"),
-    pytest.param(lone("Reshape", 1, shape="(0, -4, 2)"), DATA, "ask for more dimensions", id="-4 with one number"),
-    pytest.param(lone("Reshape", 1, shape="(0, -4, -2, -2, -2)"), DATA, "of 4 does not split so", id="-4 by -2 and -2"),
-    pytest.param(lone("Reshape", 1, shape="(0, -4, 0, -1, -2)"), DATA, "of 4 does not split so", id="-4 by 0"),
-    pytest.param(lone("Reshape", 1, shape="(0, -4, 3, -1, -2)"), DATA, "of 4 does not split so", id="-4 by 3"),
-    pytest.param(lone("Reshape", 1, shape="(0, -4, -1, -1, -2)"), DATA, "does not split so", id="-4 by -1 and -1"),
+    pytest.param(lone("Reshape", 1, shape="(-2, 0)"), DATA, "more dimensions than", id="0 after the last"),
+    pytest.param(lone("Reshape", 1, shape="(0, 0, 0, -3)"), DATA, "more dimensions than", id="-3 over the last"),
+    pytest.param(lone("Reshape", 1, shape="(0, -4, 2)"), DATA, "more dimensions than", id="-4 with one number"),
+    pytest.param(lone("Reshape", 1, shape="(0, -4, -2, -2, -2)"), DATA, "of 4 does not split", id="-4 by -2 and -2"),
+    pytest.param(lone("Reshape", 1, shape="(0, -4, 0, -1, -2)"), DATA, "of 4 does not split", id="-4 by 0"),
+    pytest.param(lone("Reshape", 1, shape="(0, -4, 3, -1, -2)"), DATA, "of 4 does not split", id="-4 by 3"),
+    pytest.param(lone("Reshape", 1, shape="(0, -4, -1, -1, -2)"), DATA, "does not split", id="-4 by -1 and -1"),
     pytest.param(lone("Concat", 2, num_args="2"), DATA, "the shapes of in1 are not known", id="unknown concat"),
 ]
 
