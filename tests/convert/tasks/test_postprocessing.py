@@ -266,7 +266,7 @@ def test_faces_of_any_size_come_from_one_file(plain_checkpoint: Checkpoint, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--top-k", "5"), "they need --postprocess"),
+        (("--top-k", "5"), "--postprocess"),
         (("--postprocess", "--score-threshold", "0"), "--score-threshold: 0 is not above 0"),
         (("--postprocess", "--iou-threshold", "1.5"), "--iou-threshold"),
     ],

@@ -274,7 +274,9 @@ def test_two_programs_at_once_both_make_the_checkpoint(demo_zip: bytes, tmp_path
     assert downloading[-1] == {"$type": "model_download_end", "model": MODEL.name, "successful": True}
 
     result = run("download", "--offline", "-o", tmp_path / "again", archive=pin(demo_zip))
-    assert result.stdout.splitlines()[1] == f"from {shown} (it was in the cache)"
+    line = result.stdout.splitlines()[1]
+    assert line.startswith(f"from {shown} ")
+    assert "cache" in line
 
 
 def test_events_take_the_place_of_the_result_on_stdout(server: Server, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ HEADS: Final[dict[str, tuple[Sequence[str], int]]] = {
         1,
     ),
     "info": (["ssh-mxnet", "SSH: Single Stage Headless face detector, VGG16, MXNet"], 2),
-    "package": (["file", "what it is", ">MB", "SHA-256"], 1),
+    "package": (["file", "role", ">MB", "SHA-256"], 1),
     "self-test": (["planted fault", "artifact", "verdict", "caught by", ">times the limit", "what it said"], 2),
     "verify": (["largest / mean difference", *(f">{name}" for name in ALIKE)], 1),
 }

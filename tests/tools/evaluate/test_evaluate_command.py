@@ -692,7 +692,8 @@ def test_a_run_that_was_ended_goes_on_and_gives_the_same_figures(
     assert path.read_bytes().count(b"\n") <= IMAGES, "ended too late to test anything"
     if number is signal.SIGINT:
         assert process.returncode == 130
-        assert said == "sshtool evaluate: interrupted; what was evaluated is kept, and --resume goes on from there\n"
+        assert said.startswith("sshtool evaluate: interrupted; ")
+        assert "--resume" in said
     resumed = evaluate(Workspace(MODEL, tmp_path), both(dataset, onnx_file, resume=True))
     assert figures(resumed) == {"onnx FP32": figures(whole.result)["onnx FP32"]}
 

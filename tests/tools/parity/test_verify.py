@@ -579,7 +579,7 @@ def test_the_command_exits_with_3_and_names_the_layer(
         "--layers", code=3,
     )  # fmt: skip
     assert "DIFFERENT" in result.stdout
-    assert "conv3_1 is the first to differ" in result.stdout
+    assert "conv3_1 is the first" in result.stdout
 
 
 @pytest.mark.usefixtures("mxnet")

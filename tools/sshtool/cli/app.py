@@ -1,6 +1,6 @@
-"""The command line: the one place that reads options, prints, catches and exits.
+"""The command line. Only this package reads options, prints, catches errors and exits.
 
-Everything heavy is imported by the verb that needs it, so that `sshtool --help` answers at once.
+Each verb imports heavy libraries itself: `sshtool --help` answers at once.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ VERBS: Final[dict[str, type[Verb]]] = {
 
 
 class _Program(TyperGroup):
-    """Reports wrong usage like any other error: one line, or one JSON document."""
+    """Reports wrong usage as every other error: in one line, or in one JSON document."""
 
     _json = False
 
     def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **extra: Any) -> Any:
-        self._json = "--json" in args  # whatever is wrong with the other options
+        self._json = "--json" in args  # the options are not parsed yet
         with self._one_line_errors():
             return super().make_context(info_name, args, *arguments, **extra)
 
@@ -63,7 +63,7 @@ class _Program(TyperGroup):
             yield
         except Exception as error:
             describe = getattr(error, "format_message", None)  # only Typer's errors have it
-            if describe is None or type(error).__name__ == "NoArgsIsHelpError":  # the latter is the help itself
+            if describe is None or type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
                 raise
             _report_usage(describe(), getattr(error, "ctx", None), json=self._json)
 
@@ -80,11 +80,11 @@ def _report_usage(message: str, context: Any, *, json: bool) -> None:
 app = typer.Typer(
     cls=_Program,
     name="sshtool",
-    help="Move face detectors such as ssh-mxnet from MXNet to ONNX and OpenVINO, and see that they stayed the same.",
+    help="Move MXNet networks such as ssh-mxnet to ONNX and OpenVINO, and prove that they compute the same.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    # Open Model Zoo's users type underscores.
+    # Open Model Zoo's options have underscores.
     context_settings={
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": lambda token: token.replace("_", "-"),
@@ -92,8 +92,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         from sshconvert import __version__
 
         typer.echo(f"sshtool {__version__}")  # noqa: TID251  # before there is a Session
@@ -109,5 +109,5 @@ def _program(
     pass
 
 
-for _name, _kind in VERBS.items():
-    add(app, _name, _kind)
+for _name, _verb in VERBS.items():
+    add(app, _name, _verb)

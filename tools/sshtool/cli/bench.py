@@ -1,4 +1,4 @@
-"""`sshtool bench`: how long every artifact takes for an image on this machine, and how many it does a second."""
+"""`sshtool bench`: latency and throughput of artifacts on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sshtool.cli.options import (
     Threads,
     settings_of,
 )
-from sshtool.cli.parsing import check_few, choices, either, shape_of
+from sshtool.cli.parsing import check_counts, choices, one_or_both, shape_of
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bench(Verb):
-    """Measure latency and throughput of every artifact on this machine, in turns, and compare them with a baseline."""
+    """Measure latency and throughput of every artifact on this machine, and compare them with a baseline."""
 
     place: Place = field(default_factory=Place)
     artifact: Artifacts = ()
@@ -39,35 +39,40 @@ class Bench(Verb):
     runtime: Annotated[
         tuple[str, ...],
         Option(
-            "onnxruntime, openvino, mxnet; several with commas, or repeated. By default the usual one of each "
-            "file, and MXNet with the checkpoint, where it is installed."
+            "onnxruntime, openvino, mxnet; several with commas, or repeated. By default the usual runtime of each "
+            "file, and MXNet with the checkpoint if MXNet is installed."
         ),
     ] = ()
     inference_precision: Annotated[
-        tuple[str, ...], Option("What to compute in: f32, bf16; several with commas, or repeated.")
+        tuple[str, ...], Option("Type that the runtime computes in: f32, bf16; several with commas, or repeated.")
     ] = ("f32",)
     mode: Annotated[str, Option("latency, throughput or both.")] = "both"
     baseline: Annotated[
-        str, Option("Which candidate the others are compared with: its name in the table, or file.")
+        str, Option("Candidate that the others are compared with: its label in the table, or file.")
     ] = ""
     duration: Annotated[
         float,
         Option(
-            "Seconds for each candidate and mode; 10, if --runs does not say otherwise.",
+            "Seconds for each candidate and mode; 10 unless --runs is given.",
             min=0,
             max=limits.LONGEST_DURATION,
         ),
     ] = 0.0
-    runs: Annotated[int, Option("So many computations instead.", min=0, max=limits.MOST_RUNS)] = 0
-    rounds: Annotated[int, Option("In how many turns, taken by all in turn.", min=1, max=limits.MOST_ROUNDS)] = 5
+    runs: Annotated[
+        int, Option("Computations for each candidate and mode, instead of --duration.", min=0, max=limits.MOST_RUNS)
+    ] = 0
+    rounds: Annotated[
+        int, Option("Rounds; in each, every candidate runs its share.", min=1, max=limits.MOST_ROUNDS)
+    ] = 5
     requests: Annotated[
-        int, Option("For throughput: how many at once; 0 is the runtime's choice.", min=0, max=limits.MOST_REQUESTS)
+        int,
+        Option("Concurrent requests for throughput; 0: the runtime chooses.", min=0, max=limits.MOST_REQUESTS),
     ] = 0
     threads: Threads = 0
     device: Device = "CPU"
-    input_shape: Annotated[str, Option("N,C,H,W for artifacts that take any.")] = ""
+    input_shape: Annotated[str, Option("N,C,H,W for artifacts with dynamic dimensions.")] = ""
     batch: Annotated[
-        int, Option("How many images at once, where the artifact takes any.", min=0, max=limits.MOST_AT_ONCE)
+        int, Option("Images in a batch, for artifacts with a dynamic batch.", min=0, max=limits.MOST_AT_ONCE)
     ] = 0
     html: HtmlPath = None
     allow_nonfinite: AllowNonfinite = False
@@ -75,7 +80,7 @@ class Bench(Verb):
     output: Output = field(default_factory=Output)
 
     def run(self, session: Session) -> None:
-        check_few({"--artifact": self.artifact})
+        check_counts({"--artifact": self.artifact})
         self.confinement.apply()
         from sshtool.bench.benchmark import BenchOptions, bench
         from sshtool.bench.measuring import MODES
@@ -92,7 +97,7 @@ class Bench(Verb):
             inference_precisions=tuple(
                 choices("--inference-precision", self.inference_precision, INFERENCE_PRECISIONS)
             ),
-            modes=either("--mode", self.mode, MODES),
+            modes=one_or_both("--mode", self.mode, MODES),
             baseline=self.baseline,
             duration=self.duration,
             runs=self.runs,
@@ -107,7 +112,7 @@ class Bench(Verb):
 
 
 def render(result: BenchResult, plain: bool) -> RenderableType:
-    """The result as text: a table for each mode, then what to know about it."""
+    """Render a table for each mode, then the remarks."""
     from rich.console import Group
 
     from sshtool.report.bench import bench_tables, headline, remarks

@@ -1,4 +1,4 @@
-"""`sshtool check`: whether a package is whole, and its models answer as the original did. Offline."""
+"""`sshtool check`: compare a package with its manifest, and its models with the original's answers, offline."""
 
 from __future__ import annotations
 
@@ -17,29 +17,28 @@ if TYPE_CHECKING:
     from sshtool.cli.session import Session
     from sshtool.package.check import CheckResult
 
-MOST_SHOWN: Final = 50  # findings, to a person
+MOST_SHOWN: Final = 50  # findings in the table; --json has all
 
-# Of each verdict, by its value.
-_MEANING: Final = {
+_VERDICTS: Final = {
     "passed": "passed",
     "failed": "FAILED: it is not what it says",
-    "unproven": "NOT PROVEN: nothing wrong was found, but not all of its models were compared with the original",
+    "unproven": "NOT PROVEN: no fault was found, but not all of its models were compared with the original",
 }
 
 
 @dataclass(frozen=True)
 class Check(Verb):
-    """Check a package, offline: hashes, nothing extra or missing, and the models' answers. Exit code 3 if it is not
-    what it says.
+    """Check a package offline: the hashes, missing and extra files, and the models' answers. Exit code 3 unless it
+    passes.
     """
 
     path: Annotated[
         Path, typer.Argument(metavar="PACKAGE", help="A package: its folder, or its archive.", show_default=False)
     ]
     signers: Annotated[
-        Path | None, Option("Keys that you trust (ssh-keygen's allowed signers): one has to have signed it.")
+        Path | None, Option("Keys that you trust (ssh-keygen's allowed signers): one must have signed the package.")
     ] = None
-    rebuild: Annotated[Path | None, Option("A checkpoint: convert it again, and compare the bytes.")] = None
+    rebuild: Annotated[Path | None, Option("Convert this checkpoint again, and compare the bytes.")] = None
     confinement: Confinement = field(default_factory=Confinement)
     output: Output = field(default_factory=Output)
 
@@ -52,31 +51,31 @@ class Check(Verb):
 
 
 def render(result: CheckResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
+    """Render the verdict, the models' differences and the findings."""
     from rich.console import Group
 
     from sshtool.report.terminal import lines, table
 
     checked = f"checked: {', '.join(result.checks) or 'nothing'}"
-    parts: list[RenderableType] = [lines(f"{result.path}: {_MEANING[result.verdict]}; {checked}")]
+    parts: list[RenderableType] = [lines(f"{result.path}: {_VERDICTS[result.verdict]}; {checked}")]
     if result.parity:
         rows = [[label, "" if value is None else f"{value:.2g}"] for label, value in result.parity.items()]
         parts.append(table(["model", ">largest difference from the original"], rows, plain=plain))
     if result.findings:
         rows = [[item.check, item.path, item.message] for item in result.findings[:MOST_SHOWN]]
         parts.append(table(["check", "file", "what is wrong"], rows, plain=plain, keys=2))
-    return Group(*parts, lines(*_said(result)))
+    return Group(*parts, lines(*_remarks(result)))
 
 
-def _said(result: CheckResult) -> list[str]:
-    """What else there is to know, and what was not checked."""
+def _remarks(result: CheckResult) -> list[str]:
+    """The signer, and the claims that were not checked."""
     from sshtool.package.check import UNSIGNED
-    from sshtool.package.declarations import described
+    from sshtool.package.declarations import claim_lines
 
-    said = []
+    remarks = []
     if len(result.findings) > MOST_SHOWN:
-        said.append(f"and {len(result.findings) - MOST_SHOWN} more findings")
-    said.append(f"signed by {result.signed_by}" if result.signed_by else UNSIGNED)
+        remarks.append(f"and {len(result.findings) - MOST_SHOWN} more findings")
+    remarks.append(f"signed by {result.signed_by}" if result.signed_by else UNSIGNED)
     if result.verification == "unverified":
-        said.append("the package itself says that it holds models that were not verified")
-    return [*said, *described(result.claims)]
+        remarks.append("the manifest declares models that were not verified")
+    return [*remarks, *claim_lines(result.claims)]

@@ -43,7 +43,7 @@ class Convert(Verb):
 
 
 def render(result: ConvertResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
+    """Render a row for each artifact, then the notes."""
     from rich.console import Group
 
     from sshconvert.finite import summary
@@ -51,6 +51,6 @@ def render(result: ConvertResult, plain: bool) -> RenderableType:
 
     rows = [[item.path, item.format, item.precision, f"{item.bytes / 1e6:.1f}"] for item in result.artifacts]
     title = f"{result.model}, weights {result.weights}"
-    made = table(["path", "format", "precision", ">MB"], rows, title=title, plain=plain)
-    said = [summary(result.nonfinite)] if result.nonfinite else []
-    return Group(made, *map(lines, [*said, *result.notes]))
+    artifacts = table(["path", "format", "precision", ">MB"], rows, title=title, plain=plain)
+    nonfinite = [summary(result.nonfinite)] if result.nonfinite else []
+    return Group(artifacts, *map(lines, [*nonfinite, *result.notes]))

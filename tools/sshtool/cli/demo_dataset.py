@@ -1,4 +1,4 @@
-"""`sshtool demo-dataset`: a drawn dataset in the layout of WIDER FACE."""
+"""`sshtool demo-dataset`: draw a dataset in the layout of WIDER FACE."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DemoDataset(Verb):
-    """Draw a dataset in WIDER FACE's layout, so that `evaluate` can be tried anywhere."""
+    """Draw a dataset in WIDER FACE's layout, to try `evaluate` without the real one."""
 
     output_dir: OutputDir = Path("artifacts")
-    images: Annotated[int, Option("How many images to draw.", min=1, max=limits.MOST_DRAWN)] = 24
-    seed: Annotated[int, Option("Which images: the same seed draws the same ones.", min=0, max=limits.MOST_SEED)] = 0
+    images: Annotated[int, Option("Number of images.", min=1, max=limits.MOST_DRAWN)] = 24
+    seed: Annotated[int, Option("The same seed draws the same images.", min=0, max=limits.MOST_SEED)] = 0
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)
 
@@ -37,7 +37,7 @@ class DemoDataset(Verb):
 
 
 def render(result: DatasetResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
+    """Render a row for each setting of the dataset."""
     from rich.console import Group
 
     from sshtool.report.terminal import lines, table

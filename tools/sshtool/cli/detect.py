@@ -1,4 +1,4 @@
-"""`sshtool detect`: detections in image files, with a converted model."""
+"""`sshtool detect`: run a converted detector on image files."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LineOutput(Output):
-    """As `Output`, but --json prints a document for each image."""
+    """An `Output` whose --json prints a document for each image."""
 
-    json: Annotated[bool, Option("One JSON document an image on stdout, each on a line.")] = False
+    json: Annotated[bool, Option("Print one JSON document for each image on stdout, each on one line.")] = False
 
 
 @dataclass(frozen=True)
 class Detect(Verb):
-    """Detect in images with a converted model. What cannot be read is reported, and the others are done."""
+    """Run a converted detector on images. It reports unreadable images and continues with the others."""
 
     images: Annotated[
         tuple[str, ...],
         typer.Argument(
             metavar="IMAGE",
-            help="Image files, folders (the images in them, not in folders inside) and patterns such as "
-            f"'photos/**/*.jpg'; at most {limits.MOST_FILES} images.",
+            help="Image files, folders (without their subfolders) and patterns such as 'photos/**/*.jpg'; "
+            f"at most {limits.MOST_FILES} images.",
             show_default=False,
         ),
     ]
     place: Place = field(default_factory=Place)
     artifact: Annotated[
-        Path | None, Option("The converted model; by default what `convert` wrote, FP32 before the others.")
+        Path | None, Option("A converted model; by default the one that `convert` wrote, FP32 first.")
     ] = None
     computing: Computing = field(default_factory=Computing)
     threshold: Annotated[
         float | None,
-        Option("The least score, up to 1; by default 0.5, or the model's own if that is higher.", min=0, max=1),
+        Option("The least score; by default 0.5, or the model's own if that is higher.", min=0, max=1),
     ] = None
-    resize: Annotated[str, Option("letterbox keeps the proportions and fills the rest; stretch does not.")] = (
+    resize: Annotated[str, Option("letterbox keeps the proportions and pads the image; stretch does not.")] = (
         "letterbox"
     )
-    save_images: Annotated[bool, Option("Write each image with its boxes to <output-dir>/<model>/detections.")] = False
+    save_images: Annotated[bool, Option("Draw the boxes on copies in <output-dir>/<model>/detections.")] = False
     allow_nonfinite: AllowNonfinite = False
     dry_run: DryRun = False
     confinement: Confinement = field(default_factory=Confinement)
@@ -90,25 +90,23 @@ class Detect(Verb):
 
 
 def render(result: DetectResult, plain: bool) -> RenderableType:
-    """The result as text for a person: a row an image, then why images were not read."""
+    """Render a row for each image, then the errors of the unreadable ones."""
     from rich.console import Group
 
     from sshtool.report.terminal import lines, table
 
     rows = [[item.image, *_cells(item)] for item in result.images]
-    made = table(["image", ">size", ">found", ">best score", "picture"], rows, plain=plain)
-    notes = [item.message for item in result.not_read]
-    return Group(
-        lines(f"{result.model}, weights {result.weights}, {result.runtime}: {_summary(result)}"), made, lines(*notes)
-    )
+    images = table(["image", ">size", ">found", ">best score", "picture"], rows, plain=plain)
+    headline = f"{result.model}, weights {result.weights}, {result.runtime}: {_summary(result)}"
+    return Group(lines(headline), images, lines(*(item.message for item in result.not_read)))
 
 
 def _summary(result: DetectResult) -> str:
     from sshtool.detection import Detected, ImageJob
 
-    found = sum(len(item.detections) for item in result.images if isinstance(item, Detected))
+    detections = sum(len(item.detections) for item in result.images if isinstance(item, Detected))
     planned = sum(isinstance(item, ImageJob) for item in result.images)
-    counts = {"images": len(result.images), "found": found, "not read": len(result.not_read), "not done": planned}
+    counts = {"images": len(result.images), "found": detections, "not read": len(result.not_read), "not done": planned}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("images", "found"))
 
 

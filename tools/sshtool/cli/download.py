@@ -1,4 +1,4 @@
-"""`sshtool download`: a complete, described checkpoint in the output folder."""
+"""`sshtool download`: put a checkpoint into the output folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Download(Verb):
-    """Get a checkpoint: download its archive, unpack one that you have, or make the demo."""
+    """Get a checkpoint: download its archive, unpack an archive that you have, or make the demo."""
 
     place: Place = field(default_factory=Place)
     demo: Demo = False
@@ -36,7 +36,7 @@ class Download(Verb):
     fetching: Fetching = field(default_factory=Fetching)
     allow_unverified: AllowUnverified = False
     allow_nonfinite: AllowNonfinite = False
-    progress_format: Annotated[str, Option("text, or json: Open Model Zoo's events, one a line, on stdout.")] = "text"
+    progress_format: Annotated[str, Option("text, or json: Open Model Zoo's events on stdout, one a line.")] = "text"
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)
 
@@ -65,9 +65,9 @@ class Download(Verb):
 
 
 def render(result: DownloadResult, plain: bool) -> RenderableType:  # noqa: ARG001  # the signature of all verbs
-    """The result as text for a person."""
+    """Render the origin of the checkpoint and its files."""
     from sshtool.report.terminal import lines
 
     note = "" if result.verified else " (not the archive that upstream published)"
-    source = f"from {result.source}" + (" (it was in the cache)" if result.cached else "")
+    source = f"from {result.source}" + (" (cached)" if result.cached else "")
     return lines(f"{result.model}: weights {result.weights}{note}", source, *result.files)

@@ -1,4 +1,4 @@
-"""`sshtool evaluate`: average precision on WIDER FACE, by both of the ways in which figures were published."""
+"""`sshtool evaluate`: average precision on WIDER FACE, by both published protocols."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from sshtool import limits
 from sshtool.cli.options import MANY, AllowNonfinite, Artifacts, Computing, Confinement, HtmlPath, Option, Output, Place
-from sshtool.cli.parsing import check_few, choice, either, shard_of
+from sshtool.cli.parsing import check_counts, choice, one_or_both, shard_of
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -18,35 +18,33 @@ if TYPE_CHECKING:
     from sshtool.cli.session import Session
     from sshtool.evaluate.figures import EvaluateResult
 
-# Images that were not evaluated are listed up to here; --json has them all.
-MOST_LISTED: Final = 20
+MOST_LISTED: Final = 20  # images that were not evaluated; --json has all
 
 
 @dataclass(frozen=True)
 class Evaluate(Verb):
-    """Measure average precision on WIDER FACE, by both published ways. Exit code 1 if an image could not be read."""
+    """Measure average precision on WIDER FACE, by both published protocols. Exit code 1 if an image is unreadable."""
 
     place: Place = field(default_factory=Place)
     dataset: Annotated[
-        Path | None, Option("The folder of WIDER FACE, as its archives unpack, or of `demo-dataset`.")
+        Path | None, Option("The folder that WIDER FACE's archives unpack to, or that `demo-dataset` wrote.")
     ] = None
     artifact: Artifacts = ()
-    protocol: Annotated[str, Option("omz is Open Model Zoo's measure, wider WIDER FACE's own; or both.")] = "omz"
-    limit: Annotated[int, Option("Only so many images, the first; 0 is all.", min=0, max=limits.MOST_EVALUATED)] = 0
-    shard: Annotated[str, Option("I/N: of N parts of the images, the I-th.")] = "1/1"
-    resume: Annotated[bool, Option("Go on where a run with these options was interrupted.")] = False
-    merge: Annotated[
-        tuple[Path, ...], Option(f"Put journals of shards together: files, or folders that hold them; {MANY}.")
-    ] = ()
-    predictions: Annotated[
-        Path | None, Option("Score a folder of predictions in WIDER FACE's text format, anybody's.")
-    ] = None
+    protocol: Annotated[str, Option("omz (Open Model Zoo's), wider (WIDER FACE's own), or both.")] = "omz"
+    limit: Annotated[int, Option("Evaluate the first images only; 0: all.", min=0, max=limits.MOST_EVALUATED)] = 0
+    shard: Annotated[str, Option("I/N: the I-th of N parts of the images.")] = "1/1"
+    resume: Annotated[bool, Option("Continue an interrupted run with the same options.")] = False
+    merge: Annotated[tuple[Path, ...], Option(f"Merge the journals of shards: files, or their folders; {MANY}.")] = ()
+    predictions: Annotated[Path | None, Option("Score a folder of predictions in WIDER FACE's text format.")] = None
     save_predictions: Annotated[
-        Path | None, Option("Write predictions there in that format; with several artifacts, a folder for each.")
+        Path | None, Option("Write predictions in that format to this folder; several artifacts get a folder each.")
     ] = None
-    pyramid: Annotated[bool, Option("wider at the four scales of upstream's pyramid.")] = False
+    pyramid: Annotated[bool, Option("Run wider at the four scales of upstream's pyramid.")] = False
     resize: Annotated[
-        str, Option("wider on artifacts of one size, by letterbox or stretch: not what upstream's figures are of.")
+        str,
+        Option(
+            "Run wider on artifacts of a fixed size, by letterbox or stretch: not comparable with upstream's figures."
+        ),
     ] = ""
     html: HtmlPath = None
     computing: Computing = field(default_factory=Computing)
@@ -55,10 +53,10 @@ class Evaluate(Verb):
     output: Output = field(default_factory=Output)
 
     def session(self, name: str) -> Session:
-        return self.output.session(name, interrupted="what was evaluated is kept, and --resume goes on from there")
+        return self.output.session(name, interrupted="the evaluated images are kept; continue with --resume")
 
     def run(self, session: Session) -> None:
-        check_few({"--artifact": self.artifact, "--merge": self.merge})
+        check_counts({"--artifact": self.artifact, "--merge": self.merge})
         self.confinement.apply()
         from sshconvert.libraries import PILLOW
         from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
@@ -70,7 +68,7 @@ class Evaluate(Verb):
         options = EvaluateOptions(
             dataset=self.dataset,
             artifacts=self.artifact,
-            protocols=either("--protocol", self.protocol, PROTOCOLS),
+            protocols=one_or_both("--protocol", self.protocol, PROTOCOLS),
             limit=self.limit,
             shard=shard_of(self.shard),
             resume=self.resume,
@@ -89,7 +87,7 @@ class Evaluate(Verb):
 
 
 def render(result: EvaluateResult, plain: bool) -> RenderableType:
-    """The result as text: a table for each protocol, then what to know about it."""
+    """Render a table for each protocol, then the remarks."""
     from rich.console import Group
 
     from sshtool.report.figures import figure_tables, headline, remarks
@@ -99,8 +97,7 @@ def render(result: EvaluateResult, plain: bool) -> RenderableType:
     for item in figure_tables(result):
         parts += [lines(f"{item.title}, images {item.input}"), table(item.columns, item.rows, plain=plain)]
     parts += [lines(*remarks(result))]
-    listed = result.not_evaluated[:MOST_LISTED]
-    said = [f"not evaluated: {item.reason}" for item in listed]
-    if len(result.not_evaluated) > len(listed):
-        said.append(f"… and {len(result.not_evaluated) - len(listed)} more")
-    return Group(*parts, lines(*said, *(f"written: {path}" for path in result.written)))
+    reasons = [f"not evaluated: {item.reason}" for item in result.not_evaluated[:MOST_LISTED]]
+    if len(result.not_evaluated) > MOST_LISTED:
+        reasons.append(f"… and {len(result.not_evaluated) - MOST_LISTED} more")
+    return Group(*parts, lines(*reasons, *(f"written: {path}" for path in result.written)))

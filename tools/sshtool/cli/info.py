@@ -1,4 +1,4 @@
-"""`sshtool info`: what a model and its checkpoint are."""
+"""`sshtool info`: describe a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Info(Verb):
-    """Show what a checkpoint is: operators, shapes, size and cost beside the published figures, licences."""
+    """Describe a checkpoint: operators, shapes, size and cost beside the published figures, licences."""
 
     place: Place = field(default_factory=Place)
     checkpoint: CheckpointPath = None
@@ -41,7 +41,7 @@ class Info(Verb):
 
 
 def render(result: InfoResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
+    """Render the checkpoint as a table of two columns."""
     from sshconvert.finite import summary
     from sshtool.report.terminal import table
 
@@ -59,7 +59,7 @@ def render(result: InfoResult, plain: bool) -> RenderableType:
         ["MParams", f"{result.mparams:.4f}{_published(result.published_mparams)}"],
         ["GFLOPs", f"{result.gflops:.4f}{_published(result.published_gflops, result.published_at)}"],
         *([name, text] for name, text in licences.items() if text),
-        *([path, _how(said)] for path, said in result.quantized.items()),
+        *([path, _quantization(metadata)] for path, metadata in result.quantized.items()),
     ]
     return table([result.model, result.title], rows, plain=plain)
 
@@ -69,11 +69,12 @@ def _published(figure: float | None, shape: Shape = ()) -> str:
     return "" if figure is None else f" (published {figure}{place})"
 
 
-def _how(said: Mapping[str, str]) -> str:
-    """Without the names of the images, of which there may be hundreds."""
+def _quantization(metadata: Mapping[str, str]) -> str:
+    """The metadata without the names of the calibration images, of which there may be hundreds."""
     from sshconvert.contract import CALIBRATION_IMAGES
 
-    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in said.items() if key != CALIBRATION_IMAGES)
+    shown = {key.replace("_", " "): value for key, value in metadata.items() if key != CALIBRATION_IMAGES}
+    return "; ".join(f"{key}: {value}" for key, value in shown.items())
 
 
 def _dimensions(shape: Shape) -> str:

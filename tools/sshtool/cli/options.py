@@ -1,4 +1,4 @@
-"""Options that several verbs share: single ones as Annotated types, those that belong together as dataclasses."""
+"""Options that several verbs share: single options as Annotated types, groups of options as dataclasses."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+from sshconvert.errors import UsageError
 from sshtool import limits
-from sshtool.cli.parsing import check_exclusive, check_few, choice, choices, shape_of
+from sshtool.cli.parsing import check_counts, check_exclusive, choice, choices, shape_of
 
 if TYPE_CHECKING:
     from sshconvert.graph import Shape
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """What the command line says of an option: its help, its letter, and its bounds. Its name is the field's."""
+    """An option's help, short name and bounds. The field gives its name."""
 
     text: str
     short: str = ""
@@ -32,32 +33,32 @@ class Option:
 
 MANY: Final = f"at most {limits.MOST_NAMED} of them"
 
-OutputDir = Annotated[Path, Option("Where checkpoints and artifacts go.", short="-o")]
-DryRun = Annotated[bool, Option("Say what would be written, and write nothing.")]
+OutputDir = Annotated[Path, Option("Folder of checkpoints, artifacts and packages.", short="-o")]
+DryRun = Annotated[bool, Option("List the files, and write nothing.")]
 CheckpointPath = Annotated[
-    Path | None, Option("A folder, a .params file or an archive; by default the downloaded one.")
+    Path | None, Option("A folder, .params file or archive; by default the downloaded checkpoint.")
 ]
 InputShape = Annotated[
     str,
     Option(
-        "N,C,H,W instead of the model's own. Sizes need not divide by 32. "
+        "N,C,H,W; by default the model's own. Height and width need not be multiples of 32. "
         f"At most N={limits.MOST_AT_ONCE} and N*H*W={limits.MOST_PIXELS}."
     ),
 ]
-Demo = Annotated[bool, Option("Make the demo checkpoint: it finds drawn faces, not real ones.")]
-FromArchive = Annotated[Path | None, Option("An archive that you have, such as ssh-model-final.zip.")]
-AllowUnverified = Annotated[bool, Option("Take an archive that is not the one upstream published.")]
-AllowNonfinite = Annotated[bool, Option("Take weights that are NaN or infinite, and say how many there are.")]
+Demo = Annotated[bool, Option("Make the demo checkpoint: it detects drawn faces, not real ones.")]
+FromArchive = Annotated[Path | None, Option("Unpack an archive that you have, such as ssh-model-final.zip.")]
+AllowUnverified = Annotated[bool, Option("Take an archive whose hash is not that of the published one.")]
+AllowNonfinite = Annotated[bool, Option("Take weights that are NaN or infinite, and report their number.")]
 Artifacts = Annotated[
-    tuple[Path, ...], Option(f"A converted model, repeatable, {MANY}; by default all that `convert` wrote.")
+    tuple[Path, ...], Option(f"A converted model, repeatable, {MANY}; by default every one that `convert` wrote.")
 ]
-ReferencePath = Annotated[Path | None, Option("A reference pack, in MXNet's place.")]
-Scenes = Annotated[int, Option("How many drawn scenes to compare on.", min=2, max=limits.MOST_SCENES)]
-Device = Annotated[str, Option("A device of the runtime.")]
+ReferencePath = Annotated[Path | None, Option("A reference pack that replaces MXNet.")]
+Scenes = Annotated[int, Option("Number of drawn scenes to compare on.", min=2, max=limits.MOST_SCENES)]
+Device = Annotated[str, Option("Device of the runtime.")]
 Threads = Annotated[
     int,
     Option(
-        f"How many threads, at most {limits.THREADS_OF_A_CORE} for each core; 0 is the runtime's choice.",
+        f"Number of threads, at most {limits.THREADS_OF_A_CORE} for each core; 0: the runtime chooses.",
         min=0,
         max=limits.MOST_THREADS,
     ),
@@ -67,10 +68,10 @@ HtmlPath = Annotated[Path | None, Option("Write the report as one self-contained
 
 @dataclass(frozen=True)
 class Output:
-    """How a verb shows its progress, its result and its errors."""
+    """How a verb prints progress, result and errors."""
 
-    quiet: Annotated[bool, Option("No progress, only the result.", short="-q")] = False
-    json: Annotated[bool, Option("One JSON document on stdout, and nothing else there.")] = False
+    quiet: Annotated[bool, Option("Print the result only, no progress.", short="-q")] = False
+    json: Annotated[bool, Option("Print one JSON document on stdout, and nothing else.")] = False
     debug: Annotated[bool, Option("Show the traceback of an error.")] = False
 
     def session(self, verb: str, **more: Any) -> Session:
@@ -83,7 +84,7 @@ class Output:
 class Place:
     """The model and the output folder."""
 
-    model: Annotated[str, Option("A model's name, or the path of a TOML file that describes your own.")] = "ssh-mxnet"
+    model: Annotated[str, Option("Name of a model, or path of a TOML file that describes your own.")] = "ssh-mxnet"
     output_dir: OutputDir = Path("artifacts")
 
     def workspace(self) -> Workspace:
@@ -100,8 +101,8 @@ class Confinement:
     memory_limit: Annotated[
         float | None,
         Option(
-            "Gigabytes that models may take, in the process that runs them (on Linux); by default 8, or half of "
-            "what the machine has if that is more.",
+            "Memory of the process that runs models, in gigabytes (on Linux); by default 8, or half of the machine's "
+            "if that is more.",
             min=limits.LEAST_MEMORY,
             max=limits.MOST_MEMORY,
         ),
@@ -109,7 +110,7 @@ class Confinement:
     time_limit: Annotated[
         float,
         Option(
-            "Seconds that a model may take to load, and for each answer.",
+            "Seconds that a model may take to load, and to compute each answer.",
             min=limits.SHORTEST_PATIENCE,
             max=limits.LONGEST_PATIENCE,
         ),
@@ -124,21 +125,21 @@ class Confinement:
 
 @dataclass(frozen=True)
 class Computing:
-    """Which runtime computes a model, and how."""
+    """The runtime and its settings."""
 
-    runtime: Annotated[str, Option("onnxruntime, openvino or mxnet; by default the usual one for the file.")] = ""
+    runtime: Annotated[str, Option("onnxruntime, openvino or mxnet; by default the usual runtime of the file.")] = ""
     device: Device = "CPU"
     threads: Threads = 0
-    inference_precision: Annotated[str, Option("What to compute in: f32, or bf16 where OpenVINO and the CPU can.")] = (
-        "f32"
-    )
+    inference_precision: Annotated[
+        str, Option("Type that the runtime computes in: f32, or bf16 if OpenVINO and the CPU support it.")
+    ] = "f32"
 
     def settings(self, *, allow_nonfinite: bool) -> Settings:
         return settings_of(self.device, self.threads, self.inference_precision, allow_nonfinite=allow_nonfinite)
 
 
 def settings_of(device: str, threads: int, inference_precision: str = "f32", *, allow_nonfinite: bool) -> Settings:
-    """Raises UsageError for values that mean nothing here."""
+    """The settings of a runtime. Raises UsageError."""
     from sshtool.runtimes.base import INFERENCE_PRECISIONS, Settings
 
     limits.check_threads("--threads", threads)
@@ -148,18 +149,18 @@ def settings_of(device: str, threads: int, inference_precision: str = "f32", *, 
 
 @dataclass(frozen=True)
 class Fetching:
-    """Where a download looks for the archive."""
+    """Where `download` looks for the archive."""
 
     source: Annotated[
         tuple[str, ...],
         Option(
-            f"A mirror of the archive: an https URL, a folder or a file. Repeatable, {MANY}; tried before "
-            "SSHTOOL_SOURCES, the config file's and the model's own."
+            f"A mirror of the archive: an https URL, a folder or a file. Repeatable, {MANY}; `download` tries it "
+            "before SSHTOOL_SOURCES, the config file's sources and the model's own."
         ),
     ] = ()
-    offline: Annotated[bool, Option("Never use the network: only the cache, and mirrors that are files.")] = False
+    offline: Annotated[bool, Option("Use the cache and local mirrors only, never the network.")] = False
     cache_dir: Annotated[
-        Path | None, Option("Where downloaded archives are kept; by default the platform's place for caches.")
+        Path | None, Option("Folder of downloaded archives; by default the platform's cache folder.")
     ] = None
 
     def options(
@@ -171,10 +172,10 @@ class Fetching:
         allow_nonfinite: bool,
         checkpoint: Path | None = None,
     ) -> DownloadOptions:
-        """The options of a download. Raises UsageError if several of them say where the checkpoint comes from."""
+        """The options of a download. Raises UsageError if several of them name an origin of the checkpoint."""
         from sshtool.checkpoint.download import DownloadOptions
 
-        check_few({"--source": self.source})
+        check_counts({"--source": self.source})
         check_exclusive(
             {"--demo": demo, "--from-archive": from_archive, "--checkpoint": checkpoint, "--source": self.source}
         )
@@ -184,46 +185,45 @@ class Fetching:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What to convert to, and how the artifacts take their input."""
+    """Formats and precisions of the artifacts, and the form of their inputs and outputs."""
 
     precision: Annotated[tuple[str, ...], Option("FP32, FP16, INT8; several with commas, or repeated.")] = ("FP32",)
     format: Annotated[tuple[str, ...], Option("onnx, openvino; several with commas, or repeated.")] = ("onnx,openvino",)
     input_shape: InputShape = ""
     batch: Annotated[
-        int, Option("How many images go in at once; 0 is what the shape says.", min=0, max=limits.MOST_AT_ONCE)
+        int, Option("Images in a batch; 0: the batch of the input shape.", min=0, max=limits.MOST_AT_ONCE)
     ] = 0
-    dynamic: Annotated[str, Option("none, batch, size or all: which dimensions every run may choose.")] = "none"
+    dynamic: Annotated[str, Option("Dimensions that stay free: none, batch, size or all.")] = "none"
     input_layout: Annotated[str, Option("NCHW or NHWC.")] = "NCHW"
-    input_dtype: Annotated[str, Option("f32, or u8 as images have it; 0-255 in both.")] = "f32"
-    input_color: Annotated[str, Option("bgr or rgb; by default bgr, whatever the original takes.")] = ""
-    postprocess: Annotated[bool, Option("Let the model give boxes, scores and count instead of its heads.")] = False
+    input_dtype: Annotated[str, Option("f32, or u8 as images have it; both from 0 to 255.")] = "f32"
+    input_color: Annotated[str, Option("bgr or rgb; by default bgr, also if the original takes rgb.")] = ""
+    postprocess: Annotated[bool, Option("Put decoding and suppression into the model: boxes, scores, count.")] = False
     score_threshold: Annotated[
         float | None, Option("With --postprocess: the least score; by default the model's.", min=0, max=1)
     ] = None
     iou_threshold: Annotated[
         float | None,
-        Option("With --postprocess: from this overlap on, the lower score goes; by default the model's.", min=0, max=1),
+        Option("With --postprocess: least overlap (IoU) to suppress a box; by default the model's.", min=0, max=1),
     ] = None
-    top_k: Annotated[
-        int, Option("With --postprocess: at most so many results of an image.", min=1, max=limits.MOST_RESULTS)
-    ] = 1000
-    keep_heads: Annotated[bool, Option("With --postprocess: the heads too.")] = False
+    top_k: Annotated[int, Option("With --postprocess: most results of an image.", min=1, max=limits.MOST_RESULTS)] = (
+        1000
+    )
+    keep_heads: Annotated[bool, Option("With --postprocess: keep the heads as outputs.")] = False
     calibration_data: Annotated[
-        Path | None, Option("For INT8: a folder of images such as the detector will see; the demo draws its own.")
+        Path | None, Option("For INT8: a folder of images like those of its use; the demo draws its own.")
     ] = None
     max_drop: Annotated[
         float | None,
         Option(
-            "For INT8: how many points of AP@0.5 it may lose; layers are left in float until it is kept.",
+            "For INT8: most points of AP@0.5 to lose; layers stay in float until the loss is small enough.",
             min=0,
             max=limits.MOST_POINTS,
         ),
     ] = None
-    no_preprocessing: Annotated[bool, Option("Keep the original's input: RGB, minus the mean.")] = False
+    no_preprocessing: Annotated[bool, Option("Keep the original's input, such as RGB minus the mean.")] = False
 
     def options(self, model: ModelSpec) -> Options:
         """The options of the conversion. Raises UsageError."""
-        from sshconvert.errors import UsageError
         from sshconvert.formats.registry import FORMATS
         from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
 
@@ -250,9 +250,7 @@ class Conversion:
         return QuantizationOptions(self.calibration_data, self.max_drop)
 
     def _shape(self, model: ModelSpec) -> Shape | None:
-        """The shape with --batch images; None for the model's own."""
-        from sshconvert.errors import UsageError
-
+        """The input shape with --batch images; None for the model's own."""
         shape = shape_of(self.input_shape)
         if not self.batch:
             return shape
@@ -263,17 +261,14 @@ class Conversion:
         return batched
 
     def _postprocessing(self) -> Postprocessing | None:
-        from sshconvert.errors import UsageError
         from sshconvert.options import Postprocessing
 
-        chosen = Postprocessing(self.score_threshold, self.iou_threshold, self.top_k, self.keep_heads)
+        postprocessing = Postprocessing(self.score_threshold, self.iou_threshold, self.top_k, self.keep_heads)
         if not self.postprocess:
-            if chosen != Postprocessing():
-                raise UsageError(
-                    "--score-threshold, --iou-threshold, --top-k and --keep-heads: they need --postprocess"
-                )
+            if postprocessing != Postprocessing():
+                raise UsageError("--score-threshold, --iou-threshold, --top-k, --keep-heads: give --postprocess too")
             return None
         for option, value in (("--score-threshold", self.score_threshold), ("--iou-threshold", self.iou_threshold)):
             if value is not None and not 0 < value <= 1:
                 raise UsageError(f"{option}: {value:g} is not above 0 and at most 1")
-        return chosen
+        return postprocessing

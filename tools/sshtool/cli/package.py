@@ -1,4 +1,4 @@
-"""`sshtool package`: verified artifacts as a folder, or one file, that a stranger can check and deploy."""
+"""`sshtool package`: put verified artifacts into a folder or archive for others to check and deploy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from sshtool.cli.options import Artifacts, DryRun, Option, Output, Place, ReferencePath
-from sshtool.cli.parsing import check_few
+from sshtool.cli.parsing import check_counts
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -19,24 +19,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Package(Verb):
-    """Put verified artifacts into a folder, or one file, that a stranger can check and deploy."""
+    """Put verified artifacts into a folder or archive that others can check and deploy."""
 
     place: Place = field(default_factory=Place)
     artifact: Artifacts = ()
     verification: Annotated[
-        Path | None, Option("What `verify --json` printed; by default what it left beside the artifacts.")
+        Path | None, Option("The output of `verify --json`; by default the record beside the artifacts.")
     ] = None
-    evaluation: Annotated[Path | None, Option("What `evaluate --json` printed, for the model card.")] = None
-    bench: Annotated[Path | None, Option("What `bench --json` printed, for the model card.")] = None
+    evaluation: Annotated[Path | None, Option("The output of `evaluate --json`, for the model card.")] = None
+    bench: Annotated[Path | None, Option("The output of `bench --json`, for the model card.")] = None
     reference: ReferencePath = None
     layout: Annotated[str, Option("flat, huggingface, ovms or triton.")] = "flat"
-    archive: Annotated[str, Option("One file too: zip or tar.gz.")] = ""
-    allow_unverified: Annotated[bool, Option("Package what has not passed `verify`, and mark it so.")] = False
+    archive: Annotated[str, Option("Write an archive too: zip or tar.gz.")] = ""
+    allow_unverified: Annotated[bool, Option("Take artifacts that have not passed `verify`; the package says so.")] = (
+        False
+    )
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)
 
     def run(self, session: Session) -> None:
-        check_few({"--artifact": self.artifact})
+        check_counts({"--artifact": self.artifact})
         from sshtool.package.build import PackageOptions, package
 
         options = PackageOptions(
@@ -54,7 +56,7 @@ class Package(Verb):
 
 
 def render(result: PackageResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
+    """Render a row for each file, then the paths and the hash."""
     from rich.console import Group
 
     from sshtool.package.manifest import SUMS
@@ -62,12 +64,12 @@ def render(result: PackageResult, plain: bool) -> RenderableType:
 
     rows = [[file.path, file.role.value, f"{file.bytes / 1e6:.2f}", file.sha256[:12]] for file in result.files]
     status = "verified" if result.verified else "NOT verified"
-    listed = table(["file", "what it is", ">MB", "SHA-256"], rows, title=f"{result.model}, {status}", plain=plain)
-    where = [f"package: {result.folder}", *([f"archive: {result.archive}"] if result.archive else [])]
-    stands = [f"SHA-256 of {SUMS}: {result.sha256}"] if result.sha256 else ["nothing was written"]
+    files = table(["file", "role", ">MB", "SHA-256"], rows, title=f"{result.model}, {status}", plain=plain)
+    remarks = [f"package: {result.folder}", *([f"archive: {result.archive}"] if result.archive else [])]
+    remarks.append(f"SHA-256 of {SUMS}: {result.sha256}" if result.sha256 else "nothing was written")
     if not result.with_reference:
-        stands.append(
-            "There is no reference pack of this checkpoint and size, by which others hold the models to the original; "
-            '`sshtool reference` makes it where MXNet is installed. Without it, `sshtool check` ends with "not proven".'
+        remarks.append(
+            "No reference pack fits this checkpoint and size: others cannot compare the models with the original, and "
+            '`sshtool check` ends with "not proven". `sshtool reference` makes a pack where MXNet is installed.'
         )
-    return Group(*([listed] if rows else []), lines(*where, *stands))
+    return Group(*([files] if rows else []), lines(*remarks))

@@ -1,4 +1,4 @@
-"""`sshtool reference`: MXNet's answers in one file, to verify artifacts where MXNet cannot be installed."""
+"""`sshtool reference`: store MXNet's answers in a reference pack."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reference(Verb):
-    """Store MXNet's answers in one file, so that `verify --reference` works where MXNet cannot be installed."""
+    """Store MXNet's answers in one file, for `verify --reference` on machines without MXNet."""
 
     place: Place = field(default_factory=Place)
     checkpoint: CheckpointPath = None
-    file: Annotated[Path | None, Option("Where the pack goes; by default beside the artifacts.")] = None
+    file: Annotated[Path | None, Option("Path of the pack; by default beside the artifacts.")] = None
     input_shape: InputShape = ""
     scenes: Scenes = 2
     threads: Threads = 0
@@ -60,7 +60,7 @@ class Reference(Verb):
 
 
 def render(result: ReferenceResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
+    """Render the pack as a table of one row."""
     from sshtool.report.terminal import table
 
     row = [str(result.path), f"{result.bytes / 1e6:.2f}", result.source, result.weights, str(len(result.samples))]

@@ -1,9 +1,9 @@
-"""`sshtool run`: the whole way, from a checkpoint to a package of models that were compared with the original."""
+"""`sshtool run`: every step from a checkpoint to a package."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sshtool.cli.options import (
     AllowNonfinite,
@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from sshtool.pipeline import RunResult
 
 
-def _both_floats() -> Conversion:
+def _fp32_and_fp16() -> Conversion:
     return Conversion(precision=("FP32,FP16",))
+
+
+_NO_PACKAGE: Final = "no package: an artifact failed, or was not compared with the original"
 
 
 @dataclass(frozen=True)
 class Run(Verb):
-    """Do it all: get the checkpoint, convert it, verify every artifact against MXNet, and package what passed."""
+    """Get the checkpoint, convert it, verify every artifact against MXNet, and package those that pass."""
 
     place: Place = field(default_factory=Place)
     demo: Demo = False
@@ -40,7 +43,7 @@ class Run(Verb):
     checkpoint: CheckpointPath = None
     fetching: Fetching = field(default_factory=Fetching)
     allow_unverified: AllowUnverified = False
-    conversion: Conversion = field(default_factory=_both_floats)
+    conversion: Conversion = field(default_factory=_fp32_and_fp16)
     allow_nonfinite: AllowNonfinite = False
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)
@@ -70,18 +73,14 @@ class Run(Verb):
 
 
 def render(result: RunResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
+    """Render the comparison, then the paths of the files."""
     from rich.console import Group
 
     from sshtool.report.comparison import comparison_table
     from sshtool.report.terminal import lines
 
-    made = [f"picture: {result.picture}", f"report: {result.page}", *map(str, result.artifacts)]
-    if result.package:
-        made.append(f"package: {result.package}")
-    elif result.report:
-        made.append("no package, because not everything was held to the original and passed")
-    paths = lines(*made, *result.notes)
+    paths = [f"picture: {result.picture}", f"report: {result.page}", *map(str, result.artifacts)]
     if result.report is None:
-        return Group(lines("nothing was written or compared; this would be:"), paths)
-    return Group(comparison_table(result.report, plain=plain), paths)
+        return Group(lines("nothing was written or compared; these would be the files:", *paths))
+    paths.append(f"package: {result.package}" if result.package else _NO_PACKAGE)
+    return Group(comparison_table(result.report, plain=plain), lines(*paths, *result.notes))

@@ -1,4 +1,4 @@
-"""One run of a verb at the command line: its progress, its result, its errors, and the exit code."""
+"""One run of a verb: its progress, result, errors and exit code."""
 
 from __future__ import annotations
 
@@ -25,16 +25,14 @@ if TYPE_CHECKING:
 
 INTERRUPTED: Final = 130
 
-# The width of a table without a terminal. A path may have 4096 bytes.
-PLAIN_WIDTH: Final = 1_000_000
-
+PLAIN_WIDTH: Final = 1_000_000  # of a table outside a terminal; a path may have 4096 bytes
 
 # Hides the log records of libraries.
 logging.lastResort, logging.raiseExceptions = None, False
 
 
 class Session:
-    """Context of a verb. Prints the result on stdout, everything else on stderr, and leaves by an exit code."""
+    """Context of a verb. It prints the result on stdout, everything else on stderr, and exits with the code."""
 
     def __init__(
         self,
@@ -47,10 +45,10 @@ class Session:
         events: bool = False,
         interrupted: str = NOTHING_LEFT,
     ) -> None:
-        """With `lines`, --json prints each body that `emit` gets as a document on a line of its own.
+        """With `lines`, `emit` prints each JSON document on one line.
 
-        With `events`, the only progress is the JSON events of a download, on stdout; with --json, on stderr. The result
-        goes to the other stream. `interrupted` is the state of the files after an interruption, for its message.
+        With `events`, the JSON events of a download are the only progress: on stdout, or with `json` on stderr. The
+        result goes to the other stream. `interrupted` describes the files after an interruption, for its message.
         """
         self.interrupted = interrupted
         self.verb, self.json, self.quiet, self.debug, self.lines = verb, json, quiet, debug, lines
@@ -65,7 +63,7 @@ class Session:
         return self
 
     def progress(self, step: str, done: int = 0, total: int = 0) -> None:
-        """Show the current step: a spinner that counts on a terminal, elsewhere one line when the step begins."""
+        """Show the current step: on a terminal a spinner with a count, elsewhere one line when the step begins."""
         if self.status and not self.transfer:
             self.status.update(lines(f"{step}: {done + 1} of {total}" if total else step))
         elif not (self.quiet or self.events or done):
@@ -95,7 +93,7 @@ class Session:
         return show
 
     def emit(self, body: dict[str, Any]) -> None:
-        """With --json, print one of several documents at once. On a terminal the spinner makes room for it."""
+        """With --json, print one of several documents. On a terminal the spinner pauses."""
         if not self.json:
             return
         self._stop()
@@ -111,7 +109,7 @@ class Session:
         passed: bool = True,
         code: int = VerificationError.exit_code,
     ) -> None:
-        """Print the result as JSON, or as `render(result, plain)` returns it. Exit with `code` if it did not pass."""
+        """Print the result as JSON, or as `render(result, plain)`. Exit with `code` unless it `passed`."""
         self._stop()
         if self.json:
             self._print_json({"ok": passed, "result": result})
@@ -154,9 +152,9 @@ class Session:
         self._say(f"{f'sshtool {self.verb}'.strip()}: {line}", style="red")
         raise typer.Exit(code)
 
-    def _say(self, *said: str, style: str = "") -> None:
+    def _say(self, *messages: str, style: str = "") -> None:
         with contextlib.suppress(OSError):  # stderr is full or closed
-            self.stderr.print(lines(*said, style=style))
+            self.stderr.print(lines(*messages, style=style))
 
     def _print_json(self, body: dict[str, Any]) -> None:
         with _stdout():

@@ -1,14 +1,14 @@
-"""Verbs as dataclasses: the fields are the options, the docstring is the help, and `run` does the work.
+"""Verbs as dataclasses: the fields are the options, the docstring is the help, `run` does the work.
 
     @dataclass(frozen=True)
     class Info(Verb):
-        '''Show what a checkpoint is.'''
+        '''Describe a checkpoint.'''
 
-        place: Place = field(default_factory=Place)      # a dataclass: its fields are options of the verb, too
-        scenes: Annotated[int, Option("How many scenes.", min=2)] = 2
+        place: Place = field(default_factory=Place)      # a dataclass; the verb has its options too
+        scenes: Annotated[int, Option("Number of scenes.", min=2)] = 2
         artifact: Annotated[tuple[Path, ...], Option("A converted model, repeatable.")] = ()
 
-`add` gives Typer one parameter for each option: `--artifact` for `artifact`.
+`add` declares one Typer parameter for each option: `--artifact` for `artifact`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options")
 
-# Options that several values may follow: `--atol 1e-5 NAME:1e-4`, as users of other comparers write it.
+# Options that take several values: `--atol 1e-5 NAME:1e-4`, as other comparison tools write it.
 MANY_VALUES: Final = ("--atol", "--rtol", "--merge")
 
 
@@ -45,27 +45,27 @@ class Verb(ABC):
 
     @abstractmethod
     def run(self, session: Session) -> None:
-        """Do what the options say, and finish the session with the result."""
+        """Run the verb, and finish the session with its result."""
 
 
-def add(app: typer.Typer, name: str, kind: type[Verb]) -> None:
-    """Make `kind` the command `name` of the application."""
+def add(app: typer.Typer, name: str, verb_type: type[Verb]) -> None:
+    """Add `verb_type` to the application as the command `name`."""
 
-    def command(**given: Any) -> None:
-        verb = _made(kind, given)
+    def command(**values: Any) -> None:
+        verb = _build(verb_type, values)
         with verb.session(name) as session:
             verb.run(session)
 
-    parameters = list(_parameters(kind, None))
+    parameters = list(_parameters(verb_type, None))
     command.__name__ = name.replace("-", "_")
-    command.__doc__ = kind.__doc__
+    command.__doc__ = verb_type.__doc__
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # `inspect.signature` reads it
     app.command(name, cls=_Command)(command)
 
 
 class _Command(TyperCommand):
-    """Lets several values follow one of MANY_VALUES."""
+    """Accepts several values after one of MANY_VALUES."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         repeated: list[str] = []
@@ -79,42 +79,42 @@ class _Command(TyperCommand):
         return super().parse_args(ctx, repeated)
 
 
-def _parameters(kind: type[Any], defaults: object) -> Iterator[Parameter]:
-    """The options of a dataclass and of the dataclasses in it. Defaults are those of the instance `defaults`, or, if it
-    is None, those of the class.
+def _parameters(options_type: type[Any], defaults: object) -> Iterator[Parameter]:
+    """The options of a dataclass and of its nested dataclasses. Defaults come from the instance `defaults`, or from the
+    class if it is None.
     """
-    for item, hint in _options(kind):
+    for item, hint in _options(options_type):
         default = _default(item) if defaults is None else getattr(defaults, item.name)
         if isinstance(hint, type):
             yield from _parameters(hint, default)
             continue
-        of, info = get_args(hint)
-        if get_origin(of) is tuple:  # a list to Typer
-            of = list[get_args(of)[0]]  # type: ignore[misc]  # at run time
+        value_type, info = get_args(hint)
+        if get_origin(value_type) is tuple:  # a list to Typer
+            value_type = list[get_args(value_type)[0]]  # type: ignore[misc]  # at run time
             default = list(default) if isinstance(default, tuple) else default
-        said = _typers(info, item.name) if isinstance(info, Option) else info
-        yield Parameter(item.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[of, said])
+        info = _typer_option(info, item.name) if isinstance(info, Option) else info
+        yield Parameter(item.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[value_type, info])
 
 
 @cache
-def _typers(option: Option, field: str) -> Any:
+def _typer_option(option: Option, field: str) -> Any:
     name = f"--{field.replace('_', '-')}"
     return typer.Option(name, *filter(None, [option.short]), help=option.text, min=option.min, max=option.max)
 
 
-def _made(kind: type[Options], given: Mapping[str, Any]) -> Options:
-    """The dataclass with the values that Typer gives."""
-    values: dict[str, Any] = {}
-    for item, hint in _options(kind):
-        value = _made(hint, given) if isinstance(hint, type) else given[item.name]
-        values[item.name] = tuple(value) if isinstance(value, list) else value
-    return kind(**values)
+def _build(options_type: type[Options], values: Mapping[str, Any]) -> Options:
+    """Build the dataclass and its nested dataclasses from Typer's values."""
+    arguments: dict[str, Any] = {}
+    for item, hint in _options(options_type):
+        value = _build(hint, values) if isinstance(hint, type) else values[item.name]
+        arguments[item.name] = tuple(value) if isinstance(value, list) else value
+    return options_type(**arguments)
 
 
-def _options(kind: type[Any]) -> list[tuple[Field[Any], Any]]:
-    """The fields of a dataclass with their types: an Annotated type, or a dataclass with options of its own."""
-    hints = get_type_hints(kind, include_extras=True)
-    return [(item, hints[item.name]) for item in fields(kind)]
+def _options(options_type: type[Any]) -> list[tuple[Field[Any], Any]]:
+    """The fields of a dataclass with their types: an Annotated type, or a nested dataclass."""
+    hints = get_type_hints(options_type, include_extras=True)
+    return [(item, hints[item.name]) for item in fields(options_type)]
 
 
 def _default(item: Field[Any]) -> Any:

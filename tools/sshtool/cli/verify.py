@@ -1,4 +1,4 @@
-"""`sshtool verify`: whether artifacts compute what the original computes, with the evidence."""
+"""`sshtool verify`: compare artifacts with the original."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sshtool.cli.options import (
     ReferencePath,
     Scenes,
 )
-from sshtool.cli.parsing import check_few
+from sshtool.cli.parsing import check_counts
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -33,33 +33,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verify(Verb):
-    """Say, with evidence, whether artifacts compute the same detector as the original. Exit code 3 if one does not."""
+    """Compare artifacts with the original, and show the evidence. Exit code 3 if one differs."""
 
     place: Place = field(default_factory=Place)
     checkpoint: CheckpointPath = None
     artifact: Artifacts = ()
     reference: ReferencePath = None
     images: Annotated[
-        tuple[str, ...], Option(f"Your own images too: a file, folder or pattern; at most {limits.MOST_VERIFIED}.")
+        tuple[str, ...],
+        Option(f"Compare on your own images too: files, folders, patterns; at most {limits.MOST_VERIFIED}."),
     ] = ()
     scenes: Scenes = 2
-    profile: Annotated[str, Option("Hold all to the tolerances of FP32, FP16, BF16 or INT8, whatever they are.")] = ""
-    atol: Annotated[tuple[str, ...], Option("Absolute tolerance: for all outputs, and for some: 1e-5 NAME:1e-4 …")] = ()
-    rtol: Annotated[tuple[str, ...], Option("Tolerance relative to the expected value, written likewise.")] = ()
+    profile: Annotated[str, Option("Apply the tolerances of FP32, FP16, BF16 or INT8 to all artifacts.")] = ""
+    atol: Annotated[tuple[str, ...], Option("Absolute tolerance for all outputs, or for one: 1e-5 NAME:1e-4 …")] = ()
+    rtol: Annotated[tuple[str, ...], Option("Tolerance relative to the expected value: 1e-5 NAME:1e-4 …")] = ()
     computing: Computing = field(default_factory=Computing)
-    layers: Annotated[bool, Option("Where an output is off, name the first layer that differs.")] = False
-    self_test: Annotated[bool, Option("Plant faults in copies of the artifacts, and require that each is caught.")] = (
-        False
-    )
+    layers: Annotated[bool, Option("If an output differs, name the first layer that differs.")] = False
+    self_test: Annotated[bool, Option("Plant faults in copies of the artifacts; verify must catch each.")] = False
     html: HtmlPath = None
     junit: Annotated[Path | None, Option("Write the report as JUnit XML, for CI.")] = None
-    markdown: Annotated[Path | None, Option("Write the report as Markdown, for the summary of a job.")] = None
+    markdown: Annotated[Path | None, Option("Write the report as Markdown, for a job's summary.")] = None
     allow_nonfinite: AllowNonfinite = False
     confinement: Confinement = field(default_factory=Confinement)
     output: Output = field(default_factory=Output)
 
     def run(self, session: Session) -> None:
-        check_few({"--artifact": self.artifact, "--atol": self.atol, "--rtol": self.rtol})
+        check_counts({"--artifact": self.artifact, "--atol": self.atol, "--rtol": self.rtol})
         self.confinement.apply()
         from sshconvert.tasks.tolerances import Overrides, parse_limits
         from sshtool.parity.verification import VerifyOptions, verify_artifacts
@@ -88,7 +87,7 @@ class Verify(Verb):
 
 
 def render(result: VerifyResult, plain: bool) -> RenderableType:
-    """The result as text for a person."""
+    """Render the comparison, the layers that differ and the self-test."""
     from rich.console import Group
 
     from sshtool.report.comparison import comparison_table, self_test_table
@@ -96,7 +95,7 @@ def render(result: VerifyResult, plain: bool) -> RenderableType:
 
     parts = [comparison_table(result.report, plain=plain)]
     if result.divergences:
-        parts.append(lines(*map(_where, result.divergences)))
+        parts.append(lines(*map(_divergence, result.divergences)))
     if result.self_test:
         parts.append(self_test_table(result.self_test, plain=plain))
     if result.written:
@@ -104,12 +103,12 @@ def render(result: VerifyResult, plain: bool) -> RenderableType:
     return Group(*parts)
 
 
-def _where(divergence: Divergence) -> str:
+def _divergence(divergence: Divergence) -> str:
     place = f"{divergence.artifact} on {divergence.sample}"
     if not divergence.layer:
-        return f"{place}: all {divergence.compared} tensors inside agree to {divergence.limit:g} of their range"
-    before = f"; {divergence.before}, before it, agrees" if divergence.before else ""
+        return f"{place}: all {divergence.compared} inner tensors agree to {divergence.limit:g} of their range"
+    before = f"; the layer before it, {divergence.before}, agrees" if divergence.before else ""
     return (
-        f"{place}: {divergence.layer} is the first to differ, by {divergence.relative:.2g} of its range "
+        f"{place}: {divergence.layer} is the first layer that differs, by {divergence.relative:.2g} of its range "
         f"({divergence.limit:g} allowed){before}"
     )

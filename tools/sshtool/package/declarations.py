@@ -205,7 +205,7 @@ class Declarations:
         self.claims.append(Claim(path, place, one_line(reason)))
 
 
-def described(claims: Iterable[Claim]) -> list[str]:
+def claim_lines(claims: Iterable[Claim]) -> list[str]:
     """Claims as lines for a person: those with one reason together."""
     together: dict[str, list[str]] = {}
     for claim in claims:
