@@ -37,6 +37,7 @@ from sshtool.demo.scenes import draw_scene
 from sshtool.detector import Detector, DetectorOptions
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.verify import verify
+from sshtool.report.html import render_html
 from sshtool.runtimes.loading import load
 
 MODEL: Final = load_model("ssh-mxnet")
@@ -211,6 +212,7 @@ def test_verify_holds_the_faces_to_the_original(keep: bool, demo_checkpoint: Che
     assert report.passed, report.failures
     assert all(artifact.matched > 0 for artifact in report.artifacts)
     assert {bool(sample.tensors) for artifact in report.artifacts for sample in artifact.samples} == {keep}
+    assert "matched" in render_html(report, {})
 
     wrong = replace(options, formats=("onnx",), postprocessing=Postprocessing(iou_threshold=0.9, keep_heads=keep))
     path = convert(demo_checkpoint, tmp_path / "wrong", wrong)[0].path

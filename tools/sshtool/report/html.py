@@ -152,7 +152,10 @@ def _sample_cell(column: Column, sample: str) -> Cell:
     compared = column.on(sample)
     if compared is None:
         return _uncompared_cell(column, sample, failures)
-    cell = _tensor_cell(max(compared.tensors, key=summary.severity), _matches(compared))
+    if compared.tensors:
+        cell = _tensor_cell(max(compared.tensors, key=summary.severity), _matches(compared))
+    else:  # the file computes detections alone
+        cell = Cell(_matches(compared), step=0, passed=True)
     return cell if not failures else Cell(cell.text, cell.detail, max(cell.step, PASSING + 1), passed=False)
 
 
