@@ -1,8 +1,8 @@
-"""What INT8 needs beside the checkpoint: images to calibrate on, and a limit to what it may cost.
+"""Calibration images for INT8, and the search for a quantization within `--max-drop`.
 
-The images come from a folder, letterboxed as `detect` does it. For the demo, which finds drawn faces only, they are
-drawn scenes. INT8 costs the change of the task's quality measure from FP32. On scenes, the drawn faces are the truth;
-on images without annotations, the results of FP32 are.
+Calibration images come from a folder, letterboxed as `detect` does it. The demo checkpoint, which finds drawn faces
+only, is calibrated on drawn scenes. The drop is the difference between FP32 and INT8 in the task's quality measure. On
+scenes, the drawn faces are the ground truth; on images without annotations, the results of FP32 are.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from sshtool.progress import Progress, silent
 from sshtool.runtimes.loading import load
 from sshtool.selection import select_images
 
-# Scenes that nothing was fitted to, and that no test looks at.
+# Neither the demo checkpoint's fitting nor a test uses these scenes.
 CALIBRATION_SEEDS: Final = range(300_000, 300_030)
 DROP_SEEDS: Final = range(400_000, 400_050)
 
-MOST_IMAGES: Final = 300  # more do not change what the levels are
-FEWEST_IMAGES: Final = 30  # fewer do not show all that the network computes with
-_BLANK: Final = 8  # between the least and the largest value of each colour: such an image shows nothing
+MOST_IMAGES: Final = 300  # more do not change the quantization levels
+FEWEST_IMAGES: Final = 30  # fewer do not cover the range of activations
+_BLANK: Final = 8  # the largest range of values in each colour of a blank image
 RANKING_IMAGES: Final = 4
 
-# How many layers --max-drop may leave in float, tried one after the other; more would leave little of INT8.
+# The numbers of layers that --max-drop tries in float, in order. More layers in float would gain little over FP32.
 ATTEMPTS: Final = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
 class QuantizationOptions:
-    """`calibration_data` is a folder of images. `max_drop` is how many points of AP@0.5 INT8 may lose, None for any."""
+    """`calibration_data` is a folder of images. `max_drop` is the allowed loss in points of AP@0.5, None for any."""
 
     calibration_data: Path | None = None
     max_drop: float | None = None
@@ -58,51 +58,51 @@ class QuantizationOptions:
 def quantization_for(
     checkpoint: Checkpoint,
     options: Options,
-    wanted: QuantizationOptions,
+    int8: QuantizationOptions,
     *,
     progress: Progress = silent,
     note: Callable[[str], None] = lambda _: None,
 ) -> Quantization | None:
-    """The quantization for what `options` want; None if that is not INT8. `note` gets what to know about it.
+    """Calibrate, and keep to `int8.max_drop`. Returns None unless `options` ask for INT8. `note` receives warnings.
 
-    Raises UsageError, ImageError, PrecisionError if the drop cannot be kept, RuntimeUnavailableError.
+    Raises UsageError, ImageError, RuntimeUnavailableError, and PrecisionError if INT8 loses more than `max_drop`.
     """
     if Precision.INT8 not in options.precisions:
         return None
-    check(checkpoint, options, wanted)
-    seen: dict[int, str] = {}
-    images = calibration_images(checkpoint.model, options, wanted.calibration_data, seen)
+    check(checkpoint, options, int8)
+    digests: dict[int, str] = {}
+    images = calibration_images(checkpoint.model, options, int8.calibration_data, digests)
     quantization = calibrate(checkpoint, options, images, progress=progress)
-    different = len(set(seen.values()) - {""})
-    if wanted.calibration_data and different < FEWEST_IMAGES:
+    different = len(set(digests.values()) - {""})
+    if int8.calibration_data and different < FEWEST_IMAGES:
         note(
             f"INT8 was calibrated on {images.count} images, of which {different} are different and not blank: it may "
             f"be poor on others; give at least {FEWEST_IMAGES} such as the detector will see"
         )
-    if wanted.max_drop is None:
+    if int8.max_drop is None:
         return quantization
-    measured = images if wanted.calibration_data else _scenes(options, checkpoint.model, DROP_SEEDS)
-    return _Search(checkpoint, options, measured, wanted, progress).within(quantization, images)
+    measured = images if int8.calibration_data else _scenes(options, checkpoint.model, DROP_SEEDS)
+    return _LayerSearch(checkpoint, options, measured, int8, progress).within(quantization, images)
 
 
-def quantization_needs(options: Options, wanted: QuantizationOptions) -> tuple[Library, ...]:
-    """The libraries that quantisation needs."""
+def quantization_needs(options: Options, int8: QuantizationOptions) -> tuple[Library, ...]:
+    """The libraries that quantization needs."""
     if Precision.INT8 not in options.precisions:
         return ()
-    return (NNCF, ONNXRUNTIME, *((PILLOW,) if wanted.calibration_data else ()))
+    return (NNCF, ONNXRUNTIME, *((PILLOW,) if int8.calibration_data else ()))
 
 
-def check(checkpoint: Checkpoint, options: Options, wanted: QuantizationOptions) -> None:
-    """Refuse what contradicts itself or is missing, before minutes of work. Raises UsageError."""
+def check(checkpoint: Checkpoint, options: Options, int8: QuantizationOptions) -> None:
+    """Refuse contradictory or missing options before minutes of work. Raises UsageError."""
     if Precision.INT8 not in options.precisions:
-        if wanted != QuantizationOptions():
+        if int8 != QuantizationOptions():
             raise UsageError("--calibration-data and --max-drop are for INT8; add it to --precision")
         return
-    if wanted.max_drop is not None and not 0 <= wanted.max_drop <= 100:
-        raise UsageError(f"--max-drop: {wanted.max_drop:g} is not from 0 to 100 points of average precision")
-    if wanted.max_drop is not None and not checkpoint.model.task.quality_measure:
+    if int8.max_drop is not None and not 0 <= int8.max_drop <= 100:
+        raise UsageError(f"--max-drop: {int8.max_drop:g} is not from 0 to 100 points of average precision")
+    if int8.max_drop is not None and not checkpoint.model.task.quality_measure:
         raise UsageError(f"--max-drop: the task {checkpoint.model.task.kind} has no measure of quality; leave it out")
-    if wanted.calibration_data is None and not checkpoint.is_demo:
+    if int8.calibration_data is None and not checkpoint.is_demo:
         raise UsageError(
             "--precision INT8: needs images such as the detector will see, some 30 to 300; "
             "name their folder with --calibration-data"
@@ -110,29 +110,29 @@ def check(checkpoint: Checkpoint, options: Options, wanted: QuantizationOptions)
 
 
 def calibration_images(
-    model: ModelSpec, options: Options, folder: Path | None, seen: dict[int, str] | None = None
+    model: ModelSpec, options: Options, folder: Path | None, digests: dict[int, str] | None = None
 ) -> CalibrationImages:
-    """Those of a folder, at most 300 of them, evenly over all; drawn scenes without one.
+    """At most `MOST_IMAGES` images of a folder, spread evenly over it; drawn scenes without a folder.
 
-    `seen` gets a digest of each image of the folder that has been read, as the network sees it, "" for a blank one.
+    `digests` receives the SHA-256 of each image of the folder as the network reads it, "" for a blank image.
 
-    Raises UsageError for a folder that is none or that holds no images.
+    Raises UsageError if `folder` is no folder or holds no images.
     """
     if folder is None:
         return _scenes(options, model, CALIBRATION_SEEDS)
     if not is_folder(folder):
         raise UsageError(f"--calibration-data: {folder} is not a folder; name one that holds images")
-    found = select_images([folder])
-    count = min(len(found), MOST_IMAGES)
-    paths = [found[number * len(found) // count] for number in range(count)]
+    available = select_images([folder])
+    count = min(len(available), MOST_IMAGES)
+    paths = [available[number * len(available) // count] for number in range(count)]
     size = _size(options, model)
 
     def read(number: int) -> Pixels:
         with reading(paths[number]) as image:
             pixels = fit(image, *size, Resize.LETTERBOX, model.image.mean_pixel)[0]
-            if seen is not None and number not in seen:
+            if digests is not None and number not in digests:
                 blank = int(np.ptp(image, axis=(0, 1)).max()) <= _BLANK
-                seen[number] = "" if blank else bytes_sha256(pixels.tobytes())
+                digests[number] = "" if blank else bytes_sha256(pixels.tobytes())
         return pixels
 
     hashes = ", ".join(f"{name_text(path.name)} sha256:{_hash(path)}" for path in paths)
@@ -141,8 +141,8 @@ def calibration_images(
 
 def _scenes(options: Options, model: ModelSpec, seeds: range) -> CalibrationImages:
     size = _size(options, model)
-    what = f"{len(seeds)} drawn scenes, seeds {seeds[0]} to {seeds[-1]}"
-    return CalibrationImages(len(seeds), lambda number: draw_scene(seeds[number], *size).image, {CALIBRATION: what})
+    text = f"{len(seeds)} drawn scenes, seeds {seeds[0]} to {seeds[-1]}"
+    return CalibrationImages(len(seeds), lambda number: draw_scene(seeds[number], *size).image, {CALIBRATION: text})
 
 
 def _size(options: Options, model: ModelSpec) -> tuple[int, int]:
@@ -157,56 +157,56 @@ def _hash(path: Path) -> str:
         raise ImageError(f"{path}: cannot be opened ({error.strerror}); remove it, or change its permissions") from None
 
 
-class _Search:
-    """Measures what INT8 loses, and leaves layers in float until it is little enough."""
+class _LayerSearch:
+    """Measures the drop of INT8, and keeps more and more layers in float until the drop is within `max_drop`."""
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         options: Options,
         images: CalibrationImages,
-        wanted: QuantizationOptions,
+        int8: QuantizationOptions,
         progress: Progress,
     ) -> None:
         self.checkpoint, self.images, self.progress = checkpoint, images, progress
-        self.wanted, self.task = wanted, checkpoint.model.task
+        self.int8, self.task = int8, checkpoint.model.task
         _, channels, *size = options.input_shape or checkpoint.model.image_input.shape
-        # One image at a time, and the bare outputs: post-processing inside does not change the results.
+        # A batch of one, without post-processing inside: neither changes the results.
         self.options = replace(options, input_shape=(1, channels, *size), dynamic=Dynamic.NOTHING, postprocessing=None)
         self.truths, self.best = self.measure_float()
 
     def within(self, quantization: Quantization, ranked_on: CalibrationImages) -> Quantization:
-        """The quantization, or one with as few layers in float as will do. Raises PrecisionError."""
-        assert self.wanted.max_drop is not None  # otherwise there is nothing to search
+        """The quantization, or the first of `ATTEMPTS` that keeps to `max_drop`. Raises PrecisionError."""
+        assert self.int8.max_drop is not None  # the caller checks it
         drops = [self.drop(quantization)]
-        if drops[0] <= self.wanted.max_drop:
+        if drops[0] <= self.int8.max_drop:
             return self.recorded(quantization, drops[0])
         few = replace(ranked_on, count=min(ranked_on.count, RANKING_IMAGES))
         self.progress("INT8: ranking the layers by their error")
         worst = rank_layers(self.checkpoint, self.options, quantization, few)
         for count in ATTEMPTS:
-            tried = quantization.without(worst[:count])
-            drops.append(self.drop(tried))
-            if drops[-1] <= self.wanted.max_drop:
-                return self.recorded(tried, drops[-1])
+            attempt = quantization.without(worst[:count])
+            drops.append(self.drop(attempt))
+            if drops[-1] <= self.int8.max_drop:
+                return self.recorded(attempt, drops[-1])
         raise PrecisionError(
             f"--max-drop: INT8 loses {drops[0]:.2f} points of {self.task.quality_measure}, and still {min(drops):.2f} "
-            f"with up to {ATTEMPTS[-1]} layers in float, more than {self.wanted.max_drop:g}; allow more, give more and "
+            f"with up to {ATTEMPTS[-1]} layers in float, more than {self.int8.max_drop:g}; allow more, give more and "
             "other images, or convert to FP16"
         )
 
     def recorded(self, quantization: Quantization, drop: float) -> Quantization:
         measured = f"{drop:.3f} points of {self.task.quality_measure} on {self.images.record[CALIBRATION]}"
-        said = f"{measured}, {self.wanted.max_drop:g} allowed"
-        return replace(quantization, record={**quantization.record, DROP: said})
+        text = f"{measured}, {self.int8.max_drop:g} allowed"
+        return replace(quantization, record={**quantization.record, DROP: text})
 
     def measure_float(self) -> tuple[Sequence[Any], float]:
-        """The truth for each image, and the quality of FP32."""
+        """The ground truth of each image, and the quality of FP32."""
         options = replace(self.options, formats=self.options.formats[:1], precisions=(Precision.FP32,))
         with scratch_folder() as folder:
             (artifact,) = convert(self.checkpoint, folder, options)
             results = self.results(artifact)
-        if self.wanted.calibration_data is None:
+        if self.int8.calibration_data is None:
             size = _size(self.options, self.checkpoint.model)
             truths: Sequence[Any] = [draw_scene(seed, *size).faces for seed in DROP_SEEDS]
         else:
@@ -216,18 +216,17 @@ class _Search:
         return truths, self.task.quality(results, truths)
 
     def drop(self, quantization: Quantization) -> float:
-        """What is lost, in points, by the format that loses more."""
+        """The drop in points, of the format that loses more."""
         options = replace(self.options, precisions=(Precision.INT8,))
         with scratch_folder() as folder:
-            made = convert(self.checkpoint, folder, options, quantization=quantization)
-            found = [self.results(artifact) for artifact in made]
-        return max(100 * (self.best - self.task.quality(results, self.truths)) for results in found)
+            artifacts = convert(self.checkpoint, folder, options, quantization=quantization)
+            qualities = [self.task.quality(self.results(artifact), self.truths) for artifact in artifacts]
+        return max(100 * (self.best - quality) for quality in qualities)
 
     def results(self, artifact: Artifact) -> list[Any]:
-        """The result of an artifact for each image."""
-        model, size = self.checkpoint.model, _size(self.options, self.checkpoint.model)
+        size = _size(self.options, self.checkpoint.model)
         label = f"average precision, {artifact.format} {artifact.precision.value}"
-        runtime = load(artifact.path, model)
+        runtime = load(artifact.path, self.checkpoint.model)
         results = []
         for number in range(self.images.count):
             self.progress(label, number, self.images.count)

@@ -24,7 +24,7 @@ from sshtool.bench.figures import (
     measured,
     speeds,
 )
-from sshtool.bench.measuring import MODES
+from sshtool.bench.measuring import LATENCY, MODES, THROUGHPUT
 from sshtool.bench.run import Candidate, Doses, Feed, Measurement, ModeRun, measure
 from sshtool.candidates import Candidate as Artifact, check_artifacts, labelled
 from sshtool.checkpoint.archive import opened
@@ -47,10 +47,10 @@ USUAL_BASELINE: Final = "openvino FP32"
 class BenchOptions:
     """What to measure, and how.
 
-    `runtimes` are keys of runtimes, none for the usual one of each file and MXNet where it is. `duration` is in seconds
-    for each candidate and mode, or 0 where `runs` says how many computations. `input_shape` is N, C, H, W, for what
-    takes any; `baseline` is a candidate's label or path, "" the usual one. `settings` hold for all candidates, but for
-    the precision to compute in, of which there may be several.
+    `runtimes` are keys of runtimes; an empty tuple selects the default runtime of each file, and MXNet if installed.
+    Each candidate and mode takes `duration` seconds, or `runs` computations if that is not 0. `input_shape` is N, C, H,
+    W, for artifacts of dynamic size. `baseline` is a candidate's label or path, "" for the default. `settings` apply to
+    all candidates, except the inference precision, which `inference_precisions` lists.
     """
 
     artifacts: tuple[Path, ...] = ()
@@ -68,10 +68,12 @@ class BenchOptions:
 
 
 def bench(workspace: Workspace, options: BenchOptions, *, progress: Progress = silent) -> BenchResult:
-    """Measure artifacts (by default all that `convert` wrote, and MXNet with the checkpoint, where it is installed).
+    """Measure artifacts (by default all that `convert` wrote, and MXNet with the checkpoint, if it is installed).
 
-    Every candidate gets a process of its own; they take turns. Raises UsageError, ArtifactError if there is nothing to
-    measure, RuntimeUnavailableError, and what opening the checkpoint and loading and running an artifact raise.
+    Every candidate runs in its own process, and the candidates take turns.
+
+    Raises UsageError, RuntimeUnavailableError, ArtifactError if there is nothing to measure, and the errors of opening
+    the checkpoint and of loading and running an artifact.
     """
     _check(options)
     model = workspace.model
@@ -84,14 +86,14 @@ def bench(workspace: Workspace, options: BenchOptions, *, progress: Progress = s
         runs: dict[str, ModeRun] = {}
         for mode in options.modes:
             runs[mode] = measure(mode, model, candidates, feed, doses, progress=progress)
-            gone = {item.label: item for item in runs[mode].left_out}
-            if baseline.label in gone and options.baseline:
-                raise RuntimeUnavailableError(gone[baseline.label].reason)
-            candidates = [item for item in candidates if item.label not in gone]
+            unavailable = {item.label: item for item in runs[mode].left_out}
+            if baseline.label in unavailable and options.baseline:
+                raise RuntimeUnavailableError(unavailable[baseline.label].reason)
+            candidates = [item for item in candidates if item.label not in unavailable]
             if not candidates:
-                raise RuntimeUnavailableError("; ".join(dict.fromkeys(item.reason for item in gone.values())))
-            left_out += gone.values()
-            baseline = candidates[0] if baseline.label in gone else baseline
+                raise RuntimeUnavailableError("; ".join(dict.fromkeys(item.reason for item in unavailable.values())))
+            left_out += unavailable.values()
+            baseline = candidates[0] if baseline.label in unavailable else baseline
         figures = tuple(_figures(candidate, runs, baseline.label) for candidate in candidates)
     return BenchResult(
         bench_version=BENCH_VERSION,
@@ -114,7 +116,7 @@ def bench(workspace: Workspace, options: BenchOptions, *, progress: Progress = s
 
 
 def _check(options: BenchOptions) -> None:
-    """Raises UsageError for what makes no sense, before anything is loaded."""
+    """Validate the options before anything is loaded. Raises UsageError."""
     unknown = [key for key in options.runtimes if key not in RUNTIMES]
     if unknown:
         raise UsageError(f"--runtime: {', '.join(unknown)} is not one of {', '.join(RUNTIMES)}")
@@ -144,109 +146,105 @@ def _feed(options: BenchOptions) -> Feed:
     if options.input_shape is None:
         return Feed(options.settings, (options.batch, 0, 0))
     batch, _, height, width = options.input_shape
-    # A batch of 1 that only came with the size does not contradict a file with another one.
+    # An explicit size always comes with a batch. A batch of 1 there does not contradict a file with another batch.
     return Feed(options.settings, (options.batch or (batch if batch > 1 else 0), height, width))
 
 
-# --- who is measured -------------------------------------------------------------------------------------------------
+# --- candidates ------------------------------------------------------------------------------------------------------
 
 
 def _candidates(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> tuple[list[Candidate], list[LeftOut]]:
     check_artifacts(options.artifacts)
     paths = options.artifacts or workspace.converted()
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     left_out: list[LeftOut] = []
-    ways = {path: [key for key in options.runtimes or ("",) if _loads(path, key)] for path in paths}
+    keys = {path: [key for key in options.runtimes or ("",) if _loads(path, key)] for path in paths}
     for path in options.artifacts:
-        if not ways[path]:
-            usual_runtime(path, options.runtimes[0])  # says what is wrong
-    artifacts = [Artifact(path, _place(path), key) for path, keys in ways.items() for key in keys]
+        if not keys[path]:
+            usual_runtime(path, options.runtimes[0])  # raises the error that explains why
+    artifacts = [Artifact(path, path.resolve().parent.name, key) for path in paths for key in keys[path]]
     for label, artifact in labelled(artifacts).items():
-        made, impossible = _in_precisions(label, artifact, options)
-        if not made and options.artifacts:
+        possible, impossible = _in_precisions(label, artifact, options)
+        if not possible and options.artifacts:
             raise UsageError(f"--inference-precision: {artifact.path}: {impossible[0].reason}")
-        found += made
+        candidates += possible
         left_out += impossible
-    found += _original(workspace, options, stack)
-    if not found and left_out:
+    candidates += _original(workspace, options, stack)
+    if not candidates and left_out:
         raise UsageError(f"--inference-precision: {left_out[0].label}: {left_out[0].reason}")
-    if not found:
+    if not candidates:
         raise ArtifactError(
-            f"{workspace.artifacts}: there are no artifacts that {' or '.join(options.runtimes) or 'a runtime'} "
+            f"{workspace.artifacts}: holds no artifacts that {' or '.join(options.runtimes) or 'a runtime'} "
             "loads; make them with `sshtool convert`, or name --artifact"
         )
-    return found, left_out
+    return candidates, left_out
 
 
 def _loads(path: Path, key: str) -> bool:
-    kind = RUNTIMES.get(key)
-    return kind is None or kind.loads(path)
+    runtime = RUNTIMES.get(key)
+    return runtime is None or runtime.loads(path)
 
 
 def _in_precisions(label: str, artifact: Artifact, options: BenchOptions) -> tuple[list[Candidate], list[LeftOut]]:
-    """An artifact once for each precision to compute in, and those that its runtime cannot be asked for."""
-    kind = usual_runtime(artifact.path, artifact.runtime)
-    found, left_out = [], []
+    """The artifact in each inference precision that its runtime supports, and the precisions that it does not."""
+    runtime = usual_runtime(artifact.path, artifact.runtime)
+    candidates, left_out = [], []
     for precision in options.inference_precisions:
         name = label if precision == F32 else f"{label} in {precision}"
-        if precision in kind.inference_precisions:
-            asked = bool(options.artifacts or options.runtimes) or precision != F32
-            found.append(Candidate(name, artifact.path, artifact.runtime, precision, optional=not asked))
+        if precision in runtime.inference_precisions:
+            explicit = bool(options.artifacts or options.runtimes) or precision != F32
+            candidates.append(Candidate(name, artifact.path, artifact.runtime, precision, optional=not explicit))
         else:
             able = " or ".join(able_of(precision))
-            left_out.append(
-                LeftOut(name, f"{kind.name} cannot be asked for {precision}; give --runtime {able} for the same file")
-            )
-    return found, left_out
-
-
-def _place(path: Path) -> str:
-    return path.resolve().parent.name
+            reason = f"{runtime.name} cannot be asked for {precision}; give --runtime {able} for the same file"
+            left_out.append(LeftOut(name, reason))
+    return candidates, left_out
 
 
 def _original(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> Iterator[Candidate]:
-    """MXNet with the checkpoint: if the options name either, or by default if both are there."""
-    named = any(RUNTIMES[MXNET].loads(artifact) for artifact in options.artifacts)
-    wanted = (MXNET in options.runtimes and not named) or options.checkpoint is not None
+    """MXNet with the checkpoint, if the options name either, or by default if both are present."""
+    among_artifacts = any(RUNTIMES[MXNET].loads(artifact) for artifact in options.artifacts)
+    explicit = (MXNET in options.runtimes and not among_artifacts) or options.checkpoint is not None
     path = options.checkpoint or workspace.checkpoint
-    by_itself = not options.runtimes and not options.artifacts and is_folder(path)
-    if not wanted and not by_itself:
+    by_default = not options.runtimes and not options.artifacts and is_folder(path)
+    if not explicit and not by_default:
         return
     if options.runtimes and MXNET not in options.runtimes:
         raise UsageError("--checkpoint is for MXNet; add mxnet to --runtime, or leave it out")
     if F32 not in options.inference_precisions:
-        if wanted:
+        if explicit:
             raise UsageError(f"--inference-precision: MXNet computes in {F32} only; leave it out, or add {F32}")
         return
     opening = opened(path, workspace.model, allow_nonfinite=options.settings.allow_nonfinite)
     checkpoint = stack.enter_context(opening)
-    yield Candidate("mxnet FP32", checkpoint.params_path, MXNET, F32, optional=not wanted)
+    yield Candidate("mxnet FP32", checkpoint.params_path, MXNET, F32, optional=not explicit)
 
 
-def _baseline(candidates: Sequence[Candidate], wanted: str) -> Candidate:
-    """The one of that label or path; by default FP32 with OpenVINO, or the first. Raises UsageError."""
-    if not wanted:
-        return next((item for item in candidates if _is_usual(item)), candidates[0])
-    fits = [item for item in candidates if item.label.casefold() == wanted.casefold()]
-    fits = fits or [item for item in candidates if item.path.resolve() == Path(wanted).resolve()]
-    if len(fits) != 1:
-        what = "is more than one candidate" if fits else "is no candidate"
-        raise UsageError(f"--baseline: {wanted} {what}; name one of {', '.join(item.label for item in candidates)}")
-    return fits[0]
+def _baseline(candidates: Sequence[Candidate], name: str) -> Candidate:
+    """The candidate with the label or path `name`; for "" FP32 with OpenVINO, or else the first. Raises UsageError."""
+    if not name:
+        usual = (item for item in candidates if _is_usual(item))
+        return next(usual, candidates[0])
+    matches = [item for item in candidates if item.label.casefold() == name.casefold()]
+    matches = matches or [item for item in candidates if item.path.resolve() == Path(name).resolve()]
+    if len(matches) != 1:
+        problem = "is more than one candidate" if matches else "is no candidate"
+        raise UsageError(f"--baseline: {name} {problem}; name one of {', '.join(item.label for item in candidates)}")
+    return matches[0]
 
 
 def _is_usual(candidate: Candidate) -> bool:
-    """Also where its label says more than what it is."""
+    # A label may continue with a folder or a runtime.
     return candidate.label.startswith(USUAL_BASELINE) and candidate.inference_precision == F32
 
 
-# --- what came out ---------------------------------------------------------------------------------------------------
+# --- figures ---------------------------------------------------------------------------------------------------------
 
 
 def _figures(candidate: Candidate, runs: Mapping[str, ModeRun], baseline: str) -> CandidateFigures:
-    found = {mode: run.measurements[candidate.label] for mode, run in runs.items()}
-    its = {mode: run.measurements[baseline] for mode, run in runs.items()}
-    loaded = next(iter(found.values())).loaded
+    own = {mode: run.measurements[candidate.label] for mode, run in runs.items()}
+    baselines = {mode: run.measurements[baseline] for mode, run in runs.items()}
+    loaded = next(iter(own.values())).loaded
     files = artifact_files(candidate.path)
     return CandidateFigures(
         label=candidate.label,
@@ -258,15 +256,15 @@ def _figures(candidate: Candidate, runs: Mapping[str, ModeRun], baseline: str) -
         precision=loaded.precision,
         weights=loaded.weights,
         input_shape=loaded.input_shape,
-        latency=_measured(MODES[0], found, its),
-        throughput=_measured(MODES[1], found, its),
+        latency=_measured(LATENCY, own, baselines),
+        throughput=_measured(THROUGHPUT, own, baselines),
     )
 
 
-def _measured(mode: str, found: Mapping[str, Measurement], baseline: Mapping[str, Measurement]) -> Measured | None:
-    if mode not in found:
+def _measured(mode: str, own: Mapping[str, Measurement], baselines: Mapping[str, Measurement]) -> Measured | None:
+    if mode not in own:
         return None
-    own, its = found[mode], baseline[mode]
-    same = own.loaded.input_shape[1:] == its.loaded.input_shape[1:]
-    reference = speeds(mode, its.loaded, its.turns) if same else None
-    return measured(mode, own.loaded, own.turns, own.peak_bytes, reference)
+    measurement, baseline = own[mode], baselines[mode]
+    same_size = measurement.loaded.input_shape[1:] == baseline.loaded.input_shape[1:]
+    reference = speeds(mode, baseline.loaded, baseline.turns) if same_size else None
+    return measured(mode, measurement.loaded, measurement.turns, measurement.peak_bytes, reference)

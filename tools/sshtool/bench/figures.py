@@ -1,4 +1,4 @@
-"""The figures of `sshtool bench`: medians and quartiles of what was measured, and ratios to a baseline."""
+"""The figures of `sshtool bench`: medians, quartiles, and ratios to a baseline."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Final
 from sshtool.bench.measuring import THROUGHPUT, Turn
 from sshtool.bench.worker import Loaded
 
-# Of the result. A new key does not change it; a changed meaning does.
+# The version of the result. A new key leaves it unchanged; a changed meaning increases it.
 BENCH_VERSION: Final = 1
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How values lie: their number, the least, the quartiles and the most."""
+    """A summary of values: their number, the minimum, the quartiles and the maximum."""
 
     count: int
     least: float
@@ -28,7 +28,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of one value at least. Quartiles are interpolated between the values themselves."""
+    """Summarise at least one value. Quartiles are interpolated between the values ("inclusive")."""
     ordered = sorted(values)
     lower, median, upper = statistics.quantiles(ordered, n=4, method="inclusive") if len(ordered) > 1 else ordered * 3
     return Spread(len(ordered), ordered[0], lower, median, upper, ordered[-1])
@@ -38,11 +38,11 @@ def spread(values: Sequence[float]) -> Spread:
 class Measured:
     """One candidate in one mode, over all its turns.
 
-    `seconds` are those of single computations; `images_per_second` of turns. `speed` is how many times as fast as the
-    baseline it does an image, from turns of the same round: by latency or by throughput, as the mode is. `cpu_seconds`
-    are those of all threads together for one computation; `cores` is how many of them were at work. `peak_bytes` is the
-    most memory that the process held, all in all; None where the system does not say. `first_seconds` is how long the
-    first computation took, which is not counted.
+    `seconds` summarises single computations, `images_per_second` turns. `speed` is the ratio of the images a second to
+    the baseline's in the same round, by the median latency or by the throughput, as the mode says. `cpu_seconds` is the
+    CPU time of all threads for one computation; `cores` is CPU time / wall-clock time. `peak_bytes` is the peak memory
+    of the process, None if the system does not report it. `first_seconds` is the duration of the first computation,
+    which the other figures leave out.
     """
 
     requests: int
@@ -59,7 +59,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class CandidateFigures:
-    """An artifact with a runtime. `input_shape` is what it was fed: N, C, H, W. What was not measured is None."""
+    """An artifact with a runtime. `input_shape` is the measured N, C, H, W. A mode that was not measured is None."""
 
     label: str
     path: Path
@@ -76,7 +76,7 @@ class CandidateFigures:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A candidate that was there but could not be measured, and why."""
+    """A candidate that could not be measured, and why."""
 
     label: str
     reason: str
@@ -84,7 +84,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class TurnOf:
-    """Whose turn it was, in the order of time; rounds from 1."""
+    """The candidate whose turn it was. Rounds count from 1."""
 
     mode: str
     round: int
@@ -93,10 +93,10 @@ class TurnOf:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """All figures. `threads` and `requests` are as asked for, 0 being each runtime's own choice.
+    """All figures. `threads` and `requests` repeat the options; 0 is each runtime's own choice.
 
-    `duration` is in seconds, for each candidate and mode; 0 if `runs` counted. `load_before` is how many processes
-    wanted a core on average in the minute before, None where the system does not say.
+    `duration` is in seconds for each candidate and mode, 0 if `runs` limits them. `load_before` is the load average of
+    the minute before, None if the system does not report it.
     """
 
     bench_version: int
@@ -120,17 +120,17 @@ class BenchResult:
 def measured(
     mode: str, loaded: Loaded, turns: Sequence[Turn], peak_bytes: int | None, baseline: Sequence[float] | None
 ) -> Measured:
-    """The figures of turns. `baseline` is what `speeds` says of the baseline's, round by round."""
+    """The figures of turns. `baseline` holds the baseline's `speeds`, one a round."""
     images = loaded.input_shape[0]
-    done = sum(len(turn.seconds) for turn in turns)
-    cpu, wall = (sum(getattr(turn, f"{clock}_seconds") for turn in turns) for clock in ("cpu", "wall"))
+    computations = sum(len(turn.seconds) for turn in turns)
+    cpu, wall = sum(turn.cpu_seconds for turn in turns), sum(turn.wall_seconds for turn in turns)
     own = speeds(mode, loaded, turns)
     return Measured(
         requests=loaded.requests if mode == THROUGHPUT else 1,
         seconds=spread([value for turn in turns for value in turn.seconds]),
         images_per_second=spread([turn.rate * images for turn in turns]),
-        speed=None if baseline is None else spread([mine / its for mine, its in zip(own, baseline, strict=True)]),
-        cpu_seconds=cpu / done,
+        speed=None if baseline is None else spread([ours / its for ours, its in zip(own, baseline, strict=True)]),
+        cpu_seconds=cpu / computations,
         cores=cpu / wall,
         peak_bytes=peak_bytes,
         load_seconds=loaded.load_seconds,
@@ -140,7 +140,7 @@ def measured(
 
 
 def speeds(mode: str, loaded: Loaded, turns: Sequence[Turn]) -> list[float]:
-    """Images a second of each turn: by its rate, or by its median latency."""
+    """Images a second of each turn: from its rate, or from its median latency."""
     images = loaded.input_shape[0]
     if mode == THROUGHPUT:
         return [turn.rate * images for turn in turns]

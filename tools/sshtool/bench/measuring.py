@@ -1,6 +1,6 @@
-"""How long computations take, and how many of them a second there can be.
+"""Measures the latency and the throughput of a loaded network.
 
-Only the runtime's own work is timed: images are in place before, and outputs stay where they are.
+The clock covers the runtime's own work: the images are in place before, and the outputs are not read.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from sshtool.runtimes.base import Inference
 
 LATENCY, THROUGHPUT = MODES = ("latency", "throughput")
 
-Span = tuple[float, float]  # when a computation began and ended
+Span = tuple[float, float]  # the start and the end of a computation
 
-_PATIENCE: Final = 3600.0  # for the first computations to end
+_FIRST_TIMEOUT: Final = 3600.0  # seconds for the first computations
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one turn of a candidate gave.
+    """The measurements of one turn of a candidate.
 
-    `seconds` are those of each computation, in their order; `rate` is computations a second; `cpu_seconds` are of all
-    threads together, and `wall_seconds` by the clock, for all computations of the turn.
+    `seconds` holds the duration of each computation, in their order; `rate` is computations a second. `cpu_seconds` (of
+    all threads) and `wall_seconds` cover all computations of the turn.
     """
 
     seconds: tuple[float, ...]
@@ -38,7 +38,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Dose:
-    """How much to measure in a turn: so many computations, or, if `runs` is 0, as many as begin within the seconds."""
+    """The length of a turn: `runs` computations, or, if that is 0, as many as begin within `seconds`."""
 
     seconds: float
     runs: int = 0
@@ -48,7 +48,7 @@ class Dose:
 
 
 def measure_latency(infer: Inference, dose: Dose) -> Turn:
-    """One computation after another. The first is not counted: the caches are those of another process."""
+    """Run one computation after another. The first one does not count, because it fills the caches."""
     infer()
     cpu, start = time.process_time(), time.perf_counter()
     seconds: list[float] = []
@@ -61,20 +61,20 @@ def measure_latency(infer: Inference, dose: Dose) -> Turn:
 
 
 def measure_throughput(inferences: Sequence[Inference], dose: Dose) -> Turn:
-    """All at once, each in a thread of its own, over and over. The first of each is not counted."""
+    """Run all inferences in parallel, each in its own thread. The first computation of each does not count."""
     share = Dose(dose.seconds, math.ceil(dose.runs / len(inferences)))
-    begun: list[tuple[float, float]] = []
-    start = threading.Barrier(len(inferences), lambda: begun.append((time.perf_counter(), time.process_time())))
+    clocks: list[tuple[float, float]] = []
+    start = threading.Barrier(len(inferences), lambda: clocks.append((time.perf_counter(), time.process_time())))
 
     def work(infer: Inference) -> list[Span]:
         try:
             infer()
         except BaseException:
-            start.abort()  # the others would wait for ever
+            start.abort()  # otherwise the other threads wait for the timeout
             raise
-        start.wait(_PATIENCE)
+        start.wait(_FIRST_TIMEOUT)
         spans: list[Span] = []
-        while not share.enough(len(spans), time.perf_counter() - begun[0][0]):
+        while not share.enough(len(spans), time.perf_counter() - clocks[0][0]):
             before = time.perf_counter()
             infer()
             spans.append((before, time.perf_counter()))
@@ -86,22 +86,22 @@ def measure_throughput(inferences: Sequence[Inference], dose: Dose) -> Turn:
     if errors:
         raise next((error for error in errors if not isinstance(error, threading.BrokenBarrierError)), errors[0])
     streams = [future.result() for future in futures]
-    (began, cpu), end = begun[0], max(spans[-1][1] for spans in streams)
+    (began, cpu), end = clocks[0], max(spans[-1][1] for spans in streams)
     seconds = tuple(after - before for spans in streams for before, after in spans)
     return Turn(seconds, rate(streams, began), time.process_time() - cpu, end - began)
 
 
 def rate(streams: Sequence[Sequence[Span]], began: float) -> float:
-    """Computations a second while all streams were at work: until the first of them stopped.
+    """Computations a second from `began` until the first stream stops, while all streams run.
 
-    What was not finished then counts by the part that was. Otherwise the end, where some have stopped and the others
-    finish alone, would weigh the more the shorter the turn.
+    A computation that is unfinished at that time counts by its finished part. A rate over the whole turn would depend
+    on the length of the turn, because at its end some streams run alone.
     """
     until = min(spans[-1][1] for spans in streams)
-    done = sum(
+    computations = sum(
         1.0 if after <= until else (until - before) / (after - before)
         for spans in streams
         for before, after in spans
         if before < until
     )
-    return done / (until - began)
+    return computations / (until - began)

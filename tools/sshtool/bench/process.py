@@ -1,4 +1,4 @@
-"""The other end of a worker: starts the process, tells it what to do, and ends it."""
+"""The parent's side of a worker process: starts it, sends it work, and ends it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sshtool.sandbox import Child, Limits, confined
 
 SERVICE: Final = "sshtool.bench.worker:Service"
 
-# A computation may take that many times as long as the first one.
+# A computation may take this many times as long as the first one.
 SLOWER: Final = 10
 
 
 class Worker(Child):
-    """A context: a process with a loaded candidate that computes when it is its turn. It is killed at the end."""
+    """A process that has loaded a candidate and measures it in turns. Leaving the context kills the process."""
 
     def __init__(self, work: Work) -> None:
-        """Start the process and load the candidate. Raises UsageError, and what loading and running raise."""
+        """Start the process and load the candidate. Raises UsageError and the errors of loading and running."""
         super().__init__(SERVICE, confined() or Limits())
         self._path = work.path
         self.peak_bytes: int | None = None
@@ -31,8 +31,8 @@ class Worker(Child):
         self.loaded = Loaded(**body | {"input_shape": tuple(body["input_shape"])})
 
     def measure(self, dose: Dose) -> Turn:
-        """One turn. Raises what running raises."""
-        patience = dose.seconds + SLOWER * dose.runs * self.loaded.first_seconds
-        body = self.ask(self._path, asdict(dose), seconds=patience).body
+        """Measure one turn. Raises the errors of running."""
+        timeout = dose.seconds + SLOWER * dose.runs * self.loaded.first_seconds
+        body = self.ask(self._path, asdict(dose), seconds=timeout).body
         self.peak_bytes = body["peak_bytes"]
         return Turn(**body["turn"] | {"seconds": tuple(body["turn"]["seconds"])})

@@ -1,6 +1,4 @@
-"""Candidates in turns: one computes at a time, all of them once in each round, so that what the machine does beside
-this falls on all alike.
-"""
+"""Measures candidates in turns: one at a time, each once a round, so that other load on the machine affects all."""
 
 from __future__ import annotations
 
@@ -21,13 +19,13 @@ from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import Settings
 from sshtool.runtimes.registry import usual_runtime
 
-# Seconds in which the threads of the one before stop looking for more work.
+# Seconds until the threads of the previous candidate stop spinning.
 PAUSE: Final = 0.2
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file, a runtime and what to compute in. One that is `optional` is left out if its runtime is not here."""
+    """A file, a runtime and an inference precision. An `optional` one is left out if its runtime is not installed."""
 
     label: str
     path: Path
@@ -38,14 +36,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Doses:
-    """How much to measure of each candidate in each mode: so many runs, or if that is 0 seconds, over the rounds."""
+    """How much to measure of each candidate in each mode: `runs` computations, or, if that is 0, `seconds`."""
 
     seconds: float
     runs: int
     rounds: int
 
     def of_turns(self) -> list[Dose]:
-        """What each round measures. Runs are spread evenly, the first rounds having one more."""
+        """The dose of each round. Runs are spread evenly; the first rounds take the remainder."""
         if not self.runs:
             return [Dose(self.seconds / self.rounds)] * self.rounds
         rounds = min(self.rounds, self.runs)
@@ -54,7 +52,7 @@ class Doses:
 
 @dataclass(frozen=True)
 class Feed:
-    """Settings of all candidates, and N, H and W of the images; 0 where the file or the model decides."""
+    """The settings of all candidates, and N, H and W of the images; 0 leaves the size to the file or the model."""
 
     settings: Settings
     size: tuple[int, int, int] = (0, 0, 0)
@@ -71,7 +69,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class ModeRun:
-    """One mode: the measurement of each candidate by its label, the order of the turns, and who was left out."""
+    """One mode: the measurements by label, the order of the turns, and the candidates that were left out."""
 
     measurements: Mapping[str, Measurement]
     order: tuple[TurnOf, ...]
@@ -89,7 +87,8 @@ def measure(
 ) -> ModeRun:
     """Measure all candidates in one mode.
 
-    Raises UsageError, and what loading and running a candidate raise, but for RuntimeUnavailableError of optional ones.
+    An optional candidate whose runtime is not installed is left out. Raises UsageError and the errors of loading and
+    running.
     """
     left_out = []
     with ExitStack() as stack:
@@ -115,7 +114,7 @@ def measure(
 def _take_turns(
     mode: str, workers: Mapping[str, Worker], doses: Doses, progress: Progress
 ) -> tuple[dict[str, list[Turn]], list[TurnOf]]:
-    """Each round begins with another candidate, because the same place in it may be a better one."""
+    # Each round begins with another candidate, because the place in a round may matter.
     turns: dict[str, list[Turn]] = {label: [] for label in workers}
     order: list[TurnOf] = []
     labels = list(workers)
@@ -136,8 +135,8 @@ def _take_turns(
 def _work(mode: str, model: ModelSpec, candidate: Candidate, feed: Feed) -> Work:
     throughput = mode == THROUGHPUT
     settings = feed.settings
-    kind = usual_runtime(candidate.path, candidate.runtime)
-    requests = settings.requests or kind.default_requests(settings.threads)
+    runtime = usual_runtime(candidate.path, candidate.runtime)
+    requests = settings.requests or runtime.default_requests(settings.threads)
     return Work(
         path=str(candidate.path),
         model=model.described(),

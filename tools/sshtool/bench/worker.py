@@ -1,4 +1,4 @@
-"""A process of its own for each candidate, so that its memory and its threads are its own: it computes when told to."""
+"""The worker process: it loads one candidate and measures it on request. Its memory and threads are the candidate's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from sshconvert.arrays import Array, Images
 from sshconvert.contract import Declaration
@@ -25,7 +27,7 @@ KILOBYTE: Final = 1024
 
 @dataclass(frozen=True)
 class Work:
-    """What to load, and how. `size` is N, H and W of the images, 0 where the file, or else the model, decides."""
+    """What to load, and how. `size` is N, H and W of the images; 0 leaves a size to the file, or else the model."""
 
     path: str
     model: Mapping[str, Any]  # as JSON
@@ -37,7 +39,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was loaded, and what a computation of it is. `input_shape` is N, C, H, W; `requests` run at once."""
+    """The loaded candidate. `input_shape` is N, C, H, W; `requests` inferences run in parallel."""
 
     runtime: str
     inference_precision: str
@@ -50,33 +52,31 @@ class Loaded:
 
 
 class Service:
-    """What the process does: first it is told with Work what to load, then with Dose how much to measure."""
+    """Answers the parent: the first message is a Work to load, every other one a Dose to measure."""
 
     def __init__(self) -> None:
         self._candidate: _Candidate | None = None
 
     def __call__(self, body: dict[str, Any], _: tuple[Array, ...]) -> Answer:
         if self._candidate is None:
-            self._candidate = _Candidate(_work(body))
+            self._candidate = _Candidate(Work(**body | {"settings": Settings(**body["settings"])}))
             return asdict(self._candidate.loaded), []
         return {"turn": asdict(self._candidate.measure(Dose(**body))), "peak_bytes": peak_bytes()}, []
 
 
-def _work(body: dict[str, Any]) -> Work:
-    return Work(**body | {"settings": Settings(**body["settings"])})
-
-
 class _Candidate:
-    """A loaded file with its images in place, warm."""
+    """A loaded file with its images in place. The first computation is done."""
 
     def __init__(self, work: Work) -> None:
         model = ModelSpec.model_validate(work.model)
         start = time.perf_counter()
         runtime = load(Path(work.path), model, work.settings, key=work.runtime)
-        took = time.perf_counter() - start
+        load_seconds = time.perf_counter() - start
         declaration = runtime.declaration
         self._mode = work.mode
-        images = _images(_shape(work, declaration, model))
+        batch, height, width = _shape(work, declaration, model)
+        # Drawn scenes hold faces, so that post-processing inside the model has work to do.
+        images: Images = np.repeat(draw_scene(0, height, width).image[None], batch, axis=0)
         self._inferences: list[Inference] = runtime.inferences(images)
         start = time.perf_counter()
         self._inferences[0]()
@@ -87,7 +87,7 @@ class _Candidate:
             weights=declaration.weights,
             input_shape=(images.shape[0], images.shape[3], *images.shape[1:3]),
             requests=len(self._inferences),
-            load_seconds=took,
+            load_seconds=load_seconds,
             first_seconds=time.perf_counter() - start,
         )
 
@@ -98,36 +98,27 @@ class _Candidate:
 
 
 def _shape(work: Work, declaration: Declaration, model: ModelSpec) -> tuple[int, int, int]:
-    """N, H and W to feed: what the file declares; where it declares nothing, what the user or else the model says."""
+    """N, H and W of the images. Precedence: the file's fixed size, then the options, then the model."""
     fixed = (declaration.input_shape[0], *declaration.input_shape[2:])
     options = ("--batch", "--input-shape", "--input-shape")
-    for option, declared, wanted in zip(options, fixed, work.size, strict=True):
-        if declared and wanted and declared != wanted:
+    for option, declared, requested in zip(options, fixed, work.size, strict=True):
+        if declared and requested and declared != requested:
             size = "x".join("any" if side is None else str(side) for side in declaration.input_shape)
             raise UsageError(f"{option}: {work.path} takes {size} only; leave the option out, or convert for that size")
     height, width = model.image_input.shape[2:]
     batch, height, width = (
-        declared or wanted or usual
-        for declared, wanted, usual in zip(fixed, work.size, (1, height, width), strict=True)
+        declared or requested or default
+        for declared, requested, default in zip(fixed, work.size, (1, height, width), strict=True)
     )
     if batch * height * width > MOST_PIXELS:
         raise UsageError(f"--input-shape: {batch}x3x{height}x{width} has more than {MOST_PIXELS} pixels; give less")
     return batch, height, width
 
 
-def _images(shape: tuple[int, int, int]) -> Images:
-    """Drawn scenes: post-processing inside the model has something to find in them."""
-    import numpy as np
-
-    batch, height, width = shape
-    scene: Images = draw_scene(0, height, width).image
-    return np.repeat(scene[None], batch, axis=0)
-
-
 def peak_bytes() -> int | None:
-    """The most memory that this process ever held, None where the system does not say.
+    """The peak memory of this process, None if the system does not report it.
 
-    The kernel's accounting of children begins with the memory of the parent, so that is not asked.
+    `getrusage` comes second: on Linux its figure includes the memory of the parent at the time of the fork.
     """
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
