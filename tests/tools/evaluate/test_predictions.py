@@ -14,11 +14,11 @@ from sshtool.evaluate.predictions import (
     from_corners,
     prediction_file,
     read_predictions,
-    strangers,
+    unmatched_files,
     write_predictions,
 )
 from sshtool.evaluate.records import ImageRecord, Judgement, in_order
-from sshtool.evaluate.score import ANYBODYS_OMZ, finish, judge_image, score_predictions
+from sshtool.evaluate.score import SAVED_OMZ, finish, judge_image, score_predictions
 from sshtool.wider_face.ground_truth import GroundTruth, ImageTruth
 
 IMAGE = "0--Parade/0_Parade_1.jpg"
@@ -163,7 +163,7 @@ def test_files_of_no_image_are_found(tmp_path: Path) -> None:
     for image in (IMAGE, "0--Parade/other.jpg", "1--X/a.jpg"):
         put(tmp_path, TEXT, image)
     (tmp_path / "readme.txt").touch()
-    assert strangers(tmp_path, [IMAGE, "2--Y/b.jpg"]) == ["0--Parade/other.txt", "1--X/a.txt"]
+    assert unmatched_files(tmp_path, [IMAGE, "2--Y/b.jpg"]) == ["0--Parade/other.txt", "1--X/a.txt"]
 
 
 # --- scoring a folder ---
@@ -189,7 +189,7 @@ def test_a_folder_is_scored_by_both_protocols(tmp_path: Path) -> None:
         result = score_predictions(truth, tmp_path, protocol)
         assert [(curve.setting, curve.average_precision) for curve in result.curves] == [(setting, 1.0)]
         assert (result.protocol, result.images, result.predictions, result.failures) == (protocol, 3, 6, ())
-    assert score_predictions(truth, tmp_path, "omz").notes == (ANYBODYS_OMZ,)
+    assert score_predictions(truth, tmp_path, "omz").notes == (SAVED_OMZ,)
     assert score_predictions(truth, tmp_path, "wider").notes == ()
 
 

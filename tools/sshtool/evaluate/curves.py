@@ -1,4 +1,4 @@
-"""Figures of an evaluation: precision against recall, and what each image got wrong."""
+"""Curves of precision against recall, and the faults in each image."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sshconvert.errors import EvaluationError
 from sshconvert.tasks.average_precision import area_under_envelope
 from sshtool.evaluate.records import DUPLICATE, FALSE, HIT, ImageRecord, Judgement
 
-# At which a box is taken to be shown, for counting what an image got wrong. Figures do not depend on it.
+# Faults count boxes from this score on. Average precision does not depend on it.
 SHOWN: Final = 0.5
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One setting: precision against recall, both 0-1, along falling score, and the area under its envelope.
+    """One setting: precision and recall, both 0-1, along falling score, and the area under the envelope of precision.
 
-    `scores` are those of the points, for `wider` thresholds on normalised scores. Precision is NaN where there is
-    nothing yet (0 of 0). `faces` counts those that count; without any the figure is not defined, and 0.
+    `scores` are the scores of the points (for `wider`, thresholds on normalised scores). Precision is NaN at 0 / 0.
+    `faces` is the number of faces that count; without any the average precision is undefined, and 0.
     """
 
     setting: str
@@ -36,9 +36,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class ImageFaults:
-    """What an image got wrong in one setting, looking at predictions with a score of at least `SHOWN`.
+    """The faults in an image in one setting, among predictions with a score of at least `SHOWN`.
 
-    `misses` are faces that count and were not found, `false_boxes` predictions on no face and second ones on one.
+    `misses` counts undetected faces among those that count, `false_boxes` predictions on no face and duplicates.
     """
 
     image: str
@@ -50,8 +50,10 @@ class ImageFaults:
 
 @dataclass(frozen=True)
 class Result:
-    """Of one protocol. `faults` are of every image and setting, in the order of the data set; `failures` are (image,
-    reason) of those judged without predictions; `notes` say what else to know about the figures, a sentence each.
+    """The result of one protocol.
+
+    `faults` covers every image and setting, in the order of the dataset. `failures` holds (image, reason) for the
+    images judged without predictions. `notes` holds sentences about the figures.
     """
 
     protocol: str
@@ -64,36 +66,35 @@ class Result:
 
 
 def judgements(records: Sequence[ImageRecord], protocol: str) -> list[Judgement]:
-    """Those of one protocol.
+    """The judgements of one protocol.
 
-    Raises EvaluationError if there are none, an image lacks it, or the images have different settings.
+    Raises EvaluationError if there are none, if an image lacks the protocol, or if the settings of images differ.
     """
     if not records:
         raise EvaluationError("no image was evaluated; name a data set with images")
     for record in records:
         if protocol not in record.protocols:
             raise EvaluationError(f"{record.image}: was not evaluated by {protocol!r}; evaluate it again")
-    found = [record.protocols[protocol] for record in records]
-    for record, judgement in zip(records, found, strict=True):
-        if judgement.faces.keys() != found[0].faces.keys():
+    results = [record.protocols[protocol] for record in records]
+    for record, judgement in zip(records, results, strict=True):
+        if judgement.faces.keys() != results[0].faces.keys():
             raise EvaluationError(
                 f"{record.image}: has the settings {', '.join(judgement.faces)}, {records[0].image} has "
-                f"{', '.join(found[0].faces)}; merge parts of one data set"
+                f"{', '.join(results[0].faces)}; merge parts of one data set"
             )
-    return found
+    return results
 
 
 def make_curve(setting: str, hits: Array, wrong: Array, scores: Doubles, faces: int) -> Curve:
-    """From `hits` and `wrong` so far, [P], at each of `scores`."""
-    with np.errstate(invalid="ignore"):  # 0 of 0
+    """A curve from the cumulative counts `hits` and `wrong`, [P], at each of `scores`."""
+    with np.errstate(invalid="ignore"):  # 0 / 0
         precision = hits / (hits + wrong)
     recall = hits / max(faces, 1)
     return Curve(setting, area_under_envelope(precision, recall), precision, recall, scores, faces)
 
 
 def make_result(protocol: str, records: Sequence[ImageRecord], curves: Sequence[Curve], notes: Sequence[str]) -> Result:
-    """Put together what `records` and `curves` of one protocol say."""
-    found = [record.protocols[protocol] for record in records]
+    """The result of one protocol from its records and curves."""
     undefined = [
         f"No face counts in {curve.setting}: the figure is not defined." for curve in curves if not curve.faces
     ]
@@ -101,12 +102,8 @@ def make_result(protocol: str, records: Sequence[ImageRecord], curves: Sequence[
         protocol=protocol,
         curves=tuple(curves),
         images=len(records),
-        predictions=sum(len(judgement.scores) for judgement in found),
-        faults=tuple(
-            fault
-            for record, judgement in zip(records, found, strict=True)
-            for fault in _faults(record.image, judgement)
-        ),
+        predictions=sum(len(record.protocols[protocol].scores) for record in records),
+        faults=tuple(fault for record in records for fault in _faults(record.image, record.protocols[protocol])),
         failures=tuple((record.image, record.failure) for record in records if record.failure),
         notes=(*notes, *undefined),
     )

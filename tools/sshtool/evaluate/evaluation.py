@@ -38,7 +38,7 @@ from sshtool.evaluate.merge import JOURNAL, read_runs
 from sshtool.evaluate.meter import Meter
 from sshtool.evaluate.omz import SETTING
 from sshtool.evaluate.predictions import prediction_file, read_predictions
-from sshtool.evaluate.run import Entry, Evaluator, Job, Pictured, judged
+from sshtool.evaluate.run import Entry, Evaluator, Illustration, Job, judged
 from sshtool.evaluate.score import PROTOCOLS, finish, score_predictions
 from sshtool.images import Resize, read_size
 from sshtool.progress import Progress, silent
@@ -53,16 +53,16 @@ IMAGES: Final = ("WIDER_val/images", "images")
 
 MOST_SIZES: Final = 3
 
-# Pixels, for an artifact of any size that only has to show that it runs.
+# Pixels of the warm-up image for an artifact of dynamic size.
 SMALL: Final = 64
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What to evaluate, and how. `shard` is (which, of how many), from 1; `limit` 0 takes all images.
+    """What to evaluate, and how. `shard` is (number, total), from 1; `limit` 0 takes all images.
 
     `resize` lets `wider` run on artifacts that cannot take upstream's test scale. `merge` (journals, or folders of
-    them) and `predictions` (a folder in the official text format) take the place of a run.
+    journals) and `predictions` (a folder in the official text format) replace a run.
     """
 
     dataset: Path | None = None
@@ -80,41 +80,41 @@ class EvaluateOptions:
     settings: Settings = field(default_factory=Settings)
 
 
-# The figures, and the images that went worst.
-Evaluation = tuple[EvaluateResult, list[Pictured]]
-# Writes a page of them, if one is wanted, and returns its path.
-Write = Callable[[EvaluateResult, Sequence[Pictured]], tuple[Path, ...]]
+# The figures, and the images with the most faults.
+Evaluation = tuple[EvaluateResult, list[Illustration]]
+# Writes a page, if the user asks for one, and returns the paths that it wrote.
+Write = Callable[[EvaluateResult, Sequence[Illustration]], tuple[Path, ...]]
 
 
 def evaluate(
     workspace: Workspace,
     options: EvaluateOptions,
     *,
-    write: Write = lambda _result, _pictured: (),
+    write: Write = lambda _result, _illustrations: (),
     progress: Progress = silent,
 ) -> EvaluateResult:
-    """Evaluate artifacts (by default all that `convert` wrote), merge what shards wrote, or score saved predictions.
+    """Evaluate artifacts (by default all that `convert` wrote), merge journals of shards, or score saved predictions.
 
-    Journals go to `<output_dir>/<model>/evaluation`. An image that cannot be read does not end it: it is judged as one
-    without predictions. Raises UsageError, DatasetError, EvaluationError, OutputError, and what loading and running an
-    artifact raises.
+    Journals go to `<output_dir>/<model>/evaluation`. An unreadable image counts as an image without predictions.
+
+    Raises UsageError, DatasetError, EvaluationError, OutputError, and the errors of loading and running an artifact.
     """
     _check(options)
-    assert options.dataset is not None  # `_check` sees to that
+    assert options.dataset is not None  # `_check` refuses it
     progress(f"reading the ground truth of {options.dataset}")
     truth = _limited(read_ground_truth(options.dataset), options.limit)
     if options.merge:
-        result, pictured = _merge(workspace.model, options, truth, progress)
+        result, illustrations = _merge(workspace.model, options, truth, progress)
     elif options.predictions is not None:
-        result, pictured = _score(workspace.model, options, truth, options.predictions)
+        result, illustrations = _score(workspace.model, options, truth, options.predictions)
     else:
-        result, pictured = _Run(workspace, options, truth, progress).result()
-    return replace(result, written=(*result.written, *write(result, pictured)))
+        result, illustrations = _Run(workspace, options, truth, progress).result()
+    return replace(result, written=(*result.written, *write(result, illustrations)))
 
 
 def _check(options: EvaluateOptions) -> None:
-    """Before hours of work: raises UsageError for contradictory options, and RuntimeUnavailableError."""
-    runs = {
+    """Validate the options before hours of work. Raises UsageError and RuntimeUnavailableError."""
+    run_options = {
         "--artifact": bool(options.artifacts),
         "--shard": options.shard != (1, 1),
         "--resume": options.resume,
@@ -122,13 +122,12 @@ def _check(options: EvaluateOptions) -> None:
         "--pyramid": options.pyramid,
         "--resize": options.resize is not None,
     }
-    given = [name for name, present in runs.items() if present]
-    instead = {"--merge": bool(options.merge), "--predictions": options.predictions is not None}
-    replacing = [name for name, present in instead.items() if present]
-    if len(replacing) > 1:
+    given = [name for name, present in run_options.items() if present]
+    source = "--merge" if options.merge else "--predictions" if options.predictions is not None else ""
+    if options.merge and options.predictions is not None:
         raise UsageError("--merge and --predictions contradict each other; give one")
-    if replacing and given:
-        raise UsageError(f"{replacing[0]} computes nothing, so {', '.join(given)} means nothing; leave it out")
+    if source and given:
+        raise UsageError(f"{source} computes nothing, so {', '.join(given)} means nothing; leave it out")
     if options.merge and options.limit:
         raise UsageError("--merge takes all that the journals hold; leave out --limit")
     if options.dataset is None:
@@ -137,7 +136,8 @@ def _check(options: EvaluateOptions) -> None:
         raise UsageError("--pyramid and --resize contradict each other; give one")
     if (options.pyramid or options.resize is not None) and WIDER not in options.protocols:
         raise UsageError("--pyramid and --resize are for wider; add --protocol wider")
-    require(*(() if replacing else (PILLOW,)))
+    if not source:
+        require(PILLOW)
 
 
 def _limited(truth: GroundTruth, limit: int) -> GroundTruth:
@@ -160,43 +160,46 @@ class _Run:
         self.jobs = [Job(number, truth.images[number], self._path(number)) for number in numbers]
         if not self.jobs:
             raise UsageError(f"--shard: there are {len(truth.images)} images, and none is in shard {which} of {count}")
-        wanted = {"runtime": options.runtime, "inference_precision": options.settings.inference_precision}
-        self.candidates = labelled(find_candidates(workspace, options.artifacts, **wanted))
-        self._notes = left_out(workspace, options.artifacts, **wanted)
+        criteria = {"runtime": options.runtime, "inference_precision": options.settings.inference_precision}
+        self.candidates = labelled(find_candidates(workspace, options.artifacts, **criteria))
+        self._notes = left_out(workspace, options.artifacts, **criteria)
         self._sizes: dict[Path, Size] | None = None
 
     def result(self) -> Evaluation:
         options = self.options
         if WIDER in options.protocols and options.protocols == (WIDER,) and options.resize is None:
-            for candidate in self.candidates.values():  # before the first has run for hours
+            for candidate in self.candidates.values():  # raise their errors before the first runs for hours
                 self._feeds(candidate, self._load(candidate).declaration)
-        done = [self._evaluate(label, candidate) for label, candidate in self.candidates.items()]
-        notes = [*self._notes, *(note for _, _, notes in done for note in notes)]
-        pictured = [picture for _, pictures, _ in done for picture in pictures]
+        figures, illustrations, notes = [], [], [*self._notes]
+        for label, candidate in self.candidates.items():
+            own_figures, own_illustrations, own_notes = self._evaluate(label, candidate)
+            figures.append(own_figures)
+            illustrations += own_illustrations
+            notes += own_notes
         written = [self._journal(label) for label in self.candidates]
-        return _result(self.model, options, self.truth, [figures for figures, _, _ in done], notes, written), pictured
+        return _result(self.model, options, self.truth, figures, notes, written), illustrations
 
-    def _evaluate(self, label: str, candidate: Candidate) -> tuple[ArtifactFigures, list[Pictured], list[str]]:
+    def _evaluate(self, label: str, candidate: Candidate) -> tuple[ArtifactFigures, list[Illustration], list[str]]:
         self.progress(f"{label}: loading {candidate.path}")
         runtime = self._load(candidate)
         feeds, notes = self._feeds(candidate, runtime.declaration)
         header = self._header(label, candidate, runtime, feeds)
         evaluator = Evaluator(candidate.path, runtime, feeds, saved=self._saved(label, feeds))
         path, rate = self._journal(label), None
-        with Journal(path, header, resume=self.options.resume) as written:
-            jobs = self.jobs[written.done :]
+        with Journal(path, header, resume=self.options.resume) as output:
+            jobs = self.jobs[output.done :]
             _check_saved(path, evaluator.saved)
             if jobs:
                 evaluator.warm_up(_small_size(runtime.declaration), self.model.output_names)
-                meter = Meter(label, len(self.jobs), written.done, self.progress)
+                meter = Meter(label, len(self.jobs), output.done, self.progress)
                 with contextlib.closing(evaluator.evaluate(jobs)) as findings:
                     for finding in findings:
-                        written.append(finding)
+                        output.append(finding)
                         meter.step()
                 rate = meter.rate
         self.progress(f"{label}: scoring")
-        figures, pictured = _figures(header, list(_judged(path, self.truth)), self.truth, self.images, rate)
-        return figures, pictured, [f"{label}: {note}" for note in notes]
+        figures, illustrations = _figures(header, list(_judged(path, self.truth)), self.truth, self.images, rate)
+        return figures, illustrations, [f"{label}: {note}" for note in notes]
 
     def _load(self, candidate: Candidate) -> Runtime:
         settings = replace(self.options.settings, throughput=True)
@@ -223,7 +226,7 @@ class _Run:
         )
 
     def _feeds(self, candidate: Candidate, declaration: Declaration) -> tuple[list[Feed], list[str]]:
-        """How to run each protocol, and why one is left out. Raises UsageError if that leaves none."""
+        """The feed of each protocol, and the reason if `wider` is left out. Raises UsageError if none remains."""
         size = declaration.image_size(self.model)
         feeds: list[Feed] = [Omz(self.model, size)] if OMZ in self.options.protocols else []
         if WIDER not in self.options.protocols:
@@ -239,30 +242,30 @@ class _Run:
         return feeds, [f"wider is left out: {problem}"]
 
     def _cannot_take(self, feed: Feed, declaration: Declaration) -> str:
-        """Which images an artifact of fixed size cannot take in the sizes in which they are to be shown to it."""
+        """The sizes that `feed` needs and that an artifact of fixed size refuses, in words; "" if there are none."""
         if declaration.input_shape[2:] == (None, None):
             return ""
-        wanted = Counter(size for height, width in self._known_sizes() for size in feed.sizes(height, width))
-        refused = sorted((-number, size) for size, number in wanted.items() if not accepts(declaration, size))
+        needed = Counter(size for height, width in self._known_sizes() for size in feed.sizes(height, width))
+        refused = sorted((-number, size) for size, number in needed.items() if not accepts(declaration, size))
         if not refused:
             return ""
         height, width = (size or "any" for size in declaration.input_shape[2:])
         most = ", ".join(f"{w}x{h} ({-number})" for number, (h, w) in refused[:MOST_SIZES])
         more = f" and {count(len(refused) - MOST_SIZES, 'more size')}" if len(refused) > MOST_SIZES else ""
         h, w = refused[0][1]
-        remedy = f"convert with --input-shape 1,3,{h},{w}" if len(wanted) == 1 else "convert with --dynamic size"
+        remedy = f"convert with --input-shape 1,3,{h},{w}" if len(needed) == 1 else "convert with --dynamic size"
         return (
             f"takes {width}x{height} only, and upstream's test ({feed.text}) makes {most}{more} of the images; "
             f"{remedy}, or take --resize letterbox, whose figures are not those of upstream's scale"
         )
 
     def _known_sizes(self) -> Iterable[Size]:
-        """Height and width of every image of the shard that can be read."""
+        """The height and width of every readable image of the shard."""
         if self._sizes is None:
             self.progress("looking at the sizes of the images")
             self._sizes = {}
             for job in self.jobs:
-                with contextlib.suppress(ImageError):  # reported when it is to be evaluated
+                with contextlib.suppress(ImageError):  # the evaluation reports it
                     self._sizes[job.path] = read_size(job.path)
         return self._sizes.values()
 
@@ -276,7 +279,7 @@ class _Run:
         return self.journals / f"{_file_name(label)}.{protocols}{part}{JOURNAL}"
 
     def _saved(self, label: str, feeds: Sequence[Feed]) -> dict[str, Path]:
-        """Where predictions go: to the folder itself, or, if there are several kinds of them, to one in it for each."""
+        """The folder of predictions for each protocol: the user's, or subfolders by artifact and by protocol."""
         folder = self.options.save_predictions
         if folder is None:
             return {}
@@ -287,7 +290,7 @@ class _Run:
 
 
 def _check_saved(path: Path, saved: Mapping[str, Path]) -> None:
-    """Of the images that a journal has already, no predictions will be made any more. Raises EvaluationError."""
+    """Check that images that a journal already holds have saved predictions, too. Raises EvaluationError."""
     for finding in read_findings(path) if saved else ():
         files = [prediction_file(folder, finding.image) for folder in saved.values()]
         missing = next((file for file in files if not is_file(file)), None)
@@ -298,15 +301,15 @@ def _check_saved(path: Path, saved: Mapping[str, Path]) -> None:
 
 
 def images_folder(dataset: Path) -> Path:
-    """Where a dataset has its images: WIDER FACE's own place, or `images`. Raises DatasetError without either."""
-    found = next((dataset / name for name in IMAGES if is_folder(dataset / name)), None)
-    if found is None:
+    """The dataset's folder of images: WIDER FACE's own, or `images`. Raises DatasetError if it has neither."""
+    folder = next((dataset / name for name in IMAGES if is_folder(dataset / name)), None)
+    if folder is None:
         raise DatasetError(f"{dataset}: has no folder {' or '.join(IMAGES)}; unpack WIDER_val.zip there")
-    return found
+    return folder
 
 
 def _file_name(label: str) -> str:
-    """A label as the name of a file. Where that is not the label itself, a digest keeps two apart."""
+    """A label as a file name. If that changes more than its spaces, a digest of the label makes the name unique."""
     plain = re.sub(r"[^\w.-]+", "-", label, flags=re.ASCII)[:60]
     if plain == label.replace(" ", "-"):
         return plain
@@ -314,7 +317,7 @@ def _file_name(label: str) -> str:
 
 
 def _small_size(declaration: Declaration) -> Size:
-    """The smallest size that an artifact takes without fuss: its own, if it has one."""
+    """The artifact's fixed size; `SMALL` for each dynamic side."""
     height, width = (size or SMALL for size in declaration.input_shape[2:])
     return height, width
 
@@ -326,18 +329,18 @@ def _batch_note(declaration: Declaration) -> str:
     return f"it takes {batch} images at once and got each of them {batch} times: a batch of 1 is as good, and faster"
 
 
-# --- in place of a run -----------------------------------------------------------------------------------------------
+# --- without a run ---------------------------------------------------------------------------------------------------
 
 
 def _merge(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, progress: Progress) -> Evaluation:
-    """The figures of what shards wrote: their predictions, judged by the faces of the dataset."""
-    assert options.dataset is not None  # `_check` sees to that
+    """The figures of the predictions in the journals of all shards, judged by the faces of the dataset."""
+    assert options.dataset is not None  # `_check` refuses it
     runs = read_runs(options.merge)
     first = next(iter(runs.values()))[0][1]
     if truth.digest != first.dataset or first.images > len(truth.images):
         raise EvaluationError(f"{options.dataset}: is not the dataset of the journals; name the right one")
-    truth, images = _limited(truth, first.images), _images_if_there(options.dataset)
-    figures, pictured = [], []
+    truth, images = _limited(truth, first.images), _available_images(options.dataset)
+    figures, illustrations = [], []
     for parts in runs.values():
         header = parts[0][1]
         progress(f"{header.artifact}: merging {len(parts)} journals")
@@ -347,17 +350,17 @@ def _merge(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, progr
                 f"{header.artifact}: the journals hold {len(entries)} images of {header.images}; finish each shard "
                 "with --resume"
             )
-        made, pictures = _figures(header, entries, truth, images, None)
-        figures.append(made)
-        pictured += pictures
-    return _result(model, options, first, figures, [], []), pictured
+        own_figures, own_illustrations = _figures(header, entries, truth, images, None)
+        figures.append(own_figures)
+        illustrations += own_illustrations
+    return _result(model, options, first, figures, [], []), illustrations
 
 
 def _score(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, folder: Path) -> Evaluation:
     """The figures of saved predictions."""
-    assert options.dataset is not None  # `_check` sees to that
-    images = _images_if_there(options.dataset)
-    protocols, pictured = [], []
+    assert options.dataset is not None  # `_check` refuses it
+    images = _available_images(options.dataset)
+    protocols, illustrations = [], []
     failures: dict[str, str] = {}
     for protocol in options.protocols:
         result = score_predictions(truth, folder, protocol)
@@ -367,9 +370,9 @@ def _score(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, folde
         worst = {item.image for item in protocols[-1].worst}
         for number, image in enumerate(truth.images):
             if image.image in worst:
-                found = read_predictions(folder, image.image)
-                entry = judged(Finding(number, image.image, {protocol: found}), image)
-                pictured.append(_pictured(str(folder), protocol, entry, image, images))
+                predictions = read_predictions(folder, image.image)
+                entry = judged(Finding(number, image.image, {protocol: predictions}), image)
+                illustrations.append(_illustration(str(folder), protocol, entry, image, images))
     figures = ArtifactFigures(
         artifact=str(folder),
         format="",
@@ -380,26 +383,26 @@ def _score(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, folde
         protocols=tuple(protocols),
         not_evaluated=tuple(NotEvaluated(image, reason) for image, reason in failures.items()),
     )
-    return _result(model, options, truth, [figures], [], []), pictured
+    return _result(model, options, truth, [figures], [], []), illustrations
 
 
-# --- what all have in common -----------------------------------------------------------------------------------------
+# --- figures ---------------------------------------------------------------------------------------------------------
 
 
 def _judged(path: Path, truth: GroundTruth) -> Iterator[Entry]:
-    """What a journal's predictions are worth. Raises EvaluationError if its images are not those of the dataset."""
+    """Judge a journal's predictions. Raises EvaluationError if its images are not those of the dataset."""
     for finding in read_findings(path):
-        there = truth.images[finding.index]
-        if finding.image != there.image:
+        image = truth.images[finding.index]
+        if finding.image != image.image:
             raise EvaluationError(
-                f"{path}: image {finding.index} is {one_line(finding.image)}, in the dataset {there.image}; evaluate "
+                f"{path}: image {finding.index} is {one_line(finding.image)}, in the dataset {image.image}; evaluate "
                 "this part again"
             )
-        yield judged(finding, there)
+        yield judged(finding, image)
 
 
-def _images_if_there(dataset: Path) -> Path | None:
-    """Without images, a report has boxes alone."""
+def _available_images(dataset: Path) -> Path | None:
+    """The folder of images, or None: a report then shows boxes without images."""
     with contextlib.suppress(DatasetError):
         return images_folder(dataset)
     return None
@@ -407,9 +410,9 @@ def _images_if_there(dataset: Path) -> Path | None:
 
 def _figures(
     header: Header, entries: Sequence[Entry], truth: GroundTruth, images: Path | None, rate: float | None
-) -> tuple[ArtifactFigures, list[Pictured]]:
-    """Of one artifact, with the images that went worst."""
-    protocols, pictured = [], []
+) -> tuple[ArtifactFigures, list[Illustration]]:
+    """The figures of one artifact, and its images with the most faults."""
+    protocols, illustrations = [], []
     for protocol, text in header.protocols.items():
         result = finish([entry.record for entry in entries], protocol)
         failed = {image for image, _ in result.failures}
@@ -417,18 +420,18 @@ def _figures(
         notes = (*header.notes[protocol], *result.notes)
         protocols.append(protocol_figures(replace(result, notes=notes), text, missed))
         worst = {item.image for item in protocols[-1].worst}
-        pictured += [
-            _pictured(header.artifact, protocol, entry, truth.images[entry.record.index], images)
+        illustrations += [
+            _illustration(header.artifact, protocol, entry, truth.images[entry.record.index], images)
             for entry in entries
             if entry.record.image in worst
         ]
     failures = [(entry.record.image, entry.record.failure) for entry in entries if entry.record.failure]
-    return artifact_figures(header, protocols, failures, rate), pictured
+    return artifact_figures(header, protocols, failures, rate), illustrations
 
 
-def _pictured(artifact: str, protocol: str, entry: Entry, truth: ImageTruth, images: Path | None) -> Pictured:
+def _illustration(artifact: str, protocol: str, entry: Entry, truth: ImageTruth, images: Path | None) -> Illustration:
     path = None if images is None else images / PurePosixPath(truth.image)
-    return Pictured(artifact, protocol, entry, truth, path)
+    return Illustration(artifact, protocol, entry, truth, path)
 
 
 def _result(
@@ -439,7 +442,7 @@ def _result(
     notes: Sequence[str],
     written: Sequence[Path],
 ) -> EvaluateResult:
-    """`header` is of the merged journals; of anything else the ground truth says as much."""
+    """`header` belongs to the merged journals; without a merge it is the ground truth."""
     merged = isinstance(header, Header)
     return EvaluateResult(
         model=model.name,
@@ -456,7 +459,7 @@ def _result(
 
 
 def _published(model: ModelSpec, artifacts: Sequence[ArtifactFigures]) -> dict[str, dict[str, float]]:
-    """The published figures, 0-1, by protocol and setting, beside weights that may be those which they are of."""
+    """The published figures, 0-1, by protocol and setting; none for the demo's weights or weights of unknown origin."""
     if all(artifact.weights in ("", DEMO) for artifact in artifacts):
         return {}
     published = model.published

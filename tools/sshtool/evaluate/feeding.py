@@ -1,8 +1,8 @@
-"""How each protocol shows an image to the network, and how what comes out becomes predictions in the image's pixels.
+"""Feeds: how a protocol resizes an image for the network, and turns the outputs into predictions in image pixels.
 
-`omz` stretches the image to one size. `wider` runs upstream's test: one scale, or a pyramid of four, each of which
-gives every image a size of its own; a network that takes one size only can stand in with a letterboxed or stretched
-image, but that is not upstream's test any more, and the figures say so.
+`omz` stretches every image to one size. `wider` runs upstream's test at one scale, or at a pyramid of four, so that the
+input's size depends on the image. A network of fixed size can run `wider` on letterboxed or stretched images; the
+figures then carry a note that this is not upstream's test.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from sshtool.evaluate.predictions import Predictions, from_corners
 from sshtool.images import Resize, fit
 from sshtool.runtimes.base import Outputs
 
-# Pixels between the two steps of a resize.
+# Pixels that a resize processes at once.
 _PART: Final = 1 << 18
 
 Size = tuple[int, int]  # height and width
 Run = Callable[[Pixels], Outputs]
 
-# Upstream's test: the shorter side gets the first length, if the longer one then is not longer than the second.
+# Upstream's test: the length of the shorter side, and the limit of the longer side.
 TEST_SIDES: Final = (1200, 1600)
 PYRAMID_SIDES: Final = (800, 1200)
-# Its pyramid: multiples of that scale. At the last one the heads of the largest stride are left out.
+# Upstream's pyramid: multiples of the scale of `PYRAMID_SIDES`. The last leaves out the heads of the largest stride.
 PYRAMID: Final = (500 / 800, 1.0, 1200 / 800, 1600 / 800)
 
 
@@ -43,18 +43,18 @@ class Feed(ABC):
     """One protocol's way of running the network."""
 
     protocol: str
-    text: str  # what is done with an image
-    note: str = ""  # what keeps the figures from being comparable with published ones
+    text: str  # how the image is resized
+    note: str = ""  # why the figures do not compare to published ones
 
     @abstractmethod
     def sizes(self, height: int, width: int) -> list[Size]:
-        """The sizes in which it shows the network an image of `height` x `width`."""
+        """The input sizes for an image of `height` x `width`."""
 
     @abstractmethod
     def find(self, image: Pixels, run: Run) -> Predictions:
-        """Predictions for an image, uint8 [H, W, 3], BGR; `run` computes the outputs for one such input.
+        """The predictions for an image, uint8 [H, W, 3], BGR. `run` computes the outputs for one such input.
 
-        Raises DetectionError if the outputs are not this model's, and what `run` raises.
+        Raises DetectionError if the outputs are not this model's, and the errors of `run`.
         """
 
 
@@ -81,7 +81,7 @@ class Omz(Feed):
 
 
 class UpstreamScales(Feed):
-    """Rule 7 of `wider`: upstream's detections at one scale, or at those of its pyramid together."""
+    """Rule 7 of `wider`: upstream's detections at one scale, or joined over its pyramid."""
 
     protocol = "wider"
 
@@ -97,13 +97,13 @@ class UpstreamScales(Feed):
 
     def find(self, image: Pixels, run: Run) -> Predictions:
         height, width = image.shape[:2]
-        found = []
+        detections = []
         for number, scale in enumerate(self._scales(height, width), start=1):
             size = _scaled(height, width, scale)
             task = self._task.without_coarsest() if number == len(PYRAMID) else self._task
             candidates = _candidates(run(resize(image, size, scale, scale)), size, task)
-            found.append(replace(candidates, boxes=candidates.boxes / np.float32(scale)))
-        return _predictions(self._task.select(Detections.join(found)))
+            detections.append(replace(candidates, boxes=candidates.boxes / np.float32(scale)))
+        return _predictions(self._task.select(Detections.join(detections)))
 
     def _scales(self, height: int, width: int) -> list[float]:
         if not self._pyramid:
@@ -113,7 +113,7 @@ class UpstreamScales(Feed):
 
 
 class Fitted(Feed):
-    """`wider` for a network of one size: as `sshtool detect` fits images into it."""
+    """`wider` for a network of fixed size: resizes images as `sshtool detect` does."""
 
     protocol = "wider"
 
@@ -128,25 +128,25 @@ class Fitted(Feed):
 
     def find(self, image: Pixels, run: Run) -> Predictions:
         pixels, placement = fit(image, *self._size, self._mode, self._padding)
-        found = self._task.select(_candidates(run(pixels), self._size, self._task))
-        return _predictions(placement.to_image(found))
+        detections = self._task.select(_candidates(run(pixels), self._size, self._task))
+        return _predictions(placement.to_image(detections))
 
 
 def accepts(declaration: Declaration, size: Size) -> bool:
-    """Whether an artifact takes images of that size."""
-    return all(declared in (None, wanted) for declared, wanted in zip(declaration.input_shape[2:], size, strict=True))
+    """Whether an artifact takes images of `size`."""
+    return all(declared in (None, side) for declared, side in zip(declaration.input_shape[2:], size, strict=True))
 
 
 def upstream_scale(height: int, width: int, shorter: int, longer: int) -> float:
-    """The factor that makes the shorter side `shorter`, or the longer one `longer` where it would be longer still."""
+    """The factor that makes the shorter side `shorter`, or the longer one `longer` if it would exceed that."""
     scale = shorter / min(height, width)
     return scale if round(scale * max(height, width)) <= longer else longer / max(height, width)
 
 
 def resize(image: Pixels, size: Size, scale_y: float, scale_x: float) -> Pixels:
-    """Bilinear between the nearest pixels, as OpenCV does it: uint8 [H, W, 3] at `size`.
+    """Resize bilinearly as OpenCV does: uint8 [H, W, 3] of `size`.
 
-    A pixel at k lies at (k + 0.5) / scale - 0.5 of the image. Nothing is averaged where an image becomes smaller.
+    The new pixel k samples the image at (k + 0.5) / scale - 0.5. Downscaling does not average.
     """
     if image.shape[:2] == size and scale_y == scale_x == 1:
         return image
@@ -154,7 +154,7 @@ def resize(image: Pixels, size: Size, scale_y: float, scale_x: float) -> Pixels:
     left, right, across = _neighbours(image.shape[1], size[1], scale_x)
     down, across = down[:, None, None], across[None, :, None]
     columns = np.arange(image.shape[1])
-    if len(columns) > 2 * len(left):  # most of them take no part
+    if len(columns) > 2 * len(left):  # drop the columns that no new pixel samples
         columns, places = np.unique(np.concatenate([left, right]), return_inverse=True)
         left, right = np.split(places.reshape(-1), 2)
     resized = np.empty((*size, 3), np.uint8)
@@ -167,7 +167,7 @@ def resize(image: Pixels, size: Size, scale_y: float, scale_x: float) -> Pixels:
 
 
 def _neighbours(length: int, new_length: int, scale: float) -> tuple[Indices, Indices, Floats]:
-    """For each new pixel the two old ones that it lies between, and how far it is from the first to the second."""
+    """For each new pixel its two neighbours in the image, and the weight of the second one, 0-1."""
     places = np.clip((np.arange(new_length) + 0.5) / scale - 0.5, 0, length - 1)
     first, second, share = neighbours(places, length)
     return first, second, share.astype(np.float32)
@@ -178,12 +178,12 @@ def _scaled(height: int, width: int, scale: float) -> Size:
 
 
 def _candidates(outputs: Outputs, size: Size, task: DetectionTask) -> Detections:
-    """The candidates of one image. NaN would disappear without a word: it is above no threshold."""
-    found = task.candidates(outputs, size)[0]
+    """The candidates of one image. Without the check, the threshold would drop NaN silently."""
+    candidates = task.candidates(outputs, size)[0]
     for name in task.outputs():
         if not np.isfinite(outputs[name]).all():
             raise DetectionError(f"{name} holds NaN or infinity; `sshtool verify` says whether the artifact is whole")
-    return found
+    return candidates
 
 
 def _predictions(detections: Detections) -> Predictions:

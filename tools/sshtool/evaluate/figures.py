@@ -1,4 +1,4 @@
-"""The figures of an evaluation, small enough to keep, compare and print: made of the entries of an artifact."""
+"""The result of `sshtool evaluate`: average precision by artifact, protocol and setting, and the worst images."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import numpy as np
 from sshtool.evaluate.curves import Curve, ImageFaults, Result
 from sshtool.evaluate.journal import Header
 
-# From the fewest faces to the most; others come behind, in their own order.
+# In ascending number of faces. Other settings follow in their own order.
 SETTINGS: Final = ("easy", "medium", "hard")
-# Of recall, between 0 and 1: more could not be told apart on a screen.
+# The resolution of a stored curve in recall, which exceeds that of a plot.
 STEPS: Final = 400
-# Images with the most misses, and as many with the most false boxes.
+# The number of images with the most misses, and of those with the most false boxes.
 WORST: Final = 4
 REFERENCE: Final = "FP32"
 
 
 @dataclass(frozen=True)
 class SettingFigures:
-    """The average precision, 0-1, and what `change` it is from that of the FP32 artifact; None for that itself.
+    """The average precision, 0-1, and its `change` from the FP32 artifact, None without one to compare with.
 
-    `curve` holds points (recall, precision), both 0-1, enough of them to draw it.
+    `curve` holds points (recall, precision), both 0-1, enough to draw the curve.
     """
 
     setting: str
@@ -38,7 +38,7 @@ class SettingFigures:
 
 @dataclass(frozen=True)
 class WorstImage:
-    """What an image got wrong: faces without a box, and boxes that find none, with scores of at least 0.5."""
+    """The faults in an image: missed faces, and false boxes with scores of at least 0.5."""
 
     image: str
     setting: str
@@ -49,7 +49,10 @@ class WorstImage:
 
 @dataclass(frozen=True)
 class ProtocolFigures:
-    """Of one protocol. `input` says what was done with an image; `missed_faces` are those of images not evaluated."""
+    """The figures of one protocol.
+
+    `input` describes how images were resized. `missed_faces` counts the faces in images that were not evaluated.
+    """
 
     protocol: str
     input: str
@@ -63,7 +66,7 @@ class ProtocolFigures:
 
 @dataclass(frozen=True)
 class NotEvaluated:
-    """An image that is judged as one without any prediction, and why."""
+    """An image that counts as one without predictions, and why."""
 
     image: str
     reason: str
@@ -71,10 +74,9 @@ class NotEvaluated:
 
 @dataclass(frozen=True)
 class ArtifactFigures:
-    """Of one artifact. `baseline` names the FP32 artifact that it is compared with, "" if there is none.
+    """The figures of one artifact. `baseline` names the FP32 artifact that `change` refers to, "" if there is none.
 
-    `images_per_second` is that of the run that ends here, None where nothing was computed; `inference_precision` is
-    what the runtime computed in.
+    `images_per_second` is the rate of this run, None if it computed nothing.
     """
 
     artifact: str
@@ -92,7 +94,7 @@ class ArtifactFigures:
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """The figures of every artifact. `of_images` counts those of the whole run, of which this may be a shard."""
+    """The figures of every artifact. `images` counts the images of this shard, `of_images` those of all shards."""
 
     model: str
     dataset: str
@@ -107,12 +109,12 @@ class EvaluateResult:
 
     @property
     def not_evaluated(self) -> tuple[NotEvaluated, ...]:
-        """Each image that any artifact was not evaluated on, once."""
+        """Each image on which an artifact was not evaluated, once."""
         return tuple(dict.fromkeys(item for artifact in self.artifacts for item in artifact.not_evaluated))
 
 
 def protocol_figures(result: Result, text: str, missed_faces: int = 0) -> ProtocolFigures:
-    """`text` says what was done with an image."""
+    """The figures of a result. `text` describes how images were resized."""
     return ProtocolFigures(
         protocol=result.protocol,
         input=text,
@@ -129,7 +131,7 @@ def protocol_figures(result: Result, text: str, missed_faces: int = 0) -> Protoc
 
 
 def hardest(result: Result) -> list[ImageFaults]:
-    """What each image got wrong in the setting that counts the most faces, in the order of the dataset."""
+    """The faults in each image in the setting that counts the most faces, in the order of the dataset."""
     ordered = _ordered(result)
     return [item for item in result.faults if ordered and item.setting == ordered[-1].setting]
 
@@ -157,7 +159,7 @@ def artifact_figures(
 
 
 def compared(artifacts: Sequence[ArtifactFigures]) -> tuple[ArtifactFigures, ...]:
-    """The same with the change from FP32: of the artifact's own format if it is there, otherwise of the first."""
+    """The artifacts with their change from FP32: in their own format if there is one, otherwise in the first format."""
     return tuple(_compared(artifact, artifacts) for artifact in artifacts)
 
 
@@ -172,29 +174,21 @@ def _compared(artifact: ArtifactFigures, artifacts: Sequence[ArtifactFigures]) -
         for protocol in baseline.protocols
         for setting in protocol.settings
     }
-    protocols = tuple(
-        replace(
-            protocol,
-            settings=tuple(
-                replace(
-                    setting, change=_change(setting, known.get((protocol.protocol, protocol.input, setting.setting)))
-                )
-                for setting in protocol.settings
-            ),
-        )
-        for protocol in artifact.protocols
-    )
-    return replace(artifact, protocols=protocols, baseline=baseline.artifact)
-
-
-def _change(setting: SettingFigures, baseline: float | None) -> float | None:
-    return None if baseline is None else setting.average_precision - baseline
+    protocols = []
+    for protocol in artifact.protocols:
+        settings = []
+        for setting in protocol.settings:
+            figure = known.get((protocol.protocol, protocol.input, setting.setting))
+            change = None if figure is None else setting.average_precision - figure
+            settings.append(replace(setting, change=change))
+        protocols.append(replace(protocol, settings=tuple(settings)))
+    return replace(artifact, protocols=tuple(protocols), baseline=baseline.artifact)
 
 
 def _points(curve: Curve) -> tuple[tuple[float, float], ...]:
-    """The points at both ends of each small step of recall, inside of which a screen shows none."""
-    there = ~np.isnan(curve.precision)
-    recall, precision = curve.recall[there], curve.precision[there]
+    """The points at both ends of each step of 1 / `STEPS` in recall. A plot does not resolve those in between."""
+    defined = ~np.isnan(curve.precision)
+    recall, precision = curve.recall[defined], curve.precision[defined]
     if not len(recall):
         return ()
     ends = np.flatnonzero(np.diff(np.floor(recall * STEPS)))
@@ -205,7 +199,7 @@ def _points(curve: Curve) -> tuple[tuple[float, float], ...]:
 
 
 def _worst(result: Result) -> tuple[WorstImage, ...]:
-    """Of the images that were evaluated; equals in the order of the dataset."""
+    """The worst of the images that were evaluated; ties in the order of the dataset."""
     unread = {image for image, _ in result.failures}
     faults = [item for item in hardest(result) if item.image not in unread]
     missing = sorted((item for item in faults if item.misses), key=attrgetter("misses"), reverse=True)[:WORST]

@@ -1,15 +1,13 @@
-"""What a run writes down as it goes, so that it can be resumed, split over machines and merged.
+"""The journal of a run, by which the run can be resumed, split over machines and merged.
 
-A journal is a text file of JSON lines. The first is the header: which artifact, dataset, protocols and options the
-findings are of, and which part of the images. Every other one is a finding: an image and the predictions for it, in the
-order of the dataset. Lines are handed to the system whole, one by one; of a run that was killed the last one may be
-torn, and is dropped when it resumes.
+A journal is a text file of JSON lines. The first line is the header: the artifact, the dataset, the protocols, the
+options and the shard. Every other line is a finding: an image and its predictions, in the order of the dataset. A run
+writes each line at once. If the run is killed, its last line may be torn; resuming drops a torn line.
 
-A journal holds predictions and no judgements: what became of them is computed anew, from the dataset, wherever a
-journal is read. So it can neither claim faces that the dataset does not have, nor hits that its predictions do not
-make. Each line begins with a digest of itself and of all lines before it: what was damaged, exchanged or cut out is
-noticed. That proves no more than that the journal is whole. It is no signature, and cannot say that the predictions are
-those of the artifact that the header names: who wants to know runs it again.
+A journal holds predictions, not judgements: every reader judges them anew by the faces of the dataset. So a journal
+cannot claim faces or hits. Each line begins with a digest of itself and of all lines before it, which reveals damaged,
+exchanged and missing lines. The digest is no signature: it does not prove that the predictions come from the artifact
+in the header. Only another run proves that.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ from sshtool.wider_face.annotations import MOST_IMAGES
 
 VERSION: Final = 2
 
-# Of a line: a header has a kilobyte or two, a finding 54 bytes for each prediction, of two protocols.
+# Bytes of a line. A header takes a kilobyte or two, a finding 54 bytes for each prediction of each of two protocols.
 LONGEST_HEADER: Final = 64 << 10
 LONGEST_LINE: Final = 2 * 54 * MOST_PREDICTIONS + (64 << 10)
 LONGEST_FAILURE: Final = 4096
@@ -51,11 +49,11 @@ Texts = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Header:
-    """What the findings of a journal are of. Two journals belong to one run if all but their shards are the same.
+    """The origin of a journal's findings. Journals of one run differ in their shards only.
 
-    `files` are the artifact's, by name, with their SHA-256; `dataset` is the ground truth's digest; `protocols` says
-    for each what was done with an image; `notes` are on its figures. `images` counts what the run is over, all shards
-    together, and `shard` is (which, of how many), from 1. `inference_precision` is what the runtime computed in.
+    `files` maps the names of the artifact's files to their SHA-256; `dataset` is the digest of the ground truth;
+    `protocols` describes for each protocol how images were resized; `notes` are about its figures. `images` counts the
+    images of all shards; `shard` is (number, total), from 1.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -77,24 +75,24 @@ class Header:
     inference_precision: str = "f32"
 
     def numbers(self) -> range:
-        """Numbers of the images in the shard, by the order of the dataset."""
+        """The numbers of the shard's images in the dataset."""
         which, count = self.shard
         return range(which - 1, self.images, count)
 
     def differing(self, other: Header) -> str:
-        """The first thing in which another one is not of the same run, in words; "" if it is."""
+        """The first difference that shows that `other` belongs to another run, in words; "" for the same run."""
         for field in fields(self):
-            mine, yours = getattr(self, field.name), getattr(other, field.name)
-            if field.name != "shard" and mine != yours:
-                return f"its {field.name} is {_short(yours)}, not {_short(mine)}"
+            own, others = getattr(self, field.name), getattr(other, field.name)
+            if field.name != "shard" and own != others:
+                return f"its {field.name} is {_short(others)}, not {_short(own)}"
         return ""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An image of the dataset, by its number and its path there, and its predictions for each protocol.
+    """An image, by its number and its path in the dataset, and its predictions for each protocol.
 
-    `failure` says why there are none ("" if all went well).
+    `failure` is the reason for an image without predictions, "" for an image that was evaluated.
     """
 
     index: int
@@ -121,26 +119,27 @@ _HEADER: Final = TypeAdapter(Header)
 
 
 class Journal:
-    """A journal that is written: a context that closes the file. `done` counts the findings that it had before."""
+    """Writes a journal. `done` counts the findings of an earlier run. Leaving the context closes the file."""
 
     def __init__(self, path: Path, header: Header, *, resume: bool) -> None:
-        """Begin the journal anew, or with `resume` go on where it ends, if there is one.
+        """Begin the journal anew, or with `resume` continue an existing one.
 
-        Raises EvaluationError if it is of another run, damaged or no regular file, OutputError if it cannot be written.
+        Raises EvaluationError if the existing journal belongs to another run, is damaged or is no regular file;
+        OutputError if the journal cannot be written.
         """
         self.path, self.done, self._digest = path, 0, ""
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            there = resume and os.path.lexists(path)
-        if not (there and self._resume(header)):
+            exists = resume and os.path.lexists(path)
+        if not (exists and self._resume(header)):
             with _writing(path):
                 check_replaceable(path)
-                path.unlink(missing_ok=True)  # a link: what it leads to stays as it is
+                path.unlink(missing_ok=True)  # replace a link, not its target
                 self._file: BinaryIO = path.open("xb")
                 self._write({"header": asdict(header)})
 
     def _resume(self, header: Header) -> bool:
-        """Whether there is more than a torn header; then the file is open behind its last whole line."""
+        """Open the journal after its last whole line. Returns False if it holds no whole header."""
         with _opened(self.path) as old:
             if old.readline(LONGEST_HEADER + 1)[-1:] not in (b"\n", b"") and old.tell() <= LONGEST_HEADER:
                 return False
@@ -148,8 +147,9 @@ class Journal:
                 return False
             old.seek(0)
             lines = _Lines(old, self.path)
-            _check_same(self.path, header, found := _header(lines))
-            self.done = sum(1 for _ in _findings(lines, found))
+            existing = _header(lines)
+            _check_same(self.path, header, existing)
+            self.done = sum(1 for _ in _findings(lines, existing))
             with _writing(self.path):
                 self._file = open(self.path, "r+b", opener=open_itself)  # noqa: SIM115  # closed as a context
                 if not os.path.samestat(os.fstat(self._file.fileno()), os.fstat(old.fileno())):
@@ -160,13 +160,13 @@ class Journal:
         return True
 
     def append(self, finding: Finding) -> None:
-        """Raises OutputError if it cannot be written."""
+        """Write a finding. Raises OutputError if it cannot be written."""
         body = {
             "index": finding.index,
             "image": finding.image,
             "predictions": {
-                protocol: {"boxes": _encode(found.boxes), "scores": _encode(found.scores)}
-                for protocol, found in finding.predictions.items()
+                protocol: {"boxes": _encode(predictions.boxes), "scores": _encode(predictions.scores)}
+                for protocol, predictions in finding.predictions.items()
             },
             "failure": finding.failure[:LONGEST_FAILURE],
         }
@@ -187,27 +187,27 @@ class Journal:
 
 
 def read_header(path: Path) -> Header:
-    """The first line. Raises EvaluationError if the file is no journal of this version, or cannot be read."""
+    """Read the header. Raises EvaluationError if the file is no journal of this version, or cannot be read."""
     with _opened(path) as file:
         return _header(_Lines(file, path))
 
 
 def read_findings(path: Path) -> Iterator[Finding]:
-    """All findings, one after another, a torn last line left out. Raises EvaluationError, as `read_header` does."""
+    """Yield all findings, without a torn last line. Raises EvaluationError for a malformed or unreadable journal."""
     with _opened(path) as file:
         lines = _Lines(file, path)
         yield from _findings(lines, _header(lines))
 
 
 class _Lines:
-    """The whole lines of a journal, each checked by its digest. `end` is behind the last one that was taken."""
+    """Reads the whole lines of a journal, and checks their digests. `end` is the offset after the last line read."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file, self.path = file, path
         self.number, self.end, self.digest = 0, 0, ""
 
     def take(self, longest: int) -> bytes | None:
-        """The next line, as JSON; None at the end, and for a torn line there."""
+        """The next line, as JSON; None at the end and for a torn line there."""
         line = self._file.readline(longest + 1)
         self.number += 1
         if len(line) > longest:
@@ -264,7 +264,7 @@ def _findings(lines: _Lines, header: Header) -> Iterator[Finding]:
             raise lines.error("is not of the next image")
         if predictions.keys() != header.protocols.keys():
             raise lines.error(f"is of other protocols than the header's, {', '.join(header.protocols)}")
-        if line.failure and any(len(found.scores) for found in predictions.values()):
+        if line.failure and any(len(item.scores) for item in predictions.values()):
             raise lines.error("has predictions for an image that was not evaluated")
         yield Finding(line.index, line.image, predictions, line.failure)
 
@@ -316,8 +316,9 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = f"cannot be written ({error.strerror or error}); free space or use another --output-dir"
-        raise OutputError(f"{path}: {what}") from None
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or use another --output-dir"
+        ) from None
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What both protocols share in holding an image's predictions to its faces."""
+"""Matches the predictions of an image with its faces, for both protocols."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from sshconvert.boxes import overlaps
 from sshconvert.errors import EvaluationError
 from sshtool.evaluate.records import DUPLICATE, FALSE, HIT, NEITHER
 
-# A prediction is on a face from this overlap on, in both protocols.
+# The IoU from which on a prediction is on a face, in both protocols.
 ON_FACE: Final = 0.5
 
-# The number of no face.
+# The face number of a prediction without a face.
 NOWHERE: Final = -1
 
-# Overlaps computed at once: bounds memory, whatever the number of predictions.
+# The number of pairs compared at once. It bounds the memory.
 _LARGEST_TABLE: Final = 1 << 18
-# Overlaps computed for one image: a minute's work. Without any index it is enough for 10,000 predictions and faces.
+# The number of pairs compared for one image, which takes about a minute: 10,000 predictions times 10,000 faces.
 MOST_OVERLAPS: Final = 1 << 27
 
-# How far two boxes may lie apart, in pixels, and how much larger one may be, so that rounding cannot put them on each
-# other. Exactly, they would have to overlap, and be at most twice as wide and as high.
+# Boxes of an IoU of `ON_FACE` overlap, and one is at most twice as wide and as high as the other. Because protocols
+# round and add 1, the cuts allow a distance of `_APART` pixels, and sizes up to `_LARGER` times plus `_LARGER_BY`.
 _APART: Final = 3.0
 _LARGER: Final = 6.0
 _LARGER_BY: Final = 8.0
-# A cut that saves less is not worth it.
+# The largest part of the pairs that a worthwhile cut leaves.
 _WORTH: Final = 0.8
 
 
 def corners(boxes: Doubles) -> Doubles:
-    """From x, y, w, h to x1, y1, x2, y2 by x2 = x + w and y2 = y + h, [K, 4] both."""
+    """Convert x, y, w, h to x1, y1, x2, y2, both [K, 4], by x2 = x + w and y2 = y + h."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def best_face(
     predictions: Doubles, faces: Doubles, measure: Callable[[Doubles, Doubles], Doubles] = overlaps
 ) -> Indices:
-    """For each of `predictions` [K, 4] the number of the face [F, 4] that it overlaps most, the first of equals.
+    """The number of the face that each prediction overlaps most, the first of equals.
 
-    `NOWHERE` if that overlap, by `measure`, is less than `ON_FACE`. Boxes are corners. Only boxes of similar sizes that
-    lie close together are compared, so that the time grows with the faces around a prediction.
+    `predictions` [K, 4] and `faces` [F, 4] are corners. A prediction gets `NOWHERE` if its largest overlap, by
+    `measure`, is less than `ON_FACE`. Recursive cuts leave only pairs of similar size and place to compare.
 
     Raises EvaluationError if more than `MOST_OVERLAPS` pairs are that close.
     """
-    index = _Matching(predictions, faces, measure)
-    index.match(np.arange(len(predictions)), np.arange(len(faces)))
-    return index.best
+    matching = _Matching(predictions, faces, measure)
+    matching.match(np.arange(len(predictions)), np.arange(len(faces)))
+    return matching.best
 
 
 class _Matching:
-    """The best face of each prediction so far, and how much they overlap."""
+    """The best face of each prediction so far, and their overlap."""
 
     def __init__(self, predictions: Doubles, faces: Doubles, measure: Callable[[Doubles, Doubles], Doubles]) -> None:
         self._predictions, self._faces, self._measure = predictions, faces, measure
@@ -62,7 +62,7 @@ class _Matching:
         self._left = MOST_OVERLAPS
 
     def match(self, rows: Indices, columns: Indices) -> None:
-        """Hold predictions of these numbers to faces of those, both ascending."""
+        """Match the predictions of numbers `rows` with the faces of numbers `columns`, both ascending."""
         pairs = len(rows) * len(columns)
         if pairs > _LARGEST_TABLE:
             cut = min((self._cut(rows, columns, axis) for axis in range(4)), key=_pairs)
@@ -83,25 +83,26 @@ class _Matching:
     def _compare(self, rows: Indices, columns: Indices) -> None:
         table = self._measure(self._predictions[rows], self._faces[columns])
         number = np.argmax(table, axis=1)
-        found, most, face = table[np.arange(len(rows)), number], self._most[rows], columns[number]
-        # `best` is NOWHERE, -1, or a face that another part has held it to.
-        better = (found > most) | ((found == most) & ((self.best[rows] == NOWHERE) | (face < self.best[rows])))
-        self._most[rows[better]], self.best[rows[better]] = found[better], face[better]
+        overlap, most, face = table[np.arange(len(rows)), number], self._most[rows], columns[number]
+        # `best` is NOWHERE or a face from another cut.
+        better = (overlap > most) | ((overlap == most) & ((self.best[rows] == NOWHERE) | (face < self.best[rows])))
+        self._most[rows[better]], self.best[rows[better]] = overlap[better], face[better]
 
     def _cut(self, rows: Indices, columns: Indices, axis: int) -> list[tuple[Indices, Indices]]:
-        """Two halves of the faces, by place (`axis` 0 or 1) or by size (2 or 3), each with all that may be on it."""
-        low, high = self._ranges(self._predictions[rows], axis, _APART), self._ranges(self._faces[columns], axis, 0.0)
-        middle = np.median(high[0] + high[1])
-        halves = high[0] + high[1] <= middle
+        """Two halves of the faces by place (`axis` 0 or 1) or size (2 or 3), each with the predictions near it."""
+        first, last = self._ranges(self._predictions[rows], axis, _APART)
+        face_first, face_last = self._ranges(self._faces[columns], axis, 0.0)
+        middle = np.median(face_first + face_last)
+        halves = face_first + face_last <= middle
         parts = []
         for half in (halves, ~halves):
             if half.any():
-                near = (low[0] <= high[1][half].max()) & (low[1] >= high[0][half].min())
+                near = (first <= face_last[half].max()) & (last >= face_first[half].min())
                 parts.append((rows[near], columns[half]))
         return parts
 
     def _ranges(self, boxes: Doubles, axis: int, apart: float) -> tuple[Doubles, Doubles]:
-        """From where to where each box lies, or may be on another; by size, `apart` says whether it is a prediction."""
+        """The range of each box by place or size. For predictions, `apart` > 0 widens it to that of matching faces."""
         if axis < 2:
             return boxes[:, axis] - apart, boxes[:, axis + 2] + apart
         size = boxes[:, axis] - boxes[:, axis - 2]
@@ -115,7 +116,7 @@ def _pairs(parts: list[tuple[Indices, Indices]]) -> int:
 
 
 def first_on_its_face(matches: Indices, scores: Doubles) -> Flags:
-    """For each of `matches` [K], whether no prediction of a higher score, or an equal one before it, has its face."""
+    """Whether each match [K] is the first on its face by descending score, equal scores in their order."""
     order = np.argsort(-scores, kind="stable")
     first = np.zeros(len(matches), bool)
     first[order[np.unique(matches[order], return_index=True)[1]]] = True
@@ -123,5 +124,5 @@ def first_on_its_face(matches: Indices, scores: Doubles) -> Flags:
 
 
 def letters(false: Flags, neither: Flags, first: Flags) -> str:
-    """Outcomes of predictions, as `records` writes them. What is not false nor neither is a hit or a duplicate."""
+    """The outcome letters of predictions. One that is not `false` or `neither` is a hit if `first`, or a duplicate."""
     return "".join(np.select([false, neither, first], [FALSE, NEITHER, HIT], DUPLICATE).tolist())

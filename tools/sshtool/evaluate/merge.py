@@ -1,4 +1,4 @@
-"""The journals of shards put together."""
+"""Merges the journals of shards."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from sshtool.evaluate.journal import Header, read_header
 JOURNAL: Final = ".jsonl"
 
 
-def read_runs(given: Sequence[Path]) -> dict[str, list[tuple[Path, Header]]]:
-    """The journals of each artifact, complete. Raises EvaluationError if one is missing or they do not fit together."""
-    paths = [path for item in given for path in (matching(item, f"*{JOURNAL}") if is_folder(item) else [item])]
+def read_runs(places: Sequence[Path]) -> dict[str, list[tuple[Path, Header]]]:
+    """The journals of all shards by artifact, from files and folders.
+
+    Raises EvaluationError if the journal of a shard is missing, or if journals belong to different evaluations.
+    """
+    paths = [path for place in places for path in (matching(place, f"*{JOURNAL}") if is_folder(place) else [place])]
     if not paths:
-        raise EvaluationError(f"{given[0]}: holds no journals ({JOURNAL}); name files or folders that shards wrote")
+        raise EvaluationError(f"{places[0]}: holds no journals ({JOURNAL}); name files or folders that shards wrote")
     headers = {path: read_header(path) for path in paths}
     first_path, first = next(iter(headers.items()))
     runs: dict[str, list[tuple[Path, Header]]] = {}

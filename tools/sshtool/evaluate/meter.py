@@ -7,18 +7,18 @@ from typing import Final
 
 from sshtool.progress import Progress
 
-# Where there is no terminal, progress is a line at the beginning and one every so many seconds.
+# Seconds between the lines of progress in a log.
 PERIOD: Final = 60.0
 
 
 class Meter:
-    """Progress with rate and remaining time."""
+    """Reports progress on images with rate and remaining time."""
 
     def __init__(self, label: str, total: int, before: int, progress: Progress) -> None:
-        """`before` images of `total` were done earlier."""
+        """An earlier run evaluated `before` images of `total`."""
         self._label, self._total, self._before, self._progress = label, total, before, progress
         self._done = before
-        self._start = self._said = time.monotonic()
+        self._start = self._logged = time.monotonic()
         progress(label, before, total)
         if before:
             progress(f"{label}: going on after {before} of {total} images")
@@ -34,12 +34,12 @@ class Meter:
         speed = f"{self.rate:.3g} images/s, {_clock(left)} left"
         if self._done < self._total:
             self._progress(f"{self._label}, {speed}", self._done, self._total)
-        if time.monotonic() - self._said > PERIOD:  # a step without numbers is always said
-            self._said = time.monotonic()
+        if time.monotonic() - self._logged > PERIOD:  # logs show only the steps without numbers
+            self._logged = time.monotonic()
             self._progress(f"{self._label}: {self._done} of {self._total} images, {speed}")
 
 
 def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remainder = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{hours}:{minutes:02}:{remainder:02}" if hours else f"{minutes}:{remainder:02}"

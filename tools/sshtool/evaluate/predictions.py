@@ -1,6 +1,6 @@
-"""Predictions of faces in the official text format: a folder for each event, a file for each image.
+"""Predictions of faces in WIDER FACE's text format: a folder for each event, a file for each image.
 
-A file holds the image's name, the number of predictions, and a line `x y w h score` for each.
+A file holds the image's name, the number of predictions, and a line `x y w h score` for each prediction.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from sshconvert.files import staged
 from sshconvert.reading import matching
 from sshtool.wider_face.lines import read_lines
 
-# Of one image: more than any network proposes, and nothing that a reader could be stalled with.
+# Limits for one image: above the proposals of any network, and quick to read.
 LARGEST_FILE: Final = 32 << 20
 MOST_PREDICTIONS: Final = 100_000
 
-# No coordinate or score is larger: areas stay finite.
+# The limit of coordinates and scores, which keeps areas finite.
 LARGEST_NUMBER: Final = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one image: `boxes` float64 [K, 4], x, y, w, h in its pixels, and `scores` float64 [K], finite, in any order.
+    """The predictions for one image: `boxes` float64 [K, 4], x, y, w, h in pixels; `scores` float64 [K], finite.
 
-    This is what the text format holds, and what both protocols judge: a run judges what it would save, so that scoring
-    its saved predictions gives the run's own figures.
+    They are in any order. The text format and the protocols use the same numbers, so a score of saved predictions
+    equals the figures of the run.
     """
 
     boxes: Doubles
@@ -43,22 +43,21 @@ NONE: Final = Predictions(np.zeros((0, 4)), np.zeros(0))
 
 
 def from_corners(corners: Array, scores: Array) -> Predictions:
-    """Predictions from `corners` [K, 4], x1, y1, x2, y2, by w = x2 - x1 and h = y2 - y1, and `scores` [K]."""
+    """Predictions from `corners` [K, 4], x1, y1, x2, y2, and `scores` [K], by w = x2 - x1 and h = y2 - y1."""
     exact = np.asarray(corners, np.float64)
     boxes = np.concatenate([exact[:, :2], exact[:, 2:] - exact[:, :2]], axis=1)
     return Predictions(boxes, np.asarray(scores, np.float64))
 
 
 def prediction_file(folder: Path, image: str) -> Path:
-    """Where the predictions for an image lie: "0--Parade/0_Parade_1.jpg" in `folder`/0--Parade/0_Parade_1.txt."""
+    """The file of an image's predictions: `folder`/0--Parade/0_Parade_1.txt for "0--Parade/0_Parade_1.jpg"."""
     return folder / PurePosixPath(image).with_suffix(".txt")
 
 
 def write_predictions(folder: Path, image: str, predictions: Predictions) -> Path:
-    """Write the file of one image, in the order of `predictions`, whole or not at all.
+    """Write the file of one image atomically, in the order of `predictions`.
 
-    Numbers are written with the digits that give the same float64, so float32, again, and the same predictions give
-    the same bytes. Raises OutputError if it cannot be written.
+    Numbers have the digits that restore the same float64. Raises OutputError if the file cannot be written.
     """
     path = prediction_file(folder, image)
     rows = np.column_stack([predictions.boxes, predictions.scores]).tolist()
@@ -71,9 +70,10 @@ def write_predictions(folder: Path, image: str, predictions: Predictions) -> Pat
 def read_predictions(folder: Path, image: str) -> Predictions:
     """Read the file of one image.
 
-    Raises EvaluationError, with the file and the line, if it is missing, has another number of predictions than it
-    says, lines of other than five fields, or numbers that are none (NaN and infinity too). Blank lines, blanks around
-    fields, any line ends, and another name in the first line are tolerated.
+    Blank lines, blanks around fields, any line ends, and another name in the first line are allowed.
+
+    Raises EvaluationError, with the file and the line, if the file is missing, if the number of predictions is not the
+    number of lines, or if a line does not hold five finite numbers.
     """
     path = prediction_file(folder, image)
     lines = read_lines(path, LARGEST_FILE, EvaluationError, "write the file again")
@@ -96,11 +96,11 @@ def read_predictions(folder: Path, image: str) -> Predictions:
     return Predictions(numbers[:, :4].copy(), numbers[:, 4].copy())
 
 
-def strangers(folder: Path, images: Collection[str]) -> list[str]:
-    """Prediction files that belong to none of `images`, as paths inside `folder`, sorted."""
+def unmatched_files(folder: Path, images: Collection[str]) -> list[str]:
+    """Prediction files that belong to none of `images`, as sorted paths inside `folder`."""
     known = {prediction_file(Path(), image) for image in images}
-    found = (path.relative_to(folder) for path in matching(folder, "*/*.txt"))
-    return sorted(path.as_posix() for path in found if path not in known)
+    files = (path.relative_to(folder) for path in matching(folder, "*/*.txt"))
+    return sorted(path.as_posix() for path in files if path not in known)
 
 
 def _numbers(rows: list[str], path: Path) -> Doubles:

@@ -1,9 +1,8 @@
-"""What one image contributes to the figures: small, exact, and enough to finish both protocols without the data set.
+"""The contribution of one image to the figures.
 
-A figure is made of an `ImageRecord` for each image (`omz.judge`, `wider.judge`), and of nothing else (`omz.finish`,
-`wider.finish`). So a run may be split over processes and machines: whatever records there are, in whatever order, give
-the same figure to the last bit, because everything that depends on more than one image (ordering over the data set,
-normalisation of scores, sums) happens at the end, on records put into the order of the data set by their `index`.
+`omz.judge` and `wider.judge` judge an image; `omz.finish` and `wider.finish` compute the figures from the records of
+all images alone. Only `finish` combines images (order of the dataset, normalisation of scores, sums), after it sorts
+the records by `index`. So a run can be split over processes and machines, and gives the same figures to the last bit.
 """
 
 from __future__ import annotations
@@ -16,20 +15,19 @@ from typing import Final
 from sshconvert.arrays import Doubles
 from sshconvert.errors import EvaluationError
 
-# What became of a prediction. Both protocols use the same letters.
-HIT: Final = "T"  # the first to find a face that counts
-DUPLICATE: Final = "D"  # on a face that a better prediction has found: a false positive
+# The outcome of a prediction, by the same letters in both protocols.
+HIT: Final = "T"  # the first on a face that counts: a true positive
+DUPLICATE: Final = "D"  # on a face with a better prediction: a false positive
 FALSE: Final = "F"  # on no face: a false positive
 NEITHER: Final = "N"  # on a face that does not count, or (`wider`) in an image that contributes nothing
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of one image under one protocol: `outcomes[name]` has a letter for each of `scores`, in the order in which the
-    predictions came, because that decides between equal scores.
+    """One image under one protocol, by setting: "mAP" for `omz`; the settings of the ground truth for `wider`.
 
-    `faces[name]` counts the faces that count, whether found or not. The names are the settings of the protocol:
-    `omz` has one, "mAP"; `wider` has "easy", "medium" and "hard", or what the ground truth calls them.
+    `outcomes[setting]` has a letter for each of `scores`, in the order of the predictions, which decides between equal
+    scores. `faces[setting]` is the number of faces that count.
     """
 
     scores: Doubles
@@ -39,11 +37,10 @@ class Judgement:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image of the data set: its place in the order of the data set, its path there, and its judgements.
+    """One image: its number and its path in the dataset, and its judgements by protocol ("omz", "wider").
 
-    `protocols` holds what was evaluated, "omz", "wider" or both. `failure` says why there are no predictions for the
-    image ("" if all went well): it is then judged as an image without predictions, its faces count as missed, and
-    the results report it.
+    `failure` is the reason for an image without predictions, "" for an image that was evaluated. The faces of an image
+    with a failure count as missed, and the result reports it.
     """
 
     index: int
@@ -53,9 +50,9 @@ class ImageRecord:
 
 
 def in_order(records: Iterable[ImageRecord], count: int | None = None) -> list[ImageRecord]:
-    """Records in the order of the data set.
+    """Records in the order of the dataset.
 
-    Raises EvaluationError if an image is there twice, or, with `count`, if any of 0 ... count - 1 is missing.
+    Raises EvaluationError for a duplicate image, and, with `count`, if the numbers are not 0 ... count - 1.
     """
     ordered = sorted(records, key=lambda record: record.index)
     for one, other in itertools.pairwise(ordered):
@@ -63,8 +60,8 @@ def in_order(records: Iterable[ImageRecord], count: int | None = None) -> list[I
             raise EvaluationError(f"{one.image}: is there twice (as number {one.index}); merge each part once")
     if count is not None and [record.index for record in ordered] != list(range(count)):
         missing = sorted(set(range(count)) - {record.index for record in ordered})
-        what = f"the first is number {missing[0]}" if missing else "some are beyond its end"
+        detail = f"the first is number {missing[0]}" if missing else "some are beyond its end"
         raise EvaluationError(
-            f"the parts hold {len(ordered)} images of {count}, {what}; merge all parts of one data set"
+            f"the parts hold {len(ordered)} images of {count}, {detail}; merge all parts of one data set"
         )
     return ordered

@@ -1,4 +1,4 @@
-"""One artifact over the images of a dataset: read, compute, judge and write down, all at the same time."""
+"""Evaluates one artifact on the images of a dataset. Reading, inference and decoding run in parallel."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from sshtool.wider_face.ground_truth import ImageTruth
 
 Box = tuple[float, float, float, float, float]
 
-# Of the boxes that a report may show.
+# The number of boxes that a report shows on one image.
 MOST_SHOWN: Final = 200
 
 
 @dataclass(frozen=True)
 class Job:
-    """An image to evaluate: its number in the dataset, its faces, and where it lies."""
+    """An image to evaluate: its number in the dataset, its ground truth, and its path."""
 
     index: int
     truth: ImageTruth
@@ -39,8 +39,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Pictured:
-    """An image that went wrong: what an artifact found, the faces, and where the image is, if anywhere."""
+class Illustration:
+    """An image with faults, for the report: an artifact's predictions, the faces, and the path of the image, if any."""
 
     artifact: str
     protocol: str
@@ -50,19 +50,19 @@ class Pictured:
 
 
 class Evaluator:
-    """A loaded artifact that is run by the rules of one or more protocols."""
+    """Runs a loaded artifact by the rules of one or more protocols."""
 
     def __init__(
         self, path: Path, runtime: Runtime, feeds: Sequence[Feed], *, saved: Mapping[str, Path] | None = None
     ) -> None:
-        """`path` is the artifact's. `saved` says for each protocol in which folder its predictions go, if at all."""
+        """`path` is the artifact's. `saved` maps protocols to the folders that receive their predictions."""
         self._path, self._feeds, self.saved = path, feeds, saved or {}
         self._shared = SharedRuntime(runtime)
 
     def warm_up(self, size: Size, outputs: Sequence[str]) -> None:
-        """Compute once in the thread of the caller: what libraries set up at their first use, no two then do at once.
+        """Compute once in the caller's thread, because libraries may not initialise in several threads at once.
 
-        Raises ArtifactError if the artifact cannot be run, or lacks one of the `outputs` that protocols decode.
+        Raises ArtifactError if the artifact cannot run, or lacks one of the `outputs` that protocols decode.
         """
         computed = self._compute(np.zeros((*size, 3), np.uint8))
         if self._shared.runtime.declaration.faces is not None and not computed.keys() >= set(outputs):
@@ -72,23 +72,24 @@ class Evaluator:
             )
 
     def evaluate(self, jobs: Sequence[Job]) -> Generator[Finding, None, None]:
-        """What is found in each image, in their order. An image that cannot be read is a finding like another,
-        and so is one for which the artifact gives NaN or infinity.
+        """Yield the finding of each image, in their order. Closing the generator ends its threads.
 
-        Raises ArtifactError and DetectionError where the artifact is to blame, OutputError if predictions cannot be
-        written, RuntimeUnavailableError without Pillow. Close the generator to have its threads end.
+        An unreadable image, and one for which the artifact gives NaN or infinity, gives a finding with a failure.
+
+        Raises ArtifactError and DetectionError for faults of the artifact, OutputError if predictions cannot be
+        written, RuntimeUnavailableError without Pillow.
         """
         return self._shared.each(self._evaluate, jobs)
 
     def _evaluate(self, job: Job) -> Finding:
         try:
             with reading(job.path) as image:
-                found = {feed.protocol: self._find(feed, image) for feed in self._feeds}
+                predictions = {feed.protocol: self._find(feed, image) for feed in self._feeds}
         except (ImageError, NonfiniteError) as error:
             return Finding(job.index, job.truth.image, {feed.protocol: NONE for feed in self._feeds}, printable(error))
         for protocol, folder in self.saved.items():
-            write_predictions(folder, job.truth.image, found[protocol])
-        return Finding(job.index, job.truth.image, found)
+            write_predictions(folder, job.truth.image, predictions[protocol])
+        return Finding(job.index, job.truth.image, predictions)
 
     def _find(self, feed: Feed, image: Pixels) -> Predictions:
         try:
@@ -109,20 +110,20 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Entry:
-    """An image's record, and for each protocol the boxes that a report may show: x, y, w, h in pixels, and score."""
+    """An image's record, and by protocol the boxes for the report: x, y, w, h in pixels, and score."""
 
     record: ImageRecord
     shown: Mapping[str, Sequence[Box]]
 
 
 def judged(finding: Finding, truth: ImageTruth) -> Entry:
-    """What becomes of the predictions for an image."""
+    """Judge the predictions for an image."""
     record = judge_image(finding.index, truth, finding.predictions, failure=finding.failure)
     return Entry(record, {protocol: shown(predictions) for protocol, predictions in finding.predictions.items()})
 
 
 def shown(predictions: Predictions) -> list[Box]:
-    """The boxes that a report may show, in their own order."""
-    there = predictions.scores >= SHOWN
-    rows = np.column_stack([predictions.boxes[there], predictions.scores[there]])[:MOST_SHOWN].tolist()
+    """The boxes for the report, in their order."""
+    visible = predictions.scores >= SHOWN
+    rows = np.column_stack([predictions.boxes[visible], predictions.scores[visible]])[:MOST_SHOWN].tolist()
     return [(x, y, w, h, score) for x, y, w, h, score in rows]

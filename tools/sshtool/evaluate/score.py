@@ -1,9 +1,8 @@
-"""Score saved predictions, anybody's, without a model.
+"""Scores saved predictions, without a model.
 
-Both protocols take the official text format. `wider` is defined on it. `omz` applies its rules 4 to 7 to what the files
-hold; its rule 3, how boxes come out of the network, cannot be applied afterwards, so the figure compares to the
-published one only if the files hold boxes made by it (`sshtool.evaluate.omz.decode`): of one stretched scale, without
-a threshold, suppressed per stride.
+Both protocols take WIDER FACE's text format, on which `wider` is defined. `omz` applies its rules 4 to 7 to the boxes
+in the files. Its figure compares to the published one only if these boxes follow its rule 3 (`omz.decode`): one
+stretched scale, no threshold, suppression per stride.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from sshconvert.errors import EvaluationError, UsageError
 from sshconvert.reading import is_file
 from sshtool.evaluate import omz, wider
 from sshtool.evaluate.curves import Result
-from sshtool.evaluate.predictions import NONE, Predictions, prediction_file, read_predictions, strangers
+from sshtool.evaluate.predictions import NONE, Predictions, prediction_file, read_predictions, unmatched_files
 from sshtool.evaluate.records import ImageRecord
 from sshtool.wider_face.ground_truth import GroundTruth, ImageTruth
 
 PROTOCOLS: Final = (omz.PROTOCOL, wider.PROTOCOL)
 
-ANYBODYS_OMZ: Final = (
+SAVED_OMZ: Final = (
     "Rules 4 to 7 of omz were applied to the files as they are: the figure compares to the published one only if they "
     "hold boxes made by rule 3."
 )
@@ -32,15 +31,15 @@ ANYBODYS_OMZ: Final = (
 def judge_image(
     index: int, truth: ImageTruth, predictions: Mapping[str, Predictions], *, failure: str = ""
 ) -> ImageRecord:
-    """Judge one image by the protocols that are keys of `predictions`, each by its own: {"omz": ..., "wider": ...}.
+    """Judge one image's predictions by protocol: {"omz": ..., "wider": ...}.
 
     With a `failure` the predictions are `NONE`. Raises UsageError for an unknown protocol.
     """
-    judged = {
-        name: omz.judge(truth, found) if _is_omz(name) else wider.judge(truth, found)
-        for name, found in predictions.items()
+    judgements = {
+        name: omz.judge(truth, boxes) if _is_omz(name) else wider.judge(truth, boxes)
+        for name, boxes in predictions.items()
     }
-    return ImageRecord(index, truth.image, judged, failure)
+    return ImageRecord(index, truth.image, judgements, failure)
 
 
 def finish(records: Sequence[ImageRecord], protocol: str) -> Result:
@@ -52,10 +51,10 @@ def finish(records: Sequence[ImageRecord], protocol: str) -> Result:
 
 
 def score_predictions(truth: GroundTruth, folder: Path, protocol: str) -> Result:
-    """Score a folder of predictions in the official text format, a folder for each event in it.
+    """Score a folder of predictions in WIDER FACE's text format.
 
-    A missing or unreadable file counts as no prediction, and is one of the result's failures. Files that belong to no
-    image are noted. Raises EvaluationError if there is no file for any image, UsageError for an unknown protocol.
+    A missing or unreadable file counts as no prediction, and is a failure of the result. A note counts the files that
+    belong to no image. Raises EvaluationError if no image has a file, UsageError for an unknown protocol.
     """
     notes = _notes(truth, folder, protocol)
     if not any(is_file(prediction_file(folder, image.image)) for image in truth.images):
@@ -76,8 +75,8 @@ def _record(index: int, image: ImageTruth, folder: Path, protocol: str) -> Image
 
 
 def _notes(truth: GroundTruth, folder: Path, protocol: str) -> list[str]:
-    notes = [ANYBODYS_OMZ] if _is_omz(protocol) else []
-    others = strangers(folder, [image.image for image in truth.images])
+    notes = [SAVED_OMZ] if _is_omz(protocol) else []
+    others = unmatched_files(folder, [image.image for image in truth.images])
     if others:
         notes.append(f"{len(others)} files of predictions belong to no image of the data set, such as {others[0]}.")
     return notes

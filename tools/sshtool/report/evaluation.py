@@ -19,7 +19,7 @@ from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.figures import EvaluateResult, SettingFigures, WorstImage
 from sshtool.evaluate.matching import NOWHERE, best_face, corners
 from sshtool.evaluate.records import HIT, NEITHER
-from sshtool.evaluate.run import Pictured
+from sshtool.evaluate.run import Illustration
 from sshtool.images import read_image
 from sshtool.report.axis import Axis
 from sshtool.report.figures import FigureTable, change, figure_tables, headline, percent, remarks
@@ -84,12 +84,12 @@ class Symbol:
     source: str
 
 
-def write_evaluation(path: Path | None, result: EvaluateResult, pictured: Sequence[Pictured]) -> tuple[Path, ...]:
+def write_evaluation(path: Path | None, result: EvaluateResult, pictured: Sequence[Illustration]) -> tuple[Path, ...]:
     """Write the page to `path`, if it is one, and return what was written. Raises OutputError."""
     return write_page(path, lambda: render_evaluation(result, pictured))
 
 
-def render_evaluation(result: EvaluateResult, pictured: Sequence[Pictured]) -> str:
+def render_evaluation(result: EvaluateResult, pictured: Sequence[Illustration]) -> str:
     """The whole page; the same text for the same result and images.
 
     Raises RuntimeUnavailableError without Jinja or Pillow.
@@ -130,7 +130,7 @@ def _curve(figures: SettingFigures) -> str:
     return f"M{'L'.join(points)}" if points else ""
 
 
-def _symbols(pictured: Sequence[Pictured]) -> dict[str, Symbol]:
+def _symbols(pictured: Sequence[Illustration]) -> dict[str, Symbol]:
     """Every image once, by its name in the dataset. One that has gone since is left out."""
     symbols: dict[str, Symbol] = {}
     for item in pictured:
@@ -145,9 +145,9 @@ def _symbols(pictured: Sequence[Pictured]) -> dict[str, Symbol]:
     return symbols
 
 
-def _pictures(item: FigureTable, pictured: Sequence[Pictured], symbols: dict[str, Symbol]) -> list[WorstPicture]:
+def _pictures(item: FigureTable, pictured: Sequence[Illustration], symbols: dict[str, Symbol]) -> list[WorstPicture]:
     """One for each image, and for each way in which artifacts went wrong on it."""
-    alike: dict[tuple[WorstImage, str], list[Pictured]] = {}
+    alike: dict[tuple[WorstImage, str], list[Illustration]] = {}
     for artifact, protocol in item.artifacts:
         for worst in protocol.worst:
             found = next((one for one in pictured if _is_of(one, artifact.artifact, item.protocol, worst)), None)
@@ -156,18 +156,18 @@ def _pictures(item: FigureTable, pictured: Sequence[Pictured], symbols: dict[str
     return [_picture(group, worst, symbols.get(worst.image)) for (worst, _), group in alike.items()]
 
 
-def _is_of(one: Pictured, artifact: str, protocol: str, worst: WorstImage) -> bool:
+def _is_of(one: Illustration, artifact: str, protocol: str, worst: WorstImage) -> bool:
     return (one.artifact, one.protocol, one.truth.image) == (artifact, protocol, worst.image)
 
 
-def _letters(item: Pictured, setting: str) -> str:
+def _letters(item: Illustration, setting: str) -> str:
     """What became of each box that is shown."""
     judgement = item.entry.record.protocols[item.protocol]
     letters = "".join(compress(judgement.outcomes[setting], judgement.scores >= SHOWN))
     return letters[: len(item.entry.shown.get(item.protocol, ()))]
 
 
-def _picture(group: Sequence[Pictured], worst: WorstImage, symbol: Symbol | None) -> WorstPicture:
+def _picture(group: Sequence[Illustration], worst: WorstImage, symbol: Symbol | None) -> WorstPicture:
     """The boxes are those of the first of the group; the others have as many, and the same became of them."""
     item = group[0]
     boxes = np.array(item.entry.shown.get(item.protocol, ()), np.float64).reshape(-1, 5)
@@ -192,7 +192,7 @@ def _picture(group: Sequence[Pictured], worst: WorstImage, symbol: Symbol | None
     )
 
 
-def _faces(item: Pictured, setting: str) -> tuple[Doubles, Flags]:
+def _faces(item: Illustration, setting: str) -> tuple[Doubles, Flags]:
     """Corners of an image's faces, and which of them count."""
     if item.protocol == omz.PROTOCOL:
         return corners(item.truth.annotated), omz.counted(item.truth)

@@ -1,12 +1,12 @@
 """WIDER FACE's annotation text, `wider_face_train_bbx_gt.txt` and `wider_face_val_bbx_gt.txt`.
 
-For each image: a line with its path (`0--Parade/0_Parade_marchingband_1_849.jpg`), a line with the number of faces, and
+Each image has a line with its path (`0--Parade/0_Parade_marchingband_1_849.jpg`), a line with the number of faces, and
 a line for each face: `x y w h blur expression illumination invalid occlusion pose`. An image without faces has the
-number 0 and, all the same, one line of zeros, which may be missing too.
+number 0 and one line of zeros, which may be missing.
 
-Tolerated: any line ends, blank lines, blanks around fields, a byte order mark, boxes without extent and faces flagged
-invalid (they are kept: the protocols have their rules for them), fractions in boxes, and flags missing at the end of a
-line, which are then 0. All else is an error that names the line.
+The reader allows any line ends, blank lines, blanks around fields, a byte order mark, fractions in boxes, and missing
+flags at the end of a line, which are then 0. It keeps boxes without extent and faces flagged invalid, because the
+protocols have rules for them. Everything else is an error that names the line.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from sshtool.wider_face.lines import read_lines
 
 FLAGS: Final = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
 
-# WIDER FACE's own files have 5 MB, 12,880 images and 159,424 faces; its largest image has 1965 of them, its flags go up
-# to 2.
+# WIDER FACE's own files have up to 5 MB, 12,880 images, 159,424 faces, 1965 faces in one image, and flags up to 2.
 LARGEST_FILE: Final = 64 << 20
 MOST_IMAGES: Final = 200_000
 MOST_FACES: Final = 100_000
@@ -33,13 +32,13 @@ MOST_FACES_IN_ALL: Final = 2_000_000
 LARGEST_COORDINATE: Final = 1_000_000
 LARGEST_FLAG: Final = 9
 
-# Of a line, in a message.
+# The number of characters of a line that a message quotes.
 _SHOWN: Final = 60
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One image: its path below the folder of images, its boxes (float64 [F, 4], x, y, w, h in pixels) and its flags
+    """One image: its path in the folder of images, its `boxes` (float64 [F, 4], x, y, w, h in pixels) and its `flags`
     (uint8 [F, 6], in the order of `FLAGS`).
     """
 
@@ -55,23 +54,23 @@ class Annotation:
 def read_annotations(path: Path) -> tuple[Annotation, ...]:
     """Read an annotation text. Raises DatasetError, with the file and the line, if it is missing or malformed."""
     lines = _Lines(path)
-    found: dict[str, Annotation] = {}
+    annotations: dict[str, Annotation] = {}
     faces = 0
     for text in lines:
         image = _image(text, lines)
-        if image in found:
+        if image in annotations:
             raise lines.error(f"{image} is there twice", "keep one of them")
-        found[image] = _annotation(image, lines)
-        faces += len(found[image].boxes)
-        if len(found) > MOST_IMAGES or faces > MOST_FACES_IN_ALL:
+        annotations[image] = _annotation(image, lines)
+        faces += len(annotations[image].boxes)
+        if len(annotations) > MOST_IMAGES or faces > MOST_FACES_IN_ALL:
             raise lines.error(f"more than {MOST_IMAGES} images or {MOST_FACES_IN_ALL} faces", "split the data set")
-    if not found:
+    if not annotations:
         raise DatasetError(f"{path}: holds no images; name a file such as wider_face_val_bbx_gt.txt")
-    return tuple(found.values())
+    return tuple(annotations.values())
 
 
 def unusable_path(image: str) -> str:
-    """Why an image's path cannot be used below a folder of images and one of predictions, or ""."""
+    """Why a path is not safe in a folder of images and a folder of predictions, "" if it is."""
     event, slash, name = image.partition("/")
     if not slash or "/" in name or not all(part.strip(". ") for part in (event, name)):
         return "is not an event's folder and a file in it"
@@ -81,7 +80,7 @@ def unusable_path(image: str) -> str:
 
 
 class _Lines:
-    """Lines of a file that are not blank, without blanks around them; it knows where it is."""
+    """The non-blank lines of a file, stripped, and the number of the last line read."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.number = path, 0
@@ -95,7 +94,7 @@ class _Lines:
             yield line
 
     def peek(self) -> str | None:
-        """The next line without taking it; None at the end."""
+        """The next line without consuming it; None at the end."""
         while not self._next:
             line = next(self._lines, None)
             if line is None:
@@ -148,14 +147,14 @@ def _face(text: str, lines: _Lines) -> list[float]:
 
 
 def _skip_zeros(lines: _Lines) -> None:
-    """The line of an image without faces."""
+    """Skip the line of zeros of an image without faces."""
     row = _numbers(lines.peek() or "")
     if row and not any(row):
         lines.take("a line of zeros")
 
 
 def _numbers(text: str) -> list[float]:
-    """Fields of a line as finite numbers; nothing if one of them is none."""
+    """The fields of a line as finite numbers; [] if one of them is not a finite number."""
     try:
         row = [float(field) for field in text.split()]
     except ValueError:

@@ -1,10 +1,12 @@
-"""The faces of a WIDER-format data set, and which of them count in which setting.
+"""The faces of a dataset in WIDER FACE's layout, and the faces that count in each setting.
 
-The official ground truth is four .mat files of cells, one for each event: `wider_face_val.mat` has the events' names
-(`event_list`), the images' names without extension (`file_list`) and their faces' boxes, x, y, w, h (`face_bbx_list`);
-`wider_easy_val.mat` and its like have the 1-based numbers of the faces that count (`gt_list`), for the same images in
-the same order. Without them, the annotation text alone gives one setting, "all", in which every face counts that is
-not flagged invalid and has an extent: useful to compare artifacts, but no published figure.
+The official ground truth is four .mat files with a cell for each event. `wider_face_val.mat` holds the names of events
+(`event_list`), the names of images without extension (`file_list`) and the boxes of faces, x, y, w, h
+(`face_bbx_list`). `wider_easy_val.mat`, `wider_medium_val.mat` and `wider_hard_val.mat` hold the 1-based numbers of the
+faces that count (`gt_list`), for the same images in the same order.
+
+Without .mat files, the annotation text gives one setting, "all": every face counts that has an extent and is not
+flagged invalid. Its figures compare artifacts, but do not compare to published ones.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from sshtool.wider_face.matfile import Cell, read_cells, write_cells
 SETTINGS: Final = ("easy", "medium", "hard")
 ALL: Final = "all"
 
-# Where things lie in a data set's folder; the first that is there is taken.
+# The places in a dataset's folder, in order of precedence.
 TEXT_FOLDERS: Final = ("wider_face_split", ".")
 MAT_FOLDERS: Final = ("ground_truth", "eval_tools/ground_truth", "wider_face_split", ".")
 
@@ -45,11 +47,11 @@ MAT_FILES: Final = (FACES_FILE, *SETTING_FILES.values())
 
 @dataclass(frozen=True)
 class ImageTruth:
-    """One image: its path below the folder of images ("0--Parade/0_Parade_marchingband_1_849.jpg") and its faces.
+    """One image: its path in the folder of images ("0--Parade/0_Parade_marchingband_1_849.jpg") and its faces.
 
-    `annotated` are the boxes of the annotation text, for `omz`; `boxes` those of the .mat files, for `wider`: float64
-    [F, 4], x, y, w, h in pixels. Where only one source is there, both are its boxes. `counted[setting]` says which of
-    `boxes` count, bool [F].
+    `annotated` holds the boxes of the annotation text, for `omz`; `boxes` those of the .mat files, for `wider`. Both
+    are float64 [F, 4], x, y, w, h in pixels, and equal if the dataset has only one source. `counted[setting]`, bool
+    [F], marks those of `boxes` that count.
     """
 
     image: str
@@ -60,10 +62,10 @@ class ImageTruth:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Of a data set, in its own order: that of the .mat files, or of the annotation text where there are none.
+    """The faces of a dataset, in the order of the .mat files, or else of the annotation text.
 
-    `settings` are "easy", "medium" and "hard", or "all" from the annotation text alone. `digest` is the SHA-256 of all
-    that counts here: records belong together if it is the same. `sources` are the files that were read.
+    `settings` are "easy", "medium" and "hard", or "all" from the annotation text alone. `digest` is the SHA-256 of
+    `images`, by which journals of one dataset are recognised. `sources` are the files that were read.
     """
 
     images: tuple[ImageTruth, ...]
@@ -73,11 +75,10 @@ class GroundTruth:
 
 
 def read_ground_truth(folder: Path) -> GroundTruth:
-    """Read what a data set's folder has, in WIDER FACE's own layout: the annotation text (`TEXT_FOLDERS`), the .mat
-    files (`MAT_FOLDERS`), or both, which must be of the same images.
+    """Read the annotation text (in `TEXT_FOLDERS`), the .mat files (in `MAT_FOLDERS`), or both, of the same images.
 
-    Raises DatasetError if there is neither, or one is malformed or contradicts the other; RuntimeUnavailableError
-    without SciPy if there are .mat files.
+    Raises DatasetError if the folder has neither, if a file is malformed, or if they contradict each other;
+    RuntimeUnavailableError for .mat files without SciPy.
     """
     text, mats = _annotation_file(folder), _mat_folder(folder)
     if text is None and mats is None:
@@ -93,16 +94,16 @@ def read_ground_truth(folder: Path) -> GroundTruth:
         if text:
             images = _joined(images, annotations, text, mats)
     sources = ([text] if text else []) + ([mats / name for name in MAT_FILES] if mats else [])
-    return GroundTruth(tuple(images), SETTINGS if mats else (ALL,), _digest(images), tuple(sources))
+    return GroundTruth(tuple(images), SETTINGS if mats else (ALL,), blocks_sha256(_blocks(images)), tuple(sources))
 
 
 def write_ground_truth(folder: Path, images: Sequence[ImageTruth]) -> tuple[Path, ...]:
-    """Write the `boxes` of `images`, and which of them count, as the official .mat files into `folder`.
+    """Write the `boxes` of `images`, and their `counted`, as the official .mat files into `folder`.
 
-    All images must have the settings `SETTINGS`, and boxes of whole pixels: the official ones are int32, and the tools
-    compute with them as such. Events are in the order in which they appear. The same images give the same bytes.
+    All images need the settings `SETTINGS`, and boxes of integers, because the official files hold int32, with which
+    the official tools compute. Events keep the order of `images`. The same images give the same bytes.
 
-    Raises DatasetError for other images, OutputError if they cannot be written, RuntimeUnavailableError without SciPy.
+    Raises DatasetError for other images, OutputError if a file cannot be written, and RuntimeUnavailableError.
     """
     for image in images:
         if set(image.counted) != set(SETTINGS) or not np.array_equal(image.boxes, np.rint(image.boxes)):
@@ -124,19 +125,19 @@ def write_ground_truth(folder: Path, images: Sequence[ImageTruth]) -> tuple[Path
 
 
 def _numbers(counted: Flags) -> npt.NDArray[np.int32]:
-    """1-based, in a column."""
+    """The 1-based numbers of the faces that count, in a column."""
     return (np.flatnonzero(counted)[:, None] + 1).astype(np.int32)
 
 
 def _annotation_file(folder: Path) -> Path | None:
-    """The text of the validation set, or the only one."""
+    """The text of the validation set, or the only text."""
     for name in TEXT_FOLDERS:
-        found = matching(folder / name, "wider_face_*_bbx_gt.txt")
-        validation = [path for path in found if path.name == "wider_face_val_bbx_gt.txt"]
-        if len(found) > 1 and not validation:
-            raise DatasetError(f"{folder / name}: holds {found[0].name} and {found[1].name}; leave one of them")
-        if found:
-            return (validation or found)[0]
+        texts = matching(folder / name, "wider_face_*_bbx_gt.txt")
+        validation = [path for path in texts if path.name == "wider_face_val_bbx_gt.txt"]
+        if len(texts) > 1 and not validation:
+            raise DatasetError(f"{folder / name}: holds {texts[0].name} and {texts[1].name}; leave one of them")
+        if texts:
+            return (validation or texts)[0]
     return None
 
 
@@ -157,10 +158,10 @@ def _read_mats(folder: Path) -> list[ImageTruth]:
     boxes = _flat(faces["face_bbx_list"], names, path, "face_bbx_list")
     numbers = {}
     for setting, file in files.items():
-        found = read_cells(file, ("event_list", "file_list", "gt_list"))
-        if _names(found, file) != names:
+        cells = read_cells(file, ("event_list", "file_list", "gt_list"))
+        if _names(cells, file) != names:
             raise DatasetError(f"{file}: is of other images than {path.name}; get all four files of one data set")
-        numbers[setting] = _flat(found["gt_list"], names, file, "gt_list")
+        numbers[setting] = _flat(cells["gt_list"], names, file, "gt_list")
     images, count = [], 0
     for index, image in enumerate(image for group in names for image in group):
         rows = _boxes(boxes[index], image, path)
@@ -185,17 +186,17 @@ def _names(cells: Mapping[str, list[Cell]], path: Path) -> list[list[str]]:
         [f"{_text(event, path)}/{_text(name, path)}" for name in _cell(group, path, "file_list")]
         for event, group in zip(events, files, strict=True)
     ]
-    every = [name for group in names for name in group]
-    unusable = next((name for name in every if unusable_path(name)), None)
+    images = [name for group in names for name in group]
+    unusable = next((name for name in images if unusable_path(name)), None)
     if unusable is not None:
         raise DatasetError(f"{path}: an image {unusable[:60]!r}, which {unusable_path(unusable)}; get it again")
-    if not every or len(set(every)) < len(every):
+    if not images or len(set(images)) < len(images):
         raise DatasetError(f"{path}: holds no images, or one of them twice; get it again")
     return names
 
 
 def _flat(cells: list[Cell], names: list[list[str]], path: Path, variable: str) -> list[Cell]:
-    """What a variable has for each image, in one list."""
+    """The values of a variable for all images, in one list."""
     groups = [_cell(group, path, variable) for group in cells]
     if [len(group) for group in groups] != [len(group) for group in names]:
         raise DatasetError(f"{path}: {variable} is of other images than file_list; get it again")
@@ -209,7 +210,7 @@ def _cell(group: Cell, path: Path, variable: str) -> list[Cell]:
 
 
 def _text(cell: Cell, path: Path) -> str:
-    """A name, which may lie in one more cell."""
+    """A name, which may be nested in further cells."""
     while isinstance(cell, list) and len(cell) == 1:
         cell = cell[0]
     if not isinstance(cell, str):
@@ -228,7 +229,7 @@ def _boxes(cell: Cell, image: str, path: Path) -> Doubles:
 
 
 def _counted(cell: Cell, faces: int, image: str, path: Path) -> Flags:
-    """From 1-based numbers of faces to which of them count."""
+    """Convert 1-based numbers of faces to bool [faces]."""
     counted = np.zeros(faces, bool)
     if not isinstance(cell, np.ndarray):
         raise DatasetError(f"{path}: {image}: numbers of faces expected; get it again")
@@ -241,14 +242,14 @@ def _counted(cell: Cell, faces: int, image: str, path: Path) -> Flags:
 
 
 def _joined(images: list[ImageTruth], annotations: Sequence[Annotation], text: Path, mats: Path) -> list[ImageTruth]:
-    """Images of the .mat files with what the annotation text says: their extension, and the boxes for `omz`."""
+    """Add the annotation text's file extensions and boxes for `omz` to the images of the .mat files."""
     by_stem = {str(PurePosixPath(annotation.image).with_suffix("")): annotation for annotation in annotations}
     stems = [image.image.removesuffix(".jpg") for image in images]
     other = sorted(set(stems) ^ set(by_stem))
     if other or len(by_stem) < len(annotations):
-        what = other[0] if other else "one image"
+        example = other[0] if other else "one image"
         raise DatasetError(
-            f"{text}: is of other images than {mats} ({what} is not once in both); put both of one data set there"
+            f"{text}: is of other images than {mats} ({example} is not once in both); put both of one data set there"
         )
     return [
         ImageTruth(by_stem[stem].image, by_stem[stem].boxes, image.boxes, image.counted)
@@ -256,18 +257,15 @@ def _joined(images: list[ImageTruth], annotations: Sequence[Annotation], text: P
     ]
 
 
-def _digest(images: Sequence[ImageTruth]) -> str:
-    return blocks_sha256(block for image in images for block in _blocks(image))
-
-
-def _blocks(image: ImageTruth) -> Iterator[bytes]:
-    parts = [image.annotated, image.boxes, *image.counted.values()]
-    yield repr((image.image, list(image.counted), [part.shape for part in parts])).encode()
-    yield from (part.tobytes() for part in parts)
+def _blocks(images: Sequence[ImageTruth]) -> Iterator[bytes]:
+    for image in images:
+        arrays = [image.annotated, image.boxes, *image.counted.values()]
+        yield repr((image.image, list(image.counted), [array.shape for array in arrays])).encode()
+        yield from (array.tobytes() for array in arrays)
 
 
 def _cells(values: Iterable[Any]) -> Array:
-    """A column of cells, as MATLAB has it."""
+    """A column of cells as in MATLAB."""
     entries = list(values)
     column = np.empty((len(entries), 1), object)
     for number, entry in enumerate(entries):

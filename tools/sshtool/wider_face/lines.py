@@ -1,4 +1,4 @@
-"""Lines of a text file from elsewhere, one after another, so that none of them fills memory."""
+"""Reads an untrusted text file line by line, within limits on its size."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errn
 LONGEST_LINE: Final = 1 << 16
 
 
-def read_lines(path: Path, largest: int, kind: type[SSHToolError], remedy: str) -> Iterator[str]:
-    """The lines of a regular file in UTF-8, with or without a byte order mark, and with any line ends.
+def read_lines(path: Path, largest: int, error_type: type[SSHToolError], remedy: str) -> Iterator[str]:
+    """Yield the lines of a regular file in UTF-8, with or without a byte order mark, and with any line ends.
 
-    Raises `kind`, with the file and the remedy, if the file is missing, has more than `largest` bytes or a line of more
-    than `LONGEST_LINE` characters, or is no such text.
+    Raises `error_type`, with the file and the remedy, if the file is missing or not in UTF-8, has more than `largest`
+    bytes, or has a line of more than `LONGEST_LINE` characters.
     """
     try:
         with open_regular(path) as file:
             if state(file)[0] > largest:
-                raise kind(f"{path}: has more than {largest} bytes; {remedy}")
+                raise error_type(f"{path}: has more than {largest} bytes; {remedy}")
             text = io.TextIOWrapper(file, encoding="utf-8-sig")
             number = 0
             while line := text.readline(LONGEST_LINE):
                 number += 1
                 if len(line) == LONGEST_LINE and not line.endswith("\n"):
-                    raise kind(f"{path}: line {number}: has more than {LONGEST_LINE} characters; {remedy}")
+                    raise error_type(f"{path}: line {number}: has more than {LONGEST_LINE} characters; {remedy}")
                 yield line
     except OSError as error:
         if error.errno in _NO_FILE:
-            raise kind(f"{path}: is not there, or no file; {remedy}") from None
-        raise kind(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
+            raise error_type(f"{path}: is not there, or no file; {remedy}") from None
+        raise error_type(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
     except UnicodeDecodeError:
-        raise kind(f"{path}: is not text in UTF-8; {remedy}") from None
+        raise error_type(f"{path}: is not text in UTF-8; {remedy}") from None

@@ -1,7 +1,7 @@
-"""Cell arrays in MATLAB's .mat files (version 5), as WIDER FACE's ground truth comes in, read and written by SciPy.
+"""Reads and writes cell arrays in MATLAB's .mat files (version 5), the format of WIDER FACE's ground truth, by SciPy.
 
-SciPy trusts a file: it allocates what a header says, and follows nested cells until the stack ends. So it reads in a
-process of its own, with limits on memory and time.
+SciPy trusts the file: it allocates the sizes in its headers, and recurses into nested cells without a limit. Therefore
+a child process with limits on memory and time reads the file.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from sshconvert.reading import is_file, read_small
 from sshconvert.schema import one_line
 from sshtool.sandbox import GIGABYTE, Limits, shared_child
 
-# The real files have 0.4 MB, 3 MB unpacked, and are read in less than a second.
+# WIDER FACE's files have 0.4 MB, 3 MB unpacked, and take less than a second.
 LARGEST_FILE: Final = 16 << 20
-# Memory is mostly what OpenBLAS reserves for the threads of a large machine.
+# On a machine with many cores, OpenBLAS reserves most of this memory for its threads.
 LIMITS: Final = Limits(memory=4 * GIGABYTE, seconds=60)
 VARIABLES: Final = ("event_list", "file_list", "face_bbx_list", "gt_list")
 _TEXT: Final = 116
 
-# A cell array, a text, a matrix of real numbers, or anything else.
+# A cell array, a text, a matrix of real numbers, or (None) any other value.
 Cell: TypeAlias = "list[Cell] | str | Doubles | None"
 
 
 def read_cells(path: Path, names: Sequence[str]) -> dict[str, list[Cell]]:
     """Read the cell arrays `names` of a .mat file.
 
-    Raises DatasetError if the file is missing, malformed, takes more than `LIMITS`, or lacks one of `names`;
+    Raises DatasetError if the file is missing, malformed, exceeds `LIMITS`, or lacks one of `names`;
     RuntimeUnavailableError without SciPy.
     """
     try:
         variables = shared_child("", LIMITS).call(f"{__name__}:load_variables", path)
     except ArtifactError as error:
         raise _unreadable(path, str(error).removeprefix(f"{path}: ")) from None
-    found: dict[str, list[Cell]] = {}
+    arrays: dict[str, list[Cell]] = {}
     for name in names:
         cells = _from_plain(variables.get(name))
         if not isinstance(cells, list):
             raise DatasetError(f"{path}: has no cell array {name}; name the ground truth of WIDER FACE")
-        found[name] = cells
-    return found
+        arrays[name] = cells
+    return arrays
 
 
 def load_variables(path: Path) -> dict[str, Any]:
-    """Load `VARIABLES`, those that a file has, as values that JSON can hold. Runs in the limited process."""
+    """Load those of `VARIABLES` that a file has, as values for JSON. Runs in the child process."""
     with importing(SCIPY):
         from scipy.io import loadmat
     data = _read(path)
@@ -63,7 +63,7 @@ def load_variables(path: Path) -> dict[str, Any]:
             warnings.simplefilter("error")
             variables = loadmat(io.BytesIO(data), variable_names=list(VARIABLES))
         return {name: _plain(variables[name]) for name in VARIABLES if name in variables}
-    except Exception as error:  # noqa: BLE001  # SciPy raises a dozen kinds, and promises none
+    except Exception as error:  # noqa: BLE001  # SciPy raises a dozen types, and documents none
         raise _unreadable(path, one_line(error)) from None
 
 
@@ -84,9 +84,9 @@ def _from_plain(value: Any) -> Cell:
 
 
 def write_cells(path: Path, variables: Mapping[str, Array]) -> None:
-    """Write variables as a compressed .mat file, whole or not at all; the same ones give the same bytes.
+    """Write variables atomically as a compressed .mat file. The same variables give the same bytes.
 
-    Raises OutputError if it cannot be written, RuntimeUnavailableError without SciPy.
+    Raises OutputError if the file cannot be written, RuntimeUnavailableError without SciPy.
     """
     with importing(SCIPY):
         from scipy.io import savemat
