@@ -372,7 +372,7 @@ PACKS: Final[dict[str, tuple[Callable[[Members], bytes], str]]] = {
     "empty": (lambda _: b"", "it is an empty file"),
     "no zip": (lambda _: b"\x93NUMPY" + bytes(1000), "it is a NumPy array"),
     "a pickle": (lambda _: b"\x80\x04cos\nsystem\n", "it is a pickle"),
-    "a zip behind a script": (lambda m: b"#!/bin/sh\n" + zipped(m), "is said to end at"),
+    "a zip behind a script": (lambda m: b"#!/bin/sh\n" + zipped(m), "directory ends at"),
     "bytes behind the zip": (lambda m: zipped(m) + b"more", "something behind it"),
     "a member outside": (lambda m: zipped({f"../{ARRAY}": b"", **m}), "leads out of the folder"),
     "bzip2": (lambda m: zipped(m, zipfile.ZIP_BZIP2), "packed by method 12"),

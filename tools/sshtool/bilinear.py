@@ -8,7 +8,7 @@ from sshconvert.arrays import Doubles, Indices
 
 
 def neighbours(places: Doubles, length: int) -> tuple[Indices, Indices, Doubles]:
-    """For each place on an axis of `length` entries, the entries before and after it, and the share of the latter."""
+    """For each place on an axis of `length` entries: the entries before and after it, and the weight of the latter."""
     first = places.astype(np.intp)
     return first, np.minimum(first + 1, length - 1), places - first
 

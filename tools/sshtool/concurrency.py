@@ -1,4 +1,4 @@
-"""Work on one item after another that overlaps, in bounded memory, around a runtime that computes for all of them."""
+"""Overlapped work on a sequence of items, in bounded memory, around one shared runtime."""
 
 from __future__ import annotations
 
@@ -17,34 +17,33 @@ from sshtool.runtimes.base import Outputs, Runtime
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
-# Results wait for one that takes longer, so that they come in order. More than so many a worker are never begun.
-WAITING: Final = 2
-# Threads that read, resize and judge, beside those that wait for the runtime.
+WAITING: Final = 2  # items per worker that are in work or wait for an earlier, slower one
+# Threads that read, resize and compare, beside those that wait for the runtime.
 MOST_HELPERS: Final = 8
 THREADS: Final = "sshtool-overlapped"
 
 
 class SharedRuntime:
-    """A runtime for the threads of `overlapped`, each of which brings an item of its own from beginning to end."""
+    """A runtime that the threads of `overlapped` share."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.batch = runtime.declaration.input_shape[0] or 1  # images at a time; a fixed batch takes no fewer
+        self.batch = runtime.declaration.input_shape[0] or 1  # images per run; `run` fills up a fixed batch
         self._slots = threading.BoundedSemaphore(runtime.parallel)
         self._stopped = threading.Event()
 
     @property
     def workers(self) -> int:
-        """How many items are in work at once, and in memory."""
+        """The number of items that are in work, and in memory, at the same time."""
         return self.runtime.parallel + min(os.cpu_count() or 1, MOST_HELPERS)
 
     def each(self, work: Callable[[Item], Done], items: Iterable[Item]) -> Generator[Done, None, None]:
-        """`overlapped` with `work` that calls `run`; closed, it computes nothing more."""
+        """`overlapped` for `work` that calls `run`. Closing the generator ends the computation."""
         self._stopped.clear()
         return overlapped(work, items, workers=self.workers, stop=self._stopped.set)
 
     def run(self, images: Sequence[Pixels]) -> Outputs:
-        """The outputs for images of one size, uint8 [H, W, 3], at most `batch`. Raises what `Runtime.run` raises."""
+        """The outputs for at most `batch` images of one size, uint8 [H, W, 3]. Raises what `Runtime.run` raises."""
         filled = [*images, *[images[-1]] * (self.batch - len(images))]
         with self._slots:
             if self._stopped.is_set():
@@ -54,20 +53,19 @@ class SharedRuntime:
 
 
 class _StoppedError(Exception):
-    """Ends a worker whose result nobody will ask for."""
+    """Ends a worker whose result is no longer needed."""
 
 
 def overlapped(
     work: Callable[[Item], Done], items: Iterable[Item], *, workers: int, stop: Callable[[], None]
 ) -> Generator[Done, None, None]:
-    """`work(item)` for each item, in their order, on `workers` threads: so many are in work at once, never more.
+    """Yield `work(item)` for each item, in order, computed on `workers` threads.
 
-    Each worker does an item from beginning to end. So while some read or compute, others already write: nothing has to
-    be handed from thread to thread, and nothing piles up. Items are taken as they are needed.
+    A thread works on an item from beginning to end, so threads that read overlap with threads that compute. Takes items
+    from the iterable when a thread needs them.
 
-    When the caller goes away or an exception is raised, `stop` is called, what has not begun is dropped, and what has
-    is waited for: no thread outlives this. Close the generator (`contextlib.closing`) to be sure that this happens at
-    once.
+    When the caller closes the generator or an exception is raised, it calls `stop`, drops waiting items, and waits for
+    its threads. Use `contextlib.closing` to close it at once.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix=THREADS)
     begun: deque[Future[Done]] = deque()

@@ -1,4 +1,4 @@
-"""The user's config file, `config.toml` in the place where the platform keeps such files."""
+"""The user's config file, `config.toml` in the platform's folder for configuration."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from sshconvert.schema import LARGEST_TOML, Strict, parse_toml
 
 
 class Config(Strict):
-    """`sources`: mirrors of the archive, as `--source` takes them. `cache_dir`: as `--cache-dir`. Paths are relative to
-    the folder of the file.
-    """
+    """Mirrors of the archive (see `--source`) and the cache folder. Paths are relative to the config file's folder."""
 
     sources: tuple[str, ...] = ()
     cache_dir: Annotated[str, pydantic.StringConstraints(pattern=r"^[^\x00-\x1f]+$")] | None = None
 
 
 def config_path() -> Path:
-    """Where the config file is, if there is one: on Linux `~/.config/sshtool/config.toml`."""
+    """The path of the config file, which may be missing: on Linux `~/.config/sshtool/config.toml`."""
     import platformdirs
 
     return platformdirs.user_config_path("sshtool", appauthor=False) / "config.toml"
 
 
 def read_config(path: Path) -> Config:
-    """The settings of the file; none if there is no file. Raises ConfigError with every problem."""
+    """Read the file; a missing one is empty. Raises ConfigError, which lists every problem."""
     try:
         return parse_toml(Config, read_small(path, LARGEST_TOML))
     except FileNotFoundError:
@@ -42,5 +40,5 @@ def read_config(path: Path) -> Config:
 
 
 def user_path(text: str, folder: Path = Path()) -> Path:
-    """A path as a person writes it: `~` is the home, and what is relative is relative to `folder`."""
-    return folder / os.path.expanduser(text)  # noqa: PTH111  # Path's raises where there is no home
+    """Expand `~` to the home folder and resolve a relative path against `folder`."""
+    return folder / os.path.expanduser(text)  # noqa: PTH111  # Path.expanduser raises without a home

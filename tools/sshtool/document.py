@@ -1,4 +1,4 @@
-"""The JSON document in which a verb puts its result, for whoever reads it: a machine, or another verb."""
+"""The JSON document of a verb's result, for other programs and other verbs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 
 from sshconvert.messages import name_text, without_surrogates
 
-# Of the envelope. A new key does not change it; a changed meaning does.
+# The version of the envelope. A change of meaning raises it; a new key does not.
 SCHEMA_VERSION: Final = 1
 
 
 class Error(TypedDict):
-    """An error: the name of its class, and the line that stderr has too."""
+    """An error: the name of its class, and the line on stderr."""
 
     type: str
     message: str
 
 
 class Done(TypedDict):
-    """The document of a verb that came to its end: `ok` says whether all is well, `result` is the verb's own."""
+    """The document of a completed verb. `ok` is False if the verb found a difference; `result` depends on the verb."""
 
     schema_version: Literal[1]
     verb: str
@@ -34,7 +34,7 @@ class Done(TypedDict):
 
 
 class Failed(TypedDict):
-    """The document of a verb that did not."""
+    """The document of a failed verb."""
 
     schema_version: Literal[1]
     verb: str
@@ -46,20 +46,20 @@ Document: TypeAlias = Done | Failed
 
 
 def dump(verb: str, body: Mapping[str, Any], *, indent: int | None = 2) -> str:
-    """The document as text, with a line break behind it: the same body, the same text."""
+    """Serialize the document, with a final line break. The same body gives the same text."""
     document = {"schema_version": SCHEMA_VERSION, "verb": verb, **body}
     return json.dumps(plain(document), indent=indent, allow_nan=False) + "\n"
 
 
 def dump_result(verb: str, result: Any, *, passed: bool) -> str:
-    """The document of a verb that ended with `result`, a dataclass."""
+    """Serialize the document of a completed verb, whose result is a dataclass."""
     return dump(verb, {"ok": passed, "result": result})
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON has it: dataclasses and schemas as objects, paths as `name_text` writes them, all of it UTF-8.
+    """Convert a value to JSON types: dataclasses and schemas to objects, paths by `name_text`, text to valid UTF-8.
 
-    Raises TypeError for what is none of these: what a reader cannot know is not written.
+    Raises TypeError for other types.
     """
     if value is None or isinstance(value, bool | int | float):
         return value
@@ -81,5 +81,5 @@ def plain(value: Any) -> Any:
 
 def _key(key: Any) -> str:
     if not isinstance(key, str):
-        raise TypeError(f"{type(key).__name__} is no name of a JSON object's member")
+        raise TypeError(f"a JSON object's key is a string, not {type(key).__name__}")
     return without_surrogates(key)

@@ -1,4 +1,4 @@
-"""What may change a result: the machine, and the versions of the libraries that compute it."""
+"""The environment of a result: the machine, and the versions of the libraries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES: Final = ("sshtool", "numpy", "mxnet", "onnx", "onnxruntime", "openvino
 
 
 def environment() -> dict[str, str]:
-    """The names of the machine and versions of the packages, for a report."""
+    """Names of Python, platform and processor, and versions of `PACKAGES`, for a report."""
     facts = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -1,8 +1,8 @@
-"""What an image file claims, read before its decoder sees it: how large the picture is, and how many pieces there are.
+"""The claims of an image file, read before decoding: the size of the picture, and the number of pieces.
 
-Decoders make an object of each chunk, segment, comment and tag, and allocate what a header says. So a walk over the
-file counts first, in little memory, without decoding anything, and refuses what no camera or program writes. A file
-that is malformed is left to its decoder, which says better what is wrong with it.
+Decoders create an object for each chunk, segment, comment and tag, and allocate the sizes in headers. This module
+counts them in little memory, without decoding, and rejects counts that no camera or program writes. A malformed file
+passes: its decoder gives the better message.
 """
 
 from __future__ import annotations
@@ -16,46 +16,36 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
-# Of a file, before its pixels or beside them. Layers, profiles and previews take a few MB, in up to some thousand
+# Pieces and bytes of a file beside its pixels. Layers, profiles and previews take a few MB in up to some thousand
 # pieces.
 MOST_PIECES: Final = 10_000
 MOST_METADATA: Final = 32 << 20
-# Bytes between the segments or blocks of a file, which belong to none of them.
-MOST_JUNK: Final = 64 << 10
-# A piece of a file that holds pixels has some kilobytes; a small file may have smaller ones.
-_BYTES_PER_PIECE: Final = 1024
-# The decoder joins the EXIF segments of a JPEG, each time anew; an honest file has up to a few hundred segments.
+MOST_JUNK: Final = 64 << 10  # bytes outside all segments or blocks
+_BYTES_PER_PIECE: Final = 1024  # of pixels; usual pieces have some kilobytes
+# The decoder joins the EXIF segments of a JPEG again for each. Usual files have up to a few hundred segments.
 MOST_SEGMENTS: Final = 1024
-# Each costs memory in its decoder, although it has a byte or none: parts of a GIF's comments, icons in an icon file,
-# numbers in one tag (those of a palette of 16 bits), tiles of JPEG 2000, which its decoder describes all at once.
-MOST_BLOCKS: Final = 100_000
-MOST_ICONS: Final = 256
-MOST_NUMBERS: Final = 200_000
-MOST_TILES: Final = 10_000
-# Pixels of a tile of TIFF, which may be larger than the picture.
-MOST_TILE: Final = 1 << 22
-# Packed text and profiles, each of which unpacks to a megabyte at most.
-MOST_PACKED: Final = 16
-# Boxes that describe AVIF pictures: hundreds of bytes, or some thousand in one of many tiles.
-MOST_DESCRIPTION: Final = 1 << 20
-# Pixels and bytes of what Pillow decodes in Python, at a microsecond for each.
-MOST_SLOW: Final = 1 << 24
+# Pieces of a byte or none that cost memory in the decoder.
+MOST_BLOCKS: Final = 100_000  # of a GIF's comments
+MOST_ICONS: Final = 256  # in an icon file
+MOST_NUMBERS: Final = 200_000  # in one tag; a palette of 16 bits has as many
+MOST_TILES: Final = 10_000  # of JPEG 2000, which its decoder allocates at once
+MOST_TILE: Final = 1 << 22  # pixels of a TIFF tile, which may be larger than the picture
+MOST_PACKED: Final = 16  # packed texts and profiles, each of which unpacks to at most a megabyte
+MOST_DESCRIPTION: Final = 1 << 20  # bytes that describe AVIF pictures; usual are hundreds to some thousand
+MOST_SLOW: Final = 1 << 24  # pixels and bytes that Pillow decodes in Python, at a microsecond each
 
 _BLOCK: Final = 1 << 16
 
-# Memory for a pixel while it is decoded, beside the file itself and what is made of it: Pillow has four bytes, and
-# some decoders have the picture once more, in their own form.
-_PLAIN: Final = 4
-# And two rows of it.
-_ROWS: Final = 2 * 4
+_PLAIN: Final = 4  # bytes of a pixel in Pillow, beside the file and the result; some decoders add a copy
+_ROWS: Final = 2 * 4  # bytes of two rows per column
 
 
 @dataclass
 class Claims:
-    """Of a file: Pillow's names of the formats that it may be of, the size of the picture, and what decoding it costs.
+    """Pillow's names of the possible formats, the size of the picture, and the cost of decoding.
 
-    `pixel_bytes` is memory for a pixel in the decoder, `beside` bytes for everything else; `scans` is how often the
-    decoder goes over all pixels.
+    `pixel_bytes` is the decoder's memory per pixel, `beside` its other memory in bytes, `scans` the number of passes
+    over all pixels.
     """
 
     formats: tuple[str, ...] = ()
@@ -67,30 +57,30 @@ class Claims:
     _seen: int = field(default=0, repr=False)
 
     def allow(self, width: int, height: int) -> None:
-        """Of several sizes in one file, the largest counts."""
+        """Raise the claimed size to that of another picture in the file."""
         self.width, self.height = max(self.width, width), max(self.height, height)
 
-    def count(self, what: str, most: int) -> None:
-        """One more piece. Raises ValueError if there are too many."""
+    def count(self, pieces: str, most: int) -> None:
+        """Count one more piece. Raises ValueError for more than `most`."""
         self._seen += 1
         if self._seen > most:
-            raise ValueError(f"it has more than {most} {what}")
+            raise ValueError(f"it has more than {most} {pieces}")
 
     def add(self, size: int) -> None:
-        """So many bytes more that are no pixels. Raises ValueError if there are too many."""
+        """Add bytes beside the pixels. Raises ValueError for too many."""
         self.beside += size
         if self.beside > MOST_METADATA:
             raise ValueError(f"it has more than {MOST_METADATA} bytes beside its pixels")
 
 
 def read_claims(file: BinaryIO, size: int) -> Claims:
-    """What an image file of `size` bytes claims. Without a known format, `formats` is empty.
+    """The claims of an image file of `size` bytes. `formats` is empty for an unknown format.
 
-    Raises ValueError, which says what, if it claims what no honest file does.
+    Raises ValueError for claims of no usual file.
     """
     bytes_ = _Bytes(file, size)
     claims = Claims()
-    with contextlib.suppress(_CutOffError):  # the decoder finds out
+    with contextlib.suppress(_CutOffError):  # the decoder reports it
         for accepts, formats, examine in _FORMATS:
             if accepts(bytes_.at(0, min(size, 32))):
                 claims.formats = formats
@@ -101,11 +91,11 @@ def read_claims(file: BinaryIO, size: int) -> Claims:
 
 
 class _CutOffError(Exception):
-    """The file ends where more is announced."""
+    """The file ends before the end of a piece."""
 
 
 class _Bytes:
-    """A file, read here and there, never much of it at once."""
+    """A file with random access to small pieces."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self.size = file, size
@@ -120,15 +110,15 @@ class _Bytes:
         return data
 
     def number(self, place: int, form: str) -> int:
-        """One number, in a form of `struct`."""
+        """The number at a place, in a format of `struct`."""
         return int(struct.unpack(form, self.at(place, struct.calcsize(form)))[0])
 
     def markers(self, place: int, pattern: re.Pattern[bytes]) -> tuple[int, int] | None:
-        """Of the next two bytes from `place` on that match: the second one, and the place behind it."""
+        """Find the next marker of two bytes: its second byte, and the place after it."""
         while place < self.size - 1:
             block = self.at(place, min(_BLOCK, self.size - place))
-            if found := pattern.search(block):
-                return found[0][-1], place + found.end()
+            if match := pattern.search(block):
+                return match[0][-1], place + match.end()
             place += len(block) - 1  # the last byte may be the first of a marker
         return None
 
@@ -165,8 +155,7 @@ def _examine_png(data: _Bytes, claims: Claims, place: int = 0) -> None:
 
 # --- JPEG -------------------------------------------------------------------------------------------------------------
 
-# What Pillow and libjpeg take for markers: before the first scan without a length some, which end nothing; behind it
-# all but those that stand inside of a scan.
+# Markers of Pillow and libjpeg before the first scan (some have no length), and after it.
 _HEAD_MARKER: Final = re.compile(rb"\xff[\xc0-\xfe]", re.DOTALL)
 _SCAN_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]", re.DOTALL)
 _LENGTHLESS: Final = frozenset((0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)))
@@ -176,16 +165,16 @@ _SCAN, _END = 0xDA, 0xD9
 
 def _examine_jpeg(data: _Bytes, claims: Claims) -> None:
     claims.scans, place, junk, samples = 0, 2, 0, 1.0
-    while found := data.markers(place, _SCAN_MARKER if claims.scans else _HEAD_MARKER):
-        marker, behind = found
+    while match := data.markers(place, _SCAN_MARKER if claims.scans else _HEAD_MARKER):
+        marker, end = match
         if not claims.scans:
-            junk += behind - 2 - place
+            junk += end - 2 - place
             if junk > MOST_JUNK:
                 raise ValueError(f"it has more than {MOST_JUNK} bytes between its segments")
             claims.count("segments", MOST_SEGMENTS)
         elif marker == _END:
             break
-        place = behind
+        place = end
         if marker in _LENGTHLESS:
             continue
         length = data.number(place, ">H")
@@ -198,12 +187,12 @@ def _examine_jpeg(data: _Bytes, claims: Claims) -> None:
         elif not claims.scans:
             claims.add(length)
         place += length
-    if claims.scans > 1:  # all coefficients are kept, in two bytes each, until the last scan
+    if claims.scans > 1:  # the decoder keeps all coefficients, of two bytes each, until the last scan
         claims.pixel_bytes += math.ceil(2 * samples)
 
 
 def _samples(components: bytes) -> float:
-    """For a pixel of a JPEG, by how often each component is sampled: 3, or 1.5 if colours are halved both ways."""
+    """Samples per pixel of a JPEG: 3, or 1.5 with colours at half height and width."""
     factors = [(byte >> 4, byte & 15) for byte in components[1::3]]
     most = max((across for across, _ in factors), default=1) * max((down for _, down in factors), default=1)
     return sum(across * down for across, down in factors) / max(most, 1)
@@ -213,7 +202,7 @@ def _samples(components: bytes) -> float:
 
 
 def _examine_gif(data: _Bytes, claims: Claims) -> None:
-    """As far as the first picture."""
+    """Read up to the first picture."""
     claims.allow(*struct.unpack("<2H", data.at(6, 4)))
     flags = data.at(10, 1)[0]
     place, junk = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0), 0
@@ -237,12 +226,12 @@ def _examine_gif(data: _Bytes, claims: Claims) -> None:
     claims.allow(left + width, top + height)
 
 
-# --- TIFF, and EXIF, which is one -------------------------------------------------------------------------------------
+# --- TIFF, also inside EXIF -------------------------------------------------------------------------------------------
 
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 _SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _BYTES: Final = (1, 2, 6, 7)
-_FOLDERS: Final = (34665, 34853, 40965)  # EXIF, GPS and interoperability: directories of their own
+_FOLDERS: Final = (34665, 34853, 40965)  # directories of EXIF, GPS and interoperability
 _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
 _ORIENTATION, _SAMPLES, _ROWS_PER_STRIP = 274, 277, 278
 
@@ -250,7 +239,7 @@ _ORIENTATION, _SAMPLES, _ROWS_PER_STRIP = 274, 277, 278
 def _examine_tiff(data: _Bytes, claims: Claims) -> None:
     sizes = _examine_tags(data, claims)
     claims.allow(sizes.get(_WIDTH, 0), sizes.get(_HEIGHT, 0))
-    claims.pixel_bytes += 4 if sizes.get(_ORIENTATION, 1) != 1 else 0  # Pillow turns it upright itself
+    claims.pixel_bytes += 4 if sizes.get(_ORIENTATION, 1) != 1 else 0  # Pillow makes an upright copy
     across = sizes.get(_TILE_WIDTH, claims.width)
     down = sizes.get(_TILE_HEIGHT, min(sizes.get(_ROWS_PER_STRIP, claims.height), claims.height))
     if across * down > max(MOST_TILE, claims.width * claims.height):
@@ -259,48 +248,48 @@ def _examine_tiff(data: _Bytes, claims: Claims) -> None:
 
 
 def check_exif(exif: bytes) -> None:
-    """Hold the tags of EXIF, with or without the word before them, to what is honest. Raises ValueError."""
+    """Check the tags of EXIF, with or without the leading "Exif". Raises ValueError for too many or too large tags."""
     exif = exif.removeprefix(b"Exif\0\0")
     if exif[:4] in _TIFF:
-        with contextlib.suppress(_CutOffError):  # of which Pillow makes what it can
+        with contextlib.suppress(_CutOffError):  # Pillow reads the complete tags
             _examine_tags(_Bytes(io.BytesIO(exif), len(exif)), Claims())
 
 
 def _examine_tags(data: _Bytes, claims: Claims) -> dict[int, int]:
-    """Count what the first directory, and those of EXIF below it, hold; the single whole numbers among it."""
+    """Count the tags of the first directory and of EXIF's. Returns the integers of the first directory by tag."""
     order = "<" if data.at(0, 2) == b"II" else ">"
     big = 43 in data.at(2, 2)
     first = data.number(8, f"{order}Q") if big else data.number(4, f"{order}I")
-    found: dict[int, int] = {}
-    left, seen, total = [first], set(), 0
-    while left:
-        place = left.pop()
+    integers: dict[int, int] = {}
+    queue, seen, total = [first], set(), 0
+    while queue:
+        place = queue.pop()
         if place in seen:
             continue
         seen.add(place)
         try:
-            for tag, kind, count, value in _entries(data, place, order, big=big):
+            for tag, value_type, count, value in _entries(data, place, order, big=big):
                 claims.count("tags", MOST_PIECES)
-                size = count * _SIZES.get(kind, 0)
-                if kind not in _BYTES and size and count > MOST_NUMBERS:
+                size = count * _SIZES.get(value_type, 0)
+                if value_type not in _BYTES and size and count > MOST_NUMBERS:
                     raise ValueError(f"its tag {tag} has {count} numbers")
                 total += size if size > len(value) else 0
-                if count == 1 and kind in (3, 4, 13, 16, 18):
+                if count == 1 and value_type in (3, 4, 13, 16, 18):
                     number = int.from_bytes(value[:size], "little" if order == "<" else "big")
-                    left += [number] if tag in _FOLDERS else []
+                    queue += [number] if tag in _FOLDERS else []
                     if place == first:
-                        found.setdefault(tag, number)
+                        integers.setdefault(tag, number)
         except _CutOffError:
             if place == first:
                 raise
-    if total > data.size + MOST_JUNK:  # a broken tag or two do no harm
+    if total > data.size + MOST_JUNK:  # a few broken tags are harmless
         raise ValueError(f"its tags hold {total} bytes, the file has {data.size}")
     claims.beside += 2 * total
-    return found
+    return integers
 
 
 def _entries(data: _Bytes, place: int, order: str, *, big: bool) -> Iterator[tuple[int, int, int, bytes]]:
-    """Tag, kind, count and what is in the place of the value, of each entry of a directory."""
+    """Yield tag, type, count and value field of each entry of a directory."""
     count_form, form, size = ("Q", "2HQ8s", 20) if big else ("H", "2HI4s", 12)
     count = data.number(place, order + count_form)
     place += struct.calcsize(count_form)
@@ -312,8 +301,8 @@ def _entries(data: _Bytes, place: int, order: str, *, big: bool) -> Iterator[tup
 
 
 def _examine_webp(data: _Bytes, claims: Claims) -> None:
-    claims.pixel_bytes += 12  # two canvases and what is handed over
-    claims.beside += 3 * data.size  # it is read whole
+    claims.pixel_bytes += 12  # two canvases and the result
+    claims.beside += 3 * data.size  # the decoder copies the file
     place = 12
     while place + 8 <= data.size:
         kind, length = struct.unpack("<4sI", data.at(place, 8))
@@ -363,7 +352,7 @@ def _examine_codestream(data: _Bytes, claims: Claims, place: int = 0) -> None:
         elif marker == _TILE_PART:
             part, end = place, data.number(place + 6, ">I")
         elif marker == _TILE_DATA:
-            if not end:  # it goes to the end
+            if not end:  # it reaches to the end of the file
                 return
             place = part + end
             if end < 14:
@@ -382,14 +371,14 @@ def _examine_size(data: _Bytes, claims: Claims, place: int) -> None:
     tiles = -(-(right - left_tile) // across) * -(-(bottom - top_tile) // down)
     if tiles > MOST_TILES:
         raise ValueError(f"it has {tiles} tiles")
-    claims.pixel_bytes += 8 * components  # in 32 bits, once whole and once more in tiles
+    claims.pixel_bytes += 8 * components  # 32 bits in the picture and in its tiles
     claims.beside += _TILE_MEMORY * tiles
 
 
 # --- AVIF -------------------------------------------------------------------------------------------------------------
 
 _AVIF: Final = (b"avif", b"avis", b"mif1", b"msf1")
-# Boxes of boxes, and how many bytes stand before those inside.
+# Boxes that contain boxes, and the number of bytes before the first.
 _NESTED: Final = {b"meta": 4} | dict.fromkeys((b"iprp", b"ipco", b"moov", b"trak", b"mdia", b"minf", b"stbl"), 0)
 _CODED: Final = 1 << 20
 _MOST_UNITS: Final = 1000
@@ -397,15 +386,15 @@ _SEQUENCE: Final = 1
 
 
 def _examine_avif(data: _Bytes, claims: Claims) -> None:
-    claims.pixel_bytes += 16  # planes of up to 16 bits, with those of the frame before, and what is handed over
-    claims.beside += 3 * data.size  # it is read whole
-    coded, inside, left = [], 0, [(0, data.size)]
-    while left:
-        for kind, place, end in _boxes(data, *left.pop(), claims):
+    claims.pixel_bytes += 16  # planes of up to 16 bits, those of the previous frame, and the result
+    claims.beside += 3 * data.size  # the decoder copies the file
+    coded, inside, queue = [], 0, [(0, data.size)]
+    while queue:
+        for kind, place, end in _boxes(data, *queue.pop(), claims):
             if kind in (b"meta", b"moov"):
                 _check_description(end - place)
             if kind in _NESTED:
-                left.append((place + _NESTED[kind], end))
+                queue.append((place + _NESTED[kind], end))
             elif kind == b"ispe":
                 claims.allow(*struct.unpack(">2I", data.at(place + 4, 8)))
             elif kind == b"idat":
@@ -421,7 +410,7 @@ def _examine_avif(data: _Bytes, claims: Claims) -> None:
 
 
 def _items(data: _Bytes, place: int, claims: Claims) -> Iterator[tuple[int, int, int]]:
-    """Of the pieces of each item: whether they lie in the description itself, where, and how long they are."""
+    """Yield the construction method (1: relative to the idat box), offset and length of the extents of all items."""
     version, sizes = data.number(place, ">B"), data.number(place + 4, ">H")
     widths = [sizes >> shift & 15 for shift in (12, 8, 4, 0)]  # of offsets, lengths, first offsets and indices
     wide = 4 if version == 2 else 2
@@ -446,7 +435,7 @@ def _items(data: _Bytes, place: int, claims: Claims) -> Iterator[tuple[int, int,
 
 
 def _examine_av1(data: _Bytes, claims: Claims) -> None:
-    """The size of its frames, whatever is said around them: a decoder makes them first, and compares then."""
+    """Read the size of the frames: a decoder allocates them before it compares them with the boxes' sizes."""
     place = 0
     for _ in range(_MOST_UNITS):
         head = data.number(place, ">B")
@@ -465,7 +454,7 @@ def _examine_av1(data: _Bytes, claims: Claims) -> None:
 
 
 class _Bits:
-    """Numbers of so many bits, one after another."""
+    """A reader of numbers of any bit length."""
 
     def __init__(self, data: bytes) -> None:
         self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
@@ -478,9 +467,9 @@ class _Bits:
 
 
 def _frame_size(bits: _Bits) -> tuple[int, int]:
-    """The largest width and height of AV1's frames, from its sequence header (5.5 of its specification)."""
+    """The largest width and height of AV1's frames, from the sequence header (section 5.5 of the specification)."""
     bits.take(4)  # profile, and whether it is a still picture
-    if bits.take(1):  # with a short header
+    if bits.take(1):  # reduced header
         bits.take(5)
     else:
         _skip_operating_points(bits)
@@ -497,7 +486,7 @@ def _skip_operating_points(bits: _Bits) -> None:
             while not bits.take(1):
                 zeros += 1
             bits.take(zeros)
-        if bits.take(1):  # a model of the decoder
+        if bits.take(1):  # decoder model
             delay = bits.take(5) + 1
             bits.take(42)
     shown = bits.take(1)
@@ -517,7 +506,7 @@ def _check_description(size: int) -> None:
 
 
 def _boxes(data: _Bytes, place: int, end: int, claims: Claims) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, beginning and end of what is in each box from `place` to `end`."""
+    """Yield type, start and end of the content of each box between `place` and `end`."""
     while place + 8 <= end:
         length, kind = struct.unpack(">I4s", data.at(place, 8))
         inner = place + 8
@@ -534,11 +523,7 @@ def _boxes(data: _Bytes, place: int, end: int, claims: Claims) -> Iterator[tuple
 # --- BMP, icons, and formats of a header and pixels -------------------------------------------------------------------
 
 _DIB_HEADERS: Final = (12, 40, 52, 56, 64, 108, 124)
-_RUNS: Final = (1, 2)  # kinds of run-length encoding, decoded in Python
-
-
-def _examine_bmp(data: _Bytes, claims: Claims) -> None:
-    _examine_dib(data, claims, 14)
+_RUNS: Final = (1, 2)  # run-length encodings, which Pillow decodes in Python
 
 
 def _examine_dib(data: _Bytes, claims: Claims, place: int = 0) -> None:
@@ -556,7 +541,7 @@ def _examine_ico(data: _Bytes, claims: Claims) -> None:
     count = data.number(4, "<H")
     if count > MOST_ICONS:
         raise ValueError(f"it has {count} icons")
-    claims.pixel_bytes += 12  # with its mask, and the picture before it had one
+    claims.pixel_bytes += 12  # the picture with and without its mask
     for number in range(count):
         width, height, *_, place = struct.unpack("<4B2H2I", data.at(6 + 16 * number, 16))
         claims.allow(width or 256, height or 256)
@@ -571,7 +556,7 @@ _TGA_DEPTHS: Final = (1, 8, 16, 24, 32)
 
 
 def _examine_headless(data: _Bytes, claims: Claims) -> None:
-    """A DIB or a TGA: neither begins with a word of its own."""
+    """A DIB or a TGA, which have no signature."""
     _, colours, kind, *_, width, height, depth = struct.unpack("<3B2HB4HB", data.at(0, 17))
     if colours in (0, 1) and kind in _TGA_KINDS and depth in _TGA_DEPTHS:
         claims.allow(width, height)
@@ -579,7 +564,7 @@ def _examine_headless(data: _Bytes, claims: Claims) -> None:
         _examine_dib(data, claims)
 
 
-# The kind, width, height and, but for bitmaps, the largest value; blanks and comments between them.
+# Type, width, height and (except for bitmaps) the largest value, separated by blanks and comments.
 _BETWEEN: Final = rb"(?:[ \t\n\v\f\r]|#[^\n\r]*[\n\r])+"
 _PNM: Final = re.compile(
     rb"(P\w{1,6})" + _BETWEEN + rb"(\d{1,10})" + _BETWEEN + rb"(\d{1,10})" + rb"(?:" + _BETWEEN + rb"(\d{1,10})\s)?"
@@ -590,10 +575,10 @@ _QUICK: Final = {b"P5": (255, 65535), b"P6": (255,)}
 
 
 def _examine_pnm(data: _Bytes, claims: Claims) -> None:
-    found = _PNM.match(data.at(0, min(data.size, MOST_JUNK)))
-    if found is None:
+    header = _PNM.match(data.at(0, min(data.size, MOST_JUNK)))
+    if header is None:
         raise ValueError("it does not begin with the size of a picture")
-    kind, width, height, largest = found.groups()
+    kind, width, height, largest = header.groups()
     claims.allow(int(width), int(height))
     if kind in _TEXTS or (kind not in _BITMAPS and int(largest or 255) not in _QUICK.get(kind, (255,))):
         claims.pixel_bytes += 8
@@ -618,7 +603,7 @@ _FORMATS: Final[tuple[tuple[Callable[[bytes], bool], tuple[str, ...], Callable[[
     (_begins(_JP2), ("JPEG2000",), _examine_jp2),
     (_begins(_CODESTREAM), ("JPEG2000",), _examine_codestream),
     (lambda data: data[4:8] == b"ftyp" and data[8:12] in _AVIF, ("AVIF",), _examine_avif),
-    (_begins(b"BM"), ("BMP",), _examine_bmp),
+    (_begins(b"BM"), ("BMP",), lambda data, claims: _examine_dib(data, claims, 14)),
     (_begins(b"\0\0\1\0"), ("ICO",), _examine_ico),
     (lambda data: re.match(rb"P[0-6fy]", data) is not None, ("PPM",), _examine_pnm),
     (lambda _: True, ("DIB", "TGA"), _examine_headless),

@@ -1,4 +1,4 @@
-"""From image files to what the network sees, and from its boxes back to the pixels of the image."""
+"""Reading image files, fitting images to the network's input, and mapping detections back to the image."""
 
 from __future__ import annotations
 
@@ -30,45 +30,40 @@ if TYPE_CHECKING:
 
 Colour = tuple[int, int, int]
 
-# Behind what is transparent. Grey, because on black a dark drawing disappears, and on white a light one.
+# Behind transparent pixels. On grey, both dark and light drawings stay visible.
 BACKGROUND: Final[Colour] = (128, 128, 128)
 
-# What photos and drawings come in. Pillow knows 30 more, which it decodes in slow Python, or leaves to others: EPS to
-# Ghostscript, which it would start.
+# Formats of photos and drawings. Pillow knows 30 more, but decodes them in slow Python or starts other programs
+# (Ghostscript for EPS).
 _FORMATS: Final = frozenset(
     {"AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP"}
 )
 
 LARGEST_FILE: Final = 512 << 20
 
-# For all images that are being decoded, in all threads together: dozens of photos, or a picture that takes more, alone.
+# Bytes that all threads together use for decoding: dozens of photos. A larger picture waits until it is alone.
 MEMORY: Final = Budget(768 << 20)
-MOST_MEMORY: Final = 1 << 30
-# Bytes for a pixel of what is read, and for a pixel while it gets the size of the network's input.
-_PIXEL: Final = 3
-_FITTED: Final = 4
-# What Pillow takes from the system at once. Smaller blocks of a large image would stay with the thread that freed them.
+MOST_MEMORY: Final = 1 << 30  # bytes for one picture
+_PIXEL: Final = 3  # bytes of a pixel of the result
+_FITTED: Final = 4  # bytes of a pixel during a resize
+# Bytes that Pillow allocates at a time. Smaller blocks of a large image would stay with the thread that freed them.
 _BLOCK: Final = 64 << 20
-# Pixels of a part of an image that is converted at once; up to 40 bytes each.
+# Pixels to convert at a time, of up to 40 bytes each.
 _PART: Final = 1 << 17
-# Pixels between the two steps of a resize, if it went across first.
+# Pixels of the intermediate image of a resize.
 _LARGEST_BETWEEN: Final = 1 << 26
 
-# Beyond so many pixels, a file has to have a byte for each ten thousand. Of an honest picture, a byte is good for some
-# ten pixels, and for a thousand if it is almost empty.
+# A file of more than `_SMALL` pixels has at least one byte per `_PIXELS_PER_BYTE`. Usual pictures have one per ten
+# pixels, and almost empty ones one per thousand.
 _SMALL: Final = 1 << 24
 _PIXELS_PER_BYTE: Final = 10_000
 
-# How often a progressive JPEG may go over all its pixels: ten scans are usual, each of these takes up to half a second.
+# Pixels times scans of a progressive JPEG. Ten scans are usual; the limit takes some seconds.
 _MOST_SCANNED: Final = 2_000_000_000
 
-
-def _as_it_is(image: Pixels) -> Pixels:
-    return image
-
-
-# A view of an upright image, [H, W, 3], in which it lies as it is stored, by the value of EXIF's orientation.
+# A view of an upright image, [H, W, 3], in the stored orientation, by the value of EXIF's orientation.
 _TURNS: Final[dict[int, Callable[[Pixels], Pixels]]] = {
+    1: lambda image: image,
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
     4: lambda image: image[::-1],
@@ -84,16 +79,16 @@ _SIDEWAYS: Final = range(5, 9)
 class Resize(StrEnum):
     """How an image gets the size of the network's input."""
 
-    LETTERBOX = "letterbox"  # as large as fits, in its own proportions; the rest, right or below, is filled
-    STRETCH = "stretch"  # to all of it, whatever becomes of the proportions
+    LETTERBOX = "letterbox"  # keeps the proportions and pads the right or the bottom
+    STRETCH = "stretch"  # fills the input and changes the proportions
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an image of `height` x `width` lies in the network's input: from its upper left corner on, scaled.
+    """The place of an image of `height` x `width` in the network's input: scaled, at the upper left corner.
 
-    A coordinate is a position relative to pixel centres: pixel k reaches from k - 0.5 to k + 0.5, and image and input
-    both begin at -0.5. So x_image = (x_input + 0.5) / scale - 0.5, for all four corners of a box alike.
+    Coordinates are relative to pixel centres: pixel k covers k - 0.5 to k + 0.5, and image and input begin at -0.5.
+    Therefore x_image = (x_input + 0.5) / scale - 0.5.
     """
 
     height: int
@@ -102,10 +97,7 @@ class Placement:
     scale_x: float
 
     def to_image(self, detections: Detections) -> Detections:
-        """Move detections from the input to the image, with boxes clipped to its corner pixels.
-
-        Detections whose boxes lie in the padding altogether have no place in the image and are left out.
-        """
+        """Move detections from the input to the image and clip their boxes. Drops detections in the padding."""
         moved = detections.moved(lambda points: (points + 0.5) / (self.scale_x, self.scale_y) - 0.5)
         left, top, _, _ = moved.boxes.T
         inside = (left < self.width - 0.5) & (top < self.height - 0.5)
@@ -115,10 +107,13 @@ class Placement:
 def read_image(path: Path) -> Pixels:
     """Read an image file of any mode as uint8 [H, W, 3], BGR, upright as its EXIF orientation says.
 
-    Of an animation, this is the first frame. What is transparent lets `BACKGROUND` through. 16-bit, 32-bit and
-    floating-point grey is scaled to 8 bits; see `_to_8_bits`. Colour profiles are not applied.
+    Reads the first frame of an animation, blends transparent pixels with `BACKGROUND`, scales 16-bit, 32-bit and
+    floating-point grey to 8 bits (see `_deep_converter`), and ignores colour profiles.
 
-    Raises ImageError if the file cannot be read as an image or is too large, RuntimeUnavailableError without Pillow.
+    Raises:
+        ImageError: The file is not an image that Pillow can read, or is too large.
+        RuntimeUnavailableError: Pillow is not installed.
+
     """
     with reading(path) as image:
         return image
@@ -126,8 +121,9 @@ def read_image(path: Path) -> Pixels:
 
 @contextmanager
 def reading(path: Path) -> Iterator[Pixels]:
-    """`read_image` for threads: until the block ends, its memory is reserved, for `fit` too, and other threads wait for
-    theirs. A thread reads one image at a time. Raises as `read_image` does.
+    """`read_image` for threads: reserves the memory of the image, and of `fit`, for the block.
+
+    Other threads wait for theirs. A thread reads one image at a time. Raises what `read_image` raises.
     """
     _pillow()
     with ExitStack() as stack:
@@ -140,7 +136,7 @@ def reading(path: Path) -> Iterator[Pixels]:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Height and width of what `read_image` would return, from the file's beginning alone. Raises as it does."""
+    """Height and width of the image that `read_image` returns, without decoding it. Raises what `read_image` raises."""
     _pillow()
     from PIL import ExifTags
 
@@ -148,24 +144,24 @@ def read_size(path: Path) -> tuple[int, int]:
         claims = _checked_claims(file)
         with MEMORY.reserved(_memory(claims)), _opened(file, claims) as image:
             width, height = image.size
-            lies = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
-    return (width, height) if lies else (height, width)
+            is_sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
+    return (width, height) if is_sideways else (height, width)
 
 
 def readable_extensions() -> frozenset[str]:
-    """Extensions of the formats that can be read, in lower case and with the dot.
+    """File extensions of the readable formats, in lower case and with the dot.
 
     Raises RuntimeUnavailableError without Pillow.
     """
-    formats = _formats()
-    return frozenset(name.lower() for name, kind in _pillow().registered_extensions().items() if kind in formats)
+    formats, extensions = _formats(), _pillow().registered_extensions()
+    return frozenset(extension.lower() for extension, name in extensions.items() if name in formats)
 
 
 def fit(image: Pixels, height: int, width: int, resize: Resize, padding: Colour) -> tuple[Pixels, Placement]:
-    """Give an image, uint8 [H, W, 3], the size of the network's input, and say where it lies there.
+    """Resize an image, uint8 [H, W, 3], to the network's input, and return its placement there.
 
-    A letterboxed image lies in the upper left corner, so that nothing has to be added to its coordinates; `padding`
-    fills the rest. An image that has the size already stays as it is, to the byte.
+    A letterboxed image starts at the upper left corner, which keeps coordinates free of offsets; `padding` fills the
+    remaining pixels. An image of the right size keeps its bytes.
     """
     image_height, image_width = image.shape[:2]
     used_height, used_width = height, width
@@ -180,14 +176,15 @@ def fit(image: Pixels, height: int, width: int, resize: Resize, padding: Colour)
 
 
 def _resized(image: Pixels, height: int, width: int) -> Pixels:
-    """Bicubic, over all the pixels that a new one covers: a large photo becomes neither noise nor soft.
+    """Resize with an antialiasing bicubic filter, which keeps a large photo free of noise and sharp.
 
-    Upstream interpolates between the nearest pixels only and so knows sharp images; bilinear over all is softer.
+    Upstream interpolates between the nearest pixels, so its network knows sharp images; an antialiasing bilinear filter
+    is softer.
     """
     if image.shape[:2] == (height, width):
         return image
-    source = _pillow().fromarray(np.ascontiguousarray(image))  # the order of the channels is all the same here
-    if image.shape[0] * width > _LARGEST_BETWEEN:  # Pillow would go across first
+    source = _pillow().fromarray(np.ascontiguousarray(image))  # the channel order does not matter here
+    if image.shape[0] * width > _LARGEST_BETWEEN:  # Pillow resizes the width first
         source = source.resize((image.shape[1], height), _pillow().Resampling.BICUBIC)
     return np.asarray(source.resize((width, height), _pillow().Resampling.BICUBIC))
 
@@ -205,31 +202,30 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _checked_claims(file: BinaryIO) -> Claims:
-    """What the image claims, held against the file, before it is decoded. Raises ValueError, and Pillow's of a bomb."""
+    """The image's claims, compared with the file's size. Raises ValueError, and Pillow's DecompressionBombError."""
     from PIL import UnidentifiedImageError
 
     size = state(file)[0]
     claims = read_claims(file, size)
     if not claims.width or not claims.height:
         raise UnidentifiedImageError
-    pixels, said = claims.width * claims.height, f"{claims.width}x{claims.height} pixels"
+    pixels, claimed = claims.width * claims.height, f"{claims.width}x{claims.height} pixels"
     if _pillow().MAX_IMAGE_PIXELS is not None and pixels > _pillow().MAX_IMAGE_PIXELS:
         raise _pillow().DecompressionBombError
     if pixels > max(_SMALL, size * _PIXELS_PER_BYTE):
-        raise ValueError(f"it claims {said} in {size} bytes")
+        raise ValueError(f"it claims {claimed} in {size} bytes")
     if claims.scans * pixels > _MOST_SCANNED:
-        raise ValueError(f"it goes over {said} {claims.scans} times")
+        raise ValueError(f"it goes over {claimed} {claims.scans} times")
     if (needed := _memory(claims)) > MOST_MEMORY:
-        raise ValueError(f"{said} of its kind take {needed >> 20} MB to decode, {MOST_MEMORY >> 20} are allowed")
+        raise ValueError(f"{claimed} of its kind take {needed >> 20} MB to decode, {MOST_MEMORY >> 20} are allowed")
     return claims
 
 
 def _memory(claims: Claims) -> int:
-    """What decoding an image takes at most, and what making it smaller takes afterwards."""
+    """Bytes for decoding an image and then resizing it."""
     pixels = claims.width * claims.height
-    return (
-        max(claims.pixel_bytes * pixels + claims.beside, _FITTED * pixels) + _PIXEL * pixels + 40 * min(pixels, _PART)
-    )
+    decoding = max(claims.pixel_bytes * pixels + claims.beside, _FITTED * pixels)
+    return decoding + _PIXEL * pixels + 40 * min(pixels, _PART)
 
 
 @contextmanager
@@ -244,32 +240,32 @@ def _opened(file: BinaryIO, claims: Claims) -> Iterator[PillowImage.Image]:
 
 def _decode(file: BinaryIO, claims: Claims) -> Pixels:
     with _opened(file, claims) as image:
-        image.load()  # before the orientation is read: Pillow turns TIFF itself, and then forgets its orientation
+        image.load()  # turns a TIFF upright and removes its orientation, so it comes first
         _check_size(image, claims)
         return _to_bgr(image, _orientation(image))
 
 
 def _check_size(image: PillowImage.Image, claims: Claims) -> None:
-    """Raises ValueError if the image is larger than the memory that was reserved for it."""
+    """Raises ValueError if the image is larger than its reserved memory."""
     if image.width * image.height > claims.width * claims.height:
         raise ValueError(f"it claims {claims.width}x{claims.height} pixels and has {image.width}x{image.height}")
 
 
 def _orientation(image: PillowImage.Image) -> int:
-    # Not ImageOps.exif_transpose: it writes the other EXIF tags again, and fails where one of them is malformed.
+    # ImageOps.exif_transpose rewrites all EXIF tags and fails for a malformed one.
     from PIL import ExifTags
 
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001  # broken EXIF: a dozen kinds; the pixels are whole, and viewers show them as they lie
+    except Exception:  # noqa: BLE001  # broken EXIF raises a dozen types; viewers show the stored pixels
         return 1
 
 
 def _to_bgr(image: PillowImage.Image, orientation: int) -> Pixels:
-    """An image of any mode as uint8 [H, W, 3], BGR, turned upright, and made of one part after another."""
-    lies = orientation in _SIDEWAYS
-    upright = np.empty((image.width, image.height, 3) if lies else (image.height, image.width, 3), np.uint8)
-    stored = _TURNS.get(orientation, _as_it_is)(upright)
+    """Convert an image of any mode, part by part, to uint8 [H, W, 3], BGR, upright."""
+    height, width = (image.width, image.height) if orientation in _SIDEWAYS else (image.height, image.width)
+    upright = np.empty((height, width, 3), np.uint8)
+    stored = _TURNS.get(orientation, _TURNS[1])(upright)
     convert = _deep_converter(image) if image.mode in ("I", "F") or image.mode.startswith("I;16") else _to_rgb
     for rows, columns, part in _parts(image):
         stored[rows, columns] = convert(part)[..., ::-1]
@@ -294,10 +290,10 @@ def _to_rgb(image: PillowImage.Image) -> Pixels:
 
 
 def _deep_converter(image: PillowImage.Image) -> Callable[[PillowImage.Image], Pixels]:
-    """How to scale grey values of more than 8 bits to 0-255: from a part of the image to uint8 [H, W, 1].
+    """Return a function from a part of an image with deep grey values to uint8 [H, W, 1].
 
-    16 bits are scaled from 0-65535. Mode I is 16 bits in 32, as Pillow reads some formats, and mode F is 0-1 or 0-255
-    by custom; only where the values leave those ranges are they scaled from their own smallest to their largest.
+    The range of 16-bit values is 0-65535, and that of mode I too, as which Pillow reads some 16-bit formats. The range
+    of mode F is 0-1 or 0-255. If values exceed their range, the range is their minimum to maximum.
     """
     ends = [(float(grey.min()), float(grey.max())) for grey in map(_grey, (part for _, _, part in _parts(image)))]
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
@@ -316,10 +312,10 @@ def _grey(part: PillowImage.Image) -> Doubles:
 
 
 class _BombsRaised:
-    """While anybody is inside, Pillow's warning of a bomb is raised, and no other is heard.
+    """A context that raises Pillow's decompression bomb warning and ignores other warnings.
 
-    Filters of warnings are the process's, not a thread's. So the first to come in sets them, and the last to go takes
-    them back: had each its own, one would take back those of another that is still decoding.
+    Warning filters belong to the process, so the first thread that enters sets them and the last one that leaves
+    restores them.
     """
 
     def __init__(self) -> None:
@@ -330,7 +326,7 @@ class _BombsRaised:
             if not self._inside:
                 self._filters = warnings.catch_warnings()
                 self._filters.__enter__()
-                warnings.simplefilter("ignore")  # of odd metadata; what matters is raised
+                warnings.simplefilter("ignore")  # of unusual metadata
                 warnings.simplefilter("error", _pillow().DecompressionBombWarning)
             self._inside += 1
 
@@ -346,29 +342,27 @@ _bombs_raised: Final = _BombsRaised()
 
 @contextmanager
 def _decoding_errors(path: Path) -> Iterator[None]:
-    """Turn what Pillow raises, and warns of, into ImageError."""
+    """Turn Pillow's errors and bomb warning into ImageError."""
     from PIL import UnidentifiedImageError
 
     with _bombs_raised:
         try:
             yield
         except UnidentifiedImageError:
-            if what := mistaken(path, IMAGE):
-                raise _no_image(path, what) from None
-            raise ImageError(f"{path}: is not an image of a format that can be read; convert it to PNG") from None
+            raise _no_image(path, "is not an image of a format that can be read; convert it to PNG") from None
         except (_pillow().DecompressionBombWarning, _pillow().DecompressionBombError, MemoryError):
             most = f"more than {_pillow().MAX_IMAGE_PIXELS} pixels, or than fit in memory"
             raise ImageError(f"{path}: is too large ({most}); scale it down") from None
-        except Exception as error:  # noqa: BLE001  # a dozen kinds, one for each way in which a decoder can fail
-            if what := mistaken(path, IMAGE):
-                raise _no_image(path, what) from None
-            raise ImageError(
-                f"{path}: is damaged, or of a kind that cannot be decoded ({one_line(error)}); export it again as PNG"
-            ) from None
+        except Exception as error:  # noqa: BLE001  # decoders raise a dozen types
+            problem = f"is damaged, or of a kind that cannot be decoded ({one_line(error)}); export it again as PNG"
+            raise _no_image(path, problem) from None
 
 
-def _no_image(path: Path, what: str) -> ImageError:
-    return ImageError(f"{path}: is {what}, and no image; name an image file")
+def _no_image(path: Path, problem: str) -> ImageError:
+    """The error for a file of another known type, or else for the problem."""
+    if actual := mistaken(path, IMAGE):
+        problem = f"is {actual}, and no image; name an image file"
+    return ImageError(f"{path}: {problem}")
 
 
 @cache
@@ -376,7 +370,7 @@ def _formats() -> tuple[str, ...]:
     from PIL import _imaging
 
     _pillow().init()
-    _imaging.set_block_size(_BLOCK)  # as the environment's PILLOW_BLOCK_SIZE would
+    _imaging.set_block_size(_BLOCK)  # like the environment variable PILLOW_BLOCK_SIZE
     return tuple(name for name in _pillow().ID if name in _FORMATS)
 
 

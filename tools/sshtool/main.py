@@ -1,8 +1,7 @@
-"""Where the program begins. Signals are caught before anything else is imported.
+"""The start of the program. It handles signals before it imports the other modules.
 
-Two things here are for cost alone, a sixth of the CPU time of a conversion: NumPy's library of linear algebra, which
-has next to nothing to do here, starts no threads, which would wait for work in a loop; and what Python looks through
-for garbage when it ends, it leaves alone, since the process ends too.
+Two settings save a sixth of a conversion's CPU time: OpenBLAS starts no threads, which would spin without work, and
+Python skips the garbage collection at exit.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def main() -> None:
     try:
         try:
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-            _open_standard_files()  # before anything else is opened
+            _open_standard_files()  # before opening other files
             catch_signals()
             _silence_libraries()
             from sshtool.cli.app import app
@@ -29,16 +28,16 @@ def main() -> None:
             app()
         finally:
             settle()
-            _drop_what_cannot_be_written()
+            _flush_or_drop_output()
             gc.freeze()
     except Interrupted as stop:
         _fail(str(stop), stop.exit_code)
-    except OSError as error:  # verbs see to their own; this is Typer, printing help
+    except OSError as error:  # from Typer, printing help; verbs handle their own errors
         _fail(f"standard output: cannot be written ({error.strerror}); send it elsewhere", 1)
 
 
 def _open_standard_files() -> None:
-    """If one is closed, the next file that is opened would take its number, and get what native code prints."""
+    """Open closed standard files: else another file would take their number and receive the output of native code."""
     number = os.open(os.devnull, os.O_RDWR)
     while number < 3:
         number = os.open(os.devnull, os.O_RDWR)
@@ -46,10 +45,10 @@ def _open_standard_files() -> None:
 
 
 def _silence_libraries() -> None:
-    """What libraries print is not for the user, and may quote a file: from now on it goes nowhere.
+    """Discard the output of libraries, which may quote a file, also in child processes.
 
-    Native code writes on the files 1 and 2, from any thread and at any time. So these lead nowhere, for child processes
-    too, and Python's streams write on copies, which nothing but this program's own lines reach.
+    Native code writes to the files 1 and 2 from any thread. This function redirects both to the null device, and
+    Python's streams to copies of the originals.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number, name in ((1, "stdout"), (2, "stderr")):
@@ -64,20 +63,20 @@ def _silence_libraries() -> None:
                 write_through=stream.write_through,
             )
             setattr(sys, name, copy)
-            setattr(sys, f"__{name}__", copy)  # by which rich and Typer ask how wide the terminal is
+            setattr(sys, f"__{name}__", copy)  # rich and Typer read the terminal's width from it
         os.dup2(nowhere, number)
     os.close(nowhere)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
 
 
-def _drop_what_cannot_be_written() -> None:
-    """Python tries once more when it ends, complains in lines of its own, and leaves by another exit code."""
+def _flush_or_drop_output() -> None:
+    """Drop output that cannot be written: at exit, Python would print an error and change the exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
                 stream.flush()
-        except (OSError, ValueError):  # there are two
+        except (OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -87,6 +86,6 @@ def _fail(line: str, code: int) -> None:
     try:
         sys.stderr.write(f"sshtool: {printable(line)}\n")
         sys.stderr.flush()
-    except (OSError, AttributeError):  # full or closed: there is nobody to tell
+    except (OSError, AttributeError):  # stderr is full or closed
         pass
     sys.exit(code)

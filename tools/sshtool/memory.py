@@ -1,4 +1,4 @@
-"""Memory that threads share, so that together they need no more than one of them may."""
+"""A memory budget that threads share."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 
 class Budget:
-    """A number of bytes, of which each thread reserves what it needs for as long as it needs it.
+    """A number of bytes from which threads reserve a share for the length of a block.
 
-    A thread has one reservation at a time: with a second one it could wait for itself.
+    A thread holds one reservation at a time: a second one could wait for the first.
     """
 
     def __init__(self, total: int) -> None:
@@ -19,9 +19,9 @@ class Budget:
 
     @contextmanager
     def reserved(self, size: int) -> Iterator[None]:
-        """Wait for `size` bytes and have them until the block ends. First come, first served.
+        """Wait for `size` bytes, in the order of requests, and hold them for the block.
 
-        Of more than `total`, the block runs alone.
+        With `total` bytes or more, the block runs alone.
         """
         size = min(size, self.total)
         with self._turn, self._changed:

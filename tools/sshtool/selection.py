@@ -1,4 +1,4 @@
-"""Which image files are meant by what was given: files, folders and patterns."""
+"""Selection of image files by files, folders and patterns."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from sshtool.limits import MOST_FILES
 
 
 def select_images(arguments: Sequence[str | Path]) -> tuple[Path, ...]:
-    """Image files in the order given, each once, by whatever names.
+    """Return the distinct image files of the arguments, in their order.
 
-    A file is taken whatever its extension. Of a folder, the files with an image's extension are taken, sorted, without
-    hidden ones and without those of folders inside. A pattern (`*`, `?`, `[…]`, and `**` for folders at any depth)
-    takes the files that it matches, sorted, as a shell's would.
+    A file may have any extension. A folder gives its files with an image's extension, sorted, except hidden ones and
+    those of subfolders. A pattern (`*`, `?`, `[…]`, and `**` for folders at any depth) gives the files that it
+    matches, sorted.
 
-    Raises UsageError if an argument leads to no file, and RuntimeUnavailableError without Pillow.
+    Raises UsageError if an argument gives no file, and RuntimeUnavailableError without Pillow.
     """
-    named: dict[Path, Path] = {}
+    images: dict[Path, Path] = {}
     for path in (path for argument in arguments for path in _expand(str(argument))):
-        named.setdefault(path.resolve(), path)
-        if len(named) > MOST_FILES:
-            raise UsageError(f"{one_line(arguments[0])}: more than {MOST_FILES} images are meant; name fewer")
-    return tuple(named.values())
+        images.setdefault(path.resolve(), path)
+        if len(images) > MOST_FILES:
+            raise UsageError(f"{one_line(arguments[0])}: more than {MOST_FILES} images; name fewer")
+    return tuple(images.values())
 
 
 def _expand(argument: str) -> list[Path]:
     try:
-        return _found(argument)
+        return _files_of(argument)
     except OSError as error:
         raise UsageError(f"{argument}: cannot be looked up ({error.strerror}); change its permissions") from None
     except ValueError as error:  # a zero byte
         raise UsageError(f"{argument!r}: cannot be looked up ({error}); correct the name") from None
 
 
-def _found(argument: str) -> list[Path]:
+def _files_of(argument: str) -> list[Path]:
     path = Path(argument)
     if is_folder(path):
         return _images_of(path)
-    if is_there(path):  # also where the name looks like a pattern
+    if is_there(path):  # even if the name looks like a pattern
         return [path]
     if not glob.has_magic(argument):
         raise UsageError(f"{argument}: is not there; name an image file, a folder or a pattern")
@@ -57,9 +57,9 @@ def _found(argument: str) -> list[Path]:
 
 def _images_of(folder: Path) -> list[Path]:
     extensions = readable_extensions()
-    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
-    files = (path for path in shown if path.suffix.lower() in extensions and is_file(path))
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    files = (path for path in visible if path.suffix.lower() in extensions and is_file(path))
     images = sorted(islice(files, MOST_FILES + 1))
     if not images:
-        raise UsageError(f"{folder}: holds no image files; for those of folders inside, give '{folder}/**/*.jpg'")
+        raise UsageError(f"{folder}: holds no image files; for those of subfolders, give '{folder}/**/*.jpg'")
     return images

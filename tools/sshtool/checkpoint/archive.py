@@ -1,4 +1,4 @@
-"""Archives of a checkpoint: upstream's zip layout, with the symbol and the parameters at the root."""
+"""Checkpoint archives in upstream's layout: a zip with the symbol and the parameters at its root."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIGNATURE: Final = b"PK\x03\x04"
 
 @contextlib.contextmanager
 def opened(path: Path, model: ModelSpec, *, allow_nonfinite: bool = False) -> Iterator[Checkpoint]:
-    """Open a folder, a `.params` file, or an archive, which is unpacked for as long as the block lasts.
+    """Open a folder, a `.params` file, or an archive, which this context unpacks into a temporary folder.
 
     Raises what `open_checkpoint` and `unpack` raise.
     """
@@ -39,7 +39,7 @@ def opened(path: Path, model: ModelSpec, *, allow_nonfinite: bool = False) -> It
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the path is a zip file, whatever it is called; also if it is a broken one."""
+    """Whether the path is a zip file, even a broken one. The file's name does not matter."""
     try:
         with open_regular(path) as file:
             return file.read(len(_SIGNATURE)) == _SIGNATURE or zipfile.is_zipfile(file)
@@ -48,7 +48,7 @@ def is_archive(path: Path) -> bool:
 
 
 class Archive:
-    """An open archive: what is hashed is what is unpacked. Raises ArchiveError, also if it changes meanwhile."""
+    """An open archive, which hashes and unpacks the same bytes. Raises ArchiveError, also if the file changes."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
@@ -61,30 +61,33 @@ class Archive:
         return self._state[0]
 
     def sha256(self) -> str:
-        """In hexadecimal."""
         with self._errors():
             self._file.seek(0)
             return stream_sha256(self._file)
 
     def unpack(self, model: ModelSpec, folder: Path) -> None:
-        """Put the model's two files, and nothing else of the archive, into `folder`: both or none.
+        """Unpack both of the model's files, or neither, into `folder`. Other members stay in the archive.
 
-        They may lie at the archive's root or inside one enclosing folder. Raises ArchiveError if the archive does not
-        hold them exactly once, or has anything in it that an honest archive has not; OutputError.
+        The files lie at the archive's root or inside one enclosing folder.
+
+        Raises:
+            ArchiveError: The archive does not hold each file once, or has a member that no packer writes.
+            OutputError: The files cannot be written.
+
         """
         with self._errors():
             members = read_members(self._file)
             check(members)
-            wanted = {name: self._find(members, name) for name in model.file_names}
+            model_files = {name: self._find(members, name) for name in model.file_names}
         with staging_folder(folder) as staging:
-            for name, member in wanted.items():
+            for name, member in model_files.items():
                 with (staging / name).open("wb") as target:
                     self._write(member, target)
-            for name in wanted:
+            for name in model_files:
                 (staging / name).replace(folder / name)
 
     def _write(self, member: Member, target: BinaryIO) -> None:
-        """Errors of the archive are told from those of the target, of which there are as many."""
+        """Unpack a member; only errors of reading become ArchiveError."""
         pieces = stream(self._file, member)
         while True:
             with self._errors():
@@ -94,23 +97,23 @@ class Archive:
             target.write(piece)
 
     def _find(self, members: Sequence[Member], name: str) -> Member:
-        found = [member for member in members if member.name in (name, f"{member.name.split('/')[0]}/{name}")]
-        if len(found) != 1:
-            there = ", ".join(repr(member.name) for member in members[:10]) or "nothing"
-            what = mistaken(self.path, ZIP)
+        matches = [member for member in members if member.name in (name, f"{member.name.split('/')[0]}/{name}")]
+        if len(matches) != 1:
+            names = ", ".join(repr(member.name) for member in members[:10]) or "nothing"
+            actual = mistaken(self.path, ZIP)
+            place = f"{self.path}: is {actual}" if actual else self.path
             raise ArchiveError(
-                f"{self.path}: {f'is {what}: ' if what else ''}expected {name} once, found it {len(found)} times; "
-                f"the archive holds {there}"
+                f"{place}: expected {name} once, found it {len(matches)} times; the archive holds {names}"
             )
-        return found[0]
+        return matches[0]
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except RefusedError as error:
-            self._require_unchanged()  # or the reason would be a wrong one
-            raise ArchiveError(f"{self.path}: {error}; get the archive again from whom you trust") from None
+            self._require_unchanged()  # a change explains the error better
+            raise ArchiveError(f"{self.path}: {error}; get the archive again from a trusted source") from None
         except OSError as error:
             raise _unreadable(self.path, error) from None
         self._require_unchanged()
@@ -122,10 +125,7 @@ class Archive:
 
 @contextlib.contextmanager
 def open_archive(path: Path, *, follow: bool = True) -> Iterator[Archive]:
-    """Open an archive for as long as the block lasts. Raises ArchiveError if it cannot be read.
-
-    `follow` is as in `open_regular`.
-    """
+    """Open an archive; `follow` allows a link, as in `open_regular`. Raises ArchiveError if it cannot be read."""
     try:
         file = open_regular(path, follow=follow)
     except OSError as error:
@@ -135,14 +135,14 @@ def open_archive(path: Path, *, follow: bool = True) -> Iterator[Archive]:
 
 
 def unpack(path: Path, model: ModelSpec, folder: Path) -> str:
-    """Unpack an archive into `folder`, as `Archive.unpack` does, and return its SHA-256."""
+    """Unpack an archive into `folder` (see `Archive.unpack`) and return its SHA-256."""
     with open_archive(path) as archive:
         archive.unpack(model, folder)
         return archive.sha256()
 
 
 def pack(folder: Path, model: ModelSpec, path: Path) -> None:
-    """Make an archive of the model's two files as upstream did. Same files, same bytes: stored, without times."""
+    """Write an archive of the model's two files in upstream's layout: stored, without times, reproducible."""
     with staged(path) as part, zipfile.ZipFile(part, "w") as archive:
         for name in model.file_names:
             member = zipfile.ZipInfo(name)

@@ -1,11 +1,11 @@
-"""Archives that were downloaded, one folder for each, named by the SHA-256 that the model's description pins.
+"""The cache of downloaded archives: a folder per archive, named by the SHA-256 in the model's description.
 
-<cache>/<sha256>/ssh-model-final.zip    complete, and verified again before each use
-<cache>/<sha256>/.part                  the beginning of it, for the next run to go on with
-<cache>/<sha256>/.source.json           where it comes from, and which version of it
-<cache>/<sha256>/.lock                  held by the one process that downloads; empty, and stays there
+<cache>/<sha256>/ssh-model-final.zip    the complete archive, verified again before each use
+<cache>/<sha256>/.part                  an incomplete download, which the next run resumes
+<cache>/<sha256>/.source.json           the source of the archive, and its version there
+<cache>/<sha256>/.lock                  the lock of the downloading process; an empty file that stays
 
-No link is followed inside the folder, and what is no file there is never opened.
+This module follows no links inside the folder and opens regular files only.
 """
 
 from __future__ import annotations
@@ -33,38 +33,39 @@ LARGEST_ORIGIN: Final = 1 << 16
 
 
 class WrongBytesError(SourceFailedError):
-    """What came is not the archive."""
+    """The source sent other bytes than the archive's."""
 
 
 class Origin(Strict):
-    """`.source.json`: the source without its secrets, and its ETag or Last-Modified if it gave one."""
+    """`.source.json`: the source without its secrets, and the ETag or Last-Modified that it sent."""
 
     source: str
-    # It goes into a header of the next request as it is.
+    # The next request sends it in a header.
     validator: Annotated[str, pydantic.StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=1000)] = ""
 
 
 class Writer:
-    """Takes the archive's bytes in order, hashes them, and refuses more of them than the archive has."""
+    """Writes and hashes the archive's bytes in order, up to the archive's size."""
 
     def __init__(self, file: BinaryIO, archive: PinnedFile) -> None:
         self._file, self._archive = file, archive
         self._digest = hashlib.sha256()
         self.size = 0
 
-    def read_what_is_there(self) -> None:
+    def read_part(self) -> None:
+        """Hash the bytes of the existing part."""
         while block := self._file.read(BLOCK):
             self._count(block)
 
     def write(self, block: bytes) -> None:
-        """Raises WrongBytesError, before anything is written that cannot belong to the archive."""
+        """Write a block. Raises WrongBytesError before writing past the archive's size."""
         if self.size + len(block) > self._archive.size:
             raise WrongBytesError(f"sends more than the {self._archive.size} bytes of {self._archive.name}")
         self._count(block)
         self._file.write(block)
 
     def check(self) -> None:
-        """Raises WrongBytesError unless this is the whole archive."""
+        """Raises WrongBytesError unless size and SHA-256 are the archive's."""
         if self.size != self._archive.size:
             raise WrongBytesError(f"ended after {self.size} of {self._archive.size} bytes")
         if self._digest.hexdigest() != self._archive.sha256:
@@ -78,7 +79,7 @@ class Writer:
 
 
 class Entry:
-    """One archive's place in the cache. Apart from `is_good`, all of it is for who holds `locked`."""
+    """One archive's folder in the cache. Call only `is_good`, `require_trusted` and `origin` outside `locked`."""
 
     def __init__(self, cache: Path, archive: PinnedFile) -> None:
         self.archive = archive
@@ -90,7 +91,7 @@ class Entry:
         self._lock = self.folder / ".lock"
 
     def is_good(self) -> bool:
-        """Whether the archive is there, whole and unchanged."""
+        """Whether the cache holds the archive with the pinned size and SHA-256."""
         try:
             with open_regular(self.path, follow=False) as file:
                 if state(file)[0] != self.archive.size:
@@ -102,15 +103,15 @@ class Entry:
     def require_trusted(self) -> None:
         """Raises DownloadError if another user could put links or other archives into the cache.
 
-        It has to belong to this user or to root, and only they and the user's own group may write there. Where
-        everybody may write but only remove what is theirs, as in /tmp, the entry's own folder counts.
+        The cache belongs to this user or to root; only they and the user's own group may write there. In a sticky
+        folder such as /tmp, where all users may write, the entry's own folder decides.
         """
         if os.name == "posix":
             _require_own(self.cache, sticky=True)
             _require_own(self.folder, sticky=False)
 
     def origin(self) -> Origin | None:
-        """Where the archive, or its part, comes from; None if that is not known."""
+        """The origin of the archive or its part; None if it is unknown."""
         try:
             return parse_json(Origin, read_small(self._origin, LARGEST_ORIGIN, follow=False))
         except (OSError, ValueError):
@@ -118,9 +119,12 @@ class Entry:
 
     @contextlib.contextmanager
     def locked(self, say: Callable[[str], None], patience: float) -> Iterator[None]:
-        """Be the only process that works at this archive; wait for another one up to `patience` seconds.
+        """Lock the entry against other processes.
 
-        Raises DownloadError when that is over, and OutputError for whatever cannot be written here.
+        Raises:
+            DownloadError: Another process holds the lock for more than `patience` seconds.
+            OutputError: The block or the lock cannot write here.
+
         """
         import filelock
 
@@ -147,18 +151,18 @@ class Entry:
                 lock.release()
 
     def _require_lock_file(self) -> None:
-        """Raises OutputError if something else is in the place of the lock, which would be opened and written."""
+        """Raises OutputError if the lock's path holds another file, which locking would open and write."""
         try:
-            there = self._lock.lstat()
+            status = self._lock.lstat()
         except FileNotFoundError:
             return
-        if not stat.S_ISREG(there.st_mode) or (there.st_nlink > 1 and there.st_size > 0):
+        if not stat.S_ISREG(status.st_mode) or (status.st_nlink > 1 and status.st_size > 0):
             raise OutputError(
                 f"{self._lock}: is not the lock file of sshtool; remove it, or name another folder with --cache-dir"
             )
 
     def require_space(self) -> None:
-        """Raises OutputError if the disk cannot hold what is still missing."""
+        """Raises OutputError if the disk has no room for the missing bytes."""
         missing = self.archive.size - self.part_size()
         free = shutil.disk_usage(self.folder).free
         if free < missing:
@@ -168,17 +172,15 @@ class Entry:
             )
 
     def part_size(self) -> int:
-        """In bytes; 0 for what this program has not left there: a link, no file, or one that has other names too."""
+        """In bytes; 0 for a link, a special file, or a file with other hard links: sshtool leaves none of these."""
         try:
-            there = self._part.lstat()
+            status = self._part.lstat()
         except FileNotFoundError:
             return 0
-        return there.st_size if stat.S_ISREG(there.st_mode) and there.st_nlink == 1 else 0
+        return status.st_size if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else 0
 
     def resumable(self, source: str) -> tuple[int, str]:
-        """How many bytes of that source are there to go on from, and their validator; (0, "") if there are none that
-        could be trusted to be the same file's.
-        """
+        """Bytes of the part and its validator; (0, "") unless the part is of that source and of a known version."""
         origin = self.origin()
         size = self.part_size()
         if origin is None or origin.source != source or not origin.validator or size >= self.archive.size:
@@ -187,29 +189,29 @@ class Entry:
 
     @contextlib.contextmanager
     def begin(self, source: str, validator: str = "") -> Iterator[Writer]:
-        """Start a new part. The old one goes first: it must never be taken for a part of the new source."""
+        """Start a new part. Removes the old part first, lest it count as a part of the new source."""
         self.discard()
         try:
             origin = Origin(source=source, validator=validator)
         except pydantic.ValidationError:
-            origin = Origin(source=source)  # what cannot be a header's value is no validator
-        # Not staged: half of it is as good as none, and there is no part now that it could be wrong about.
+            origin = Origin(source=source)  # a validator must be a header's value
+        # Needs no staging: an incomplete origin counts as none, and no part exists yet.
         self._origin.unlink(missing_ok=True)
-        with self._origin.open("x", encoding="utf-8") as file:  # "x" follows no link and opens nothing that is there
+        with self._origin.open("x", encoding="utf-8") as file:  # "x" follows no link and opens no existing file
             file.write(origin.model_dump_json() + "\n")
         with self._part.open("xb") as part:
             yield Writer(part, self.archive)
 
     @contextlib.contextmanager
     def resume(self) -> Iterator[Writer]:
-        """Go on with the part that is there."""
+        """Continue the existing part."""
         with open(self._part, "r+b", opener=open_itself) as file:
             writer = Writer(file, self.archive)
-            writer.read_what_is_there()
+            writer.read_part()
             yield writer
 
     def finish(self) -> bool:
-        """Place a part that was complete when its process ended. Says whether that made the archive."""
+        """Place a part that an earlier process completed. Returns whether it is the archive."""
         if self.part_size() != self.archive.size:
             return False
         try:
@@ -221,16 +223,13 @@ class Entry:
         return True
 
     def discard(self) -> None:
-        """Throw the part away."""
+        """Remove the part."""
         self._part.unlink(missing_ok=True)
 
-    def remove_damaged(self) -> None:
-        """Throw a cached archive away that is not good."""
-        self.path.unlink(missing_ok=True)
-
     def place(self, writer: Writer) -> None:
-        """Make the part, which `writer` has written to its end, the archive. Raises WrongBytesError unless it is; then
-        the part is gone, if nothing that is added could still make it right.
+        """Rename the part that `writer` wrote to the archive.
+
+        Raises WrongBytesError if it is not the archive. A part that is too short stays; others are removed.
         """
         try:
             writer.check()
@@ -245,7 +244,7 @@ class Entry:
 def _output_errors(folder: Path) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # who reads our progress has had enough
+    except BrokenPipeError:  # the reader of the progress closed the pipe
         raise
     except OSError as error:
         raise OutputError(
@@ -256,15 +255,15 @@ def _output_errors(folder: Path) -> Iterator[None]:
 
 def _require_own(folder: Path, *, sticky: bool) -> None:
     try:
-        there = folder.stat(follow_symlinks=sticky)
-    except OSError:  # it is made later, or the reason is given then
+        status = folder.stat(follow_symlinks=sticky)
+    except OSError:  # creating the folder reports the reason
         return
-    others = stat.S_IWOTH if there.st_gid == os.getegid() else stat.S_IWOTH | stat.S_IWGRP
-    if stat.S_ISLNK(there.st_mode):
+    others = stat.S_IWOTH if status.st_gid == os.getegid() else stat.S_IWOTH | stat.S_IWGRP
+    if stat.S_ISLNK(status.st_mode):
         problem = "is a link"
-    elif there.st_uid not in (os.geteuid(), 0):
-        problem = f"belongs to another user (number {there.st_uid})"
-    elif there.st_mode & others and not (sticky and there.st_mode & stat.S_ISVTX):
+    elif status.st_uid not in (os.geteuid(), 0):
+        problem = f"belongs to another user (number {status.st_uid})"
+    elif status.st_mode & others and not (sticky and status.st_mode & stat.S_ISVTX):
         problem = "can be written by others"
     else:
         return

@@ -1,4 +1,4 @@
-"""Stores a checkpoint: the demo, one from an archive of the user, or a downloaded one."""
+"""Storing a checkpoint: the demo, the content of the user's archive, or a download."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ DEMO_ARCHIVE: Final = "ssh-model-demo.zip"
 
 @dataclass(frozen=True)
 class DownloadOptions:
-    """Where the checkpoint comes from: the demo, an archive of the user's own, or else one that is downloaded.
+    """The origin of the checkpoint: the demo, the user's archive, or a download.
 
-    `sources` come before the mirrors of the environment and the config file. `cache_dir` None is the config file's, or
-    else the platform's place for caches. `allow_unverified` takes an own archive that is not upstream's,
-    `allow_nonfinite` weights that are NaN or infinite.
+    `sources` precede the mirrors of the environment and the config file. Without `cache_dir`, the config file's folder
+    or else the platform's cache applies. `allow_unverified` accepts a user's archive that is not upstream's,
+    `allow_nonfinite` accepts weights that are NaN or infinite.
     """
 
     demo: bool = False
@@ -44,10 +44,9 @@ class DownloadOptions:
 
 @dataclass(frozen=True)
 class DownloadResult:
-    """Where the checkpoint is, and what its weights are: "demo", or "sha256:" and the archive's hash.
+    """The stored checkpoint. `weights` is "demo", or "sha256:" and the archive's hash.
 
-    `source` is where the archive comes from, without user, password and query; with `cached`, where it came from when
-    it was downloaded.
+    `source` is the archive's source without user, password and query; with `cached`, the source of the download.
     """
 
     model: str
@@ -66,10 +65,13 @@ def download(
     progress: Callable[[str], None] = silent,
     report: Report = no_report,
 ) -> DownloadResult:
-    """Store a complete checkpoint in the checkpoint folder of the workspace. `report` is told of each step.
+    """Store a complete, convertible checkpoint in the workspace's checkpoint folder. `report` receives each step.
 
-    A checkpoint that cannot be converted is not stored. Raises DownloadError if no source gives the archive,
-    ArchiveError if an own one is not the pinned one or cannot be unpacked, and what reading the checkpoint raises.
+    Raises:
+        DownloadError: No source serves the archive.
+        ArchiveError: The user's archive is not the pinned one or cannot be unpacked.
+        SSHToolError: The errors of reading the checkpoint.
+
     """
     from_web = not options.demo and options.from_archive is None
     successful = False
@@ -77,8 +79,8 @@ def download(
     try:
         if from_web and options.allow_unverified:
             raise UsageError(
-                "--allow-unverified is for --from-archive: what a source sends has to be the pinned archive; get "
-                "the file yourself, and give it with --from-archive"
+                "--allow-unverified is for --from-archive: a source has to send the pinned archive; get the file "
+                "yourself, and give it with --from-archive"
             )
         step = _Download(workspace, options, dry_run, progress, report)
         if options.demo:
@@ -117,10 +119,10 @@ class _Download:
         return self._result(DEMO, Fetched(archive, archive.name, cached=False), archive)
 
     def unpack(self, archive: Path) -> DownloadResult:
-        """Unpack an archive of the user's own."""
+        """Unpack the user's archive."""
         if not is_archive(archive):
-            what = mistaken(archive, ZIP)
-            problem = f"is not a zip archive but {what}" if what else "is not a zip archive"
+            actual = mistaken(archive, ZIP)
+            problem = f"is not a zip archive but {actual}" if actual else "is not a zip archive"
             raise ArchiveError(f"{archive}: {problem}; give the path of the model's archive")
         self.progress("verifying the archive")
         with open_archive(archive) as opened:
@@ -140,7 +142,7 @@ class _Download:
         return self._result(weights, Fetched(archive, archive.name, cached=False), verified=verified)
 
     def fetch(self) -> DownloadResult:
-        """Unpack the pinned archive from the cache, or from the first source that has it."""
+        """Unpack the pinned archive from the cache or from a source."""
         path = config_path()
         config = read_config(path)
         sources = find_sources(self.workspace.model, self.options.sources, config, path.parent)
@@ -170,9 +172,9 @@ class _Download:
     def _store(
         self, archive: Archive, weights: str, source: str, *, verified: bool = True, with_archive: bool = False
     ) -> None:
-        """Unpack beside the target and read the result, so that a bad archive leaves the old checkpoint alone.
+        """Unpack beside the target and read the result: a bad archive leaves the old checkpoint unchanged.
 
-        The folder is replaced as a whole; other files in it stay. `with_archive` moves the archive into it, too.
+        Replaces the folder in one step and keeps its other files. `with_archive` also moves the archive into it.
         """
         model, folder = self.workspace.model, self.workspace.checkpoint
         folder = folder.resolve() if folder.is_symlink() else folder
@@ -193,7 +195,7 @@ class _Download:
 
 
 def default_cache() -> Path:
-    """The platform's place for caches: on Linux `~/.cache/sshtool`."""
+    """The platform's cache folder: on Linux `~/.cache/sshtool`."""
     import platformdirs
 
     return platformdirs.user_cache_path("sshtool", appauthor=False)

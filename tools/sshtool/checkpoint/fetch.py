@@ -1,4 +1,4 @@
-"""Getting an archive: from the cache, or from the first source that gives exactly the one that is pinned."""
+"""Fetching an archive: from the cache, or from the first source that serves the pinned bytes."""
 
 from __future__ import annotations
 
@@ -20,25 +20,23 @@ WAYS_OUT: Final = (
     "give a mirror (--source URL) or an archive that you have (--from-archive FILE), make the demo checkpoint "
     "(--demo), or convert files that you have unpacked (sshtool convert --checkpoint FOLDER)"
 )
-# A process that waits for another one's download gives up after this many seconds.
-PATIENCE: Final = 2 * 3600.0
-# Between two reports of progress, in seconds.
-INTERVAL: Final = 0.1
+PATIENCE: Final = 2 * 3600.0  # seconds to wait for another process that downloads
+INTERVAL: Final = 0.1  # seconds between reports of progress
 
 
 class Report(Protocol):
-    """Told what happens, in Open Model Zoo's words: the event's type, and its members by name."""
+    """Receives the events of Open Model Zoo's downloader: the event's type, and its members by name."""
 
     def __call__(self, event: str, /, **members: str | int) -> None: ...
 
 
 def no_report(event: str, /, **members: str | int) -> None:
-    """For who does not want to know."""
+    """Ignore the event."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """The archive, verified, and where it comes from. `cached`: it was there already."""
+    """The verified archive and its source. `cached` means that no download was needed."""
 
     path: Path
     source: str
@@ -55,10 +53,12 @@ def fetch(
     say: Callable[[str], None] = lambda _: None,
     report: Report = no_report,
 ) -> Fetched:
-    """Get the archive into the cache, if it is not there, and verify it. `offline`: only from this machine.
+    """Return the verified archive from the cache, after a download if it is missing. `offline` skips the web.
 
-    Raises DownloadError if no source gives it, with what was wrong at each, or if others can write into the cache, and
-    OutputError if it cannot be stored.
+    Raises:
+        DownloadError: No source serves the archive (the message gives each cause), or other users may write the cache.
+        OutputError: The cache cannot store it.
+
     """
     entry = Entry(cache, archive)
     entry.require_trusted()
@@ -67,7 +67,7 @@ def fetch(
         if not usable:
             raise DownloadError(_nothing_worked(archive, [], sources))
         with entry.locked(say, PATIENCE):
-            if not entry.is_good():  # another process may have downloaded it meanwhile
+            if not entry.is_good():  # another process may have completed the download
                 return _Fetch(entry, sources, usable, limits, say, report).run()
     origin = entry.origin()
     return Fetched(entry.path, origin.source if origin else str(entry.path), cached=True)
@@ -75,7 +75,7 @@ def fetch(
 
 @dataclass
 class _Fetch:
-    """A download into an entry of the cache, which this process has locked."""
+    """A download into a locked entry of the cache."""
 
     entry: Entry
     sources: Sequence[Source]
@@ -87,7 +87,7 @@ class _Fetch:
 
     def run(self) -> Fetched:
         archive = self.entry.archive
-        self.entry.remove_damaged()
+        self.entry.path.unlink(missing_ok=True)
         self.entry.require_space()
         successful = False
         self.report("model_file_download_begin", model_file=archive.name, size=archive.size)
@@ -99,7 +99,7 @@ class _Fetch:
         return Fetched(self.entry.path, source, cached=False)
 
     def _first_that_works(self) -> str:
-        """Place the archive, and return its source: for a part that an earlier process completed, that one's."""
+        """Place the archive and return its source, which may be that of a part that an earlier process completed."""
         origin = self.entry.origin()
         if origin and self.entry.finish():
             return origin.source
@@ -118,7 +118,7 @@ class _Fetch:
         raise DownloadError(_nothing_worked(self.entry.archive, failures, self.sources))
 
     def _get(self, source: Source) -> None:
-        """Place the archive from one source. Raises SourceFailedError if the source does not give it."""
+        """Place the archive from one source. Raises SourceFailedError."""
         if source.path is not None:
             from sshtool.checkpoint import local
 
@@ -129,7 +129,7 @@ class _Fetch:
             web.download(source, self.entry, self.limits or web.Limits(), self.say, self._received)
 
     def _received(self, size: int) -> None:
-        """Report how much of the archive has arrived, now and then and at the end."""
+        """Report the received bytes every `INTERVAL` seconds and at the end."""
         now, archive = time.monotonic(), self.entry.archive
         if size == archive.size or now - self._reported >= INTERVAL:
             self._reported = now
@@ -137,7 +137,7 @@ class _Fetch:
 
 
 def _nothing_worked(archive: PinnedFile, failures: Sequence[str], sources: Sequence[Source]) -> str:
-    """One line: what was wrong at each source, and the ways out."""
+    """The cause at each source, and the remedies, in one line."""
     untried = len(sources) - len(failures)
     causes = list(failures)
     if untried:

@@ -23,7 +23,7 @@ from sshtool.workspace import Workspace
 
 @dataclass(frozen=True)
 class InfoResult:
-    """Facts read from the checkpoint, beside those that were published."""
+    """Facts of the checkpoint, beside the published ones."""
 
     model: str
     title: str
@@ -36,7 +36,7 @@ class InfoResult:
     published_mparams: float | None
     gflops: float
     published_gflops: float | None
-    published_at: Shape  # the input that it is of
+    published_at: Shape  # input shape of `published_gflops`
     license_code: str
     license_weights: str
     license_note: str
@@ -51,9 +51,9 @@ def info(
     input_shape: Shape | None = None,
     allow_nonfinite: bool = False,
 ) -> InfoResult:
-    """Read a checkpoint (by default the downloaded one) and describe it at `input_shape` (by default the model's).
+    """Describe a checkpoint (by default the downloaded one) at an input shape (by default the model's).
 
-    Raises what opening it and inferring its shapes raise.
+    Raises the errors of opening the checkpoint and of inferring its shapes.
     """
     model = workspace.model
     path = checkpoint or workspace.checkpoint
@@ -62,7 +62,7 @@ def info(
         network = resolve(loaded.graph, {model.image_input.name: shape})
         operators = [node.operator for node in loaded.graph.nodes if not node.is_variable]
         parameters = sum(array.size for array in loaded.parameters.values())
-        # The model card counts the mean subtraction: one operation an input value.
+        # The model card counts the mean subtraction: one operation per input value.
         flops = network.flops() + math.prod(shape)
         return InfoResult(
             model=model.name,
@@ -86,13 +86,13 @@ def info(
 
 
 def _quantized(workspace: Workspace) -> dict[str, dict[str, str]]:
-    """The quantization record of each INT8 artifact; of one that cannot be read, the error."""
-    found: dict[str, dict[str, str]] = {}
+    """The quantization record of each INT8 artifact, or the error of reading it, by path."""
+    records: dict[str, dict[str, str]] = {}
     for artifact in plan(workspace.model.name, workspace.folder, Options(precisions=(Precision.INT8,))):
         if is_file(artifact.path):
             try:
                 record = Contract(format_of(artifact.path).read_metadata(artifact.path)).quantization
             except ArtifactError as error:
                 record = {"error": str(error)}
-            found[name_text(artifact.path)] = record
-    return found
+            records[name_text(artifact.path)] = record
+    return records

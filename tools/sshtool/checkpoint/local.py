@@ -1,4 +1,4 @@
-"""One source on this machine: a file, which is copied so that what is unpacked later is what was verified."""
+"""A source on this machine: a file, copied into the cache so that later steps unpack the verified bytes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from sshtool.checkpoint.sources import Source, SourceFailedError
 
 
 def copy(source: Source, path: Path, entry: Entry, received: Callable[[int], None]) -> None:
-    """Place the archive from that path in the cache. `received` is told how many bytes of it are there.
+    """Copy the archive from a path into the cache. `received` takes the number of bytes so far.
 
-    Raises SourceFailedError if it cannot be read or is not the archive.
+    Raises SourceFailedError if the file cannot be read or is not the archive.
     """
-    size = _size(path)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise _unreadable(error) from None
     if size != entry.archive.size:
         raise SourceFailedError(f"has {size} bytes, expected {entry.archive.size}")
     with entry.begin(source.shown) as writer:
@@ -25,17 +28,14 @@ def copy(source: Source, path: Path, entry: Entry, received: Callable[[int], Non
     entry.place(writer)
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise SourceFailedError(f"cannot be read ({error.strerror or error})") from None
-
-
 def _blocks(path: Path) -> Iterator[bytes]:
     try:
         with open_regular(path) as file:
             while block := file.read(BLOCK):
                 yield block
     except OSError as error:
-        raise SourceFailedError(f"cannot be read ({error.strerror or error})") from None
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: OSError) -> SourceFailedError:
+    return SourceFailedError(f"cannot be read ({error.strerror or error})")

@@ -1,4 +1,4 @@
-"""Where an archive may be had: what the user names first, then the model's own sources, and those known dead last."""
+"""The sources of an archive: the user's first, then the model's, and those known to be dead last."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from sshconvert.reading import is_folder
 from sshtool.config import Config, user_path
 
 VARIABLE: Final = "SSHTOOL_SOURCES"
-LONGEST: Final = 8000  # of a URL with all its signatures
+LONGEST: Final = 8000  # characters of a URL with its signatures
 
-# Only there is plain HTTP safe. Names that merely lead there (an entry in the hosts file, 127.1) are not taken for it.
+# Plain HTTP is safe only here. Names that resolve here (an entry in the hosts file, 127.1) do not count.
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 class SourceFailedError(Exception):
-    """Why a source did not give the archive; the message is a clause. `again`: another attempt may do better, after
-    `wait` seconds if that is not None.
-    """
+    """The cause of a source's failure, as a clause. `again` allows another attempt, after `wait` seconds if given."""
 
     def __init__(self, cause: str, *, again: bool = False, wait: float | None = None) -> None:
         super().__init__(cause)
@@ -33,7 +31,7 @@ class SourceFailedError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """A URL, or the path of a file. `shown` is what messages and records say: without user, password and query."""
+    """A URL, or the path of a file. Messages and records use `shown`, which omits user, password and query."""
 
     shown: str
     url: str = ""
@@ -46,10 +44,10 @@ class Source:
 
 
 def find_sources(model: ModelSpec, given: Iterable[str], config: Config, config_folder: Path) -> tuple[Source, ...]:
-    """All the sources in the order in which they are tried: `given` on the command line, the environment variable
-    SSHTOOL_SOURCES (separated by spaces), the config file, the model's description. Each once.
+    """List the distinct sources in the order of attempts.
 
-    Raises UsageError or ConfigError for one that can never be used.
+    The order is `given` (the command line), the environment variable SSHTOOL_SOURCES (separated by spaces), the config
+    file, the model's description. Raises UsageError or ConfigError for an unusable source.
     """
     name = model.archive.name
     users = [parse_source(text, name, place="--source") for text in given]
@@ -65,8 +63,8 @@ def find_sources(model: ModelSpec, given: Iterable[str], config: Config, config_
 def parse_source(text: str, archive_name: str, *, place: str, base: Path = Path()) -> Source:
     """Read one mirror: an https URL (http on this machine only), a file: URL, or a path, relative to `base`.
 
-    A URL that ends in / and a path of a folder mean `archive_name` in it. Raises UsageError. What cannot be read may
-    hold a password anywhere, so the message does not repeat it.
+    A URL that ends in / and the path of a folder mean `archive_name` inside it. Raises UsageError, whose message does
+    not repeat an unreadable source: it may contain a password.
     """
     if not text or not text.isprintable():
         raise UsageError(f"{place}: a source is empty or has control characters in it; give a URL or a path")
@@ -74,7 +72,7 @@ def parse_source(text: str, archive_name: str, *, place: str, base: Path = Path(
         raise UsageError(f"{place}: a source is longer than {LONGEST} characters; give a URL or a path")
     try:
         parts = urlsplit(text)
-        parts.port  # noqa: B018  # it is read only now, and may be no number
+        parts.port  # noqa: B018  # urlsplit parses it on access
     except ValueError:
         raise UsageError(f"{place}: a source is not a URL that can be read; correct it") from None
     if parts.scheme in ("http", "https"):
@@ -91,9 +89,7 @@ def parse_source(text: str, archive_name: str, *, place: str, base: Path = Path(
 
 
 def may_ask(scheme: str, host: str, *, loopback: bool) -> bool:
-    """Whether a URL may be asked at all: https, and http on this machine where `loopback` says that the user named it
-    so.
-    """
+    """Whether a request may go to a URL: over https, or over http to this machine if the user chose it (`loopback`)."""
     return bool(host) and (scheme == "https" or (scheme == "http" and loopback and is_loopback(host)))
 
 
@@ -102,7 +98,7 @@ def is_loopback(host: str) -> bool:
 
 
 def shown_url(url: str) -> str:
-    """The URL without what may be secret: user, password, query and fragment."""
+    """The URL without user, password, query and fragment, which may be secret."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     port = f":{parts.port}" if parts.port is not None else ""

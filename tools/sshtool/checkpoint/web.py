@@ -1,4 +1,4 @@
-"""One source on the web: the requests, what their answers mean, and when to ask again."""
+"""A source on the web: its requests, the meaning of the responses, and retries."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from sshconvert.schema import one_line
 from sshtool.checkpoint.cache import Entry, Writer, WrongBytesError
 from sshtool.checkpoint.sources import LOOPBACK, Source, SourceFailedError, is_loopback, may_ask, shown_url
 
-# A later attempt may do better. 404, 403, 410 and the like are final.
+# Transient failures. Others, such as 403, 404 and 410, are final.
 PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Times in seconds. `attempts` and `total` are for one source; `longest_wait` is between two attempts."""
+    """Bounds for one source; times in seconds. `longest_wait` is between two attempts."""
 
     attempts: int = 4
     first_wait: float = 1.0
@@ -48,10 +48,10 @@ def download(
     say: Callable[[str], None],
     received: Callable[[int], None],
 ) -> None:
-    """Get the archive from `source` and place it in the cache. `received` is told how many bytes of it are there.
+    """Download the archive into the cache. `received` takes the number of bytes so far.
 
-    Raises SourceFailedError when the source cannot give it, after as many attempts as `limits` allow. What has come
-    until then stays in the cache for the next run.
+    Raises SourceFailedError after the attempts that `limits` allow. The received bytes stay in the cache for the next
+    run.
     """
     end = time.monotonic() + limits.total
     context = _tls_context()
@@ -80,7 +80,7 @@ def _rounded(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One attempt to get the archive. Raises SourceFailedError."""
+    """One attempt to download the archive. Raises SourceFailedError."""
 
     client: httpx.Client
     source: Source
@@ -95,22 +95,22 @@ class _Attempt:
             with self._accept(answer, offset, validator) as writer:
                 received(writer.size)
                 for block in answer.iter_raw():
-                    self.deadline.check()  # blocks that arrive after the connection was shut are not written
+                    self.deadline.check()  # do not write blocks that arrive after the deadline
                     writer.write(block)
                     received(writer.size)
             self.deadline.check()
             try:
                 self.entry.place(writer)
             except WrongBytesError as error:
-                # Too short: the next attempt goes on. Other bytes: an old part may be at fault.
+                # A short part is resumed. Wrong bytes may come from an old part: try once more without it.
                 short = writer.size < self.entry.archive.size
                 raise SourceFailedError(str(error), again=short or offset > 0, wait=None if short else 0) from None
 
     @contextmanager
     def _answer(self, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        """The first answer that is no redirect. Each hop is checked before a socket is opened for it."""
+        """Follow redirects to the first other response. Checks each URL before opening a connection to it."""
         url, limits = _joined(httpx.URL(), self.source.url), self.limits
-        # Plain HTTP is for mirrors that the user named so. No other host may redirect to this machine.
+        # Plain HTTP is for mirrors that the user gave. No other host may redirect to this machine.
         loopback = url.scheme == "http" and is_loopback(url.host)
         timeout = httpx.Timeout(connect=limits.connect, read=limits.read, write=limits.read, pool=limits.connect)
         extensions = {"trace": self.deadline.trace}
@@ -130,7 +130,7 @@ class _Attempt:
 
     @contextmanager
     def _accept(self, answer: httpx.Response, offset: int, validator: str) -> Iterator[Writer]:
-        """The writer for the answer's body. Raises SourceFailedError for an answer to another question."""
+        """The writer for the response's body. Raises SourceFailedError if the response does not fit the request."""
         encoding = answer.headers.get("Content-Encoding", "identity")
         if answer.status_code in (200, 206) and encoding.lower() != "identity":
             raise SourceFailedError(f"sends it with Content-Encoding {shown(encoding)}, though none was asked for")
@@ -150,25 +150,25 @@ class _Attempt:
 
 
 def _check_length(answer: httpx.Response, entry: Entry) -> None:
-    """An answer that says that it is something else is refused before it is read."""
+    """Reject a response whose headers declare another file, before reading its body."""
     length, size = answer.headers.get("Content-Length"), entry.archive.size
     if length == str(size):
         return
-    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind in ("text/html", "application/xhtml+xml"):
-        raise SourceFailedError(f"answers with a page ({kind}) in place of the archive")
+    media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type in ("text/html", "application/xhtml+xml"):
+        raise SourceFailedError(f"answers with a page ({media_type}) in place of the archive")
     if length is not None:
         raise SourceFailedError(f"has a file of {shown(length)} bytes there, expected {size}")
 
 
 def _check_range(answer: httpx.Response, entry: Entry, offset: int, validator: str) -> None:
-    """It must go on exactly where the part ends, and in the same file."""
+    """Require that the response continues the same file at the end of the part."""
     size = entry.archive.size
     text = answer.headers.get("Content-Range", "")
     match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", text.strip(), re.ASCII)
     if not match or int(match[1]) != offset or match[3] not in ("*", str(size)):
-        found = f"Content-Range {shown(text)}" if text else "no Content-Range"
-        raise SourceFailedError(f"was asked for bytes {offset}-{size - 1}/{size} and answers with {found}")
+        actual = f"Content-Range {shown(text)}" if text else "no Content-Range"
+        raise SourceFailedError(f"was asked for bytes {offset}-{size - 1}/{size} and answers with {actual}")
     name = "ETag" if validator.startswith('"') else "Last-Modified"
     if answer.headers.get(name, validator) != validator:
         entry.discard()
@@ -184,7 +184,7 @@ def _refusal(answer: httpx.Response) -> SourceFailedError:
 
 
 def _retry_after(answer: httpx.Response) -> float | None:
-    """How long the server asks to wait: seconds or a date (RFC 9110, 10.2.3). None if it does not, or unreadably."""
+    """Seconds to wait by the Retry-After header: seconds or a date (RFC 9110, 10.2.3). None if absent or malformed."""
     text = answer.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d+", text, re.ASCII):
         return min(float(text), 1e9)
@@ -196,13 +196,13 @@ def _retry_after(answer: httpx.Response) -> float | None:
 
 
 def _validator(answer: httpx.Response) -> str:
-    """What If-Range may carry: a strong ETag, or the date. A weak ETag promises nothing about bytes."""
+    """The value for If-Range: a strong ETag, or else the date. A weak ETag does not identify bytes."""
     etag: str = answer.headers.get("ETag", "")
     return etag if etag.startswith('"') else str(answer.headers.get("Last-Modified", ""))
 
 
-class _Moved(Exception):  # noqa: N818  # it is none
-    """An answer was a redirect."""
+class _Moved(Exception):  # noqa: N818  # control flow, not an error
+    """The response is a redirect."""
 
     def __init__(self, location: str) -> None:
         super().__init__(location)
@@ -210,7 +210,7 @@ class _Moved(Exception):  # noqa: N818  # it is none
 
 
 def _raise_moved(answer: httpx.Response) -> None:
-    """Left alone, httpx prepares the next request even if it does not follow, and stumbles over what is no URL."""
+    """Leave the response before httpx prepares the next request, which fails for a malformed URL."""
     if answer.status_code in REDIRECTS:
         if "Location" not in answer.headers:
             raise SourceFailedError(f"HTTP {answer.status_code} without a Location")
@@ -220,7 +220,7 @@ def _raise_moved(answer: httpx.Response) -> None:
 def _joined(url: httpx.URL, location: str) -> httpx.URL:
     try:
         return url.join(location)
-    except (httpx.InvalidURL, ValueError):  # the message may quote what is secret in it
+    except (httpx.InvalidURL, ValueError):  # the message may quote a secret of the URL
         raise SourceFailedError("leads to a URL that cannot be read") from None
 
 
@@ -235,9 +235,7 @@ def _tls_context() -> ssl.SSLContext:
 
 @contextmanager
 def _client(context: ssl.SSLContext) -> Iterator[httpx.Client]:
-    """Proxies are taken from the environment, except for this machine itself. A .netrc is not read. The body has to
-    come as it is: it is counted and hashed.
-    """
+    """A client that uses the environment's proxies, except for this machine, ignores .netrc and asks for raw bytes."""
     direct: dict[str, httpx.BaseTransport | None] = {
         f"all://[{host}]" if ":" in host else f"all://{host}": None for host in LOOPBACK
     }
@@ -247,7 +245,7 @@ def _client(context: ssl.SSLContext) -> Iterator[httpx.Client]:
     except (ImportError, ValueError, httpx.InvalidURL):  # their messages may quote the proxy's password
         raise SourceFailedError(
             "cannot be asked: the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, and NO_PROXY "
-            "for none) is not an http one, or malformed"
+            "for none) is not an http one, or is malformed"
         ) from None
     with client:
         yield client
@@ -255,14 +253,14 @@ def _client(context: ssl.SSLContext) -> Iterator[httpx.Client]:
 
 @contextmanager
 def _translated(deadline: _Deadline) -> Iterator[None]:
-    """Failures on the way as SourceFailedError."""
+    """Turn failures of the connection into SourceFailedError."""
     try:
         yield
     except httpx.HTTPError as error:
         deadline.check()
         raise _failure(error) from None
-    except UnicodeError:  # of the source, of where it leads, or of the proxy
-        raise SourceFailedError("leads to a host whose name cannot be one") from None
+    except UnicodeError:  # in the name of the source, a redirect, or the proxy
+        raise SourceFailedError("leads to a host with an invalid name") from None
 
 
 def _failure(error: httpx.HTTPError) -> SourceFailedError:
@@ -275,14 +273,14 @@ def _failure(error: httpx.HTTPError) -> SourceFailedError:
     if isinstance(error, httpx.ConnectError):
         return SourceFailedError(f"cannot be reached ({_short(error)})", again=True)
     if isinstance(error, httpx.ProxyError):
-        # It begins with the proxy's status.
+        # The message begins with the proxy's status.
         final = str(error).startswith("4")
         return SourceFailedError(f"cannot be reached through the proxy ({_short(error)})", again=not final)
     return SourceFailedError(f"broke off ({_short(error)})", again=True)
 
 
 def _short(error: Exception) -> str:
-    """The message, of which a server may have written a part."""
+    """The message in one printable line: a server may have written a part."""
     return one_line(error) or type(error).__name__
 
 
@@ -299,9 +297,9 @@ def _shown(url: httpx.URL) -> str:
 class _Deadline:
     """Shuts the connection at `end`, from a thread.
 
-    httpx limits each read, and has no limit for a whole transfer. While it parses headers, and skips answers such as
-    100 Continue, no code of this module runs. A server that sends a byte within each read's limit would hold the
-    program there for weeks. The trace of httpx names the connections to shut.
+    httpx limits each read but not the transfer. While it parses headers and skips responses such as 100 Continue, no
+    code of this module runs, so a server that sends a byte per read could keep the program there for weeks. The trace
+    of httpx gives the connections to shut.
     """
 
     def __init__(self, end: float) -> None:
@@ -318,14 +316,14 @@ class _Deadline:
                 self._shut()
 
     def check(self) -> None:
-        """Raises SourceFailedError when the time is over."""
+        """Raises SourceFailedError after the deadline."""
         if self._over or time.monotonic() >= self._end:
             raise SourceFailedError("took too long in all")
 
     def _shut(self) -> None:
         self._over = True
-        with suppress(OSError, AttributeError, TypeError):  # not connected yet, or not any more
-            # The plain socket's method: TLS's own would let the reader go on without decrypting.
+        with suppress(OSError, AttributeError, TypeError):  # not connected
+            # The plain socket's method: after TLS's own, the reader would continue without decrypting.
             socket.socket.shutdown(self._stream.get_extra_info("socket"), socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:

@@ -131,7 +131,7 @@ class Session:
         if self.debug:
             self._say(*"".join(traceback.format_exception(kind, error, trace)).splitlines())
         if isinstance(error, Interrupted):
-            self._fail("interrupted", f"{error.what}; {self.interrupted}", error.exit_code)
+            self._fail("interrupted", f"{error.reason}; {self.interrupted}", error.exit_code)
         elif isinstance(error, KeyboardInterrupt):
             self._fail("interrupted", f"interrupted; {self.interrupted}", INTERRUPTED)
         elif isinstance(error, SSHToolError):
