@@ -1,16 +1,16 @@
-"""The graph that everything else reads: nodes in order, each fed by earlier ones."""
+"""The graph of a network: nodes in topological order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 VARIABLE: Final = "null"
 
 Shape = tuple[int, ...]
 
-# A shape in a model file: numbers, and names of the dimensions that every run may choose ("" for one that follows).
+# A shape in a model file. Dimensions that every run may choose have names; "" is a dimension that follows from them.
 Dimensions = tuple[int | str, ...]
 
 
@@ -24,7 +24,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operator, or a variable (a network input or a parameter), with MXNet's string attributes."""
+    """An operator or a variable (a network input or a parameter), with MXNet's string attributes."""
 
     operator: str
     name: str
@@ -38,21 +38,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A network as MXNet 1.9 understands it, whichever version wrote it. Inputs of a node always come before it.
+    """A network with the meaning that MXNet 1.9 gives it. A node follows its inputs.
 
-    `source` says where it was read from, for messages; it takes no part in comparisons.
+    `source` names the file in messages.
     """
 
     nodes: tuple[Node, ...]
     outputs: tuple[Entry, ...]
-    source: str
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Graph):
-            return NotImplemented
-        return (self.nodes, self.outputs) == (other.nodes, other.outputs)
-
-    __hash__ = None  # type: ignore[assignment]  # nodes hold mappings, and nobody needs graphs as keys
+    source: str = field(compare=False)
 
     @property
     def variables(self) -> tuple[str, ...]:

@@ -289,6 +289,6 @@ def test_nothing_is_written_if_one_of_the_targets_cannot_be(plain_checkpoint: Ch
     options = Options(("onnx", "openvino"), (Precision.FP32, Precision.FP16), (1, 3, 64, 64))
     blocked = plan(plain_checkpoint.model.name, tmp_path, options)[-1].path
     blocked.mkdir(parents=True)
-    with pytest.raises(OutputError, match="is there and no file"):
+    with pytest.raises(OutputError, match="is not a file"):
         convert(plain_checkpoint, tmp_path, options)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

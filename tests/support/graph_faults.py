@@ -177,7 +177,7 @@ def _duplicate(damaged: Damaged) -> Refusal:
     number = damaged.random.choice(damaged.variables()[1:])
     name = damaged.nodes[damaged.random.choice([other for other in damaged.variables() if other < number])]["name"]
     damaged.nodes[number]["name"] = name
-    return SymbolError, f": node {number}: the name '{name}' is given to an earlier variable"
+    return SymbolError, f": node {number}: an earlier variable has the name '{name}'"
 
 
 @_fault("variable without a name")
@@ -193,7 +193,7 @@ def _duplicate_output(damaged: Damaged) -> Refusal:
     output = damaged.random.choice(sorted(outputs))
     name = damaged.nodes[damaged.random.choice(sorted({*outputs, *damaged.variables()} - {output}))]["name"]
     damaged.nodes[output]["name"] = name
-    return SymbolError, f": heads: an output and another output or variable have the one name '{name}'"
+    return SymbolError, f": heads: an output and another output or variable have the same name '{name}'"
 
 
 @_fault("name that cannot be printed")
@@ -392,7 +392,7 @@ def _no_heads(damaged: Damaged) -> Refusal:
 def _unlisted(damaged: Damaged) -> Refusal:
     listed = damaged.document["arg_nodes"]
     listed.pop(damaged.random.randrange(len(listed)))
-    return SymbolError, ": arg_nodes: is not the list of all the nodes"
+    return SymbolError, ": arg_nodes: is not the list of all nodes"
 
 
 @_fault("node_row_ptr of another network")

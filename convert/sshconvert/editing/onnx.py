@@ -16,7 +16,7 @@ from sshconvert.operators.registry import weight_inputs
 
 
 class EditableOnnx(EditableModel[onnx.TensorProto]):
-    """An ONNX file. Weights are initializers; those in FP16 and INT8 have a node behind them that makes them float."""
+    """An ONNX file. Weights are initializers; a node converts those in FP16 and INT8 to float32."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

@@ -23,13 +23,13 @@ ALIGNMENT: Final = 64  # of constants that are appended to a .bin
 class EditableIr(EditableModel[ET.Element]):
     """An IR: the .xml has layers and edges, the .bin has constants at offsets.
 
-    A constant in FP16 has a Convert behind it, one in INT8 a Convert and a Multiply. OpenVINO stores equal constants
-    once, so an edit appends new values instead of overwriting the old ones.
+    A Convert follows a constant in FP16, a Convert and a Multiply follow one in INT8. OpenVINO stores equal constants
+    once, so an edit appends new values instead of overwriting old ones.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._tree = ET.parse(path)  # noqa: S314  # an artifact that a runtime has read before
+        self._tree = ET.parse(path)  # noqa: S314  # a runtime has read the artifact before
         self._layers = {_get(layer, "id"): layer for layer in self._tree.iter("layer")}
         self._sources = {
             (_get(edge, "to-layer"), _get(edge, "to-port")): (_get(edge, "from-layer"), _get(edge, "from-port"))
@@ -47,7 +47,7 @@ class EditableIr(EditableModel[ET.Element]):
 
     def convolution_behind(self, output: str) -> str:
         layer = self._result(output)
-        # A bias is an Add of its own.
+        # An Add holds the bias.
         while _get(layer, "type") in ("Result", "Reshape", "SoftMax", "Add"):
             layer = self._source(layer, 0)
         return _original_name(self._convolution(_original_name(layer)))
@@ -77,7 +77,7 @@ class EditableIr(EditableModel[ET.Element]):
         for name, result in self._results().items():
             renamed = names.get(name, name)
             self._port_behind(result).set("names", renamed)
-            if "output_names" in result.attrib:  # newer versions of OpenVINO keep the name here too
+            if "output_names" in result.attrib:  # newer versions of OpenVINO store the name here too
                 result.set("output_names", renamed)
 
     def reorder_outputs(self, names: Sequence[str]) -> None:
@@ -133,7 +133,7 @@ class EditableIr(EditableModel[ET.Element]):
         return None
 
     def _mean(self) -> tuple[ET.Element, int]:
-        signs = {"Add": -1, "Subtract": 1}  # OpenVINO makes an addition of the one and keeps the other
+        signs = {"Add": -1, "Subtract": 1}  # OpenVINO turns some subtractions into additions
         for parameter in self._of_type("Parameter"):
             for layer in self._consumers(parameter):
                 constant = self._constant(layer, 1) if _get(layer, "type") in signs else None
@@ -273,7 +273,7 @@ def _child(element: ET.Element, tag: str) -> ET.Element:
 
 
 def _port(number: str, like: ET.Element) -> ET.Element:
-    """A port for tensors of the same type and shape as another port's."""
+    """Return a port with the type and shape of another port."""
     port = ET.Element("port", id=number, precision=_get(like, "precision"))
     for size in like.iterfind("dim"):
         ET.SubElement(port, "dim").text = size.text
@@ -285,5 +285,5 @@ def _element_type(dtype: np.dtype[Any]) -> str:
 
 
 def _original_name(layer: ET.Element) -> str:
-    """The name in the original network. OpenVINO appends a suffix for each part that it split off."""
+    """Return the layer's name in the original network. OpenVINO appends suffixes to the parts of a split layer."""
     return _get(layer, "name").partition("/")[0]

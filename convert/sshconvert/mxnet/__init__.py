@@ -1,1 +1,1 @@
-"""MXNet's two files, read without MXNet: `.params` to arrays, symbol JSON to a `Graph`."""
+"""Reading MXNet's two files without MXNet: `.params` as arrays, symbol JSON as a `Graph`."""

@@ -1,7 +1,7 @@
 """Typed access to a node's attributes, which MXNet stores as strings.
 
-An operator takes each attribute that it honours. All other attributes, and values that it cannot read or does not
-support, are problems. `Attributes` collects the problems, so that one message can name them all.
+An operator takes the attributes that it honours. Other attributes, and malformed or unsupported values, are problems.
+`Attributes` collects the problems for one message.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ T = TypeVar("T")
 TRUE: Final = ("True", "true", "1")
 FALSE: Final = ("False", "false", "0")
 
-# No kernel, stride, size or count of channels is larger, so that sums and products of a few stay inside 64 bits.
+# The limit of kernels, strides, sizes and channels. Sums and products of a few such numbers fit into 64 bits.
 MAX_INTEGER: Final = 2**31 - 1
 MAX_DIMENSIONS: Final = 32
 MAX_FLOAT32: Final = 3.4e38
 
-# Python 2 wrote long integers with an L, and MXNet reads them so: "(3L, 3L)".
+# Python 2 wrote "(3L, 3L)", which MXNet accepts.
 _INTEGER: Final = re.compile(r"\s*([+-]?\d{1,18})L?\s*", re.ASCII)
 _TUPLE: Final = re.compile(r"\s*[(\[](.*)[)\]]\s*", re.ASCII)
 _NUMBER: Final = re.compile(r"\s*[+-]?(\d{1,60}\.?\d{0,60}|\.\d{1,60})(e[+-]?\d{1,4})?\s*", re.ASCII | re.IGNORECASE)
 
 
 class Attributes:
-    """The attributes of one node, and the problems so far."""
+    """The attributes of one node, and their problems so far."""
 
     def __init__(self, attributes: Mapping[str, str]) -> None:
-        # `__key__` is for the trainer and the scheduler; no operator reads it.
+        # `__key__` serves the trainer and the scheduler; no operator reads it.
         self._left = {key: value for key, value in attributes.items() if not re.fullmatch(r"__\w+__", key)}
         self.problems: list[str] = []
 
@@ -56,7 +56,7 @@ class Attributes:
         length: int | None = None,
         most: int = MAX_DIMENSIONS,
     ) -> tuple[int, ...]:
-        """Take a tuple such as "(3, 3)" with `length` integers, or with 1 to `most`. An empty tuple is the default."""
+        """Take a tuple such as "(3, 3)" of `length` integers, or of 1 to `most`. An empty tuple gives the default."""
         text = self._take(name, default is None)
         if text is None:
             return default or ()
@@ -95,7 +95,7 @@ class Attributes:
         return float(text)
 
     def choice(self, name: str, supported: tuple[str, ...], default: str | None = None) -> str:
-        """Take one of the supported values. All others are problems, MXNet's default too if it is not supported."""
+        """Take one of the supported values. MXNet's default is a problem too if it is not supported."""
         text = self._take(name, default is None)
         text = default if text is None else text
         if text is None:
@@ -105,12 +105,12 @@ class Attributes:
         return self._wrong(name, text, " or ".join(supported), supported[0])
 
     def without_effect(self, *names: str) -> None:
-        """Take attributes that choose an implementation or serve training: they never change the result."""
+        """Take attributes that choose an implementation or serve training, and never change the result."""
         for name in names:
             self._left.pop(name, None)
 
     def finish(self) -> list[str]:
-        """Return all problems, those of unknown attributes too."""
+        """Return all problems, including unknown attributes."""
         unknown = [f"attribute {name}={shown(value)} is not known" for name, value in sorted(self._left.items())]
         return self.problems + unknown
 
@@ -130,7 +130,7 @@ def _read_tuple(text: str) -> tuple[int, ...] | None:
     match = _TUPLE.fullmatch(text)
     parts = [text] if match is None else match[1].split(",")
     if match is not None and not parts[-1].strip():
-        parts.pop()  # nothing at all, or what is behind the comma of "(3,)"
+        parts.pop()  # the blank after the comma of "(3,)", or inside "()"
     numbers = [_INTEGER.fullmatch(part) for part in parts]
     if any(number is None for number in numbers):
         return None

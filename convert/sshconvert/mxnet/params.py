@@ -12,12 +12,12 @@ All fields are little-endian::
     shape    = i32 ndim | ndim x i64
     tail     = i32 device type | i32 device id | i32 type flag
 
-Storage 0 is dense; sparse arrays have no place in a checkpoint of this kind and are refused. So are records
-that MXNet saves for arrays without a shape (ndim 0 before V3, -1 in V3), which end before the tail.
+Storage 0 is dense. The reader refuses sparse arrays, and arrays without a shape (ndim 0 before V3, -1 in V3), whose
+records end before the tail.
 
-Source of the rules: MXNet's `src/ndarray/ndarray.cc` (`NDArray::Load`, `NDArray::LegacyLoad`). Unlike MXNet,
-every count is compared with the bytes that are left before it is used, and there are limits: far above what any
-checkpoint has, and low enough that a hostile file costs no more memory than an honest one of its size.
+The rules are those of MXNet's `src/ndarray/ndarray.cc` (`NDArray::Load`, `NDArray::LegacyLoad`). Unlike MXNet, the
+reader compares every count with the remaining bytes before it uses the count. Its limits are far above the needs of any
+checkpoint, and bound the memory that a hostile file takes by the size of the file.
 """
 
 from __future__ import annotations
@@ -66,34 +66,33 @@ TYPE_FLAGS: Final[Mapping[int, np.dtype[Any]]] = {
     12: np.dtype(ml_dtypes.bfloat16),
 }
 
-# The fewest bytes a record (V0: ndim, one dimension, tail, one element) and a name (its length) can take.
+# The fewest bytes of a record (V0: ndim, one dimension, tail, one element) and of a name (its length).
 _SMALLEST_RECORD: Final = 21
 _SMALLEST_NAME: Final = 8
 
-# Unicode's control characters and separators of lines: what would end a string, a line or a message in disguise.
+# Unicode's control characters and line separators, which would end a string or a line of a message.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def read_params(path: Path) -> dict[str, Array]:
-    """Read every array of a `.params` file, in the file's order, by its full name (`arg:…` or `aux:…`).
+    """Read the arrays of a `.params` file, in the file's order, by their full names (`arg:…` or `aux:…`).
 
-    The file is read once; what becomes of it afterwards does not matter. The arrays are read-only views of its bytes.
-
-    Raises ParamsError, which names the file, the offset, what was expected and what was found.
+    The arrays are read-only views of a copy of the file's bytes. Raises ParamsError, which names the file, the offset,
+    and the expected and the actual value.
     """
     return parse_params(snapshot_params(path).data, source=str(path))
 
 
 def snapshot_params(path: Path) -> Snapshot:
-    """The bytes of a `.params` file for `parse_params`, with their hash. Of another file, only the first are read.
+    """Read the bytes of a `.params` file, with their hash.
 
-    Raises ParamsError if it is none, cannot be read, or changes meanwhile.
+    Raises ParamsError if the file cannot be read, changes meanwhile, or begins like another kind of file.
     """
     return take_snapshot(path, ParamsError, limit=MAX_BYTES, check=lambda head: _Reader(head, str(path)).header())
 
 
 def parse_params(raw: bytes | memoryview, *, source: str = "params") -> dict[str, Array]:
-    """As `read_params`, from the file's bytes, which the arrays are views of. `source` names them in messages."""
+    """Parse the bytes of a `.params` file as `read_params` does. `source` names them in messages."""
     return _Reader(raw, source).read()
 
 
@@ -116,9 +115,9 @@ class _Reader:
         return dict(zip(names, arrays, strict=True))
 
     def header(self) -> None:
-        what = recognised(self.buffer)
-        if what not in ("", EMPTY, PARAMS):
-            raise self.error(f"magic {LIST_MAGIC:#x}", f"{what}; this is no MXNet .params file", at=0)
+        description = recognised(self.buffer)
+        if description not in ("", EMPTY, PARAMS):
+            raise self.error(f"magic {LIST_MAGIC:#x}", f"{description}; this is no MXNet .params file", at=0)
         magic, reserved = self.take("<QQ", "the file header")
         if magic != LIST_MAGIC:
             raise self.error(f"magic {LIST_MAGIC:#x}", f"{magic:#x}; this is no MXNet .params file", at=0)
@@ -157,7 +156,7 @@ class _Reader:
         dtype = TYPE_FLAGS.get(flag)
         if dtype is None:
             raise self.error(f"a type flag from 0 to {max(TYPE_FLAGS)} for array {index}", str(flag), at=start + 8)
-        elements = math.prod(shape)  # Python ints: cannot wrap
+        elements = math.prod(shape)
         needed, left = elements * dtype.itemsize, self.size - self.offset
         if needed > left:
             raise self.error(f"{needed} bytes of data for array {index} {shape} {dtype.name}", f"{left} bytes")
@@ -169,7 +168,7 @@ class _Reader:
         start = self.offset
         count = self.count("names", _SMALLEST_NAME)
         if count != arrays:
-            raise self.error(f"{arrays} names, one an array", str(count), at=start)
+            raise self.error(f"{arrays} names, one for each array", str(count), at=start)
         names: dict[str, None] = {}
         for index in range(count):
             start = self.offset
@@ -195,35 +194,34 @@ class _Reader:
             raise self.error(f"a name {index} without control characters", ascii(name[:40]), at=start)
         return name
 
-    def count(self, what: str, smallest: int) -> int:
+    def count(self, items: str, smallest: int) -> int:
         start = self.offset
-        (count,) = self.take("<Q", f"the number of {what}")
+        (count,) = self.take("<Q", f"the number of {items}")
         left = self.size - self.offset
         most = min(MAX_ARRAYS, left // smallest)
         if count > most:
-            raise self.error(f"at most {most} {what} in the {left} bytes left", str(count), at=start)
+            raise self.error(f"at most {most} {items} in the {left} bytes left", str(count), at=start)
         return int(count)
 
-    def take(self, layout: str, what: str) -> tuple[Any, ...]:
+    def take(self, layout: str, field: str) -> tuple[Any, ...]:
         size = struct.calcsize(layout)
         if size > self.size - self.offset:
-            raise self.error(f"{size} bytes of {what}", f"{self.size - self.offset} bytes, then the end of the file")
+            raise self.error(f"{size} bytes of {field}", f"{self.size - self.offset} bytes, then the end of the file")
         fields = struct.unpack_from(layout, self.buffer, self.offset)
         self.offset += size
         return fields
 
-    def error(self, expected: str, found: str, *, at: int | None = None) -> ParamsError:
+    def error(self, expected: str, actual: str, *, at: int | None = None) -> ParamsError:
         offset = self.offset if at is None else at
         return ParamsError(
-            f"{self.source}: offset {offset}: expected {expected}, found {found}; get the file again or export it anew"
+            f"{self.source}: offset {offset}: expected {expected}, found {actual}; get the file again or export it anew"
         )
 
 
 def write_params(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays under their full names (`arg:…`, `aux:…`) as V2, byte for byte as MXNet 0.12 to 1.9 saves them.
+    """Write arrays under their full names (`arg:…`, `aux:…`) as V2, with the bytes that MXNet 0.12 to 1.9 write.
 
-    Raises ParamsError for an array that the format (or `read_params`) has no place for, OutputError if the file
-    cannot be written. The file appears whole or not at all.
+    Raises ParamsError for an array that the format or `read_params` does not support, and OutputError.
     """
     flags = {dtype: flag for flag, dtype in TYPE_FLAGS.items()}
     if len(arrays) > MAX_ARRAYS:

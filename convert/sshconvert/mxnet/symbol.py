@@ -9,20 +9,20 @@ writer     node fields                                   input entries          
 >= 1.0     op, name, attrs, inputs, control_deps         the same                   the same
 =========  ============================================  =========================  ============================
 
-Version = major * 10000 + minor * 100 + patch in `attrs.mxnet_version`, 800 if it is absent. The parser upgrades older
-files as MXNet does when it loads them (`src/nnvm/legacy_json_util.cc`): hidden keys, auxiliary inputs that 0.8 leaves
-out, attributes with a new meaning. It replaces aliases by the operator's one name.
+The version, major * 10000 + minor * 100 + patch, is in `attrs.mxnet_version`; a file without it has version 800. The
+parser upgrades older files as MXNet does (`src/nnvm/legacy_json_util.cc`): hidden keys, auxiliary inputs that 0.8
+leaves out, attributes with a new meaning. It replaces aliases by the operator's one name.
 
-MXNet's own loader checks next to nothing. This parser checks the place and the type of each value. A node reads earlier
-nodes alone, so there are no cycles. The size of the file and the number of its values are limited before the parsing,
-so work and memory are proportional to the file.
+MXNet's own loader checks next to nothing. This parser checks the place and the type of each value. Nodes read only
+earlier nodes, so the graph has no cycles. The parser limits the size of the file and the number of values first, so
+work and memory are proportional to the file.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -44,7 +44,7 @@ MAX_DEPTH: Final = 16  # five are in use
 MAX_NAME: Final = 256
 MAX_DIGITS: Final = 19  # of an integer of 64 bits
 
-# Keys for the trainer and the scheduler, which never reach an operator. MXNet stores them as `__key__`.
+# Keys for the trainer and the scheduler. No operator reads them, and MXNet stores them as `__key__`.
 HIDDEN_KEYS: Final = ("ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage", "profiler_scope")
 
 _TOP_FIELDS: Final = {"nodes", "arg_nodes", "heads", "node_row_ptr", "attrs"}
@@ -58,10 +58,10 @@ def snapshot_symbol(path: Path) -> Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The parser's knowledge of an operator: its one name, and MXNet's names of its inputs.
+    """An operator as the parser sees it: its one name, and MXNet's names of its inputs.
 
-    The last `auxiliaries` of the inputs are auxiliary states. `old_defaults` are values of attributes that meant the
-    default before MXNet 0.9.5.
+    The last `auxiliaries` inputs are auxiliary states. `old_defaults` are attribute values that meant the default
+    before MXNet 0.9.5.
     """
 
     name: str
@@ -98,23 +98,23 @@ class SymbolParser:
         raise SymbolError(f"{self.source}: {place}: {problem}")
 
     def parse(self, text: str | bytes) -> Graph:
-        """Parse and upgrade a symbol. Raises SymbolError, which names the file, the node and the problem."""
+        """Parse and upgrade a symbol. Raises SymbolError with the file, the node and the problem."""
         document = self.fields(self.load(text), "the file", _TOP_FIELDS)
         version = self.version(document.get("attrs", {}))
         drafts: list[_Draft] = []
         names: set[str] = set()
         for index, raw in enumerate(self.list_of(document, "nodes", "the file")):
             draft = self.node(index, raw, drafts)
-            if draft.is_variable and draft.name in names:
-                self.fail(f"node {index}", f"the name {draft.name!r} is given to an earlier variable already")
             if draft.is_variable:
+                if draft.name in names:
+                    self.fail(f"node {index}", f"an earlier variable has the name {draft.name!r}")
                 names.add(draft.name)
             drafts.append(draft)
         variables = [
             self.index(item, "arg_nodes", len(drafts)) for item in self.list_of(document, "arg_nodes", "the file")
         ]
         if variables != [index for index, draft in enumerate(drafts) if draft.is_variable]:
-            self.fail("arg_nodes", "is not the list of all the nodes whose op is 'null'")
+            self.fail("arg_nodes", "is not the list of all nodes whose op is 'null'")
         heads = [
             self.entry(item, f"head {i}", drafts) for i, item in enumerate(self.list_of(document, "heads", "the file"))
         ]
@@ -127,13 +127,13 @@ class SymbolParser:
         return self.freeze(upgraded, outputs)
 
     def load(self, text: str | bytes) -> Any:
-        most = MAX_BYTES if text.isascii() else MAX_BYTES // 4  # Python then takes up to four bytes a character
+        most = MAX_BYTES if text.isascii() else MAX_BYTES // 4  # Python takes up to four bytes for a character
         if len(text) > most:
             self.fail("the file", f"is larger than {most} bytes, far more than any symbol needs")
         if isinstance(text, bytes):
             self.check_kind(text)
         try:
-            # `json` guesses at UTF-16 and UTF-32, accepts lone surrogates, and skips a byte order mark.
+            # Without decoding, `json` guesses at UTF-16 and UTF-32, accepts surrogates, and skips a byte order mark.
             text = text.decode() if isinstance(text, bytes) else text
         except UnicodeDecodeError as error:
             self.fail("the file", f"is not valid JSON (byte {error.start} is not UTF-8)")
@@ -152,9 +152,9 @@ class SymbolParser:
         return document
 
     def check_kind(self, head: bytes) -> None:
-        what = recognised(head)
-        if what not in ("", EMPTY, SYMBOL):
-            self.fail("the file", f"is {what}, and no symbol JSON")
+        description = recognised(head)
+        if description not in ("", EMPTY, SYMBOL):
+            self.fail("the file", f"is {description}, and no symbol JSON")
 
     def unique_keys(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = dict(pairs)
@@ -167,7 +167,7 @@ class SymbolParser:
         self.fail("the file", f"{constant} is no JSON number")
 
     def integer(self, digits: str) -> int:
-        if len(digits) > MAX_DIGITS:  # before it is converted, which takes quadratic time
+        if len(digits) > MAX_DIGITS:  # before the conversion, which takes quadratic time
             self.fail("the file", f"the number {shown(digits)} has {len(digits)} digits")
         return int(digits)
 
@@ -196,8 +196,8 @@ class SymbolParser:
         if isinstance(raw, dict) and "subgraphs" in raw:
             self.refuse(
                 place,
-                f"holds subgraphs ({shown(raw.get('op'))}): MXNet quantized the network, or fused it; "
-                "give the checkpoint that it was made from, and convert that with --precision INT8",
+                f"holds subgraphs ({shown(raw.get('op'))}): MXNet quantized or fused the network; "
+                "give the original checkpoint, and convert that with --precision INT8",
             )
         fields = self.fields(raw, place, _NODE_FIELDS)
         operator = self.string(fields, "op", place)
@@ -209,7 +209,7 @@ class SymbolParser:
         if not _is_int(source) or source != -1:
             self.fail(
                 place,
-                f"backward_source_id {shown(source)} marks a gradient node, which has no place in an inference network",
+                f"backward_source_id {shown(source)} marks a gradient node, which inference does not have",
             )
         draft = _Draft(self.signature(operator).name, name, self.attributes(fields, place))
         for number, item in enumerate(self.list_of(fields, "inputs", place)):
@@ -234,13 +234,10 @@ class SymbolParser:
         return merged
 
     def entry(self, item: Any, place: str, drafts: list[_Draft]) -> Entry:
-        if (
-            not isinstance(item, list)
-            or len(item) not in (2, 3)
-            or not all(_is_int(part) and part >= 0 for part in item)
-        ):
+        is_numbers = isinstance(item, list) and all(_is_int(part) and part >= 0 for part in item)
+        if not is_numbers or len(item) not in (2, 3):
             self.fail(place, f"expected [node, output] or [node, output, version], found {shown(item)}")
-        node, output = item[0], item[1]
+        node, output = item[:2]
         if node >= len(drafts):
             self.fail(place, f"refers to node {node}, which is not before it")
         if drafts[node].is_variable and output != 0:
@@ -248,7 +245,7 @@ class SymbolParser:
         return Entry(node, output)
 
     def check_row_pointers(self, document: Mapping[str, Any], drafts: list[_Draft], heads: list[Entry]) -> None:
-        """`node_row_ptr` numbers all outputs of all nodes: where each node's begin, and where the last node's end."""
+        """Check the references against `node_row_ptr`, whose differences are the nodes' numbers of outputs."""
         if "node_row_ptr" not in document:
             return
         pointers = self.list_of(document, "node_row_ptr", "the file")
@@ -293,10 +290,10 @@ class SymbolParser:
         self.check_name(value, place, key)
         return value
 
-    def check_name(self, name: str, place: str, what: str) -> None:
-        """Refuse names with line breaks, NUL or lone surrogates: tensors of ONNX and messages repeat the names."""
+    def check_name(self, name: str, place: str, role: str) -> None:
+        """Refuse names with line breaks, NUL or lone surrogates: ONNX files and messages repeat the names."""
         if len(name) > MAX_NAME or not name.isprintable():
-            self.fail(place, f"{what} {shown(name)} is longer than {MAX_NAME} characters or not printable")
+            self.fail(place, f"{role} {shown(name)} is longer than {MAX_NAME} characters or not printable")
 
     def signature(self, operator: str) -> Signature:
         return self._signatures.get(operator) or Signature(operator)
@@ -317,30 +314,28 @@ class SymbolParser:
         signature = self.signature(draft.operator)
         missing = signature.inputs[len(draft.inputs) :]
         if len(missing) > signature.auxiliaries:
-            return []  # something else is missing, and the operator says so
+            return []  # `read_operators` reports the other missing inputs
         prefix = f"{draft.name}_" if draft.name else ""
         added = [_Draft(VARIABLE, f"{prefix}{argument}", dict(draft.attributes)) for argument in missing]
         for variable in added:
             if variable.name in names:
-                self.fail(
-                    draft.name, f"its state {variable.name!r}, which MXNet 0.8 leaves out, is the name of another one"
-                )
+                self.fail(draft.name, f"another variable has the name of its state {variable.name!r}")
             names.add(variable.name)
             draft.inputs.append(variable)
             draft.outputs.append(0)
         return added
 
     def name_operators(self, drafts: list[_Draft], outputs: list[_Draft]) -> None:
-        """Give each operator a unique name, the same one in every run.
+        """Give each operator a unique name that is the same in every run.
 
-        MXNet binds arrays to variables and lists outputs by name, so these names must differ, and stay. Among other
-        operators that share a name, the first keeps it, and the next become `name_1`, `name_2`. An operator without a
-        name gets one from its kind and place.
+        Variables and outputs keep their names, because MXNet addresses them by name; a repeated one is an error. Of
+        other operators with the same name, the first keeps it, and the next become `name_1`, `name_2`. An operator
+        without a name gets one from its kind and place.
         """
         owners = {draft.name: draft for draft in drafts if draft.is_variable}
         for output in outputs:
             if output.name and owners.setdefault(output.name, output) is not output:
-                self.fail("heads", f"an output and another output or variable have the one name {output.name!r}")
+                self.fail("heads", f"an output and another output or variable have the same name {output.name!r}")
         taken = {draft.name for draft in drafts}
         counts: Counter[str] = Counter()
         for index, draft in enumerate(drafts):
@@ -356,18 +351,20 @@ class SymbolParser:
 
     def freeze(self, drafts: list[_Draft], heads: list[tuple[_Draft, int]]) -> Graph:
         numbers = {id(draft): number for number, draft in enumerate(drafts)}
+
+        def entries(ends: Iterable[tuple[_Draft, int]]) -> tuple[Entry, ...]:
+            return tuple(Entry(numbers[id(draft)], output) for draft, output in ends)
+
         nodes = tuple(
             Node(
                 draft.operator,
                 draft.name,
                 MappingProxyType(draft.attributes),
-                tuple(
-                    Entry(numbers[id(node)], output) for node, output in zip(draft.inputs, draft.outputs, strict=True)
-                ),
+                entries(zip(draft.inputs, draft.outputs, strict=True)),
             )
             for draft in drafts
         )
-        return Graph(nodes, tuple(Entry(numbers[id(head)], output) for head, output in heads), self.source)
+        return Graph(nodes, entries(heads), self.source)
 
 
 def _hide_keys(draft: _Draft, inputs: tuple[str, ...]) -> None:
@@ -398,7 +395,7 @@ def _depth_exceeds(document: Any, limit: int) -> bool:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether `text` can be written to a file: JSON can spell characters that are none."""
+    """Return whether UTF-8 can encode `text`: JSON escapes can spell lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The one way to make ONNX nodes and constants, for operators, passes and tasks alike."""
+"""Building ONNX nodes and constants for operators, passes and tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sshconvert.arrays import Array
 from sshconvert.graph import Shape
 from sshconvert.onnx.model import OnnxModel, unused_name
 
-# For each dimension of a tensor: whether every run may choose it, or it follows from one that every run may choose.
+# For each dimension of a tensor: whether it varies from run to run.
 Free = tuple[bool, ...]
 
 
@@ -22,8 +22,8 @@ Free = tuple[bool, ...]
 class Builder:
     """Collects new nodes in `nodes` and new constants in `constants`.
 
-    A node has the name of its first output; a constant has a name too. The name is `prefix` and the role that the
-    caller gives, with underscores behind it if it is one of the `taken` names.
+    A node has the name of its first output. The name of an output or a constant is `prefix` and the caller's role, with
+    underscores behind it if the name is `taken`.
     """
 
     taken: set[str]
@@ -33,7 +33,7 @@ class Builder:
 
     @classmethod
     def of(cls, model: OnnxModel, prefix: str = "") -> Builder:
-        """Return a builder of nodes for a model, whose own names are taken."""
+        """Return a builder that takes no name of the model."""
         return cls(model.names, prefix)
 
     def node(self, role: str, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
@@ -66,7 +66,7 @@ class Builder:
         return self.constant(role, np.array(values, np.float32))
 
     def integers(self, role: str, values: npt.ArrayLike) -> str:
-        """Add an int64 constant: the type of ONNX's shapes and axes. Return its name."""
+        """Add a constant of int64, the type of ONNX's shapes and axes. Return its name."""
         return self.constant(role, np.array(values, np.int64))
 
     def name(self, role: str) -> str:
@@ -86,9 +86,9 @@ class Builder:
 
 @dataclass(kw_only=True)
 class NodeBuilder(Builder):
-    """The builder of one MXNet node: what `Operator.emit` sees.
+    """The builder of the nodes that replace one MXNet node, for `Operator.emit`.
 
-    `inputs` and `outputs` are names of tensors. The output shapes are those at two input sizes: the larger size differs
+    `inputs` and `outputs` are names of tensors. `larger_output_shapes` are the shapes at a larger input, which differs
     in the dimensions that every run may choose.
     """
 
@@ -99,7 +99,7 @@ class NodeBuilder(Builder):
     larger_output_shapes: Sequence[Shape]
 
     def finish(self, operator: str, inputs: Sequence[str], **attributes: Any) -> None:
-        """Add the ONNX node that makes the outputs of the MXNet node."""
+        """Add the node that computes the outputs of the MXNet node."""
         self._add(operator, inputs, self.outputs, attributes)
 
     @property
@@ -122,7 +122,7 @@ def rewired(node: onnx.NodeProto, inputs: Sequence[str]) -> onnx.NodeProto:
 
 
 def renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
-    """Return a copy of a node with new names for itself and the tensors that it reads and makes."""
+    """Return a copy of a node with new names for the node, its inputs and its outputs."""
     changed = rewired(node, [names.get(name, name) for name in node.input])
     changed.output[:] = [names.get(name, name) for name in node.output]
     changed.name = names.get(node.name, node.name)

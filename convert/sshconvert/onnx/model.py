@@ -1,4 +1,4 @@
-"""An ONNX model in the making: protobuf nodes, and weights that stay where they are until they are written."""
+"""An ONNX model in memory: protobuf nodes, and arrays of weights that are serialised piece by piece."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from sshconvert.files import output_errors, replace_files, staged, staging_folde
 from sshconvert.graph import Dimensions
 from sshconvert.reading import is_there
 
-# The oldest pair with everything the operators need (Softmax over one axis, Resize with scales), so that the file
-# loads in every runtime of the last years.
+# The oldest pair with all operators of the converter (Softmax over one axis, Resize with scales): old runtimes load it.
 OPSET: Final = 13
 IR_VERSION: Final = 7
 MAX_BYTES: Final = 2**31 - 1  # protobuf's limit for one message
 
-# Of a model beyond that limit, weights from this size on are in a second file, each from a page's beginning on, so that
-# runtimes can map them. Smaller ones stay: runtimes compute shapes with them before they read any other file.
+# A model beyond that limit stores weights of at least this size in a second file, aligned to pages for mapping. Smaller
+# weights stay inside: runtimes compute shapes with them before they read any other file.
 SMALLEST_APART: Final = 1 << 10
 PAGE: Final = 1 << 12
 
-# Elements that are converted at once: so few that they stay in the processor's cache until they are written.
+# Elements per conversion: few enough to stay in the processor's cache until they are written.
 _PIECE: Final = 1 << 17
 
 # Field numbers of onnx.proto that `OnnxModel.write` needs, and protobuf's wire type for bytes and messages.
@@ -39,10 +38,10 @@ _LENGTH_DELIMITED: Final = 2
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A graph. `inputs` and `outputs` give name and shape in order; `initializers` are weights by name.
+    """A graph. `inputs` and `outputs` are shapes by name, in order; `initializers` are weights by name.
 
-    `types` are those of inputs and outputs that are not float32. The initializers may be views of a file's bytes: they
-    are written straight from there, without a copy; `stored` are the types of those that are written as another.
+    `types` are the types of inputs and outputs other than float32. The initializers may be views of a file's bytes,
+    which `write` does not copy; `stored` are the types of those that `write` converts.
     """
 
     name: str
@@ -55,13 +54,12 @@ class OnnxModel:
     stored: Mapping[str, npt.DTypeLike] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Write the file, whole or not at all. The same model gives the same bytes.
+        """Write the file, whole or not at all. The same model gives the same bytes. Raises OutputError.
 
-        What is larger than one protobuf message can be becomes two files: the other is `weights_path(path)`. Raises
-        OutputError if they cannot be written.
+        A model beyond the limit of a protobuf message becomes two files, `path` and `weights_path(path)`.
         """
         header, graph = self._skeleton()
-        tensors = [_Initializer(name, array, self._type(name)) for name, array in self.initializers.items()]
+        tensors = self._tensors()
         weights = sum(len(tensor.head) + tensor.nbytes for tensor in tensors)
         start = header + _key(_MODEL_GRAPH) + _varint(len(graph) + weights) + graph
         if len(start) + weights > MAX_BYTES:
@@ -73,7 +71,7 @@ class OnnxModel:
                 file.write(tensor.head)
                 tensor.write(file)
         with output_errors(path):
-            weights_path(path).unlink(missing_ok=True)  # of a larger model that was here before
+            weights_path(path).unlink(missing_ok=True)  # of an earlier, larger model
 
     def _write_apart(self, path: Path, tensors: Sequence[_Initializer]) -> None:
         with staging_folder(path.parent) as staging:
@@ -86,22 +84,22 @@ class OnnxModel:
             part.write_bytes(self._linked(tensors, weights_path(part).name, offsets))
             move_model(part, path, staging)
 
-    def write_linked(self, path: Path, whole: Path) -> None:
-        """Write a small file whose weights are those inside `whole`, which `write` made of this model beside it.
+    def write_linked(self, path: Path, complete: Path) -> None:
+        """Write a small file that refers to the weights in `complete`, this model's file by `write` in the same folder.
 
-        A runtime maps them from there instead of copying them through protobuf.
+        A runtime maps the weights from there instead of copying them through protobuf.
         """
-        tensors = [_Initializer(name, array, self._type(name)) for name, array in self.initializers.items()]
-        position, offsets = whole.stat().st_size, {}
+        tensors = self._tensors()
+        position, offsets = complete.stat().st_size, {}
         for tensor in reversed(tensors):  # the weights are the end of the file
             position -= tensor.nbytes
             offsets[tensor.name] = position
             position -= len(tensor.head)
         with staged(path) as part:
-            part.write_bytes(self._linked(tensors, whole.name, offsets))
+            part.write_bytes(self._linked(tensors, complete.name, offsets))
 
     def _linked(self, tensors: Sequence[_Initializer], location: str, offsets: Mapping[str, int]) -> bytes:
-        """The serialised model; the weights that have an offset are in the file `location`, the others inside."""
+        """Serialise the model. Weights with an offset are in the file `location`, the others inside."""
         header, graph = self._skeleton()
         links = onnx.GraphProto()
         for tensor in tensors:
@@ -111,19 +109,21 @@ class OnnxModel:
                 link.raw_data = b"".join(tensor.pieces())
                 continue
             link.data_location = onnx.TensorProto.EXTERNAL
-            found = (("location", location), ("offset", offsets[tensor.name]), ("length", tensor.nbytes))
-            for key, value in found:
+            position = {"location": location, "offset": offsets[tensor.name], "length": tensor.nbytes}
+            for key, value in position.items():
                 link.external_data.add(key=key, value=str(value))
         graph += links.SerializeToString(deterministic=True)
-        whole: bytes = header + _key(_MODEL_GRAPH) + _varint(len(graph)) + graph
-        return whole
+        serialised: bytes = header + _key(_MODEL_GRAPH) + _varint(len(graph)) + graph
+        return serialised
 
-    def _type(self, name: str) -> np.dtype[Any]:
-        stored: np.dtype[Any] = np.dtype(self.stored.get(name, self.initializers[name].dtype)).newbyteorder("<")
-        return stored
+    def _tensors(self) -> list[_Initializer]:
+        return [
+            _Initializer(name, array, np.dtype(self.stored.get(name, array.dtype)).newbyteorder("<"))
+            for name, array in self.initializers.items()
+        ]
 
     def _skeleton(self) -> tuple[bytes, bytes]:
-        """The serialised model without its graph, and the graph without its weights."""
+        """Serialise the model without its graph, and the graph without its weights."""
         model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="sshtool")
         model.opset_import.add(domain="", version=OPSET)
         for key, value in sorted(self.metadata.items()):
@@ -140,37 +140,37 @@ class OnnxModel:
 
     @property
     def names(self) -> set[str]:
-        """Names of all tensors; nodes are named after theirs."""
+        """Names of all tensors, and thereby of all nodes."""
         return {*self.inputs, *self.initializers, *(name for node in self.nodes for name in node.output)}
 
     def consumers(self, tensor: str) -> Iterator[onnx.NodeProto]:
-        """The nodes that read a tensor."""
+        """Yield the nodes that read a tensor."""
         return (node for node in self.nodes if tensor in node.input)
 
 
 def unused_name(name: str, taken: Collection[str]) -> str:
-    """`name`, or with underscores behind it if it is taken."""
+    """Return `name`, with underscores behind it if it is taken."""
     while name in taken:
         name += "_"
     return name
 
 
 def weights_path(path: Path) -> Path:
-    """Where the weights of an .onnx file are that is too large to hold them."""
+    """Return the path of the second file, which holds the weights of a large model."""
     return path.with_name(f"{path.name}.data")
 
 
 def move_model(path: Path, target: Path, staging: Path) -> None:
-    """Put what `OnnxModel.write` made in a staging folder in place of `target`."""
+    """Move the files that `OnnxModel.write` wrote into a staging folder to `target`."""
     if is_there(weights_path(path)):
         replace_files([path, weights_path(path)], [target, weights_path(target)], staging)
     else:
         path.replace(target)
-        weights_path(target).unlink(missing_ok=True)  # of a larger model that was here before
+        weights_path(target).unlink(missing_ok=True)  # of an earlier, larger model
 
 
 class _Initializer:
-    """An array as it is written: in another type, perhaps, but never as a whole in memory."""
+    """The serialised form of an array, which may be of another type and is never in memory as a whole."""
 
     def __init__(self, name: str, array: Array, dtype: np.dtype[Any]) -> None:
         self.name, self._array, self._dtype = name, array, dtype
@@ -180,11 +180,11 @@ class _Initializer:
         )
         fields: bytes = self.description.SerializeToString(deterministic=True)
         fields += _key(_TENSOR_RAW_DATA) + _varint(self.nbytes)
-        # Everything of a TensorProto up to the bytes of its data, as a field of the graph.
+        # The TensorProto as a field of the graph, up to the bytes of its data.
         self.head = _key(_GRAPH_INITIALIZER) + _varint(len(fields) + self.nbytes) + fields
 
     def pieces(self) -> Iterator[memoryview]:
-        """The bytes."""
+        """Yield the bytes of the data."""
         flat = self._array.reshape(-1)
         step = _PIECE if flat.dtype != self._dtype else flat.size
         for start in range(0, flat.size, step):

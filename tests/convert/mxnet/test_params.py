@@ -230,8 +230,8 @@ MALFORMED: Final = [
     pytest.param(altered(44, "<i", -1), 44, "a device type of [1, 2, 3, 5] for array 0", "-1", id="device -1"),
     pytest.param(altered(52, "<i", 13), 52, "a type flag from 0 to 12 for array 0", "13", id="type flag 13"),
     pytest.param(altered(52, "<i", -1), 52, "a type flag from 0 to 12 for array 0", "-1", id="type flag -1"),
-    pytest.param(container([PLAIN], []), NAMES_AT, "1 names, one an array", "0", id="no names"),
-    pytest.param(container([PLAIN], [b"a", b"b"]), NAMES_AT, "1 names, one an array", "2", id="too many names"),
+    pytest.param(container([PLAIN], []), NAMES_AT, "1 names, one", "0", id="no names"),
+    pytest.param(container([PLAIN], [b"a", b"b"]), NAMES_AT, "1 names, one", "2", id="too many names"),
     pytest.param(altered(NAMES_AT, "<Q", 2**63), NAMES_AT, "at most 1 names", str(2**63), id="2**63 names"),
     pytest.param(altered(NAMES_AT + 8, "<Q", 6), NAMES_AT + 8, "at most 5 bytes of name 0", "6", id="name too long"),
     pytest.param(

@@ -167,7 +167,7 @@ FIELDS: Final = (
         (28, "dense storage (0)", "1 2 v-1 v+1 32 33 2^16 2^31-1 2^31 2^32-2 2^32-1"),
     )),
     Field("V3 ndim", "V3", 32, 4, (
-        (56, "1 names, one an array", "0"),
+        (56, "1 names, one", "0"),
         (None, OTHER, "1 v-1"),
         (None, SAME, "2"),
         (60, "a device type", "v+1"),
@@ -210,7 +210,7 @@ FIELDS: Final = (
         (60, "a type flag from 0 to 12", "v-1 32 33 2^16 2^31-1 2^31 2^32-2 2^32-1"),
     )),
     Field("names", "V2", 72, 8, (
-        (72, "1 names, one an array", "0 v-1"),
+        (72, "1 names, one", "0 v-1"),
         (None, SAME, "1"),
         (72, "at most 1 names", "2 v+1 2^31-1 2^31 2^32-1 2^32 2^63-1 2^63 2^64-1"),
     )),
