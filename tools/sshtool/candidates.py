@@ -1,4 +1,4 @@
-"""Which artifacts a verb runs: those that the user names, or the converted ones that can do what is asked for."""
+"""Chooses the artifacts that a verb runs."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from sshtool.runtimes.base import F32
 from sshtool.runtimes.registry import RUNTIMES, able_of, native_formats, usual_runtime
 from sshtool.workspace import Workspace
 
-# Folders whose names say what precision the artifacts in them have.
+# Names of folders that state the precision of the artifacts in them.
 PRECISIONS: Final = (*(precision.value for precision in Precision), "BF16")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An artifact to run: the profile of its folder ("": the file says it), the key of its runtime ("": the usual one),
-    and the profile that overrides all others, if the user names one.
+    """An artifact to run.
+
+    `profile` is the tolerance profile of its folder, "" for that of its metadata; `forced_profile` overrides both.
+    `runtime` is a runtime's key, "" for the usual one.
     """
 
     path: Path
     profile: str = ""
     runtime: str = ""
-    held_to: str = ""
+    forced_profile: str = ""
 
 
 def find_candidates(
@@ -41,19 +43,17 @@ def find_candidates(
     inference_precision: str = F32,
     profile: str = "",
 ) -> tuple[Candidate, ...]:
-    """The named artifacts, or all converted ones whose runtime computes in that precision.
+    """The given artifacts, or all converted ones whose runtime computes in that precision.
 
-    Raises UsageError for an artifact that is not there or a precision that none can have, ArtifactError without any.
+    Raises UsageError for a missing artifact or an unsupported precision, ArtifactError if there are no artifacts.
     """
     check_artifacts(artifacts)
     if not (artifacts or workspace.converted()):
-        raise ArtifactError(
-            f"{workspace.artifacts}: there are no artifacts; make them with `sshtool convert`, or name --artifact"
-        )
-    paths = artifacts or _able(workspace, runtime, inference_precision)
+        raise ArtifactError(f"{workspace.artifacts}: has no artifacts; run `sshtool convert`, or give --artifact")
+    paths = artifacts or _supported(workspace, runtime, inference_precision)
     if not paths:
         raise UsageError(
-            f"--inference-precision: no artifact in {workspace.artifacts} is for a runtime that can be asked for "
+            f"--inference-precision: no runtime of the artifacts in {workspace.artifacts} computes in "
             f"{inference_precision}; give --runtime {' or '.join(able_of(inference_precision))}"
         )
     return tuple(Candidate(path, _folder_precision(path), runtime, profile) for path in paths)
@@ -62,50 +62,51 @@ def find_candidates(
 def usual_artifact(workspace: Workspace, runtime: str = "", inference_precision: str = F32) -> Path:
     """The artifact to detect with: FP32 before FP16 before INT8, in the format that the runtime loads first.
 
-    Without `runtime`, a format counts if its usual runtime computes in `inference_precision`. If none of them is
-    there, the first that `convert` would write: loading it raises the error that says what to do.
+    Without `runtime`, the usual runtime of a format must compute in `inference_precision`. If no artifact exists, the
+    first path that `convert` would write: loading it raises the error with the remedy.
     """
-    kind = RUNTIMES.get(runtime)
+    runtime_type = RUNTIMES.get(runtime)
     paths = [
         artifact.path
         for precision in (Precision.FP32, Precision.FP16, Precision.INT8)
-        for key in (kind.formats if kind is not None else native_formats())
+        for key in (native_formats() if runtime_type is None else runtime_type.formats)
         for artifact in plan(workspace.model.name, workspace.folder, Options((key,), (precision,)))
-        if (kind or inference_precision in usual_runtime(artifact.path).inference_precisions)
+        if (runtime_type or inference_precision in usual_runtime(artifact.path).inference_precisions)
     ]
     first = plan(workspace.model.name, workspace.folder, Options())[0].path
     return next(filter(is_file, paths), paths[0] if paths else first)
 
 
 def check_artifacts(artifacts: Sequence[Path]) -> None:
-    """Raises UsageError that lists those that are not there."""
+    """Raises UsageError that lists the missing artifacts."""
     missing = [str(path) for path in artifacts if not is_file(path)]
     if missing:
-        raise UsageError(f"--artifact: {', '.join(missing)} is not there; name a file that `sshtool convert` made")
+        raise UsageError(f"--artifact: {', '.join(missing)} is not there; give a file that `sshtool convert` wrote")
 
 
 def left_out(
     workspace: Workspace, artifacts: Sequence[Path], *, runtime: str = "", inference_precision: str = F32
 ) -> tuple[str, ...]:
     """A note that lists the converted artifacts that `find_candidates` leaves out because of the precision."""
-    able = _able(workspace, runtime, inference_precision)
-    unable = [str(path) for path in workspace.converted() if path not in able]
-    if artifacts or not unable:
+    supported = _supported(workspace, runtime, inference_precision)
+    unsupported = [str(path) for path in workspace.converted() if path not in supported]
+    if artifacts or not unsupported:
         return ()
-    return (f"left out, because their runtimes cannot be asked for {inference_precision}: {', '.join(unable)}",)
+    return (f"left out, because their runtimes do not compute in {inference_precision}: {', '.join(unsupported)}",)
 
 
 def labelled(candidates: Sequence[Candidate]) -> dict[str, Candidate]:
-    """Each candidate once, by a unique label, for example "onnx FP16"."""
-    short = [_label(candidate) for candidate in dict.fromkeys(candidates)]
+    """The distinct candidates by unique labels, for example "onnx FP16"."""
+    distinct = list(dict.fromkeys(candidates))
+    labels = [_label(candidate) for candidate in distinct]
     return {
-        label if short.count(label) == 1 else f"{label} ({name_text(candidate.path)})": candidate
-        for label, candidate in zip(short, dict.fromkeys(candidates), strict=True)
+        label if labels.count(label) == 1 else f"{label} ({name_text(candidate.path)})": candidate
+        for label, candidate in zip(labels, distinct, strict=True)
     }
 
 
-def _able(workspace: Workspace, runtime: str, inference_precision: str) -> tuple[Path, ...]:
-    """The converted artifacts whose runtime computes in that precision. Loading refuses what a runtime cannot load."""
+def _supported(workspace: Workspace, runtime: str, inference_precision: str) -> tuple[Path, ...]:
+    """The converted artifacts whose runtime computes in that precision, whether or not it loads their format."""
     return tuple(
         path
         for path in workspace.converted()

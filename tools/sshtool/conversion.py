@@ -1,4 +1,4 @@
-"""Converts a checkpoint into artifacts of the output folder."""
+"""Converts a checkpoint to artifacts in the output folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sshtool.workspace import Workspace
 
 @dataclass(frozen=True)
 class ArtifactResult:
-    """One converted model and the sizes of its files, in bytes (0 if only planned)."""
+    """An artifact. `bytes` is the size of its files together, 0 with `dry_run`."""
 
     format: str
     precision: str
@@ -29,9 +29,7 @@ class ArtifactResult:
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """What was written (or, with `dry_run`, would be). `nonfinite` are the weights that are NaN or infinite, `notes`
-    what else to know about the artifacts.
-    """
+    """The written artifacts, or with `dry_run` the planned ones. `nonfinite` lists weights that are NaN or infinite."""
 
     model: str
     weights: str
@@ -43,31 +41,31 @@ class ConvertResult:
 def convert_checkpoint(
     workspace: Workspace,
     options: Options,
-    wanted: QuantizationOptions = QuantizationOptions(),  # noqa: B008  # it is frozen
+    quantization_options: QuantizationOptions = QuantizationOptions(),  # noqa: B008  # it is frozen
     *,
     checkpoint: Path | None = None,
     allow_nonfinite: bool = False,
     dry_run: bool = False,
     progress: Progress = silent,
 ) -> ConvertResult:
-    """Convert a checkpoint (a folder, a `.params` file or an archive; by default the downloaded one)."""
+    """Convert a checkpoint: a folder, a `.params` file or an archive; by default the downloaded one."""
     if not dry_run:
-        require(*quantization_needs(options, wanted))
+        require(*quantization_needs(options, quantization_options))
     path = checkpoint or workspace.checkpoint
     notes: list[str] = []
     with opened(path, workspace.model, allow_nonfinite=allow_nonfinite) as loaded:
-        check(loaded, options, wanted)
+        check(loaded, options, quantization_options)
         if dry_run:
             artifacts = plan(workspace.model.name, workspace.folder, options)
         else:
-            quantization = quantization_for(loaded, options, wanted, progress=progress, note=notes.append)
+            quantization = quantization_for(loaded, options, quantization_options, progress=progress, note=notes.append)
             artifacts = convert(
                 loaded, workspace.folder, options, quantization=quantization, release=True, progress=progress
             )
-        measured = tuple(_measure(artifact) for artifact in artifacts)
-        return ConvertResult(workspace.model.name, loaded.weights, measured, loaded.nonfinite, tuple(notes))
+        results = tuple(map(_result, artifacts))
+        return ConvertResult(workspace.model.name, loaded.weights, results, loaded.nonfinite, tuple(notes))
 
 
-def _measure(artifact: Artifact) -> ArtifactResult:
+def _result(artifact: Artifact) -> ArtifactResult:
     size = sum(path.stat().st_size for path in artifact.files if is_there(path))
     return ArtifactResult(artifact.format, artifact.precision.value, artifact.path, artifact.files, size)

@@ -1,4 +1,4 @@
-"""Detects in image files with a converted model."""
+"""Runs a converted detector on image files."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from sshtool.report.picture import save_picture
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace
 
-# Of JSON. Single precision, in which all this is computed, does not hold more.
-# Bytes of an image that waits for its picture; a larger one is read again.
+# Bytes of an image that stays in memory for its picture; `detect` reads a larger one again.
 MOST_KEPT: Final = 64 << 20
+# Decimal places in JSON: the precision of float32.
 BOX_DIGITS: Final = 3
 SCORE_DIGITS: Final = 6
 
 
 @dataclass(frozen=True)
 class ImageJob:
-    """An image that is to be done, and the picture to be made of it, if one was asked for."""
+    """An image to detect in, and the path of the picture to draw, if any."""
 
     image: Path
     picture: Path | None = None
@@ -43,7 +43,7 @@ class ImageJob:
 
 @dataclass(frozen=True)
 class Detection:
-    """A detection: x1, y1, x2, y2 in pixels of the upright image, corner pixels included, and its score."""
+    """A box (x1, y1, x2, y2 in pixels of the upright image, corner pixels included) and its score."""
 
     box: tuple[float, float, float, float]
     score: float
@@ -51,9 +51,9 @@ class Detection:
 
 @dataclass(frozen=True)
 class Detected:
-    """What was found in an image, best first. `width` and `height` are those of the upright image.
+    """The detections in an image, best first. `width` and `height` are those of the upright image.
 
-    `inference_precision` is what the runtime says that it computed in.
+    `inference_precision` is the type that the runtime reports to have computed in.
     """
 
     image: Path
@@ -66,7 +66,7 @@ class Detected:
 
 @dataclass(frozen=True)
 class NotRead:
-    """An image that could not be read, or of which the model made no numbers, and why."""
+    """An image that is unreadable, or whose outputs are not finite, and the error."""
 
     image: Path
     error: str  # the name of the exception
@@ -74,16 +74,16 @@ class NotRead:
 
 
 class DetectionLine(TypedDict):
-    """A detection as a line of JSON has it."""
+    """A detection in a line of JSON."""
 
     box: tuple[float, float, float, float]
     score: float
 
 
 class PlannedLine(TypedDict):
-    """The line of an image with --dry-run."""
+    """The JSON line of an image with --dry-run."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic's way; no key
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic's setting, not a key
 
     schema_version: Literal[1]
     verb: Literal["detect"]
@@ -91,8 +91,8 @@ class PlannedLine(TypedDict):
     picture: NotRequired[str]
 
 
-class FoundLine(PlannedLine):
-    """The line of an image that was read."""
+class DetectedLine(PlannedLine):
+    """The JSON line of an image with detections."""
 
     width: int
     height: int
@@ -101,7 +101,7 @@ class FoundLine(PlannedLine):
 
 
 class NotReadLine(TypedDict):
-    """The line of an image that could not be read."""
+    """The JSON line of an image with an error."""
 
     schema_version: Literal[1]
     verb: Literal["detect"]
@@ -109,14 +109,14 @@ class NotReadLine(TypedDict):
     error: Error
 
 
-Line: TypeAlias = FoundLine | NotReadLine | PlannedLine
+Line: TypeAlias = DetectedLine | NotReadLine | PlannedLine
 
 Outcome = ImageJob | Detected | NotRead
 
 
 @dataclass(frozen=True)
 class DetectResult:
-    """What was done with each image (or, with `dry_run`, would be)."""
+    """The outcome of each image, or with `dry_run` its job."""
 
     model: str
     weights: str
@@ -140,11 +140,22 @@ def detect(
     report: Callable[[Outcome], None] = lambda _: None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> DetectResult:
-    """Detect in images: files, folders and patterns. `report` is told of each image as soon as it is done.
+    """Detect in images.
 
-    Without `artifact`, the one that `convert` wrote. `save_images` writes pictures to the detections folder
-    of the workspace. An image that cannot be read is an outcome like another. Raises UsageError before anything
-    is done, and what loading and running the artifact and writing the pictures raise.
+    Args:
+        workspace: The model and the output folder.
+        images: Files, folders and patterns.
+        options: The runtime, the threshold and the resizing.
+        artifact: The converted model; by default the usual one of the workspace.
+        save_images: Draw the boxes on copies of the images in `workspace.detections`.
+        dry_run: Load the model, and list the jobs only.
+        report: Receives each outcome as soon as it is known. An unreadable image is an outcome too.
+        progress: Receives each step.
+
+    Raises:
+        UsageError: Before the first image, for options or images that make no sense.
+        SSHToolError: What loading and running the artifact and writing the pictures raise.
+
     """
     model = workspace.model
     require(PILLOW)
@@ -154,21 +165,21 @@ def detect(
     progress(f"loading {path}")
     settings = replace(options.settings, throughput=len(jobs) > 1, images=len(jobs))
     detector = Detector(path, model, replace(options, settings=settings))
-    done: list[Outcome] = []
-    with closing(detect_each(detector, () if dry_run else jobs, progress=progress)) as found:
-        for item in jobs if dry_run else found:
+    outcomes: list[Outcome] = []
+    with closing(detect_each(detector, () if dry_run else jobs, progress=progress)) as detected:
+        for item in jobs if dry_run else detected:
             report(item)
-            done.append(item)
+            outcomes.append(item)
     weights = detector.runtime.declaration.weights
-    return DetectResult(model.name, weights, path, str(detector.runtime), tuple(done))
+    return DetectResult(model.name, weights, path, str(detector.runtime), tuple(outcomes))
 
 
 def detect_each(
     detector: Detector, jobs: Sequence[ImageJob], *, progress: Callable[[str], None] = lambda _: None
 ) -> Generator[Detected | NotRead, None, None]:
-    """Each image, in their order. Some are read while others are computed, and no more of them than that are in memory.
+    """Yield the outcome of each image, in order. Threads read images while the runtime computes others.
 
-    Close the generator to have its threads end.
+    Closing the generator ends its threads.
     """
     groups = [jobs[start : start + detector.shared.batch] for start in range(0, len(jobs), detector.shared.batch)]
     numbers = count(1)
@@ -180,7 +191,7 @@ def detect_each(
 
 
 def as_json(item: Outcome) -> dict[str, Any]:
-    """One image as the body of a JSON line."""
+    """The body of the JSON line of an image."""
     body: dict[str, Any] = {"image": item.image}
     if isinstance(item, NotRead):
         return body | {"error": {"type": item.error, "message": item.message}}
@@ -198,7 +209,7 @@ def _rounded(detection: Detection) -> dict[str, Any]:
 
 
 def _jobs(images: Sequence[Path], folder: Path | None) -> tuple[ImageJob, ...]:
-    """With a folder, a picture for each image, named after it, and numbered where another has that name already."""
+    """A job for each image. With a folder, each has a picture named after the image, with a number if it is taken."""
     if folder is None:
         return tuple(ImageJob(image) for image in images)
     jobs = []
@@ -206,14 +217,14 @@ def _jobs(images: Sequence[Path], folder: Path | None) -> tuple[ImageJob, ...]:
     originals = {image.resolve() for image in images}
     for image in images:
         name, number = image.stem, 1
-        while name.casefold() in taken:  # some file systems do not tell upper from lower case
+        while name.casefold() in taken:  # some file systems ignore case
             number += 1
             name = f"{image.stem}-{number}"
         taken.add(name.casefold())
         picture = folder / f"{name}.png"
         if picture.resolve() in originals:
             raise UsageError(
-                f"{picture}: is itself one of the images and would be overwritten; use another --output-dir"
+                f"{picture}: is one of the images, and its picture would overwrite it; use another --output-dir"
             )
         jobs.append(ImageJob(image, picture))
     return tuple(jobs)
@@ -221,7 +232,7 @@ def _jobs(images: Sequence[Path], folder: Path | None) -> tuple[ImageJob, ...]:
 
 @dataclass(frozen=True)
 class _Read:
-    """An image as the network sees it. As it was read, it is kept for a picture only, and if it is no large photo."""
+    """An image in the network's size, and the original if a picture needs it and it is at most MOST_KEPT."""
 
     fitted: Fitted
     original: Pixels | None
@@ -230,9 +241,9 @@ class _Read:
 def _detect_group(detector: Detector, jobs: Sequence[ImageJob]) -> list[Detected | NotRead]:
     precision = detector.runtime.inference_precision
     read = [_read(detector, job) for job in jobs]
-    found = iter(detector.find_in_fitted([item.fitted for item in read if isinstance(item, _Read)]))
+    detections = iter(detector.find_in_fitted([item.fitted for item in read if isinstance(item, _Read)]))
     return [
-        item if isinstance(item, NotRead) else _outcome(job, item, next(found), precision)
+        item if isinstance(item, NotRead) else _outcome(job, item, next(detections), precision)
         for job, item in zip(jobs, read, strict=True)
     ]
 
@@ -246,22 +257,19 @@ def _read(detector: Detector, job: ImageJob) -> _Read | NotRead:
 
 
 def _outcome(
-    job: ImageJob, read: _Read, found: Detections | NonfiniteError, inference_precision: str
+    job: ImageJob, read: _Read, detections: Detections | NonfiniteError, inference_precision: str
 ) -> Detected | NotRead:
-    if isinstance(found, NonfiniteError):
-        return NotRead(job.image, type(found).__name__, f"{job.image}: {found}")
-    return _detected(job, read, found, inference_precision)
-
-
-def _detected(job: ImageJob, read: _Read, found: Detections, inference_precision: str) -> Detected | NotRead:
+    if isinstance(detections, NonfiniteError):
+        return NotRead(job.image, type(detections).__name__, f"{job.image}: {detections}")
+    rows = detections.rows(None)
     try:
         if job.picture is not None and read.original is not None:
-            save_picture(job.picture, read.original, found.rows(None))
+            save_picture(job.picture, read.original, rows)
         elif job.picture is not None:
             with reading(job.image) as image:
-                save_picture(job.picture, image, found.rows(None))
+                save_picture(job.picture, image, rows)
     except ImageError as error:
         return NotRead(job.image, type(error).__name__, str(error))
-    detections = tuple(Detection((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in found.rows(None))
-    lies = read.fitted.placement
-    return Detected(job.image, lies.width, lies.height, detections, job.picture, inference_precision)
+    best_first = tuple(Detection((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in rows)
+    placement = read.fitted.placement
+    return Detected(job.image, placement.width, placement.height, best_first, job.picture, inference_precision)

@@ -1,4 +1,4 @@
-"""A converted model as a detector: images of any size in, detections in their own pixels out."""
+"""A converted model as a detector: it takes images of any size and returns detections in their pixels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from sshtool.runtimes.loading import load
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """How to detect. `runtime` is a runtime's key, "" for the usual one of the file; `threshold` is the least score,
-    None for 0.5, or for that of the task if it is higher.
+    """How to detect.
+
+    `runtime` is a runtime's key, "" for the usual one of the file. `threshold` is the least score, None for the greater
+    of 0.5 and the task's.
     """
 
     runtime: str = ""
@@ -31,19 +33,19 @@ class DetectorOptions:
 
 @dataclass(frozen=True)
 class Fitted:
-    """An image as the network sees it, uint8 [H, W, 3], and where it lies there."""
+    """An image in the network's size, uint8 [H, W, 3], and the placement of the original in it."""
 
     pixels: Pixels
     placement: Placement
 
 
 class Detector:
-    """A loaded model, for any number of threads. Images get the size that it declares, or that of the model."""
+    """A loaded model, for any number of threads. It resizes images to its declared size, or to the model's."""
 
     def __init__(self, path: Path, model: ModelSpec, options: DetectorOptions = DetectorOptions()) -> None:
-        """Load a file. Raises UsageError for a threshold that means nothing, and what loading it raises."""
+        """Load an artifact. Raises UsageError for a meaningless threshold, and what loading raises."""
         task = detection_task(model.name, model.task)
-        task.for_display(options.threshold)  # raises before a file is loaded
+        task.for_display(options.threshold)  # raises before loading
         self.runtime = load(path, model, options.settings, key=options.runtime)
         inside = self.runtime.declaration.faces
         if inside:
@@ -53,40 +55,39 @@ class Detector:
         self._size = self.runtime.declaration.image_size(model)
         self._path = path
         self._resize = options.resize
-        self._padding = model.image.mean_pixel  # nothing is left of it, as of a convolution's own padding
+        self._padding = model.image.mean_pixel  # becomes zero, as a convolution's own padding
 
     def find(self, images: Sequence[Pixels]) -> list[Detections]:
         """The detections in each image (uint8 [H, W, 3], BGR), in its pixels, best first.
 
-        Raises ArtifactError and DetectionError where the file is to blame.
+        Raises ArtifactError, DetectionError and NonfiniteError for faults of the artifact.
         """
         batch = self.shared.batch
-        groups = (images[start : start + batch] for start in range(0, len(images), batch))
-        found = [each for group in groups for each in self.find_in_fitted([self.fit(image) for image in group])]
-        for each in found:
-            if isinstance(each, NonfiniteError):
-                raise each
-        return [each for each in found if not isinstance(each, NonfiniteError)]
+        results: list[Detections] = []
+        for start in range(0, len(images), batch):
+            for detections in self.find_in_fitted([self.fit(image) for image in images[start : start + batch]]):
+                if isinstance(detections, NonfiniteError):
+                    raise detections
+                results.append(detections)
+        return results
 
     def fit(self, image: Pixels) -> Fitted:
-        """The image in the size of the network."""
+        """Resize an image to the network's size."""
         return Fitted(*fit(image, *self._size, self._resize, self._padding))
 
     def find_in_fitted(self, images: Sequence[Fitted]) -> list[Detections | NonfiniteError]:
-        """As `find`, of no more images than the network takes at a time; the error of those with outputs that are not
-        finite.
-        """
+        """The detections in each image of one batch, or the error if its outputs are not finite."""
         if not images:
             return []
         outputs = self.shared.run([image.pixels for image in images])
         try:
-            found = self._decode(outputs)
+            decoded = self._decode(outputs)
         except DetectionError as error:
             raise DetectionError(f"{self._path}: is not this model ({error}); convert again") from None
         problems = [self._problem(outputs, number) for number in range(len(images))]
         return [
             problem or image.placement.to_image(detections)
-            for image, detections, problem in zip(images, found, problems, strict=True)
+            for image, detections, problem in zip(images, decoded, problems, strict=True)
         ]
 
     def _problem(self, outputs: Outputs, number: int) -> NonfiniteError | None:
@@ -99,4 +100,5 @@ class Detector:
     def _decode(self, outputs: Outputs) -> list[Detections]:
         if self.runtime.declaration.faces is None:
             return self.task.decode(outputs, self._size)
-        return [found.from_score(self.task.score_threshold) for found in self.task.decode_inside(outputs)]
+        threshold = self.task.score_threshold
+        return [detections.from_score(threshold) for detections in self.task.decode_inside(outputs)]

@@ -1,4 +1,4 @@
-"""The whole way from a checkpoint to a package: download, convert, verify, package, check."""
+"""Every step from a checkpoint to a package: download, convert, verify, package, check."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ from sshtool.report.verification import ReportFiles
 from sshtool.runtimes.loading import load
 from sshtool.workspace import Workspace
 
-# The sample of the picture: a scene that the demo's heads were not fitted on.
+# The sample of the picture. The demo's heads were not fitted on this scene.
 PICTURED: Final = f"{SCENE}0"
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What was made and how it compares with the original. `report` is None if nothing was written or compared.
+    """The paths of the files and the comparison with the original.
 
-    `package` is None if something did not pass, or was not compared with the original. `notes` say what else to know.
+    `report` is None with `dry_run`. `package` is None if an artifact failed or there is no original to compare with.
     """
 
     model: str
@@ -68,34 +68,36 @@ class RunResult:
 def run(
     workspace: Workspace,
     options: Options,
-    wanted: QuantizationOptions = QuantizationOptions(),  # noqa: B008  # it is frozen
+    quantization_options: QuantizationOptions = QuantizationOptions(),  # noqa: B008  # it is frozen
     *,
     checkpoint: Path | None = None,
-    source: DownloadOptions = DownloadOptions(),  # noqa: B008  # as above
+    source: DownloadOptions = DownloadOptions(),  # noqa: B008  # it is frozen
     dry_run: bool = False,
     progress: Progress = silent,
     report_transfer: Report = no_report,
 ) -> RunResult:
     """Get the checkpoint, convert it, and compare every artifact with the original on every sample.
 
-    The original is MXNet, or its shipped answers for the demo checkpoint. Without either, the first artifact replaces
-    it, and a note of the report says so. An existing checkpoint is used, unless `source` names another. Raises what
-    the steps raise.
+    The original is MXNet, or for the demo checkpoint its shipped answers. Without either, the first artifact replaces
+    it, and a note of the report says so. `run` downloads a checkpoint if `source` names one or the output folder has
+    none. Raises what the steps raise.
     """
     model = workspace.model
     if not dry_run:
-        require(PILLOW, JINJA, YAML, *quantization_needs(options, wanted))
-    named = source.demo or source.from_archive is not None or bool(source.sources)
-    if checkpoint is None and (named or not _is_there(workspace.checkpoint, model)):
+        require(PILLOW, JINJA, YAML, *quantization_needs(options, quantization_options))
+    has_source = source.demo or source.from_archive is not None or bool(source.sources)
+    if checkpoint is None and (has_source or not _has_checkpoint(workspace.checkpoint, model)):
         download(workspace, source, dry_run=dry_run, progress=progress, report=report_transfer)
-    result = _planned(workspace, options)
+    paths = tuple(artifact.path for artifact in plan(model.name, workspace.folder, options))
+    folder = workspace.artifacts
+    result = RunResult(model.name, "", paths, folder / "scene.png", folder / "verification.html", None)
     if dry_run:
         return result
     path = checkpoint or workspace.checkpoint
     notes: list[str] = []
     with opened(path, model, allow_nonfinite=source.allow_nonfinite) as loaded:
-        check(loaded, options, wanted)
-        quantization = quantization_for(loaded, options, wanted, progress=progress, note=notes.append)
+        check(loaded, options, quantization_options)
+        quantization = quantization_for(loaded, options, quantization_options, progress=progress, note=notes.append)
         artifacts = convert(loaded, workspace.folder, options, quantization=quantization, progress=progress)
         reference, is_original = _find_reference(loaded, artifacts, options, progress)
         report = _verify(loaded, artifacts, reference, progress)
@@ -107,7 +109,7 @@ def run(
         return result
 
 
-def _is_there(folder: Path, model: ModelSpec) -> bool:
+def _has_checkpoint(folder: Path, model: ModelSpec) -> bool:
     try:
         locate(folder, model)
     except CheckpointError:
@@ -127,16 +129,14 @@ def _verify(
 def _find_reference(
     checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: Options, progress: Progress
 ) -> tuple[Reference, bool]:
-    """The reference, and whether it is the original: MXNet or a pack with answers for this size, or else the first
-    artifact.
-    """
+    """MXNet or a pack with answers for this size, else the first artifact; and whether it is the original."""
     model = checkpoint.model
     try:
         reference = find_reference(model, checkpoint, VerifyOptions(), progress=progress)
         reference.answers(*_size(model, options))
     except (RuntimeUnavailableError, ReferencePackError) as error:
         first = load(artifacts[0].path, model)
-        note = f"this shows only that the formats agree with {first}, not with the original: {error}"
+        note = f"the artifacts are compared with {first}, not with the original: {error}"
         return LiveReference(first, model, note=note, progress=progress), False
     return reference, True
 
@@ -146,7 +146,7 @@ def _package(
 ) -> Path:
     """Package the verified artifacts with the original's answers, and check the package.
 
-    The check does not run the models again: their hashes are those of the verified files.
+    The check compares hashes with those of the verified files, and does not run the models again.
     """
     model = workspace.model
     write_record(workspace.verification, VerifyResult(report))
@@ -154,15 +154,14 @@ def _package(
     if isinstance(reference, LiveReference) and not shipped:
         _keep_answers(workspace.reference_pack, checkpoint, reference, report)
     options = PackageOptions(artifacts=tuple(item.path for item in report.artifacts))
-    made = package(workspace, options, progress=progress).folder
-    found = Checker(made, progress).run(models=False).findings
-    if found:
-        raise PackageError(f"{made}: {found[0].path}: {found[0].message}; it was changed meanwhile, run it again")
-    return made
+    folder = package(workspace, options, progress=progress).folder
+    for finding in Checker(folder, progress).run(models=False).findings:
+        raise PackageError(f"{folder}: {finding.path}: {finding.message}; the package has changed, run again")
+    return folder
 
 
 def _keep_answers(path: Path, checkpoint: Checkpoint, reference: LiveReference, report: VerifyReport) -> None:
-    """Write a reference pack. If it would be too large, the package goes without and says so."""
+    """Write a reference pack. A pack that would be too large is left out of the package, which says so."""
     size = report.artifacts[0].declaration.image_size(checkpoint.model)
     other = reference.other_size()
     with contextlib.suppress(OutputError):
@@ -180,9 +179,3 @@ def _save_picture(path: Path, reference: Reference, model: ModelSpec, options: O
 def _size(model: ModelSpec, options: Options) -> tuple[int, int]:
     _, _, height, width = options.input_shape or model.image_input.shape
     return height, width
-
-
-def _planned(workspace: Workspace, options: Options) -> RunResult:
-    model, folder = workspace.model, workspace.artifacts
-    paths = tuple(artifact.path for artifact in plan(model.name, workspace.folder, options))
-    return RunResult(model.name, "", paths, folder / "scene.png", folder / "verification.html", None)

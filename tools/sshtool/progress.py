@@ -1,4 +1,4 @@
-"""Reports of progress: one kind, which every long step takes."""
+"""Progress of long steps."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told what is being done, and how far it is where that is known."""
+    """Receives the current step, and how many of how many parts are done where that is known."""
 
     def __call__(self, step: str, done: int = 0, total: int = 0) -> None: ...
 
 
 def silent(step: str, done: int = 0, total: int = 0) -> None:
-    """A `Progress` that nobody watches."""
+    """Ignore the progress."""

@@ -1,8 +1,8 @@
-"""Where checkpoints, artifacts, packages and records of a model lie below the output folder.
+"""The paths of a model's checkpoint, artifacts, packages and records below the output folder.
 
 <output>/checkpoints/<model>/                the checkpoint
 <output>/<model>/<precision>/<model>.…       artifacts
-<output>/<model>/verification.json           the record of their verification
+<output>/<model>/verification.json           record of their verification
 <output>/<model>/<model>-reference.npz       MXNet's answers
 <output>/<model>/evaluation/, detections/    journals of `evaluate`, pictures of `detect`
 <output>/releases/<model>-<layout>           packages
@@ -25,7 +25,7 @@ VERIFICATION: Final = "verification.json"
 
 @dataclass(frozen=True)
 class Workspace:
-    """The places of a model below the output folder."""
+    """A model and the output folder."""
 
     model: ModelSpec
     folder: Path
@@ -40,7 +40,7 @@ class Workspace:
 
     @property
     def verification(self) -> Path:
-        """The record of the last verification of all converted artifacts, by which `package` knows what passed."""
+        """The record of the last verification of all converted artifacts; `package` reads it."""
         return self.artifacts / VERIFICATION
 
     @property

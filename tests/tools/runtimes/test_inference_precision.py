@@ -160,7 +160,8 @@ def test_verify_takes_the_artifacts_that_can_and_says_which_cannot(folder: Path)
     assert [item.path for item in found] == [artifact(folder), artifact(folder, precision="FP16")]
     (note,) = left_out(Workspace(MODEL, folder), (), inference_precision="bf16")
     assert all(str(artifact(folder, ".onnx", precision)) in note for precision in ("FP32", "FP16"))
-    assert "cannot be asked for bf16" in note
+    assert "bf16" in note
+    assert "left out" in note
     assert len(find_candidates(Workspace(MODEL, folder), runtime="openvino", inference_precision="bf16")) == 4
     assert left_out(Workspace(MODEL, folder), (), runtime="openvino", inference_precision="bf16") == ()
     assert left_out(Workspace(MODEL, folder), ()) == ()
@@ -204,7 +205,7 @@ class Computing(OpenVino):
         (Candidate(Path(), "INT8"), "INT8", "bf16", "INT8"),
         (Candidate(Path()), "FP16", "f32", "FP16"),
         (Candidate(Path()), "", "bf16", "BF16"),
-        (Candidate(Path(), "FP32", held_to="FP16"), "FP32", "bf16", "FP16"),
+        (Candidate(Path(), "FP32", forced_profile="FP16"), "FP32", "bf16", "FP16"),
     ],
 )
 def test_the_coarser_of_stored_and_computed_decides_what_is_allowed(
@@ -249,7 +250,7 @@ def test_verify_holds_bf16_to_its_own_profile(folder: Path) -> None:
     assert not report.failures
     assert any("detections on noise are not judged in BF16" in note for note in report.notes)
     # The same would not pass for what its place says.
-    strict = verify(MODEL, reference, [Candidate(artifact(folder), "FP32", held_to="FP32")], rules)
+    strict = verify(MODEL, reference, [Candidate(artifact(folder), "FP32", forced_profile="FP32")], rules)
     assert [failure for failure in strict.failures if failure.check == "tensor"]
 
 
@@ -270,7 +271,7 @@ def test_evaluate_says_what_it_computed_in_and_does_not_mix(folder: Path, tmp_pa
         ("openvino FP32", "bf16"),
         ("openvino FP16", "bf16"),
     ]
-    assert any("cannot be asked for bf16" in note for note in result.notes)
+    assert any("bf16" in note and "left out" in note for note in result.notes)
     again = replace(options, settings=Settings(), artifacts=(artifact(folder),), resume=True)
     with pytest.raises(EvaluationError, match="bf16"):
         evaluate(Workspace(MODEL, folder), again)

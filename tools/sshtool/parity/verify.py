@@ -381,8 +381,8 @@ def _profile_name(candidate: Candidate, runtime: Runtime) -> str:
 
     What is computed in a shorter type than it is stored in is held to the profile of that type.
     """
-    if candidate.held_to:
-        return candidate.held_to
+    if candidate.forced_profile:
+        return candidate.forced_profile
     stored = next((name for name in (candidate.profile, runtime.declaration.precision) if name in PROFILES), "FP32")
     computed = "BF16" if runtime.inference_precision == BF16 else stored
     return max(stored, computed, key=list(PROFILES).index)
