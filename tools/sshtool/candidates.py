@@ -14,7 +14,7 @@ from sshconvert.messages import name_text
 from sshconvert.options import Options, Precision
 from sshconvert.reading import is_file
 from sshtool.runtimes.base import F32
-from sshtool.runtimes.registry import RUNTIMES, able_of, native_formats, usual_runtime
+from sshtool.runtimes.registry import RUNTIMES, native_formats, runtimes_for, usual_runtime
 from sshtool.workspace import Workspace
 
 # Names of folders that state the precision of the artifacts in them.
@@ -54,7 +54,7 @@ def find_candidates(
     if not paths:
         raise UsageError(
             f"--inference-precision: no runtime of the artifacts in {workspace.artifacts} computes in "
-            f"{inference_precision}; give --runtime {' or '.join(able_of(inference_precision))}"
+            f"{inference_precision}; give --runtime {' or '.join(runtimes_for(inference_precision))}"
         )
     return tuple(Candidate(path, _folder_precision(path), runtime, profile) for path in paths)
 

@@ -161,10 +161,10 @@ def test_real_networks_are_refused_for_their_names_only_where_mxnet_confuses_the
 
 def test_layers_that_share_a_name_are_left_out_of_the_comparison(mxnet: Mxnet) -> None:
     """Of the original's tensors; all others are there."""
-    from sshtool.runtimes.mxnet import nameable
+    from sshtool.runtimes.mxnet import uniquely_named
 
     symbol = mxnet.sym.load_json(json.dumps(chain(["a", "b", "a", "end"])))
-    assert nameable(symbol.get_internals().list_outputs(), {"data"}) == ["b_output", "end_output"]
+    assert uniquely_named(symbol.get_internals().list_outputs(), {"data"}) == ["b_output", "end_output"]
 
 
 def variable(name: str, **fields: Json) -> Document:

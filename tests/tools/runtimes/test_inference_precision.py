@@ -131,7 +131,7 @@ def test_a_hint_that_openvino_takes_and_does_not_follow_is_noticed(folder: Path)
     )
     made = limited_to("AVX512_CORE", "-c", script, str(artifact(folder)))
     assert made.returncode == 0, made.stderr
-    assert "OpenVINO on CPU cannot compute in f16: it would in " in made.stdout
+    assert "OpenVINO on CPU cannot compute in f16: it would use " in made.stdout
 
 
 def test_a_device_that_stands_for_others_does_not_say_what_it_computes_in(folder: Path) -> None:

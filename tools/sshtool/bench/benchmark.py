@@ -32,7 +32,7 @@ from sshtool.environment import environment
 from sshtool.limits import LONGEST_DURATION, check_threads
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import F32, Settings, usable_cores
-from sshtool.runtimes.registry import RUNTIMES, able_of, usual_runtime
+from sshtool.runtimes.registry import RUNTIMES, runtimes_for, usual_runtime
 from sshtool.workspace import Workspace
 
 DURATION: Final = 10.0
@@ -195,7 +195,7 @@ def _in_precisions(label: str, artifact: Artifact, options: BenchOptions) -> tup
             explicit = bool(options.artifacts or options.runtimes) or precision != F32
             candidates.append(Candidate(name, artifact.path, artifact.runtime, precision, optional=not explicit))
         else:
-            able = " or ".join(able_of(precision))
+            able = " or ".join(runtimes_for(precision))
             reason = f"{runtime.name} cannot be asked for {precision}; give --runtime {able} for the same file"
             left_out.append(LeftOut(name, reason))
     return candidates, left_out

@@ -1,4 +1,4 @@
-"""Loads a file with its runtime, in the sandbox if there is one."""
+"""Loading a file with its runtime, in the sandbox if there is one."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from sshconvert.errors import ArtifactError, UsageError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file
 from sshtool.runtimes.base import Runtime, Settings
-from sshtool.runtimes.registry import able_of, usual_runtime
+from sshtool.runtimes.registry import runtimes_for, usual_runtime
 from sshtool.runtimes.sandboxed import SandboxedRuntime
 from sshtool.sandbox import confined
 
 
 def load(path: Path, model: ModelSpec, settings: Settings = Settings(), *, key: str = "") -> Runtime:  # noqa: B008  # frozen
-    """Load a file with the runtime of that key, or with the usual one for its format.
+    """Load a file with the runtime `key`, or with the usual runtime of its format.
 
-    Raises UsageError if there is none or if it cannot compute in the precision, and what `Runtime.load` raises.
+    Raises UsageError if no runtime loads the file or computes in the precision, and what `Runtime.load` raises.
     """
-    kind = usual_runtime(path, key)
-    wanted = settings.inference_precision
-    if wanted not in kind.inference_precisions:
+    runtime = usual_runtime(path, key)
+    precision = settings.inference_precision
+    if precision not in runtime.inference_precisions:
         raise UsageError(
-            f"--inference-precision: {path} is for {kind.name}, which cannot be asked for {wanted}; leave it out, or "
-            f"load a file with --runtime {' or '.join(able_of(wanted))}"
+            f"--inference-precision: {path} is for {runtime.name}, which cannot compute in {precision} on request; "
+            f"omit the option, or load a file with --runtime {' or '.join(runtimes_for(precision))}"
         )
     if not is_file(path):
-        raise ArtifactError(f"{path}: is not there; `sshtool convert` makes it")
+        raise ArtifactError(f"{path}: is not there; make it with `sshtool convert`")
     limits = confined()
-    if limits is None or not kind.reads_strangers:
-        return kind.load(path, model, settings)
-    return SandboxedRuntime(kind, path, model, settings, limits)
+    if limits is None or not runtime.needs_sandbox:
+        return runtime.load(path, model, settings)
+    return SandboxedRuntime(runtime, path, model, settings, limits)

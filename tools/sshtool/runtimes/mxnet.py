@@ -1,4 +1,4 @@
-"""MXNet on the CPU, as released: the reference of all comparisons."""
+"""MXNet on the CPU: the reference of all comparisons."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ MXNET: Final = Library("MXNet", "mxnet", "reference", condition="on Python 3.11 
 
 
 def import_mxnet(threads: int = 0) -> Any:
-    """The `mxnet` package. The first import of a process sets the number of threads for good.
+    """Import `mxnet`. The first import in a process fixes the number of threads.
 
-    Raises RuntimeUnavailableError where it is not installed or cannot work.
+    Raises RuntimeUnavailableError if it is not installed or cannot be imported.
     """
     vars(np).setdefault("bool", bool)  # MXNet 1.9.1 needs the alias that NumPy 1.24 removed
     if threads:
@@ -39,7 +39,7 @@ def import_mxnet(threads: int = 0) -> Any:
 
 @contextlib.contextmanager
 def _without_fusion() -> Iterator[None]:
-    """Disable fusion: where a convolution and its ReLU are both outputs, fusion in MXNet 1.9.1 loses the ReLU."""
+    """Disable fusion. If a convolution and its ReLU are both outputs, fusion in MXNet 1.9.1 loses the ReLU."""
     name = "MXNET_SUBGRAPH_BACKEND"
     before = os.environ.get(name)
     os.environ[name] = "NONE"
@@ -56,12 +56,12 @@ class Mxnet(Runtime):
     module = "mxnet"
     name = "MXNet"
     formats = ()
-    reads_strangers = False  # this program has checked the checkpoint
+    needs_sandbox = False  # sshconvert has checked the checkpoint
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
-        """Load a checkpoint's two files with MXNet's own readers. Any size of input will do."""
+        """Load a checkpoint's two files with MXNet's own readers. The model takes any input size."""
         if settings.device != "CPU":
-            raise RuntimeUnavailableError(f"mxnet: as released it has no device {settings.device}; use CPU")
+            raise RuntimeUnavailableError(f"mxnet: the released package has no device {settings.device}; use CPU")
         self._mxnet = import_mxnet(settings.threads)
         self._symbol, arrays = self._read(checkpoint)
         self._arguments = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
@@ -77,20 +77,17 @@ class Mxnet(Runtime):
         )
 
     def _read(self, checkpoint: Checkpoint) -> tuple[Any, Any]:
-        """The symbol and the arrays as MXNet reads them. Raises ArtifactError if the files changed meanwhile."""
-        paths = (checkpoint.symbol_path, checkpoint.params_path)
+        """Read the symbol and the arrays with MXNet. Raises ArtifactError if the files have changed since opening."""
+        symbol, params = checkpoint.symbol_path, checkpoint.params_path
         try:
-            read = self._mxnet.sym.load(str(paths[0])), self._mxnet.nd.load(str(paths[1]))
-            now = {path.name: file_sha256(path) for path in paths}
-        except (
-            self._mxnet.MXNetError,
-            OSError,
-            UnicodeDecodeError,
-        ) as error:  # the last for a message that is not UTF-8
-            raise ArtifactError(f"{paths[1]}: MXNet cannot read the checkpoint ({reason(error)})") from None
-        if now != checkpoint.sha256:
-            raise ArtifactError(f"{paths[1].parent}: the checkpoint changed after it was opened; verify it again")
-        return read
+            contents = self._mxnet.sym.load(str(symbol)), self._mxnet.nd.load(str(params))
+            sha256 = {path.name: file_sha256(path) for path in (symbol, params)}
+        # MXNet raises UnicodeDecodeError for its own messages that are not UTF-8.
+        except (self._mxnet.MXNetError, OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{params}: MXNet cannot read the checkpoint ({reason(error)})") from None
+        if sha256 != checkpoint.sha256:
+            raise ArtifactError(f"{params.parent}: the checkpoint changed after it was opened; verify it again")
+        return contents
 
     @classmethod
     def suffixes(cls) -> tuple[str, ...]:
@@ -102,7 +99,7 @@ class Mxnet(Runtime):
             import_mxnet(settings.threads)
         except RuntimeUnavailableError as error:
             raise RuntimeUnavailableError(
-                f"{path}: is a checkpoint, which MXNet alone runs; give what `sshtool convert` makes of it ({error})"
+                f"{path}: is a checkpoint, which only MXNet runs; convert it with `sshtool convert` ({error})"
             ) from None
         return cls(open_checkpoint(path, model, allow_nonfinite=settings.allow_nonfinite), settings)
 
@@ -111,13 +108,13 @@ class Mxnet(Runtime):
 
     def layers(self, images: Images) -> Outputs:
         internals = self._symbol.get_internals()
-        names = nameable(internals.list_outputs(), {self._input, *self._arguments, *self._auxiliaries})
+        names = uniquely_named(internals.list_outputs(), {self._input, *self._arguments, *self._auxiliaries})
         inner = self._mxnet.sym.Group([internals[name] for name in names])
         with _without_fusion():
             return self._run(inner, images)
 
     def inferences(self, images: Images) -> list[Inference]:
-        """One computation, which uses all cores. MXNet does not promise that two threads may compute."""
+        """Return one computation, which uses all cores. MXNet does not guarantee concurrent computations."""
         with self._errors(images):
             executor = self._bind(self._symbol, images)
 
@@ -151,6 +148,6 @@ class Mxnet(Runtime):
         return dict(zip(names, values, strict=True))
 
 
-def nameable(names: Sequence[str], variables: Collection[str]) -> list[str]:
-    """The computed tensors with unique names. MXNet cannot tell operators of the same name apart."""
+def uniquely_named(names: Sequence[str], variables: Collection[str]) -> list[str]:
+    """Return the computed tensors with unique names. MXNet cannot distinguish operators of the same name."""
     return [name for name, count in Counter(names).items() if count == 1 and name not in variables]

@@ -18,14 +18,14 @@ from sshconvert.validation import read_onnx
 from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings, prepare, reason, usable_cores
 from sshtool.runtimes.registry import RUNTIMES
 
-# The folder of a large model's weights, for a model that is loaded from memory. `read_onnx` has checked the file.
-_FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"
+# The session option for the folder of external weights, for a model loaded from memory.
+_WEIGHTS_FOLDER: Final = "session.model_external_initializers_file_folder_path"
 
-# Providers that compute on a remote machine.
-ELSEWHERE: Final = ("AzureExecutionProvider",)
+# Execution providers that compute on a remote machine.
+_REMOTE_PROVIDERS: Final = ("AzureExecutionProvider",)
 
 
-def _is_text(path: Path) -> bool:
+def _is_unicode(path: Path) -> bool:
     return without_surrogates(str(path)) == str(path)
 
 
@@ -46,18 +46,18 @@ class OnnxRuntime(Runtime):
         self._path = path
         self.version = str(self._onnxruntime.__version__)
         self.settings = settings
-        # Computations without threads of their own compete for the same ones, so only one runs at a time. A second
-        # caller prepares its images meanwhile.
+        # Without requests, all computations share one pool of threads, so only one runs at a time. A second caller
+        # prepares its images meanwhile.
         self.parallel = settings.requests or (2 if settings.throughput else 1)
-        self._turn = threading.BoundedSemaphore(settings.requests or 1)
+        self._slots = threading.BoundedSemaphore(settings.requests or 1)
         model = read_onnx(path)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         del model  # as large as the file
-        # ONNX Runtime only opens files whose names are text.
-        self._session = self._open(str(path) if _is_text(path) else path.read_bytes())
+        # ONNX Runtime only opens files whose names are Unicode.
+        self._session = self._open(str(path) if _is_unicode(path) else path.read_bytes())
         self._input = self._session.get_inputs()[0]
-        kind = {"tensor(float)": "float32"}.get(self._input.type, self._input.type[len("tensor(") : -1])
-        self.declaration = declared(path, metadata, self._input.shape, kind)
+        dtype = {"tensor(float)": "float32"}.get(self._input.type, self._input.type[len("tensor(") : -1])
+        self.declaration = declared(path, metadata, self._input.shape, dtype)
 
     @classmethod
     def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
@@ -68,11 +68,11 @@ class OnnxRuntime(Runtime):
 
     def layers(self, images: Images) -> Outputs:
         model = read_onnx(self._path)
-        known = {output.name for output in model.graph.output}
-        inner = [name for node in model.graph.node for name in node.output]
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner if name not in known)
-        outputs = self._run(self._open(model.SerializeToString()), images)
-        return {name: outputs[name] for name in inner}
+        outputs = {output.name for output in model.graph.output}
+        tensors = [name for node in model.graph.node for name in node.output]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in outputs)
+        values = self._run(self._open(model.SerializeToString()), images)
+        return {name: values[name] for name in tensors}
 
     def inferences(self, images: Images) -> list[Inference]:
         names = [output.name for output in self._session.get_outputs()]
@@ -87,18 +87,18 @@ class OnnxRuntime(Runtime):
         options = self._onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads()
         options.log_severity_level = 4  # errors are raised
-        if isinstance(source, bytes) and _is_text(self._path):
-            options.add_session_config_entry(_FOLDER_OF_WEIGHTS, str(self._path.parent))
+        if isinstance(source, bytes) and _is_unicode(self._path):
+            options.add_session_config_entry(_WEIGHTS_FOLDER, str(self._path.parent))
         provider = self._provider()
         try:
             return self._onnxruntime.InferenceSession(source, options, providers=[provider])
-        except Exception as error:  # ONNX Runtime has a dozen errors, all derived from Exception
+        except Exception as error:  # ONNX Runtime has a dozen exceptions without another common base
             raise ArtifactError(
                 f"{self._path}: ONNX Runtime cannot load it ({reason(error)}); convert again"
             ) from error
 
     def _threads(self) -> int:
-        """The threads of each computation. 0 lets the library choose, which takes one for each core."""
+        """Return the number of threads of each computation. 0 lets the library take one for each core."""
         requests = self.settings.requests
         return max(1, (self.settings.threads or usable_cores()) // requests) if requests else self.settings.threads
 
@@ -106,7 +106,7 @@ class OnnxRuntime(Runtime):
         names = {
             name.removesuffix("ExecutionProvider").upper(): name
             for name in self._onnxruntime.get_available_providers()
-            if name not in ELSEWHERE
+            if name not in _REMOTE_PROVIDERS
         }
         if self.settings.device.upper() not in names:
             raise RuntimeUnavailableError(
@@ -117,14 +117,14 @@ class OnnxRuntime(Runtime):
     def _run(self, session: Any, images: Images) -> Outputs:
         names = [output.name for output in session.get_outputs()]
         inputs = {self._input.name: prepare(images, self.declaration)}
-        with self._turn:
+        with self._slots:
             values = self._compute(session, names, inputs, images)
         return dict(zip(names, values, strict=True))
 
     def _compute(self, session: Any, names: list[str], inputs: dict[str, Any], images: Images) -> list[Any]:
         try:
             return list(session.run(names, inputs))
-        except Exception as error:  # as above
+        except Exception as error:  # ONNX Runtime has a dozen exceptions without another common base
             raise ArtifactError(
                 f"{self._path}: ONNX Runtime cannot run it on {images.shape} ({reason(error)})"
             ) from error

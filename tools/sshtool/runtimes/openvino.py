@@ -50,32 +50,32 @@ outputs = list(model(data).values())""",
     def __init__(self, path: Path, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
         """Load an .xml (or .onnx) file. A device is one of OpenVINO's: CPU, GPU, …
 
-        Computes in float32, whatever shorter type the device would offer, so that a difference comes from the model;
-        in bfloat16 if that is asked for and the device can.
+        By default, the runtime computes in float32, so that differences come from the model and not from a shorter type
+        that the device prefers.
         """
         openvino = import_openvino()
-        # The first array sets the library up. Two threads that do so at once would wait for each other for ever.
+        # The first tensor initialises the library. If two threads create it at once, they deadlock.
         openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
         self._path, self._tensor = path, openvino.Tensor
         self._core = openvino.Core()
         self.version = str(openvino.__version__).split("-")[0]  # without the build number
         self.settings = settings
         form = format_of(path)
-        metadata = form.read_metadata(path)  # versions of OpenVINO keep those of an ONNX file in different places
+        metadata = form.read_metadata(path)  # OpenVINO's place for an ONNX file's metadata depends on its version
         model = self._read()
         shape = [size.get_length() if size.is_static else None for size in model.inputs[0].partial_shape]
-        kind = model.inputs[0].element_type.get_type_name()
-        kind = {"f32": "float32", "u8": "uint8"}.get(kind, kind)  # `to_dtype` does not know all types
+        dtype = model.inputs[0].element_type.get_type_name()
+        dtype = {"f32": "float32", "u8": "uint8"}.get(dtype, dtype)  # `to_dtype` does not know all types
         if form.key == self.key:
             check_ir_sizes(path, model)
-        self.declaration = declared(path, metadata, shape, kind)
+        self.declaration = declared(path, metadata, shape, dtype)
         self._compiled = self._compile(model)
-        self.inference_precision = self._computed_in(self._compiled)
+        self.inference_precision = self._reported_precision(self._compiled)
         self._count = settings.requests or 1
         if settings.throughput and not settings.requests:
             self._count = max(1, int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
         if settings.throughput:
-            self.parallel = self._count + 1  # one more prepares its images meanwhile
+            self.parallel = self._count + 1  # one more thread prepares its images meanwhile
         self._requests = _requests(self._compiled, self._count)
 
     @classmethod
@@ -87,15 +87,20 @@ outputs = list(model(data).values())""",
 
     def layers(self, images: Images) -> Outputs:
         model = self._read()
-        known = {port.any_name for port in model.outputs}
-        ports = [port for operation in model.get_ordered_ops() for port in operation.outputs() if port.get_names()]
-        inner = [port for port in ports if port.get_node().get_type_name() not in ("Constant", "Parameter", "Result")]
-        for port in inner:
-            if not known & port.get_names():
+        outputs = {port.any_name for port in model.outputs}
+        ports = [
+            port
+            for operation in model.get_ordered_ops()
+            if operation.get_type_name() not in ("Constant", "Parameter", "Result")
+            for port in operation.outputs()
+            if port.get_names()
+        ]
+        for port in ports:
+            if not outputs & port.get_names():
                 model.add_outputs(port)
-        outputs = self._run(_requests(self._compile(model), 1), images)
+        values = self._run(_requests(self._compile(model), 1), images)
         # A tensor has several names where OpenVINO fused or removed operations.
-        return {name: outputs[port.any_name] for port in inner for name in sorted(port.get_names())}
+        return {name: values[port.any_name] for port in ports for name in sorted(port.get_names())}
 
     def inferences(self, images: Images) -> list[Inference]:
         requests = [self._compiled.create_infer_request() for _ in range(self._count)]
@@ -110,7 +115,7 @@ outputs = list(model(data).values())""",
 
     def _infer(self, request: Any, images: Images) -> None:
         with self._errors(images):
-            request.start_async()  # `infer` would copy the outputs too
+            request.start_async()  # `infer` also copies the outputs
             request.wait()
 
     @contextmanager
@@ -122,14 +127,14 @@ outputs = list(model(data).values())""",
 
     def _read(self) -> Any:
         try:
-            return self._core.read_model(self._path)  # as a path: its name need not be text
-        except (RuntimeError, ValueError) as error:  # a message may quote bytes that are not text
+            return self._core.read_model(self._path)  # a Path, whose name may be undecodable bytes
+        except (RuntimeError, ValueError) as error:  # ValueError for a message that quotes undecodable bytes
             raise ArtifactError(f"{self._path}: OpenVINO cannot read it ({reason(error)}); convert again") from None
 
     def _compile(self, model: Any) -> Any:
         device, threads = self.settings.device, self.settings.threads
-        wanted, requests = self.settings.inference_precision, self.settings.requests
-        config = {"INFERENCE_PRECISION_HINT": wanted} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        precision, requests = self.settings.inference_precision, self.settings.requests
+        config = {"INFERENCE_PRECISION_HINT": precision} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
         config |= {"PERFORMANCE_HINT": "THROUGHPUT" if self.settings.throughput else "LATENCY"}
         if self.settings.throughput:
             runs = requests or math.ceil(self.settings.images / (self.declaration.input_shape[0] or 1))
@@ -140,41 +145,41 @@ outputs = list(model(data).values())""",
         self._check_precision()
         try:
             return self._core.compile_model(model, device, config)
-        except (RuntimeError, ValueError) as error:  # as above
-            if wanted != F32:
-                raise self._cannot(f"compile it in {wanted} ({reason(error)})") from None
+        except (RuntimeError, ValueError) as error:  # ValueError for a message that quotes undecodable bytes
+            if precision != F32:
+                raise self._cannot(f"compile it in {precision} ({reason(error)})") from None
             raise ArtifactError(f"{self._path}: OpenVINO cannot compile it ({reason(error)}); convert again") from None
 
     def _check_precision(self) -> None:
-        """Refuse a type that the device lacks: it may accept the hint and silently compute in another type."""
-        device, wanted = self.settings.device, self.settings.inference_precision
-        if wanted == F32:
+        """Refuse bf16 on a device without it, which may accept the hint and silently compute in another type."""
+        device = self.settings.device
+        if self.settings.inference_precision != BF16:
             return
         try:
-            able = [str(item) for item in self._core.get_property(device, "OPTIMIZATION_CAPABILITIES")]
+            capabilities = [str(item) for item in self._core.get_property(device, "OPTIMIZATION_CAPABILITIES")]
         except (RuntimeError, ValueError):  # a virtual device, such as AUTO
-            able = []
-        if wanted == BF16 and wanted.upper() not in able:
-            raise self._cannot(f"compute in {wanted} ({device} says that it can {', '.join(able) or 'nothing'})")
+            capabilities = []
+        if BF16.upper() not in capabilities:
+            raise self._cannot(f"compute in {BF16} (capabilities of {device}: {', '.join(capabilities) or 'none'})")
 
-    def _computed_in(self, compiled: Any) -> str:
-        """The precision that the compiled model reports, "" if it reports none.
+    def _reported_precision(self, compiled: Any) -> str:
+        """Return the precision that the compiled model reports, "" if it reports none.
 
-        Raises RuntimeUnavailableError if it is not the one that was asked for.
+        Raises RuntimeUnavailableError if it is not the requested precision.
         """
-        wanted = self.settings.inference_precision
+        precision = self.settings.inference_precision
         try:
             reported = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
-        except (RuntimeError, ValueError):  # as above
+        except (RuntimeError, ValueError):  # a device without this property
             reported = ""
-        if reported != wanted and (reported or wanted != F32):
-            raise self._cannot(f"compute in {wanted}: it would in {reported or 'a precision that it does not say'}")
+        if reported != precision and (reported or precision != F32):
+            raise self._cannot(f"compute in {precision}: it would use {reported or 'an unreported precision'}")
         return reported
 
-    def _cannot(self, what: str) -> RuntimeUnavailableError:
+    def _cannot(self, action: str) -> RuntimeUnavailableError:
         return RuntimeUnavailableError(
-            f"{self._path}: OpenVINO on {self.settings.device} cannot {what}; leave out --inference-precision, or take "
-            "a machine whose processor has AVX-512 BF16 or AMX"
+            f"{self._path}: OpenVINO on {self.settings.device} cannot {action}; omit --inference-precision, or use a "
+            "machine whose processor has AVX-512 BF16 or AMX"
         )
 
     def _run(self, requests: SimpleQueue[Any], images: Images) -> Outputs:
@@ -189,7 +194,7 @@ outputs = list(model(data).values())""",
 
 
 def _requests(compiled: Any, count: int) -> SimpleQueue[Any]:
-    """A pool of requests. A request runs one computation at a time; a thread takes it out and puts it back."""
+    """Return a pool of requests. A request runs one computation at a time; a thread takes it and puts it back."""
     requests: SimpleQueue[Any] = SimpleQueue()
     for _ in range(count):
         requests.put(compiled.create_infer_request())

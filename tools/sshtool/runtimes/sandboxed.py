@@ -1,7 +1,7 @@
-"""Runtimes in the sandbox: the same interface, and what they load is loaded in a child.
+"""Runtimes whose models a sandboxed child process loads and runs.
 
-A program loads everything under the same limits in one child, because a process costs more than a model. If the child
-dies, all its models are gone, and the next load starts another.
+All models under the same limits share one child, because a process costs more than a model. If the child dies, all its
+models are lost, and the next load starts another child.
 """
 
 from __future__ import annotations
@@ -27,19 +27,21 @@ SERVICE: Final = f"{__name__}:Service"
 
 _DECLARATION: Final = pydantic.TypeAdapter(Declaration)
 
-_numbers = itertools.count()
+_ids = itertools.count()
 
 
 class SandboxedRuntime(Runtime):
-    """A model that a child has loaded. The child keeps it until this object is deleted."""
+    """A model in the child, which keeps it until this object is deleted."""
 
-    def __init__(self, kind: type[Runtime], path: Path, model: ModelSpec, settings: Settings, limits: Limits) -> None:
+    def __init__(
+        self, runtime: type[Runtime], path: Path, model: ModelSpec, settings: Settings, limits: Limits
+    ) -> None:
         """Load a file in the sandbox. Raises what `Runtime.load` raises, and ArtifactError beyond the limits."""
-        self._child, self._path, self._id = shared_child(SERVICE, limits), str(path), next(_numbers)
+        self._child, self._path, self._id = shared_child(SERVICE, limits), str(path), next(_ids)
         body = {
             "do": "load",
             "id": self._id,
-            "kind": kind.key,
+            "runtime": runtime.key,
             "path": self._path,
             "model": model.described(),
             "settings": asdict(settings),
@@ -52,7 +54,7 @@ class SandboxedRuntime(Runtime):
 
     @classmethod
     def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
-        raise NotImplementedError  # users cannot choose it
+        raise NotImplementedError  # no option chooses this class
 
     def run(self, images: Images) -> Outputs:
         return self._outputs("run", images)
@@ -63,8 +65,8 @@ class SandboxedRuntime(Runtime):
     def inferences(self, images: Images) -> list[Inference]:
         return [partial(self.run, images)] * self.parallel
 
-    def _outputs(self, what: str, images: Images) -> Outputs:
-        answer = self._child.ask(self._path, {"do": what, "id": self._id}, [images])
+    def _outputs(self, action: str, images: Images) -> Outputs:
+        answer = self._child.ask(self._path, {"do": action, "id": self._id}, [images])
         return dict(zip(answer.body["names"], answer.arrays, strict=True))
 
     def __str__(self) -> str:
@@ -75,7 +77,7 @@ class SandboxedRuntime(Runtime):
 
 
 class Service:
-    """In the child."""
+    """The loaded models in the child process, and the requests for them."""
 
     def __init__(self) -> None:
         self._loaded: dict[int, Runtime] = {}
@@ -91,8 +93,8 @@ class Service:
         return {"names": list(outputs)}, [np.asarray(value) for value in outputs.values()]
 
     def _load(self, body: dict[str, Any]) -> dict[str, Any]:
-        kind = RUNTIMES[body["kind"]]
-        runtime = kind.load(Path(body["path"]), ModelSpec.model_validate(body["model"]), Settings(**body["settings"]))
+        model, settings = ModelSpec.model_validate(body["model"]), Settings(**body["settings"])
+        runtime = RUNTIMES[body["runtime"]].load(Path(body["path"]), model, settings)
         self._loaded[body["id"]] = runtime
         return {
             "version": runtime.version,
