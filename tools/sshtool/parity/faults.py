@@ -1,6 +1,6 @@
-"""Faults that a conversion of any network can have: what `sshtool verify --self-test` plants.
+"""The faults of any network's conversion, which `sshtool verify --self-test` plants.
 
-Converters and their users have made most of these mistakes; a disk or a wrong file makes the others.
+Most are mistakes that converters or their users have made; the others come from a disk or a wrong file.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def declare_other_channel_order(copy: Editable) -> None:
 
 
 def declare_other_mean(copy: Editable, model: ModelSpec) -> None:
-    """A mean that was subtracted inside is declared as still to be subtracted, or the other way round."""
+    """Declare a mean that the model subtracts as still to be subtracted, or the reverse."""
     copy.declare(MEAN_VALUES, other_mean(copy.declared(MEAN_VALUES), model))
 
 
@@ -67,7 +67,7 @@ def rename_output(copy: Editable) -> None:
 
 
 def flip_one_sign(copy: Editable) -> None:
-    """One bit: the sign of the strongest weight of a large layer in the middle of the network."""
+    """Flip one bit: the sign of the largest weight of a large layer in the middle of the network."""
     name = _largest(copy)[0]
     weight = copy.weight(name)
     weight.flat[np.argmax(np.abs(weight))] *= -1
@@ -82,7 +82,7 @@ def spoil_one_weight(copy: Editable) -> None:
 
 
 def zero_one_bias(copy: Editable, outputs: Sequence[str]) -> None:
-    """The largest bias of the outputs. Behind a softmax, a score may be so sure that no bias shows."""
+    """Zero the largest bias of the linear outputs. A softmax can saturate and hide a changed bias."""
     biases: dict[str, Floats] = {}
     for output in outputs:
         name = copy.convolution_behind(output)
@@ -97,14 +97,14 @@ def zero_one_bias(copy: Editable, outputs: Sequence[str]) -> None:
 
 
 def exchange_two_layers(copy: Editable) -> None:
-    """Two neighbours of the same shape have each other's weights."""
+    """Exchange the weights of two layers of the same size."""
     largest = _largest(copy)
     if len(largest) < 2:
         raise NotThereError("no other layer has as many weights as the largest")
-    one, other, *_ = largest
-    weight = copy.weight(one)
-    copy.set_weight(one, copy.weight(other))
-    copy.set_weight(other, weight)
+    first, second, *_ = largest
+    weight = copy.weight(first)
+    copy.set_weight(first, copy.weight(second))
+    copy.set_weight(second, weight)
 
 
 def transpose_kernel(copy: Editable) -> None:
@@ -118,12 +118,12 @@ def flip_deconvolution(copy: Editable) -> None:
 
 
 def shift_crop(copy: Editable) -> None:
-    """What a deconvolution leaves out at its borders, and a crop behind it, move the same window."""
+    """Shift the deconvolution's padding, which has the same effect as shifting the crop after it."""
     copy.shift(_deconvolution(copy), 1)
 
 
 def softmax_over_last_axis(copy: Editable) -> None:
-    """The axis that frameworks take when they are told none."""
+    """Use the last axis, the default of most frameworks."""
     copy.set_softmax_axis(3)
 
 
@@ -139,7 +139,7 @@ def round_to_halves(copy: Editable) -> None:
 
 
 def train_again(copy: Editable) -> None:
-    """The same network a little later in its training: each large weight another one by a hundredth of itself."""
+    """Change each large weight by about 1 %, as further training would."""
     random: Any = np.random.RandomState(OTHER_TRAINING_SEED)
     for name in copy.convolutions:
         weight = copy.weight(name)
@@ -149,7 +149,7 @@ def train_again(copy: Editable) -> None:
 
 
 def answer_for_first_image(copy: Editable) -> None:
-    """All images of a batch get what was computed for the first."""
+    """Answer for the first image in each place of the batch."""
     _take_images(copy, lambda images: [0] * images)
 
 
@@ -158,12 +158,12 @@ def reverse_images(copy: Editable) -> None:
 
 
 def repeat_image_before_last(copy: Editable) -> None:
-    """The last image alone gets another one's answer."""
+    """Answer for the image before the last in the last place of the batch."""
     _take_images(copy, lambda images: [*range(images - 1), images - 2])
 
 
 def faults_of(model: ModelSpec) -> tuple[Fault, ...]:
-    """The faults that a conversion of the model can have: those of any network, and those of its task."""
+    """Return the faults of any network and of the model's task, in the order of their stages."""
     linear = model.task.linear_outputs()
     general = (
         Fault(Stage.INPUT, "channels not reversed", leave_channels_unreversed),
@@ -204,7 +204,7 @@ def _take_images(copy: Editable, choose: Callable[[int], list[int]]) -> None:
 
 
 def _largest(copy: Editable) -> list[str]:
-    """The convolutions with the most weights, in the order of computation."""
+    """Return the convolutions with the most weights, in the order of computation."""
     sizes = {name: copy.weight(name).size for name in copy.convolutions}
     return [name for name, size in sizes.items() if size == max(sizes.values())]
 

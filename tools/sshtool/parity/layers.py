@@ -1,4 +1,4 @@
-"""Where a converted model begins to differ: the tensors inside the network, one after the other."""
+"""The search for the first tensor inside the network that differs from the original."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ from sshtool.runtimes.base import Outputs
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first tensor inside that differs. `layer` is "" where none does; `relative` is the largest difference over
-    the tensor's range, `before` the last compared tensor that still agreed, `compared` how many both sides have.
+    """The first tensor inside the network that differs.
+
+    Attributes:
+        layer: The name of the tensor; "" if none differs.
+        before: The last tensor before it that agrees.
+        relative: The largest difference over the range of the expected values.
+        compared: The number of tensors that both sides have.
+
     """
 
     artifact: str
@@ -26,24 +32,24 @@ class Divergence:
     compared: int
 
 
-def first_divergence(artifact: str, sample: str, expected: Outputs, found: Outputs, limit: float) -> Divergence:
-    """Compare all tensors that both sides name, in the order in which the original computes them.
+def first_divergence(artifact: str, sample: str, expected: Outputs, actual: Outputs, limit: float) -> Divergence:
+    """Compare all tensors that both sides name, in the original's order of computation.
 
-    A tensor of another shape, or that is not finite, differs infinitely (reported as the largest float).
+    The difference of a tensor with another shape or non-finite values is the largest float.
     """
-    shared = [name for name in expected if name in found]
+    shared = [name for name in expected if name in actual]
     before = ""
     for name in shared:
-        relative = _relative(expected[name], found[name])
+        relative = _relative(expected[name], actual[name])
         if relative > limit:
             return Divergence(artifact, sample, name, before, relative, limit, len(shared))
         before = name
     return Divergence(artifact, sample, "", before, 0.0, limit, len(shared))
 
 
-def _relative(expected: Floats, found: Floats) -> float:
-    if found.shape != expected.shape or not np.isfinite(found).all():
+def _relative(expected: Floats, actual: Floats) -> float:
+    if actual.shape != expected.shape or not np.isfinite(actual).all():
         return sys.float_info.max
     spread = float(np.ptp(expected))
-    largest = float(np.abs(found - expected).max())
+    largest = float(np.abs(actual - expected).max())
     return largest / spread if spread else largest

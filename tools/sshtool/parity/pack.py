@@ -1,12 +1,12 @@
-"""The reference pack: MXNet's answers in one small file, so that an artifact can be proved where MXNet cannot run.
+"""The reference pack: MXNet's answers in one small file, for verification where MXNet cannot run.
 
 A zip of NumPy arrays that `numpy.load` reads too:
 
-- `reference.json`: which model, checkpoint and versions; for each sample its name, from which the images are drawn
-  again, their shape and hash, and the detections
-- `<sample>/<output>.npy`: float32 [N, C, H, W], what MXNet answered
+- `reference.json`: the model, the checkpoint and versions; for each sample its name, which determines the images, their
+  shape and hash, and the detections
+- `<sample>/<output>.npy`: MXNet's output, float32 [N, C, H, W]
 
-Same answers, same bytes: no times, a fixed order, one compression.
+The same answers give the same bytes: no times, a fixed order, one compression.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from sshtool.runtimes.base import Outputs
 DEMO_PACK: Final = "demo_reference.npz"
 CONTENTS: Final = "reference.json"
 LARGEST_FILE: Final = 5_000_000
-# What is in such a file hardly shrinks. More than the largest honest ones hold, and little enough to be held in memory.
+# The answers hardly compress. These limits exceed the largest genuine packs and fit in memory.
 LARGEST_CONTENTS: Final = 2 << 20
 LARGEST_ANSWERS: Final = 32 << 20
-MOST_PIXELS: Final = 1 << 20  # of a sample, before it is drawn again
+MOST_PIXELS: Final = 1 << 20  # of a sample's images together
 
-# Drawing and decoding are the same arithmetic everywhere; exp() is the one function that may round otherwise.
+# The largest difference of a box or score. Only exp() rounds differently between machines.
 SAME_DETECTION: Final = 1e-2
 
 _FORMAT: Any = np.lib.format  # NumPy 1 has no types for it
 
-# The one header of the format's version 1.0 that a pack has. NumPy's own reader evaluates an expression.
+# The only header that a pack uses, in version 1.0 of NumPy's format. NumPy's reader evaluates an expression.
 _HEADER: Final = re.compile(
     rb"\x93NUMPY\x01\x00(..)\{'descr': '<f4', 'fortran_order': False, "
     rb"'shape': \(([0-9]{1,5}), ([0-9]{1,5}), ([0-9]{1,5}), ([0-9]{1,5})\), \} *\n",
@@ -64,7 +64,7 @@ Text = Annotated[str, pydantic.StringConstraints(max_length=200)]
 
 
 class PackedSample(Strict):
-    """A sample by its name, and what MXNet's outputs decode to: for each image, boxes with scores."""
+    """A sample, and for each of its images the boxes with scores that MXNet's outputs decode to."""
 
     name: Name
     shape: tuple[Dimension, Dimension, Dimension, Literal[3]]  # N, H, W, C
@@ -100,34 +100,35 @@ class PackReference(Reference):
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of all samples but the batch of another size."""
+        """The height and width of all samples except the batch of another size."""
         return next(item.sample.image_size for item in self._answers if not _is_other(item))
 
     @property
     def is_shipped(self) -> bool:
-        """Whether it is the very file that ships with sshtool."""
+        """Whether the file is identical to the pack that ships with sshtool."""
         return self.sha256 == file_sha256(demo_pack_path())
 
     def answers(self, height: int, width: int) -> Sequence[Answer]:
-        found = [item for item in self._answers if item.sample.image_size == (height, width) and not _is_other(item)]
-        if not found:
-            sizes = sorted({item.sample.image_size for item in self._answers if not _is_other(item)})
+        singles = [answer for answer in self._answers if not _is_other(answer)]
+        answers = [answer for answer in singles if answer.sample.image_size == (height, width)]
+        if not answers:
+            sizes = sorted({answer.sample.image_size for answer in singles})
             raise ReferencePackError(
                 f"{self.path}: holds answers for {_sizes(sizes)}, not for {height}x{width}; "
                 "make another with `sshtool reference --input-shape` where MXNet is installed"
             )
-        return found
+        return answers
 
     def other_size(self) -> Answer | None:
         return next(filter(_is_other, self._answers), None)
 
 
 def write_pack(path: Path, checkpoint: Checkpoint, runtime: str, answers: Iterable[Answer]) -> Contents:
-    """Write a pack of MXNet's `answers` for a checkpoint, whole or not at all.
+    """Write a complete pack of MXNet's `answers` for a checkpoint.
 
     Raises OutputError if it cannot be written or would be larger than `LARGEST_FILE`.
     """
-    kept = tuple(answers)
+    answers = tuple(answers)
     contents = Contents(
         model=checkpoint.model.name,
         weights=checkpoint.weights,
@@ -139,20 +140,20 @@ def write_pack(path: Path, checkpoint: Checkpoint, runtime: str, answers: Iterab
             "python": platform.python_version(),
             "platform": f"{platform.system()} {platform.machine()}",
         },
-        outputs=tuple(kept[0].outputs),
-        samples=tuple(_describe(answer, checkpoint.model) for answer in kept),
+        outputs=tuple(answers[0].outputs),
+        samples=tuple(_describe(answer, checkpoint.model) for answer in answers),
     )
     with staged(path) as part:
         with zipfile.ZipFile(part, "w") as archive:
             _add(archive, CONTENTS, contents.model_dump_json(indent=1).encode())
-            for answer in kept:
+            for answer in answers:
                 for name, array in answer.outputs.items():
                     data = io.BytesIO()
                     _FORMAT.write_array(data, np.ascontiguousarray(array, "<f4"), (1, 0), allow_pickle=False)
                     _add(archive, _member(answer.sample.name, name), data.getvalue())
         if part.stat().st_size > LARGEST_FILE:
             raise OutputError(
-                f"{path}: would have more than {LARGEST_FILE} bytes; take fewer --scenes or a smaller size"
+                f"{path}: would have more than {LARGEST_FILE} bytes; use fewer --scenes or a smaller size"
             )
     return contents
 
@@ -160,8 +161,8 @@ def write_pack(path: Path, checkpoint: Checkpoint, runtime: str, answers: Iterab
 def read_pack(path: Path, model: ModelSpec) -> PackReference:
     """Read a pack, draw its samples again, and check all of it.
 
-    Raises ReferencePackError if the file is malformed, belongs to another model, or was made of other images or with
-    another decoding than this version's.
+    Raises ReferencePackError if the file is malformed, belongs to another model, or comes from a version with other
+    images or another decoding.
     """
     try:
         data = read_small(path, LARGEST_FILE)
@@ -171,21 +172,21 @@ def read_pack(path: Path, model: ModelSpec) -> PackReference:
         answers = [_answer(archive, packed, contents, model, path) for packed in contents.samples]
         _check_one_size(answers, path)
     except (OSError, RefusedError, KeyError, ValueError) as error:
-        what = mistaken(path, PACK)
-        if isinstance(error, OSError) and not what:
+        other_type = mistaken(path, PACK)
+        if isinstance(error, OSError) and not other_type:
             raise ReferencePackError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-        why = f"it is {what}" if what else one_line(error)
+        why = f"it is {other_type}" if other_type else one_line(error)
         raise ReferencePackError(f"{path}: not a reference pack ({why}); make one with `sshtool reference`") from None
     return PackReference(contents, answers, path, bytes_sha256(data))
 
 
 def demo_pack(model: ModelSpec) -> PackReference:
-    """MXNet's answers for the demo checkpoint, at the model's own size, which ship with sshtool."""
+    """Read the pack that ships with sshtool: MXNet's answers for the demo checkpoint, at the model's own size."""
     return read_pack(demo_pack_path(), model)
 
 
 def demo_pack_path() -> Path:
-    """The file of that pack."""
+    """Return the path of the pack that ships with sshtool."""
     return Path(__file__).with_name(DEMO_PACK)
 
 
@@ -208,11 +209,11 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 
 class _Archive:
-    """The members of a pack, checked before one is unpacked. Raises RefusedError."""
+    """The members of a pack, checked before any is unpacked. Raises RefusedError."""
 
     def __init__(self, file: BinaryIO) -> None:
         members = read_members(file)
-        # Constant images have constant answers, which shrink to nothing: only sizes count.
+        # The constant answers to constant images compress without limit, so the ratio is not checked.
         check(members, Limits((STORED, DEFLATED, LZMA), LARGEST_ANSWERS, ratio=math.inf))
         self._file = file
         self._members: dict[str, Member] = {member.name: member for member in members}
@@ -221,7 +222,7 @@ class _Archive:
             raise RefusedError(f"it claims {self._size(CONTENTS)} bytes of {CONTENTS}")
 
     def read(self, name: str) -> bytes:
-        """All of a member. Raises KeyError if there is none."""
+        """Return a member's bytes. Raises KeyError if there is no such member."""
         return b"".join(stream(self._file, self._members[name]))
 
     def _size(self, name: str) -> int:
@@ -234,21 +235,21 @@ def _check_contents(contents: Contents, model: ModelSpec, listed: Sequence[str],
             f"{path}: is for {one_line(contents.model)} with other outputs than {model.name}; choose --model"
         )
     expected = {CONTENTS, *(_member(sample.name, name) for sample in contents.samples for name in contents.outputs)}
-    if odd := sorted(expected.symmetric_difference(listed)):
-        raise ReferencePackError(f"{path}: is not complete, or holds more than it says: {', '.join(odd[:5])}")
+    if unexpected := sorted(expected.symmetric_difference(listed)):
+        raise ReferencePackError(f"{path}: is not complete, or has unlisted members: {', '.join(unexpected[:5])}")
     names = [sample.name for sample in contents.samples]
     if len(set(names)) < len(names):
         raise ReferencePackError(f"{path}: has answers for one sample twice; make the pack again")
-    # A verdict rests on all of them: what one sample does not show, another does.
+    # A verdict needs all standard samples, because each shows other faults.
     if missing := [name for name in (*sample_names(), OTHER) if name not in names]:
         raise ReferencePackError(
             f"{path}: has no answers for {len(missing)} of the standard samples ({', '.join(missing)}); "
-            "make a whole one with `sshtool reference`"
+            "make a complete pack with `sshtool reference`"
         )
 
 
 def _check_one_size(answers: Sequence[Answer], path: Path) -> None:
-    """Otherwise there would be a size of which only some of the standard samples are there."""
+    """Require one size, because each size needs all standard samples."""
     sizes = sorted({answer.sample.image_size for answer in answers if not _is_other(answer)})
     if len(sizes) > 1:
         raise ReferencePackError(
@@ -272,14 +273,14 @@ def _answer(archive: _Archive, packed: PackedSample, contents: Contents, model: 
 
 
 def _array(data: bytes) -> Floats:
-    """A stored array. Its header is held against the bytes that follow before anything is allocated."""
+    """Read a stored array. The size in its header is checked before memory is allocated."""
     header = _HEADER.match(data)
     if header is None or int.from_bytes(header[1], "little") != header.end() - 10:
         raise ValueError("an output is not float32 [N, C, H, W] in version 1.0 of NumPy's format")
     shape = tuple(map(int, header.groups()[1:]))
-    left = len(data) - header.end()
-    if math.prod(shape) * 4 != left:
-        raise ValueError(f"an output claims float32 {shape} in {left} bytes")
+    size = len(data) - header.end()
+    if math.prod(shape) * 4 != size:
+        raise ValueError(f"an output claims float32 {shape} in {size} bytes")
     array = np.frombuffer(data, "<f4", offset=header.end()).reshape(shape)
     if not np.isfinite(array).all():
         raise ValueError("an output is not finite")

@@ -1,4 +1,4 @@
-"""Whether the answers in a reference pack are those of a checkpoint: a pack says so, and here it is computed again."""
+"""The proof that a reference pack holds a checkpoint's answers: they are computed again and compared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sshtool.runtimes.registry import RUNTIMES
 
 @contextlib.contextmanager
 def demo_checkpoint(model: ModelSpec) -> Iterator[Checkpoint]:
-    """Make the demo checkpoint, which is the same bytes everywhere, for the block's time."""
+    """Write the demo checkpoint, the same bytes on every machine, into a temporary folder and open it."""
     with scratch_folder() as folder:
         demo.write_checkpoint(folder, model)
         yield open_checkpoint(folder, model)
@@ -35,40 +35,36 @@ def demo_checkpoint(model: ModelSpec) -> Iterator[Checkpoint]:
 def prove(
     reference: PackReference, checkpoint: Checkpoint | None, model: ModelSpec, progress: Progress = silent
 ) -> str:
-    """Hold a pack to the checkpoint that it names, if that is here: the demo always is. Says what is left as a claim.
+    """Compare a pack with the checkpoint that it names, if `checkpoint` or the demo is that checkpoint.
 
-    Raises what `check_answers` raises.
+    Returns the pack's claim that remains unproven, or "". Raises what `check_answers` raises.
     """
-    said = reference.contents
     if reference.is_shipped:
         return ""
-    if checkpoint is not None and (said.weights, dict(said.checkpoint)) == (
-        checkpoint.weights,
-        dict(checkpoint.sha256),
-    ):
+    weights = reference.contents.weights
+    if checkpoint is not None and _names(reference, checkpoint):
         check_answers(reference, checkpoint, progress)
-    elif said.weights == DEMO:
-        with demo_checkpoint(model) as made:
-            check_answers(reference, made, progress)
+    elif weights == DEMO:
+        with demo_checkpoint(model) as demo_weights:
+            check_answers(reference, demo_weights, progress)
     else:
         return (
-            f"{reference.path.name} says that its answers are those of {one_line(said.weights)}; without that "
-            "checkpoint, nothing here proves it"
+            f"{reference.path.name} claims to hold the answers of {one_line(weights)}; without that checkpoint, the "
+            "claim is not proven"
         )
     return ""
 
 
 def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Progress = silent) -> None:
-    """Convert the checkpoint to FP32 and compare it with the pack on every sample, with the first runtime there is.
+    """Convert the checkpoint to FP32 and compare it with the pack on every sample, with the first available runtime.
 
-    Raises ReferencePackError if the pack names another checkpoint, or if its answers are those of another network;
-    RuntimeUnavailableError if no runtime is installed.
+    Raises ReferencePackError if the pack names another checkpoint or has other answers, and RuntimeUnavailableError if
+    no runtime is installed.
     """
-    said = reference.contents
-    if said.weights != checkpoint.weights or dict(said.checkpoint) != dict(checkpoint.sha256):
+    if not _names(reference, checkpoint):
         raise ReferencePackError(
-            f"{reference.path}: has answers of other files than {checkpoint.params_path} ({one_line(said.weights)}); "
-            "make another pack with `sshtool reference`"
+            f"{reference.path}: has answers of other files than {checkpoint.params_path} "
+            f"({one_line(reference.contents.weights)}); make another pack with `sshtool reference`"
         )
     with scratch_folder() as folder:
 
@@ -90,10 +86,16 @@ def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Pr
         )
 
 
+def _names(reference: PackReference, checkpoint: Checkpoint) -> bool:
+    """Return whether the pack names exactly this checkpoint."""
+    contents = reference.contents
+    return contents.weights == checkpoint.weights and dict(contents.checkpoint) == dict(checkpoint.sha256)
+
+
 def _verify(reference: PackReference, candidate: Candidate, model: ModelSpec, other_size: ConvertAgain) -> VerifyReport:
-    """With the first of the runtimes that load ONNX that is installed."""
+    """Verify with the first installed runtime that loads the candidate."""
     missing = []
-    for key in (key for key, kind in RUNTIMES.items() if kind.loads(candidate.path)):
+    for key in (key for key, runtime in RUNTIMES.items() if runtime.loads(candidate.path)):
         try:
             return verify(model, reference, [replace(candidate, runtime=key)], convert_again=other_size)
         except RuntimeUnavailableError as error:

@@ -1,4 +1,4 @@
-"""Records MXNet's answers in a reference pack, to verify artifacts where MXNet cannot be installed."""
+"""Recording of MXNet's answers in a reference pack, for verification where MXNet cannot be installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sshtool.workspace import Workspace
 
 @dataclass(frozen=True)
 class ReferenceResult:
-    """The pack that was written (`bytes` 0 if only planned): of which weights, by which runtime, on which samples."""
+    """The written pack. `bytes` is 0 for a dry run; `source` is the runtime."""
 
     path: Path
     bytes: int
@@ -44,8 +44,8 @@ def make_reference(
 ) -> ReferenceResult:
     """Run MXNet on every sample and write its answers to `path`, by default beside the artifacts.
 
-    Raises UsageError for a size that a pack cannot hold, RuntimeUnavailableError without MXNet, OutputError, and
-    what opening the checkpoint raises.
+    Raises UsageError if a pack cannot hold the size, RuntimeUnavailableError without MXNet, OutputError, and the errors
+    of opening the checkpoint.
     """
     model = workspace.model
     target = path or workspace.reference_pack
@@ -55,11 +55,11 @@ def make_reference(
     import_mxnet(settings.threads)
     check_replaceable(target)
     source = checkpoint or workspace.checkpoint
-    with opened(source, model, allow_nonfinite=allow_nonfinite) as loaded:
-        runtime = Mxnet(loaded, settings)
+    with opened(source, model, allow_nonfinite=allow_nonfinite) as original:
+        runtime = Mxnet(original, settings)
         if not dry_run:
             live = LiveReference(runtime, model, scenes=scenes, progress=progress)
             other = live.other_size()
-            write_pack(target, loaded, str(runtime), [*live.answers(height, width), *((other,) if other else ())])
+            write_pack(target, original, str(runtime), [*live.answers(height, width), *((other,) if other else ())])
         size = 0 if dry_run else target.stat().st_size
-        return ReferenceResult(target, size, model.name, loaded.weights, str(runtime), sample_names(scenes))
+        return ReferenceResult(target, size, model.name, original.weights, str(runtime), sample_names(scenes))

@@ -1,4 +1,4 @@
-"""The original's answers: computed here by MXNet, or kept in a reference pack where MXNet cannot be installed."""
+"""The original's answers, computed by MXNet or read from a reference pack."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from sshtool.parity.samples import OTHER, Sample, draw_sample, other_size, sampl
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import Outputs, Runtime
 
-# Of answers, in memory, as long as they are not of large images.
+# Limits of the answers in memory: their number, and the pixels of their images.
 MOST_KEPT: Final = 32
 PIXELS_KEPT: Final = 1 << 25
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A sample and the outputs that are held to be right: float32, by bare name, in the model's order."""
+    """A sample and its expected outputs: float32, by name, in the model's order."""
 
     sample: Sample
     outputs: Outputs
 
     def split(self) -> list[Answer]:
-        """An answer for each image: a batch's answer is that of its images."""
+        """Return an answer for each image of the batch."""
         name, purpose, images = self.sample.name, self.sample.purpose, self.sample.images
         return [
             Answer(
-                Sample(name, purpose, images[place : place + 1]),
-                {output: array[place : place + 1] for output, array in self.outputs.items()},
+                Sample(name, purpose, images[index : index + 1]),
+                {output: array[index : index + 1] for output, array in self.outputs.items()},
             )
-            for place in range(len(images))
+            for index in range(len(images))
         ]
 
 
@@ -51,8 +51,10 @@ Draw = Callable[[int, int], Sample]
 
 
 class StoredAnswers(Sequence[Answer]):
-    """Answers that are computed when they are first looked at. Few are kept in memory: of the others, the outputs lie
-    in an unlinked temporary file, and the images are drawn again.
+    """Answers that are computed on first use.
+
+    The last `kept` stay in memory. For the others, the outputs lie in an unlinked temporary file, and the images are
+    drawn again.
     """
 
     def __init__(
@@ -62,42 +64,42 @@ class StoredAnswers(Sequence[Answer]):
         with output_errors(Path("temporary files")):
             self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in the next line
         weakref.finalize(self, self._file.close)
-        self._places: dict[int, tuple[int, tuple[str, ...]]] = {}
-        self._look_up = lru_cache(kept)(self._answer)
+        self._offsets: dict[int, tuple[int, tuple[str, ...]]] = {}
+        self._cached_answer = lru_cache(kept)(self._answer)
 
     def __len__(self) -> int:
         return len(self._draw)
 
     @overload
-    def __getitem__(self, number: int) -> Answer: ...
+    def __getitem__(self, index: int) -> Answer: ...
     @overload
-    def __getitem__(self, number: slice) -> Sequence[Answer]: ...
-    def __getitem__(self, number: int | slice) -> Answer | Sequence[Answer]:
-        if isinstance(number, slice):
-            return [self[place] for place in range(len(self))[number]]
-        return self._look_up(range(len(self))[number])
+    def __getitem__(self, index: slice) -> Sequence[Answer]: ...
+    def __getitem__(self, index: int | slice) -> Answer | Sequence[Answer]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        return self._cached_answer(range(len(self))[index])
 
-    def _answer(self, number: int) -> Answer:
-        sample = self._draw[number]()
-        if number not in self._places:
-            self._store(number, self._compute(sample, number))
-        place, names = self._places[number]
-        self._file.seek(place)
+    def _answer(self, index: int) -> Answer:
+        sample = self._draw[index]()
+        if index not in self._offsets:
+            self._store(index, self._compute(sample, index))
+        offset, names = self._offsets[index]
+        self._file.seek(offset)
         return Answer(sample, {name: np.load(self._file, allow_pickle=False) for name in names})
 
-    def _store(self, number: int, outputs: Outputs) -> None:
+    def _store(self, index: int, outputs: Outputs) -> None:
         with output_errors(Path(tempfile.gettempdir())):
-            place = self._file.seek(0, SEEK_END)
+            offset = self._file.seek(0, SEEK_END)
             for array in outputs.values():
                 np.save(self._file, array, allow_pickle=False)
             self._file.flush()
-        self._places[number] = (place, tuple(outputs))
+        self._offsets[index] = (offset, tuple(outputs))
 
 
 class Reference(ABC):
-    """Where the expected outputs come from.
+    """The source of the expected outputs.
 
-    `source` says so in words, `weights` which checkpoint it was, `note` what a reader of the comparison must know.
+    `source` describes it, `weights` names the checkpoint, and `note` is a caveat for the report.
     """
 
     source: str
@@ -106,21 +108,21 @@ class Reference(ABC):
 
     @abstractmethod
     def answers(self, height: int, width: int) -> Sequence[Answer]:
-        """Answers to single images of that size. Raises ReferencePackError if they are not to be had."""
+        """Return the answers to single images of this size. Raises ReferencePackError if there are none."""
 
     @abstractmethod
     def other_size(self) -> Answer | None:
-        """The answer to the batch of another size, if there is one."""
+        """Return the answer to the batch of another size, if there is one."""
 
     def answer(self, name: str, height: int, width: int) -> Answer | None:
-        """The answer to the sample of that name, at that size or at its own."""
+        """Return the answer to a sample by name; a single image has this height and width."""
         if name == OTHER:
             return self.other_size()
         return next((answer for answer in self.answers(height, width) if answer.sample.name == name), None)
 
 
 class LiveReference(Reference):
-    """A runtime that computes the answers now: MXNet, or the first artifact where nothing better is to be had."""
+    """A runtime that computes the answers: MXNet, or the first artifact if there is no original."""
 
     def __init__(
         self,
@@ -132,7 +134,7 @@ class LiveReference(Reference):
         note: str = "",
         progress: Progress = silent,
     ) -> None:
-        """Compare on that many `scenes`, on everything else there is, and on the user's own `images`, by name."""
+        """Answer for `scenes` drawn scenes, the other seeded samples, and the user's `images` by name."""
         self.source, self.weights, self.note = str(runtime), runtime.declaration.weights, note
         self.runtime = runtime
         self._progress = progress
@@ -157,11 +159,11 @@ class LiveReference(Reference):
 
 
 def run_all(runtime: Runtime, images: Images) -> Outputs:
-    """Run any number of images, as many at a time as the file takes: some twice, where it takes more than there are."""
-    number = len(images)
-    batch = runtime.declaration.input_shape[0] or number
-    if batch == number:
+    """Run any number of images in batches of the file's size. Repeated images fill the last batch."""
+    count = len(images)
+    batch = runtime.declaration.input_shape[0] or count
+    if batch == count:
         return runtime.run(images)
-    starts = range(0, number, batch)
-    parts = [runtime.run(images[np.arange(start, start + batch) % number]) for start in starts]
-    return {name: np.concatenate([part[name] for part in parts])[:number] for name in parts[0]}
+    starts = range(0, count, batch)
+    parts = [runtime.run(images[np.arange(start, start + batch) % count]) for start in starts]
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}

@@ -1,7 +1,6 @@
-"""The seeded images on which runtimes are compared: the same bytes everywhere, each there for a reason.
+"""The seeded images on which runtimes are compared, the same bytes on every machine.
 
-As `sshtool.demo.scenes`, they are made of additions, multiplications and divisions of doubles and of NumPy's frozen
-random sequence only.
+They use only additions, multiplications and divisions of doubles, and NumPy's frozen random sequence.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ OCTAVES: Final = 8
 
 @dataclass(frozen=True)
 class Sample:
-    """Images of one size, uint8 [N, H, W, 3], BGR, 0-255, and what they are there to show."""
+    """Images of one size, uint8 [N, H, W, 3], BGR, 0-255, and the purpose of the comparison on them."""
 
     name: str
     purpose: str
@@ -45,15 +44,15 @@ class Sample:
 
 
 def sample_names(scenes: int = 2) -> tuple[str, ...]:
-    """What every artifact is compared on: that many drawn scenes (seeds 0, 1, …), and all that is not a scene.
+    """Return the names of the samples: drawn scenes with the seeds 0, 1, …, and the images that are not scenes.
 
-    Nothing here repeats itself: where an image does, cells have equal scores, and rounding decides who suppresses whom.
+    No image is periodic. In a periodic image, cells have equal scores, and rounding decides which is suppressed.
     """
     return (*(f"{SCENE}{seed}" for seed in range(scenes)), *_DRAWN, MEAN)
 
 
 def draw_sample(name: str, model: ModelSpec, height: int, width: int) -> Sample:
-    """The sample of that name, as one image of that size. Raises KeyError for an unknown name."""
+    """Draw the sample `name` as one image of this size. Raises KeyError for an unknown name."""
     if name == OTHER:
         return other_size()
     if name.startswith(SCENE):
@@ -67,7 +66,7 @@ def draw_sample(name: str, model: ModelSpec, height: int, width: int) -> Sample:
 
 
 def other_size() -> Sample:
-    """Two different scenes as one batch of `OTHER_SHAPE`."""
+    """Draw two different scenes as one batch of `OTHER_SHAPE`."""
     _, _, height, width = OTHER_SHAPE
     images = np.stack([draw_scene(seed, height, width).image for seed in OTHER_SEEDS])
     return Sample(OTHER, "another size, odd on its way down, and two images at once", images)
@@ -81,13 +80,13 @@ def _constant(*colour: int) -> Callable[[int, int], Images]:
 
 
 def _noise(height: int, width: int) -> Images:
-    # RandomState, because NumPy guarantees its sequence for good, and that of its newer generators not.
+    # NumPy guarantees RandomState's sequence in all versions, but not that of newer generators.
     noise: Images = np.random.RandomState(NOISE_SEED).randint(0, 256, (height, width, 3)).astype(np.uint8)
     return noise
 
 
 def _gradient_across(height: int, width: int) -> Images:
-    """From left to right blue rises, green falls, and red rises and falls."""
+    """Draw a gradient from left to right: blue rises, green falls, and red rises and falls."""
     ramp = np.arange(width) * 255 // max(1, width - 1)
     row = np.stack([ramp, 255 - ramp, 255 - abs(2 * ramp - 255)], axis=-1).astype(np.uint8)
     return np.broadcast_to(row, (height, width, 3))
@@ -98,12 +97,12 @@ def _gradient_down(height: int, width: int) -> Images:
 
 
 def _texture(height: int, width: int) -> Images:
-    """Random grids of ever smaller cells and strength, as in photos, where detail halves as its size halves."""
+    """Add random grids of ever smaller cells and amplitudes, similar to the detail of photos."""
     random: Any = np.random.RandomState(TEXTURE_SEED)
     canvas = np.full((height, width, 3), 128.0)
     for octave in range(OCTAVES):
         cells = 2 ** (octave + 1)
-        grid = random.random_sample((cells + 2, cells + 2, 1)) - 0.5  # of brightness, which dominates in photos
+        grid = random.random_sample((cells + 2, cells + 2, 1)) - 0.5  # brightness, which dominates in photos
         grid = grid + (random.random_sample((cells + 2, cells + 2, 3)) - 0.5) * 0.4
         canvas += enlarge(grid, height, width) * (220 / 1.6**octave)
     image: Images = np.floor(np.clip(canvas, 0, 255)).astype(np.uint8)

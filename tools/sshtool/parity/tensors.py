@@ -1,4 +1,4 @@
-"""Comparison of one output tensor with the original's."""
+"""Comparison of an output tensor with the original's."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ import numpy as np
 from sshconvert.arrays import Array
 from sshconvert.tasks.tolerances import Tolerance
 
-# Upper edges of the histogram of absolute differences: below 1e-9, then a decade each, the last without an end.
+# Edges of the histogram of absolute differences: below 1e-9, one bin for each decade, and above 1.
 DECADES: Final = tuple(10.0**exponent for exponent in range(-9, 1))
 
 
 @dataclass(frozen=True)
 class TensorComparison:
-    """How far one output is from the original's, in absolute terms where nothing else is said.
+    """The absolute differences of one output from the original's.
 
-    `problem` says why it cannot be compared (missing, another shape or type, not finite); then the figures are None.
-    `relative` is the largest difference over the range of the expected values, `required_atol` the smallest absolute
-    tolerance that would pass beside the same `rtol`, `first_beyond` the first position, in C order, that is out of
-    tolerance. `histogram` counts elements by the decade of their difference (`DECADES`).
+    Attributes:
+        problem: Why it cannot be compared (missing, another shape or type, not finite); then the figures are None.
+        relative: The largest difference over the range of the expected values.
+        required_atol: The smallest absolute tolerance that passes with the same `rtol`.
+        worst: The position of the largest difference.
+        first_beyond: The first position out of tolerance, in C order.
+        histogram: The number of elements by the decade of their difference (`DECADES`).
+
     """
 
     output: str
@@ -42,14 +46,14 @@ class TensorComparison:
     histogram: tuple[int, ...] = ()
 
 
-def compare_tensor(output: str, expected: Array, found: Array | None, tolerance: Tolerance) -> TensorComparison:
-    """Compare one output. `found` is None where the candidate does not have it."""
-    problem = _problem(expected, found)
-    nan, inf = (0, 0) if found is None else (int(np.isnan(found).sum()), int(np.isinf(found).sum()))
-    if found is None or problem:
+def compare_tensor(output: str, expected: Array, actual: Array | None, tolerance: Tolerance) -> TensorComparison:
+    """Compare one output. `actual` is None if the candidate does not have it."""
+    problem = _problem(expected, actual)
+    nan, inf = (0, 0) if actual is None else (int(np.isnan(actual).sum()), int(np.isinf(actual).sum()))
+    if actual is None or problem:
         return TensorComparison(output, tolerance.atol, tolerance.rtol, False, problem, nan, inf)
     original = expected.astype(np.float64)
-    distance = np.abs(found - original)
+    distance = np.abs(actual - original)
     required = np.maximum(distance - tolerance.rtol * np.abs(original), 0)
     beyond = np.flatnonzero(required > tolerance.atol)
     return TensorComparison(
@@ -61,7 +65,7 @@ def compare_tensor(output: str, expected: Array, found: Array | None, tolerance:
         mean=float(distance.mean()),
         p99=float(np.percentile(distance, 99)),
         relative=_ratio(float(distance.max()), float(np.ptp(original))),
-        cosine=_cosine(original, found),
+        cosine=_cosine(original, actual),
         required_atol=float(required.max()),
         worst=_position(int(np.argmax(distance)), distance.shape),
         first_beyond=_position(int(beyond[0]), distance.shape) if beyond.size else None,
@@ -69,22 +73,20 @@ def compare_tensor(output: str, expected: Array, found: Array | None, tolerance:
     )
 
 
-def _problem(expected: Array, found: Array | None) -> str:
-    if found is None:
+def _problem(expected: Array, actual: Array | None) -> str:
+    if actual is None:
         return "missing"
-    if found.shape != expected.shape:
-        return f"shape {found.shape} instead of {expected.shape}"
-    if found.dtype != expected.dtype:
-        return f"{found.dtype} instead of {expected.dtype}"
+    if actual.shape != expected.shape:
+        return f"shape {actual.shape} instead of {expected.shape}"
+    if actual.dtype != expected.dtype:
+        return f"{actual.dtype} instead of {expected.dtype}"
     if not np.isfinite(expected).all():
         return "the original's values are not finite"
-    if not np.isfinite(found).all():
-        return "not finite"
-    return ""
+    return "" if np.isfinite(actual).all() else "not finite"
 
 
 def _ratio(difference: float, spread: float) -> float:
-    """A difference relative to a range. A constant tensor has none, and its own value says little, so 0 or 1."""
+    """Return a difference over a range. For a constant tensor, which has no range, it is 0 or 1."""
     return difference / spread if spread else float(difference > 0)
 
 
