@@ -1,6 +1,6 @@
-"""sshconvert: MXNet checkpoints to ONNX and OpenVINO IR, without MXNet. Files in, files out; no network.
+"""sshconvert converts MXNet checkpoints to ONNX and OpenVINO IR, without MXNet and without network access.
 
-The public names are imported when they are asked for; README.md has examples.
+The package imports its public names at their first use. README.md has examples.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Package(ModuleType):
         return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Importing the module `convert` does not hide the function `convert`."""
+        """Keep the import of the module `convert` from hiding the function `convert`."""
         if name not in _MODULE_OF:
             super().__setattr__(name, value)
 

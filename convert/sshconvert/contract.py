@@ -1,18 +1,18 @@
-"""The contract of an artifact: what it says about itself, as metadata that a conversion writes and a reader parses.
+"""The contract of an artifact: metadata that a conversion writes and a reader parses.
 
-This is the only module that knows the keys. An ONNX file holds them as `metadata_props`, an OpenVINO IR as
-`rt_info/model_info`, where Model API looks for keys of its own (`Contract.model_api`).
+This is the only module that knows the keys. ONNX files store them as `metadata_props`, OpenVINO IR as
+`rt_info/model_info`, which Model API reads too (`Contract.model_api`).
 
 | key | value |
 |---|---|
-| `model`, `weights`, `tool` | names of the model, of the checkpoint (`Checkpoint.weights`) and of this program |
+| `model`, `weights`, `tool` | the model, the checkpoint (`Checkpoint.weights`) and this program |
 | `precision` | how the weights are stored |
-| `input_layout`, `color_order`, `mean_values` | what the caller feeds: dimensions, channels, and what it subtracts |
-| `preprocessing_inside` | what the network does before the original's first layer, in words |
-| `postprocessing_inside`, `score_threshold`, `iou_threshold`, `top_k` | the outputs of the task, if they are inside |
-| `strides` | what the task adds (`Task.metadata`) |
+| `input_layout`, `color_order`, `mean_values` | the caller's input: dimensions, channels, and the subtracted mean |
+| `preprocessing_inside` | the steps before the original's first layer, in words |
+| `postprocessing_inside`, `score_threshold`, `iou_threshold`, `top_k` | post-processing inside: outputs and limits |
+| `strides` | the task's own entries (`Task.metadata`) |
 | `license_code`, `license_weights`, `license_note` | the licences |
-| the fields of `QuantizationRecord` | how an INT8 file was quantized |
+| the keys in `QUANTIZATION` | the record of an INT8 file |
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ MOST_PIXELS: Final = 1 << 24  # of an input
 LARGEST_MEAN: Final = 1e6
 
 # The keys of a quantization, in the order in which `info` shows them.
-CALIBRATION: Final = "calibration"  # the images it was measured on, in words
-CALIBRATION_IMAGES: Final = "calibration_images"  # their names and hashes, if they are files
+CALIBRATION: Final = "calibration"  # the images of the measurement, in words
+CALIBRATION_IMAGES: Final = "calibration_images"  # names and hashes of image files
 PRESET: Final = "preset"
 QUANTIZED_BY: Final = "quantized_by"
 IN_FLOAT: Final = "layers_in_float"
-DROP: Final = "drop"  # its measured cost
+DROP: Final = "drop"  # the measured loss of accuracy
 QUANTIZATION: Final = (CALIBRATION, CALIBRATION_IMAGES, PRESET, QUANTIZED_BY, IN_FLOAT, DROP)
 
-# Keys whose values a fault of the self-test exchanges, or a package takes from elsewhere.
+# Keys that the faults of the self-test and packages use.
 COLOR_ORDER: Final = "color_order"
 MEAN_VALUES: Final = "mean_values"
 WEIGHTS: Final = "weights"
@@ -74,7 +74,7 @@ _NO_MEAN: Final = "0 0 0"
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output as the file declares it. A size of FREE is free for every run to choose."""
+    """An input or output as the file declares it. Every run may choose a dimension of size FREE."""
 
     name: str
     dtype: str
@@ -83,10 +83,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Declaration:
-    """How to feed an artifact, and what it holds. Without metadata, an artifact takes raw BGR.
+    """The checked part of a contract. Without metadata, an artifact takes raw BGR.
 
-    `input_shape` is N, C, H, W in every layout, None where every run may choose. The caller feeds `input_type`
-    ("float32" or "uint8"), with the channels in `color_order` minus `mean_values`, in that order.
+    `input_shape` is N, C, H, W in every layout; None marks a free dimension. The caller feeds `input_type` ("float32"
+    or "uint8"), with the channels in `color_order` minus `mean_values`, in that order.
     """
 
     input_shape: tuple[int | None, ...] = (None, CHANNELS, None, None)
@@ -99,12 +99,12 @@ class Declaration:
     faces: Inside | None = None  # the key of published reports
 
     def image_size(self, model: ModelSpec) -> tuple[int, int]:
-        """Height and width to feed: those declared, or the model's own where every run may choose."""
+        """Return the height and width to feed: the declared ones, or the model's own for free dimensions."""
         _, _, height, width = self.input_shape
         return height or model.image_input.shape[2], width or model.image_input.shape[3]
 
     def options(self, form: str, precision: str, model: ModelSpec, *, keep_heads: bool = False) -> Options:
-        """The options of the conversion that writes such an artifact. Raises ValueError if none does."""
+        """Return the options of a conversion that writes such an artifact. Raises ValueError if no conversion does."""
         free = [size is None for size in self.input_shape]
         freed = {(False, False): Dynamic.NOTHING, (True, False): Dynamic.BATCH, (False, True): Dynamic.SIZE}
         batch, channels, height, width = self.input_shape
@@ -127,10 +127,10 @@ class Declaration:
 
 @dataclass(frozen=True)
 class Contract:
-    """What an artifact says about itself.
+    """The metadata and tensors of an artifact.
 
-    `metadata` holds the entries by key, `hints` the further entries for Model API. `inputs` and `outputs` are the
-    tensors as the file has them, in order.
+    `metadata` are the entries by key, `hints` further entries for Model API. `inputs` and `outputs` are in the file's
+    order.
     """
 
     metadata: Mapping[str, str]
@@ -147,15 +147,10 @@ class Contract:
         precision: str,
         quantization: Mapping[str, str] = MappingProxyType({}),
     ) -> Contract:
-        """The contract of what a conversion writes: facts only, no timestamps.
+        """Return the contract of a new artifact. It has no timestamp, so equal conversions write equal bytes.
 
-        Args:
-            model: the description of the network.
-            weights: the name of the checkpoint, as `Checkpoint.weights` has it.
-            options: those of the conversion.
-            precision: that of the artifact.
-            quantization: the record of an INT8 artifact, by the keys of `QUANTIZATION`.
-
+        `weights` is `Checkpoint.weights`. `quantization` is the record of an INT8 artifact, by the keys of
+        `QUANTIZATION`.
         """
         mean = " ".join(f"{value:g}" for value in model.image.mean)
         divisors = " ".join(f"{value:g}" for value in model.image.divisors)
@@ -183,7 +178,7 @@ class Contract:
         return cls({**stated, **quantization, _PRECISION: precision}, hints=_model_api(model, options))
 
     def declaring(self, model: OnnxModel) -> Contract:
-        """The contract with the tensors of the model that it is about."""
+        """Return the contract with the tensors of its model."""
         inputs, outputs = (
             tuple(
                 Tensor(
@@ -199,16 +194,16 @@ class Contract:
 
     @classmethod
     def from_plain(cls, value: Any) -> Contract:
-        """The contract that `to_plain` returned. Raises ValueError for anything else."""
+        """Return the contract from the value of `to_plain`. Raises ValueError for any other value."""
         return _CONTRACT.validate_python(value)
 
     def to_plain(self) -> Any:
-        """The contract as dictionaries and lists of texts and numbers, which JSON holds."""
+        """Return the contract as JSON's types."""
         return _CONTRACT.dump_python(self, mode="json")
 
     @property
     def model_api(self) -> dict[str, str]:
-        """The metadata with Model API's keys, for an application that has images in BGR."""
+        """The metadata and the hints, for an application with images in BGR."""
         return {**self.metadata, **self.hints}
 
     @property
@@ -218,12 +213,12 @@ class Contract:
 
     @property
     def weights(self) -> str:
-        """The name of the checkpoint, "" if the file does not say."""
+        """`Checkpoint.weights`, "" if the metadata lack it."""
         return self.metadata.get(WEIGHTS, "")
 
     @property
     def precision(self) -> str:
-        """How the weights are stored, "" if the file does not say."""
+        """The precision of the weights, "" if the metadata lack it."""
         return self.metadata.get(_PRECISION, "")
 
     @property
@@ -232,7 +227,7 @@ class Contract:
         return {key: self.metadata[key] for key in QUANTIZATION if key in self.metadata}
 
     def declaration(self, path: Path) -> Declaration:
-        """The typed part, checked. `path` names the file in messages. Raises ArtifactError if it makes no sense."""
+        """Parse the metadata and the first input. `path` names the file in messages. Raises ArtifactError."""
         data = self.inputs[0]
         return declared(path, self.metadata, [None if size == FREE else size for size in data.shape], data.dtype)
 
@@ -241,29 +236,29 @@ _CONTRACT: Final = pydantic.TypeAdapter(Contract)
 
 
 def licence_of(model: ModelSpec, weights: str) -> str:
-    """The licence of the weights: the demo's are not the trained ones."""
+    """Return the licence of the weights, which differs for the demo."""
     return DEMO_LICENCE if weights == DEMO else model.licence.weights
 
 
 def _color_order(model: ModelSpec, options: Options) -> str:
-    """The order of the channels that the caller feeds."""
+    """Return the order of the caller's channels."""
     return (options.color.value if options.preprocessing else model.image.color).upper()
 
 
 def other_color(declared: str) -> str:
-    """The order of channels that a file with this one does not take."""
+    """Return the order of channels that is not the declared one."""
     return "BGR" if declared == "RGB" else "RGB"
 
 
 def other_mean(declared: str, model: ModelSpec) -> str:
-    """The mean that a file with this one does not expect the caller to subtract."""
+    """Return the mean that the file does not declare: none if it declares one, else the model's."""
     return " ".join(map(str, model.image.mean)) if declared in ("", _NO_MEAN) else _NO_MEAN
 
 
 def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], input_type: str = "float32") -> Declaration:
-    """Parse an artifact's metadata, for an input of that shape, in the file's own layout, and type.
+    """Parse the metadata of an artifact whose input has this shape, in the file's layout, and this type.
 
-    Raises ArtifactError if the metadata make no sense. `path` names the file in the message.
+    `path` names the file in messages. Raises ArtifactError for invalid metadata.
     """
     layout = str(metadata.get(_LAYOUT, "NCHW"))
     color_order = str(metadata.get(COLOR_ORDER, "BGR"))
@@ -315,7 +310,7 @@ def _inside(path: Path, metadata: Mapping[str, Any]) -> Inside | None:
 
 
 def _positive(path: Path, metadata: Mapping[str, Any], key: str, read: Callable[[str], float], largest: float) -> float:
-    """A number above 0. Raises ArtifactError if the metadata hold something else."""
+    """Return a number above 0. Raises ArtifactError for any other value."""
     text = str(metadata.get(key, ""))
     try:
         value = read(text)
@@ -329,20 +324,20 @@ def _positive(path: Path, metadata: Mapping[str, Any], key: str, read: Callable[
     return value
 
 
-def _postprocessing(model: ModelSpec, wanted: Postprocessing | None) -> dict[str, str]:
-    if wanted is None:
+def _postprocessing(model: ModelSpec, options: Postprocessing | None) -> dict[str, str]:
+    if options is None:
         return {}
-    task = detection_task(model.name, wanted.task(model))
+    task = detection_task(model.name, options.task(model))
     return {
         _POSTPROCESSING: " ".join(task.inside_outputs),
         _SCORE: str(task.score_threshold),
         _IOU: str(task.iou_threshold),
-        _TOP_K: str(wanted.top_k),
+        _TOP_K: str(options.top_k),
     }
 
 
 def _model_api(model: ModelSpec, options: Options) -> dict[str, str]:
-    """With preprocessing inside, nothing is left to subtract, scale or reverse, and these entries say so."""
+    """Return the entries that tell Model API to scale nothing, and to reverse the channels if the file takes RGB."""
     task = (options.postprocessing or Postprocessing()).task(model)
     detection = (
         {

@@ -1,4 +1,4 @@
-"""The conversion: one checkpoint in, artifacts out, in the formats and precisions of the options."""
+"""The conversion of a checkpoint into artifacts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sshconvert.contract import Contract
 from sshconvert.errors import PrecisionError, PreprocessingError, ShapeError
 from sshconvert.export import export
 from sshconvert.files import check_replaceable, staging_folder
-from sshconvert.formats.base import Source
+from sshconvert.formats.base import ExportedNetwork
 from sshconvert.formats.registry import FORMATS, artifact_files
 from sshconvert.models.spec import ModelSpec
 from sshconvert.network import resolve
@@ -25,7 +25,7 @@ from sshconvert.passes.int8 import Quantization, Quantize
 from sshconvert.passes.postprocessing import AppendPostprocessing
 from sshconvert.passes.preprocessing import BakePreprocessing
 
-# The input's dimensions: their names where every run may choose them, and the option that frees them.
+# The names of the input's free dimensions, and the options that free them.
 FREE_DIMENSIONS: Final = ("batch", "", "height", "width")
 FREED_BY: Final = (Dynamic.BATCH, None, Dynamic.SIZE, Dynamic.SIZE)
 LARGER: Final = 64  # offset between the two probe sizes that reveal size-dependent nodes
@@ -42,7 +42,7 @@ class Artifact:
 
 
 def plan(model_name: str, output_dir: Path, options: Options) -> tuple[Artifact, ...]:
-    """The artifacts that `convert` writes, in Open Model Zoo's layout: `<model>/<precision>/<model>.<suffix>`."""
+    """Return the artifacts that `convert` writes, in Open Model Zoo's layout `<model>/<precision>/<model>.<suffix>`."""
     artifacts = []
     for precision in dict.fromkeys(options.precisions):
         for key in dict.fromkeys(options.formats):
@@ -62,16 +62,16 @@ def convert(
 ) -> tuple[Artifact, ...]:
     """Write the artifacts of `plan`.
 
-    An artifact that was there before stays whole until the new one replaces it. Where an artifact has two files, the
-    one to open is removed before the other is replaced.
+    An earlier artifact stays complete until the new one replaces it. If an artifact has two files, its main file is
+    removed before the other is replaced.
 
     Args:
         checkpoint: the network and its weights.
         output_dir: the folder in which the model's folder lies.
         options: the formats and precisions, and how the artifacts take their input.
-        quantization: that of the checkpoint (`sshconvert.calibration`), which INT8 needs.
-        release: let the checkpoint give back the memory of its parameters as soon as they are written. That takes a
-            quarter off the peak, and the checkpoint cannot be converted again.
+        quantization: the levels of the checkpoint (`sshconvert.calibration`), which INT8 needs.
+        release: free the memory of the checkpoint's parameters after writing them. This lowers the peak by a quarter,
+            and ends the use of the checkpoint.
         progress: receives the name of each step.
 
     Raises UnsupportedGraphError, ShapeError, PreprocessingError, PrecisionError, RuntimeUnavailableError and
@@ -79,7 +79,7 @@ def convert(
 
     """
     if Precision.INT8 in options.precisions and quantization is None:
-        raise PrecisionError("INT8: nothing says to which levels to round; calibrate with images first")
+        raise PrecisionError("INT8: the levels are missing; calibrate with images first")
     artifacts = plan(checkpoint.model.name, output_dir, options)
     for path in (path for artifact in artifacts for path in artifact.files):
         check_replaceable(path)
@@ -105,7 +105,7 @@ def _write(
     quantization: Quantization | None = None,
     release: bool = False,
 ) -> None:
-    """Write artifacts that share the models of one `Source`."""
+    """Write artifacts that share the models of one `ExportedNetwork`."""
     models = _models(checkpoint, options, quantization)
     contracts: dict[str, dict[Path, Contract]] = {}
     for artifact in artifacts:
@@ -114,14 +114,14 @@ def _write(
         contracts.setdefault(artifact.format, {})[artifact.path] = declared
     with staging_folder(output_dir) as staging:
         released = checkpoint.release if release else lambda: None
-        source = Source(models, staging, release=released, progress=progress)
+        network = ExportedNetwork(models, staging, release=released, progress=progress)
         for key in sorted(contracts, key=lambda key: FORMATS[key].reads_file):
-            FORMATS[key].write(source, contracts[key])
-        source.close()
+            FORMATS[key].write(network, contracts[key])
+        network.close()
 
 
 def _models(checkpoint: Checkpoint, options: Options, quantization: Quantization | None) -> dict[str, OnnxModel]:
-    """The network by precision. Raises PrecisionError for weights that FP16 cannot hold, if FP16 is an option."""
+    """Return the models by precision. Raises PrecisionError for weights that exceed a requested FP16."""
     model = to_onnx(checkpoint, options, quantization)
     if quantization:
         return {Precision.INT8.value: model}
@@ -133,7 +133,7 @@ def _models(checkpoint: Checkpoint, options: Options, quantization: Quantization
 
 
 def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization | None = None) -> OnnxModel:
-    """The ONNX model of a checkpoint with its contract as metadata: FP32, or with `quantization` INT8."""
+    """Return the ONNX model of a checkpoint with its contract as metadata: FP32, or INT8 with `quantization`."""
     model = _export(checkpoint, options)
     for step in passes(checkpoint.model, options, quantization):
         model = step.apply(model)
@@ -142,13 +142,13 @@ def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization
 
 
 def passes(spec: ModelSpec, options: Options, quantization: Quantization | None = None) -> Iterator[Pass]:
-    """The passes between the exported network and the model that formats write, in their order."""
+    """Yield the passes from the exported network to the model that formats write, in order."""
     name = spec.image_input.name
     if options.preprocessing:
         image = spec.image
         yield BakePreprocessing(name, image.mean, image.divisors, reverse=options.color.value != image.color)
     elif set(spec.image.divisors) != {1}:
-        raise PreprocessingError(f"{spec.name} divides its image, which only preprocessing inside does: build it in")
+        raise PreprocessingError(f"{spec.name} divides its image by {spec.image.divisors}: build the preprocessing in")
     elif options.input_type is InputType.UINT8:
         raise PreprocessingError("uint8 holds no pixels minus a mean: build the preprocessing in, or feed float32")
     if quantization:
@@ -173,7 +173,7 @@ def _export(checkpoint: Checkpoint, options: Options) -> OnnxModel:
     shape = options.input_shape or data.shape
     if len(shape) != len(data.shape) or shape[1] != data.shape[1]:
         raise ShapeError(f"input shape {shape}: expected N, {data.shape[1]}, H, W")
-    freed = [kind is not None and options.dynamic in (kind, Dynamic.ALL) for kind in FREED_BY]
+    freed = [option is not None and options.dynamic in (option, Dynamic.ALL) for option in FREED_BY]
     named = tuple(free if is_free else size for size, free, is_free in zip(shape, FREE_DIMENSIONS, freed, strict=True))
     network = resolve(graph, {data.name: shape})
     larger = network

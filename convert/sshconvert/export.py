@@ -1,4 +1,4 @@
-"""Network and parameters to an ONNX model: each node emitted by its operator, nothing else."""
+"""Exporting a network to an ONNX model: each operator emits its nodes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,17 @@ def export(
 ) -> OnnxModel:
     """Export a network.
 
-    `parameters` are float32 arrays by the names of the graph's variables, all there (`Checkpoint` sees to that);
-    `inputs` are the network's inputs as they were given to `resolve`, with a name for each dimension that every run
-    may choose. `larger` is then the same graph resolved for inputs in which those dimensions are larger: what differs
-    between the two depends on them. The model's inputs, outputs and nodes are named as in MXNet, the outputs in
-    MXNet's order. Raises ShapeError for what ONNX cannot express at these shapes.
+    Inputs, outputs and nodes keep MXNet's names, and outputs MXNet's order. Raises ShapeError for a node that ONNX
+    cannot express at these shapes.
+
+    Args:
+        network: the resolved graph.
+        parameters: a float32 array for each parameter of the graph, by name.
+        inputs: the shapes of `resolve`, with a name for each dimension that every run may choose.
+        name: the name of the model.
+        larger: the same graph, resolved with larger sizes for the named dimensions. A difference between the two
+            networks depends on those dimensions.
+
     """
     graph = network.graph
     larger = larger or network
@@ -64,11 +70,11 @@ def export(
 
 
 def _tensor_names(network: Network, build: Builder) -> list[list[str]]:
-    """Return the names of each node's outputs. A node with one output gives the output its own name."""
+    """Return the names of each node's outputs. A node with one output shares its name with the output."""
     names: list[list[str]] = []
     for number, (node, shapes) in enumerate(zip(network.graph.nodes, network.shapes, strict=True)):
-        wanted = [network.tensor_name(Entry(number, output)) for output in range(len(shapes))]
-        names.append([name if name == node.name else build.name(name) for name in wanted])
+        originals = [network.tensor_name(Entry(number, output)) for output in range(len(shapes))]
+        names.append([name if name == node.name else build.name(name) for name in originals])
     return names
 
 
@@ -85,7 +91,7 @@ def _free_batches(
 
 
 def _named(shape: Shape, larger: Shape, batches: Mapping[tuple[int, int], int | str]) -> Dimensions:
-    """A free first dimension is an input's batch; how others follow from the inputs' dimensions, no name can say."""
+    """Name a free first dimension after an input's batch. Other free dimensions stay unnamed."""
     free = free_dimensions(shape, larger)
     named: list[int | str] = ["" if is_free else size for size, is_free in zip(shape, free, strict=True)]
     if free and free[0]:

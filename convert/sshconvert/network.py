@@ -1,4 +1,4 @@
-"""A graph with its operators and shapes: what `export` reads."""
+"""Reading the operators of a graph, and inferring all shapes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Network:
         return {self.tensor_name(entry): self.shape(entry) for entry in self.graph.outputs}
 
     def flops(self) -> float:
-        """Operations for one run, by the rules in `sshconvert.operators` (the model card counts preprocessing too)."""
+        """Operations of one run, by the rules in `sshconvert.operators` (the model card counts preprocessing too)."""
         return sum(
             operator.flops(*self.input_shapes(node)) * math.prod(shapes[0])
             for node, operator, shapes in zip(self.graph.nodes, self.operators, self.shapes, strict=True)
@@ -77,7 +77,7 @@ class Network:
 
 
 def read_symbol(path: Path) -> Graph:
-    """Read a symbol JSON file. Raises SymbolError, which names the file, the node, and what was wrong."""
+    """Read a symbol JSON file. Raises SymbolError with the file, the node and the problem."""
     return parse_symbol(bytes(snapshot_symbol(path).data), source=str(path))
 
 
@@ -99,7 +99,7 @@ def _tensor_name(node: Node, operator: Operator | None, output: int) -> str:
 
 
 def resolve(graph: Graph, inputs: Mapping[str, Shape]) -> Network:
-    """Read all operators, and infer all shapes, those of the parameters too, from the shapes of the inputs.
+    """Read all operators, and infer all shapes, including those of the parameters, from the shapes of the inputs.
 
     Raises:
         UnsupportedGraphError: An operator, attribute or value is not supported. The message lists all of them.
@@ -130,15 +130,15 @@ def _grouped(problems: Iterable[Problem], most: int) -> tuple[int, list[str]]:
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
     others = 0
-    for place, what in problems:
-        if what not in first and len(first) == most:
+    for place, problem in problems:
+        if problem not in first and len(first) == most:
             others += 1
             continue
-        first.setdefault(what, place)
-        counts[what] += 1
+        first.setdefault(problem, place)
+        counts[problem] += 1
     lines = [
-        f"{_clipped(first[what])}{f' and {count - 1} more' if count > 1 else ''}{_clipped(what, LONGEST_PROBLEM)}"
-        for what, count in counts.most_common()
+        f"{_clipped(first[problem])}{f' and {count - 1} more' if count > 1 else ''}{_clipped(problem, LONGEST_PROBLEM)}"
+        for problem, count in counts.most_common()
     ]
     return counts.total() + others, [*lines, *([f"and {others} more"] if others else [])]
 
@@ -148,7 +148,7 @@ def _clipped(text: str, most: int = LONGEST_PLACE) -> str:
 
 
 def _read_nodes(graph: Graph, operators: list[Operator | None]) -> Iterator[Problem]:
-    """Add the operator of each node to `operators`, None where there is none. Yield the problems of the nodes."""
+    """Append the operator of each node, or None, to `operators`. Yield the problems of the nodes."""
     for node in graph.nodes:
         operator, problems = _read_node(node)
         operators.append(operator)
@@ -159,7 +159,7 @@ def _read_nodes(graph: Graph, operators: list[Operator | None]) -> Iterator[Prob
 
 
 def _read_node(node: Node) -> tuple[Operator | None, list[str]]:
-    """Return the node's operator, or None if there is none, and the problems of its attributes."""
+    """Return the operator, None for a variable or an unknown operator, and the problems of the attributes."""
     kind = OPERATORS.get(node.operator)
     if node.is_variable or kind is None:
         return None, []
@@ -169,7 +169,7 @@ def _read_node(node: Node) -> tuple[Operator | None, list[str]]:
 
 
 def _check_entries(graph: Graph, operators: Sequence[Operator | None]) -> Iterator[Problem]:
-    """Yield entries that are no output of their operator, and outputs of the network that repeat or are variables."""
+    """Yield references to missing outputs of operators, and outputs of the network that repeat or are variables."""
     reads = chain(
         ((node.name, entry) for node in graph.nodes for entry in node.inputs),
         (("the network's outputs", entry) for entry in graph.outputs),
@@ -182,7 +182,7 @@ def _check_entries(graph: Graph, operators: Sequence[Operator | None]) -> Iterat
         node = graph.nodes[entry.node]
         if count > 1:
             output = f"output {entry.output} of " if entry.output else ""
-            yield "the network's outputs", f": {output}{node.name} is given more than once"
+            yield "the network's outputs", f": {output}{node.name} appears more than once"
         if node.is_variable:
             yield "the network's outputs", f": {node.name} is a variable, which no operator computes"
 
@@ -239,7 +239,7 @@ def _infer_node(graph: Graph, node: Node, operator: Operator, shapes: list[tuple
 
 
 def _unusable(shape: Shape) -> str:
-    """Return the reason why no tensor can have this shape, or nothing. ONNX counts elements in 64 bits."""
+    """Return the reason why no tensor can have this shape, "" if one can. ONNX counts elements in 64 bits."""
     if not 1 <= len(shape) <= MAX_DIMENSIONS:
         return f"{len(shape)} dimensions, expected 1 to {MAX_DIMENSIONS}"
     if not all(1 <= size <= MAX_INTEGER for size in shape):

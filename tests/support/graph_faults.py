@@ -372,7 +372,7 @@ def _head_twice(damaged: Damaged) -> Refusal:
     heads = damaged.document["heads"]
     head = damaged.random.choice(heads)
     heads.append(list(head))
-    return UnsupportedGraphError, f"outputs: {damaged.nodes[head[0]]['name']} is given more than once"
+    return UnsupportedGraphError, f"outputs: {damaged.nodes[head[0]]['name']} appears more than once"
 
 
 @_fault("variable as an output")

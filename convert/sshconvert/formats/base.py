@@ -1,7 +1,7 @@
-"""The interface of a format: how to write an artifact, to read what it says about itself, to screen it and to edit it.
+"""The interface of a format: writing an artifact, reading its contract, screening and editing it.
 
 To add a format, put a module with a registered subclass of `Format` beside this one, or into an extension
-(`sshconvert.registry`), and write its test. Nothing else knows formats or their suffixes.
+(`sshconvert.registry`), and write its test. No other module knows formats or their suffixes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from sshconvert.onnx.model import OnnxModel, move_model, weights_path
 from sshconvert.reading import is_there
 
 
-class Source:
-    """The network of a conversion, which formats write: models in memory, and an ONNX file once a format asks for it.
+class ExportedNetwork:
+    """The network that formats write: models in memory, and an ONNX file once a format asks for it.
 
-    `models` has the network by precision. The first model is the one that the file holds; the others differ from it in
-    how the weights are stored.
+    `models` are by precision and differ in how they store the weights. The file holds the first model.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class Source:
         release: Callable[[], None],
         progress: Callable[[str], None],
     ) -> None:
-        """`staging` is a folder beside the artifacts. `release` gives back the memory of the weights."""
+        """`staging` is a folder beside the artifacts. `release` frees the memory of the weights."""
         self.models, self.staging, self.progress = models, staging, progress
         self.precision, model = next(iter(models.items()))
         self.name = model.name
@@ -50,7 +49,7 @@ class Source:
 
     @cached_property
     def linked(self) -> Path:
-        """A small ONNX file whose weights a runtime maps from `path`. The models in memory are gone afterwards."""
+        """A small ONNX file whose weights a runtime maps from `path`. This discards the models in memory."""
         linked = self.path
         if not is_there(weights_path(self.path)):
             linked = self.staging / "linked.onnx"
@@ -60,26 +59,26 @@ class Source:
         return linked
 
     def keep(self, target: Path) -> None:
-        """Write `path`, and move it to its place when all formats are done with it."""
+        """Write `path`, and let `close` move it to `target`."""
         self._target = target
         assert self.path
 
     def close(self) -> None:
-        """Move the file that is kept."""
+        """Move `path` to the target of `keep`."""
         if self._target:
             self._target.parent.mkdir(parents=True, exist_ok=True)
             move_model(self.path, self._target, self.staging)
 
 
 class Format(ABC):
-    """One format. It has no instances: the registry has the class."""
+    """A format. The registry holds the class, which has no instances."""
 
     key: ClassVar[str]  # its name in options, packages and reports
-    suffix: ClassVar[str]  # of the file to open
+    suffix: ClassVar[str]  # of the main file, which readers open
     companion_suffixes: ClassVar[tuple[str, ...]] = ()  # of the files that always lie beside it, under the same name
-    is_text: ClassVar[bool] = False  # whether the file to open is
-    is_editable: ClassVar[bool] = False  # whether `edit` is there
-    reads_file: ClassVar[bool] = False  # whether `write` reads `Source.linked`, after all formats that read models
+    is_text: ClassVar[bool] = False  # the main file is text
+    is_editable: ClassVar[bool] = False  # the class has `edit`
+    reads_file: ClassVar[bool] = False  # `write` reads `ExportedNetwork.linked`, after the formats that read models
 
     @classmethod  # noqa: B027  # most formats need no library
     def require(cls) -> None:
@@ -87,33 +86,33 @@ class Format(ABC):
 
     @classmethod
     def companions(cls, path: Path) -> tuple[Path, ...]:
-        """The files beside the main file `path` that belong to the artifact."""
+        """Return the files beside the main file `path` that belong to the artifact."""
         return tuple(path.with_suffix(suffix) for suffix in cls.companion_suffixes)
 
     @classmethod
     def main_of(cls, path: Path) -> Path | None:
-        """The main file, if `path` is named as a companion of one."""
+        """Return the main file to which `path` has the name of a companion."""
         return path.with_suffix(cls.suffix) if path.suffix.lower() in cls.companion_suffixes else None
 
     @classmethod
     @abstractmethod
-    def write(cls, source: Source, contracts: Mapping[Path, Contract]) -> None:
+    def write(cls, network: ExportedNetwork, contracts: Mapping[Path, Contract]) -> None:
         """Write an artifact to each path, whole or not at all, with the weights stored in its contract's precision."""
 
     @classmethod
     def entries(cls, contract: Contract) -> Mapping[str, str]:
-        """The metadata that `write` puts into a file."""
+        """Return the metadata that `write` puts into a file."""
         return contract.metadata
 
     @classmethod
     @abstractmethod
     def screen(cls, path: Path) -> None:
-        """Check a stranger's file before anything else reads it. Raises ArtifactError."""
+        """Check an untrusted file before any library reads it. Raises ArtifactError."""
 
     @classmethod
     @abstractmethod
     def read_contract(cls, path: Path) -> Contract:
-        """Screen a file and read what it says about itself. Raises ArtifactError."""
+        """Screen a file and read its contract. Raises ArtifactError."""
 
     @classmethod
     def read_metadata(cls, path: Path) -> Mapping[str, str]:
@@ -121,8 +120,8 @@ class Format(ABC):
         return cls.read_contract(path).metadata
 
     @classmethod
-    def is_quantized(cls, path: Path) -> bool:  # most formats hold no such files
-        """Whether a screened file rounds the values between layers, as INT8 does and nothing else."""
+    def is_quantized(cls, path: Path) -> bool:  # most formats have no INT8
+        """Return whether a screened file rounds the values between layers, which only INT8 does."""
         return False
 
     @classmethod

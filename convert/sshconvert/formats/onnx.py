@@ -1,4 +1,4 @@
-"""ONNX: one file, and for a model beyond the limit of a protobuf message a second one with the weights."""
+"""ONNX: one file, and a second one with the weights of a model beyond the limit of a protobuf message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx
 from sshconvert.contract import FREE, Contract, Tensor
 from sshconvert.editable import NotThereError
 from sshconvert.editing.onnx import EditableOnnx
-from sshconvert.formats.base import Format, Source
+from sshconvert.formats.base import ExportedNetwork, Format
 from sshconvert.formats.registry import FORMATS
 from sshconvert.onnx.model import weights_path
 from sshconvert.reading import is_there
@@ -36,13 +36,13 @@ class Onnx(Format):
         return main if path == weights_path(main) and main.suffix.lower() == cls.suffix else None
 
     @classmethod
-    def write(cls, source: Source, contracts: Mapping[Path, Contract]) -> None:
+    def write(cls, network: ExportedNetwork, contracts: Mapping[Path, Contract]) -> None:
         for path, contract in contracts.items():
-            if contract.precision == source.precision:
-                source.keep(path)
+            if contract.precision == network.precision:
+                network.keep(path)
             else:
-                source.progress(f"writing ONNX {contract.precision}")
-                source.models[contract.precision].write(path)
+                network.progress(f"writing ONNX {contract.precision}")
+                network.models[contract.precision].write(path)
 
     @classmethod
     def screen(cls, path: Path) -> None:

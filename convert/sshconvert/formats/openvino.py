@@ -12,7 +12,7 @@ from sshconvert.contract import FREE, Contract, Tensor
 from sshconvert.editing.openvino import EditableIr
 from sshconvert.errors import ArtifactError
 from sshconvert.files import replace_files
-from sshconvert.formats.base import Format, Source
+from sshconvert.formats.base import ExportedNetwork, Format
 from sshconvert.formats.registry import FORMATS
 from sshconvert.ir import IntermediateRepresentation, read_model_info
 from sshconvert.libraries import import_openvino
@@ -25,7 +25,7 @@ _TYPES = {"f32": "float32", "u8": "uint8", "i32": "int32"}
 
 @FORMATS.register("openvino")
 class OpenVinoIr(Format):
-    """The IR is made of an ONNX file, by OpenVINO's own conversion. The contract is `rt_info/model_info`."""
+    """OpenVINO converts the ONNX file. The contract is `rt_info/model_info`."""
 
     key = "openvino"
     suffix = ".xml"
@@ -39,18 +39,18 @@ class OpenVinoIr(Format):
         import_openvino()
 
     @classmethod
-    def write(cls, source: Source, contracts: Mapping[Path, Contract]) -> None:
-        is_float = source.precision == Precision.FP32.value
-        onnx_file = source.linked if is_float else source.path
-        source.progress("optimising for OpenVINO")
+    def write(cls, network: ExportedNetwork, contracts: Mapping[Path, Contract]) -> None:
+        is_float = network.precision == Precision.FP32.value
+        onnx_file = network.linked if is_float else network.path
+        network.progress("optimising for OpenVINO")
         layout = next(iter(contracts.values())).layout
-        ir = IntermediateRepresentation(onnx_file, name=source.name, layout=layout)
+        ir = IntermediateRepresentation(onnx_file, name=network.name, layout=layout)
         # Compression changes the model in memory, so FP16 comes last.
         for path, contract in sorted(contracts.items(), key=lambda item: item[1].precision == Precision.FP16.value):
-            source.progress(f"writing IR {contract.precision}")
+            network.progress(f"writing IR {contract.precision}")
             if contract.precision == Precision.FP16.value:
                 ir.compress_to_fp16()
-            with cls._staged(path, source.staging / contract.precision) as part:
+            with cls._staged(path, network.staging / contract.precision) as part:
                 ir.save(part, cls.entries(contract))
 
     @classmethod
@@ -65,7 +65,7 @@ class OpenVinoIr(Format):
     def read_contract(cls, path: Path) -> Contract:
         metadata = cls.read_metadata(path)
         try:
-            model = import_openvino().Core().read_model(path)  # as a path: its name need not be text
+            model = import_openvino().Core().read_model(path)  # a path may have bytes that a string cannot
         except RuntimeError as error:
             raise ArtifactError(f"{path}: OpenVINO cannot read it ({one_line(error)}); convert again") from None
         return Contract(metadata, tuple(map(_tensor, model.inputs)), tuple(map(_tensor, model.outputs)))
@@ -87,7 +87,7 @@ class OpenVinoIr(Format):
     @classmethod
     @contextlib.contextmanager
     def _staged(cls, path: Path, folder: Path) -> Iterator[Path]:
-        """Give a path for the .xml; move both files into place so that no .xml ever stands beside another's .bin."""
+        """Yield a path for the .xml, and move both files into place without ever mixing an old and a new one."""
         folder.mkdir()
         part = folder / path.name
         yield part

@@ -13,35 +13,35 @@ FORMATS: Final[Registry[type[Format]]] = Registry("sshconvert.formats")
 
 
 def known_format(path: Path) -> type[Format] | None:
-    """The format whose main files end as `path` does."""
-    return next((kind for kind in FORMATS.values() if kind.suffix == path.suffix.lower()), None)
+    """Return the format whose main files have the suffix of `path`."""
+    return next((entry for entry in FORMATS.values() if entry.suffix == path.suffix.lower()), None)
 
 
 def format_of(path: Path) -> type[Format]:
-    """The format of an artifact. Raises ArtifactError if there is none."""
-    kind = known_format(path)
-    if kind is None:
+    """Return the format of an artifact. Raises ArtifactError for another file."""
+    entry = known_format(path)
+    if entry is None:
         raise ArtifactError(f"{path}: is no artifact; give a file that ends in {suffixes()}")
-    return kind
+    return entry
 
 
 def format_key(path: Path) -> str:
-    """The key of the file's format; for any other file its suffix, without the dot."""
-    kind = known_format(path)
-    return kind.key if kind else path.suffix.lstrip(".").lower()
+    """Return the key of the file's format; for any other file its suffix, without the dot."""
+    entry = known_format(path)
+    return entry.key if entry else path.suffix.lstrip(".").lower()
 
 
 def main_file(path: Path) -> Path | None:
-    """The main file of the artifact that `path` is named as a companion of."""
-    return next(filter(None, (kind.main_of(path) for kind in FORMATS.values())), None)
+    """Return the main file to which `path` has the name of a companion, in any format."""
+    return next(filter(None, (entry.main_of(path) for entry in FORMATS.values())), None)
 
 
 def artifact_files(path: Path) -> tuple[Path, ...]:
-    """All files that belong to the artifact whose main file is `path`."""
-    kind = known_format(path)
-    return (path, *(kind.companions(path) if kind else ()))
+    """Return all files of the artifact whose main file is `path`."""
+    entry = known_format(path)
+    return (path, *(entry.companions(path) if entry else ()))
 
 
 def suffixes() -> str:
-    """The suffixes of all formats, for a message."""
-    return " or ".join(kind.suffix for kind in FORMATS.values())
+    """Return the suffixes of all formats, for a message."""
+    return " or ".join(entry.suffix for entry in FORMATS.values())

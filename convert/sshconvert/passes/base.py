@@ -1,4 +1,4 @@
-"""The shape of a pass: one transformation of a model that needs some form, changes one thing and keeps the rest.
+"""The interface of a pass: one transformation of a model.
 
 The docstring of each pass says what it needs, changes and keeps.
 """

@@ -1,7 +1,7 @@
-"""FP16 for ONNX: float16 weights with a cast back, which halve the file and leave the type of computation to runtimes.
+"""FP16 for ONNX: float16 weights with a cast to float32, which halve the file. The runtime chooses its precision.
 
-Runtimes fold the casts when they load the model, so speed is that of FP32, and only the weights are rounded. What is
-small stays float32: the mean, the biases, the heads and the first convolution make a thousandth of the file, and a
+Runtimes fold the casts when they load the model, so the speed is that of FP32, and only the weights are rounded. Small
+tensors stay float32: the mean, the biases, the heads and the first convolution make a thousandth of the file and a
 quarter of the error.
 """
 
@@ -23,7 +23,7 @@ from sshconvert.passes.base import Pass
 # Smaller weights stay exact, in ONNX and in IR.
 SMALLEST_HALVED: Final = 32768
 
-# Halfway between the largest half, 65504, and 65536: from here on, numbers round to infinity.
+# Halfway between the largest float16, 65504, and 65536: larger numbers round to infinity.
 INFINITE: Final = 65520
 
 # Elements to check at a time: the intermediate results stay in the processor's cache.
@@ -35,9 +35,9 @@ class StoreWeightsAsFp16(Pass):
 
     Needs: no such weight is beyond 65504. Raises PrecisionError otherwise.
 
-    Changes: those weights, when the model is written; in memory they stay what they are.
+    Changes: the type of those weights in the file; in memory they stay float32.
 
-    Keeps: inputs, outputs, and what the nodes compute in.
+    Keeps: inputs, outputs, and the types of the nodes' inputs.
     """
 
     def apply(self, model: OnnxModel) -> OnnxModel:
@@ -62,7 +62,7 @@ def _check_fits(name: str, array: Array) -> None:
         magnitudes = np.abs(flat[start : start + _CHUNK])
         if magnitudes.max() < INFINITE:  # false for NaN
             continue
-        # FP16 has NaN and infinities too, where they are allowed.
+        # float16 has NaN and infinities too; the checkpoint's reader allows or refuses them.
         largest = magnitudes.max(where=np.isfinite(magnitudes), initial=0)
         if largest >= INFINITE:
             raise PrecisionError(

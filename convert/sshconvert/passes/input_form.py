@@ -1,4 +1,4 @@
-"""The input pass: a camera's frame goes in as it is, uint8 and channels last, and the network does the rest."""
+"""The passes of the input: the network takes a camera's frame, uint8 with the channels last."""
 
 from __future__ import annotations
 

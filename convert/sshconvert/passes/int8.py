@@ -1,8 +1,8 @@
-"""INT8 for ONNX: weights and the values between layers in 256 levels, written as QuantizeLinear and DequantizeLinear.
+"""INT8 for ONNX: QuantizeLinear and DequantizeLinear round weights and the tensors between layers to 256 levels.
 
-A `Quantization` has the levels; `sshconvert.calibration` measures them once, at one size. `Quantize` puts them into a
+A `Quantization` holds the levels; `sshconvert.calibration` measures them once, at one size. `Quantize` puts them into a
 network of any size, with any input, because the nodes have the same names. It stores weights as int8, with one scale
-for each output channel. In front of a layer that computes with integers, a pair of nodes rounds a tensor to its levels.
+for each output channel. Before a layer that computes with integers, a pair of nodes rounds a tensor to its levels.
 Runtimes that know this convention, such as OpenVINO and ONNX Runtime, compute with integers between such pairs.
 """
 
@@ -32,8 +32,8 @@ LEAST, LARGEST = -128, 127
 class Levels:
     """The 256 levels of a tensor: `scale` times (q - `zero_point`), where q is int8 if `signed`, else uint8.
 
-    `serves` are the layers that compute with integers because of them: the reader, and further layers behind a pooling
-    or another operator that passes values on.
+    `serves` are the layers that these levels let compute with integers: the reader of the tensor, or the layers behind
+    a reader with a value-preserving operator.
     """
 
     scale: float
@@ -44,7 +44,7 @@ class Levels:
 
 @dataclass(frozen=True)
 class WeightLevels:
-    """The step of a layer's weights, float32: one for all, or one for each index along `axis`. Zero is zero."""
+    """The step of a layer's weights, float32: a scalar, or one for each index along `axis`. The zero point is 0."""
 
     scale: Array
     axis: int
@@ -52,7 +52,7 @@ class WeightLevels:
 
 @dataclass(frozen=True)
 class Quantization:
-    """The places where a network is rounded, and the levels. `ignored` are the layers that stay in float.
+    """The levels by the places that the network rounds. `ignored` are the layers that stay in float.
 
     `record` states the images and the method of the measurement, by the keys of `sshconvert.contract.QUANTIZATION`.
     """
@@ -69,13 +69,13 @@ class Quantization:
         return tuple(dict.fromkeys([*self.weights, *sorted(served)]))
 
     def without(self, layers: Collection[str]) -> Quantization:
-        """The same quantization without these layers."""
-        left = set(layers)
+        """Return the quantization without these layers."""
+        excluded = set(layers)
         return replace(
             self,
-            inputs={place: levels for place, levels in self.inputs.items() if levels.serves - left},
-            weights={name: levels for name, levels in self.weights.items() if name not in left},
-            ignored=(*self.ignored, *sorted(left - set(self.ignored))),
+            inputs={place: levels for place, levels in self.inputs.items() if levels.serves - excluded},
+            weights={name: levels for name, levels in self.weights.items() if name not in excluded},
+            ignored=(*self.ignored, *sorted(excluded - set(self.ignored))),
         )
 
     @property
@@ -101,7 +101,7 @@ class Quantize(Pass):
         named = {*self.quantization.weights, *(name for name, _ in self.quantization.inputs)}
         missing = named - {node.name for node in model.nodes}
         if missing:
-            raise PrecisionError(f"{min(missing)}: is quantized, but not in the network; calibrate on this checkpoint")
+            raise PrecisionError(f"{min(missing)}: has levels, but is not in the network; calibrate on this checkpoint")
         return _Quantizer(model, self.quantization).run()
 
 
@@ -157,11 +157,11 @@ class _Quantizer:
 
 
 def _round(name: str, weights: Array, levels: WeightLevels) -> npt.NDArray[np.int8]:
-    """The nearest multiples of the scale."""
+    """Return the weights as multiples of the scale."""
     shape = [1] * weights.ndim
     if levels.scale.ndim:
         shape[levels.axis] = -1
     steps = np.rint(weights / levels.scale.reshape(shape))
     if not np.isfinite(steps).all():
-        raise PrecisionError(f"{name}: weights that are not finite do not fit into INT8; convert to FP32 instead")
+        raise PrecisionError(f"{name}: NaN or infinite weights do not fit into INT8; convert to FP32 instead")
     return np.asarray(np.clip(steps, LEAST, LARGEST), np.int8)

@@ -1,4 +1,4 @@
-"""The post-processing pass: the outputs are the results of the task."""
+"""The post-processing pass: the network computes the results of the task."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sshconvert.tasks.base import Task
 
 @dataclass(frozen=True)
 class AppendPostprocessing(Pass):
-    """Decode the task's outputs inside.
+    """Decode the outputs into the results of the task inside the network.
 
     Needs: the outputs of the task, and the input as [N, C, H, W].
 
-    Changes: the outputs, which `options.keep_heads` keeps behind the results.
+    Changes: the outputs. With `options.keep_heads`, the original outputs follow the results.
 
     Keeps: the input.
     """

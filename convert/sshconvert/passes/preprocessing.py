@@ -1,4 +1,4 @@
-"""The preprocessing pass: the network takes a raw image, and subtracts the mean and reverses the channels itself."""
+"""The preprocessing pass: the network takes a raw image, subtracts the mean and reverses the channels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHANNELS: Final = 3
 
 @dataclass(frozen=True)
 class BakePreprocessing(Pass):
-    """Subtract the mean, divide by the divisors, and reverse the channels inside.
+    """Subtract the mean, divide by the divisors and reverse the channels inside the network.
 
     Needs: the input feeds one convolution and nothing else, as data, with 3 channels in one group, and no other node
     shares its weights. Raises PreprocessingError otherwise.
@@ -29,8 +29,8 @@ class BakePreprocessing(Pass):
     raw RGB. `mean` and `divisors` are in R, G, B order. For an original that takes BGR, exchange the two.
 
     Keeps: the outputs, for the same image. The reversal costs nothing: it reverses the input channels of the first
-    convolution's weights, which changes the order of the same products. The mean stays one Sub: folded into the bias
-    it would be wrong at the borders, where the convolution pads with zeros after the subtraction.
+    convolution's weights, which changes the order of the same products. The mean stays a Sub: folded into the bias it
+    would be wrong at the borders, where the convolution pads with zeros after the subtraction.
     """
 
     input_name: str

@@ -159,7 +159,7 @@ UNREADABLE: Final = [
 UNSUPPORTED: Final = [
     pytest.param(edited("sum", "inputs", 1, to=[7, 1, 0]), "sum: output 1 of bn is not supported", id="mean of bn"),
     pytest.param(edited("heads", 1, to=[7, 2, 0]), "the network's outputs: output 2 of bn", id="variance as output"),
-    pytest.param(edited("heads", 1, to=[15, 0, 0]), "outputs: prob is given more than once", id="output twice"),
+    pytest.param(edited("heads", 1, to=[15, 0, 0]), "outputs: prob appears more than once", id="output twice"),
     pytest.param(edited("heads", 1, to=[0, 0, 0]), "outputs: data is a variable", id="input as output"),
     pytest.param(edited("heads", 1, to=[1, 0, 0]), "outputs: conv_weight is a variable", id="weight as output"),
     pytest.param(

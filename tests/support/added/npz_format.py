@@ -11,7 +11,7 @@ import numpy as np
 from sshconvert.contract import Contract
 from sshconvert.errors import ArtifactError
 from sshconvert.files import staged
-from sshconvert.formats.base import Format, Source
+from sshconvert.formats.base import ExportedNetwork, Format
 from sshconvert.formats.registry import FORMATS
 
 
@@ -21,9 +21,9 @@ class Npz(Format):
     suffix = ".npz"
 
     @classmethod
-    def write(cls, source: Source, contracts: Mapping[Path, Contract]) -> None:
+    def write(cls, network: ExportedNetwork, contracts: Mapping[Path, Contract]) -> None:
         for path, contract in contracts.items():
-            weights = source.models[contract.precision].initializers
+            weights = network.models[contract.precision].initializers
             with staged(path) as part, part.open("wb") as file:
                 np.savez(file, allow_pickle=False, contract=np.array(json.dumps(contract.to_plain())), **weights)
 
