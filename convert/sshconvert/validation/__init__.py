@@ -1,8 +1,8 @@
-"""Validation of a converted model before a runtime loads it: runtimes trust a file, and open others that it names.
+"""Validation of a converted model before a runtime loads it. Runtimes trust a file, and open others that it names.
 
-An allow-list of structure, operators and attributes accepts the files that sshtool writes, and those that common
-optimisers make of them. Sizes have to be in proportion to the input. This rejects files that make a runtime crash, run
-for ever, allocate too much, print, or read other files. It is no proof: `sshtool.sandbox` limits the runtime as well.
+An allow-list of structure, operators and attributes accepts the files of sshtool and of common optimisers. Tensor sizes
+must be in proportion to the input. The validation rejects files that make a runtime crash, hang, allocate too much,
+print, or read other files. It is incomplete by nature: `sshtool.sandbox` limits the runtime as well.
 """
 
 from __future__ import annotations
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Parse and check an .onnx file.
+    """Parse and check an .onnx file: one input of four dimensions, weights of the declared sizes.
 
-    It has one input of four dimensions. The weights have the sizes that they claim, and are inside or in the one file
-    beside it that a large model has.
-
-    Raises ArtifactError.
+    The weights are in the file, or in the one weights file beside it. Raises ArtifactError.
     """
     try:
         return onnx_file.parse(path)
@@ -35,10 +32,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def check_ir(path: Path) -> None:
-    """Check an OpenVINO IR: the .xml refers to nothing but the .bin beside it, which holds all its constants.
-
-    Raises ArtifactError.
-    """
+    """Check an OpenVINO IR, whose .xml refers only to the .bin beside it. Raises ArtifactError."""
     try:
         ir.check(path)
     except expat.ExpatError as error:
@@ -48,15 +42,15 @@ def check_ir(path: Path) -> None:
 
 
 def check_ir_sizes(path: Path, model: Any) -> None:
-    """Check how much the `openvino.Model` of a file computes. Raises ArtifactError."""
+    """Check the tensor sizes and the work of a file's `openvino.Model`. Raises ArtifactError."""
     try:
         ir_sizes.check(model)
     except ValueError as error:
         raise _refused(path, error, IR) from None
 
 
-def _refused(path: Path, error: OSError | ValueError, wanted: str) -> ArtifactError:
-    if what := mistaken(path, wanted):
-        return ArtifactError(f"{path}: is {what}, and not {wanted}; give what `sshtool convert` wrote")
+def _refused(path: Path, error: OSError | ValueError, expected: str) -> ArtifactError:
+    if actual := mistaken(path, expected):
+        return ArtifactError(f"{path}: is {actual}, and not {expected}; give a file of `sshtool convert`")
     reason = error.strerror if isinstance(error, OSError) else error
     return ArtifactError(f"{path}: {one_line(reason)}; convert again")

@@ -6,7 +6,7 @@ It accepts the files of sshtool, of OpenVINO's own conversion and of NNCF.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
+from collections.abc import Callable, Mapping, Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 from xml.parsers import expat
@@ -15,12 +15,12 @@ from sshconvert.reading import is_there, open_regular, read_small
 from sshconvert.schema import one_line
 from sshconvert.validation.numbers import whole_number
 
-# Far beyond the description of a network.
+# Far above the size of a network's description.
 LARGEST_XML: Final = 64 << 20
 DEEPEST_XML: Final = 100
 MOST_LAYERS: Final = 20_000
 
-# OpenVINO passes any other root to all its readers, one of which prints.
+# OpenVINO tries all its readers for other roots, and one of them prints.
 _ROOTS: Final = {("net", "10"), ("net", "11")}
 
 _OPSETS: Final = frozenset(f"opset{number}" for number in range(1, 17))
@@ -34,7 +34,7 @@ _BITS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("i4", "u4", "nf4", "f4e2m1"), 4),
 }
 
-# The elements inside each element, except in `rt_info`, and their attributes.
+# The allowed children of each element outside descriptions, and the allowed attributes.
 _CHILDREN: Final[Mapping[str, set[str]]] = {
     "net": {"layers", "edges", "rt_info", "meta_data", "cli_parameters", "quantization_parameters"},
     "layers": {"layer"},
@@ -53,7 +53,7 @@ _ATTRIBUTES: Final[Mapping[str, set[str]]] = {
     "port": {"id", "names", "precision"},
     "edge": {"from-layer", "from-port", "to-layer", "to-port"},
 }
-# Descriptions, which may hold anything.
+# Descriptions, with any content.
 _DESCRIBING: Final = {"rt_info", "meta_data", "cli_parameters", "quantization_parameters"}
 
 _NONE: Final[frozenset[str]] = frozenset()
@@ -108,42 +108,45 @@ def check(path: Path) -> None:
     """Check a file. Raises OSError, ValueError and ExpatError."""
     text = read_small(path, LARGEST_XML)
     weights = path.with_suffix(".bin")
-    size = _size(weights) if is_there(weights) or weights.is_symlink() else None
+    size = None
+    if is_there(weights) or weights.is_symlink():
+        with open_regular(weights) as file:
+            size = file.seek(0, 2)
     layers = _Layers(size)
-    _parse_xml(text, layers.look_at)
+    _parse_xml(text, layers.check_element)
     layers.finish(weights.name)
 
 
-# Receives every element: the names of its parents, its own name and its attributes.
-_Look = Callable[[list[str], str, Mapping[str, str]], None]
+# Takes every element: the names of its ancestors, its own name and its attributes.
+_Visitor = Callable[[list[str], str, Mapping[str, str]], None]
 
 
-def _parse_xml(text: bytes, look: _Look) -> None:
-    """Pass every element to `look`.
+def _parse_xml(text: bytes, visit: _Visitor) -> None:
+    """Pass every element to `visit`.
 
-    Raises ExpatError, and ValueError for a document type, which defines entities that grow or that are other files.
+    Raises ExpatError, and ValueError for a document type, which can define entities that expand or that read files.
     """
     parser = expat.ParserCreate()
-    around: list[str] = []
+    ancestors: list[str] = []
 
     def start(name: str, attributes: Mapping[str, str]) -> None:
-        if len(around) >= DEEPEST_XML:
+        if len(ancestors) >= DEEPEST_XML:
             raise ValueError(f"its XML is nested more than {DEEPEST_XML} deep")
-        if not around and (name, attributes.get("version")) not in _ROOTS:
+        if not ancestors and (name, attributes.get("version")) not in _ROOTS:
             root = f"{one_line(name)!r} {one_line(attributes)}"
             raise ValueError(f"its XML is {root}, expected a 'net' of version 10 or 11")
-        look(around, name, attributes)
-        around.append(name)
+        visit(ancestors, name, attributes)
+        ancestors.append(name)
 
     def end(_: str) -> None:
-        around.pop()
+        ancestors.pop()
 
-    def refuse(*_: Any) -> None:
+    def reject(*_: Any) -> None:
         raise ValueError("its XML has a document type, which no IR has")
 
     parser.StartElementHandler = start
     parser.EndElementHandler = end
-    parser.StartDoctypeDeclHandler = refuse
+    parser.StartDoctypeDeclHandler = reject
     parser.Parse(text, True)
 
 
@@ -157,46 +160,44 @@ class _Layers:
         self._outputs = 0
         self._layers = 0
         self._once: set[str] = set()
-        self._kind = ""
+        self._type = ""
 
-    def look_at(self, around: list[str], name: str, attributes: Mapping[str, str]) -> None:
-        if not _DESCRIBING.isdisjoint(around):
+    def check_element(self, ancestors: list[str], name: str, attributes: Mapping[str, str]) -> None:
+        if not _DESCRIBING.isdisjoint(ancestors):
             return
-        self._check_place(around, name)
+        self._check_place(ancestors, name)
         if name == "layer":
             self._begin(attributes)
-        elif name == "data":
-            self._check_data(attributes)
-        known = LAYERS[self._kind] if name == "data" else _ATTRIBUTES.get(name, set())
+        elif name == "data" and self._type == "Const":
+            self._check_constant(attributes)
+        known = LAYERS[self._type] if name == "data" else _ATTRIBUTES.get(name, set())
         unknown = sorted(set(attributes) - known)
         if unknown and name not in _DESCRIBING:
-            what = self._kind if name == "data" else name
-            raise ValueError(f"the attribute {one_line(unknown[0])!r} of {what} is in no converted detector")
+            owner = self._type if name == "data" else name
+            raise ValueError(f"the attribute {one_line(unknown[0])!r} of {owner} is in no converted detector")
 
-    def _check_place(self, around: list[str], name: str) -> None:
-        if around and name not in _CHILDREN.get(around[-1], set()):
-            raise ValueError(f"it has a {one_line(name)!r} in a {around[-1]}, which no converted detector has")
-        if len(around) == 1:
+    def _check_place(self, ancestors: list[str], name: str) -> None:
+        if ancestors and name not in _CHILDREN.get(ancestors[-1], set()):
+            raise ValueError(f"it has a {one_line(name)!r} in a {ancestors[-1]}, which no converted detector has")
+        if len(ancestors) == 1:
             if name in self._once:
                 raise ValueError(f"it has {name} twice: it is more than one network")
             self._once.add(name)
 
     def _begin(self, attributes: Mapping[str, str]) -> None:
-        self._kind = attributes.get("type", "")
-        if self._kind not in LAYERS:
-            raise ValueError(f"its layer {one_line(self._kind)!r} is in no converted detector")
+        self._type = attributes.get("type", "")
+        if self._type not in LAYERS:
+            raise ValueError(f"its layer {one_line(self._type)!r} is in no converted detector")
         version = attributes.get("version", "")
         if version not in _OPSETS:
-            raise ValueError(f"its layer {self._kind} is of the operator set {one_line(version)!r}, which is unknown")
+            raise ValueError(f"its layer {self._type} is of the operator set {one_line(version)!r}, which is unknown")
         self._layers += 1
         if self._layers > MOST_LAYERS:
             raise ValueError(f"it has more than {MOST_LAYERS} layers; no network has as many")
-        self._inputs += self._kind == "Parameter"
-        self._outputs += self._kind == "Result"
+        self._inputs += self._type == "Parameter"
+        self._outputs += self._type == "Result"
 
-    def _check_data(self, attributes: Mapping[str, str]) -> None:
-        if self._kind != "Const":
-            return
+    def _check_constant(self, attributes: Mapping[str, str]) -> None:
         missing = {"element_type", "offset", "shape", "size"} - set(attributes)
         if missing:
             raise ValueError(f"a constant has no {min(missing)}")
@@ -205,22 +206,13 @@ class _Layers:
         bits = _BITS.get(attributes["element_type"])
         if bits is None:
             raise ValueError(f"a constant is of type {one_line(attributes['element_type'])!r}, which is unknown")
-        elements = math.prod(whole_number(part) for part in _parts(attributes["shape"]))
+        elements = math.prod(whole_number(part.strip()) for part in attributes["shape"].split(",") if part.strip())
         if (elements * bits + 7) // 8 != size:
             raise ValueError(f"a constant claims {elements} elements in {size} bytes")
 
     def finish(self, weights: str) -> None:
         if self._last > (self._size or 0):
-            what = "is not there" if self._size is None else f"has {self._size} bytes"
-            raise ValueError(f"its constants take {self._last} bytes of {weights}, which {what}")
+            actual = "is missing" if self._size is None else f"has {self._size} bytes"
+            raise ValueError(f"its constants take {self._last} bytes of {weights}, which {actual}")
         if self._inputs != 1 or not self._outputs:
             raise ValueError(f"it has {self._inputs} inputs and {self._outputs} outputs, expected 1 and some")
-
-
-def _parts(shape: str) -> Iterable[str]:
-    return (part.strip() for part in shape.split(",") if part.strip())
-
-
-def _size(path: Path) -> int:
-    with open_regular(path) as file:
-        return file.seek(0, 2)

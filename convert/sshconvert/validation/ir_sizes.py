@@ -1,4 +1,4 @@
-"""The sizes of all tensors that an OpenVINO model computes, by OpenVINO's own rules, as `onnx_sizes` for ONNX."""
+"""The sizes of all tensors that an OpenVINO model computes, by OpenVINO's shape rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Key = tuple[str, int]  # an operation's name and the number of an output
 _GROWING: Final = {"Broadcast": (1,), "Interpolate": (1, 2), "Range": (0, 1, 2)}
 
 _ELEMENTWISE: Final = frozenset({"Add", "Divide", "Maximum", "Minimum", "Multiply", "Power", "Select", "Subtract"})
-# Operations that choose among sizes, or count up to one.
+# Value-preserving operations on sizes, and Range, which counts up to one.
 _CHOOSING: Final = frozenset(
     {"Concat", "Convert", "Gather", "Maximum", "Minimum", "Range", "Reshape", "ShapeOf"}
     | {"Slice", "Squeeze", "StridedSlice", "Unsqueeze"}
@@ -25,78 +25,78 @@ _TRANSPOSED: Final = frozenset({"ConvolutionBackpropData", "GroupConvolutionBack
 
 
 def check(model: Any) -> None:
-    """Raise ValueError beyond the bounds, and for a size that the data decide."""
+    """Raise ValueError for sizes beyond the bounds and for sizes that depend on data."""
     shape = model.inputs[0].partial_shape
     if shape.rank.is_dynamic:
         raise ValueError("its input has no shape")
     declared = [size.get_length() if size.is_static and size.get_length() else None for size in shape]
     weights = sum(_elements(op.output(0)) for op in model.get_ops() if op.get_type_name() == "Constant")
-    for wanted in shapes_to_try(declared):
-        tally = Tally(wanted, weights, fixed=shape.is_static)
+    for probe in shapes_to_try(declared):
+        tally = Tally(probe, weights, fixed=shape.is_static)
         shaped = model
         if shape.is_dynamic:
             shaped = model.clone()
             try:
-                shaped.reshape({shaped.inputs[0]: list(wanted)})
+                shaped.reshape({shaped.inputs[0]: list(probe)})
             except RuntimeError as error:
-                raise ValueError(f"its shapes do not follow from {list(wanted)} ({one_line(error)})") from None
+                raise ValueError(f"its shapes do not follow from {list(probe)} ({one_line(error)})") from None
         _Sizes(tally).run(shaped)
 
 
 class _Sizes:
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._most: dict[Key, tuple[int, ...]] = {}  # shapes; the largest possible ones where data decide
+        self._most: dict[Key, tuple[int, ...]] = {}  # shapes, or the largest possible ones if they depend on data
         self._loose: set[Key] = set()  # tensors that need not grow with the input
-        self._fixed: set[Key] = set()  # tensors computed from constants alone
-        self._sizes: set[Key] = set()  # tensors computed from sizes and constants alone
+        self._fixed: set[Key] = set()  # tensors computed only from constants
+        self._sizes: set[Key] = set()  # tensors computed only from sizes and constants
 
     def run(self, model: Any) -> None:
         for op in model.get_ordered_ops():
-            kind = op.get_type_name()
+            op_type = op.get_type_name()
             try:
                 for number, output in enumerate(op.outputs()):
                     key = (op.get_name(), number)
-                    self._most[key] = self._bound(op, kind, output)
-                    self._trace(op, kind, key)
-                    if self._is_loose(op, kind, key):
+                    self._most[key] = self._bound(op, op_type, output)
+                    self._trace(op, op_type, key)
+                    if self._is_loose(op, op_type, key):
                         self._loose.add(key)
-                if kind not in ("Constant", "Parameter", "Result"):
-                    self._add(op, kind)
+                if op_type not in ("Constant", "Parameter", "Result"):
+                    self._add(op, op_type)
             except ValueError as error:
-                raise ValueError(f"{one_line(op.get_friendly_name())!r} ({kind}): {error}") from None
+                raise ValueError(f"{one_line(op.get_friendly_name())!r} ({op_type}): {error}") from None
 
-    def _add(self, op: Any, kind: str) -> None:
+    def _add(self, op: Any, op_type: str) -> None:
         for number in range(op.get_output_size()):
-            self._tally.add(self._most[op.get_name(), number], self._work(op, kind) if number == 0 else 0)
+            self._tally.add(self._most[op.get_name(), number], self._work(op, op_type) if number == 0 else 0)
 
     # --- shapes
 
-    def _bound(self, op: Any, kind: str, output: Any) -> tuple[int, ...]:
+    def _bound(self, op: Any, op_type: str, output: Any) -> tuple[int, ...]:
         shape = output.partial_shape
         if shape.is_static:
             return tuple(shape.to_shape())
-        if kind == "NonMaxSuppression":
+        if op_type == "NonMaxSuppression":
             return self._selected(op, output)
-        if kind == "Range":
+        if op_type == "Range":
             return (self._longest_range(op),)
         most = [self._most[key] for key in _keys(op)]
-        if shape.rank.is_static and most and kind in ("Convert", "Gather", "ScatterNDUpdate", *_ELEMENTWISE):
+        if shape.rank.is_static and most and op_type in ("Convert", "Gather", "ScatterNDUpdate", *_ELEMENTWISE):
             size = max(map(math.prod, most))
             known = [size.get_max_length() for size in shape]
-            if kind == "Gather":  # along the second axis, by indices that data decide
+            if op_type == "Gather":  # along the second axis, by indices that data decide
                 return tuple(_either(length, most[0], axis) for axis, length in enumerate(known))
             return next(shape for shape in most if math.prod(shape) == size)
         raise ValueError("the size of its result is not known beforehand")
 
     def _selected(self, op: Any, output: Any) -> tuple[int, ...]:
-        """At most each box of each class. The third output is their number."""
+        """At most every box of every class. The third output is their number."""
         batch, classes, boxes = self._most[_keys(op)[1]]
         most = batch * classes * boxes
         return (most, 3) if output.partial_shape.rank.get_length() == 2 else (1,)
 
     def _longest_range(self, op: Any) -> int:
-        """The one allowed size that data decide: a Range from a number down to a constant."""
+        """The length of a Range from a size down to a constant, the only size that may depend on data."""
         start, limit, step = (value.get_node() for value in op.input_values())
         if not limit.get_type_name() == step.get_type_name() == "Constant" or step.data.item() >= 0:
             raise ValueError("it makes as much as the data decide")
@@ -110,43 +110,43 @@ class _Sizes:
 
     # --- dependencies of sizes
 
-    def _trace(self, op: Any, kind: str, output: Key) -> None:
+    def _trace(self, op: Any, op_type: str, output: Key) -> None:
         keys = set(_keys(op))
-        if kind == "Constant" or (keys and keys <= self._fixed):
+        if op_type == "Constant" or (keys and keys <= self._fixed):
             self._fixed.add(output)
-        elif kind == "ShapeOf" or (keys and keys <= self._fixed | self._sizes):
+        elif op_type == "ShapeOf" or (keys and keys <= self._fixed | self._sizes):
             self._sizes.add(output)
 
-    def _is_loose(self, op: Any, kind: str, output: Key) -> bool:
+    def _is_loose(self, op: Any, op_type: str, output: Key) -> bool:
         keys, shape = _keys(op), self._most[output]
-        growing = [number for number in _GROWING.get(kind, ()) if number < len(keys) and keys[number] in self._loose]
-        if growing and not (kind == "Range" and growing == [0] and self._longest_range(op) >= 0):
+        growing = [number for number in _GROWING.get(op_type, ()) if number < len(keys) and keys[number] in self._loose]
+        if growing and not (op_type == "Range" and growing == [0] and self._longest_range(op) >= 0):
             raise ValueError("it makes as much as the data, or arithmetic, decide")
-        if kind == "NonMaxSuppression" or (output in self._sizes and kind not in _CHOOSING):
+        if op_type == "NonMaxSuppression" or (output in self._sizes and op_type not in _CHOOSING):
             return True
-        if kind in _ELEMENTWISE:
-            whole = [key for key in keys if self._most[key] == shape]
-            return all(key in self._loose for key in whole or keys)
-        if kind == "ScatterNDUpdate":
+        if op_type in _ELEMENTWISE:
+            largest = [key for key in keys if self._most[key] == shape]
+            return all(key in self._loose for key in largest or keys)
+        if op_type == "ScatterNDUpdate":
             return keys[0] in self._loose
         return any(key in self._loose for key in keys)
 
     # --- work
 
-    def _work(self, op: Any, kind: str) -> int:
-        """The number of products, or of operations that take as long."""
+    def _work(self, op: Any, op_type: str) -> int:
+        """The work in products."""
         elements = math.prod(self._most[op.get_name(), 0])
         shapes = [self._most[key] for key in _keys(op)]
-        given = math.prod(shapes[0]) if shapes else 0
-        if kind in _CONVOLUTIONS:
-            return elements * math.prod(shapes[1][2 if kind.startswith("Group") else 1 :])
-        if kind in _TRANSPOSED:
-            return given * math.prod(shapes[1][2 if kind.startswith("Group") else 1 :])
-        if kind in ("AvgPool", "MaxPool"):
-            return SLOW * elements * math.prod(_numbers(op.get_attributes().get("kernel", ())))
-        if kind == "NonMaxSuppression":
-            return SLOW * given * math.prod(shapes[1][1:])
-        return max(elements, given) * (SORTED if kind == "TopK" else 1)
+        inputs = math.prod(shapes[0]) if shapes else 0
+        if op_type in _CONVOLUTIONS:
+            return elements * math.prod(shapes[1][2 if op_type.startswith("Group") else 1 :])
+        if op_type in _TRANSPOSED:
+            return inputs * math.prod(shapes[1][2 if op_type.startswith("Group") else 1 :])
+        if op_type in ("AvgPool", "MaxPool"):
+            return SLOW * elements * math.prod(map(int, op.get_attributes().get("kernel", ())))
+        if op_type == "NonMaxSuppression":
+            return SLOW * inputs * math.prod(shapes[1][1:])
+        return max(elements, inputs) * (SORTED if op_type == "TopK" else 1)
 
 
 def _keys(op: Any) -> list[Key]:
@@ -154,12 +154,8 @@ def _keys(op: Any) -> list[Key]:
 
 
 def _either(length: int, shape: Sequence[int], axis: int) -> int:
-    """A size of at most `length`, or (-1) that of the source tensor."""
+    """The bound `length` of a size, or the size of the source tensor if the length is unknown (-1)."""
     return length if length >= 0 or axis >= len(shape) else shape[axis]
-
-
-def _numbers(value: Any) -> list[int]:
-    return [int(item) for item in value]
 
 
 def _elements(output: Any) -> int:

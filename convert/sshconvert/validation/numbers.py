@@ -10,7 +10,7 @@ LONGEST: Final = 18
 
 
 def whole_number(text: str) -> int:
-    """A whole number from 0 on, which fits into 64 bits. Raises ValueError."""
+    """Parse a non-negative integer that fits into 64 bits. Raises ValueError."""
     if not (text.isascii() and text.isdecimal() and len(text) <= LONGEST):
         raise ValueError(f"a constant has {one_line(text)!r} where a number is expected")
     return int(text)

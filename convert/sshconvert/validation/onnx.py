@@ -1,7 +1,7 @@
 """The allow-list of ONNX files: their structure, operators, attributes and types.
 
-It accepts the files of sshtool, and those that onnxsim, onnxslim, NNCF and ONNX Runtime's own optimiser (up to its
-level "extended") make of them. At its last level, that optimiser writes for one kind of processor; those are refused.
+It accepts the files of sshtool, also after onnxsim, onnxslim, NNCF and ONNX Runtime's optimiser up to its level
+"extended". It rejects files of the optimiser's last level, which run on one type of processor only.
 """
 
 from __future__ import annotations
@@ -21,13 +21,9 @@ from sshconvert.validation.numbers import whole_number
 from sshconvert.validation.onnx_sizes import add_up
 from sshconvert.validation.sizes import Tally, shapes_to_try
 
-# The limit of a protobuf message.
-LARGEST_ONNX: Final = 2**31 - 1
-
-# Elements, so that no runtime overflows 64 bits.
-MOST_WEIGHTS: Final = 1 << 40
-# Networks have hundreds. Some steps of runtimes take time in the square of the number.
-MOST_NODES: Final = 20_000
+LARGEST_ONNX: Final = 2**31 - 1  # bytes of a protobuf message
+MOST_WEIGHTS: Final = 1 << 40  # elements; more may overflow 64 bits in a runtime
+MOST_NODES: Final = 20_000  # networks have hundreds; some steps of runtimes take quadratic time
 LONGEST_TEXT: Final = 64  # of an attribute, such as the name of a mode
 OLDEST_OPSET: Final = 11
 
@@ -43,7 +39,7 @@ _BYTES: Final[Mapping[int, int]] = {
     onnx.TensorProto.INT64: 8,
 }
 
-# The allowed fields of each message. Functions, training, subgraphs, sparse tensors and string tensors are missing.
+# The allowed fields of each message. They exclude functions, training, subgraphs, sparse tensors and string tensors.
 _DESCRIBING: Final = {"name", "doc_string", "metadata_props"}
 _FIELDS: Final[Mapping[str, set[str]]] = {
     "ModelProto": {
@@ -133,7 +129,7 @@ CONTRIBUTED_OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     "QLinearConcat": {"axis"},
 }
 
-# Attributes that must be 0: a normalisation in training mode has a state, and its results change.
+# Attributes that must be 0: a normalisation in training mode changes its results from run to run.
 _ZERO: Final = ("training_mode",)
 
 
@@ -145,7 +141,7 @@ def parse(path: Path) -> onnx.ModelProto:
         _decode_texts(model)
     except OSError:
         raise
-    except Exception:  # noqa: BLE001  # each implementation of protobuf has its own errors, and invalid text is another
+    except Exception:  # noqa: BLE001  # implementations of protobuf raise different errors, also for invalid text
         raise ValueError("is no ONNX file, or a damaged one") from None
     _check_fields(model)
     _check_graph(model.graph, weights_path(path))
@@ -156,7 +152,7 @@ def parse(path: Path) -> onnx.ModelProto:
 
 
 def _decode_texts(message: Any) -> None:
-    """Decode every text in a message, so that invalid UTF-8 raises its error here and not inside a runtime."""
+    """Decode every text in a message: invalid UTF-8 raises here and not inside a runtime."""
     for field, value in message.ListFields():
         values = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
         if field.type == field.TYPE_STRING:
@@ -167,19 +163,17 @@ def _decode_texts(message: Any) -> None:
 
 
 def _check_fields(message: Any) -> None:
-    """Raise ValueError for a field, at any depth, that is not on the allow-list. A newer runtime may know more fields
-    than this program.
-    """
-    kind = message.DESCRIPTOR.name
-    allowed = _FIELDS.get(kind, set())
+    """Raise ValueError for a field, at any depth, outside the allow-list or unknown to this version of ONNX."""
+    name = message.DESCRIPTOR.name
+    allowed = _FIELDS.get(name, set())
     for field, value in message.ListFields():
         if field.name not in allowed:
-            raise ValueError(f"it has a {field.name} in a {kind}, which no converted detector has")
+            raise ValueError(f"it has a {field.name} in a {name}, which no converted detector has")
         if field.type == field.TYPE_MESSAGE:
             for inner in value if isinstance(value, Sequence) else [value]:
                 _check_fields(inner)
     if len(UnknownFieldSet(message)):
-        raise ValueError(f"it has a field in a {kind} that is unknown")
+        raise ValueError(f"it has a field in a {name} that is unknown")
 
 
 # --- weights ----------------------------------------------------------------------------------------------------------
@@ -204,14 +198,12 @@ def _check_graph(graph: onnx.GraphProto, apart: Path) -> None:
 
 def _check_inside(tensor: onnx.TensorProto) -> None:
     if tensor.external_data or tensor.data_location != onnx.TensorProto.DEFAULT:
-        raise ValueError(
-            f"the weights {one_line(tensor.name)!r} are said to be in another file; a whole model is in one"
-        )
+        raise ValueError(f"the weights {one_line(tensor.name)!r} refer to another file; a model is in one file")
     _check_shape(tensor, len(tensor.raw_data) if tensor.HasField("raw_data") else None)
 
 
 def _check_shape(tensor: onnx.TensorProto, length: int | None) -> None:
-    """`length` is the number of bytes; None if a field of the type holds the values."""
+    """Check a tensor with `length` bytes of raw data, or None if a typed field holds the values."""
     name = one_line(tensor.name)
     elements = math.prod(tensor.dims)
     if min(tensor.dims, default=0) < 0 or elements > MOST_WEIGHTS:
@@ -223,7 +215,7 @@ def _check_shape(tensor: onnx.TensorProto, length: int | None) -> None:
 
 
 def _is_apart(tensor: onnx.TensorProto, apart: Path) -> bool:
-    """Whether a tensor refers to the file of a large model's weights. No other file is accepted."""
+    """Whether a tensor refers to the weights file of a large model, the only other file that is accepted."""
     reference = {entry.key: entry.value for entry in tensor.external_data}
     is_complete = len(tensor.external_data) == len(reference) and reference.keys() == {"location", "offset", "length"}
     return tensor.data_location == onnx.TensorProto.EXTERNAL and is_complete and reference["location"] == apart.name
@@ -233,7 +225,9 @@ def _length_apart(tensor: onnx.TensorProto, file: str, size: int) -> int:
     name = one_line(tensor.name)
     reference = {entry.key: whole_number(entry.value) for entry in tensor.external_data if entry.key != "location"}
     if tensor.data_type not in _BYTES or tensor.raw_data:
-        raise ValueError(f"the weights {name!r} cannot be in {file}: they are here too, or of an unknown type")
+        raise ValueError(
+            f"the weights {name!r} cannot be in {file}: the model holds them too, or their type is unknown"
+        )
     end = reference["offset"] + reference["length"]
     if end > size:
         raise ValueError(f"the weights {name!r} end at byte {end} of {file}, which has {size} bytes")
@@ -244,7 +238,7 @@ def _size_apart(path: Path) -> int:
     if path.is_symlink():
         raise ValueError(f"its weights are in {path.name}, which is a link")
     if not is_there(path):
-        raise ValueError(f"its weights are in {path.name}, which is not there")
+        raise ValueError(f"its weights are in {path.name}, which is missing")
     with open_regular(path) as file:
         return file.seek(0, 2)
 

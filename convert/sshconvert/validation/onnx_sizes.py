@@ -1,8 +1,8 @@
-"""The sizes of all tensors that an ONNX graph computes, for one shape of its input, by ONNX's own rules.
+"""The sizes of all tensors that an ONNX graph computes for one input shape, by ONNX's shape rules.
 
-Every size has to be known. A computed size may be chosen among the sizes of tensors and constants: then it grows with
-the input, and a few inputs stand for all. A size that arithmetic or data decide, such as a crop or the number of
-detections, is bounded by another tensor, and may not decide the size of a larger one.
+Every size must be known. Value-preserving operators compute sizes that grow with the input, so a few input shapes
+represent all. Sizes that depend on arithmetic or data, such as a crop or the number of detections, are bounded by
+another tensor and may not set the size of a larger one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from sshconvert.validation.sizes import SLOW, SORTED, Tally
 
 Shape = tuple[int, ...]
 
-# Constants with more elements are no sizes.
-_MOST_VALUES: Final = 1 << 10
+_MOST_VALUES: Final = 1 << 10  # elements of a constant that may hold sizes
 
 # Inputs whose values decide the size of the output, which may be larger than all inputs.
 _GROWING: Final[Mapping[str, tuple[int, ...]]] = {"Expand": (1,), "Range": (0, 1, 2), "Resize": (1, 2, 3)}
 
-# Operators on sizes. After arithmetic, a size need not grow with the input.
+# Value-preserving and arithmetic operators on sizes. After arithmetic, a size need not grow with the input.
 _CHOOSING: Final[Mapping[str, Callable[[onnx.NodeProto, list[Array]], Array]]] = {
     "Concat": lambda node, values: np.concatenate(values, axis=_attribute(node, "axis", 0)),
     "Gather": lambda node, values: np.take(values[0], values[1], axis=_attribute(node, "axis", 0)),
@@ -43,10 +42,10 @@ _ARITHMETIC: Final[Mapping[str, Callable[[onnx.NodeProto, list[Array]], Array]]]
     "Sub": lambda _, values: values[0] - values[1],
 }
 
-# ONNX defines the first by the second, without a shape rule of its own.
+# Operators without a shape rule, and operators with the same shapes.
 _LIKE: Final = {"GreaterOrEqual": "Greater"}
 
-# Each element comes from one element of each input; the result has the shape of the largest.
+# Operators whose result has the shape of the largest input.
 _ELEMENTWISE: Final = frozenset({"Add", "Div", "Max", "Min", "Mul", "QLinearAdd", "Sub", "Where"})
 
 
@@ -68,17 +67,16 @@ class _Sizes:
             self._keep(tensor.name, tensor)
         for value in graph.input:
             if value.name not in weights:
-                kind = value.type.tensor_type.elem_type
-                self._types[value.name] = helper.make_tensor_type_proto(kind, shape)
+                self._types[value.name] = helper.make_tensor_type_proto(value.type.tensor_type.elem_type, shape)
 
     def run(self) -> None:
         for node in _in_order(self._graph.node):
             try:
-                self._look_at(node)
+                self._add(node)
             except _RefusedError:
                 raise
             except ValueError as error:
-                raise _RefusedError(f"{_called(node)}: {error}") from None
+                raise _RefusedError(f"{_title(node)}: {error}") from None
         missing = [value.name for value in self._graph.output if value.name not in self._types]
         if missing:
             raise ValueError(f"nothing computes its output {one_line(missing[0])!r}")
@@ -87,22 +85,22 @@ class _Sizes:
         if not tensor.external_data and math.prod(tensor.dims) <= _MOST_VALUES:
             self._values[name] = numpy_helper.to_array(tensor)
 
-    def _look_at(self, node: onnx.NodeProto) -> None:
+    def _add(self, node: onnx.NodeProto) -> None:
         for name in filter(None, node.input):
             if name not in self._types:
                 raise ValueError(f"its input {one_line(name)!r} is not computed before")
         outputs = self._inferred(node)
         is_loose = self._is_loose(node, outputs)
-        for name, kind in outputs.items():
+        for name, tensor_type in outputs.items():
             if name in self._types:
-                raise ValueError(f"it computes {one_line(name)!r}, which is there already")
-            self._types[name] = kind
+                raise ValueError(f"it computes {one_line(name)!r}, which exists already")
+            self._types[name] = tensor_type
             if is_loose:
                 self._loose.add(name)
         self._compute(node)
         first = next(iter(outputs))
-        for name, kind in outputs.items():
-            self._tally.add(_shape_of(kind), self._work(node) if name == first else 0)
+        for name, tensor_type in outputs.items():
+            self._tally.add(_shape_of(tensor_type), self._work(node) if name == first else 0)
 
     # --- shapes
 
@@ -114,7 +112,7 @@ class _Sizes:
         data = {name: numpy_helper.from_array(self._values[name]) for name in types if name in self._values}
         try:
             inferred = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=self._imports)
-        except Exception as error:  # noqa: BLE001  # it has its own
+        except Exception as error:  # noqa: BLE001  # ONNX's errors have no public base class
             raise ValueError(f"its shape does not follow ({one_line(error)})") from None
         if node.op_type == "NonMaxSuppression":
             return {node.output[0]: self._selected(node)}
@@ -124,18 +122,17 @@ class _Sizes:
         return {name: inferred[name] for name in node.output if name}
 
     def _selected(self, node: onnx.NodeProto) -> onnx.TypeProto:
-        """At most each box of each class, and at most the number that an input gives."""
+        """At most every box of every class, and at most the number that an input gives."""
         batch, classes, boxes = self.shape(node.input[1])
-        told = self._values.get(node.input[2]) if len(node.input) > 2 else np.zeros(1)
-        most = boxes if told is None else max(0, min(boxes, int(told.reshape(-1)[0])))
+        limit = self._values.get(node.input[2]) if len(node.input) > 2 else np.zeros(1)
+        most = boxes if limit is None else max(0, min(boxes, int(limit.reshape(-1)[0])))
         return helper.make_tensor_type_proto(onnx.TensorProto.INT64, (batch * classes * most, 3))
 
     def shape(self, name: str) -> Shape:
         return _shape_of(self._types[name])
 
-    def kind(self, name: str) -> int:
-        kind: int = self._types[name].tensor_type.elem_type
-        return kind
+    def element_type(self, name: str) -> int:
+        return int(self._types[name].tensor_type.elem_type)
 
     # --- dependencies of sizes
 
@@ -147,9 +144,9 @@ class _Sizes:
             return True
         if node.op_type in _ELEMENTWISE:
             largest = _shape_of(next(iter(outputs.values())))
-            whole = [name for name in node.input if name and self.shape(name) == largest]
-            return all(name in self._loose for name in whole or node.input)
-        if node.op_type == "ScatterND":  # as large as what it writes into
+            largest_inputs = [name for name in node.input if name and self.shape(name) == largest]
+            return all(name in self._loose for name in largest_inputs or node.input)
+        if node.op_type == "ScatterND":  # its result has the size of its first input
             return node.input[0] in self._loose
         return any(name in self._loose for name in node.input if name)
 
@@ -160,19 +157,19 @@ class _Sizes:
         )
 
     def _counts_down(self, node: onnx.NodeProto, loose: Sequence[str]) -> bool:
-        """The one allowed size that data decide: a Range from a number to a constant."""
+        """Whether the node is a Range from a number down to a constant, the only size that may depend on data."""
         start, limit, delta = node.input if node.op_type == "Range" else ("", "", "")
         exact = [name for name in (limit, delta) if name in self._values and name not in self._loose]
         return list(loose) == [start] and len(exact) == 2 and int(self._values[delta]) < 0
 
     def _compute(self, node: onnx.NodeProto) -> None:
-        """Keep the known values of computed sizes."""
+        """Compute and keep the values of sizes whose inputs are known."""
         name, values = node.output[0], [self._values.get(name) for name in node.input if name]
         if node.op_type == "Shape" and not node.attribute:
             self._values[name] = np.array(self.shape(node.input[0]), np.int64)
         elif node.op_type == "Constant":
             self._keep(name, helper.get_node_attr_value(node, "value"))
-        elif node.op_type == "Cast" and values[0] is not None and self.kind(name) == onnx.TensorProto.INT64:
+        elif node.op_type == "Cast" and values[0] is not None and self.element_type(name) == onnx.TensorProto.INT64:
             self._values[name] = values[0].astype(np.int64)
         elif node.domain == "" and (rule := {**_CHOOSING, **_ARITHMETIC}.get(node.op_type)):
             known = [value for value in values if value is not None]
@@ -197,48 +194,43 @@ class _Sizes:
     # --- work
 
     def _work(self, node: onnx.NodeProto) -> int:
-        """The number of products, or of operations that take as long."""
+        """The work in products."""
         elements = math.prod(self.shape(node.output[0]))
-        given = math.prod(self.shape(node.input[0])) if node.input and node.input[0] else 0
+        inputs = math.prod(self.shape(node.input[0])) if node.input and node.input[0] else 0
         if node.op_type in ("Conv", "FusedConv"):
             return elements * math.prod(self.shape(node.input[1])[1:])
         if node.op_type == "QLinearConv":
             return elements * math.prod(self.shape(node.input[3])[1:])
         if node.op_type == "ConvTranspose":
-            return given * math.prod(self.shape(node.input[1])[1:])
+            return inputs * math.prod(self.shape(node.input[1])[1:])
         if node.op_type in ("AveragePool", "MaxPool"):
             return SLOW * elements * math.prod(map(int, _attribute(node, "kernel_shape", ())))
         if node.op_type == "NonMaxSuppression":
-            return SLOW * given * math.prod(self.shape(node.input[1])[1:])
-        return max(elements, given) * (SORTED if node.op_type == "TopK" else 1)
+            return SLOW * inputs * math.prod(self.shape(node.input[1])[1:])
+        return max(elements, inputs) * (SORTED if node.op_type == "TopK" else 1)
 
-    # --- operators of ONNX Runtime, for which ONNX has no rules
+    # --- operators of ONNX Runtime, without shape rules in ONNX
 
     def _fused_convolution(self, node: onnx.NodeProto) -> onnx.TypeProto:
-        plain = onnx.NodeProto()
-        plain.CopyFrom(node)
-        plain.domain, plain.op_type = "", "Conv"
-        del plain.input[3:]
-        kept = [item for item in node.attribute if not item.name.startswith("activation")]
-        del plain.attribute[:]
-        plain.attribute.extend(kept)
-        return self._inferred(plain)[node.output[0]]
+        convolution = onnx.NodeProto(op_type="Conv", input=node.input[:3], output=node.output)
+        convolution.attribute.extend(item for item in node.attribute if not item.name.startswith("activation"))
+        return self._inferred(convolution)[node.output[0]]
 
     def _sum(self, node: onnx.NodeProto) -> onnx.TypeProto:
         if len(node.input) < 4:  # a, its scale and zero, and b
             raise ValueError("it has too few inputs")
         shape = np.broadcast_shapes(self.shape(node.input[0]), self.shape(node.input[3]))
-        return helper.make_tensor_type_proto(self.kind(node.input[0]), shape)
+        return helper.make_tensor_type_proto(self.element_type(node.input[0]), shape)
 
     def _joined(self, node: onnx.NodeProto) -> onnx.TypeProto:
-        """The inputs are a scale and a zero, then each tensor with its own."""
+        """The shape of a concatenation. The inputs are a scale and a zero, then each tensor with its own."""
         shapes = [self.shape(name) for name in node.input[2::3]]
         axis = _attribute(node, "axis", 0)
         if not shapes or any(not -len(shape) <= axis < len(shape) for shape in shapes):
             raise ValueError("it joins nothing, or along no axis")
         joined = list(shapes[0])
         joined[axis] = sum(shape[axis] for shape in shapes)
-        return helper.make_tensor_type_proto(self.kind(node.input[2]), joined)
+        return helper.make_tensor_type_proto(self.element_type(node.input[2]), joined)
 
 
 class _RefusedError(ValueError):
@@ -253,16 +245,16 @@ _CONTRIBUTED: Final[Mapping[str, Callable[[_Sizes, onnx.NodeProto], onnx.TypePro
 
 
 def _in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """The nodes in an order of computation: some converters append a node that others read.
+    """The nodes in an order of computation: some converters append a node that earlier nodes read.
 
-    Nodes of a circle come in no such order, which the caller notices.
+    Nodes of a cycle come last, and the caller rejects them.
     """
-    makers = {name: number for number, node in enumerate(nodes) for name in node.output if name}
-    waits = [{makers[name] for name in node.input if name in makers} for node in nodes]
+    producers = {name: number for number, node in enumerate(nodes) for name in node.output if name}
+    waits = [{producers[name] for name in node.input if name in producers} for node in nodes]
     readers: list[list[int]] = [[] for _ in nodes]
     for number, needed in enumerate(waits):
-        for maker in needed:
-            readers[maker].append(number)
+        for producer in needed:
+            readers[producer].append(number)
     ready = [number for number, needed in enumerate(waits) if not needed]
     order: dict[int, None] = {}
     while ready:
@@ -272,7 +264,7 @@ def _in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
             waits[reader].discard(number)
             if not waits[reader]:
                 ready.append(reader)
-    return [nodes[number] for number in (*order, *(left for left in range(len(nodes)) if left not in order))]
+    return [nodes[number] for number in (*order, *(number for number in range(len(nodes)) if number not in order))]
 
 
 def _inputs(node: onnx.NodeProto, table: Mapping[str, tuple[int, ...]]) -> list[str]:
@@ -283,15 +275,15 @@ def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
 
 
-def _called(node: onnx.NodeProto) -> str:
+def _title(node: onnx.NodeProto) -> str:
     return f"{one_line(node.name or node.output[0])!r} ({one_line(node.op_type)})"
 
 
-def _is_known(kind: onnx.TypeProto) -> bool:
-    tensor = kind.tensor_type
+def _is_known(type_: onnx.TypeProto) -> bool:
+    tensor = type_.tensor_type
     sizes = tensor.shape.dim
     return tensor.HasField("shape") and all(size.HasField("dim_value") and size.dim_value >= 0 for size in sizes)
 
 
-def _shape_of(kind: onnx.TypeProto) -> Shape:
-    return tuple(size.dim_value for size in kind.tensor_type.shape.dim)
+def _shape_of(type_: onnx.TypeProto) -> Shape:
+    return tuple(size.dim_value for size in type_.tensor_type.shape.dim)

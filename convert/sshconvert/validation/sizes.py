@@ -1,7 +1,7 @@
-"""The bounds of a model's tensors and of its work, in proportion to its input and to its weights.
+"""The bounds of a model's tensors and work, in proportion to its input and weights.
 
-The networks that sshtool converts compute some 600 values and 330,000 products for each pixel of their input. The
-bounds leave room for networks that are many times as wide.
+The networks that sshtool converts compute some 600 values and 330,000 products per pixel of their input. The bounds
+allow networks that are many times as wide.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Final
 # Elements of one tensor at a fixed input size: 64 channels of 16 million pixels.
 MOST_COMPUTED: Final = 1 << 30
 
-# Elements of one tensor and of all tensors, for each pixel of the input, and the allowance of any model.
+# Elements of one tensor and of all tensors per pixel of the input, and the allowance of any model.
 _TENSOR: Final = 1 << 10
 _TOTAL: Final = 1 << 13
 _ANY_TENSOR: Final = 1 << 22
 _ANY_TOTAL: Final = 1 << 26
 
-# Work in products. A convolution uses each weight at most once for each pixel, and most convolutions see fewer.
+# Work in products. A convolution uses each weight at most once per pixel; most convolutions have fewer pixels.
 _WORK_SHARE: Final = 8
 _ANY_WORK: Final = 1 << 34
 
-# Batch, height and width that stand for all sizes of a dynamic model.
+# Batch, height and width that represent all sizes of a dynamic model.
 _SMALL: Final = (1, 64, 64)
 _LARGE: Final = (1, 2048, 2048)
 _MANY: Final = (64, 64, 64)
@@ -40,7 +40,7 @@ class Tally:
     """Adds up what a model computes at one input size."""
 
     def __init__(self, shape: Sequence[int], weights: int, *, fixed: bool) -> None:
-        """`shape` is the input's, `weights` the number of stored elements. A `fixed` model takes no other shape."""
+        """Take the input's shape and the number of stored elements. A `fixed` model accepts no other shape."""
         pixels = math.prod(shape) // CHANNELS
         self._input = tuple(shape)
         self._tensor = _ANY_TENSOR + weights + _TENSOR * pixels

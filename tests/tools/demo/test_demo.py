@@ -17,7 +17,7 @@ from sshconvert.options import Options, Precision
 from sshconvert.tasks.average_precision import average_precision
 from sshconvert.tasks.results import Detections
 from sshtool.demo import checkpoint as demo
-from sshtool.demo.fitting import TRAINING_SEEDS, VALIDATION_SEEDS, Sample, Settings, fit, predict
+from sshtool.demo.fitting import TRAINING_SEEDS, VALIDATION_SEEDS, FitSettings, Sample, fit, predict
 from sshtool.demo.scenes import draw_scene
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
@@ -111,7 +111,7 @@ def test_the_fit_learns_what_the_features_tell() -> None:
             for cell in (centre, centre + 1, centre + 40, centre + 41):
                 features[16][cell, 0] += 40
         samples.append(Sample(faces, features))
-    parameters = fit(MODEL, samples, Settings(score_penalty=1.0, margin=0.0))
+    parameters = fit(MODEL, samples, FitSettings(score_penalty=1.0, margin=0.0))
     found = predict(MODEL, parameters, samples[0])
     assert overlaps(found.from_score(0.5).boxes, faces).max(axis=0).min() > 0.5
 

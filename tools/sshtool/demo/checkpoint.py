@@ -1,9 +1,9 @@
-"""The demo checkpoint: the exact architecture, weights that find drawn faces, the same bytes everywhere.
+"""The demo checkpoint: SSH's architecture with weights that detect drawn faces, the same bytes on every platform.
 
-The trained weights cannot be had, so these are made: a body from a seed, bilinear enlargement, and heads that
-`sshtool.demo.fitting` fitted once and that ship with the package. In the body, each convolution of VGG16 lets
-half of its input channels pass and fills the others with random filters of He's scale; without that, thirteen random
-layers in a row scramble a face beyond what a linear head can read. It finds drawn faces, and nothing else.
+The trained weights are not available. The demo combines a body from a seed, bilinear upsampling, and heads that
+`sshtool.demo.fitting` fitted and the package contains. Each convolution of the VGG16 body passes half of its input
+channels and computes the others with random filters of He's scale: after thirteen layers of random filters alone, a
+linear head cannot detect a face. The demo detects drawn faces only.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from sshconvert.network import output_names, parse_symbol, resolve
 from sshtool.demo.symbol import ssh_vgg16_symbol
 
 SEED: Final = 20180322
-PASSED_ON: Final = 0.5  # the part of the input channels that each convolution of the body hands on unchanged
+PASSED_ON: Final = 0.5  # the share of input channels that each convolution of the body passes unchanged
 FIRST: Final = "conv1_1_weight"
 UPSAMPLING: Final = "ssh_m2_red_upsampling_weight"
 HEADS_FILE: Final = "demo_heads.params"
 HEAD_PREFIX: Final = "rpn_"
 
-# Random filters are drawn as integers, so that their sums are exact and no platform rounds them another way.
+# Random filters are integers over `_STEPS`: their sums are exact on every platform.
 _STEPS: Final = 1 << 20
 
 
 def write_checkpoint(folder: Path, model: ModelSpec) -> None:
-    """Write the demo's symbol and parameters into `folder`, under the names of the model's own files.
+    """Write the demo's symbol and parameters into `folder`, under the model's file names.
 
     Raises ModelError for a model of another network.
     """
@@ -48,7 +48,7 @@ def write_checkpoint(folder: Path, model: ModelSpec) -> None:
 
 
 def check_model(model: ModelSpec) -> None:
-    """Raises ModelError if the demo is no checkpoint of this model: it is one network, and none other."""
+    """Raises ModelError for a model of another network than the demo's."""
     graph = parse_symbol(ssh_vgg16_symbol())
     if not set(model.input_shapes) <= set(graph.variables) or model.output_names != output_names(graph):
         raise ModelError(
@@ -64,15 +64,14 @@ def parameter_shapes(model: ModelSpec) -> dict[str, Shape]:
 
 
 def body(model: ModelSpec, seed: int = SEED) -> dict[str, Floats]:
-    """Every parameter but the heads', by name: float32."""
-    # RandomState, because NumPy guarantees its sequence for good, and that of its newer generators not.
-    random: Any = np.random.RandomState(seed)
+    """All parameters except the heads', by name: float32."""
+    random: Any = np.random.RandomState(seed)  # NumPy guarantees the sequence of this generator only
     shapes = {name: shape for name, shape in parameter_shapes(model).items() if not name.startswith(HEAD_PREFIX)}
     return {name: _parameter(name, shape, random) for name, shape in shapes.items()}
 
 
 def fitted_heads() -> dict[str, Floats]:
-    """The twelve parameters of the six heads, by name, as `fit_heads` left them."""
+    """The twelve fitted parameters of the six heads, by name."""
     with as_file(files(__package__).joinpath(HEADS_FILE)) as path:
         return {name.removeprefix("arg:"): np.array(array) for name, array in read_params(path).items()}
 
@@ -92,7 +91,7 @@ def _parameter(name: str, shape: Shape, random: Any) -> Floats:
 
 
 def _edges(draws: npt.NDArray[np.int64], shape: Shape) -> Doubles:
-    """Filters that answer to edges more than to brightness: most of each channel's mean out, at twice He's scale."""
+    """Filters for edges rather than brightness: less 0.8 of each channel's mean, at twice He's scale."""
     taps = math.prod(shape[2:])
     edges = draws * (5 * taps) - 4 * draws.sum(axis=(2, 3), keepdims=True)  # 5 * taps * (draw - 0.8 * mean), exact
     return np.asarray(edges / (5 * taps * _STEPS) * (2 * math.sqrt(6 / math.prod(shape[1:]))))
@@ -105,6 +104,6 @@ def _pass_on(weights: Doubles, shape: Shape) -> None:
 
 
 def _bilinear(shape: Shape) -> Floats:
-    """Enlargement by 2 with a 4x4 kernel, each channel for itself."""
+    """Upsampling by 2 with a 4x4 kernel for each channel."""
     taps = np.array([0.25, 0.75, 0.75, 0.25], np.float32)
     return np.array(np.broadcast_to(np.outer(taps, taps), shape))

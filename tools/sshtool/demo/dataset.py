@@ -1,14 +1,14 @@
-"""A drawn dataset in WIDER FACE's own layout, so that the whole evaluation runs where WIDER FACE is not to be had.
+"""A drawn dataset in WIDER FACE's layout, for evaluation without WIDER FACE.
 
     WIDER_val/images/<event>/<name>.jpg
     wider_face_split/wider_face_val_bbx_gt.txt      every face: x y w h and six attributes, all 0
     ground_truth/wider_face_val.mat                 the same faces, for the official evaluation
-    ground_truth/wider_{easy,medium,hard}_val.mat   which of them count
-    demo-dataset.json                               from which seed it was drawn
+    ground_truth/wider_{easy,medium,hard}_val.mat   the faces that each setting counts
+    demo-dataset.json                               the seed
 
-Images take turns in three sizes, an event each. All are 4:3 and landscape, because upstream's test scale makes
-1600 x 1200 of each of them: one artifact of a fixed shape can take them all. A face counts as easy, medium or hard by
-its height in pixels of the image; as in WIDER FACE, the easy ones are among the medium ones, and all are hard.
+Images alternate between three sizes, an event each. All are 4:3 landscape: upstream's test scale resizes each to
+1600 x 1200, so one artifact of a fixed shape takes them all. The height of a face in image pixels makes it easy, medium
+or hard. As in WIDER FACE, medium includes the easy faces, and hard includes all.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from sshtool.limits import MOST_DRAWN, MOST_SEED
 from sshtool.progress import Progress, silent
 from sshtool.wider_face.ground_truth import ImageTruth, write_ground_truth
 
-# Height and width. Heights above 640 let faces of every size of the scenes occur.
+# Height and width. Scenes of more than 640 pixels in height contain faces of every size.
 SIZES: Final = ((768, 1024), (600, 800), (480, 640))
 
-# The least height of a face, in pixels, that a setting counts.
+# The least height, in pixels, of the faces that a setting counts.
 SETTINGS: Final = {"easy": 96, "medium": 48, "hard": 20}
 
-# Scenes on which nothing was fitted, and which nothing else uses. A seed owns as many as a dataset may have images.
+# Scenes that neither the fit nor tests use. Each seed has `MOST_DRAWN` of them.
 FIRST_SCENE: Final = 1_000_000
 
 QUALITY: Final = 92
@@ -48,7 +48,7 @@ _ATTRIBUTES: Final = "0 0 0 0 0 0"  # blur, expression, illumination, invalid, o
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """An image of the dataset: its event's folder, its name without ending, its faces, int [K, 4]: x, y, w, h."""
+    """An image of the dataset: the event's folder, the name without extension, and faces, int [K, 4]: x, y, w, h."""
 
     event: str
     name: str
@@ -57,7 +57,7 @@ class DrawnImage:
 
 @dataclass(frozen=True)
 class Setting:
-    """One of easy, medium and hard: the least height of a face that counts, in pixels, and how many there are."""
+    """Easy, medium or hard: the least height of its faces, in pixels, and their number."""
 
     name: str
     least_height: int
@@ -66,7 +66,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class DatasetResult:
-    """What was drawn, and where. With `dry_run` nothing was, so that the faces are not known."""
+    """The drawn dataset. With `dry_run`, the faces are unknown."""
 
     dataset: Path
     seed: int
@@ -85,7 +85,7 @@ def demo_dataset(
 ) -> DatasetResult:
     """Draw `images` images of a seed into `<output_dir>/datasets/wider-demo`.
 
-    Raises UsageError for numbers beyond what there are scenes for, and what `write_dataset` raises.
+    Raises UsageError for a number or seed without scenes, and what `write_dataset` raises.
     """
     if not 0 < images <= MOST_DRAWN:
         raise UsageError(f"--images: {images} is not between 1 and {MOST_DRAWN}")
@@ -110,31 +110,35 @@ def demo_dataset(
 def write_dataset(
     folder: Path, *, images: int, seed: int, progress: Callable[[int], None] = lambda _: None
 ) -> tuple[DrawnImage, ...]:
-    """Draw the dataset of a seed into `folder`, which holds all of it or what it held before, whatever happens.
+    """Draw the dataset of a seed, and replace `folder` in one step.
 
-    The same seed, number and libraries give the same bytes, and more images only add to fewer. `progress` is told how
-    many are done. Raises OutputError if it cannot be written or the folder holds something else, and
-    RuntimeUnavailableError without Pillow.
+    The same seed, number and libraries give the same bytes; a larger number only adds images. `progress` takes the
+    number of drawn images.
+
+    Raises:
+        OutputError: The folder cannot be written or holds something else.
+        RuntimeUnavailableError: Pillow is not installed.
+
     """
     require(PILLOW)
     _check_target(folder)
     with staging_folder(folder.parent) as staging:
-        made = staging / "new"
+        dataset = staging / "new"
         drawn = []
-        for item in _draw(made / "WIDER_val" / "images", images, seed):
+        for item in _draw(dataset / "WIDER_val" / "images", images, seed):
             drawn.append(item)
             progress(len(drawn))
         by_event = sorted(drawn, key=lambda item: (item.event, item.name))
-        _write_annotations(made / "wider_face_split" / "wider_face_val_bbx_gt.txt", by_event)
-        write_ground_truth(made / "ground_truth", [_truth(item) for item in by_event])
+        _write_annotations(dataset / "wider_face_split" / "wider_face_val_bbx_gt.txt", by_event)
+        write_ground_truth(dataset / "ground_truth", [_truth(item) for item in by_event])
         record = {"drawn_by": "sshtool demo-dataset", "seed": seed, "images": images}
-        (made / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        replace_folder(made, folder)
+        (dataset / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        replace_folder(dataset, folder)
     return tuple(by_event)
 
 
 def counted(faces: npt.NDArray[np.int64], setting: str) -> npt.NDArray[np.int64]:
-    """Numbers, from 0, of the faces (x, y, w, h) that a setting counts."""
+    """Indices of the faces (x, y, w, h) that a setting counts."""
     return np.flatnonzero(faces[:, 3] >= SETTINGS[setting])
 
 
@@ -181,10 +185,10 @@ def _write_annotations(path: Path, items: list[DrawnImage]) -> None:
 
 
 def _check_target(folder: Path) -> None:
-    """A folder that is not one of ours may be the real WIDER FACE."""
+    """Keep a folder that sshtool did not draw: it may be the real WIDER FACE."""
     try:
-        ours = not is_there(folder) or is_file(folder / RECORD) or not any(folder.iterdir())
+        is_replaceable = not is_there(folder) or is_file(folder / RECORD) or not any(folder.iterdir())
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}); name another --output-dir") from None
-    if not ours:
-        raise OutputError(f"{folder}: is there and was not drawn by sshtool; move it away or name another --output-dir")
+    if not is_replaceable:
+        raise OutputError(f"{folder}: exists and was not drawn by sshtool; move it away or name another --output-dir")

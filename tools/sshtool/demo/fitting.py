@@ -1,9 +1,8 @@
 """Fit the demo's six heads to drawn scenes: a maintainer's command, `python -m sshtool.demo.fitting`.
 
-The body is frozen; its last features before the heads are computed once for every scene with ONNX Runtime. On them
-each anchor gets a logistic regression for its score (with rounds of hard negatives) and a ridge regression for its box
-deltas, both solved to convergence and without randomness: a second fit with the same libraries on the same kind of
-machine gives the same file.
+ONNX Runtime computes the features of the frozen body for every scene. On these features, a logistic regression with
+rounds of hard negatives fits the score of each anchor, and a ridge regression fits its box deltas. Both converge and
+use no randomness: the same libraries on the same type of machine give the same file.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ from sshtool.demo.scenes import Scene, draw_scene
 from sshtool.demo.symbol import ssh_vgg16_symbol
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
-# Never used by tests, demo or benchmarks, which take scenes from 0 up.
+# Tests, demo and benchmarks use other scenes, from 0 up.
 TRAINING_SEEDS: Final = range(100_000, 100_240)
 VALIDATION_SEEDS: Final = range(200_000, 200_030)
 
 FEATURES: Final = {32: "ssh_m3_det_concat_relu", 16: "ssh_m2_det_concat_relu", 8: "ssh_m1_det_concat_relu"}
-FACE_IOU: Final = 0.5  # an anchor that overlaps a face so much is one
-STEP_END: Final = 1e-6  # Newton's method ends when no coefficient moves by more
-NEAR_IOU: Final = 0.3  # one that overlaps it at least so much is neither face nor background
+FACE_IOU: Final = 0.5  # the least overlap of an anchor that is a face
+NEAR_IOU: Final = 0.3  # anchors between this overlap and FACE_IOU are neither face nor background
+STEP_END: Final = 1e-6  # Newton's method ends when no coefficient changes by more
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def compute_features(model: ModelSpec, scenes: Sequence[Scene]) -> list[Sample]:
 
 
 def _export_body(model: ModelSpec, path: Path) -> None:
-    """The network up to the features that the heads read, raw BGR in."""
+    """Export the network from raw BGR up to the features that the heads read."""
     graph = parse_symbol(ssh_vgg16_symbol())
     numbers = {node.name: number for number, node in enumerate(graph.nodes)}
     graph = replace(graph, outputs=tuple(Entry(numbers[name]) for name in FEATURES.values()))
@@ -83,19 +82,21 @@ def _export_body(model: ModelSpec, path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the fit can be tuned by."""
+class FitSettings:
+    """Hyperparameters of the fit."""
 
     score_penalty: float = 700.0
     delta_penalty: float = 100.0
-    rounds: int = 4  # of looking for backgrounds that are taken for faces
-    hardest: int = 200  # of them, at most, from one scene in one round
-    hard_logit: float = -3.0  # a background above it is hard
-    first_share: int = 60  # one background in so many is there from the start
-    margin: float = 1.0  # taken off every logit: a scene has thousands of backgrounds, the fit sees only the hard ones
+    rounds: int = 4  # searches for hard backgrounds
+    hardest: int = 200  # hard backgrounds to add per scene and round, at most
+    hard_logit: float = -3.0  # the least logit of a hard background
+    first_share: int = 60  # the fit starts with one background in this many
+    margin: float = (
+        1.0  # subtracted from every logit, since the fit sees only the hard ones of thousands of backgrounds
+    )
 
 
-def fit(model: ModelSpec, samples: Sequence[Sample], settings: Settings = Settings()) -> dict[str, Floats]:
+def fit(model: ModelSpec, samples: Sequence[Sample], settings: FitSettings = FitSettings()) -> dict[str, Floats]:
     """The parameters of all heads, by name."""
     parameters: dict[str, Floats] = {}
     for head in _task(model).heads:
@@ -103,7 +104,9 @@ def fit(model: ModelSpec, samples: Sequence[Sample], settings: Settings = Settin
     return parameters
 
 
-def _fit_head(model: ModelSpec, head: AnchorHead, samples: Sequence[Sample], settings: Settings) -> dict[str, Floats]:
+def _fit_head(
+    model: ModelSpec, head: AnchorHead, samples: Sequence[Sample], settings: FitSettings
+) -> dict[str, Floats]:
     mean, scale = _spread([sample.features[head.stride] for sample in samples])
     inputs = [_normalise(sample.features[head.stride], mean, scale) for sample in samples]
     height, width = (size // head.stride for size in model.image_input.shape[2:])
@@ -113,7 +116,7 @@ def _fit_head(model: ModelSpec, head: AnchorHead, samples: Sequence[Sample], set
         targets = [_targets(boxes[:, number], sample.faces) for sample in samples]
         scores.append(_fit_scores(inputs, targets, settings))
         deltas.append(_fit_deltas(inputs, targets, settings))
-    # Softmax over (background, face) is the logistic function of their difference: half of it on either side.
+    # softmax(-x / 2, x / 2) is the logistic function of x.
     logits = np.stack(scores) / 2
     return _to_parameters(f"rpn_cls_score_stride{head.stride}", np.concatenate([-logits, logits]), mean, scale) | (
         _to_parameters(head.boxes, np.concatenate(deltas), mean, scale)
@@ -122,25 +125,25 @@ def _fit_head(model: ModelSpec, head: AnchorHead, samples: Sequence[Sample], set
 
 @dataclass(frozen=True)
 class _Targets:
-    """What one anchor should answer at each cell of a scene."""
+    """The expected results of one anchor at each cell of a scene."""
 
     face: Flags
     background: Flags
-    deltas: Array  # of the cells where it is a face
+    deltas: Array  # of the cells with a face
 
 
 def _targets(boxes: Floats, faces: Floats) -> _Targets:
     table = overlaps(boxes, faces)
     best = table.max(axis=1, initial=0)
     face = best >= FACE_IOU
-    wanted, anchor = faces[table.argmax(axis=1)[face]], boxes[face]
-    sizes, wanted_sizes = anchor[:, 2:] - anchor[:, :2] + 1, wanted[:, 2:] - wanted[:, :2] + 1
-    shifts = (wanted[:, :2] + wanted[:, 2:] - anchor[:, :2] - anchor[:, 2:]) / 2 / sizes
-    return _Targets(face, best < NEAR_IOU, np.concatenate([shifts, np.log(wanted_sizes / sizes)], axis=1))
+    target, anchor = faces[table.argmax(axis=1)[face]], boxes[face]
+    sizes, target_sizes = anchor[:, 2:] - anchor[:, :2] + 1, target[:, 2:] - target[:, :2] + 1
+    shifts = (target[:, :2] + target[:, 2:] - anchor[:, :2] - anchor[:, 2:]) / 2 / sizes
+    return _Targets(face, best < NEAR_IOU, np.concatenate([shifts, np.log(target_sizes / sizes)], axis=1))
 
 
-def _fit_scores(inputs: Sequence[Array], targets: Sequence[_Targets], settings: Settings) -> Array:
-    """Logistic regression of face against background, with the backgrounds that it gets wrong added in rounds."""
+def _fit_scores(inputs: Sequence[Array], targets: Sequence[_Targets], settings: FitSettings) -> Array:
+    """Logistic regression of face against background. Each round adds the backgrounds with the highest logits."""
     chosen = [np.flatnonzero(target.background)[:: settings.first_share] for target in targets]
     weights: Array = np.zeros(inputs[0].shape[1])
     for _ in range(settings.rounds):
@@ -160,7 +163,7 @@ def _fit_scores(inputs: Sequence[Array], targets: Sequence[_Targets], settings: 
 
 
 def _logistic(design: Array, labels: Array, start: Array, penalty: float) -> Array:
-    """Newton's method on the penalised likelihood. The last column is the constant, and is not penalised."""
+    """Newton's method on the penalised likelihood. The last column is the constant, without penalty."""
     penalties = np.full(design.shape[1], penalty)
     penalties[-1] = 1e-6
 
@@ -182,20 +185,21 @@ def _logistic(design: Array, labels: Array, start: Array, penalty: float) -> Arr
     return weights
 
 
-def _fit_deltas(inputs: Sequence[Array], targets: Sequence[_Targets], settings: Settings) -> Array:
-    """Ridge regression of the four deltas where the anchor is a face: [4, inputs]."""
-    design = np.concatenate([cells[target.face] for cells, target in zip(inputs, targets, strict=True)]).astype(
-        np.float64
-    )
-    wanted = np.concatenate([target.deltas for target in targets])
+def _fit_deltas(inputs: Sequence[Array], targets: Sequence[_Targets], settings: FitSettings) -> Array:
+    """Ridge regression of the four deltas at anchors of faces: [4, inputs]."""
+    cells_of_faces = [cells[target.face] for cells, target in zip(inputs, targets, strict=True)]
+    design = np.concatenate(cells_of_faces).astype(np.float64)
+    deltas = np.concatenate([target.deltas for target in targets])
     penalties = np.full(design.shape[1], settings.delta_penalty)
     penalties[-1] = 1e-6
-    return np.asarray(np.linalg.solve(design.T @ design + np.diag(penalties), design.T @ wanted).T)
+    return np.asarray(np.linalg.solve(design.T @ design + np.diag(penalties), design.T @ deltas).T)
 
 
 def _spread(features: Sequence[Floats]) -> tuple[Array, Array]:
-    """Mean and scale of each channel. The scale is more than the deviation where values are large but vary little:
-    weights on such channels would mostly amplify the rounding errors that runtimes differ by.
+    """Mean and scale of each channel.
+
+    The scale adds the root mean square to the deviation. This limits the weights of channels with large values that
+    vary little, which would amplify the runtimes' rounding errors.
     """
     sample = np.concatenate([cells[::5] for cells in features]).astype(np.float64)
     size = np.sqrt(np.mean(sample**2, axis=0))
@@ -208,7 +212,7 @@ def _normalise(features: Floats, mean: Array, scale: Array) -> Floats:
 
 
 def _to_parameters(name: str, coefficients: Array, mean: Array, scale: Array) -> dict[str, Floats]:
-    """A 1x1 convolution on the raw features from coefficients on the normalised ones."""
+    """The parameters of a 1x1 convolution on raw features from coefficients on normalised features."""
     weights = coefficients[:, :-1] / scale
     bias = coefficients[:, -1] - weights @ mean
     return {f"{name}_weight": weights[:, :, None, None].astype(np.float32), f"{name}_bias": bias.astype(np.float32)}
@@ -237,7 +241,7 @@ def _task(model: ModelSpec) -> AnchorDetection:
 
 
 def main() -> None:
-    """Fit, write the heads into the package, and print what they reach on scenes that the fit did not see."""
+    """Fit the heads, write them into the package, and print their average precision on the validation scenes."""
     model = load_model("ssh-mxnet")
     samples = compute_features(model, [draw_scene(seed) for seed in TRAINING_SEEDS])
     parameters = fit(model, samples)

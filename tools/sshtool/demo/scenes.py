@@ -1,7 +1,7 @@
-"""Drawn scenes with drawn faces: the seeded images that the demo, the tests and the benchmarks share.
+"""Drawn scenes with drawn faces: seeded images for the demo, the tests and the benchmarks.
 
-A scene is made of additions, multiplications, divisions and square roots of doubles only, which IEEE 754 fixes to the
-last bit, and of random numbers whose sequence NumPy has frozen, so that a seed gives the same image everywhere.
+A seed gives the same image on every platform. A scene uses only additions, multiplications, divisions and square roots
+of doubles, which IEEE 754 defines exactly, and random numbers whose sequence NumPy guarantees.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ class Scene:
 
 
 def draw_scene(seed: int, height: int = 640, width: int = 640) -> Scene:
-    """Draw the scene of a seed: a cluttered background, shapes that are no faces, and one to eight faces."""
+    """Draw the scene of a seed: a background, shapes other than faces, and one to eight faces."""
     return _Painter(seed, height, width).scene()
 
 
 class _Painter:
     def __init__(self, seed: int, height: int, width: int) -> None:
-        # RandomState, because NumPy guarantees its sequence for good, and that of its newer generators not.
-        self.random: Any = np.random.RandomState(seed)
+        self.random: Any = np.random.RandomState(seed)  # NumPy guarantees the sequence of this generator only
         self.height, self.width = height, width
         self.canvas = np.zeros((height, width, 3))
 
@@ -66,30 +65,30 @@ class _Painter:
         return np.array([self.uniform(120, 160), self.uniform(160, 190), self.uniform(215, 245)]) * light
 
     def background(self) -> None:
-        """A smooth field of colours, interpolated between a coarse grid of random ones."""
+        """A smooth field of colours, interpolated from a coarse random grid."""
         grid = self.random.random_sample((5, 5, 3)) * 200 + 20
         rows, columns = np.linspace(0, 3.999, self.height), np.linspace(0, 3.999, self.width)
         self.canvas[:] = sample(grid, rows, columns)
 
     def clutter(self) -> None:
-        """A rectangle, a line or an ellipse, sometimes skin-coloured: what a detector must not take for a face."""
-        kind = self.random.randint(4)
+        """A rectangle, a line or an ellipse, sometimes skin-coloured, which a detector must not detect."""
+        shape = self.random.randint(4)
         x, y = self.uniform(0, self.width), self.uniform(0, self.height)
         size = self.uniform(10, 180)
-        if kind == 0:
+        if shape == 0:
             self.box(x, y, size, self.uniform(10, 180), self.colour())
-        elif kind == 1:
+        elif shape == 1:
             self.box(x, y, self.uniform(150, 500), self.uniform(2, 10), self.colour())
-        elif kind == 2:
+        elif shape == 2:
             self.box(x, y, self.uniform(2, 10), self.uniform(150, 500), self.colour())
         else:
             colour = self.skin() if self.random.randint(3) == 0 else self.colour()
             self.ellipse(x, y, size / 2, size / 2 * self.uniform(0.5, 1.6), colour)
 
     def place(self, faces: list[tuple[float, float, float, float]]) -> tuple[float, float, float, float] | None:
-        """Centre and radii of a face that lies inside the image and overlaps no other; None if no place was found."""
+        """Centre and radii of a face inside the image that overlaps no other; None after 20 attempts."""
         for _ in range(20):
-            octave = self.random.randint(7) // 2  # 24-48, 48-96 and 96-192 pixels equally often, 192-384 half as often
+            octave = self.random.randint(7) // 2  # 24-48, 48-96, 96-192 pixels equally often, 192-384 half as often
             height = min(SMALLEST_FACE * 2**octave * self.uniform(1, 2), 0.8 * min(self.height, self.width))
             radius_y, radius_x = height / 2, height / 2 * self.uniform(0.78, 0.92)
             x = self.uniform(radius_x + 2, self.width - radius_x - 3)
@@ -115,7 +114,7 @@ class _Painter:
         )
 
     def grain(self) -> None:
-        """Fine noise, as a camera's."""
+        """Fine noise like a camera's."""
         self.canvas += (self.random.random_sample(self.canvas.shape) - 0.5) * self.uniform(0, 16)
 
     def ellipse(self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour) -> None:
@@ -131,7 +130,7 @@ class _Painter:
         self.blend(rows, columns, across[None, :] * down[:, None], colour)
 
     def window(self, x: float, y: float, reach_x: float, reach_y: float) -> tuple[Colour, Colour]:
-        """Row and column numbers of the pixels that a shape around (x, y) may touch."""
+        """Rows and columns of the pixels that a shape around (x, y) may cover."""
         top, left = max(0, int(y - reach_y) - 2), max(0, int(x - reach_x) - 2)
         bottom, right = min(self.height, int(y + reach_y) + 3), min(self.width, int(x + reach_x) + 3)
         return np.arange(top, bottom, dtype=np.float64), np.arange(left, right, dtype=np.float64)

@@ -1,6 +1,6 @@
-"""The SSH VGG16 network as a symbol: node for node, attributes included, what mxnet-SSH's code makes.
+"""The SSH VGG16 network as a symbol, with the nodes and attributes that mxnet-SSH's code creates.
 
-Nodes are numbered as MXNet numbers them: depth first from the outputs, inputs before the node that reads them.
+Nodes have MXNet's order: depth first from the outputs, inputs before the node that reads them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from sshconvert.graph import VARIABLE
 
-# The version of MXNet whose dialect this is.
-MXNET_VERSION: Final = 10100
+MXNET_VERSION: Final = 10100  # of the symbol's dialect
 
 VGG_BLOCKS: Final = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -42,7 +41,7 @@ def ssh_vgg16_symbol() -> str:
 
 
 def _vgg16(data: _Layer) -> tuple[_Layer, _Layer]:
-    """VGG16 up to relu5_3. Its variables carry the attributes of their layer, as they did in MXNet 0.8's model zoo."""
+    """VGG16 up to relu5_3. Its variables repeat their layer's attributes, like those of MXNet 0.8's model zoo."""
     layer, ends = data, []
     for block, widths in enumerate(VGG_BLOCKS, start=1):
         for number, width in enumerate(widths, start=1):
@@ -57,7 +56,7 @@ def _vgg16(data: _Layer) -> tuple[_Layer, _Layer]:
 
 
 def _detection_module(data: _Layer, width: int, name: str) -> _Layer:
-    """A 3x3 branch beside two deeper ones that see more context, joined."""
+    """The concatenation of a 3x3 branch and two deeper branches with more context."""
     context = _relu(_convolution(data, f"{name}_context_conv1", width // 2))
     deeper = _relu(_convolution(context, f"{name}_context_conv3_1", width // 2))
     branches = (
@@ -69,7 +68,7 @@ def _detection_module(data: _Layer, width: int, name: str) -> _Layer:
 
 
 def _fuse(fine: _Layer, coarse: _Layer) -> _Layer:
-    """Stride 8: reduced features of stride 8, plus those of stride 16 enlarged."""
+    """The features of stride 8: the reduced features of stride 8 plus the upsampled ones of stride 16."""
     fine = _relu(_convolution(fine, "ssh_m1_red_conv", 128, kernel=1, bias_decay="1.0"))
     coarse = _relu(_convolution(coarse, "ssh_m2_red_conv", 128, kernel=1, bias_decay="1.0"))
     frozen = {"__lr_mult__": "0.0", "__wd_mult__": "0.0"}
