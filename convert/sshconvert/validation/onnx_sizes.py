@@ -239,8 +239,8 @@ class _RefusedError(ValueError):
 
 _CONTRIBUTED: Final[Mapping[str, Callable[[_Sizes, onnx.NodeProto], onnx.TypeProto]]] = {
     "FusedConv": _Sizes._fused_convolution,  # noqa: SLF001  # in this module
-    "QLinearAdd": _Sizes._sum,  # noqa: SLF001  # as above
-    "QLinearConcat": _Sizes._joined,  # noqa: SLF001  # as above
+    "QLinearAdd": _Sizes._sum,  # noqa: SLF001  # in this module
+    "QLinearConcat": _Sizes._joined,  # noqa: SLF001  # in this module
 }
 
 

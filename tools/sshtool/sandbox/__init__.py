@@ -1,7 +1,7 @@
-"""Runs what a stranger made in a process of its own, with limits on memory and time.
+"""A child process with limits on memory and time for untrusted models and files.
 
-Screening is an allow-list and no proof. A model that takes more than the limits, or crashes its runtime, ends that
-process alone, and the caller gets an ArtifactError.
+Validation by allow-list is incomplete. A model that exceeds the limits or crashes its runtime ends only the child, and
+the caller gets an ArtifactError.
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ from sshtool.sandbox.channel import Channel, Message
 
 GIGABYTE: Final = 1 << 30
 
-# With the parent's path, before anything is imported: `-c` alone would look into the current folder first.
+# Sets the parent's `sys.path` before other imports: `-c` would search the current folder first.
 START: Final = "import sys; sys.path[:] = sys.argv[3:]; from sshtool.sandbox.child import main; main()"
 
-# As large as Linux lets a pipe be for anybody.
-_PIPE: Final = 1 << 20
-_SET_PIPE_SIZE: Final = 1031
+_PIPE: Final = 1 << 20  # bytes; the largest pipe that Linux allows every user
+_SET_PIPE_SIZE: Final = 1031  # fcntl's F_SETPIPE_SZ
 _POLL: Final = 0.5  # seconds
 
 
 def usual_memory() -> int:
-    """The default memory limit of a child: 8 GB, or half of the machine's if that is more; in bytes."""
+    """The default memory limit of a child in bytes: the larger of 8 GB and half of the machine's memory."""
     try:
         return max(8 * GIGABYTE, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     except (AttributeError, ValueError, OSError):  # Windows
@@ -48,7 +47,7 @@ def usual_memory() -> int:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child may take: bytes of memory for its data (Linux keeps to that), and seconds without an answer."""
+    """The limits of a child: bytes of memory for its data (on Linux), and seconds without an answer."""
 
     memory: int = field(default_factory=usual_memory)
     seconds: float = 300.0
@@ -58,26 +57,26 @@ _confined: list[Limits] = []
 
 
 def confine(limits: Limits) -> None:
-    """From now on, what a stranger made runs in the sandbox: the command line says so, a library's user may."""
+    """Run untrusted models in the sandbox from now on. The command line does so; a user of the library can."""
     _confined[:] = [limits]
 
 
 def confined() -> Limits | None:
-    """The limits of the sandbox; None if there is none."""
+    """The limits of the sandbox; None without a sandbox."""
     return _confined[0] if _confined else None
 
 
 class Child:
-    """A context: a process that answers. It is killed at the end, and ends when its parent does."""
+    """A context with a child process that answers questions. The child ends with the context or its parent."""
 
     def __init__(self, service: str, limits: Limits) -> None:
-        """`service` is the "module:function" that makes the `Service` (`sshtool.sandbox.child`), or empty."""
+        """Start a child. `service` is the "module:function" that returns its `Service`, or empty."""
         self.limits = limits
         self._numbers = itertools.count()
         self._waiting: dict[int, SimpleQueue[Message | None]] = {}
         self._lock = threading.Lock()
-        self._heard = time.monotonic()
-        self._ended = ""  # how, once it has
+        self._last_answer = time.monotonic()
+        self._ended = ""  # the cause, after the end
         self._notes: deque[dict[str, Any]] = deque()
         self._process = subprocess.Popen(  # noqa: S603  # this same program
             [sys.executable, "-c", START, service, str(limits.memory), *sys.path],
@@ -101,16 +100,24 @@ class Child:
         return not self._ended and self._process.poll() is None
 
     def ask(self, about: str, body: dict[str, Any], arrays: Sequence[Array] = (), *, seconds: float = 0) -> Message:
-        """Have something done, and wait; several threads may. `about` is the file that errors name.
+        """Send a question to the service and wait for the answer. Any thread may call this.
 
-        Silence may last `seconds` longer than the limit. Raises ArtifactError if the child dies or is silent for
-        longer, and what its service raises.
+        Args:
+            about: The file that errors name.
+            body: The question.
+            arrays: Arrays of the question.
+            seconds: Time to wait beyond the limit.
+
+        Raises:
+            ArtifactError: The child dies, or does not answer any question in time.
+            SSHToolError: The error of the service.
+
         """
         number, box = next(self._numbers), SimpleQueue[Message | None]()
         with self._lock:
             self._waiting[number] = box
         try:
-            with contextlib.suppress(OSError, ValueError):  # then it has ended, which the other thread notices
+            with contextlib.suppress(OSError, ValueError):  # the child has ended, and `_listen` reports it
                 while self._notes:
                     self._channel.send(Message(next(self._numbers), self._notes.popleft()))
                 self._channel.send(Message(number, body, tuple(arrays)))
@@ -127,11 +134,11 @@ class Child:
         return answer
 
     def call(self, function: str, path: Path) -> Any:
-        """Have "module:function" read a file, and return its result, which JSON can hold. Raises what it raises."""
+        """Call "module:function" with a file, and return its result of JSON types. Raises what the function raises."""
         return self.ask(str(path), {"call": function, "path": str(path)}).body["result"]
 
     def note(self, body: dict[str, Any]) -> None:
-        """Tell it something before the next question, without an answer. Waits for nothing, so that `__del__` may."""
+        """Queue a message without an answer, sent before the next question. Never blocks: `__del__` may call it."""
         self._notes.append(body)
 
     def close(self) -> None:
@@ -139,7 +146,7 @@ class Child:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with contextlib.suppress(OSError, ValueError):  # what it was to be told is of no use any more
+                with contextlib.suppress(OSError, ValueError):  # unsent messages no longer matter
                     pipe.close()
 
     def __enter__(self) -> Self:
@@ -153,19 +160,19 @@ class Child:
         while True:
             with contextlib.suppress(Empty):
                 return box.get(timeout=min(_POLL, patience))
-            if time.monotonic() - max(asked, self._heard) > patience:
+            if time.monotonic() - max(asked, self._last_answer) > patience:
                 self._ended = (
-                    f"gives no answer within {patience:g} seconds, and was stopped; if that is not much for it on this "
-                    "machine, give more with --time-limit"
+                    f"gives no answer within {patience:g} seconds, and was stopped; if this machine needs longer, give "
+                    "more with --time-limit"
                 )
                 self._process.kill()
                 return None
 
     def _listen(self) -> None:
-        """In a thread: hand out the answers until there are no more, and say how it ended to all that still wait."""
+        """Pass answers to the waiting threads, in a thread of its own. At the end, wake all with the cause."""
         try:
             while (message := self._channel.receive(most=self.limits.memory)) is not None:
-                self._heard = time.monotonic()
+                self._last_answer = time.monotonic()
                 with self._lock:
                     box = self._waiting.get(message.number)
                 if box is not None:
@@ -179,19 +186,19 @@ class Child:
             box.put(None)
 
     def _raise(self, about: str, body: dict[str, Any]) -> NoReturn:
-        found, message = vars(errors).get(body["error"]), body["message"]
-        kind = found if isinstance(found, type) and issubclass(found, SSHToolError) else None
-        if body["out_of_memory"] and kind in (ArtifactError, None):
-            where = f"{about}: " if kind is None else ""
-            raise ArtifactError(f"{where}{message}; it may take {self.limits.memory / GIGABYTE:g} GB (--memory-limit)")
-        raise RuntimeError(message) if kind is None else kind(message)
+        member, message = vars(errors).get(body["error"]), body["message"]
+        error = member if isinstance(member, type) and issubclass(member, SSHToolError) else None
+        if body["out_of_memory"] and error in (ArtifactError, None):
+            place = f"{about}: " if error is None else ""
+            raise ArtifactError(f"{place}{message}; it may take {self.limits.memory / GIGABYTE:g} GB (--memory-limit)")
+        raise RuntimeError(message) if error is None else error(message)
 
 
 _shared: dict[tuple[str, Limits], Child] = {}
 
 
 def shared_child(service: str, limits: Limits) -> Child:
-    """The child that this program shares for a service under the same limits; a new one if the last has died."""
+    """The program's child for a service and limits. Starts a new one after the last has died."""
     child = _shared.get((service, limits))
     if child is None or not child.is_alive:
         if child is not None:
@@ -207,11 +214,9 @@ def _close_shared() -> None:
 
 
 def _end(code: int, limits: Limits) -> str:
-    what = f"ended with exit code {code}"
-    if code < 0:
-        what = f"was ended by signal {-code} ({_signal_name(-code)})"
+    cause = f"was ended by signal {-code} ({_signal_name(-code)})" if code < 0 else f"ended with exit code {code}"
     return (
-        f"the process that ran it {what}; it may have taken more memory than there is, or than its "
+        f"the process that ran it {cause}; it may have needed more memory than the machine has, or than its limit of "
         f"{limits.memory / GIGABYTE:g} GB (--memory-limit)"
     )
 
@@ -224,7 +229,7 @@ def _signal_name(number: int) -> str:
 
 
 def _widen(pipe: int) -> None:
-    """Where that is possible, so that an image goes through in fewer pieces."""
+    """Enlarge a pipe where possible, so that an image passes in fewer pieces."""
     try:
         import fcntl
 

@@ -1,4 +1,4 @@
-"""Messages between two processes: a JSON object, and arrays beside it, byte for byte."""
+"""Messages between two processes: a JSON object, followed by the bytes of arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sshconvert.arrays import Array
 
 @dataclass(frozen=True)
 class Message:
-    """`number` belongs to a question and its answer."""
+    """A question or its answer, which have the same number."""
 
     number: int
     body: dict[str, Any]
@@ -23,7 +23,7 @@ class Message:
 
 
 class Channel:
-    """Two streams. Any thread may send, one may receive. Raises OSError where the other process has ended."""
+    """Two streams. Any thread may send, one may receive. Raises OSError after the end of the other process."""
 
     def __init__(self, reader: IO[bytes], writer: IO[bytes]) -> None:
         self._reader, self._writer = reader, writer
@@ -31,8 +31,8 @@ class Channel:
 
     def send(self, message: Message) -> None:
         arrays = [np.ascontiguousarray(array) for array in message.arrays]
-        described = [(array.dtype.str, array.shape) for array in arrays]
-        line = json.dumps({"number": message.number, "arrays": described, "body": message.body})
+        types = [(array.dtype.str, array.shape) for array in arrays]
+        line = json.dumps({"number": message.number, "arrays": types, "body": message.body})
         with self._turn:
             self._writer.write(f"{line}\n".encode())
             for array in arrays:
@@ -40,26 +40,26 @@ class Channel:
             self._writer.flush()
 
     def receive(self, *, most: float = math.inf) -> Message | None:
-        """The next one; None at the end. Raises ValueError for arrays of more than `most` bytes."""
+        """The next message; None at the end. Raises ValueError for arrays of more than `most` bytes."""
         line = self._reader.readline()
         if not line.endswith(b"\n"):
             return None
-        said = json.loads(line)
-        kinds = [(np.dtype(kind), tuple(shape)) for kind, shape in said["arrays"]]
-        if sum(kind.itemsize * math.prod(shape) for kind, shape in kinds) > most:
-            raise ValueError("more than may be sent")
+        header = json.loads(line)
+        types = [(np.dtype(dtype), tuple(shape)) for dtype, shape in header["arrays"]]
+        if sum(dtype.itemsize * math.prod(shape) for dtype, shape in types) > most:
+            raise ValueError(f"the arrays have more than {most} bytes")
         arrays = []
-        for kind, shape in kinds:
-            array = np.empty(shape, kind)
+        for dtype, shape in types:
+            array = np.empty(shape, dtype)
             if array.size and not self._fill(memoryview(array.reshape(-1).view(np.uint8).data)):
                 return None
             arrays.append(array)
-        return Message(said["number"], said["body"], tuple(arrays))
+        return Message(header["number"], header["body"], tuple(arrays))
 
-    def _fill(self, room: memoryview) -> bool:
-        while room:
-            read = self._reader.readinto(room)  # type: ignore[attr-defined]  # of every buffered reader
-            if not read:
+    def _fill(self, buffer: memoryview) -> bool:
+        while buffer:
+            count = self._reader.readinto(buffer)  # type: ignore[attr-defined]  # every buffered reader has it
+            if not count:
                 return False
-            room = room[read:]
+            buffer = buffer[count:]
         return True

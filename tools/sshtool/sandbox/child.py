@@ -1,4 +1,4 @@
-"""The process in the sandbox: answers what it is asked, several things at a time, until its parent ends."""
+"""The child process of the sandbox: it answers several questions at a time, until its parent ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sshconvert.arrays import Array
 from sshconvert.errors import SSHToolError
 from sshtool.sandbox.channel import Channel, Message
 
-# As many as may be asked at once; the parent asks no more than a runtime can do.
+# Above the number of questions at a time: the parent asks at most as many as a runtime computes.
 MOST_THREADS: Final = 2048
 _DIE_WITH_PARENT: Final = 1  # prctl's PR_SET_PDEATHSIG
 
@@ -23,28 +23,28 @@ Answer = tuple[dict[str, Any], list[Array]]
 
 
 class Service(Protocol):
-    """What a child does. Any thread may call it."""
+    """A child's service. Any thread may call it."""
 
     def __call__(self, body: dict[str, Any], arrays: tuple[Array, ...]) -> Answer: ...
 
 
 def main() -> None:
-    """Of the process: `sys.argv` holds the service, and how much memory its data may take."""
-    for name in ("SIGINT", "SIGHUP", "SIGQUIT"):  # they are for the one who started this, and ends it
+    """Run the process. `sys.argv` holds the service and the memory limit in bytes."""
+    for name in ("SIGINT", "SIGHUP", "SIGQUIT"):  # the parent handles them and ends this process
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     _die_with_parent()
     _limit_memory(int(sys.argv[2]))
     questions, answers = (os.fdopen(os.dup(number), mode) for number, mode in ((0, "rb"), (1, "wb")))
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1):  # what libraries print goes nowhere
-        os.dup2(nowhere, number)
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1):  # discard the output of libraries
+        os.dup2(null, number)
     serve(Channel(questions, answers), function_of(sys.argv[1])() if sys.argv[1] else None)
-    os._exit(0)  # whatever still computes
+    os._exit(0)  # even if a thread still computes
 
 
 def function_of(name: str) -> Any:
-    """The function of this program that is called "module:function"."""
+    """Import a function of this program by "module:function"."""
     module, _, function = name.partition(":")
     return getattr(importlib.import_module(module), function)
 
@@ -66,32 +66,32 @@ def _answer(channel: Channel, service: Service | None, question: Message) -> Non
             body, arrays = service(question.body, question.arrays)
     except SSHToolError as error:
         body = _error(type(error).__name__, str(error))
-    except Exception as error:  # noqa: BLE001  # the parent says what it is
+    except Exception as error:  # noqa: BLE001  # the parent raises it again
         body = _error("", f"{type(error).__name__}: {error}")
     with contextlib.suppress(OSError):
         channel.send(Message(question.number, body, tuple(arrays)))
 
 
-def _error(kind: str, message: str) -> dict[str, Any]:
-    """Every library has words of its own for too little memory."""
-    words = message.casefold()
-    return {"error": kind, "message": message, "out_of_memory": "alloc" in words or "memory" in words}
+def _error(name: str, message: str) -> dict[str, Any]:
+    """The answer for an error. The message shows a lack of memory, which libraries report by different errors."""
+    text = message.casefold()
+    return {"error": name, "message": message, "out_of_memory": "alloc" in text or "memory" in text}
 
 
 def _limit_memory(limit: int) -> None:
-    """Data are what a process allocates, touched or not: of files that are mapped, nothing counts."""
+    """Limit the allocated memory, used or not. Mapped files do not count."""
     try:
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         if hard == resource.RLIM_INFINITY or limit <= hard:
             resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-    except (ImportError, OSError, ValueError):  # Windows has none
+    except (ImportError, OSError, ValueError):  # Windows has no limits
         pass
 
 
 def _die_with_parent() -> None:
-    """At once, also while native code computes. Elsewhere than on Linux, the end of the questions has to do."""
+    """End with the parent, even during native code. On systems other than Linux, the end of the questions ends it."""
     if sys.platform != "linux":
         return
     import ctypes
