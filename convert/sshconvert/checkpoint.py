@@ -1,4 +1,4 @@
-"""A checkpoint: a graph, the parameters that belong to it, and where they come from."""
+"""A checkpoint: a graph, its parameters, and their origin."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sshconvert.schema import Strict, one_line, parse_json
 from sshconvert.snapshot import Snapshot
 
 RECORD_NAME: Final = "checkpoint.json"
-MOST_LOOKED_AT: Final = 10_000  # of the files in a folder
+MOST_FILES: Final = 10_000  # of a folder, for a hint in a message
 LARGEST_RECORD: Final = 1 << 20
 DEMO: Final = "demo"
 
@@ -38,24 +38,23 @@ Weights = Annotated[str, pydantic.StringConstraints(pattern=r"^(demo|(params-)?s
 
 
 class Record(Strict):
-    """`checkpoint.json`: where the files beside it come from, and what they were when they were stored."""
+    """`checkpoint.json`: the origin and the hashes of the files beside it."""
 
     schema_version: Literal[1] = 1
     model: str
     weights: Weights  # "demo", or "sha256:" and the archive's hash
-    source: str  # the path, URL or program that they came from
+    source: str  # a path, a URL or a program
     verified: bool  # the archive is the one that the model's description pins
     files: Mapping[str, Sha256]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A graph and its parameters, complete and of the right shapes, by the names of the graph's variables.
+    """A graph and its complete parameters, by the names of the graph's variables.
 
-    `parameters` are read-only float32 views of the file's bytes, in memory since it was opened. `weights` says what
-    they are: "demo", "sha256:…" of the archive, or "params-sha256:…" of the parameter file when nothing says where it
-    comes from. `sha256` are the hashes of the two files' bytes, by name, as they were read. `nonfinite` are the
-    parameters with NaN or infinities, where they were allowed.
+    `parameters` are read-only float32 views of the file's bytes in memory. `weights` identifies them: "demo",
+    "sha256:…" of the archive, or "params-sha256:…" of a parameter file without a record. `sha256` are the hashes of
+    the two files by name. `nonfinite` are the parameters with NaN or infinities, if the caller allowed them.
     """
 
     model: ModelSpec
@@ -69,7 +68,7 @@ class Checkpoint:
 
     @property
     def input_shape(self) -> Shape:
-        """The shape of the input in the model's description."""
+        """The shape of the model's image."""
         return self.model.image_input.shape
 
     @property
@@ -77,14 +76,19 @@ class Checkpoint:
         return self.weights == DEMO
 
     def release(self) -> None:
-        """Give the parameters' memory back: there are none any more. For whoever has no use for them after this."""
+        """Free the memory of the parameters. The checkpoint has none afterwards."""
         self.parameters.clear()
 
 
 def open_checkpoint(path: Path, model: ModelSpec, *, allow_nonfinite: bool = False) -> Checkpoint:
-    """Open a folder with the model's two files, or a `.params` file that has its symbol beside it. Raises
-    CheckpointError (files or parameters missing, unexpected, altered or misshapen: all are listed; another network; NaN
-    or infinities, unless they are allowed) and the readers' ParamsError and SymbolError.
+    """Open a folder with the model's two files, or a `.params` file with its symbol beside it.
+
+    Raises:
+        CheckpointError: Files or parameters are missing, unexpected, altered or misshapen, the network is another
+            model's, or parameters hold NaN or infinities that `allow_nonfinite` does not allow.
+        ParamsError: The `.params` file is malformed.
+        SymbolError: The symbol is malformed.
+
     """
     symbol_path, params_path = locate(path, model)
     symbol = snapshot_symbol(symbol_path)
@@ -96,7 +100,7 @@ def open_checkpoint(path: Path, model: ModelSpec, *, allow_nonfinite: bool = Fal
     if nonfinite and not allow_nonfinite:
         raise CheckpointError(
             f"{params_path}: {summary(nonfinite)} ({listed(map(str, nonfinite))}); get the file again, "
-            "or use --allow-nonfinite if they are meant"
+            "or allow them with --allow-nonfinite"
         )
     weights = _identify(symbol, params, model)
     sha256 = {file.path.name: file.sha256 for file in (symbol, params)}
@@ -104,9 +108,9 @@ def open_checkpoint(path: Path, model: ModelSpec, *, allow_nonfinite: bool = Fal
 
 
 def locate(path: Path, model: ModelSpec) -> tuple[Path, Path]:
-    """The paths of the symbol and the parameters. Raises CheckpointError if one is missing.
+    """Return the paths of the symbol and the parameters. Raises CheckpointError if one is missing.
 
-    In a folder, a model without names has the only `.params` file that has its symbol beside it.
+    If the model names no files, the folder's only pair of a symbol and a `.params` file is the checkpoint.
     """
     if is_folder(path) and not model.checkpoint.symbol:
         return _only_pair(path)
@@ -115,11 +119,11 @@ def locate(path: Path, model: ModelSpec) -> tuple[Path, Path]:
     elif path.suffix == ".params":
         files = (_symbol_of(path), path)
     else:
-        raise CheckpointError(f"{path}: {_no_checkpoint(path)}")
+        raise CheckpointError(f"{path}: {_refusal(path)}")
     missing = [file.name for file in files if not is_file(file)]
     if missing:
         folder = path if is_folder(path) else path.parent
-        raise CheckpointError(f"{path}: {' and '.join(missing)} not found there; {_there_instead(folder, path, model)}")
+        raise CheckpointError(f"{path}: {' and '.join(missing)} not found; {_remedy(folder, path, model)}")
     return files
 
 
@@ -138,8 +142,8 @@ def _symbol_of(params: Path) -> Path:
     return params.with_name(re.sub(r"(-\d{4})?\.params$", "-symbol.json", params.name))
 
 
-# What to do with a file that is something else.
-_WAYS: Final = {
+# Remedies for a file of another kind.
+_REMEDIES: Final = {
     SYMBOL: "give the .params file that belongs to it, or the folder of both",
     ONNX: "it is converted already: --artifact takes it",
     IR: "it is converted already: --artifact takes it",
@@ -147,60 +151,60 @@ _WAYS: Final = {
 }
 
 
-def _no_checkpoint(path: Path) -> str:
-    """Why a path that is neither a folder nor called .params can be no checkpoint, and what to give."""
-    found = "is neither a folder, a .params file nor an archive"
+def _refusal(path: Path) -> str:
+    """Describe a path that is neither a folder nor named .params, and a remedy."""
+    reason = "is neither a folder, a .params file nor an archive"
     if not os.path.lexists(path):
-        return f"{found}: nothing is there; correct the path, or make the demo: sshtool download --demo"
-    what = mistaken(path, "")
-    if not what and path.suffix == ".bin" and is_file(path.with_suffix(".xml")):
-        what = IR
-    way = _WAYS.get(what, "give one, or make the demo: sshtool download --demo")
-    return f"{found} but {what}; {way}" if what else f"{found}; {way}"
+        return f"{reason}: nothing is there; correct the path, or make the demo: sshtool download --demo"
+    description = mistaken(path, "")
+    if not description and path.suffix == ".bin" and is_file(path.with_suffix(".xml")):
+        description = IR
+    remedy = _REMEDIES.get(description, "give one, or make the demo: sshtool download --demo")
+    return f"{reason} but {description}; {remedy}" if description else f"{reason}; {remedy}"
 
 
-def _there_instead(folder: Path, path: Path, model: ModelSpec) -> str:
-    """What else lies in a folder that has not what was looked for, and the way on."""
+def _remedy(folder: Path, path: Path, model: ModelSpec) -> str:
+    """Suggest a remedy from the other files in a folder without the checkpoint."""
     try:
-        names = sorted(entry.name for entry in islice(folder.iterdir(), MOST_LOOKED_AT))
+        names = sorted(entry.name for entry in islice(folder.iterdir(), MOST_FILES))
     except OSError:
         names = []
-    archives = [name for name in names if name.endswith(".zip")]
-    others = [name for name in names if name.endswith((".params", "-symbol.json"))]
-    converted = [name for name in names if name.endswith((".onnx", ".xml"))]
+
+    def ending(*suffixes: str) -> str:
+        return one_line(listed((name for name in names if name.endswith(suffixes)), ", "))
+
     if path != folder:
-        symbols = [name for name in others if name.endswith(".json")]
-        if symbols:
-            return f"there is {one_line(listed(symbols, ', '))}: give the symbol the name of its parameters"
+        if symbols := ending("-symbol.json"):
+            return f"the folder has {symbols}: give the symbol the name of its parameters"
         return "put the symbol beside the parameters"
-    if others:
+    if others := ending(".params", "-symbol.json"):
         return (
-            f"there is {one_line(listed(others, ', '))}: is it another model's checkpoint? {model.name} is "
-            f"{model.checkpoint.symbol} and {model.checkpoint.params}; of other names, give the .params file itself"
+            f"the folder has {others}: is it another model's checkpoint? {model.name} is {model.checkpoint.symbol} and "
+            f"{model.checkpoint.params}; for other names, give the .params file itself"
         )
-    if archives:
-        return f"there is {one_line(listed(archives, ', '))}: give that"
-    if converted:
-        return f"there is {one_line(listed(converted, ', '))}: these are converted already, and --artifact takes them"
+    if archives := ending(".zip"):
+        return f"the folder has {archives}: give that"
+    if artifacts := ending(".onnx", ".xml"):
+        return f"the folder has {artifacts}: these are converted already, and --artifact takes them"
     return "`sshtool download` makes a complete checkpoint"
 
 
 def bind(graph: Graph, arrays: Mapping[str, Array], model: ModelSpec, *, source: Path) -> dict[str, Array]:
-    """Give each variable of the graph, apart from the inputs, its array.
+    """Return the array of each variable of the graph except the inputs.
 
-    `arrays` carry MXNet's prefixes: `aux:` for auxiliary states, `arg:` for all else. Raises
-    CheckpointError with all that is missing, unexpected, of another shape, or not float32.
+    `arrays` are by MXNet's names: `aux:…` for auxiliary states, `arg:…` for other parameters. Raises CheckpointError
+    with all parameters that are missing, unexpected, of another shape, or not float32.
     """
     network = resolve(graph, model.input_shapes)
     expected, auxiliaries = network.parameters(model.input_shapes), network.auxiliaries()
-    found: dict[str, Array] = {}
+    parameters: dict[str, Array] = {}
     problems: list[str] = []
     for full_name, array in arrays.items():
         name = full_name[4:]
         if name not in expected or full_name[:4] != ("aux:" if name in auxiliaries else "arg:"):
             problems.append(f"unexpected {full_name}" + ("" if ":" in full_name else " (neither arg: nor aux:)"))
             continue
-        found[name] = array
+        parameters[name] = array
         if array.shape != expected[name] or array.dtype != np.float32:
             problems.append(f"{name} is {array.dtype} {array.shape}, expected float32 {expected[name]}")
     if arrays and not any(name.startswith(("arg:", "aux:")) for name in arrays):
@@ -208,14 +212,14 @@ def bind(graph: Graph, arrays: Mapping[str, Array], model: ModelSpec, *, source:
             f"{source}: no name begins with arg: or aux:, so Gluon's save_parameters wrote it, or another program; "
             "export the network with HybridBlock.export, which writes the symbol too"
         )
-    problems += [f"missing {name}" for name in expected if name not in found]
+    problems += [f"missing {name}" for name in expected if name not in parameters]
     if problems:
         raise CheckpointError(f"{source}: does not fit {graph.source}: {listed(problems)}; use files of one checkpoint")
-    return found
+    return parameters
 
 
 def _check_ends(graph: Graph, model: ModelSpec) -> None:
-    """Another network with the same file names would otherwise be converted under this model's name."""
+    """Raise CheckpointError for another model's network, which may have files of the same names."""
     outputs = output_names(graph)
     if not set(model.input_shapes) <= set(graph.variables) or outputs != model.output_names:
         raise CheckpointError(
@@ -225,17 +229,16 @@ def _check_ends(graph: Graph, model: ModelSpec) -> None:
 
 
 def write_record(folder: Path, model: ModelSpec, *, weights: str, source: str, verified: bool) -> None:
-    """Write `checkpoint.json` for the two files that are in `folder`."""
+    """Write `checkpoint.json` for the two files in `folder`."""
     hashes = {path.name: file_sha256(path) for path in locate(folder, model)}
-    # A file's name need not be text.
-    source = source.encode(errors="backslashreplace").decode()
+    source = source.encode(errors="backslashreplace").decode()  # a path may have bytes that UTF-8 cannot encode
     record = Record(model=model.name, weights=weights, source=source, verified=verified, files=hashes)
     with staged(folder / RECORD_NAME) as part:
         part.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read_record(folder: Path) -> Record | None:
-    """The record in `folder`, if there is one. Raises CheckpointError if it does not follow the schema."""
+    """Read the record in `folder`, None if it has none. Raises CheckpointError for an invalid record."""
     path = folder / RECORD_NAME
     try:
         return parse_json(Record, read_small(path, LARGEST_RECORD))
@@ -248,10 +251,10 @@ def read_record(folder: Path) -> Record | None:
 
 
 def _identify(symbol: Snapshot, params: Snapshot, model: ModelSpec) -> str:
-    """What the weights are, by the bytes that were read. Raises CheckpointError if a record says otherwise."""
+    """Return `Checkpoint.weights`. Raises CheckpointError if the record describes other files."""
     params_path = params.path
     if model.demo and params.sha256 == model.demo.params_sha256:
-        return DEMO  # wherever it was copied to
+        return DEMO  # in any folder
     record = read_record(params_path.parent)
     if record is None or params_path.name not in record.files:
         return f"params-sha256:{params.sha256}"
@@ -259,7 +262,7 @@ def _identify(symbol: Snapshot, params: Snapshot, model: ModelSpec) -> str:
     altered = [name for name, sha256 in hashes.items() if record.files.get(name) != sha256]
     if altered or record.model != model.name:
         raise CheckpointError(
-            f"{params_path.parent}: {' and '.join(altered) or record.model} is not what {RECORD_NAME} describes; "
-            "download the checkpoint again, or remove that file if the change was meant"
+            f"{params_path.parent}: {' and '.join(altered) or record.model} does not match {RECORD_NAME}; "
+            "download the checkpoint again, or remove that file if the change is intended"
         )
     return record.weights

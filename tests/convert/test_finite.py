@@ -49,7 +49,7 @@ def test_nan_and_infinities_are_refused_with_their_number_and_place(spoilt: Path
 
     assert str(caught.value) == (
         f"{spoilt / MODEL.checkpoint.params}: {REFUSED} (conv3_2_weight has 2 NaN, the first at [7, 5, 2, 1]; "
-        "conv5_3_bias has 1 Inf, the first at [63]); get the file again, or use --allow-nonfinite if they are meant"
+        "conv5_3_bias has 1 Inf, the first at [63]); get the file again, or allow them with --allow-nonfinite"
     )
 
 

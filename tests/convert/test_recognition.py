@@ -171,7 +171,7 @@ def test_exchanged_files_are_named(plain_checkpoint: Checkpoint, tmp_path: Path)
 FOLDERS: Final = {
     "another model": (("16and32-symbol.json", "16and32-0000.params"), "16and32-0000.params.*another model"),
     "one file of two": ((MODEL.checkpoint.params,), f"{MODEL.checkpoint.symbol} not found"),
-    "its archive": ((MODEL.archive.name,), "there is ssh-model-final.zip: give that"),
+    "its archive": ((MODEL.archive.name,), "ssh-model-final.zip: give that"),
     "artifacts": (("ssh-mxnet.onnx", "ssh-mxnet.xml"), "converted already"),
     "nothing": ((), "sshtool download"),
 }

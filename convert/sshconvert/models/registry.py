@@ -1,4 +1,4 @@
-"""Models by name, which ship as TOML files in this folder, and a user's own by the path of a TOML file."""
+"""Loading models: those in this folder by name, and a user's own by the path of a TOML file."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SUFFIX: Final = ".toml"
 
 
 def model_names() -> tuple[str, ...]:
-    """Names of the models that ship."""
+    """Return the names of the models in this folder."""
     names = (path.name for path in files(__package__).iterdir())
     return tuple(sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))
 
 
 def load_model(name_or_path: str) -> ModelSpec:
-    """The model of that name, or the one that a TOML file describes: a path ends in `.toml` or has a separator.
+    """Return the model of a name or a TOML file. A path ends in `.toml` or has a separator.
 
-    Raises ModelError for an unknown name, and for a file that cannot be read or does not follow the schema.
+    Raises ModelError for an unknown name, and for a file that cannot be read or breaks the schema.
     """
     if name_or_path.endswith(SUFFIX) or os.sep in name_or_path or "/" in name_or_path:
         return read_model(Path(name_or_path))
@@ -39,7 +39,7 @@ def load_model(name_or_path: str) -> ModelSpec:
 
 
 def read_model(path: Path, *, follow: bool = True) -> ModelSpec:
-    """Read a user's own description. `follow` is as in `open_regular`. Raises ModelError."""
+    """Read a user's own description. `open_regular` describes `follow`. Raises ModelError."""
     try:
         data = read_small(path, LARGEST_TOML, follow=follow)
     except OSError as error:
@@ -51,7 +51,7 @@ def read_model(path: Path, *, follow: bool = True) -> ModelSpec:
 
 
 def parse_model(data: bytes, *, source: str) -> ModelSpec:
-    """Parse a description. `source` names it in messages. Raises ModelError with every problem."""
+    """Parse a description. `source` names it in messages. Raises ModelError with all problems."""
     try:
         return parse_toml(ModelSpec, data)
     except ValueError as error:
@@ -59,7 +59,7 @@ def parse_model(data: bytes, *, source: str) -> ModelSpec:
 
 
 def dump_model(model: ModelSpec) -> bytes:
-    """The TOML file of a model, which `read_model` reads as an equal one. Same model, same bytes."""
+    """Return the TOML file of a model, with the same bytes for the same model."""
     return "".join(f"{key} = {_value(value)}\n" for key, value in model.described().items()).encode()
 
 
@@ -68,7 +68,7 @@ def _key(name: str) -> str:
 
 
 def _value(value: Any) -> str:
-    """A value in TOML. A list of tables has a line for each, because `parse_toml` limits the dots in a line."""
+    """Return a value in TOML. Each table of a list has its own line, because `parse_toml` limits the dots in a line."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{_key(key)} = {_value(item)}' for key, item in value.items())}}}"
     if isinstance(value, list):

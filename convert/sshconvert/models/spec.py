@@ -1,4 +1,4 @@
-"""The description of a model: what one TOML file says about a network. Text that the file leaves out is empty."""
+"""The description of a model: the schema of its TOML file. Texts are optional and empty by default."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Figure = Annotated[float, pydantic.Field(gt=0)]
 
 
 class PinnedFile(Strict):
-    """A file whose bytes are known."""
+    """A file with its size and hash."""
 
     name: FileName
     size: Positive
@@ -33,16 +33,16 @@ class PinnedFile(Strict):
 
 
 class SourceSpec(Strict):
-    """A place that publishes the archive, or did until `dead_since`."""
+    """A URL of the archive, which worked until `dead_since`."""
 
     url: Url
     dead_since: str = ""
 
 
 class CheckpointSpec(Strict):
-    """The checkpoint's two files, upstream's archive of them, and where the archive is published.
+    """The checkpoint's two files, upstream's archive of them, and the URLs of the archive.
 
-    Without names, a folder's only pair of `NAME-symbol.json` and `NAME-0000.params` is the checkpoint.
+    If the description names no files, it is a folder's only pair of `NAME-symbol.json` and `NAME-0000.params`.
     """
 
     symbol: FileName = ""
@@ -60,9 +60,9 @@ class CheckpointSpec(Strict):
 
 
 class ImageSpec(Strict):
-    """The image that the original network takes: (pixel - mean) * scale, or (pixel - mean) / std, of pixels 0-255.
+    """The image of the original network: (pixel - mean) * scale, or (pixel - mean) / std, of pixels 0-255.
 
-    `color` is the order of the channels, also in `mean` and `std`.
+    `color` is the order of the channels, including those of `mean` and `std`.
     """
 
     color: Literal["rgb", "bgr"] = "rgb"
@@ -78,24 +78,24 @@ class ImageSpec(Strict):
 
     @property
     def divisors(self) -> tuple[float, float, float]:
-        """What each channel is divided by after the subtraction."""
+        """The divisor of each channel after the subtraction."""
         return self.std or (1 / (self.scale or 1),) * 3
 
     @property
     def mean_pixel(self) -> tuple[int, int, int]:
-        """The mean as a pixel, B, G, R: padding of this colour is almost zero after the subtraction."""
+        """The mean as a pixel, B, G, R. Padding of this colour is almost zero after the subtraction."""
         first, second, third = map(round, self.mean[:: -1 if self.color == "rgb" else 1])
         return first, second, third
 
     def prepared(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Images [..., 3], BGR, as the original network takes them, with the channels last."""
+        """Convert images [..., 3], BGR, to the original network's images, with the channels last."""
         channels = images[..., ::-1] if self.color == "rgb" else images
         centred = channels.astype(np.float32) - np.array(self.mean, np.float32)
         return np.asarray(centred / np.array(self.divisors, np.float32), np.float32)
 
 
 class InputSpec(Strict):
-    """An input of the original network. `layout` names its dimensions, a letter each; an image's is NCHW."""
+    """An input of the original network. `layout` has a letter for each dimension: NCHW for an image."""
 
     name: TensorName
     shape: tuple[Dimension, ...] = pydantic.Field(max_length=8)
@@ -113,7 +113,7 @@ class InputSpec(Strict):
 
 
 class Published(Strict):
-    """Published figures. Accuracies are on the validation set of WIDER FACE, those of its own evaluation by setting."""
+    """Published figures. Accuracies are on WIDER FACE's validation set; `wider_percent` are by its setting."""
 
     gflops: Figure | None = None
     mparams: Figure | None = None
@@ -122,13 +122,13 @@ class Published(Strict):
 
 
 class DemoSpec(Strict):
-    """The hash that tells the demo checkpoint, which is the same bytes everywhere, from a trained one."""
+    """The hash of the demo's parameters, which have the same bytes on every machine."""
 
     params_sha256: Sha256
 
 
 class Licence(Strict):
-    """Licences of the code and of the weights, the SPDX identifier that fits both, and a note."""
+    """Licences of the code and of the weights, an SPDX identifier for both, and a note."""
 
     spdx: str = ""
     code: str = ""
@@ -137,7 +137,7 @@ class Licence(Strict):
 
 
 class ModelSpec(Strict):
-    """One model, as its TOML file describes it."""
+    """A model."""
 
     name: ModelName
     title: str = ""
@@ -160,7 +160,7 @@ class ModelSpec(Strict):
         return self
 
     def described(self) -> dict[str, Any]:
-        """The description as JSON's types, which `model_validate` reads: defaults are left out."""
+        """Return the description as JSON's types without defaults, for `model_validate`."""
         fields = self.model_dump(mode="json", exclude_defaults=True)
         return fields | {"task": {"kind": self.task.kind, **fields["task"]}}
 
@@ -171,7 +171,7 @@ class ModelSpec(Strict):
 
     @property
     def image_input(self) -> InputSpec:
-        """The only input, which is an image. Raises ModelError for a network with other inputs."""
+        """The only input, an image. Raises ModelError for a network with other inputs."""
         if len(self.inputs) != 1 or self.inputs[0].image is None:
             raise ModelError(
                 f"{self.name}: takes {', '.join(self.input_shapes)}, and this needs a network whose one input is an "
@@ -181,21 +181,21 @@ class ModelSpec(Strict):
 
     @property
     def image(self) -> ImageSpec:
-        """How the network takes its image. Raises ModelError for a network with other inputs."""
+        """The image of the only input. Raises ModelError for a network with other inputs."""
         image = self.image_input.image
         assert image is not None  # by `image_input`
         return image
 
     @property
     def file_names(self) -> tuple[str, str]:
-        """Names of symbol and params. Raises ModelError if the description leaves them out."""
+        """Names of symbol and params. Raises ModelError if the description lacks them."""
         if not self.checkpoint.symbol:
             raise ModelError(f"{self.name}: its description names no files; add symbol and params to [checkpoint]")
         return self.checkpoint.symbol, self.checkpoint.params
 
     @property
     def archive(self) -> PinnedFile:
-        """Upstream's archive of the checkpoint. Raises ModelError if the description names none."""
+        """Upstream's archive of the checkpoint. Raises ModelError if the description lacks it."""
         if self.checkpoint.archive is None:
             raise ModelError(
                 f"{self.name}: its description names no archive; give the checkpoint's folder with --checkpoint"
