@@ -45,7 +45,7 @@ from sshconvert.onnx.model import weights_path
 from sshconvert.options import Options, Postprocessing
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.bundle import EARLIEST, source_date
-from sshtool.package.card import Described, render_card
+from sshtool.package.card import CardModel, render_card
 from sshtool.package.evidence import (
     Bench,
     BenchedArtifact,
@@ -429,7 +429,7 @@ def test_what_is_no_package_is_not_replaced(workspace: Verified, tmp_path: Path)
     mine = tmp_path / "releases" / f"{NAME}-flat" / "thesis.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    with pytest.raises(PackageError, match="is there and is no package"):
+    with pytest.raises(PackageError, match="--output-dir"):
         package(Workspace(MODEL, tmp_path), PackageOptions())
     assert mine.read_text() == "mine"
 
@@ -763,7 +763,7 @@ def test_what_a_document_says_stays_text_in_the_card(text: str) -> None:
             made,
             Source(weights="demo", archive_sha256=None, checkpoint={}),
             Verification(status="passed", reference=text, notes=(text,)),
-            [Described(model, 1, None, evaluated, (benched,))],
+            [CardModel(model, 1, None, evaluated, (benched,))],
             Bench(model=NAME, cores=2, environment={"processor": text[:200]}, candidates=(benched,)),
         ).decode()
 
@@ -806,7 +806,7 @@ def test_a_card_names_the_data_set_of_the_published_weights_alone(workspace: Ver
     verification = Verification(status="passed", reference="MXNet", notes=())
     for weights, named in ((f"sha256:{MODEL.archive.sha256}", ["wider_face"]), ("sha256:" + "0" * 64, None)):
         source = Source(weights=weights, archive_sha256=weights[7:], checkpoint={})
-        card = render_card(MODEL, source, verification, [Described(model, 1, None, None)]).decode()
+        card = render_card(MODEL, source, verification, [CardModel(model, 1, None, None)]).decode()
         assert ModelCard(card).data.get("datasets") == named
 
 
@@ -878,7 +878,7 @@ def test_a_card_of_a_model_that_takes_no_images_shows_no_code_for_images(workspa
     model = described(read_contract(workspace.onnx), workspace.onnx).model_copy(update={"mean_values": (1, 2, 3)})
     source = Source(weights="sha256:" + "0" * 64, archive_sha256=None, checkpoint={})
     verification = Verification(status="passed", reference="MXNet", notes=())
-    card = render_card(MODEL, source, verification, [Described(model, 1, None, None)]).decode()
+    card = render_card(MODEL, source, verification, [CardModel(model, 1, None, None)]).decode()
     assert "```python" not in card
     assert "minus [1, 2, 3]" in card
     assert MODEL.licence.weights in card

@@ -1,4 +1,4 @@
-"""Packages verified artifacts into a folder or one file that anyone can check and deploy."""
+"""Writes verified artifacts into a package: a folder or archive that others can check and deploy."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from sshtool.candidates import find_candidates
 from sshtool.checkpoint.archive import opened
 from sshtool.document import dump_result
 from sshtool.environment import environment
-from sshtool.package.bundle import KINDS, pack, source_date
-from sshtool.package.card import FILE as CARD, Beside, Described, evaluation_rows, render_card
+from sshtool.package.bundle import ARCHIVES, pack, source_date
+from sshtool.package.card import FILE as CARD, CardLinks, CardModel, evaluation_rows, render_card
 from sshtool.package.declarations import LICENCES, PAGE
 from sshtool.package.evidence import (
     Bench,
@@ -66,7 +66,7 @@ REFERENCE: Final = "reference.npz"
 
 @dataclass(frozen=True)
 class PackageOptions:
-    """What goes in, and in which form. `archive` is "", "zip" or "tar.gz"."""
+    """The contents and the form of a package. `archive` is "", "zip" or "tar.gz"."""
 
     artifacts: tuple[Path, ...] = ()
     verification: Path | None = None
@@ -80,11 +80,10 @@ class PackageOptions:
 
 @dataclass(frozen=True)
 class PackageResult:
-    """Where the package is, and what is in it. `sha256` is that of `SHA256SUMS`: it stands for all of it.
+    """The paths and files of a package. `sha256` is that of `SHA256SUMS`, which covers every other file.
 
-    Without a reference pack, others can check that the files are these, but not what they compute.
-
-    `files` is empty if nothing was written.
+    Without a reference pack, others can check the files' hashes, but not what the models compute. With `dry_run`,
+    `files` and `sha256` are empty.
     """
 
     model: str
@@ -103,21 +102,21 @@ def package(
     dry_run: bool = False,
     progress: Progress = silent,
 ) -> PackageResult:
-    """Write `releases/<model>-<layout>` below the output folder, and one file of it if that is asked for.
+    """Write the package to `releases/<model>-<layout>` below the output folder, and its archive beside it.
 
     Raises VerificationError for an artifact that did not pass `verify` with exactly these bytes, PackageError,
-    UsageError, ReferencePackError, ArtifactError and OutputError. The old package stays until the new one is whole.
+    UsageError, ReferencePackError, ArtifactError and OutputError. The complete new package replaces the old one.
     """
     model, layout = workspace.model, _layout(options)
     if not dry_run:
         require(PILLOW, JINJA, YAML)
-    source_date()  # before anything is written, in case it is none
+    source_date()  # raises before anything is written
     target = workspace.package(layout.key)
-    bundle = target.with_name(f"{target.name}.{options.archive}") if options.archive else None
-    progress("reading the artifacts and what is known of them")
+    archive = target.with_name(f"{target.name}.{options.archive}") if options.archive else None
+    progress("reading the artifacts and their evidence")
     plan = _Plan.make(workspace, layout, options)
     verified = plan.verification.status == "passed"
-    result = PackageResult(model.name, target, bundle, verified, plan.pack is not None, "", ())
+    result = PackageResult(model.name, target, archive, verified, plan.pack is not None, "", ())
     if dry_run:
         return result
     _check_target(target)
@@ -127,65 +126,65 @@ def package(
         progress("writing the package")
         manifest, sums = _write(folder, plan)
         replace_folder(folder, target, keep_others=False)
-    if bundle:
-        progress("packing it")
-        pack(target, bundle, options.archive)
+    if archive:
+        progress("writing the archive")
+        pack(target, archive, options.archive)
     return replace(result, sha256=sums, files=manifest.files)
 
 
 def _layout(options: PackageOptions) -> Layout:
     if options.layout not in LAYOUTS:
         raise UsageError(f"--layout: {options.layout} is not one of {', '.join(LAYOUTS)}")
-    if options.archive and options.archive not in KINDS:
-        raise UsageError(f"--archive: {options.archive} is not one of {', '.join(KINDS)}")
+    if options.archive and options.archive not in ARCHIVES:
+        raise UsageError(f"--archive: {options.archive} is not one of {', '.join(ARCHIVES)}")
     return LAYOUTS[options.layout]
 
 
 def _check_target(target: Path) -> None:
-    """A folder is replaced as a whole: then it has to be a package. Raises PackageError."""
+    """Raises PackageError unless the folder to replace is a package, empty or missing."""
     if is_there(target) and not is_file(target / MANIFEST) and any(target.iterdir() if is_folder(target) else [target]):
-        raise PackageError(f"{target}: is there and is no package; move it away or name another --output-dir")
+        raise PackageError(f"{target}: exists and is no package; move it away or give another --output-dir")
 
 
 @dataclass(frozen=True)
-class Figures:
+class _Measurements:
     """Measurements of artifacts, for the card."""
 
     evaluated: tuple[EvaluatedArtifact, ...]
     bench: Bench | None
 
     @classmethod
-    def read(cls, model_name: str, options: PackageOptions) -> Figures:
+    def read(cls, model_name: str, options: PackageOptions) -> _Measurements:
         evaluated = read_evaluation(options.evaluation, model_name) if options.evaluation else ()
         return cls(evaluated, read_bench(options.bench, model_name) if options.bench else None)
 
     def about(self, hashes: Mapping[str, str]) -> tuple[EvaluatedArtifact | None, tuple[BenchedArtifact, ...]]:
-        """The measurements of exactly these files, by their hashes."""
-        wanted = sorted(hashes.values())
-        evaluated = next((item for item in self.evaluated if sorted(item.files.values()) == wanted), None)
+        """The measurements of the files with exactly these hashes."""
+        digests = sorted(hashes.values())
+        evaluated = next((item for item in self.evaluated if sorted(item.files.values()) == digests), None)
         benched = self.bench.candidates if self.bench else ()
-        return evaluated, tuple(item for item in benched if sorted(item.files.values()) == wanted)
+        return evaluated, tuple(item for item in benched if sorted(item.files.values()) == digests)
 
 
 @dataclass(frozen=True)
-class _Item:
-    """An artifact on its way into the package: its files by their place there, and what is known of their bytes."""
+class _Artifact:
+    """An artifact to package: its files and their hashes by path in the package, and its part of the card."""
 
     files: Mapping[str, Path]
     hashes: Mapping[str, str]
-    described: Described
+    described: CardModel
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The contents of a package, read and checked, before anything is written."""
+    """The contents of a package, read and checked before `package` writes anything."""
 
     model: ModelSpec
     layout: Layout
     source: Source
     verification: Verification
     report: VerifyReport | None
-    items: tuple[_Item, ...]
+    items: tuple[_Artifact, ...]
     pack: Path | None
     bench: Bench | None
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -195,17 +194,18 @@ class _Plan:
         model = workspace.model
         paths = [item.path for item in find_candidates(workspace, options.artifacts)]
         evidence = _evidence(workspace, options)
-        figures = Figures.read(model.name, options)
+        measurements = _Measurements.read(model.name, options)
         contracts = [read_contract(path) for path in paths]
         items = tuple(
-            _item(model, layout, path, contract, evidence, figures)
+            _artifact(model, layout, path, contract, evidence, measurements)
             for path, contract in zip(paths, contracts, strict=True)
         )
         _check_verified(items, paths, evidence, allow=options.allow_unverified)
         weights = {Contract(item.described.model.options).weights for item in items}
-        if len(weights) > 1 or len({path for item in items for path in item.files}) < sum(len(i.files) for i in items):
+        targets = [path for item in items for path in item.files]
+        if len(weights) > 1 or len(set(targets)) < len(targets):
             raise PackageError(
-                f"{', '.join(map(str, paths))}: come from several checkpoints, or take one place in a package; "
+                f"{', '.join(map(str, paths))}: come from several checkpoints, or have the same path in a package; "
                 "choose with --artifact"
             )
         report = _report(evidence, items)
@@ -219,7 +219,7 @@ class _Plan:
             report,
             items,
             pack,
-            figures.bench,
+            measurements.bench,
             report.environment if report else environment(),
         )
 
@@ -231,59 +231,60 @@ def _evidence(workspace: Workspace, options: PackageOptions) -> Evidence | None:
     return read_verification(path, workspace.model.name)
 
 
-def _item(
+def _artifact(
     model: ModelSpec,
     layout: Layout,
     path: Path,
     contract: Contract,
     evidence: Evidence | None,
-    figures: Figures,
-) -> _Item:
+    measurements: _Measurements,
+) -> _Artifact:
     sources = artifact_files(path)
-    if len(sources) > 1 + len(
-        format_of(path).companion_suffixes
-    ):  # layouts rename files, and this one names its weights'
+    # Layouts rename files. A file that names its weights' file would not find it.
+    if len(sources) > 1 + len(format_of(path).companion_suffixes):
         raise PackageError(f"{path}: its weights are in {sources[1].name}; package an IR, or FP16 if that is one file")
     packaged = packaged_model(path, contract, model.name, layout, verified=False)
-    placed = dict(zip(packaged.files, sources, strict=True))
-    hashes = {place: blocks_sha256(_blocks(source)) for place, source in placed.items()}
+    files = dict(zip(packaged.files, sources, strict=True))
+    hashes = {target: blocks_sha256(_blocks(source)) for target, source in files.items()}
     report = evidence.about(hashes) if evidence else None
     packaged = packaged.model_copy(update={"verified": report is not None})
     size = sum(source.stat().st_size for source in sources)
-    return _Item(placed, hashes, Described(packaged, size, report, *figures.about(hashes)))
+    return _Artifact(files, hashes, CardModel(packaged, size, report, *measurements.about(hashes)))
 
 
-def _check_verified(items: Sequence[_Item], paths: Sequence[Path], evidence: Evidence | None, *, allow: bool) -> None:
+def _check_verified(
+    items: Sequence[_Artifact], paths: Sequence[Path], evidence: Evidence | None, *, allow: bool
+) -> None:
     unverified = [str(path) for item, path in zip(items, paths, strict=True) if not item.described.model.verified]
     if unverified and not allow:
-        what = "has not passed `sshtool verify` with exactly these bytes" if evidence else "has not been verified"
+        problem = "has not passed `sshtool verify` with exactly these bytes" if evidence else "has not been verified"
         raise VerificationError(
-            f"{', '.join(unverified)}: {what}; run `sshtool verify`, or mark the package with --allow-unverified"
+            f"{', '.join(unverified)}: {problem}; run `sshtool verify`, or mark the package with --allow-unverified"
         )
 
 
-def _report(evidence: Evidence | None, items: Sequence[_Item]) -> VerifyReport | None:
-    """The verification as the package tells it: of its artifacts only, at their places in it."""
-    found: list[ArtifactReport] = []
+def _report(evidence: Evidence | None, items: Sequence[_Artifact]) -> VerifyReport | None:
+    """The verification report of the packaged artifacts only, with their paths in the package."""
+    reports: list[ArtifactReport] = []
     for item in items:
         report = item.described.report
         if report:
-            named = {Path(place).name: item.hashes[place] for place in item.files}
-            found.append(replace(report, path=Path(item.described.model.path), files=named))
-    if evidence is None or not found:
+            names = {Path(path).name: digest for path, digest in item.hashes.items()}
+            reports.append(replace(report, path=Path(item.described.model.path), files=names))
+    if evidence is None or not reports:
         return None
-    labels = {report.label for report in found}
+    labels = {report.label for report in reports}
     failures = tuple(failure for failure in evidence.report.failures if failure.artifact in labels)
-    return replace(evidence.report, artifacts=tuple(found), failures=failures, passed=not failures)
+    return replace(evidence.report, artifacts=tuple(reports), failures=failures, passed=not failures)
 
 
 def _reference(
     workspace: Workspace, options: PackageOptions, weights: str, sizes: Iterable[tuple[int, int]]
 ) -> tuple[Path | None, PackReference | None]:
-    """The original's answers to put into the package: those named, those beside the artifacts, or the demo's.
+    """The reference pack of the package: the given one, the one beside the artifacts, or the demo's.
 
-    Of the latter two, only answers that fit; none at all is no error, and the package says so. Answers of the demo are
-    compared with the demo. Raises ReferencePackError.
+    The latter two must fit; without a pack the package says so. `prove` compares the demo's answers with the demo.
+    Raises ReferencePackError, and PackageError if the given pack does not fit.
     """
     model, beside = workspace.model, workspace.reference_pack
     if options.reference:
@@ -302,7 +303,7 @@ def _reference(
 
 
 def _misfit(pack: PackReference, weights: str, sizes: Iterable[tuple[int, int]]) -> str:
-    """Why a pack is of no use for artifacts of these weights and sizes; nothing if it is."""
+    """Why a pack does not fit artifacts of these weights and sizes; "" if it fits."""
     if pack.weights != weights:
         return f"has answers of the checkpoint {pack.weights}, the artifacts are of {one_line(weights) or 'unknown'}"
     try:
@@ -313,7 +314,7 @@ def _misfit(pack: PackReference, weights: str, sizes: Iterable[tuple[int, int]])
     return ""
 
 
-def _source(workspace: Workspace, items: Sequence[_Item], reference: PackReference | None) -> Source:
+def _source(workspace: Workspace, items: Sequence[_Artifact], reference: PackReference | None) -> Source:
     weights = Contract(items[0].described.model.options).weights
     kind, _, digest = weights.partition(":")
     hashes = reference.contents.checkpoint if reference else _hashes(workspace, weights)
@@ -321,7 +322,7 @@ def _source(workspace: Workspace, items: Sequence[_Item], reference: PackReferen
 
 
 def _hashes(workspace: Workspace, weights: str) -> Mapping[str, str]:
-    """Of the checkpoint in the output folder, if the artifacts are of these weights."""
+    """The hashes of the checkpoint in the output folder, if it has these weights."""
     folder = workspace.checkpoint
     if not is_folder(folder):
         return {}
@@ -330,7 +331,7 @@ def _hashes(workspace: Workspace, weights: str) -> Mapping[str, str]:
 
 
 class _Writer:
-    """Puts files into the folder of a package, and keeps the list of them. Raises OutputError."""
+    """Writes the files of a package, and lists them. Raises OutputError."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -341,22 +342,22 @@ class _Writer:
         self.files.append(PackagedFile(path=path, role=role, bytes=len(data), sha256=bytes_sha256(data)))
 
     def copy(self, path: str, role: Role, source: Path, sha256: str = "") -> None:
-        """Copy a file that has been looked at. Raises PackageError if it cannot be read, or has changed since."""
+        """Copy a file. Raises PackageError if it is unreadable, or has another hash than `sha256`."""
         with self._target(path) as target:
             digest = blocks_sha256(_written(_blocks(source), target))
             size = target.tell()
         if sha256 not in ("", digest):
-            raise PackageError(f"{source}: changed while it was packaged; do it again when nobody writes it")
+            raise PackageError(f"{source}: changed while it was packaged; package again when no program writes it")
         self.files.append(PackagedFile(path=path, role=role, bytes=size, sha256=digest))
 
     def write(self, path: str, data: bytes) -> None:
-        """As `put`, of a file that is not in the list."""
+        """Write a file without listing it."""
         with self._target(path) as target:
             target.write(data)
 
     @contextmanager
     def _target(self, path: str) -> Iterator[BinaryIO]:
-        """What goes wrong here is the target's fault, whatever is read meanwhile: that has its own errors."""
+        """Open the target. Every OSError in the block is an error of the target; `_blocks` has its own."""
         target = self.folder / path
         with output_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -365,11 +366,11 @@ class _Writer:
 
 
 def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
-    """Write everything into an empty folder. Returns the manifest and the hash of `SHA256SUMS`."""
+    """Write all files into an empty folder. Returns the manifest and the hash of `SHA256SUMS`."""
     writer = _Writer(folder)
     for item in plan.items:
-        for place, source in item.files.items():
-            writer.copy(place, Role.MODEL, source, item.hashes[place])
+        for path, source in item.files.items():
+            writer.copy(path, Role.MODEL, source, item.hashes[path])
     models = [item.described.model for item in plan.items]
     for path, data in plan.layout.configuration(models).items():
         writer.put(path, Role.CONFIGURATION, data)
@@ -381,13 +382,14 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
         writer.put(PAGE, Role.REPORT, render_html(plan.report, _images(plan)).encode())
     licence = licence_of(plan.model, plan.source.weights)
     ships = plan.model.name in model_names()
-    if not ships:
+    if ships:
+        for licence_file in resources("sshtool.package").joinpath("licences").iterdir():
+            writer.put(f"{LICENCES}/{licence_file.name}", Role.LICENCE, licence_file.read_bytes())
+    else:
         writer.put(DESCRIPTION, Role.DESCRIPTION, dump_model(plan.model))
-    for name, text in _licences() if ships else ():
-        writer.put(f"{LICENCES}/{name}", Role.LICENCE, text)
     described = [item.described for item in plan.items]
-    beside = Beside(PAGE if plan.report else "", REFERENCE if plan.pack else "", "" if ships else DESCRIPTION)
-    card = render_card(plan.model, plan.source, plan.verification, described, plan.bench, beside)
+    links = CardLinks(PAGE if plan.report else "", REFERENCE if plan.pack else "", "" if ships else DESCRIPTION)
+    card = render_card(plan.model, plan.source, plan.verification, described, plan.bench, links)
     writer.put(CARD, Role.CARD, card)
     writer.files.sort(key=lambda file: file.path)
     metrics = [
@@ -420,32 +422,27 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
 
 
 def _images(plan: _Plan) -> dict[str, Images]:
-    """The drawn images of the report, to show the detections on; the user's own are not kept."""
-    found = {}
+    """The drawn images of the report, which shows the detections on them. The user's own images are not available."""
+    images = {}
     for sample in plan.report.samples if plan.report else ():
         try:
             drawn = draw_sample(sample.name, plan.model, *sample.shape[1:3])
         except (KeyError, ValueError):
             continue
         if drawn.images.shape == sample.shape:
-            found[sample.name] = drawn.images
-    return found
-
-
-def _licences() -> Iterator[tuple[str, bytes]]:
-    for path in sorted(resources("sshtool.package").joinpath("licences").iterdir(), key=lambda path: path.name):
-        yield path.name, path.read_bytes()
+            images[sample.name] = drawn.images
+    return images
 
 
 def _written(blocks: Iterable[bytes], target: BinaryIO) -> Iterator[bytes]:
-    """The blocks, each written to a file first."""
+    """Write each block to a file, and pass it on."""
     for block in blocks:
         target.write(block)
         yield block
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """The bytes of a file. Raises PackageError; what goes wrong where they are written to is not seen here."""
+    """The bytes of a file. Raises PackageError if reading fails."""
     try:
         with open_regular(path) as file:
             while block := file.read(1 << 20):

@@ -1,7 +1,6 @@
-"""A package as one file: the same folder, the same bytes, whenever and by whomever it is packed.
+"""Packs a folder into an archive whose bytes depend on the folder's contents alone.
 
-Members are sorted, belong to nobody, may be read by everybody, and have one time: SOURCE_DATE_EPOCH, or 1980, the
-earliest that a zip can say.
+Members are sorted, have no owner, mode 0644, and one time: SOURCE_DATE_EPOCH, or 1980, the earliest time of a zip.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from sshconvert.errors import UsageError
 from sshconvert.files import staged
 from sshconvert.reading import is_file
 
-EARLIEST: Final = 315532800  # 1 January 1980
+EARLIEST: Final = 315532800  # 1 January 1980, in seconds since 1970
 LATEST: Final = 4354819199  # the end of 2107, the last year of a zip
 MODE: Final = 0o644
 
 
 def pack(folder: Path, target: Path, kind: str) -> None:
-    """Write all files of `folder` into `target`, below one folder of the same name; whole or not at all.
+    """Write all files of `folder` into `target`, below one folder of the same name, or write nothing.
 
-    `kind` is "zip" (stored: weights hardly shrink) or "tar.gz". Raises OutputError, and UsageError for a
+    `kind` is "zip" (stored: compression hardly shrinks weights) or "tar.gz". Raises OutputError, and UsageError for a
     SOURCE_DATE_EPOCH that is no time.
     """
     seconds = source_date()
@@ -36,17 +35,15 @@ def pack(folder: Path, target: Path, kind: str) -> None:
         f"{folder.name}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*") if is_file(path)
     }
     with staged(target) as part:
-        KINDS[kind](part, dict(sorted(paths.items())), seconds)
+        ARCHIVES[kind](part, dict(sorted(paths.items())), seconds)
 
 
 def source_date() -> int:
-    """Seconds since 1970 that a file may carry: SOURCE_DATE_EPOCH, held to what a zip can say."""
-    said = os.environ.get("SOURCE_DATE_EPOCH", str(EARLIEST))
-    if not (said.isascii() and said.isdecimal() and len(said) < 19):
-        raise UsageError(
-            f"SOURCE_DATE_EPOCH: {said!r} is not a number of seconds since 1970; set it right or not at all"
-        )
-    return min(max(int(said), EARLIEST), LATEST)
+    """SOURCE_DATE_EPOCH in seconds since 1970, clamped to the times that a zip can hold."""
+    text = os.environ.get("SOURCE_DATE_EPOCH", str(EARLIEST))
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise UsageError(f"SOURCE_DATE_EPOCH: {text!r} is not a number of seconds since 1970; correct or unset it")
+    return min(max(int(text), EARLIEST), LATEST)
 
 
 def _zip(target: Path, paths: Mapping[str, Path], seconds: int) -> None:
@@ -73,4 +70,4 @@ def _tar_gz(target: Path, paths: Mapping[str, Path], seconds: int) -> None:
                 archive.addfile(member, source)
 
 
-KINDS: Final[Mapping[str, Callable[[Path, Mapping[str, Path], int], None]]] = {"zip": _zip, "tar.gz": _tar_gz}
+ARCHIVES: Final[Mapping[str, Callable[[Path, Mapping[str, Path], int], None]]] = {"zip": _zip, "tar.gz": _tar_gz}

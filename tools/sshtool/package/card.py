@@ -1,4 +1,4 @@
-"""`README.md` of a package: the model card, from the model's description, the files and what was measured."""
+"""`README.md` of a package: the model card."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ TEMPLATE: Final = "model_card.md.j2"
 
 
 @dataclass(frozen=True)
-class Described:
-    """A converted model of the package, its size in bytes, and what was found out about these very files."""
+class CardModel:
+    """A model of the package, its size in bytes, and the verification and measurements of exactly these files."""
 
     model: PackagedModel
     bytes: int
@@ -50,8 +50,8 @@ class Described:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What else lies in the package that the card can point to: "" where it does not. The others are always there."""
+class CardLinks:
+    """Paths of optional files that the card links to; "" for a file that is not in the package."""
 
     page: str = ""
     pack: str = ""
@@ -62,18 +62,18 @@ def render_card(
     model: ModelSpec,
     source: Source,
     verification: Verification,
-    described: Sequence[Described],
+    described: Sequence[CardModel],
     bench: Bench | None = None,
-    beside: Beside = Beside(),  # frozen
+    links: CardLinks = CardLinks(),  # frozen
 ) -> bytes:
-    """The card; `bench` is where the speeds were measured. Raises RuntimeUnavailableError without Jinja or PyYAML."""
+    """The card. `bench` describes the machine of the speeds. Raises RuntimeUnavailableError without Jinja or PyYAML."""
     models = [item.model for item in described]
     declared = models[0].postprocessing
     inside = Inside(**declared.model_dump()) if declared else None
     filters = {"code": code, "url": url}
     text = template(TEMPLATE, filters, markup=False).render(
         front_matter=_front_matter(model, source, described),
-        beside=beside,
+        beside=links,
         demo=source.weights == DEMO,
         model=model,
         source=source,
@@ -95,8 +95,8 @@ def render_card(
     return text.encode()
 
 
-def evaluation_rows(described: Sequence[Described]) -> list[dict[str, Any]]:
-    """A row for each file, protocol and setting."""
+def evaluation_rows(described: Sequence[CardModel]) -> list[dict[str, Any]]:
+    """A row for each model, protocol and setting."""
     return [
         {
             "path": item.model.path,
@@ -114,43 +114,43 @@ def evaluation_rows(described: Sequence[Described]) -> list[dict[str, Any]]:
     ]
 
 
-def _speeds(described: Sequence[Described]) -> list[dict[str, str]]:
-    """A row for each file, runtime and type that was computed with."""
+def _speeds(described: Sequence[CardModel]) -> list[dict[str, str]]:
+    """A row for each model, runtime and inference precision."""
     return [
         {
             "path": item.model.path,
-            "runtime": found.runtime,
-            "computed": found.inference_precision,
-            "shape": ", ".join(map(str, found.input_shape)),
-            "latency": f"{1000 * found.latency.seconds.median:.1f}" if found.latency else "",
-            "throughput": f"{found.throughput.images_per_second.median:.3g}" if found.throughput else "",
+            "runtime": speed.runtime,
+            "computed": speed.inference_precision,
+            "shape": ", ".join(map(str, speed.input_shape)),
+            "latency": f"{1000 * speed.latency.seconds.median:.1f}" if speed.latency else "",
+            "throughput": f"{speed.throughput.images_per_second.median:.3g}" if speed.throughput else "",
         }
         for item in described
-        for found in item.benched
+        for speed in item.benched
     ]
 
 
-def _front_matter(model: ModelSpec, source: Source, described: Sequence[Described]) -> Markdown:
-    """What Hugging Face reads, as YAML. A data set is named where the weights are those that were trained on it."""
+def _front_matter(model: ModelSpec, source: Source, described: Sequence[CardModel]) -> Markdown:
+    """The YAML that Hugging Face reads. It names the data sets only for the published, trained weights."""
     with importing(YAML):
         import yaml
     forms = dict.fromkeys(item.model.format for item in described)
     archive = model.checkpoint.archive
     trained = archive is not None and source.weights == f"sha256:{archive.sha256}"
-    known = {
+    fields = {
         "license": model.licence.spdx.lower(),
         "pipeline_tag": model.task.pipeline_tag,
         "tags": [*model.tags, *forms],
         "datasets": list(model.datasets) if trained else [],
     }
-    front: dict[str, Any] = {key: value for key, value in known.items() if value}
+    front: dict[str, Any] = {key: value for key, value in fields.items() if value}
     if metrics := _metrics(model, described):
         front["model-index"] = [{"name": model.name, "results": metrics}]
     return Markdown(yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=math.inf))
 
 
-def _metrics(model: ModelSpec, described: Sequence[Described]) -> list[dict[str, Any]]:
-    """For the index of a hub: of the first file that was evaluated. Which images these were, only their user knows."""
+def _metrics(model: ModelSpec, described: Sequence[CardModel]) -> list[dict[str, Any]]:
+    """The figures of the first evaluated model, for a hub's index. The record does not name the dataset."""
     rows = evaluation_rows(described)
     return [
         {

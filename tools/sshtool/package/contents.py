@@ -1,4 +1,4 @@
-"""What lies in the folder of a package: names and sizes first, in bounded time, before a byte is read."""
+"""Lists the folder of a package: names and sizes, in bounded time, before reading any file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MOST_ENTRIES: Final = 2 * MOST_FILES  # files and folders
 
 @dataclass
 class Contents:
-    """The size of every regular file, by its path in the package, and what must not be there: a path and why.
+    """The sizes of regular files by path in the package, and the faulty entries: path and reason.
 
-    `complete` if all was looked at; `too_large` if there is more to be read than any package has.
+    `complete` is False if a folder could not be listed. `too_large` is True if the files exceed `LARGEST` together.
     """
 
     sizes: dict[str, int] = field(default_factory=dict)
@@ -33,29 +33,29 @@ class Contents:
 
 
 def list_contents(folder: Path) -> Contents:
-    """Look at everything in the folder. Links are not followed. After `MOST_ENTRIES` entries it is given up."""
-    found = Contents()
+    """List the folder and its subfolders, up to `MOST_ENTRIES` entries, without following links."""
+    contents = Contents()
     try:
         for path, status in _walk(folder):
             name = path.relative_to(folder).as_posix()
-            if problem := _kind(status) or fault(name):
-                found.faults.append((name, problem))
+            if problem := _type_fault(status) or fault(name):
+                contents.faults.append((name, problem))
             else:
-                found.sizes[name] = status.st_size
+                contents.sizes[name] = status.st_size
     except (OSError, ValueError) as error:
-        found.complete = False
+        contents.complete = False
         listing = f"a folder in it cannot be listed ({error.strerror})" if isinstance(error, OSError) else str(error)
-        found.faults.append((".", listing))
-    if twins := collision(found.sizes):
-        found.faults.append((twins[1], f"is the same as {twins[0]} on systems that know no case"))
-    if sum(found.sizes.values()) > LARGEST:
-        found.too_large = True
-        found.faults.append((".", f"its files have more than {LARGEST} bytes together"))
-    return found
+        contents.faults.append((".", listing))
+    if twins := collision(contents.sizes):
+        contents.faults.append((twins[1], f"is the same as {twins[0]} on systems that ignore case"))
+    if sum(contents.sizes.values()) > LARGEST:
+        contents.too_large = True
+        contents.faults.append((".", f"its files have more than {LARGEST} bytes together"))
+    return contents
 
 
 def hash_file(path: Path, size: int) -> str:
-    """SHA-256 of a file of that size. Raises OSError if it cannot be read or has another size by now."""
+    """SHA-256 of a file. Raises OSError if it is unreadable or no longer has that size."""
     with open_regular(path) as file:
         digest = stream_sha256(file)
         if file.tell() != size:
@@ -64,20 +64,20 @@ def hash_file(path: Path, size: int) -> str:
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Everything in a folder that is no folder, or an empty one, always in the same order. Links are not followed.
+    """Yield all files, links and empty folders in a fixed order, without following links.
 
-    Raises OSError if a folder cannot be listed, ValueError if there is more than any package has.
+    Raises OSError if a folder cannot be listed, ValueError after `MOST_ENTRIES` entries.
     """
-    folders, left = [folder], MOST_ENTRIES
+    folders, remaining = [folder], MOST_ENTRIES
     while folders:
-        here = folders.pop()
-        with os.scandir(here) as listed:
-            entries = sorted(islice(listed, left + 1), key=lambda entry: entry.name)
-        left -= len(entries)
-        if left < 0:
+        current = folders.pop()
+        with os.scandir(current) as listing:
+            entries = sorted(islice(listing, remaining + 1), key=lambda entry: entry.name)
+        remaining -= len(entries)
+        if remaining < 0:
             raise ValueError(f"there are more than {MOST_ENTRIES} files and folders")
-        if not entries and here != folder:
-            yield here, here.lstat()
+        if not entries and current != folder:
+            yield current, current.lstat()
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(Path(entry.path))
@@ -85,7 +85,6 @@ def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
                 yield Path(entry.path), entry.stat(follow_symlinks=False)
 
 
-def _kind(status: os.stat_result) -> str:
-    """What is wrong with an entry that is no regular file."""
-    kinds = {stat.S_IFREG: "", stat.S_IFLNK: "it is a link", stat.S_IFDIR: "it is an empty folder"}
-    return kinds.get(stat.S_IFMT(status.st_mode), "it is not a file")
+def _type_fault(status: os.stat_result) -> str:
+    faults = {stat.S_IFREG: "", stat.S_IFLNK: "it is a link", stat.S_IFDIR: "it is an empty folder"}
+    return faults.get(stat.S_IFMT(status.st_mode), "it is not a file")
