@@ -151,9 +151,9 @@ def test_the_command_line_ends_in_3_for_a_package_that_is_not_what_it_says(folde
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("nowhere", "name a package's folder or archive"),
-        ("file.txt", "get the package again from whom you trust"),
-        ("pipe", "name a package's folder or archive"),
+        ("nowhere", "a package's folder or archive"),
+        ("file.txt", "get the package again"),
+        ("pipe", "a package's folder or archive"),
     ],
 )
 def test_what_is_no_package_at_all_is_an_error_in_one_line(name: str, remedy: str, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_what_is_no_package_at_all_is_an_error_in_one_line(name: str, remedy: st
     os.mkfifo(tmp_path / "pipe")
     stderr = sshtool("check", tmp_path / name, code=1).stderr
     assert stderr.count("\n") == 1
-    assert stderr.endswith(f"; {remedy}\n")
+    assert remedy in stderr.rpartition(";")[2]
 
 
 def test_an_empty_folder_is_not_what_a_package_is(tmp_path: Path) -> None:
@@ -547,7 +547,8 @@ def test_a_model_that_says_int8_for_wider_tolerances_is_found(form: str, origina
             item["verified"] = False
 
     resealed(folder, change)
-    assert f"declarations: INT8/{NAME}.{form}: precision: it says INT8, and is not stored in that" in problems(folder)
+    fault = f"declarations: INT8/{NAME}.{form}: precision: it says INT8, "
+    assert any(line.startswith(fault) for line in problems(folder))
 
 
 def lie_alike(folder: Path, path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Whether a package is what its manifest says, and its models are what they are said to be. Nothing is fetched.
+"""Checks a package against its manifest, and its models against the original's answers, offline.
 
-All findings are collected. Once the files are not what they were, nothing in them is opened by a runtime. What was not
-checked is a claim, and is named; a package whose models were compared with nothing does not pass.
+The check collects all findings. If the files differ from the manifest, no runtime opens them. Unchecked statements are
+claims. A package passes only if all of its models were compared with the original.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ from sshtool.parity.recompute import check_answers, prove
 from sshtool.parity.verify import verify
 from sshtool.progress import Progress, silent
 
-# Opens the checkpoint that a package is said to be made of, for a block's time.
-Original = Callable[[ModelSpec], AbstractContextManager[Checkpoint]]
+# Opens the checkpoint to rebuild a package from.
+OpenCheckpoint = Callable[[ModelSpec], AbstractContextManager[Checkpoint]]
 
 Parsed = TypeVar("Parsed")
 
-UNSIGNED: Final = "it is not signed: it agrees with itself, no more"
+UNSIGNED: Final = "it is not signed: it only agrees with itself"
 
 
 class Verdict(StrEnum):
-    """How a check ended. "unproven": nothing is wrong, but a comparison that the verdict needs was not made."""
+    """The verdict of a check. "unproven": there is no finding, but not every model was compared with the original."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -79,10 +79,10 @@ class Verdict(StrEnum):
 
 @dataclass
 class CheckReport:
-    """The findings, what was checked, and what is only claimed.
+    """The findings, the checks that ran, and the claims.
 
-    `largest` is for each model that was run its largest difference from the original's answers; `rebuilt` are those
-    that came out of a conversion again, to the byte. `signed_by` is who of the trusted signers made the signature.
+    `largest` holds the largest difference from the original's answers for each model that ran. `rebuilt` holds the
+    models that a new conversion reproduced to the byte. `signed_by` is the trusted signer.
     """
 
     manifest: Manifest | None = None
@@ -102,16 +102,18 @@ class CheckReport:
 
 
 class Checker:
-    """Collects what is wrong with the package in `folder`."""
+    """Checks the package in `folder`."""
 
     def __init__(self, folder: Path, progress: Progress = silent) -> None:
         self.folder, self.progress = folder, progress
         self.report = CheckReport()
 
-    def run(self, *, signers: Path | None = None, models: bool = True, original: Original | None = None) -> CheckReport:
-        """Check everything. `signers` is a file of keys that are trusted, as `ssh-keygen` has it."""
-        report, loose = self.report, self._files()
-        self._signatures(loose, signers)
+    def run(
+        self, *, signers: Path | None = None, models: bool = True, original: OpenCheckpoint | None = None
+    ) -> CheckReport:
+        """Check everything. `signers` is ssh-keygen's file of allowed signers."""
+        report = self.report
+        self._signatures(self._files(), signers)
         if report.manifest and not report.findings and models:
             self._models(report.manifest, original)
         return report
@@ -123,59 +125,56 @@ class Checker:
         self.report.claims.append(Claim(path, place, one_line(reason)))
 
     def _files(self) -> dict[str, int]:
-        """Names, then sizes, then hashes, by the manifest and by SHA256SUMS, each of which has to know every file.
+        """Check names, then sizes, then hashes: the manifest and SHA256SUMS must each list every file.
 
-        Gives the sizes of the signatures that neither of them knows.
+        Returns the sizes of unlisted signatures.
         """
-        self.progress("looking at the files")
-        found = list_contents(self.folder)
-        for path, problem in found.faults:
+        self.progress("listing the files")
+        contents = list_contents(self.folder)
+        for path, problem in contents.faults:
             self.fail("files", path, problem)
         manifest = self.report.manifest = self._parsed(MANIFEST, parse_manifest)
         sums = self._parsed(SUMS, parse_sums)
         self.report.checks += ["manifest"] if manifest else []
         listed = {file.path for file in manifest.files} if manifest else set()
         listed |= sums.keys() if sums else set()
-        loose = {name: found.sizes[name] for name in signatures(found.sizes) if name not in listed}
-        named = found.sizes.keys() - loose.keys() - {SUMS}
-        if not found.complete:
-            return loose
+        unlisted = {name: contents.sizes[name] for name in signatures(contents.sizes) if name not in listed}
+        names = contents.sizes.keys() - unlisted.keys() - {SUMS}
+        if not contents.complete:
+            return unlisted
         if sums is not None:
-            for path in sorted(named ^ sums.keys()):
-                self.fail("checksums", path, "is not in SHA256SUMS" if path in named else "is in SHA256SUMS, not there")
+            for path in sorted(names ^ sums.keys()):
+                self.fail("checksums", path, "is not in SHA256SUMS" if path in names else "is in SHA256SUMS, not there")
         if manifest is not None:
-            readable = self._sizes(manifest, {path: found.sizes[path] for path in named})
-            if not found.too_large:
+            readable = self._sizes(manifest, {path: contents.sizes[path] for path in names})
+            if not contents.too_large:
                 self._hash(manifest, readable, sums or {})
                 self.report.checks += ["checksums"] if sums else []
-        return loose
+        return unlisted
 
     def _sizes(self, manifest: Manifest, sizes: Mapping[str, int]) -> dict[str, int]:
-        """Hold names and sizes to the manifest. Gives the sizes of the files for which they are right."""
-        known = {file.path: file.bytes for file in manifest.files}
-        for path in sorted((sizes.keys() - {MANIFEST}) ^ known.keys()):
+        """Compare names and sizes with the manifest. Returns the sizes that agree."""
+        expected = {file.path: file.bytes for file in manifest.files}
+        for path in sorted((sizes.keys() - {MANIFEST}) ^ expected.keys()):
             self.fail("manifest", path, "is not in the manifest" if path in sizes else "is missing")
-        for path in sorted(sizes.keys() & known.keys()):
-            if sizes[path] != known[path]:
-                self.fail("manifest", path, f"has {sizes[path]} bytes, not the {known[path]} of the manifest")
-        return {path: size for path, size in sizes.items() if path == MANIFEST or known.get(path) == size}
+        for path in sorted(sizes.keys() & expected.keys()):
+            if sizes[path] != expected[path]:
+                self.fail("manifest", path, f"has {sizes[path]} bytes, not the {expected[path]} of the manifest")
+        return {path: size for path, size in sizes.items() if path == MANIFEST or expected.get(path) == size}
 
     def _hash(self, manifest: Manifest, sizes: Mapping[str, int], sums: Mapping[str, str]) -> None:
-        known = {file.path: file.sha256 for file in manifest.files}
+        expected = {file.path: file.sha256 for file in manifest.files}
         for done, (path, size) in enumerate(sorted(sizes.items())):
             self.progress("hashing the files", done, len(sizes))
-            self._hashed(path, size, known.get(path, ""), sums)
-
-    def _hashed(self, path: str, size: int, sha256: str, sums: Mapping[str, str]) -> None:
-        try:
-            found = hash_file(self.folder / path, size)
-        except OSError as error:
-            self.fail("files", path, f"cannot be read ({error.strerror})")
-            return
-        if found != sums.get(path, found):
-            self.fail("checksums", path, "has another SHA-256 than SHA256SUMS says")
-        if sha256 not in ("", found):
-            self.fail("manifest", path, f"has SHA-256 {found}, not that of the manifest")
+            try:
+                digest = hash_file(self.folder / path, size)
+            except OSError as error:
+                self.fail("files", path, f"cannot be read ({error.strerror})")
+                continue
+            if digest != sums.get(path, digest):
+                self.fail("checksums", path, "has another SHA-256 than SHA256SUMS says")
+            if digest != expected.get(path, digest):
+                self.fail("manifest", path, f"has SHA-256 {digest}, not that of the manifest")
 
     def _parsed(self, name: str, parse: Callable[[bytes], Parsed]) -> Parsed | None:
         try:
@@ -186,17 +185,17 @@ class Checker:
             self.fail("manifest", name, error)
         return None
 
-    def _signatures(self, loose: Mapping[str, int], signers: Path | None) -> None:
-        """Check the SSH signature, if there are keys to check it by; name all others."""
-        for name, size in loose.items():
+    def _signatures(self, sizes: Mapping[str, int], signers: Path | None) -> None:
+        """Check the SSH signature if `signers` is given. All other signatures are claims."""
+        for name, size in sizes.items():
             if size > LARGEST_SIGNATURE:
                 self.fail("signature", name, f"has more than {LARGEST_SIGNATURE} bytes, which no signature has")
             elif name != SIGNATURE or signers is None:
                 self.claim(name, "", f"a signature; {how_to_check(name)}")
         if signers is None:
             return
-        if SIGNATURE not in loose:
-            self.fail("signature", SIGNATURE, "there is none, and --signers asks for one")
+        if SIGNATURE not in sizes:
+            self.fail("signature", SIGNATURE, "is missing, and --signers requires it")
             return
         self.report.checks.append("signature")
         try:
@@ -204,8 +203,8 @@ class Checker:
         except SignatureError as error:
             self.fail("signature", SIGNATURE, error)
 
-    def _models(self, manifest: Manifest, original: Original | None) -> None:
-        """The models declare what the manifest says, and answer, or are made again, as the original does."""
+    def _models(self, manifest: Manifest, original: OpenCheckpoint | None) -> None:
+        """Compare the models' declarations with the manifest, and the models with the original."""
         model = self._model(manifest)
         if model is None:
             return
@@ -217,13 +216,13 @@ class Checker:
         if self.report.findings:
             return
         if not manifest.models:
-            self.claim(MANIFEST, "models", "there are none")
+            self.claim(MANIFEST, "models", "the package has no models")
         reference = self._answers(manifest, model)
         if not self.report.findings:
             self._weights(manifest, model, reference, original)
 
     def _model(self, manifest: Manifest) -> ModelSpec | None:
-        """The model that ships under the manifest's name, or the package's own description."""
+        """The shipped model of the manifest's name, or the one that the package describes."""
         if manifest.model in model_names():
             return load_model(manifest.model)
         try:
@@ -239,7 +238,7 @@ class Checker:
 
     def _answers(self, manifest: Manifest, model: ModelSpec) -> PackReference | None:
         if manifest.reference_pack is None:
-            self.claim(MANIFEST, "models", "there is no reference pack, to compare them with the original")
+            self.claim(MANIFEST, "models", "the package has no reference pack to compare them with the original")
             return None
         try:
             reference = read_pack(self.folder / manifest.reference_pack, model)
@@ -256,37 +255,37 @@ class Checker:
     def _answer(self, number: int, item: PackagedModel, reference: PackReference, model: ModelSpec) -> None:
         candidate = Candidate(self.folder / item.path, item.precision)
         try:
-            found = verify(model, reference, [candidate], progress=self.progress)
+            report = verify(model, reference, [candidate], progress=self.progress)
         except RuntimeUnavailableError as error:
             self.claim(MANIFEST, f"models.{number}", f"{item.label} cannot be run here: {error}")
             return
-        for failure in found.failures:
+        for failure in report.failures:
             self.fail("answers", item.path, failure.message)
-        if found.passed:
-            self.report.largest[item.label] = found.artifacts[0].largest
+        if report.passed:
+            self.report.largest[item.label] = report.artifacts[0].largest
 
     def _weights(
-        self, manifest: Manifest, model: ModelSpec, reference: PackReference | None, original: Original | None
+        self, manifest: Manifest, model: ModelSpec, reference: PackReference | None, original: OpenCheckpoint | None
     ) -> None:
-        """Of which checkpoint the package is: the demo's and a given one are compared; for others it is a claim."""
+        """Compare the package with the demo checkpoint or the given one. The origin of any other package is a claim."""
         source = manifest.source
         try:
             if source.weights == DEMO:
                 self._demo(manifest, model, reference)
             elif original is None:
                 for place in ("source.weights", "source.archive_sha256", "source.checkpoint"):
-                    self.claim(MANIFEST, place, "no package can prove of which checkpoint it is; --rebuild can")
+                    self.claim(MANIFEST, place, "a package cannot prove its checkpoint; --rebuild can")
             if original is not None:
                 self._rebuilt(manifest, model, reference, original)
         except (ReferencePackError, ModelError) as error:
             self.fail("weights", str(manifest.reference_pack), error)
 
     def _demo(self, manifest: Manifest, model: ModelSpec, reference: PackReference | None) -> None:
-        """The demo is the same bytes everywhere: its hashes are known, and its answers are computed again."""
+        """Compare the hashes with the demo's, which are the same everywhere, and compute the pack's answers again."""
         symbol = bytes_sha256(ssh_vgg16_symbol().encode())
         params = model.demo.params_sha256 if model.demo else ""
-        known = {model.checkpoint.symbol: symbol, model.checkpoint.params: params}
-        if dict(manifest.source.checkpoint) != known:
+        expected = {model.checkpoint.symbol: symbol, model.checkpoint.params: params}
+        if dict(manifest.source.checkpoint) != expected:
             self.fail("weights", MANIFEST, "source.checkpoint: is not the demo, which source.weights names")
         elif reference and self.report.largest:
             prove(reference, None, model, self.progress)
@@ -294,18 +293,18 @@ class Checker:
             self.report.checks.append("weights")
 
     def _rebuilt(
-        self, manifest: Manifest, model: ModelSpec, reference: PackReference | None, original: Original
+        self, manifest: Manifest, model: ModelSpec, reference: PackReference | None, original: OpenCheckpoint
     ) -> None:
-        said = {file.path: file.sha256 for file in manifest.files}
+        hashes = {file.path: file.sha256 for file in manifest.files}
         with original(model) as checkpoint, scratch_folder() as scratch:
             check_rebuildable(manifest, checkpoint)
             for number, item in enumerate(manifest.models):
                 self.progress(f"converting {item.label} again")
-                made = rebuilt(item, checkpoint, scratch / str(number))
-                for path, sha256 in made.items():
-                    if said[path] != sha256:
-                        self.fail("rebuild", path, f"comes out as other bytes, SHA-256 {sha256}")
-                self.report.rebuilt |= {item.label} if all(said[path] == made[path] for path in made) else set()
+                converted = rebuilt(item, checkpoint, scratch / str(number))
+                different = [path for path in converted if hashes[path] != converted[path]]
+                for path in different:
+                    self.fail("rebuild", path, f"a new conversion gives other bytes, SHA-256 {converted[path]}")
+                self.report.rebuilt |= set() if different else {item.label}
             if reference and self.report.largest and "weights" not in self.report.checks:
                 check_answers(reference, checkpoint, self.progress)
         self.report.checks += [name for name in ("weights", "rebuild") if name not in self.report.checks]
@@ -319,10 +318,10 @@ def _check_origin(reference: PackReference, manifest: Manifest) -> None:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was checked and found, and what the package only claims.
+    """The checks that ran, their findings, and the package's claims.
 
-    `parity` is for each model that was run its largest difference from the original's answers. `signed_by` is who of
-    the trusted signers signed it, "" without a signature or without signers.
+    `parity` holds the largest difference from the original's answers for each model that ran. `signed_by` is the
+    trusted signer, "" without a signature or without signers.
     """
 
     path: Path
@@ -348,10 +347,10 @@ def check(
     rebuild: Path | None = None,
     progress: Progress = silent,
 ) -> CheckResult:
-    """Check a package, a folder or an archive. With `rebuild`, a checkpoint, convert it again and compare the bytes.
+    """Check a package: a folder or an archive.
 
-    Raises UsageError if `signers` holds no keys, PackageError if there is nothing that can be checked, and what opening
-    the checkpoint raises.
+    With `rebuild`, a checkpoint, convert it again and compare the bytes. Raises UsageError if `signers` holds no keys,
+    PackageError if the package cannot be opened, and what opening the checkpoint raises.
     """
     if signers is not None:
         read_signers(signers)

@@ -1,6 +1,6 @@
-"""What a manifest says, compared with what the files of the package, the model's description and the layout say.
+"""Compares a manifest with the package's files, the model's description and the layout.
 
-What cannot be compared is a claim, and is named as one.
+A statement that cannot be compared is a claim, and the check reports it as one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _TEXTS: Final = (Role.DESCRIPTION, Role.CARD, Role.REPORT, Role.BILL, Role.LICEN
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it must be: what was checked, of which file, and what is wrong."""
+    """A fault of a package: the check that saw it, the file, and the message."""
 
     check: str
     path: str
@@ -52,7 +52,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that the package says and that was not checked: in which file, at which place in it, and why not."""
+    """An unchecked statement of a package: its file, its place in the file, and why it is not checked."""
 
     path: str
     place: str
@@ -60,7 +60,7 @@ class Claim:
 
 
 class Declarations:
-    """Compares the manifest of the package in `folder`. `findings` and `claims` are what came out."""
+    """Compares the manifest of the package in `folder`, and collects `findings` and `claims`."""
 
     CHECK: Final = "declarations"
 
@@ -68,7 +68,7 @@ class Declarations:
         self.folder, self.manifest, self.model, self.progress = folder, manifest, model, progress
         self.findings: list[Finding] = []
         self.claims: list[Claim] = []
-        self._unreadable = False  # the record of the verification
+        self._record_unreadable = False
 
     def compare(self) -> None:
         layout = LAYOUTS.get(self.manifest.layout)
@@ -98,55 +98,55 @@ class Declarations:
         except RuntimeUnavailableError as error:
             self._claim(MANIFEST, f"models.{number}", f"{item.path} cannot be read here: {error}")
             return
-        if self._unreadable:
+        if self._record_unreadable:
             expected = expected.model_copy(update={"verified": item.verified})
             self._claim(MANIFEST, f"models.{number}.verified", f"{VERIFICATION} cannot be read")
         if item.precision not in PROFILES:
             self._fail(item.path, f"precision: {shown(item.precision)} is not one of {', '.join(PROFILES)}")
         elif FORMATS[expected.format].is_quantized(self.folder / item.path) != (item.precision == Precision.INT8.value):
-            self._fail(item.path, f"precision: it says {item.precision}, and is not stored in that")
+            self._fail(item.path, f"precision: it says {item.precision}, but is not stored in it")
         for field in PackagedModel.model_fields:
             self._equal(item.path, field, getattr(item, field), getattr(expected, field))
         self._metadata(number, item, contract)
 
     def _metadata(self, number: int, item: PackagedModel, contract: Contract) -> None:
-        """What a file says of itself, compared with what a conversion by the same options writes into it."""
+        """Compare the metadata of a file with those that a conversion with the same options writes."""
         self._equal(item.path, WEIGHTS, contract.weights, self.manifest.source.weights)
         try:
             options = options_of(item, self.model)
         except ValueError as error:
             self._fail(item.path, error)
             return
-        made = Contract.of(self.model, self.manifest.source.weights, options, item.precision)
-        expected = FORMATS[item.format].entries(made)
+        converted = Contract.of(self.model, self.manifest.source.weights, options, item.precision)
+        expected = FORMATS[item.format].entries(converted)
         for key, value in sorted(contract.metadata.items()):
             if key in expected and key != TOOL:
                 self._equal(item.path, key, value, expected[key])
             else:
-                self._claim(MANIFEST, f"models.{number}.options.{one_line(key)}", "the file itself says so, no more")
+                self._claim(MANIFEST, f"models.{number}.options.{one_line(key)}", "only the file itself states it")
 
     def _source(self) -> None:
         source = self.manifest.source
         kind, _, digest = source.weights.partition(":")
         self._equal(MANIFEST, "source.archive_sha256", source.archive_sha256, digest if kind == "sha256" else None)
         if kind == "params-sha256" and source.checkpoint and digest not in source.checkpoint.values():
-            self._fail(MANIFEST, "source.checkpoint: none of the files is the one that source.weights names")
+            self._fail(MANIFEST, "source.checkpoint: no file has the hash in source.weights")
 
     def _evidence(self) -> Evidence | None:
         if VERIFICATION not in {file.path for file in self.manifest.files}:
             return None
         try:
             return read_verification(self.folder / VERIFICATION, self.model.name)
-        except PackageError as error:  # another version's, perhaps: the models have answers to give by themselves
-            self._unreadable = True
+        except PackageError as error:  # perhaps another version wrote it; the models' answers do not depend on it
+            self._record_unreadable = True
             self._claim(VERIFICATION, "", f"this version cannot read it: {error}")
             return None
 
     def _verification(self, evidence: Evidence | None) -> None:
-        """What the manifest says of the verification is what the record says; that it was so, its maker says."""
-        self._claim(MANIFEST, "verification", "its maker says so; the comparison with answers is reported apart")
-        self._claim(MANIFEST, "versions", "its maker says so")
-        if self._unreadable:
+        """Compare the manifest with the record of the verification. That the record is true is a claim."""
+        self._claim(MANIFEST, "verification", "its author states it; the check compares answers separately")
+        self._claim(MANIFEST, "versions", "its author states them")
+        if self._record_unreadable:
             return
         report = evidence.report if evidence else None
         expected = verification_of(report, [model.verified for model in self.manifest.models])
@@ -164,7 +164,7 @@ class Declarations:
         for file in self.manifest.files:
             known = _ROLES.get(file.path) or (Role.LICENCE if file.path.startswith(f"{LICENCES}/") else None)
             if known and file.role is not known:
-                self._fail(file.path, f"role: it is the {known.value}, the manifest says {file.role.value}")
+                self._fail(file.path, f"role: expected {known.value}, the manifest says {file.role.value}")
             elif not known and file.role in _TEXTS:
                 self._fail(file.path, f"role: no package has a {file.role.value} of that name")
             elif file.role is Role.CONFIGURATION and file.path not in configured:
@@ -173,7 +173,7 @@ class Declarations:
     def _configured(self) -> Iterable[tuple[str, bytes]]:
         try:
             return LAYOUTS[self.manifest.layout].configuration(self.manifest.models).items()
-        except (KeyError, IndexError):  # of models that are not as the layout has them, which is found apart
+        except (KeyError, IndexError):  # the models contradict the layout, which `_model` reports
             return ()
 
     def _configuration(self, layout: Layout) -> None:
@@ -181,22 +181,21 @@ class Declarations:
         expected = {path: bytes_sha256(data) for path, data in self._configured()}
         for path in sorted(expected.keys() | hashes.keys()):
             if expected.get(path) != hashes.get(path):
-                self._fail(path, f"is not the configuration that the layout {layout.key} has for these models")
+                self._fail(path, f"is not the configuration of the layout {layout.key} for these models")
 
     def _texts(self) -> None:
-        """Of what is there for people, and for other programs, the bytes are checked and the words are not."""
+        """The texts of files for readers and other programs are claims; only their hashes are checked."""
         for file in self.manifest.files:
             if file.role in _TEXTS:
-                self._claim(file.path, "", "what it says; its checksum is right")
+                self._claim(file.path, "", "its text; the checksum is right")
 
     def _hashes(self, paths: Sequence[str]) -> Mapping[str, str]:
         hashes = {file.path: file.sha256 for file in self.manifest.files}
         return {path: hashes[path] for path in paths}
 
-    def _equal(self, path: str, field: str, said: Any, expected: Any) -> None:
-        if said != expected:
-            difference = shown(said), shown(expected)
-            self._fail(path, f"{field}: it says {difference[0]}, expected {difference[1]}")
+    def _equal(self, path: str, field: str, declared: Any, expected: Any) -> None:
+        if declared != expected:
+            self._fail(path, f"{field}: it says {shown(declared)}, expected {shown(expected)}")
 
     def _fail(self, path: str, message: object) -> None:
         self.findings.append(Finding(self.CHECK, path, one_line(message)))
@@ -206,8 +205,8 @@ class Declarations:
 
 
 def claim_lines(claims: Iterable[Claim]) -> list[str]:
-    """Claims as lines for a person: those with one reason together."""
-    together: dict[str, list[str]] = {}
+    """The claims as text: a line for each reason."""
+    places: dict[str, list[str]] = {}
     for claim in claims:
-        together.setdefault(claim.reason, []).append(f"{claim.path} ({claim.place})" if claim.place else claim.path)
-    return [f"not checked: {listed(places, ', ')}: {reason}" for reason, places in together.items()]
+        places.setdefault(claim.reason, []).append(f"{claim.path} ({claim.place})" if claim.place else claim.path)
+    return [f"not checked: {listed(items, ', ')}: {reason}" for reason, items in places.items()]

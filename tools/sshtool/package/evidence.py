@@ -1,6 +1,4 @@
-"""What other verbs found out about the artifacts: read back from their JSON documents, and trusted for the very bytes
-that they name, and no others.
-"""
+"""Reads the JSON documents of `verify`, `evaluate` and `bench`. Each applies only to files with the hashes in it."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ LARGEST_DOCUMENT: Final = 64 << 20
 Files = Mapping[str, Sha256]
 Text = Annotated[str, pydantic.StringConstraints(max_length=200)]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
-# Of images, faces, cores and sides of an image: more than any honest document has.
+# Images, faces, cores or sides of an image.
 Count = Annotated[int, pydantic.Field(ge=0, le=1_000_000_000)]
 # Seconds of a computation, or images a second.
 Rate = Annotated[float, pydantic.Field(gt=0, le=1_000_000)]
@@ -40,7 +38,7 @@ _SETTINGS: Final = {omz.PROTOCOL: (omz.SETTING,), wider.PROTOCOL: (*SETTINGS, AL
 
 
 class _Lenient(pydantic.BaseModel):
-    """Of a document only what is used here. Unknown keys are no error: a new one is no new version."""
+    """The part of a document that a package uses. Unknown keys are ignored, as a new key is no new version."""
 
     model_config = pydantic.ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -52,7 +50,7 @@ class _Head(_Lenient):
 
 
 class Setting(_Lenient):
-    """A figure of an evaluation: of the setting's faces, from 0 to 1."""
+    """The average precision on the faces of one setting, from 0 to 1."""
 
     setting: Text
     average_precision: Share
@@ -60,7 +58,7 @@ class Setting(_Lenient):
 
 
 class Protocol(_Lenient):
-    """How it was evaluated, and on how many images."""
+    """The figures of one protocol, and the number of images."""
 
     protocol: Text
     input: Text
@@ -69,14 +67,14 @@ class Protocol(_Lenient):
 
     @pydantic.model_validator(mode="after")
     def _check_names(self) -> Protocol:
-        named = [item.setting for item in self.settings]
-        if len(set(named)) < len(named) or not set(named) <= set(_SETTINGS.get(self.protocol, ())):
-            raise ValueError(f"{shown(self.protocol)} with the settings {shown(named)} is no protocol of `evaluate`")
+        names = [item.setting for item in self.settings]
+        if len(set(names)) < len(names) or not set(names) <= set(_SETTINGS.get(self.protocol, ())):
+            raise ValueError(f"{shown(self.protocol)} with the settings {shown(names)} is no protocol of `evaluate`")
         return self
 
 
 class EvaluatedArtifact(_Lenient):
-    """The figures of one artifact, whose files have these hashes."""
+    """The figures of the artifact whose files have these hashes."""
 
     files: Files
     protocols: tuple[Protocol, ...]
@@ -99,7 +97,7 @@ class Speed(_Lenient):
 
 
 class BenchedArtifact(_Lenient):
-    """How fast one artifact was with one runtime, whose files have these hashes. What was not measured is None."""
+    """The speed of the artifact whose files have these hashes, with one runtime. None: not measured."""
 
     files: Files
     runtime: Text
@@ -110,7 +108,7 @@ class BenchedArtifact(_Lenient):
 
 
 class Bench(_Lenient):
-    """All of a benchmark, and the machine."""
+    """The candidates of a benchmark, and the machine."""
 
     model: Text = ""
     threads: Count = 0
@@ -127,42 +125,43 @@ class _EvaluationDocument(_Head):
     result: _Evaluation
 
 
-Document = TypeVar("Document", _EvaluationDocument, _BenchDocument)
-
-
 class _VerifyDocument(_Head):
     result: Any
 
 
+Document = TypeVar("Document", bound=_Head)
+Measured = TypeVar("Measured", _EvaluationDocument, _BenchDocument)
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """The verification, and for each of its artifacts the hashes of the files that were run.
+    """The report of a verification, with the hashes of each artifact's files.
 
-    What was held to another precision's tolerances than its own, by `--profile` or because it was computed in bf16, has
-    not passed: it only shows that it is close enough for that.
+    An artifact has not passed if it was compared with another precision's tolerances, because of `--profile` or because
+    the runtime computed in bf16.
     """
 
     report: VerifyReport
 
     def about(self, hashes: Mapping[str, str]) -> ArtifactReport | None:
-        """The report of the artifact that passed with exactly these files, whatever they are called now."""
-        wanted = sorted(hashes.values())
+        """The report of an artifact that passed with exactly these hashes, under any file names."""
+        digests = sorted(hashes.values())
         passed = (
             item
             for item in self.report.artifacts
-            if item.passed and item.profile.name == item.declaration.precision and _is_whole(item)
+            if item.passed and item.profile.name == item.declaration.precision and _is_complete(item)
         )
-        return next((item for item in passed if sorted(item.files.values()) == wanted), None)
+        return next((item for item in passed if sorted(item.files.values()) == digests), None)
 
 
-def _is_whole(report: ArtifactReport) -> bool:
-    """Whether it was compared on all standard samples that its precision is compared on."""
+def _is_complete(report: ArtifactReport) -> bool:
+    """Whether the report compares all standard samples of its precision."""
     compared = {item.sample for item in report.samples if item.tensors or item.detections}
     return set(sample_names()) <= compared | PROFILES[report.profile.name].left_out.keys()
 
 
 def verification_of(report: VerifyReport | None, verified: Iterable[bool]) -> Verification:
-    """What a manifest says of a report on its models, of which each is `verified` or not."""
+    """The verification in a manifest, from the report and from whether each model is `verified`."""
     return Verification(
         status="passed" if report is not None and all(verified) else "unverified",
         reference=report.reference if report else "",
@@ -171,20 +170,16 @@ def verification_of(report: VerifyReport | None, verified: Iterable[bool]) -> Ve
 
 
 def read_verification(path: Path, model: str) -> Evidence:
-    """Read what `sshtool verify --json` printed or left beside the artifacts.
+    """Read the output of `sshtool verify --json`, or the record beside the artifacts.
 
-    Raises PackageError if it cannot be read, is of another version or model, or is no such document.
+    Raises PackageError if the file is unreadable, no such document, or of another version or model.
     """
-    data = _read(path, "sshtool verify")
+    command = "sshtool verify"
+    document = _read(path, _VerifyDocument, "verify", command)
     try:
-        document = parse_json(_VerifyDocument, data)
-        _check_head(document, "verify")
-        result = _results().validate_python(document.result)
+        report = _results().validate_python(document.result).report
     except pydantic.ValidationError as error:
-        raise _refused(path, ValueError(problems(error)), "sshtool verify") from None
-    except ValueError as error:
-        raise _refused(path, error, "sshtool verify") from None
-    report = result.report
+        raise _refused(path, problems(error), command) from None
     if report.report_version != REPORT_VERSION or report.model != model:
         raise PackageError(
             f"{path}: is version {report.report_version} and about {one_line(report.model)}, expected version "
@@ -194,26 +189,20 @@ def read_verification(path: Path, model: str) -> Evidence:
 
 
 def read_evaluation(path: Path, model: str) -> tuple[EvaluatedArtifact, ...]:
-    """Read what `sshtool evaluate --json` printed. Raises PackageError likewise."""
+    """Read the output of `sshtool evaluate --json`. Raises PackageError."""
     return _measured(path, model, _EvaluationDocument, "evaluate").result.artifacts
 
 
 def read_bench(path: Path, model: str) -> Bench:
-    """Read what `sshtool bench --json` printed. Raises PackageError likewise."""
+    """Read the output of `sshtool bench --json`. Raises PackageError."""
     return _measured(path, model, _BenchDocument, "bench").result
 
 
-def _measured(path: Path, model: str, schema: type[Document], verb: str) -> Document:
-    maker = f"sshtool {verb} --json"
-    data = _read(path, maker)
-    try:
-        document = parse_json(schema, data)
-        _check_head(document, verb)
-    except ValueError as error:
-        raise _refused(path, error, maker) from None
+def _measured(path: Path, model: str, schema: type[Measured], verb: str) -> Measured:
+    document = _read(path, schema, verb, f"sshtool {verb} --json")
     if document.result.model != model:
         raise PackageError(
-            f"{path}: is about {one_line(document.result.model)}, not about {model}; make it for that one"
+            f"{path}: is about {one_line(document.result.model)}, not about {model}; make it for this model"
         )
     return document
 
@@ -223,19 +212,18 @@ def _results() -> pydantic.TypeAdapter[VerifyResult]:
     return pydantic.TypeAdapter(VerifyResult)
 
 
-def _check_head(document: _Head, verb: str) -> None:
-    if (document.schema_version, document.verb) != (SCHEMA_VERSION, verb):
-        raise ValueError(
-            f"it is version {document.schema_version} of {document.verb}, expected {SCHEMA_VERSION}, {verb}"
-        )
-
-
-def _read(path: Path, maker: str) -> bytes:
+def _read(path: Path, schema: type[Document], verb: str, command: str) -> Document:
     try:
-        return read_small(path, LARGEST_DOCUMENT)
+        document = parse_json(schema, read_small(path, LARGEST_DOCUMENT))
     except OSError as error:
-        raise PackageError(f"{path}: cannot be read ({error.strerror}); `{maker}` makes it") from None
+        raise PackageError(f"{path}: cannot be read ({error.strerror}); `{command}` makes it") from None
+    except ValueError as error:
+        raise _refused(path, error, command) from None
+    if (document.schema_version, document.verb) != (SCHEMA_VERSION, verb):
+        problem = f"it is version {document.schema_version} of {document.verb}, expected {SCHEMA_VERSION}, {verb}"
+        raise _refused(path, problem, command)
+    return document
 
 
-def _refused(path: Path, error: ValueError, maker: str) -> PackageError:
-    return PackageError(f"{path}: is not what `{maker}` writes ({one_line(error)}); make it again")
+def _refused(path: Path, problem: object, command: str) -> PackageError:
+    return PackageError(f"{path}: is not what `{command}` writes ({one_line(problem)}); make it again")

@@ -1,6 +1,6 @@
-"""Where the files of a package lie: as Open Model Zoo had them, on a hub, or as a server wants its models.
+"""The layouts of a package: Open Model Zoo's, a hub's, or a model server's.
 
-A new layout is a subclass of `Layout` here. Sources of the rules: the documentation of each server.
+A layout is a subclass of `Layout` in this module. The rules come from each server's documentation.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ LFS: Final = "filter=lfs diff=lfs merge=lfs -text"
 
 
 class Layout(ABC):
-    """Where the models go, and what a server has to be told. Everything else lies at the top of the package."""
+    """The paths of the models and the configuration of a server. All other files are at the top of the package."""
 
     key: ClassVar[str]
 
     @abstractmethod
     def main_file(self, name: str, form: str, precision: str) -> str:
-        """Path of the file to open, for the model `name` in that format and precision."""
+        """Path of the file to open, for the model `name` in the format `form` and that precision."""
 
     def files(self, main: str, form: str) -> tuple[str, ...]:
-        """Paths of the main file and of those that always lie beside it."""
+        """Paths of the main file and its companions."""
         return (main, *(str(PurePosixPath(main).with_suffix(item)) for item in FORMATS[form].companion_suffixes))
 
-    def configuration(self, models: Iterable[PackagedModel]) -> Mapping[str, bytes]:  # most want none
-        """The files that the server reads beside the models, by path."""
+    def configuration(self, models: Iterable[PackagedModel]) -> Mapping[str, bytes]:
+        """The server's configuration files by path; by default none."""
         return {}
 
 
 class Flat(Layout):
-    """Open Model Zoo's: a folder for each precision."""
+    """Open Model Zoo's layout: a folder for each precision."""
 
     key = "flat"
 
@@ -46,8 +46,9 @@ class Flat(Layout):
 
 
 class HuggingFace(Layout):
-    """A model repository on the Hugging Face Hub: `onnx/model.onnx` and `openvino/openvino_model.xml` as Optimum has
-    them, other precisions with their name behind; large files in Git LFS.
+    """A model repository on the Hugging Face Hub: `onnx/model.onnx` and `openvino/openvino_model.xml`, as in Optimum.
+
+    Other precisions have a suffix. Git LFS holds the large files.
     """
 
     key = "huggingface"
@@ -57,15 +58,15 @@ class HuggingFace(Layout):
         return stem + ("" if precision == "FP32" else f"_{precision.lower()}") + _suffix(form)
 
     def configuration(self, models: Iterable[PackagedModel]) -> Mapping[str, bytes]:
-        texts = {kind.suffix for kind in FORMATS.values() if kind.is_text}
-        kinds = sorted({PurePosixPath(path).suffix for model in models for path in model.files} - texts | {".npz"})
-        return {".gitattributes": "".join(f"*{kind} {LFS}\n" for kind in kinds).encode()}
+        texts = {item.suffix for item in FORMATS.values() if item.is_text}
+        suffixes = sorted({PurePosixPath(path).suffix for model in models for path in model.files} - texts | {".npz"})
+        return {".gitattributes": "".join(f"*{suffix} {LFS}\n" for suffix in suffixes).encode()}
 
 
 class ModelServer(Layout):
-    """OpenVINO Model Server: a folder for each model, in it one for each version, and `config.json` above them.
+    """OpenVINO Model Server: a folder for each model with a folder for each version, and `config.json` above them.
 
-    Mount `models` as `/models`, as the server's documentation does, and name `/models/config.json`.
+    Mount `models` as `/models`, as the server's documentation does, and pass `/models/config.json`.
     """
 
     key = "ovms"
@@ -75,15 +76,14 @@ class ModelServer(Layout):
 
     def configuration(self, models: Iterable[PackagedModel]) -> Mapping[str, bytes]:
         names = [PurePosixPath(model.path).parts[1] for model in models]
-        listed = [{"config": {"name": name, "base_path": f"/models/{name}"}} for name in names]
-        return {"models/config.json": (json.dumps({"model_config_list": listed}, indent=2) + "\n").encode()}
+        configs = [{"config": {"name": name, "base_path": f"/models/{name}"}} for name in names]
+        return {"models/config.json": (json.dumps({"model_config_list": configs}, indent=2) + "\n").encode()}
 
 
 class Triton(Layout):
-    """Triton Inference Server: a folder for each model with `config.pbtxt`, in it one for each version.
+    """Triton Inference Server: a folder for each model with `config.pbtxt` and a folder for each version.
 
-    The file is called `model.onnx` or `model.xml`, as the backends look for it. max_batch_size is 0: the dimensions
-    are all of them, the batch included.
+    The backends look for `model.onnx` or `model.xml`. With max_batch_size 0, the dimensions include the batch.
     """
 
     key = "triton"
@@ -92,14 +92,11 @@ class Triton(Layout):
         return f"model_repository/{_served(name, form, precision)}/1/model{_suffix(form)}"
 
     def configuration(self, models: Iterable[PackagedModel]) -> Mapping[str, bytes]:
-        made = {}
-        for model in models:
-            folder = PurePosixPath(model.path).parent.parent
-            made[f"{folder}/config.pbtxt"] = _triton_config(folder.name, model).encode()
-        return made
+        folders = [(PurePosixPath(model.path).parent.parent, model) for model in models]
+        return {f"{path}/config.pbtxt": _triton_config(path.name, model).encode() for path, model in folders}
 
 
-LAYOUTS: Final[Mapping[str, Layout]] = {kind.key: kind() for kind in Layout.__subclasses__()}
+LAYOUTS: Final[Mapping[str, Layout]] = {layout.key: layout() for layout in Layout.__subclasses__()}
 
 _BACKENDS: Final = {"onnx": "onnxruntime", "openvino": "openvino"}
 _TRITON_TYPES: Final = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8", "int32": "TYPE_INT32"}

@@ -1,4 +1,4 @@
-"""`manifest.json` and `SHA256SUMS`: what a package holds, what it was made from, and what it was held to."""
+"""`manifest.json` and `SHA256SUMS`: the contents, the origin and the verification of a package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SUM: Final = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 class Role(StrEnum):
-    """What a file is there for."""
+    """The purpose of a file."""
 
     MODEL = "model"
     DESCRIPTION = "description"
@@ -43,7 +43,7 @@ Size = Annotated[int, pydantic.Field(ge=0)]
 
 
 class PackagedFile(Strict):
-    """A file of the package; only the manifest and `SHA256SUMS` are not among them."""
+    """A file of the package, other than the manifest and `SHA256SUMS`."""
 
     path: PackagePath
     role: Role
@@ -52,7 +52,7 @@ class PackagedFile(Strict):
 
 
 class Tensor(Strict):
-    """An input or output as the file declares it. A size of -1 is free for every run to choose."""
+    """An input or output as the file declares it. A dimension of -1 is dynamic."""
 
     name: Text
     dtype: Text
@@ -74,7 +74,7 @@ def _known_format(key: str) -> str:
 
 
 class PackagedModel(Strict):
-    """A converted model: the file to open, those that belong to it, how to feed it, and how it compared."""
+    """A converted model: its main file, all of its files, its inputs and outputs, and whether it is verified."""
 
     label: Text
     format: Annotated[str, pydantic.AfterValidator(_known_format)]
@@ -92,7 +92,7 @@ class PackagedModel(Strict):
 
 
 class Verification(Strict):
-    """What the models were held to, and how it ended. "unverified": packaged with --allow-unverified."""
+    """The reference of the verification and its outcome. "unverified": packaged with --allow-unverified."""
 
     status: Literal["passed", "unverified"]
     reference: Text
@@ -100,7 +100,7 @@ class Verification(Strict):
 
 
 class Source(Strict):
-    """What was converted: "demo", "sha256:" and the hash of the archive, or "params-sha256:" and that of the file."""
+    """The checkpoint: "demo", "sha256:" and the archive's hash, or "params-sha256:" and the `.params` file's hash."""
 
     weights: Text
     archive_sha256: Sha256 | None
@@ -108,7 +108,7 @@ class Source(Strict):
 
 
 class Manifest(Strict):
-    """All that is known about a package. `versions` are those of the tools and libraries it was made and held with."""
+    """The description of a package. `versions` lists the tools and libraries of its conversion and verification."""
 
     manifest_version: Literal[1] = 1
     model: Text
@@ -127,16 +127,16 @@ class Manifest(Strict):
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Parse and check a manifest: whole, strict, and in agreement with itself. Raises ValueError in one line."""
+    """Parse a manifest, and check that it is consistent. Raises ValueError in one line."""
     manifest = parse_json(Manifest, data)
     paths = [file.path for file in manifest.files]
     if len(set(paths)) < len(paths):
-        raise ValueError("files: a path is there more than once")
+        raise ValueError("files: a path occurs more than once")
     if twins := collision(paths):
         raise ValueError(f"files: {' and '.join(twins)} are one file, or a file and a folder, on some systems")
-    models = {file.path for file in manifest.files if file.role is Role.MODEL}
-    claimed = [path for model in manifest.models for path in model.files]
-    if sorted(claimed) != sorted(models) or any(model.path not in model.files for model in manifest.models):
+    with_role = {file.path for file in manifest.files if file.role is Role.MODEL}
+    of_models = [path for model in manifest.models for path in model.files]
+    if sorted(of_models) != sorted(with_role) or any(model.path not in model.files for model in manifest.models):
         raise ValueError("models: their files are not the files of the role 'model'")
     packs = [file.path for file in manifest.files if file.role is Role.REFERENCE]
     if packs != ([manifest.reference_pack] if manifest.reference_pack else []):
@@ -145,28 +145,28 @@ def parse_manifest(data: bytes) -> Manifest:
 
 
 def dump_sums(hashes: Mapping[str, str]) -> bytes:
-    """The bytes of `SHA256SUMS`, as `sha256sum --check` reads them, in the order of the paths."""
+    """The bytes of `SHA256SUMS` for `sha256sum --check`, sorted by path."""
     return "".join(f"{hashes[path]}  {path}\n" for path in sorted(hashes)).encode()
 
 
 def parse_sums(data: bytes) -> dict[str, str]:
-    """Hash by path. Raises ValueError in one line."""
+    """The hashes by path. Raises ValueError in one line."""
     if b"\r\n" in data:
         raise ValueError(
-            "its lines end as on Windows (CRLF), which makes every name another; something changed it on its way: "
-            "copy the package as it is (git: core.autocrlf=false)"
+            "its lines end as on Windows (CRLF), which changes every name; copy the package unchanged "
+            "(git: core.autocrlf=false)"
         )
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for number, line in enumerate(_lines(data), 1):
         match = _SUM.fullmatch(line)
-        if match is None or match[2] in found or number > MOST_FILES:
+        if match is None or match[2] in hashes or number > MOST_FILES:
             raise ValueError(
-                f"line {number}: expected a hash, two spaces and a path that is there once, of {MOST_FILES} at most"
+                f"line {number}: expected a hash, two spaces and a path, each path once, at most {MOST_FILES} lines"
             )
         if problem := fault(match[2]):
             raise ValueError(f"line {number}: {one_line(match[2])!r} is no name that a package has: {problem}")
-        found[match[2]] = match[1]
-    return found
+        hashes[match[2]] = match[1]
+    return hashes
 
 
 def _lines(data: bytes) -> Iterable[str]:

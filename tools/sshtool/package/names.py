@@ -1,4 +1,4 @@
-"""Names that every file system has, that mean one file everywhere, and that no program takes for something else."""
+"""Portable file names: valid and distinct on every file system, and never taken for an option or a device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEVICES: Final = frozenset(
 
 
 def fault(path: str) -> str:
-    """Why no file of a package may be called that; "" if it may. Parts are separated by "/"."""
+    """Why a package refuses the path, whose parts "/" separates; "" if it is valid."""
     if len(path) > LONGEST:
         return f"it has more than {LONGEST} characters"
     return next(filter(None, map(_fault_of_part, path.split("/"))), "")
@@ -29,7 +29,7 @@ def _fault_of_part(part: str) -> str:
     if not _PART.fullmatch(part):
         return "it has other characters than A-Z, a-z, 0-9, '.', '_' and '-', or an empty part"
     if part in (".", ".."):
-        return "it leads out of the package, or in circles"
+        return "it leads out of its folder, or to itself"
     if part.endswith("."):
         return "a part ends in a dot, which Windows drops"
     if part.startswith("-"):
@@ -40,17 +40,15 @@ def _fault_of_part(part: str) -> str:
 
 
 def collision(paths: Iterable[str]) -> tuple[str, str] | None:
-    """Two paths, or their folders, that differ in case alone, or of which one is a file and a folder to the other."""
-    seen: dict[str, str] = {}
-    kinds: dict[str, bool] = {}
+    """Two paths, or their folders, that differ in case alone, or that are a file and a folder of one name."""
+    seen: dict[str, tuple[str, bool]] = {}
     for path in paths:
         parts = path.split("/")
         for count in range(1, len(parts) + 1):
-            part, is_file = "/".join(parts[:count]), count == len(parts)
-            folded = part.casefold()
-            other = seen.setdefault(folded, part)
-            if other != part or kinds.setdefault(folded, is_file) != is_file:
-                return other, part
+            prefix, is_file = "/".join(parts[:count]), count == len(parts)
+            other = seen.setdefault(prefix.casefold(), (prefix, is_file))
+            if other != (prefix, is_file):
+                return other[0], prefix
     return None
 
 

@@ -1,4 +1,4 @@
-"""The contract of a packaged model, and what a manifest says of such a model."""
+"""Describes a packaged model from its contract."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sshtool.package.manifest import PackagedModel, Thresholds
 from sshtool.runtimes.sandboxed import SERVICE
 from sshtool.sandbox import confined, shared_child
 
-DEFAULT_PRECISION: Final = "FP32"  # of a file that says nothing
+DEFAULT_PRECISION: Final = "FP32"  # of a file that declares none
 
 
 def read_contract(path: Path) -> Contract:
-    """Read the contract of an artifact, in the sandbox if there is one. Raises ArtifactError."""
+    """Read the contract of an artifact, in the sandbox if `confine` has set one up. Raises ArtifactError."""
     limits = confined()
     if limits is None:
         return _read(path)
@@ -29,7 +29,7 @@ def read_contract(path: Path) -> Contract:
 
 
 def read_plain(path: Path) -> Any:
-    """Return what `read_contract` returns, as something that JSON holds."""
+    """The contract as JSON values, for the sandbox's parent process."""
     return _read(path).to_plain()
 
 
@@ -43,9 +43,9 @@ def _read(path: Path) -> Contract:
 
 
 def packaged_model(path: Path, contract: Contract, model: str, layout: Layout, *, verified: bool) -> PackagedModel:
-    """Describe the artifact `path` as the manifest of a package in that layout does.
+    """Describe the artifact `path` for the manifest of a package in that layout.
 
-    Raises ArtifactError where the contract holds what no manifest can hold.
+    Raises ArtifactError if the contract does not fit the manifest's schema.
     """
     declaration = contract.declaration(path)
     form = format_of(path).key

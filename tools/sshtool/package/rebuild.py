@@ -1,4 +1,4 @@
-"""Converting a packaged model's checkpoint again, with the options that the manifest says it was converted with."""
+"""Converts a checkpoint again with the options that a manifest declares."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ REBUILT: Final = (Precision.FP32.value, Precision.FP16.value)  # from a checkpoi
 
 
 def check_rebuildable(manifest: Manifest, checkpoint: Checkpoint) -> None:
-    """Raises PackageError if the package was made from another checkpoint, or from more than one."""
+    """Raises PackageError if the package has another checkpoint, or a model that needs more than a checkpoint."""
     if dict(checkpoint.sha256) != dict(manifest.source.checkpoint) or checkpoint.weights != manifest.source.weights:
         raise PackageError(
-            f"{checkpoint.params_path.parent}: is not the checkpoint that the package was made from; name that one"
+            f"{checkpoint.params_path.parent}: is not the checkpoint that the package was made from; give that one"
         )
     for item in manifest.models:
         if item.precision not in REBUILT:
@@ -33,13 +33,13 @@ def check_rebuildable(manifest: Manifest, checkpoint: Checkpoint) -> None:
 
 
 def rebuilt(item: PackagedModel, checkpoint: Checkpoint, folder: Path) -> Mapping[str, str]:
-    """Convert again into an empty folder: the SHA-256 that each of the model's files should have."""
-    made = convert(checkpoint, folder, options_of(item, checkpoint.model))[0]
-    return {place: file_sha256(path) for place, path in zip(item.files, made.files, strict=True)}
+    """Convert again into an empty folder. Returns the SHA-256 of each of the model's files."""
+    artifact = convert(checkpoint, folder, options_of(item, checkpoint.model))[0]
+    return {target: file_sha256(path) for target, path in zip(item.files, artifact.files, strict=True)}
 
 
 def options_of(item: PackagedModel, model: ModelSpec) -> Options:
-    """The options that make such a model. Raises ValueError where none do."""
+    """The options of a conversion that gives this model. Raises ValueError if there are none."""
     sizes = dict(zip(item.input_layout, item.input.shape, strict=True))
     inside = item.postprocessing
     declaration = Declaration(

@@ -1,6 +1,6 @@
 """The bill of materials: CycloneDX 1.6 in JSON, with the model as a machine-learning component and its model card.
 
-Written here because the library of CycloneDX has no model cards; the tests hold it to the official schema.
+CycloneDX's own library has no model cards. The tests validate the bill against the official schema.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sshtool.package.manifest import PackagedFile, PackagedModel, Source, Tensor
 
 FILE: Final = "bom.cdx.json"
 
-# Of the uuid that stands for a package: it follows from what is in it, as everything else here.
+# Namespace of the package's UUID, which depends on its contents alone.
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://cyclonedx.org/schema/bom-1.6.schema.json")
 
 
@@ -31,12 +31,12 @@ def dump_bill(
     versions: Mapping[str, str],
     licence: str,
 ) -> bytes:
-    """The bytes of the bill, of all `files` that there are before it. `metrics` are CycloneDX's performance metrics."""
-    listed = list(files)
-    digest = "".join(file.sha256 for file in listed)
+    """The bytes of the bill of all `files` but itself. `metrics` are CycloneDX's performance metrics."""
+    files, models = list(files), list(models)
+    digest = "".join(file.sha256 for file in files)
     paths = {model.path for model in models}
     libraries = map(_library, sorted(versions.items()))
-    made = {
+    bill = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -45,17 +45,16 @@ def dump_bill(
         "metadata": {
             "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(source_date())),
             "tools": {"components": [{"type": "application", "name": "sshtool", "version": __version__}]},
-            "component": _component(model, source, list(models), list(metrics), licence),
+            "component": _component(model, source, models[0], list(metrics), licence),
         },
-        "components": [*(_file(file, paths) for file in listed), *filter(None, libraries)],
+        "components": [*(_file(file, paths) for file in files), *filter(None, libraries)],
     }
-    return (json.dumps(made, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(bill, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _component(
-    model: ModelSpec, source: Source, models: list[PackagedModel], metrics: list[Mapping[str, str]], licence: str
+    model: ModelSpec, source: Source, first: PackagedModel, metrics: list[Mapping[str, str]], licence: str
 ) -> dict[str, Any]:
-    first = models[0]
     card: dict[str, Any] = {
         "modelParameters": {
             "task": "object-detection",
@@ -96,9 +95,8 @@ def _tensor(tensor: Tensor) -> str:
 
 
 def _file(file: PackagedFile, models: Collection[str]) -> dict[str, Any]:
-    kind = "machine-learning-model" if file.path in models else "file"
     return {
-        "type": kind,
+        "type": "machine-learning-model" if file.path in models else "file",
         "bom-ref": file.path,
         "name": file.path,
         "hashes": [{"alg": "SHA-256", "content": file.sha256}],
@@ -107,7 +105,7 @@ def _file(file: PackagedFile, models: Collection[str]) -> dict[str, Any]:
 
 
 def _library(item: tuple[str, str]) -> dict[str, Any]:
-    """A library that took part, where it is one of Python's; the others are facts about the machine."""
+    """A Python library of the conversion or verification; empty for a fact about the machine."""
     name, version = item
     if not version[:1].isdigit() or name in ("python", "processor", "platform", "sshtool"):
         return {}

@@ -1,4 +1,4 @@
-"""Opening a package that a stranger sent: a folder as it is, an archive unpacked member by member, each one checked."""
+"""Opens an untrusted package: a folder as it is, an archive by checking and unpacking each member."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from sshtool.archives.zip_check import Limits, check
 from sshtool.archives.zip_layout import DEFLATED, STORED, RefusedError, read_members, stream
 from sshtool.package.names import PackagePath
 
-# More than the largest honest package has, and little enough to be unpacked.
-LARGEST: Final = 16 << 30
-RATIO: Final = 200.0  # zlib shrinks nothing but constants by more
+LARGEST: Final = 16 << 30  # bytes of all members; more than any real package has
+RATIO: Final = 200.0  # zlib exceeds this compression only for constant data
 
 _GZIP: Final = b"\x1f\x8b"
 _PATH: Final = pydantic.TypeAdapter(PackagePath)
@@ -28,9 +27,9 @@ _PATH: Final = pydantic.TypeAdapter(PackagePath)
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Path]:
-    """Give the folder of a package: `path` itself, or for an archive (zip, tar.gz) what is in it, for the block's time.
+    """Yield the folder of a package: `path` itself, or the temporary folder of an unpacked archive (zip, tar.gz).
 
-    Raises PackageError for what is neither, and for an archive that no honest packer makes: nothing of it is sanitised.
+    Raises PackageError for anything else, and for a suspicious archive; it does not sanitise members.
     """
     if is_folder(path):
         yield path
@@ -43,10 +42,10 @@ def opened(path: Path) -> Iterator[Path]:
                 _unpack_tar(file, folder)
             else:
                 _unpack_zip(file, folder)
-            whole = _only_folder(folder)
+            package = _only_folder(folder)
         except (RefusedError, ValueError) as error:
-            raise PackageError(f"{path}: {one_line(error)}; get the package again from whom you trust") from None
-        yield whole
+            raise PackageError(f"{path}: {one_line(error)}; get the package again from a source you trust") from None
+        yield package
 
 
 @contextlib.contextmanager
@@ -54,7 +53,7 @@ def _readable(path: Path) -> Iterator[BinaryIO]:
     try:
         file = open_regular(path)
     except OSError as error:
-        raise PackageError(f"{path}: cannot be read ({error.strerror}); name a package's folder or archive") from None
+        raise PackageError(f"{path}: cannot be read ({error.strerror}); give a package's folder or archive") from None
     with file:
         yield file
 
@@ -68,7 +67,7 @@ def _unpack_zip(file: BinaryIO, folder: Path) -> None:
 
 
 def _unpack_tar(file: BinaryIO, folder: Path) -> None:
-    """File by file, without a look back: its contents are unknown before it is unpacked."""
+    """Unpack in one pass: a tar lists its members only while it is read."""
     for member in read_files(file, _limits()):
         _write(_target(folder, member.name), member.pieces)
 
@@ -80,11 +79,11 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def _readings(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces of a member. What goes wrong while they are read is no error of the place where they go."""
+    """The pieces of a member. An OSError of the archive becomes a ValueError, to tell it from one of the target."""
     try:
         yield from pieces
     except OSError as error:
-        raise ValueError(f"it cannot be read to its end ({error.strerror})") from None
+        raise ValueError(f"it cannot be read completely ({error.strerror})") from None
 
 
 def _limits() -> Limits:
@@ -92,7 +91,7 @@ def _limits() -> Limits:
 
 
 def _target(folder: Path, name: str) -> Path:
-    """Where a member goes: only names that a package can have, each once. Raises ValueError."""
+    """The path of a member. Raises ValueError for a name that a package cannot have, or has already."""
     try:
         path = folder / _PATH.validate_python(name)
     except pydantic.ValidationError:
@@ -102,13 +101,13 @@ def _target(folder: Path, name: str) -> Path:
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"{one_line(name)!r} lies in a file") from None
     if is_there(path):
-        raise ValueError(f"{one_line(name)!r} is there twice")
+        raise ValueError(f"{one_line(name)!r} occurs twice")
     return path
 
 
 def _only_folder(folder: Path) -> Path:
-    """Archives hold one folder with everything in it."""
-    found = list(folder.iterdir())
-    if len(found) != 1 or not is_folder(found[0]):
-        raise ValueError("it does not hold one folder with everything in it")
-    return found[0]
+    """The one folder of an archive, with all files in it. Raises ValueError."""
+    entries = list(folder.iterdir())
+    if len(entries) != 1 or not is_folder(entries[0]):
+        raise ValueError("it does not hold one folder with all files in it")
+    return entries[0]

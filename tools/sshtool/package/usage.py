@@ -1,4 +1,4 @@
-"""Examples for the model card: complete programs, which the tests run against the packaged files."""
+"""Examples of the model card: complete programs that the tests run on the packaged files."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ data = np.ascontiguousarray(pixels{transpose}, np.{dtype})
 
 
 def examples(model: ModelSpec, models: Iterable[PackagedModel]) -> list[tuple[str, str]]:
-    """A title and the lines for the first file of each format, with its usual runtime, and for the decoding.
+    """The titles and programs of the model card: for the first file of each format, and for the decoding.
 
-    Files that take something else than images have no example, nor do runtimes without `Runtime.usage`.
+    A file that does not take images has no example, nor has a runtime without `Runtime.usage`.
     """
     first: dict[str, PackagedModel] = {}
     for item in models:
         first.setdefault(item.format, item)
-    usual = {kind.formats[0]: kind for kind in RUNTIMES.values() if kind.formats and kind.usage}
-    made = [
-        (usual[form].name, _run(model, item, *usual[form].usage))
+    runtimes = {runtime.formats[0]: runtime for runtime in RUNTIMES.values() if runtime.formats and runtime.usage}
+    programs = [
+        (runtimes[form].name, _run(model, item, *runtimes[form].usage))
         for form, item in first.items()
-        if form in usual and _takes_images(item)
+        if form in runtimes and _takes_images(item)
     ]
     decoding = model.task.usage(inside=next(iter(first.values())).postprocessing is not None)
-    return [*made, decoding] if made and decoding else made
+    return [*programs, decoding] if programs and decoding else programs
 
 
 def _takes_images(item: PackagedModel) -> bool:
