@@ -1,6 +1,6 @@
-"""Whether the comparison sees faults: each known one is planted in a copy of an artifact, and has to be caught.
+"""The test of the comparison itself: each known fault is planted in a copy of an artifact and must be caught.
 
-A proof that never fails proves nothing. Neither does one that fails always, so the healthy artifact has to pass.
+The unchanged artifact must pass, because a comparison that always fails would catch every fault too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sshtool.progress import Progress, silent
 
 
 class Verdict(StrEnum):
-    """What became of a fault."""
+    """The outcome of planting a fault."""
 
     CAUGHT = "caught"
     MISSED = "missed"
@@ -42,10 +42,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class FaultResult:
-    """A fault in an artifact. `reason` says why there is neither "caught" nor "missed".
+    """A fault in an artifact.
 
-    `check`, `message` and `excess` are those of the worst failure that it caused; `excess` is None where nothing
-    measures it, as in `Failure`.
+    `check`, `message` and `excess` are those of the worst failure that it caused (see `Failure`). `reason` says why the
+    fault was not planted or has no effect.
     """
 
     fault: str
@@ -59,7 +59,7 @@ class FaultResult:
 
 @dataclass(frozen=True)
 class HealthyResult:
-    """An artifact as it is. Where it fails, faults cannot be told from what is wrong already, and none is planted."""
+    """The unchanged artifact. If it fails, no faults are planted, because they could not be told from its failures."""
 
     artifact: str
     failures: tuple[Failure, ...]
@@ -71,7 +71,7 @@ class HealthyResult:
 
 @dataclass(frozen=True)
 class SelfTestReport:
-    """Every fault in one artifact of each format."""
+    """The results of all faults in one artifact of each format."""
 
     model: str
     reference: str
@@ -94,12 +94,23 @@ def self_test(
     convert_again: ConvertAgain = lambda _candidate, _declaration: None,
     progress: Progress = silent,
 ) -> SelfTestReport:
-    """Plant every one of the `faults`, by default all, in one artifact of each format, that of the highest precision.
+    """Plant the faults in the artifact of the highest precision of each format.
 
-    It passes if the artifacts have no failure as they are, and every fault that has an effect is caught. `verified` is
-    the thorough report of all the candidates; without it, those in which faults are planted are verified first.
+    The self-test passes if the unchanged artifacts have no failures and every fault with an effect is caught.
 
-    Raises UsageError if there is no artifact to plant in, and what `verify` raises.
+    Args:
+        model: The model of the artifacts.
+        reference: The expected answers.
+        candidates: The artifacts to choose from.
+        rules: The rules of the comparison.
+        faults: The faults to plant; by default all faults of the model.
+        verified: The thorough report of all candidates; without it, the chosen artifacts are verified first.
+        convert_again: Converts the checkpoint to another shape.
+        progress: Reports the progress.
+
+    Raises:
+        UsageError: There is no artifact to plant faults in. `verify` raises other errors.
+
     """
     chosen = _one_of_each_format(candidates)
     if verified is None:
@@ -115,18 +126,18 @@ def self_test(
             artifact = next(item for item in verified.artifacts if item.label == label)
             tested = _SelfTest(model, reference, candidate, artifact, rules, convert_again, progress)
             results += tested.plant_all(faults_of(model) if faults is None else faults)
-    caught, missed = ([item for item in results if item.verdict is kind] for kind in (Verdict.CAUGHT, Verdict.MISSED))
+    verdicts = {result.verdict for result in results}
     return SelfTestReport(
         model=model.name,
         reference=reference.source,
-        passed=bool(caught) and not missed and all(item.passed for item in healthy),
+        passed=Verdict.CAUGHT in verdicts and Verdict.MISSED not in verdicts and all(item.passed for item in healthy),
         healthy=tuple(healthy),
         faults=tuple(results),
     )
 
 
 class _SelfTest:
-    """The test of one artifact."""
+    """The self-test of one artifact."""
 
     def __init__(
         self,
@@ -143,8 +154,8 @@ class _SelfTest:
         self.label, self.declaration = artifact.label, artifact.declaration
 
     def plant_all(self, faults: Sequence[Fault]) -> Iterator[FaultResult]:
-        for done, fault in enumerate(faults):
-            self.progress(f"{self.label}: {fault.name}", done, len(faults))
+        for index, fault in enumerate(faults):
+            self.progress(f"{self.label}: {fault.name}", index, len(faults))
             with scratch_folder() as folder:  # one copy at a time: each is as large as the artifact
                 yield self.plant(fault, folder)
 
@@ -152,7 +163,7 @@ class _SelfTest:
         try:
             copy = self.copy_with(fault, folder)
             if fault.decode is None and _same_bytes(self.candidate.path, copy):
-                reason = "the file is the same with it, for these weights"
+                reason = "with these weights, it does not change the file"
                 return FaultResult(fault.name, self.label, Verdict.WITHOUT_EFFECT, reason=reason)
             failures = self.failures_of(fault, replace(self.candidate, path=copy), folder)
         except NotThereError as error:
@@ -160,12 +171,13 @@ class _SelfTest:
         if not failures:
             return FaultResult(fault.name, self.label, Verdict.MISSED)
         worst = failures[0]
-        message = worst.message.replace(f"{folder}{os.sep}", "")  # another one each time
+        message = worst.message.replace(f"{folder}{os.sep}", "")  # the random name of the scratch folder
         return FaultResult(fault.name, self.label, Verdict.CAUGHT, worst.check, message, worst.excess)
 
     def copy_with(self, fault: Fault, folder: Path) -> Path:
-        """A copy of the artifact, in a folder named as its own, which says what it has to be; for a fault in the
-        decoding the artifact itself.
+        """Copy the artifact into a folder of the same name, which states its precision, and plant the fault.
+
+        Returns the artifact itself for a fault in the decoding.
         """
         if fault.plant is None and not fault.file_of:
             if self.declaration.faces:
@@ -175,26 +187,27 @@ class _SelfTest:
         source = original
         if fault.file_of:
             if self.candidate.profile != Precision.FP32.value:
-                raise NotThereError("the artifact does not lie in the place of FP32")
+                raise NotThereError("the artifact is not in the FP32 folder")
             source = original.parent.parent / fault.file_of / original.name
             if not is_file(source):
                 raise NotThereError(f"there is no {fault.file_of} file beside the artifact")
         return _copy(fault, source, folder / original.parent.name)
 
     def failures_of(self, fault: Fault, copy: Candidate, folder: Path) -> tuple[Failure, ...]:
-        hasty = replace(self.rules, thorough=False, decode=fault.decode)
-        again = self.planted_again(fault, folder) if fault.at_other_size else self.convert_again
-        for part in self.where_it_shows(fault):
-            report = verify(self.model, part, [copy], hasty, convert_again=again)
+        rules = replace(self.rules, thorough=False, decode=fault.decode)
+        convert_again = self.planting(fault, folder) if fault.at_other_size else self.convert_again
+        for part in self.references(fault):
+            report = verify(self.model, part, [copy], rules, convert_again=convert_again)
             if report.failures:
                 return report.failures
         return ()
 
-    def where_it_shows(self, fault: Fault) -> Iterator[Reference]:
-        """The answers that can show a fault, so that the others take no time: in parts, the best first.
+    def references(self, fault: Fault) -> Iterator[Reference]:
+        """Yield the answers that can show a fault, the most likely first.
 
-        Tensors show a fault in the file, and the comparison stops at the first sample that does. A fault in the
-        decoding shows where results are, but is not looked for before all samples are done: hence one after the other.
+        Tensors show a fault in the file, and the comparison stops at the first sample that fails. Only samples with
+        results show a fault in the decoding. The comparison judges results after all samples, so each such sample is
+        a reference of its own.
         """
         if fault.at_other_size:
             other = self.reference.other_size()
@@ -209,7 +222,7 @@ class _SelfTest:
 
     @cached_property
     def fullest_first(self) -> list[Answer]:
-        """The answers with results, those with the most first."""
+        """The answers with results, most results first."""
         answers = self.reference.answers(*self.declaration.image_size(self.model))
         return sorted(filter(self.count_results, answers), key=self.count_results, reverse=True)
 
@@ -217,23 +230,23 @@ class _SelfTest:
         task = self.model.task
         return task.count(task.decode(answer.outputs, answer.sample.image_size))
 
-    def planted_again(self, fault: Fault, folder: Path) -> ConvertAgain:
-        """Converts again, and plants the fault in that too."""
+    def planting(self, fault: Fault, folder: Path) -> ConvertAgain:
+        """Return a function that converts again and plants the fault in the new conversion."""
 
         def convert_and_plant(candidate: Candidate, declaration: Declaration) -> Path:
             healthy = self.convert_again(candidate, declaration)
             if healthy is None:
-                raise NotThereError("the file takes one size only, and there is no checkpoint to convert again")
+                raise NotThereError("the file takes one size only, and no checkpoint is available to convert again")
             return _copy(fault, healthy, folder / "again")
 
         return convert_and_plant
 
 
 class _Part(Reference):
-    """Some of a reference's answers."""
+    """A part of a reference's answers."""
 
-    def __init__(self, whole: Reference, answers: Sequence[Answer], other: Answer | None) -> None:
-        self.source, self.weights, self.note = whole.source, whole.weights, whole.note
+    def __init__(self, reference: Reference, answers: Sequence[Answer], other: Answer | None) -> None:
+        self.source, self.weights, self.note = reference.source, reference.weights, reference.note
         self._answers, self._other = answers, other
 
     def answers(self, height: int, width: int) -> Sequence[Answer]:
@@ -244,7 +257,7 @@ class _Part(Reference):
 
 
 def _one_of_each_format(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The artifact of the highest precision for each suffix."""
+    """Return the artifact of the highest precision for each editable format."""
     precisions = list(PROFILES)
 
     def rank(candidate: Candidate) -> int:
@@ -252,11 +265,11 @@ def _one_of_each_format(candidates: Sequence[Candidate]) -> list[Candidate]:
 
     chosen: dict[str, Candidate] = {}
     for candidate in sorted(candidates, key=rank):
-        kind = known_format(candidate.path)
-        if kind is not None and kind.is_editable:
-            chosen.setdefault(kind.key, candidate)
+        file_format = known_format(candidate.path)
+        if file_format is not None and file_format.is_editable:
+            chosen.setdefault(file_format.key, candidate)
     if not chosen:
-        editable = " or ".join(kind.suffix for kind in FORMATS.values() if kind.is_editable)
+        editable = " or ".join(file_format.suffix for file_format in FORMATS.values() if file_format.is_editable)
         raise UsageError(f"--self-test: there is no artifact to plant faults in; give one that is {editable}")
     return [chosen[key] for key in sorted(chosen)]
 

@@ -1,4 +1,4 @@
-"""Compares artifacts with MXNet or with a reference pack, and collects the evidence."""
+"""The verification of artifacts against MXNet or a reference pack."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ from sshtool.workspace import Workspace
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """What to compare, with which reference, how strictly. `profile` and `runtime` apply to all artifacts; "" lets each
-    file decide.
-    """
+    """What to verify, and how. `profile` and `runtime` apply to all artifacts; if "", each file has its own."""
 
     artifacts: tuple[Path, ...] = ()
     checkpoint: Path | None = None
@@ -62,7 +60,7 @@ class VerifyOptions:
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """The report, where failing artifacts begin to differ (if that was asked for), and the files it was written to."""
+    """The report, the first layers that differ (with `layers`), the self-test, and the paths of the written reports."""
 
     report: VerifyReport
     divergences: tuple[Divergence, ...] = ()
@@ -71,11 +69,11 @@ class VerifyResult:
 
     @property
     def passed(self) -> bool:
-        """Whether every artifact agrees with the reference, and the self-test, if there is one, caught every fault."""
+        """Whether every artifact agrees with the reference and the self-test, if any, passed."""
         return self.report.passed and (self.self_test is None or self.self_test.passed)
 
 
-# Writes reports of a result while its reference can still answer, and returns their paths.
+# Writes reports of a result while the reference is open, and returns their paths.
 Write = Callable[[VerifyResult, Reference], tuple[Path, ...]]
 
 
@@ -88,13 +86,13 @@ def verify_artifacts(
 ) -> VerifyResult:
     """Compare artifacts (by default all converted ones) with MXNet or a reference pack.
 
-    Raises UsageError, ArtifactError if there is nothing to verify, RuntimeUnavailableError if there is no original to
-    compare with, ReferencePackError, and what opening the checkpoint raises.
+    Raises UsageError, ArtifactError if there are no artifacts, RuntimeUnavailableError if there is no reference,
+    ReferencePackError, and the errors of opening the checkpoint.
     """
     _check(options)
     model, settings = workspace.model, options.rules.settings
-    wanted = {"runtime": options.runtime, "inference_precision": settings.inference_precision}
-    candidates = find_candidates(workspace, options.artifacts, **wanted, profile=options.profile)
+    choice = {"runtime": options.runtime, "inference_precision": settings.inference_precision}
+    candidates = find_candidates(workspace, options.artifacts, **choice, profile=options.profile)
     with open_if_needed(workspace, options) as checkpoint, scratch_folder() as folder:
         if options.layers and checkpoint is None:
             raise UsageError("--layers: there is no checkpoint to compare the layers with; give --checkpoint")
@@ -102,12 +100,12 @@ def verify_artifacts(
         claims = _claims(model, reference, checkpoint, options, progress)
         again = ConvertedAgain(model, checkpoint, folder)
         report = verify(model, reference, candidates, options.rules, convert_again=again.path, progress=progress)
-        report = replace(report, notes=(*report.notes, *claims, *left_out(workspace, options.artifacts, **wanted)))
+        report = replace(report, notes=(*report.notes, *claims, *left_out(workspace, options.artifacts, **choice)))
         result = VerifyResult(report)
         if options.layers:
             result = replace(result, divergences=_divergences(report, reference, again, options, progress))
         if options.self_test:
-            tested = self_test(
+            planted = self_test(
                 model,
                 reference,
                 candidates,
@@ -116,7 +114,7 @@ def verify_artifacts(
                 convert_again=again.path,
                 progress=progress,
             )
-            result = replace(result, self_test=tested)
+            result = replace(result, self_test=planted)
         result = replace(result, written=write(result, reference))
         if not options.artifacts:
             write_record(workspace.verification, result)
@@ -130,7 +128,7 @@ def _claims(
     options: VerifyOptions,
     progress: Progress,
 ) -> tuple[str, ...]:
-    """The claims of a pack that nothing here can prove. Raises ReferencePackError for a claim that is wrong."""
+    """Return a pack's claims that cannot be proven here. Raises ReferencePackError for a wrong claim."""
     if not isinstance(reference, PackReference):
         return ()
     if checkpoint is not None and options.checkpoint is not None and not reference.is_shipped:
@@ -141,13 +139,13 @@ def _claims(
 
 
 def write_record(path: Path, result: VerifyResult) -> None:
-    """Write the document that `--json` prints; `sshtool package` reads it. Raises OutputError."""
+    """Write the document that `--json` prints, for `sshtool package`. Raises OutputError."""
     with staged(path) as part:
         part.write_text(dump_result("verify", result, passed=result.passed), encoding="utf-8")
 
 
 def _check(options: VerifyOptions) -> None:
-    """Before minutes of work: raises UsageError for options that contradict each other, RuntimeUnavailableError."""
+    """Check the options before the long work. Raises UsageError, and RuntimeUnavailableError without Pillow."""
     if options.reference is not None and options.images:
         raise UsageError("--images needs MXNet: a reference pack has no answers for them; leave out --reference")
     if options.self_test and options.rules.settings.inference_precision != F32:
@@ -159,7 +157,7 @@ def _check(options: VerifyOptions) -> None:
 
 @contextlib.contextmanager
 def open_if_needed(workspace: Workspace, options: VerifyOptions) -> Iterator[Checkpoint | None]:
-    """The named or the downloaded checkpoint; None if a reference pack replaces a checkpoint that is not there."""
+    """Open the named or the downloaded checkpoint. Yield None if there is none and a reference pack replaces it."""
     path = options.checkpoint or workspace.checkpoint
     if options.checkpoint is None and options.reference is not None and not is_folder(path):
         yield None
@@ -171,13 +169,13 @@ def open_if_needed(workspace: Workspace, options: VerifyOptions) -> Iterator[Che
 def find_reference(
     model: ModelSpec, checkpoint: Checkpoint | None, options: VerifyOptions, *, progress: Progress = silent
 ) -> Reference:
-    """The named pack, or else MXNet, or else, for the demo checkpoint, the pack that ships with sshtool.
+    """Return the named pack, otherwise MXNet, otherwise the shipped pack for the demo checkpoint.
 
-    Raises RuntimeUnavailableError without any of them.
+    Raises RuntimeUnavailableError if there is none of them.
     """
     if options.reference is not None:
         return read_pack(options.reference, model)
-    assert checkpoint is not None  # only a pack stands in for it
+    assert checkpoint is not None  # `open_if_needed` yields None only with a pack
     try:
         runtime = Mxnet(checkpoint, _as_stored(options.rules.settings))
     except RuntimeUnavailableError as error:
@@ -189,18 +187,18 @@ def find_reference(
     )
 
 
-def user_images(given: Sequence[str], model: ModelSpec) -> dict[str, Draw]:
-    """The user's images (files, folders, patterns) as letterboxed samples, by name. Drawing a sample reads its image.
+def user_images(images: Sequence[str], model: ModelSpec) -> dict[str, Draw]:
+    """Return the user's images (files, folders, patterns) as letterboxed samples by name.
 
-    Raises UsageError without images or for too many. Drawing raises ImageError for an image that cannot be read.
+    Drawing a sample reads its image. Raises UsageError if a folder or pattern has no images, or for too many images.
     """
-    paths = select_images(given) if given else ()
+    paths = select_images(images) if images else ()
     check_number("--images", paths, MOST_VERIFIED)
     return {name_text(path): UserImage(path, model) for path in paths}
 
 
 class UserImage:
-    """Reads its image whenever it is drawn, and raises ImageError if the image has changed since."""
+    """Reads its image for each drawing. Raises ImageError if the image cannot be read or has changed."""
 
     def __init__(self, path: Path, model: ModelSpec) -> None:
         self._path, self._model = path, model
@@ -208,36 +206,35 @@ class UserImage:
 
     def __call__(self, height: int, width: int) -> Sample:
         image = read_image(self._path)
-        found = bytes_sha256(image.tobytes())
-        if found != (self._hash or found):
+        sha256 = bytes_sha256(image.tobytes())
+        if sha256 != (self._hash or sha256):
             raise ImageError(f"{name_text(self._path)}: was changed meanwhile; verify again")
-        self._hash = found
+        self._hash = sha256
         pixels, _ = fit(image, height, width, Resize.LETTERBOX, self._model.image.mean_pixel)
         return Sample(name_text(self._path), "given with --images", pixels[None])
 
 
 class ConvertedAgain:
-    """Converts the checkpoint again, to other shapes than those of the artifacts."""
+    """Converts the checkpoint again, to shapes that the artifacts do not take."""
 
     def __init__(self, model: ModelSpec, checkpoint: Checkpoint | None, folder: Path) -> None:
         self.model, self._checkpoint, self._folder = model, checkpoint, folder
-        self._made: dict[Options, int] = {}  # the number of the folder of each conversion
+        self._folders: dict[Options, int] = {}  # the number of each conversion's folder
 
     def path(self, candidate: Candidate, declaration: Declaration) -> Path | None:
-        """The candidate's format and precision at OTHER_SHAPE; None if the checkpoint cannot be converted so."""
+        """Convert to the candidate's format and precision at OTHER_SHAPE. Returns None if that is impossible."""
         name = declaration.precision or candidate.profile or Precision.FP32.value
-        if self._checkpoint is None or name not in {item.value for item in Precision}:
-            return None
-        if name == Precision.INT8.value:  # its calibration images are not known
+        # The calibration images of INT8 are unknown.
+        if self._checkpoint is None or name not in {Precision.FP32.value, Precision.FP16.value}:
             return None
         own = declaration.options(format_key(candidate.path), name, self.model)
         options = replace(own, input_shape=OTHER_SHAPE, dynamic=Dynamic.NOTHING)
-        made = self._made.setdefault(options, len(self._made))
-        return convert(self._checkpoint, self._folder / str(made), options)[0].path
+        number = self._folders.setdefault(options, len(self._folders))
+        return convert(self._checkpoint, self._folder / str(number), options)[0].path
 
     def original(self, sample: Sample) -> Path:
-        """FP32 ONNX at the shape of a sample. Needs a checkpoint."""
-        assert self._checkpoint is not None  # `verify_artifacts` sees to that
+        """Convert to FP32 ONNX at the shape of a sample."""
+        assert self._checkpoint is not None  # `verify_artifacts` requires one for `layers`
         count, height, width, channels = sample.images.shape
         options = Options(("onnx",), (Precision.FP32,), (count, channels, height, width))
         return convert(self._checkpoint, self._folder / "original", options)[0].path
@@ -246,15 +243,15 @@ class ConvertedAgain:
 def _divergences(
     report: VerifyReport, reference: Reference, again: ConvertedAgain, options: VerifyOptions, progress: Progress
 ) -> tuple[Divergence, ...]:
-    """The first layer that differs of each artifact with an output out of tolerance, on its worst sample."""
-    found = []
+    """Return the first layer that differs, for each artifact with an output out of tolerance, on its worst sample."""
+    divergences = []
     for artifact in report.artifacts:
         failures = (item for item in report.failures if item.artifact == artifact.label and item.check == "tensor")
         worst = next(failures, None)
         if worst is not None:
             progress(f"{artifact.label}: looking for the first layer that differs")
-            found.append(_first_layer(artifact, worst.sample, reference, again, options))
-    return tuple(found)
+            divergences.append(_first_layer(artifact, worst.sample, reference, again, options))
+    return tuple(divergences)
 
 
 def _first_layer(
@@ -262,7 +259,7 @@ def _first_layer(
 ) -> Divergence:
     model, declaration = again.model, artifact.declaration
     answer = reference.answer(sample, *declaration.image_size(model))
-    assert answer is not None  # the report has just been made from it
+    assert answer is not None  # the report compares with it
     path = artifact.path
     if any(item.sample == sample and item.converted_again for item in artifact.samples):
         path = again.path(Candidate(path, artifact.profile.name), declaration) or path
@@ -270,25 +267,25 @@ def _first_layer(
     runtime = load(path, model, settings, key=options.runtime)
     images = answer.sample.images
     batch = runtime.declaration.input_shape[0] or len(images)
-    both = slice(min(batch, len(images)))  # the images that both sides compute
-    found = runtime.layers(images[np.arange(batch) % len(images)])
+    shared = slice(min(batch, len(images)))  # the images that both sides compute
+    actual = runtime.layers(images[np.arange(batch) % len(images)])
     expected = _original(reference, again, answer.sample, settings).layers(images)
     return first_divergence(
         artifact.label,
         sample,
-        {name: array[both] for name, array in expected.items()},
-        {name: array[both] for name, array in found.items()},
+        {name: array[shared] for name, array in expected.items()},
+        {name: array[shared] for name, array in actual.items()},
         artifact.profile.layer,
     )
 
 
 def _original(reference: Reference, again: ConvertedAgain, sample: Sample, settings: Settings) -> Runtime:
-    """The runtime with the expected layers: MXNet, or without it a new conversion to FP32."""
+    """Return the runtime of the expected layers: MXNet, or without it a new conversion to FP32."""
     if isinstance(reference, LiveReference):
         return reference.runtime
     return load(again.original(sample), again.model, _as_stored(settings))
 
 
 def _as_stored(settings: Settings) -> Settings:
-    """Of the original, which is never computed in a shorter type."""
+    """Return the settings for the original, which is always computed in float32."""
     return replace(settings, inference_precision=F32)

@@ -1,6 +1,6 @@
-"""The comparison of artifacts with the original: every sample, every output, every detection; then one verdict.
+"""The comparison of artifacts with the original: all outputs and results on all samples, and one verdict.
 
-All failures are collected, the worst first; nothing stops at the first one.
+The report lists all failures, the worst first.
 """
 
 from __future__ import annotations
@@ -36,17 +36,19 @@ from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import BF16, Outputs, Runtime, Settings
 from sshtool.runtimes.loading import load
 
-# Of the report. A new key does not change it; a changed meaning does.
+# The report's version. A changed meaning of a key changes it, a new key does not.
 REPORT_VERSION: Final = 1
 
-# Converts the checkpoint again, as that file was converted, to another shape; None where it cannot.
+# Converts the checkpoint to another shape, with the options of the artifact. Returns None if that is impossible.
 ConvertAgain = Callable[[Candidate, Declaration], Path | None]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Something that is not as it must be. `excess` is the difference over what is allowed, None where there is no
-    measure (a missing output, a file that cannot be loaded): that is worse than any number.
+    """A failed check. `excess` is the difference over its limit.
+
+    `excess` is None for a failure without a measure (a missing output, a file that cannot be loaded), which ranks as
+    worse than any number.
     """
 
     artifact: str
@@ -59,11 +61,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class SampleComparison:
-    """One artifact beside the original on one sample. `converted_again`: not the file itself was run, whose shape is
-    fixed, but what the same checkpoint converts to at the sample's shape.
+    """The comparison of one artifact with the original on one batch of images.
 
-    `images` has the sample of each image that was run at once, of which `sample` is the first, and `detections` one
-    comparison for each of them.
+    Attributes:
+        sample: The sample of the first image.
+        images: The sample of each image.
+        tensors: A comparison for each output.
+        detections: A comparison for each image.
+        converted_again: Whether the file's shape is fixed, so that another conversion was run at the sample's shape.
+
     """
 
     sample: str
@@ -75,8 +81,9 @@ class SampleComparison:
 
 @dataclass(frozen=True)
 class ArtifactReport:
-    """Everything about one artifact. `label` names it in the report, for example "onnx FP16"; `inference_precision` is
-    what the runtime says that it computes in, which `settings` may have asked for.
+    """The comparisons of one artifact.
+
+    `label` names it in the report, for example "onnx FP16". `inference_precision` is the type that the runtime reports.
     """
 
     label: str
@@ -99,7 +106,7 @@ class ArtifactReport:
 
 @dataclass(frozen=True)
 class SampleReport:
-    """One sample: what it is there for, its shape N, H, W, C, and the original's detections in each image."""
+    """One sample: its purpose, its shape [N, H, W, C], and the original's detections in each image."""
 
     name: str
     purpose: str
@@ -126,7 +133,7 @@ class VerifyReport:
 
 @dataclass(frozen=True)
 class Rules:
-    """How strictly, and how far, to compare. With `thorough` off an artifact is left at its first failing sample."""
+    """The rules of a comparison. If not `thorough`, the comparison of an artifact ends at its first failing sample."""
 
     overrides: Overrides = field(default_factory=Overrides)
     settings: Settings = field(default_factory=Settings)
@@ -143,17 +150,16 @@ def verify(
     convert_again: ConvertAgain = lambda _candidate, _declaration: None,
     progress: Progress = silent,
 ) -> VerifyReport:
-    """Hold every candidate to the reference.
+    """Compare every candidate with the reference.
 
-    An artifact that cannot be loaded or run is a failure in the report. Raises ReferencePackError if the reference
-    has no answers for an artifact's size, RuntimeUnavailableError if a runtime is not installed.
+    The report lists an artifact that cannot be loaded or run as a failure. Raises ReferencePackError if the reference
+    has no answers for an artifact's size, and RuntimeUnavailableError if a runtime is not installed.
     """
-    judged = [
-        _Judge(label, model, reference, rules, convert_again, progress).judge(candidate)
-        for label, candidate in labelled(candidates).items()
-    ]
-    failures = [failure for _, found in judged for failure in found]
-    artifacts = [report for report, _ in judged if report is not None]
+    labels = labelled(candidates)
+    judges = [_Judge(label, model, reference, rules, convert_again, progress) for label in labels]
+    reports = [judge.judge(candidate) for judge, candidate in zip(judges, labels.values(), strict=True)]
+    failures = [failure for judge in judges for failure in judge.failures]
+    artifacts = [report for report in reports if report is not None]
     return VerifyReport(
         report_version=REPORT_VERSION,
         model=model.name,
@@ -170,7 +176,7 @@ def verify(
 
 
 class _Judge:
-    """Compares one candidate, and collects what is wrong with it."""
+    """Compares one candidate with the reference, and collects its failures."""
 
     def __init__(
         self,
@@ -185,19 +191,19 @@ class _Judge:
         self.convert_again, self.progress = convert_again, progress
         self.failures: list[Failure] = []
 
-    def judge(self, candidate: Candidate) -> tuple[ArtifactReport | None, list[Failure]]:
+    def judge(self, candidate: Candidate) -> ArtifactReport | None:
         try:
             runtime = load(candidate.path, self.model, self.rules.settings, key=candidate.runtime)
         except ArtifactError as error:
             self.fail("load", str(error))
-            return None, self.failures
+            return None
         profile = PROFILES[_profile_name(candidate, runtime)]
         self.check_declaration(candidate, runtime.declaration)
         comparisons, skipped = self.compare_all(candidate, runtime, profile)
         self.judge_results(comparisons, profile)
         if not (self.failures or _is_evidence(comparisons)):
             self.fail("evidence", "no tensor and no detection was compared, which proves nothing; lower the threshold")
-        return self.report(candidate, runtime, profile, comparisons, skipped), self.failures
+        return self.report(candidate, runtime, profile, comparisons, skipped)
 
     def fail(
         self, check: str, message: str, *, sample: str = "", output: str = "", excess: float | None = None
@@ -206,23 +212,23 @@ class _Judge:
         self.failures.append(Failure(self.label, check, message, sample, output, finite))
 
     def check_declaration(self, candidate: Candidate, declaration: Declaration) -> None:
-        """What the file says of itself must fit the place where it lies and the checkpoint that it is held to."""
-        place, said = candidate.profile, declaration.precision
-        if place and said and place != said:
-            self.fail("precision", f"{candidate.path} says that it is {said}, in the place of {place}")
-        expected, found = self.reference.weights, declaration.weights
-        if _comparable(expected, found) and expected != found:
-            self.fail("weights", f"{candidate.path} was made from {found}, the reference from {expected}")
+        """Check the declared precision against the folder's, and the declared weights against the reference's."""
+        folder, declared = candidate.profile, declaration.precision
+        if folder and declared and folder != declared:
+            self.fail("precision", f"{candidate.path} declares {declared}, but lies in the folder for {folder}")
+        expected, weights = self.reference.weights, declaration.weights
+        if _comparable(expected, weights) and expected != weights:
+            self.fail("weights", f"{candidate.path} was made from {weights}, the reference from {expected}")
 
     def compare_all(
         self, candidate: Candidate, runtime: Runtime, profile: Profile
     ) -> tuple[list[SampleComparison], dict[str, str]]:
         answers = _Chosen(self.reference.answers(*runtime.declaration.image_size(self.model)), profile.left_out)
         comparisons: list[SampleComparison] = []
-        for done, group in enumerate(groups(answers, runtime.declaration.input_shape[0])):
+        for index, group in enumerate(groups(answers, runtime.declaration.input_shape[0])):
             if not self.rules.thorough and self.failures:
                 return comparisons, {}
-            self.progress(f"{self.label} on {runtime}", min(done, len(answers) - 1), len(answers))
+            self.progress(f"{self.label} on {runtime}", min(index, len(answers) - 1), len(answers))
             comparisons += self.compare(runtime, group, profile)
         skipped = self.compare_other_size(candidate, runtime, profile, comparisons)
         return comparisons, {**profile.left_out, **skipped}
@@ -230,14 +236,17 @@ class _Judge:
     def compare_other_size(
         self, candidate: Candidate, runtime: Runtime, profile: Profile, comparisons: list[SampleComparison]
     ) -> dict[str, str]:
-        """Compare at another size: the file itself if it takes any, otherwise what converts to that size."""
+        """Compare at another size: the file itself if it takes that size, otherwise a new conversion.
+
+        Returns the reason by sample if the comparison is impossible.
+        """
         answer = self.reference.other_size()
         if answer is None:
             return {OTHER: f"{self.reference.source} takes one size only"}
         images = answer.split()
         if _takes(runtime.declaration, answer.sample):
             places = runtime.declaration.input_shape[0] or len(images)
-            # A file for more images than there are gets some twice, one for a single image one after the other.
+            # Repeated images fill a larger batch. A file for fewer images takes them in several runs.
             group = [images[place % len(images)] for place in range(max(places, len(images)))]
             comparisons += self.compare(runtime, group, profile)
             return {}
@@ -250,41 +259,41 @@ class _Judge:
         except ArtifactError as error:
             self.fail("load", str(error), sample=OTHER)
             return {}
-        comparisons += (replace(found, converted_again=True) for found in self.compare(other, images, profile))
+        comparisons += (replace(item, converted_again=True) for item in self.compare(other, images, profile))
         return {}
 
     def compare(self, runtime: Runtime, group: Sequence[Answer], profile: Profile) -> list[SampleComparison]:
-        """Compare on images of one size that are run at once; nothing where the artifact cannot be run."""
+        """Compare on one batch of images of one size. Returns nothing if the artifact cannot be run."""
         names = tuple(answer.sample.name for answer in group)
         images = np.concatenate([answer.sample.images for answer in group])
         expected = {name: np.concatenate([answer.outputs[name] for answer in group]) for name in group[0].outputs}
         try:
-            found = run_all(runtime, images)
+            outputs = run_all(runtime, images)
         except ArtifactError as error:
             self.fail("run", str(error), sample=names[0])
             return []
         inside = runtime.declaration.faces
-        # Beside the results a file may keep all the task's outputs; what is converted again has the results alone.
-        kept = expected if inside is None or any(name in found for name in expected) else {}
-        self.check_names([*(self.model.task.inside_outputs if inside else ()), *kept], found, names[0])
+        # A file with results may keep the task's outputs too. A new conversion never keeps them.
+        kept = expected if inside is None or any(name in outputs for name in expected) else {}
+        self.check_names([*(self.model.task.inside_outputs if inside else ()), *kept], outputs, names[0])
         tensors = tuple(
-            compare_tensor(name, array, found.get(name), self.rules.overrides.tolerance(profile, name))
+            compare_tensor(name, array, outputs.get(name), self.rules.overrides.tolerance(profile, name))
             for name, array in kept.items()
         )
         for tensor in tensors:
             self.judge_tensor(tensor, names)
         size = group[0].sample.image_size
-        detections = self.compare_results(expected, found, names, size, profile, inside)
+        detections = self.compare_results(expected, outputs, names, size, profile, inside)
         return [SampleComparison(names[0], names, tensors, detections)]
 
-    def check_names(self, expected: Sequence[str], found: Outputs, sample: str) -> None:
-        if list(expected) == list(found) or any(failure.check in ("names", "order") for failure in self.failures):
+    def check_names(self, expected: Sequence[str], outputs: Outputs, sample: str) -> None:
+        if list(expected) == list(outputs) or any(failure.check in ("names", "order") for failure in self.failures):
             return
-        if set(expected) != set(found):
-            missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+        if set(expected) != set(outputs):
+            missing, unknown = sorted(set(expected) - set(outputs)), sorted(set(outputs) - set(expected))
             self.fail("names", f"outputs missing: {missing}; unknown: {unknown}", sample=sample)
         else:
-            self.fail("order", f"the outputs come in the order {', '.join(found)}", sample=sample)
+            self.fail("order", f"the outputs come in the order {', '.join(outputs)}", sample=sample)
 
     def judge_tensor(self, tensor: TensorComparison, images: Sequence[str]) -> None:
         if tensor.passed:
@@ -298,40 +307,40 @@ class _Judge:
             f"{tensor.first_beyond}; needs atol {tensor.required_atol:.2e}, "
             f"has {tensor.atol:g} + {tensor.rtol:g} |expected|"
         )
-        where = images[tensor.worst[0]] if tensor.worst else images[0]
-        self.fail("tensor", message, sample=where, output=tensor.output, excess=excess)
+        sample = images[tensor.worst[0]] if tensor.worst else images[0]
+        self.fail("tensor", message, sample=sample, output=tensor.output, excess=excess)
 
     def compare_results(
         self,
         expected: Outputs,
-        found: Outputs,
+        outputs: Outputs,
         images: Sequence[str],
         size: tuple[int, int],
         profile: Profile,
         inside: Inside | None,
     ) -> tuple[DetectionComparison, ...]:
-        task, most = self.model.task, None
+        task, top_k = self.model.task, None
         if type(task).compare is Task.compare:
             return ()
         if inside:
-            task, most = task.with_thresholds(inside.score_threshold, inside.iou_threshold), inside.top_k
-            if problems := task.problems_inside(expected, found, inside):
+            task, top_k = task.with_thresholds(inside.score_threshold, inside.iou_threshold), inside.top_k
+            if problems := task.problems_inside(expected, outputs, inside):
                 self.fail_all(replace(problem, sample=images[0]) for problem in problems)
                 return tuple(DetectionComparison(problem=NOT_DECODED) for _ in images)
         try:
-            right = [result[:most] if most else result for result in task.decode(expected, size)]
+            original = [result[:top_k] if top_k else result for result in task.decode(expected, size)]
             decode = self.rules.decode or type(task).decode
-            other = task.decode_inside(found) if inside else decode(task, found, size)
+            results = task.decode_inside(outputs) if inside else decode(task, outputs, size)
         except DetectionError as error:
             return tuple(DetectionComparison(problem=str(error)) for _ in images)
-        return task.compare(right, other, profile, lambda output: self.rules.overrides.tolerance(profile, output))
+        return task.compare(original, results, profile, lambda output: self.rules.overrides.tolerance(profile, output))
 
     def fail_all(self, findings: Iterable[Finding]) -> None:
         for item in findings:
             self.fail(item.check, item.message, sample=item.sample, output=item.output, excess=item.excess)
 
     def judge_results(self, comparisons: Sequence[SampleComparison], profile: Profile) -> None:
-        """Let the task judge the results of all samples. A result that could not be decoded is a failure too."""
+        """Let the task judge the results of all samples. A result that cannot be decoded is a failure too."""
         compared = [
             pair
             for item in comparisons
@@ -340,7 +349,7 @@ class _Judge:
             if pair[0] not in profile.undecided
         ]
         self.fail_all(self.model.task.judge(compared, profile))
-        problems = {found.problem: sample for sample, found in reversed(compared)}
+        problems = {comparison.problem: sample for sample, comparison in reversed(compared)}
         for problem, sample in problems.items():
             if problem not in ("", NOT_DECODED):
                 self.fail("detections", problem, sample=sample)
@@ -355,7 +364,7 @@ class _Judge:
     ) -> ArtifactReport:
         images = [image for item in comparisons for image in item.detections]
         largest = [tensor.largest for item in comparisons for tensor in item.tensors]
-        known = [value for value in largest if value is not None]
+        measured = [value for value in largest if value is not None]
         return ArtifactReport(
             label=self.label,
             path=candidate.path,
@@ -367,7 +376,7 @@ class _Judge:
             profile=profile,
             samples=tuple(comparisons),
             skipped=skipped,
-            largest=max(known) if known and len(known) == len(largest) else None,
+            largest=max(measured) if measured and len(measured) == len(largest) else None,
             matched=sum(image.matched for image in images),
             missing=sum(len(image.missing) for image in images),
             extra=sum(len(image.extra) for image in images),
@@ -377,9 +386,9 @@ class _Judge:
 
 
 def _profile_name(candidate: Candidate, runtime: Runtime) -> str:
-    """The user decides; otherwise the place does; without a place, the file; without a word from it, FP32.
+    """Return the tolerance profile: `--profile`, otherwise that of the folder, of the metadata, or FP32.
 
-    What is computed in a shorter type than it is stored in is held to the profile of that type.
+    A shorter inference precision than the stored one gives the profile, unless `--profile` names one.
     """
     if candidate.forced_profile:
         return candidate.forced_profile
@@ -389,53 +398,53 @@ def _profile_name(candidate: Candidate, runtime: Runtime) -> str:
 
 
 def _comparable(one: str, other: str) -> bool:
-    """Whether two names of weights must be equal: "sha256:" is of an archive, "params-sha256:" of a file in it."""
-    kinds = {name.partition(":")[0] for name in (one, other)}
-    return bool(one and other) and ("demo" in kinds or len(kinds) == 1)
+    """Return whether two names of weights must be equal: "sha256:" names an archive, "params-sha256:" a file in it."""
+    prefixes = {name.partition(":")[0] for name in (one, other)}
+    return bool(one and other) and ("demo" in prefixes or len(prefixes) == 1)
 
 
 def _is_evidence(comparisons: Iterable[SampleComparison]) -> bool:
-    """Whether anything was compared: a tensor, or a detection that one of the two sides has."""
+    """Return whether a tensor, or a detection of either side, was compared."""
     return any(
-        item.tensors or any(found.matched or found.differing for found in item.detections) for item in comparisons
+        item.tensors or any(image.matched or image.differing for image in item.detections) for item in comparisons
     )
 
 
 def _takes(declaration: Declaration, sample: Sample) -> bool:
-    """Whether images of that size go in, whatever their number."""
+    """Return whether the input takes images of the sample's size, in any number."""
     sizes = zip(declaration.input_shape[2:], sample.image_size, strict=True)
     return all(declared in (None, size) for declared, size in sizes)
 
 
 class _Chosen:
-    """Some of the answers, which are looked at only when they are needed: all of them may not fit in memory."""
+    """The answers to the samples that are not left out, read on demand because they may not all fit in memory."""
 
     def __init__(self, answers: Sequence[Answer], left_out: Container[str]) -> None:
         self._answers = answers
-        self._numbers = [
-            number for number in range(len(answers)) if not left_out or answers[number].sample.name not in left_out
+        self._indices = [
+            index for index in range(len(answers)) if not left_out or answers[index].sample.name not in left_out
         ]
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._indices)
 
-    def __getitem__(self, number: int) -> Answer:
-        return self._answers[self._numbers[number]]
+    def __getitem__(self, index: int) -> Answer:
+        return self._answers[self._indices[index]]
 
 
 def groups(answers: _Chosen, batch: int | None) -> Iterator[Sequence[Answer]]:
-    """What to run at once, for a file that takes `batch` images (None: any number): different images in each place.
+    """Yield the batches for a file that takes `batch` images (None: any number), with different images in each place.
 
-    A group for every answer, which is its first image. If the file takes any number, further groups are of several of
-    the first answers, so that images with detections come in more than one place.
+    Each answer is the first of one batch. If the file takes any number, further batches combine the first answers, so
+    that images with detections come in more than one place.
     """
-    number = len(answers)
-    for turn in range(number):
-        # The further round, the larger the step: so no two places have the same image in every turn.
-        yield [answers[(turn * (1 + place // number) + place) % number] for place in range(batch or 1)]
+    count = len(answers)
+    for turn in range(count):
+        # The step grows with each round of places, so no two places have the same image in every turn.
+        yield [answers[(turn * (1 + place // count) + place) % count] for place in range(batch or 1)]
     if batch is None:
         for places in ((1, 0), (0, 1, 2, 3), (3, 2, 1, 0)):
-            if len(places) <= number:
+            if len(places) <= count:
                 yield [answers[place] for place in places]
 
 
@@ -445,14 +454,14 @@ def _worst_first(failure: Failure) -> tuple[float, str, str, str]:
 
 
 def _notes(reference: Reference, artifacts: Iterable[ArtifactReport]) -> Iterable[str]:
-    """What a reader must know; what holds for several artifacts is said once."""
+    """Yield the reference's note, and each remark once with the labels of its artifacts."""
     if reference.note:
         yield reference.note
-    concerned: dict[str, list[str]] = {}
+    labels: dict[str, list[str]] = {}
     for artifact in artifacts:
         for remark in _remarks(artifact):
-            concerned.setdefault(remark, []).append(artifact.label)
-    yield from (f"{', '.join(labels)}: {remark}" for remark, labels in concerned.items())
+            labels.setdefault(remark, []).append(artifact.label)
+    yield from (f"{', '.join(names)}: {remark}" for remark, names in labels.items())
 
 
 def _remarks(artifact: ArtifactReport) -> Iterable[str]:
@@ -466,11 +475,11 @@ def _remarks(artifact: ArtifactReport) -> Iterable[str]:
         yield f"the shape is fixed, so the checkpoint was converted again for {OTHER}"
     if artifact.near_threshold:
         yield (
-            f"of the detections that only one side has, {artifact.near_threshold} lie so close to the threshold of "
-            "the score or of the suppression that the tolerance alone decides; they are not counted as errors"
+            f"{artifact.near_threshold} detections that only one side has lie within the tolerance of the score "
+            "threshold or of the suppression threshold; they are not counted as errors"
         )
     if not artifact.declaration.weights:
-        yield "the file does not say from which checkpoint it was made"
+        yield "the file does not name its checkpoint"
 
 
 def _describe_samples(
