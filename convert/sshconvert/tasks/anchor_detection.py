@@ -1,7 +1,7 @@
 """Detection with anchors, the task of SSH and RetinaFace: from the tensors of heads to boxes with scores.
 
-This is the reference that every format is compared with. Source of the rules: mxnet-SSH's `SSHDetector.detect`, which
-InsightFace's `RetinaFace.detect` repeats.
+All formats are compared with this decoding. Its rules come from mxnet-SSH's `SSHDetector.detect`, which InsightFace's
+`RetinaFace.detect` repeats.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ print(np.array({noun}s))"""
 
 @TASKS.register("anchor_detection")
 class AnchorDetection(DetectionTask):
-    """The task of SSH and RetinaFace: scores and deltas of anchors, a head for each stride.
+    """Detection with anchors, whose scores and deltas come from one head for each stride.
 
-    Of each stride the `candidates_per_stride` best candidates stay, all of them without it.
+    Each stride keeps its `candidates_per_stride` best candidates, or all candidates if it is None.
     """
 
     kind: Literal["anchor_detection"]
@@ -74,7 +74,7 @@ class AnchorDetection(DetectionTask):
         return tuple(head.boxes for head in self.heads)
 
     def candidates(self, outputs: Outputs, image_size: Size) -> list[Detections]:
-        """Of each stride the candidates with the highest scores, from the threshold on, in the order of the anchors."""
+        """Return each stride's candidates with the highest scores above the threshold, in the order of the anchors."""
         return [
             Detections.join([self._candidates(image, head, image_size) for head in self.heads])
             for image in self._images(outputs)
@@ -91,8 +91,8 @@ class AnchorDetection(DetectionTask):
         return self.model_copy(update={"heads": tuple(head for head in self.heads if head.stride < largest)})
 
     def most_candidates(self, outputs: Outputs) -> int:
-        numbers = [len(head.sizes) * math.prod(outputs[head.scores].shape[2:]) for head in self.heads]
-        return sum(min(number, self.candidates_per_stride or number) for number in numbers)
+        counts = [len(head.sizes) * math.prod(outputs[head.scores].shape[2:]) for head in self.heads]
+        return sum(min(count, self.candidates_per_stride or count) for count in counts)
 
     def append_to(self, model: OnnxModel, *, input_name: str, top_k: int, keep_heads: bool) -> OnnxModel:
         return append_postprocessing(
@@ -164,12 +164,12 @@ class AnchorDetection(DetectionTask):
 
     @property
     def _has_plain_heads(self) -> bool:
-        """Whether the example of the card fits: squares of one window, without landmarks."""
-        kinds = {(head.base_size, head.ratios, head.landmarks) for head in self.heads}
-        return kinds == {(self.heads[0].base_size, (1.0,), None)}
+        """Whether the card's example applies: square anchors of one base size, without landmarks."""
+        forms = {(head.base_size, head.ratios, head.landmarks) for head in self.heads}
+        return forms == {(self.heads[0].base_size, (1.0,), None)}
 
     def _images(self, outputs: Outputs) -> list[Outputs]:
-        """The tensors of each image of a batch. Raises DetectionError."""
+        """Return the tensors of each image of a batch. Raises DetectionError for missing tensors or other shapes."""
         missing = [name for name in self.outputs() if name not in outputs]
         if missing:
             raise DetectionError(
@@ -187,8 +187,11 @@ class AnchorDetection(DetectionTask):
         return [{name: outputs[name][index] for name in self.outputs()} for index in range(int(batch[0]))]
 
     def _candidates(self, outputs: Outputs, head: AnchorHead, image_size: Size) -> Detections:
-        """Low scores go first: `select` drops them too, and they keep no higher one from the best."""
+        """Return the candidates of one head.
+
+        Dropping the low scores here is faster and gives the same result, because `select` drops them too.
+        """
         scores = head.scores_of(outputs)
-        enough = np.flatnonzero(scores >= self.score_threshold)
-        numbers = enough[highest(scores[enough], self.candidates_per_stride)]
-        return head.decode(outputs, numbers).clipped(image_size)
+        above = np.flatnonzero(scores >= self.score_threshold)
+        indices = above[highest(scores[above], self.candidates_per_stride)]
+        return head.decode(outputs, indices).clipped(image_size)

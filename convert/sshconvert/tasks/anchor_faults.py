@@ -1,4 +1,4 @@
-"""Faults that only a network with anchors can have: in the channels of its heads, and in their decoding."""
+"""The faults of networks with anchors: in the channels of their heads, and in the decoding."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sshconvert.tasks.faults import Decode, Editable, Fault, Outputs, Size, Stag
 from sshconvert.tasks.results import Detections
 
 Heads = Sequence[AnchorHead]
-# Changes the tensors of heads.
+# Returns changed tensors of heads.
 Change = Callable[[Heads, Outputs], dict[str, Array]]
 
 
 def channel_faults(heads: Heads, noun: str) -> tuple[Fault, ...]:
-    """Outputs, and anchors of one head, in another order."""
+    """Return faults in the order of outputs, anchors and channels."""
     last = heads[-1]
     return (
         Fault(Stage.OUTPUTS, "two outputs swapped", lambda copy: _swap_scores(copy, heads)),
-        # The first anchor gets the deltas of the last.
+        # Each anchor gets the deltas of the one before, and the first those of the last.
         Fault(Stage.CHANNELS, "anchors exchanged", lambda copy: _roll_channels(copy, last.boxes, 4)),
         Fault(
             Stage.CHANNELS,
@@ -34,7 +34,7 @@ def channel_faults(heads: Heads, noun: str) -> tuple[Fault, ...]:
 
 
 def box_faults(heads: Heads) -> tuple[Fault, ...]:
-    """Deltas and anchors by other rules. The first two are those of SSH's model card."""
+    """Return faults in the use of deltas and anchors. The first two follow SSH's model card."""
     return (
         Fault(Stage.DECODING, "dw and dh exchanged", decode=_decode(heads, _exchange_width_and_height)),
         Fault(Stage.DECODING, "dx and dy move the corner", decode=_decode(heads, _move_corner)),
@@ -43,24 +43,24 @@ def box_faults(heads: Heads) -> tuple[Fault, ...]:
 
 
 def score_faults(heads: Heads, noun: str) -> tuple[Fault, ...]:
-    """The other half of the channels."""
+    """Return the fault of reading the wrong half of the score channels."""
     name = f"background score taken for {noun} score"
     return (Fault(Stage.DECODING, name, decode=_decode(heads, _take_background)),)
 
 
 def _swap_scores(copy: Editable, heads: Heads) -> None:
-    """The scores of the last two strides have the same number of channels, and only sizes tell them apart."""
+    """Exchange the score outputs of the last two strides, which differ only in height and width."""
     order = copy.outputs
     names = [head.scores for head in heads[-2:]]
     if len(names) < 2 or not {*names} <= {*order}:
         raise NotThereError("the heads are not outputs of the file")
-    one, other = names
-    copy.rename_outputs({one: other, other: one})
+    first, second = names
+    copy.rename_outputs({first: second, second: first})
     copy.reorder_outputs(order)
 
 
 def _roll_channels(copy: Editable, output: str, distance: int) -> None:
-    """Move the channels of an output on by a distance, the last ones to the front."""
+    """Move the channels of an output by a distance, and the last channels to the front."""
     name = copy.convolution_behind(output)
     weight, bias = copy.weight(name), copy.bias(name)
     order = np.roll(np.arange(len(weight)), distance)
@@ -70,19 +70,19 @@ def _roll_channels(copy: Editable, output: str, distance: int) -> None:
 
 
 def _decode(heads: Heads, change: Change) -> Decode:
-    """Decode other tensors than those of the outputs."""
+    """Return a decoding of changed tensors."""
 
     def decode(task: Any, outputs: Outputs, image_size: Size) -> list[Detections]:
-        found: list[Detections] = task.decode({**outputs, **change(heads, outputs)}, image_size)
-        return found
+        detections: list[Detections] = task.decode({**outputs, **change(heads, outputs)}, image_size)
+        return detections
 
     return decode
 
 
 def _shrink_anchors(task: Any, outputs: Outputs, image_size: Size) -> list[Detections]:
     heads = tuple(head.model_copy(update={"base_size": head.base_size - 1}) for head in task.heads)
-    found: list[Detections] = task.model_copy(update={"heads": heads}).decode(outputs, image_size)
-    return found
+    detections: list[Detections] = task.model_copy(update={"heads": heads}).decode(outputs, image_size)
+    return detections
 
 
 def _exchange_width_and_height(heads: Heads, outputs: Outputs) -> dict[str, Array]:
@@ -90,7 +90,7 @@ def _exchange_width_and_height(heads: Heads, outputs: Outputs) -> dict[str, Arra
 
 
 def _move_corner(heads: Heads, outputs: Outputs) -> dict[str, Array]:
-    """(dx, dy) moves the upper left corner, so half of the growth moves the centre too."""
+    """Let (dx, dy) move the upper left corner, so that half of the growth moves the centre too."""
 
     def move(deltas: Array) -> Array:
         growth = np.exp(deltas[:, :, 2:]) - 1
@@ -104,7 +104,7 @@ def _take_background(heads: Heads, outputs: Outputs) -> dict[str, Array]:
 
 
 def _with_deltas(heads: Heads, outputs: Outputs, change: Callable[[Array], Array]) -> dict[str, Array]:
-    """The deltas of each head, changed as [N, A, 4, H, W]."""
+    """Return the deltas of each head after `change`, which takes [N, A, 4, H, W]."""
     changed = {}
     for head in heads:
         deltas = outputs[head.boxes]

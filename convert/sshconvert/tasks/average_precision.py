@@ -12,10 +12,10 @@ from sshconvert.tasks.results import Detections
 
 
 def area_under_envelope(precision: Doubles, recall: Doubles) -> float:
-    """VOC "max": the area under precision [P] over recall [P], 0-1.
+    """Return the area under the envelope of precision [P] over recall [P], 0-1.
 
-    Recall starts at 0, never falls, and has no precision beyond its last point. Precision at a recall is the highest at
-    that recall or a larger one. A point without precision (NaN, that is 0 of 0) has no area of its own.
+    Recall never falls. The envelope at a recall is the highest precision at this recall or a larger one, and 0 beyond
+    the last recall. A precision of 0 / 0 (NaN) counts as 0.
     """
     envelope = np.maximum.accumulate(np.nan_to_num(precision[::-1], nan=0.0))[::-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
@@ -24,30 +24,29 @@ def area_under_envelope(precision: Doubles, recall: Doubles) -> float:
 def average_precision(
     detections: Sequence[Detections], truths: Sequence[Array], *, iou_threshold: float = 0.5
 ) -> float:
-    """Area under the precision envelope of all detections, ordered by score over the whole set; 0-1.
+    """Return the area under the precision envelope of all detections, ordered by score over the whole set; 0-1.
 
-    For each image, `truths` holds boxes [M, 4]. A detection is right when it overlaps one by at least `iou_threshold`
-    and no better detection of the image has taken that box. Without any box in the set the figure is not defined: 0.
+    For each image, `truths` holds boxes [M, 4]. A detection is right if it overlaps a box by at least `iou_threshold`
+    and no better detection of the image has matched that box. Without any boxes, the result is 0.
     """
     hits = [_hits(image, boxes, iou_threshold) for image, boxes in zip(detections, truths, strict=True)]
     total = sum(len(boxes) for boxes in truths)
     if not total:
         return 0.0
     scores = np.concatenate([image.scores for image in detections])
-    right = np.concatenate(hits)[np.argsort(-scores, kind="stable")]
-    recalled = np.cumsum(right)
-    return area_under_envelope(recalled / np.arange(1, len(right) + 1), recalled / total)
+    recalled = np.cumsum(np.concatenate(hits)[np.argsort(-scores, kind="stable")])
+    return area_under_envelope(recalled / np.arange(1, len(recalled) + 1), recalled / total)
 
 
 def _hits(detections: Detections, truth: Array, iou_threshold: float) -> Flags:
-    """For each detection, whether it finds a box that no better one has found."""
-    right = np.zeros(len(detections), bool)
+    """Return whether each detection matches a box that no better one has matched."""
+    hits = np.zeros(len(detections), bool)
     if not len(truth):
-        return right
-    taken = np.zeros(len(truth), bool)
+        return hits
+    matched = np.zeros(len(truth), bool)
     table = overlaps(detections.boxes, truth)
     for index in np.argsort(-detections.scores, kind="stable"):
         best = int(np.argmax(table[index]))
-        if table[index, best] >= iou_threshold and not taken[best]:
-            right[index] = taken[best] = True
-    return right
+        if table[index, best] >= iou_threshold and not matched[best]:
+            hits[index] = matched[best] = True
+    return hits

@@ -1,4 +1,4 @@
-"""The base class of all tasks: what the outputs of a network mean.
+"""The base class of all tasks. A task gives the meaning of a network's outputs.
 
 A task is one module in this package, or one that an installed distribution names in the entry point group
 `sshtool.extensions`. Its class derives from `Task` and registers under the `kind` that a model's TOML gives:
@@ -35,98 +35,101 @@ from sshconvert.tasks.tolerances import Profile, Tolerance
 
 
 class Task(Strict, ABC):
-    """What the outputs of a network mean. Every method but `outputs` and `decode` has a default."""
+    """The meaning of a network's outputs. All methods except `outputs` and `decode` have a default."""
 
     kind: str
 
     inside_outputs: ClassVar[tuple[str, ...]] = ()  # outputs of a file with the post-processing inside
-    quality_measure: ClassVar[str] = ""  # the name of the figure that `quality` gives
+    quality_measure: ClassVar[str] = ""  # the name of the figure that `quality` returns
     pipeline_tag: ClassVar[str] = ""  # Hugging Face's name of the task
 
     @abstractmethod
     def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs that the task reads, in the network's order."""
+        """Return the names of the outputs that the task reads, in the network's order."""
 
     @abstractmethod
     def decode(self, outputs: Outputs, image_size: Size) -> list[Any]:
-        """The result of each image of a batch. Raises DetectionError for outputs that do not belong to the task."""
+        """Return the result of each image of a batch. Raises DetectionError for outputs that do not fit the task."""
 
     # --- conversion ---------------------------------------------------------------------------------------------------
 
     def append_to(self, model: OnnxModel, *, input_name: str, top_k: int, keep_heads: bool) -> OnnxModel:
-        """The network with the decoding inside. Raises UsageError where there is none to build in."""
-        raise UsageError(f"--postprocess: the task {self.kind} has no post-processing that a network can do; leave it")
+        """Return the network with the decoding inside. Raises UsageError if the task has none."""
+        raise UsageError(f"--postprocess: the task {self.kind} has no post-processing for a network; omit the option")
 
     def with_thresholds(self, score: float | None = None, iou: float | None = None) -> Task:
-        """The task with other thresholds. Raises UsageError where it has none."""
+        """Return the task with other thresholds. Raises UsageError if it has none."""
         if score is not None or iou is not None:
-            raise UsageError(f"the task {self.kind} has no thresholds; leave them out")
+            raise UsageError(f"the task {self.kind} has no thresholds; omit them")
         return self
 
     def metadata(self) -> dict[str, str]:
-        """Entries of the metadata of an artifact."""
+        """Return the task's entries for the metadata of an artifact."""
         return {}
 
     # --- comparison ---------------------------------------------------------------------------------------------------
 
     def decode_inside(self, outputs: Outputs) -> list[Any]:
-        """The results that a file with the post-processing inside gives. Raises DetectionError for other outputs."""
+        """Return the results of a file with the post-processing inside. Raises DetectionError for other outputs."""
         raise UsageError(f"the task {self.kind} has no post-processing inside")
 
-    def problems_inside(self, expected: Outputs, found: Outputs, inside: Inside) -> Sequence[Finding]:
-        """All that is wrong with the outputs of a file with the post-processing inside, beside what is expected."""
+    def problems_inside(self, expected: Outputs, actual: Outputs, inside: Inside) -> Sequence[Finding]:
+        """Return the problems of the outputs `actual` of a file with the post-processing inside.
+
+        `expected` are the original's outputs, from which the sizes follow.
+        """
         return ()
 
     def compare(
-        self, expected: Sequence[Any], found: Sequence[Any], profile: Profile, allowed: Callable[[str], Tolerance]
+        self, expected: Sequence[Any], actual: Sequence[Any], profile: Profile, allowed: Callable[[str], Tolerance]
     ) -> tuple[DetectionComparison, ...]:
-        """Compare the results of images one by one; `allowed` gives the tolerance of an output.
+        """Compare the results of each image. `allowed` returns the tolerance of an output.
 
-        Without this method, verification compares the outputs tensor by tensor and decodes nothing.
+        If a task does not override this method, verification only compares the outputs.
         """
         return ()
 
     def judge(self, compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Finding]:
-        """The differences that are too large, over all samples: (name of the sample, comparison of an image)."""
+        """Yield the differences that are too large over all samples."""
         yield from ()
 
     def rows(self, outputs: Outputs, image_size: Size, digits: int | None = 4) -> list[tuple[Box, ...]]:
-        """The result of each image as reports list and draw it: boxes with scores, rounded; None keeps every digit.
+        """Return the result of each image for reports: boxes with scores, rounded; None keeps all digits.
 
-        Raises DetectionError as `decode` does.
+        Raises DetectionError for outputs that do not fit the task.
         """
         return [() for _ in next(iter(outputs.values()))]
 
     def count(self, results: Iterable[Any]) -> int:
-        """How much there is in results that a wrong decoding could spoil."""
+        """Return the number of items in the results, in which a wrong decoding shows."""
         return 0
 
     def truths(self, results: Iterable[Any]) -> Sequence[Any]:
-        """What stands for the truth where only the results of FP32 are known."""
-        raise NotImplementedError  # with `quality_measure` alone
+        """Return ground truth made from FP32's results, for data without ground truth."""
+        raise NotImplementedError  # only for tasks with a `quality_measure`
 
     def quality(self, results: Sequence[Any], truths: Sequence[Any]) -> float:
-        """How good results are, 0-1."""
-        raise NotImplementedError  # with `quality_measure` alone
+        """Return the `quality_measure` of results, 0-1."""
+        raise NotImplementedError  # only for tasks with a `quality_measure`
 
     def faults(self) -> tuple[Fault, ...]:
-        """Faults of the self-test that concern this task alone, beside those of any network."""
+        """Return the task's own faults for the self-test, beside those of any network."""
         return ()
 
     def linear_outputs(self) -> tuple[str, ...]:
-        """Outputs in which the bias of the last convolution shows: no softmax or sigmoid hides it."""
+        """Return the outputs without a softmax or sigmoid, in which the bias of the last convolution shows."""
         return self.outputs()
 
     # --- packages -----------------------------------------------------------------------------------------------------
 
     def meaning(self, output: str) -> str:
-        """What an output holds, for the model card; "" where the name says it all."""
+        """Return the meaning of an output for the model card, or ""."""
         return ""
 
     def card(self, inside: Inside | None) -> str:
-        """The model card's paragraph about the outputs."""
+        """Return the model card's paragraph about the outputs."""
         return ""
 
     def usage(self, *, inside: bool) -> tuple[str, str] | None:
-        """A title and Python lines that turn `outputs`, a list of arrays, into results, if there is anything to do."""
+        """Return a title and Python lines that decode `outputs`, a list of arrays, or None."""
         return None

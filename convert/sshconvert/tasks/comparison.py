@@ -1,4 +1,4 @@
-"""Comparison of the detections of two runs: what they share, and what only one of them has."""
+"""Comparison of the detections of two runs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from sshconvert.tasks.tolerances import Tolerance
 
 @dataclass(frozen=True)
 class DetectionComparison:
-    """Which detections of an image two runs share.
+    """The detections of an image that two runs share, and those that only one run has.
 
-    `near_threshold` are those that only one side has, but whose score, or overlap with a better box of the other
-    side, lies so close to the threshold that the tolerance alone decides; they count neither as missing nor as extra.
-    `expected` is how many the original has. `order_changes` are matched detections that another matched one has
-    overtaken. Corners are in pixels. `score_share` is the largest difference of a score in units of what is allowed
-    there, `score_sums` the sum of the matched scores, the original's and the other's. `problem` says why there is
-    nothing to compare.
+    Attributes:
+        expected: The number of the original's detections.
+        near_threshold: Detections of one side whose score, or overlap with a better box of the other side, is within
+            the tolerance of a threshold. They count neither as missing nor as extra.
+        largest_corner: The largest distance of a corner, in pixels.
+        score_share: The largest difference of a score over its tolerance.
+        score_sums: The sums of the matched scores of the original and of the other run.
+        order_changes: The number of matched detections that another one has overtaken.
+        found: All detections of the other run.
+        problem: Why there is no comparison.
+
     """
 
     expected: int = 0
@@ -40,15 +45,13 @@ class DetectionComparison:
 
     @property
     def differing(self) -> int:
-        """Detections that only one side has."""
+        """The number of detections that only one side has."""
         return len(self.missing) + len(self.extra)
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where detections come and go: from `score` on they are kept, from `overlap` (IoU) with a better one on they are
-    suppressed. The tolerance alone decides about a detection within it.
-    """
+    """The task's thresholds, and how close to them a detection may go either way. `overlap` is the IoU."""
 
     score: float
     score_tolerance: float
@@ -56,7 +59,7 @@ class Thresholds:
     overlap_tolerance: float
 
     def near(self, alone: Detections, others: Detections) -> Flags:
-        """Which of the detections without a partner among the `others` the tolerance alone decides about."""
+        """Return which of the unmatched detections `alone` lie within the tolerance of a threshold."""
         better = others.scores[None] >= alone.scores[:, None] - self.score_tolerance
         largest = np.where(better, overlaps(alone.boxes, others.boxes), 0).max(axis=1, initial=0)
         near_score = np.abs(alone.scores - self.score) < self.score_tolerance
@@ -64,22 +67,22 @@ class Thresholds:
 
 
 def compare_detections(
-    expected: Detections, found: Detections, *, overlap: float, scores: Tolerance, thresholds: Thresholds
+    expected: Detections, actual: Detections, *, overlap: float, scores: Tolerance, thresholds: Thresholds
 ) -> DetectionComparison:
-    """Pair detections one to one, those that overlap most first, down to `overlap`; sort out what stays alone.
+    """Match detections one to one and classify the unmatched ones.
 
-    `scores` is what the scores of a pair may differ by.
+    Pairs overlap by at least `overlap`. `scores` is the tolerance of the scores of a pair.
     """
-    pairs = match(expected, found, overlap)
-    mine, yours = pairs[:, 0], pairs[:, 1]
-    original, other = expected[mine], found[yours]
+    pairs = match(expected, actual, overlap)
+    rows, columns = pairs[:, 0], pairs[:, 1]
+    original, other = expected[rows], actual[columns]
     corners = np.abs(original.boxes - other.boxes)
     distance = np.abs(original.scores - other.scores)
-    allowed = np.maximum(scores.at(original.scores), np.finfo(np.float32).tiny)  # the user may allow nothing
+    allowed = np.maximum(scores.at(original.scores), np.finfo(np.float32).tiny)  # the user's tolerance may be 0
     lost, gained = (
-        side[np.setdiff1d(np.arange(len(side)), paired)] for side, paired in ((expected, mine), (found, yours))
+        side[np.setdiff1d(np.arange(len(side)), matched)] for side, matched in ((expected, rows), (actual, columns))
     )
-    near_lost, near_gained = thresholds.near(lost, found), thresholds.near(gained, expected)
+    near_lost, near_gained = thresholds.near(lost, actual), thresholds.near(gained, expected)
     return DetectionComparison(
         expected=len(expected),
         matched=len(pairs),
@@ -90,21 +93,24 @@ def compare_detections(
         largest_score=float(distance.max(initial=0)),
         score_share=float((distance / allowed).max(initial=0)),
         score_sums=(float(original.scores.sum()), float(other.scores.sum())),
-        order_changes=_overtaken(yours[np.argsort(mine)]),
-        found=found.rows(),
+        order_changes=_overtaken(columns[np.argsort(rows)]),
+        found=actual.rows(),
     )
 
 
-def match(expected: Detections, found: Detections, overlap: float) -> Indices:
-    """Indices of the detections that belong together, [M, 2]: of one class, and with at least that overlap."""
-    table = overlaps(expected.boxes, found.boxes)
-    if expected.class_ids is not None and found.class_ids is not None:
-        table = np.where(expected.class_ids[:, None] == found.class_ids, table, -1)
+def match(expected: Detections, actual: Detections, overlap: float) -> Indices:
+    """Match detections of one class that overlap by at least `overlap`, the largest overlaps first.
+
+    Returns their indices, [M, 2].
+    """
+    table = overlaps(expected.boxes, actual.boxes)
+    if expected.class_ids is not None and actual.class_ids is not None:
+        table = np.where(expected.class_ids[:, None] == actual.class_ids, table, -1)
     rows, columns = np.nonzero(table >= overlap)
     pairs: list[tuple[int, int]] = []
-    left, right = set(range(len(expected))), set(range(len(found)))
-    for number in np.argsort(-table[rows, columns], kind="stable"):
-        row, column = int(rows[number]), int(columns[number])
+    left, right = set(range(len(expected))), set(range(len(actual)))
+    for index in np.argsort(-table[rows, columns], kind="stable"):
+        row, column = int(rows[index]), int(columns[index])
         if row in left and column in right:
             left.remove(row)
             right.remove(column)
@@ -113,6 +119,6 @@ def match(expected: Detections, found: Detections, overlap: float) -> Indices:
 
 
 def _overtaken(ranks: Sequence[int] | Indices) -> int:
-    """How many ranks are lower than one before them."""
+    """Return the number of ranks that are lower than an earlier one."""
     highest = np.maximum.accumulate(np.asarray(ranks, np.intp)) if len(ranks) else np.zeros(0, np.intp)
     return int(np.sum(np.asarray(ranks) < highest))

@@ -21,7 +21,7 @@ from sshconvert.tasks.inside import Inside
 from sshconvert.tasks.results import Box, Detections
 from sshconvert.tasks.tolerances import Profile, Tolerance
 
-THRESHOLD: Final = 0.5  # the score from which on a person sees a detection, and FP32's counts as true
+THRESHOLD: Final = 0.5  # the least score of detections in pictures, and of FP32's detections as ground truth
 
 _USAGE: Final = """\
 boxes, scores, count = (output[0] for output in outputs[:3])
@@ -30,7 +30,7 @@ print({noun}s)"""
 
 
 class DetectionTask(Task):
-    """Finds objects. Candidates below the score threshold go, and those that overlap a better one too much."""
+    """Detection of objects, by a score threshold and suppression of boxes that overlap a better one."""
 
     labels: tuple[str, ...] = ("face",)
     score_threshold: Share
@@ -43,51 +43,51 @@ class DetectionTask(Task):
 
     @property
     def noun(self) -> str:
-        """One detection, in words."""
+        """The word for one detection."""
         return self.labels[0] if len(self.labels) == 1 else "object"
 
     @abstractmethod
     def candidates(self, outputs: Outputs, image_size: Size) -> list[Detections]:
-        """The candidates of each image that `select` chooses from, clipped to the image.
+        """Return the candidates of each image for `select`, clipped to the image.
 
-        Raises DetectionError if an output is missing or has a shape that does not belong to the task.
+        Raises DetectionError if an output is missing or its shape does not fit the task.
         """
 
     @abstractmethod
     def score_outputs(self) -> tuple[str, ...]:
-        """Names of the outputs that hold scores."""
+        """Return the names of the outputs that hold scores."""
 
     @abstractmethod
     def most_candidates(self, outputs: Outputs) -> int:
-        """The number of candidates of an image, for outputs of that size."""
+        """Return the largest number of candidates of an image, for outputs of this size."""
 
     def by_stride(self, outputs: Outputs, most: int) -> list[list[Detections]]:
-        """For each image and stride the candidates with the highest scores, best first; no threshold, not clipped.
+        """Return the `most` best candidates of each image and stride, best first, unclipped and without a threshold.
 
-        Open Model Zoo's protocol suppresses each stride alone. Raises UsageError where there are no strides.
+        Open Model Zoo's protocol suppresses each stride alone. Raises UsageError if the task has no strides.
         """
-        raise UsageError(f"--protocol omz is for strides of anchors, the task {self.kind} has none; take wider")
+        raise UsageError(f"--protocol omz needs strides of anchors, the task {self.kind} has none; use wider")
 
     def without_coarsest(self) -> Self:
-        """The task without its largest stride, which upstream leaves out of the largest scale of its pyramid."""
+        """Return the task without its largest stride, which upstream omits at the largest scale of its pyramid."""
         return self
 
     def decode(self, outputs: Outputs, image_size: Size) -> list[Detections]:
-        """The detections of each image, best first. Raises DetectionError as `candidates` does."""
+        """Return the detections of each image, best first. Raises DetectionError for outputs that do not fit."""
         return [self.select(image) for image in self.candidates(outputs, image_size)]
 
     def select(self, candidates: Detections) -> Detections:
-        """The detections among the candidates of one image, perhaps of several scales; best first."""
-        # A low score suppresses only lower ones: dropping it before the suppression or after it is the same.
+        """Return the detections among the candidates of one image, possibly of several scales; best first."""
+        # A box suppresses only boxes with lower scores, so the threshold may be applied before the suppression.
         best = candidates.from_score(self.score_threshold).best_first()
         return best[suppress(best.boxes, self.iou_threshold)]
 
     def with_thresholds(self, score: float | None = None, iou: float | None = None) -> Self:
-        given = {"score_threshold": score, "iou_threshold": iou}
-        return self.model_copy(update={name: value for name, value in given.items() if value is not None})
+        thresholds = {"score_threshold": score, "iou_threshold": iou}
+        return self.model_copy(update={name: value for name, value in thresholds.items() if value is not None})
 
     def for_display(self, threshold: float | None, *, dropped_by: str = "upstream") -> Self:
-        """The task with a higher score threshold, by default `THRESHOLD`. Raises UsageError for a lower one."""
+        """Return the task with a higher score threshold, by default `THRESHOLD`. Raises UsageError for a lower one."""
         least = self.score_threshold
         threshold = max(THRESHOLD, least) if threshold is None else threshold
         if not least <= threshold <= 1:
@@ -99,15 +99,15 @@ class DetectionTask(Task):
     def decode_inside(self, outputs: Outputs) -> list[Detections]:
         return inside.detections_of(outputs)
 
-    def problems_inside(self, expected: Outputs, found: Outputs, declared: Inside) -> Sequence[Finding]:
+    def problems_inside(self, expected: Outputs, actual: Outputs, declared: Inside) -> Sequence[Finding]:
         images = len(next(iter(expected.values())))
         most = min(declared.top_k, self.most_candidates(expected))
-        return inside.problems(found, images=images, most=most, inside=declared, noun=self.noun)
+        return inside.problems(actual, images=images, most=most, inside=declared, noun=self.noun)
 
     def compare(
         self,
         expected: Sequence[Detections],
-        found: Sequence[Detections],
+        actual: Sequence[Detections],
         profile: Profile,
         allowed: Callable[[str], Tolerance],
     ) -> tuple[DetectionComparison, ...]:
@@ -120,25 +120,24 @@ class DetectionTask(Task):
             overlap_tolerance=profile.suppression,
         )
         return tuple(
-            compare_detections(one, other, overlap=profile.overlap, scores=scores, thresholds=thresholds)
-            for one, other in zip(expected, found, strict=True)
+            compare_detections(original, other, overlap=profile.overlap, scores=scores, thresholds=thresholds)
+            for original, other in zip(expected, actual, strict=True)
         )
 
     def judge(self, compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Finding]:
         return judge_detections(compared, profile)
 
     def rows(self, outputs: Outputs, image_size: Size, digits: int | None = 4) -> list[tuple[Box, ...]]:
-        return [found.rows(digits) for found in self.decode(outputs, image_size)]
+        return [detections.rows(digits) for detections in self.decode(outputs, image_size)]
 
     def count(self, results: Iterable[Detections]) -> int:
         return sum(map(len, results))
 
     def truths(self, results: Iterable[Detections]) -> list[Array]:
-        """The boxes, [M, 4] for each image, that stand for the truth where only FP32's results are known."""
+        """Return the boxes of FP32's detections as ground truth: [M, 4] for each image."""
         return [result.from_score(THRESHOLD).boxes for result in results]
 
     def quality(self, results: Sequence[Detections], truths: Sequence[Array]) -> float:
-        """The figure of `quality_measure`, 0-1."""
         return average_precision(results, truths)
 
     def faults(self) -> tuple[Fault, ...]:
@@ -167,5 +166,5 @@ class DetectionTask(Task):
 def detection_task(model: str, task: Task) -> DetectionTask:
     """Return the task of a model if its results are detections. Raises UsageError otherwise."""
     if not isinstance(task, DetectionTask):
-        raise UsageError(f"{model}: there is nothing to detect: its task is {task.kind}; choose another --model")
+        raise UsageError(f"{model}: has the task {task.kind}, which detects nothing; choose another --model")
     return task

@@ -1,4 +1,4 @@
-"""Faults that every task with detections can have: in a file that gives them itself, and in the decoding."""
+"""The faults of all tasks with detections: in a file with the post-processing inside, and in the decoding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sshconvert.tasks.results import Detections
 
 
 def inside_faults(noun: str) -> tuple[Fault, ...]:
-    """Faults of the three outputs of a file with the post-processing inside."""
+    """Return the faults of the three outputs of a file with the post-processing inside."""
     plants = {
         "scores not a number": _scores(Arithmetic.MULTIPLY, np.nan),
         "scores all 1": _scores_of_one,
@@ -33,7 +33,7 @@ def inside_faults(noun: str) -> tuple[Fault, ...]:
 
 
 def threshold_faults() -> tuple[Fault, ...]:
-    """Decoding with other thresholds than the task's."""
+    """Return the faults of decoding with other thresholds than the task's."""
     return (
         Fault(Stage.DECODING, "NMS at the wrong threshold", decode=_with(iou=0.5)),
         Fault(Stage.DECODING, "score threshold too high", decode=_with(score=0.5)),
@@ -42,7 +42,7 @@ def threshold_faults() -> tuple[Fault, ...]:
 
 
 def image_faults(noun: str) -> tuple[Fault, ...]:
-    """Decoding with another size, or another image of the batch."""
+    """Return the faults of decoding with another size, or another image of the batch."""
     return (
         Fault(Stage.DECODING, "boxes clipped to W instead of W - 1", decode=_clip_a_pixel_late),
         Fault(Stage.DECODING, "boxes not clipped", decode=_clip_never),
@@ -57,13 +57,13 @@ def _scores(by: Arithmetic, value: float) -> Callable[[Editable], None]:
 
 
 def _scores_of_one(copy: Editable) -> None:
-    """Those of detections; the zeros behind the last one stay."""
+    """Set the scores of detections to 1. The zeros after the last detection stay."""
     _scores(Arithmetic.MULTIPLY, 1e6)(copy)
     _scores(Arithmetic.LESSER, 1)(copy)
 
 
 def _exchange_two_boxes(copy: Editable) -> None:
-    """The best detection and the eighth, whose scores are far apart, have each other's box."""
+    """Exchange the boxes of the best detection and the eighth, whose scores are far apart."""
     _, rows, _ = copy.output_shape(BOXES)
     order, other = [*range(rows)], min(7, rows - 1)
     order[0], order[other] = other, 0
@@ -75,7 +75,7 @@ def _add_to_count(number: int) -> Callable[[Editable], None]:
 
 
 def _in_last_row(output: str, value: float) -> Callable[[Editable], None]:
-    """Add a value to the last row, which detections hardly ever fill."""
+    """Add a value to the last row, which detections almost never fill."""
 
     def plant(copy: Editable) -> None:
         values: Floats = np.zeros((1, *copy.output_shape(output)[1:]), np.float32)
@@ -87,24 +87,24 @@ def _in_last_row(output: str, value: float) -> Callable[[Editable], None]:
 
 def _with(**thresholds: float) -> Callable[[Any, Outputs, Size], list[Detections]]:
     def decode(task: Any, outputs: Outputs, image_size: Size) -> list[Detections]:
-        found: list[Detections] = task.with_thresholds(**thresholds).decode(outputs, image_size)
-        return found
+        detections: list[Detections] = task.with_thresholds(**thresholds).decode(outputs, image_size)
+        return detections
 
     return decode
 
 
 def _clip_a_pixel_late(task: Any, outputs: Outputs, image_size: Size) -> list[Detections]:
     height, width = image_size
-    found: list[Detections] = task.decode(outputs, (height + 1, width + 1))
-    return found
+    detections: list[Detections] = task.decode(outputs, (height + 1, width + 1))
+    return detections
 
 
 def _clip_never(task: Any, outputs: Outputs, _image_size: Size) -> list[Detections]:
-    """Boxes reach as far as they like to the right and down."""
-    found: list[Detections] = task.decode(outputs, (1 << 20, 1 << 20))
-    return found
+    """Decode without limits to the right and below."""
+    detections: list[Detections] = task.decode(outputs, (1 << 20, 1 << 20))
+    return detections
 
 
 def _take_first_image(task: Any, outputs: Outputs, image_size: Size) -> list[Detections]:
-    found = task.decode(outputs, image_size)
-    return [found[0]] * len(found)
+    detections = task.decode(outputs, image_size)
+    return [detections[0]] * len(detections)

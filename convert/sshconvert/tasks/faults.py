@@ -1,4 +1,4 @@
-"""Faults of the self-test: what `sshtool verify --self-test` plants in a copy of an artifact, or in the decoding."""
+"""The faults that `sshtool verify --self-test` plants in a copy of an artifact, or in the decoding."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from sshconvert.arrays import Array
 from sshconvert.editable import EditableModel
 
-Outputs = Mapping[str, Array]  # by bare name, each [N, ...]
+Outputs = Mapping[str, Array]  # by name, each [N, ...]
 Size = tuple[int, int]  # height and width of the network's input
 Editable = EditableModel[Any]
 Decode = Callable[[Any, Outputs, Size], list[Any]]  # as `Task.decode`, with the task first
 
 
 class Stage(IntEnum):
-    """Where a fault lies. Reports list faults in this order."""
+    """The place of a fault. Reports list faults in this order."""
 
     INPUT = 1
     OUTPUTS = 2
@@ -31,11 +31,14 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. `name` says what is wrong.
+    """One fault.
 
-    `plant` puts it into a copy of an artifact, or raises NotThereError; `decode` takes the place of `Task.decode`;
-    `file_of` names the precision whose file lies in the artifact's place. With `at_other_size` it shows at the batch
-    of another size only, and is planted in what converts to that size too.
+    Attributes:
+        plant: Plants it in a copy of an artifact, or raises NotThereError.
+        decode: Replaces `Task.decode`.
+        file_of: The precision whose file replaces the artifact.
+        at_other_size: Whether it shows only at the batch of another size. Then it is planted in a new conversion too.
+
     """
 
     stage: Stage

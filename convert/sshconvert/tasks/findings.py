@@ -1,4 +1,4 @@
-"""What a task does not accept in an artifact, and the judgement of compared detections."""
+"""The differences that a task does not accept, and the judgement of compared detections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.tolerances import Profile
 
-# The name of a sample, and how an artifact compares on one image of it.
+# The name of a sample, and the comparison of one of its images.
 ImageComparison = tuple[str, DetectionComparison]
 
 
@@ -49,7 +49,7 @@ def _share(compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Fi
 
 
 def _excused(compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Finding]:
-    """The tolerance alone decides about these detections. They are no error in the number that rounding explains."""
+    """Limit the detections near a threshold, which are no errors up to the number that rounding explains."""
     for sample, image in compared:
         number, allowed = len(image.near_threshold), profile.excused.of(image.expected)
         if number > allowed:

@@ -1,12 +1,12 @@
-"""The outputs of a file that gives detections itself, because the post-processing is inside.
+"""The outputs of a file with the post-processing inside.
 
 For N images and at most K detections of each, in pixels of the network's input:
 
-- `boxes`: float32 [N, K, 4], x1, y1, x2, y2 with the corner pixels included, best first; zeros behind the last
+- `boxes`: float32 [N, K, 4], x1, y1, x2, y2 with the corner pixels included, best first; zeros after the last
 - `scores`: float32 [N, K]
 - `count`: int32 [N], the number of detections
 
-K is `top_k`, or the number of candidates where that is smaller.
+K is the smaller of `top_k` and the number of candidates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OUTPUTS: Final = (BOXES, SCORES, COUNT)
 TYPES: Final[Mapping[str, type]] = {BOXES: np.float32, SCORES: np.float32, COUNT: np.int32}
 
 CHECK: Final = "faces"  # the name of the check in reports
-# Why results are not compared, where findings of that check say what is wrong.
+# The problem of results that are not compared, because findings of that check describe their problems.
 NOT_DECODED: Final = "the faces are not what they have to be"
 
 
@@ -54,8 +54,9 @@ def detections_of(outputs: Mapping[str, Array]) -> list[Detections]:
 
 
 def problems(outputs: Mapping[str, Array], *, images: int, most: int, inside: Inside, noun: str) -> tuple[Finding, ...]:
-    """All that is wrong with the outputs for that many images, with at most `most` detections each, whatever the
-    original says. The values count only where shapes and types are right. `noun` is what a detection is of.
+    """Return the problems of the outputs for `images` images with at most `most` detections each.
+
+    Values are checked only if shapes and types are right. `noun` is the word for a detection.
     """
     return tuple(_shapes(outputs, images, most)) or tuple(_values(outputs, inside, noun))
 
@@ -79,17 +80,17 @@ def _shapes(outputs: Mapping[str, Array], images: int, most: int) -> Iterator[Fi
 def _values(outputs: Mapping[str, Array], inside: Inside, noun: str) -> Iterator[Finding]:
     boxes, scores, counts = (outputs[name] for name in OUTPUTS)
     for name, array in ((BOXES, boxes), (SCORES, scores)):
-        if number := np.count_nonzero(~np.isfinite(array)):
-            yield _finding(name, f"has {number} values that are not finite")
+        if count := np.count_nonzero(~np.isfinite(array)):
+            yield _finding(name, f"has {count} values that are not finite")
     most = scores.shape[1]
     if ((counts < 0) | (counts > most)).any():
         yield _finding(COUNT, f"is {', '.join(map(str, counts.tolist()[:4]))}, expected 0 to {most}")
         return
     counted = np.arange(most) < counts[:, None]
     for name, filled in ((BOXES, (boxes != 0).any(axis=2)), (SCORES, scores != 0)):
-        if number := np.count_nonzero(filled & ~counted):
-            yield _finding(name, f"has {number} rows behind the last {noun} that are not zero")
-    # A count too high counts a row of zeros.
+        if count := np.count_nonzero(filled & ~counted):
+            yield _finding(name, f"has {count} rows behind the last {noun} that are not zero")
+    # If the count is too high, it includes a row of zeros, whose score is below the threshold.
     if low := np.count_nonzero(counted & ~(scores >= np.float32(inside.score_threshold))):
         yield _finding(SCORES, f"has {low} {noun}s below the threshold of {inside.score_threshold:g}")
     if np.any(counted[:, 1:] & (scores[:, 1:] > scores[:, :-1])):

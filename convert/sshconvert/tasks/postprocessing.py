@@ -1,4 +1,4 @@
-"""The post-processing in the network: it decodes the heads itself, by the rules of `sshconvert.tasks.anchor_detection`.
+"""ONNX nodes that decode the heads in the network, by the rules of `sshconvert.tasks.anchor_detection`.
 
 `sshconvert.tasks.inside` describes the outputs.
 """
@@ -32,24 +32,34 @@ def append_postprocessing(
     top_k: int,
     keep_heads: bool = False,
 ) -> OnnxModel:
-    """Decode the heads and suppress what overlaps, with standard operators. The heads go, or stay behind the faces.
+    """Append decoding and suppression in standard operators, with the thresholds of `task`.
 
-    The input is [N, C, H, W]. The thresholds are those of `task`; `most` bounds the candidates of a head, `top_k` the
-    detections of an image.
+    Args:
+        model: The network, whose input is [N, C, H, W].
+        heads: The heads to decode.
+        task: The task with the thresholds.
+        input_name: The name of the network's input.
+        most: The largest number of candidates of a head.
+        top_k: The largest number of detections of an image.
+        keep_heads: Whether the tensors of the heads stay outputs, after the detections.
+
+    Raises:
+        UsageError: The network has tensors with the names of the new outputs.
+
     """
-    if taken := sorted({*OUTPUTS} & {*model.names}):
-        raise UsageError(f"--postprocess: the network has tensors named {', '.join(taken)} itself; leave it out")
+    if conflicts := sorted({*OUTPUTS} & {*model.names}):
+        raise UsageError(f"--postprocess: the network already has tensors named {', '.join(conflicts)}; omit it")
     build = Builder({*model.names, *OUTPUTS}, "faces_")
     limits = _limits(build, input_name)
     candidates = [_decode(build, model, head, most, limits) for head in heads]
     boxes = build.node("all_boxes", "Concat", [item.boxes for item in candidates], axis=1)
     scores = build.node("all_scores", "Concat", [item.scores for item in candidates], axis=1)
-    known = [item.count for item in candidates]
-    total = sum(known) if None not in known else None  # type: ignore[arg-type]  # there is no None among them then
-    every = _Candidates(boxes, scores, total)
-    number = _choose(build, _suppress(build, every, task), every, top_k)
+    counts = [item.count for item in candidates]
+    total = sum(counts) if None not in counts else None  # type: ignore[arg-type]  # without None
+    joined = _Candidates(boxes, scores, total)
+    size = _choose(build, _suppress(build, joined, task), joined, top_k)
     batch = next(iter(model.outputs.values()))[0]
-    outputs: dict[str, Dimensions] = {BOXES: (batch, number, _CORNERS), SCORES: (batch, number), COUNT: (batch,)}
+    outputs: dict[str, Dimensions] = {BOXES: (batch, size, _CORNERS), SCORES: (batch, size), COUNT: (batch,)}
     return replace(
         build.extend(model),
         outputs={**outputs, **(model.outputs if keep_heads else {})},
@@ -59,7 +69,7 @@ def append_postprocessing(
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Tensors by name: boxes [N, S, 4] and scores [N, S]; S at the size that the input declares, if it does."""
+    """The names of the tensors with boxes [N, S, 4] and scores [N, S], and S if the input size is fixed."""
 
     boxes: str
     scores: str
@@ -67,7 +77,7 @@ class _Candidates:
 
 
 def _limits(build: Builder, input_name: str) -> str:
-    """The last column and row of the input, as x, y, x, y."""
+    """Emit the last column and row of the input, as x, y, x, y."""
     shape = build.node("input_shape", "Shape", [input_name])
     sizes = build.node("sizes", "Gather", [shape, build.integers("corners", [3, 2, 3, 2])])
     as_float = build.cast("sizes_float", sizes)
@@ -75,9 +85,9 @@ def _limits(build: Builder, input_name: str) -> str:
 
 
 def _decode(build: Builder, model: OnnxModel, head: AnchorHead, most: int | None, limits: str) -> _Candidates:
-    """The best candidates of one head: what `anchors.apply_deltas`, `clipped` and the choice per stride do.
+    """Emit the best candidates of one head, by the arithmetic of `anchors.apply_deltas` and `Detections.clipped`.
 
-    Inside, tensors are [N, H, W, A, …]: anchors row by row, as `AnchorHead.anchors` has them.
+    Intermediate tensors are [N, H, W, A, …], in the order of `AnchorHead.anchors`.
     """
     at, anchors = f"stride{head.stride}", len(head.sizes)
     *_, height, width = model.outputs[head.scores]
@@ -105,12 +115,12 @@ def _decode(build: Builder, model: OnnxModel, head: AnchorHead, most: int | None
     boxes = build.node(f"{at}_not_below", "Max", [boxes, build.floats(f"{at}_zero", 0)])
     boxes = build.node(f"{at}_clipped", "Min", [boxes, limits])
     boxes = build.node(f"{at}_boxes", "Reshape", [boxes, build.integers(f"{at}_rows", (0, -1, _CORNERS))])
-    known = height * width * anchors if isinstance(height, int) and isinstance(width, int) else None
-    return _best(build, _Candidates(boxes, scores, known), most, f"{at}_best")
+    count = height * width * anchors if isinstance(height, int) and isinstance(width, int) else None
+    return _best(build, _Candidates(boxes, scores, count), most, f"{at}_best")
 
 
 def _grid(build: Builder, head: AnchorHead) -> str:
-    """The anchors' centres: float32 [H, W, 1, 2], x and y."""
+    """Emit the anchors' centres: float32 [H, W, 1, 2], x and y."""
     at, first = f"stride{head.stride}", head.centre
     shape = build.node(f"{at}_shape", "Shape", [head.scores])
     ones = build.integers(f"{at}_ones", (1, 1))
@@ -130,10 +140,10 @@ def _grid(build: Builder, head: AnchorHead) -> str:
 
 
 def _best(build: Builder, candidates: _Candidates, most: int | None, role: str) -> _Candidates:
-    """At most that many candidates of each image, the best; of one score the first, and these in their own order.
+    """Emit the `most` best candidates of each image in their order. The first of equal scores win.
 
-    TopK alone would not do: ONNX Runtime takes the first of one score, OpenVINO any. So TopK finds the score of the
-    last that is kept, and then chooses by numbers that are all different: those above it first, then those of it.
+    One TopK is not enough: among equal scores, ONNX Runtime takes the first, OpenVINO any. So one TopK finds the lowest
+    kept score, and another one selects by distinct keys: candidates above that score, then candidates with that score.
     """
     if most is None:
         return candidates
@@ -162,7 +172,7 @@ def _best(build: Builder, candidates: _Candidates, most: int | None, role: str) 
 
 
 def _order(build: Builder, count: str, role: str) -> str:
-    """0, 1, 2, … for that many candidates: float32 [S]."""
+    """Emit 0, 1, 2, … for each candidate: float32 [S]."""
     number = build.node(f"{role}_end", "Squeeze", [count])
     steps = [build.integers(f"{role}_{name}", value) for name, value in (("first", 0), ("step", 1))]
     order = build.node(f"{role}_order", "Range", [steps[0], number, steps[1]])
@@ -170,22 +180,22 @@ def _order(build: Builder, count: str, role: str) -> str:
 
 
 def _count(build: Builder, scores: str, role: str) -> str:
-    """How many candidates there are: int64 [1]."""
+    """Emit the number of candidates: int64 [1]."""
     shape = build.node(f"{role}_shape", "Shape", [scores])
     return build.node(f"{role}_all", "Gather", [shape, build.integers(f"{role}_axis", [1])])
 
 
 def _gather(build: Builder, values: str, places: str, role: str) -> str:
-    """Rows of `values` [N, S, …], each image by its own row of `places` [N, K]."""
+    """Emit the rows of `values` [N, S, …] at `places` [N, K]."""
     indices = build.node(f"{role}_places", "Unsqueeze", [places, build.integers(f"{role}_last", [2])])
     return build.node(role, "GatherND", [values, indices], batch_dims=1)
 
 
 def _suppress(build: Builder, faces: _Candidates, task: DetectionTask) -> str:
-    """For each candidate, how early it was chosen, more for earlier; 0 if it was not. float32 [N, S].
+    """Emit a rank for each candidate: float32 [N, S], the largest for the best detection, 0 for a suppressed candidate.
 
-    The operator suppresses above its thresholds, upstream from them on; it chooses the best first and, among
-    candidates of one score, the first.
+    NonMaxSuppression suppresses overlaps above its threshold, upstream also those equal to it, so the threshold is the
+    next smaller float. The operator selects the highest scores first, and the first of equal scores.
     """
     good = build.node("good", "GreaterOrEqual", [faces.scores, build.floats("score_threshold", task.score_threshold)])
     nothing = build.floats("nothing", 0)
@@ -210,7 +220,7 @@ def _suppress(build: Builder, faces: _Candidates, task: DetectionTask) -> str:
 
 
 def _choose(build: Builder, ranked: str, faces: _Candidates, top_k: int) -> int | str:
-    """Write the outputs; return K, "" where it depends on the run."""
+    """Emit the outputs. Returns K, or "" if it depends on the run."""
     number = build.node("top_number", "Min", [_count(build, faces.scores, "top"), build.integers("top_most", [top_k])])
     ranks, places = build.split("chosen", "TopK", [ranked, number], 2, axis=1)
     there = build.node("there", "Greater", [ranks, build.floats("no_rank", 0)])

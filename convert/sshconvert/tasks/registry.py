@@ -1,4 +1,4 @@
-"""The tasks that a model can have, by `kind`."""
+"""The registry of tasks, by `kind`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ TASKS: Final[Registry[type[Task]]] = Registry("sshconvert.tasks")
 
 
 def parse_task(value: Any) -> Task:
-    """Return the task that a model's description gives as a table with a `kind`, or as a task.
+    """Return the task of a model's description: a task, or a table with a `kind`.
 
-    Raises ValueError for an unknown kind and for fields that the task does not have.
+    Raises ValueError for an unknown kind and for unknown fields.
     """
     if isinstance(value, Task):
         return value

@@ -1,4 +1,4 @@
-"""What tasks decode outputs to: results with named fields."""
+"""Results of tasks, with named fields."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import numpy as np
 
 from sshconvert.arrays import Array, Doubles, Flags, Indices
 
-# x1, y1, x2, y2 and score of a detection, as reports write it.
+# A detection in a report: x1, y1, x2, y2 and score.
 Box = tuple[float, ...]
 
 
 def score_of(box: Box) -> float:
-    """The score of a box of a report."""
-    *_, score = box
-    return score
+    """Return the score of a box of a report."""
+    return box[-1]
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Detections:
     Attributes:
         boxes: float [K, 4]: x1, y1, x2, y2 in pixels, with the corner pixels included.
         scores: float [K], 0-1.
-        class_ids: int [K], or None where the task has one class.
+        class_ids: int [K], or None if the task has one class.
         landmarks: float [K, P, 2]: x and y of points in pixels, or None.
         attributes: float [K, A], 0-1, or None.
 
@@ -42,45 +41,43 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, chosen: slice | Indices | Flags) -> Detections:
-        """The detections of a slice, of indices or of a mask."""
+    def __getitem__(self, selection: slice | Indices | Flags) -> Detections:
+        """Return the detections of a slice, of indices or of a mask."""
         columns: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Detections(**{name: column[chosen] for name, column in columns.items() if column is not None})
+        return Detections(**{name: column[selection] for name, column in columns.items() if column is not None})
 
     @classmethod
     def join(cls, parts: Sequence[Detections]) -> Detections:
-        """All detections of one or more parts, which have the same fields."""
+        """Concatenate one or more parts with the same fields."""
         columns: dict[str, Any] = {item.name: [getattr(part, item.name) for part in parts] for item in fields(cls)}
-        known = {name: np.concatenate(column) for name, column in columns.items() if column[0] is not None}
-        return cls(**known)
+        return cls(**{name: np.concatenate(column) for name, column in columns.items() if column[0] is not None})
 
     def moved(self, move: Callable[[Doubles], Doubles]) -> Detections:
-        """The detections with all points moved: `move` gets x and y, float64 [..., 2]. The result is float64."""
+        """Return the detections with all points moved. `move` maps x and y, float64 [..., 2]."""
         boxes = move(self.boxes.astype(np.float64).reshape(-1, 2, 2)).reshape(-1, 4)
         landmarks = None if self.landmarks is None else move(self.landmarks.astype(np.float64))
         return replace(self, boxes=boxes, landmarks=landmarks)
 
     def as_float32(self) -> Detections:
-        """The detections with points in single precision."""
+        """Return the detections with points in single precision."""
         landmarks = None if self.landmarks is None else self.landmarks.astype(np.float32)
         return replace(self, boxes=self.boxes.astype(np.float32), landmarks=landmarks)
 
     def clipped(self, image_size: tuple[int, int]) -> Detections:
-        """The detections with corners outside an image of (height, width) moved to its border pixels."""
+        """Return the detections with boxes clipped to the pixels of an image of (height, width)."""
         height, width = image_size
         limits = np.array([width - 1, height - 1, width - 1, height - 1], self.boxes.dtype)
         return replace(self, boxes=np.clip(self.boxes, 0, limits))
 
     def from_score(self, least: float) -> Detections:
-        """The detections whose score is at least `least`."""
+        """Return the detections whose score is at least `least`."""
         return self[self.scores >= least]
 
     def best_first(self) -> Detections:
-        """The detections by score, highest first; equal ones keep their order."""
+        """Return the detections by score, highest first. Equal scores keep their order."""
         return self[np.argsort(-self.scores, kind="stable")]
 
     def rows(self, digits: int | None = 4) -> tuple[Box, ...]:
-        """Each detection as plain numbers, by default rounded to a ten-thousandth; None keeps every digit."""
-        rows = zip(self.boxes.tolist(), self.scores.tolist(), strict=True)
-        numbers = ((*box, score) for box, score in rows)
-        return tuple(row if digits is None else tuple(round(value, digits) for value in row) for row in numbers)
+        """Return x1, y1, x2, y2 and score of each detection, rounded; None keeps all digits."""
+        rows = ((*box, score) for box, score in zip(self.boxes.tolist(), self.scores.tolist(), strict=True))
+        return tuple(row if digits is None else tuple(round(value, digits) for value in row) for row in rows)

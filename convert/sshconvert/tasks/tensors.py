@@ -16,7 +16,7 @@ from sshconvert.tasks.registry import TASKS
 
 @TASKS.register("tensors")
 class Tensors(Task):
-    """The outputs of `names`, not interpreted."""
+    """The outputs `names` without an interpretation."""
 
     kind: Literal["tensors"] = "tensors"
     names: tuple[TensorName, ...] = pydantic.Field(min_length=1)
@@ -28,4 +28,4 @@ class Tensors(Task):
         missing = [name for name in self.names if name not in outputs]
         if missing:
             raise DetectionError(f"the outputs {', '.join(missing)} are missing; give all of {', '.join(self.names)}")
-        return [{name: outputs[name][place] for name in self.names} for place in range(len(outputs[self.names[0]]))]
+        return [{name: outputs[name][index] for name in self.names} for index in range(len(outputs[self.names[0]]))]

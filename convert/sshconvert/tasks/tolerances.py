@@ -1,4 +1,4 @@
-"""How far a converted model may be from the original, by precision, and why."""
+"""Tolerance profiles: how much a converted model may differ from the original, by precision, and why."""
 
 from __future__ import annotations
 
@@ -15,48 +15,53 @@ Number = TypeVar("Number", float, Floats)
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Allowed for an element: `atol` + `rtol` * |expected|, NumPy's rule."""
+    """The allowed difference of an element: `atol` + `rtol` * |expected|, NumPy's rule."""
 
     atol: float
     rtol: float
 
     def at(self, value: Number) -> Number:
-        """What is allowed where the original says `value`."""
+        """Return the allowed difference from the expected `value`."""
         return self.atol + self.rtol * abs(value)
 
 
 @dataclass(frozen=True)
 class Excuses:
-    """How many detections of an image may be excused because they lie near a threshold: `few`, or, where that is more,
-    a `share` of those that the original has.
+    """The number of an image's detections that may be excused because they lie near a threshold.
 
-    Four times what was measured on the worst image. On average an image may have a quarter of that.
+    It is the larger of `few` and a `share` of the original's detections. The values are four times the number measured
+    on the worst image. The average over images may be a quarter of that.
     """
 
     few: int
     share: float
 
     def of(self, expected: int) -> float:
-        """Of an image on which the original has so many detections."""
+        """Return the limit for an image with `expected` detections in the original."""
         return max(self.few, self.share * expected)
 
     def in_all(self, expected: Iterable[int]) -> float:
-        """Of several images together: as many as of one, and of more than four images a quarter of what each may."""
-        single = [self.of(number) for number in expected]
-        return max([*single, sum(single) / 4])
+        """Return the limit for several images: the largest of an image, or a quarter of the sum."""
+        limits = [self.of(count) for count in expected]
+        return max([*limits, sum(limits) / 4])
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What a precision is allowed, and the reason.
+    """The allowed differences of a precision, and their reason.
 
-    `overlap`: intersection over union from which two detections are the same. `corner`: how far, in pixels, a corner
-    of the same detection may be. `suppression`: how close an overlap may lie to that of the suppression to go either
-    way. `matched`: the part of all detections, from 0 to 1, that must be found on both sides. `excused`: how many may
-    lie so near a threshold that they count for neither. `score_sum`: the part by which the sum of all matched scores
-    may differ, beside what a single score may. `layer`: for the tensors
-    inside the network, the largest difference relative to the tensor's range. `left_out`: samples that it is not held
-    to, and why. `undecided`: samples on which detections are compared but not judged, and why.
+    Attributes:
+        tensors: The tolerance of the outputs.
+        overlap: The least intersection over union of two detections that match.
+        corner: The largest distance of a corner of matched detections, in pixels.
+        suppression: The largest distance from the overlap of the suppression at which a detection may go either way.
+        matched: The least share of all detections that both sides have, 0-1.
+        excused: The limit for detections near a threshold.
+        score_sum: The largest relative difference of the sum of all matched scores.
+        layer: The largest difference of a tensor inside the network, relative to the tensor's range.
+        left_out: Samples that are not compared, and why.
+        undecided: Samples whose detections are compared but not judged, and why.
+
     """
 
     name: str
@@ -139,13 +144,13 @@ PROFILES: Final[Mapping[str, Profile]] = {
 
 @dataclass(frozen=True)
 class Overrides:
-    """Limits that the user sets: by output name, "" for all outputs that are not named."""
+    """The user's tolerances by output name, and "" for all other outputs."""
 
     atol: Mapping[str, float] = field(default_factory=dict)
     rtol: Mapping[str, float] = field(default_factory=dict)
 
     def tolerance(self, profile: Profile, output: str) -> Tolerance:
-        """What an output is allowed: the user's limit for it, the user's for all, the profile's."""
+        """Return the tolerance of an output: the user's for it, the user's for all outputs, or the profile's."""
         return Tolerance(
             self.atol.get(output, self.atol.get("", profile.tensors.atol)),
             self.rtol.get(output, self.rtol.get("", profile.tensors.rtol)),
@@ -155,7 +160,7 @@ class Overrides:
 def parse_limits(option: str, texts: Iterable[str], outputs: Sequence[str]) -> dict[str, float]:
     """Read `1e-5` (for all outputs) and `name:1e-4`. Raises UsageError for an unknown output or a bad number."""
     limits: dict[str, float] = {}
-    for text in (item for given in texts for item in given.replace(",", " ").split()):
+    for text in (item for argument in texts for item in argument.replace(",", " ").split()):
         name, _, limit = text.rpartition(":")
         if name and name not in outputs:
             raise UsageError(f"{option}: {name} is not an output; there are {', '.join(outputs)}")
