@@ -86,7 +86,7 @@ def test_a_task_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     Image.fromarray(draw_scene(0, SIZE, SIZE).image[..., ::-1]).save(tmp_path / "scene.png")
     nothing = sshtool("detect", tmp_path / "scene.png", *place, code=2)
     assert nothing.stderr.count("\n") == 1
-    assert "nothing to detect" in nothing.stderr
+    assert "detects nothing" in nothing.stderr
 
     options = ("--runs", "1", "--rounds", "1", "--mode", "latency", "--json")
     benched = json.loads(sshtool("bench", *place, "--artifact", folder / "tiny.onnx", *options).stdout)["result"]

@@ -51,5 +51,5 @@ def test_tensors_are_split_by_image_and_nothing_is_detected_in_them() -> None:
     assert (first["a"].tolist(), first["b"], second["b"]) == ([0, 1, 2], 0, 1)
     with pytest.raises(DetectionError, match="b are missing"):
         model.task.decode({"a": outputs["a"]}, (8, 8))
-    with pytest.raises(UsageError, match="nothing to detect"):
+    with pytest.raises(UsageError, match="detects nothing"):
         detection_task(model.name, model.task)
