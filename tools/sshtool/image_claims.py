@@ -135,18 +135,18 @@ def _examine_png(data: _Bytes, claims: Claims, place: int = 0) -> None:
     place += len(_PNG)
     pixels, packed = 0, 0
     while True:
-        length, kind = struct.unpack(">I4s", data.at(place, 8))
+        length, chunk = struct.unpack(">I4s", data.at(place, 8))
         place += 12 + length
-        if kind == b"IEND":
+        if chunk == b"IEND":
             return
-        if kind in (b"IDAT", b"fdAT"):
+        if chunk in (b"IDAT", b"fdAT"):
             pixels += 1
             if pixels > MOST_PIECES + data.size // _BYTES_PER_PIECE:
                 raise ValueError(f"it has more than {pixels - 1} chunks of pixels")
             continue
-        if kind == b"IHDR":
+        if chunk == b"IHDR":
             claims.allow(*struct.unpack(">2I", data.at(place - length - 4, 8)))
-        packed += kind in (b"zTXt", b"iTXt", b"iCCP")
+        packed += chunk in (b"zTXt", b"iTXt", b"iCCP")
         if packed > MOST_PACKED:
             raise ValueError(f"it has more than {MOST_PACKED} chunks of packed text")
         claims.count("chunks beside its pixels", MOST_PIECES)
@@ -206,11 +206,11 @@ def _examine_gif(data: _Bytes, claims: Claims) -> None:
     claims.allow(*struct.unpack("<2H", data.at(6, 4)))
     flags = data.at(10, 1)[0]
     place, junk = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0), 0
-    while (kind := data.at(place, 1)) != b",":
+    while (block := data.at(place, 1)) != b",":
         place += 1
-        if kind == b";":
+        if block == b";":
             return
-        if kind != b"!":
+        if block != b"!":
             junk += 1
             if junk > MOST_JUNK:
                 raise ValueError(f"it has more than {MOST_JUNK} bytes between its blocks")
@@ -305,15 +305,15 @@ def _examine_webp(data: _Bytes, claims: Claims) -> None:
     claims.beside += 3 * data.size  # the decoder copies the file
     place = 12
     while place + 8 <= data.size:
-        kind, length = struct.unpack("<4sI", data.at(place, 8))
+        chunk, length = struct.unpack("<4sI", data.at(place, 8))
         claims.count("chunks", MOST_PIECES)
-        if kind == b"VP8X":
+        if chunk == b"VP8X":
             sizes = data.at(place + 12, 6)
             claims.allow(int.from_bytes(sizes[:3], "little") + 1, int.from_bytes(sizes[3:], "little") + 1)
-        elif kind == b"VP8 ":
+        elif chunk == b"VP8 ":
             width, height = struct.unpack("<2H", data.at(place + 14, 4))
             claims.allow(width & 0x3FFF, height & 0x3FFF)
-        elif kind == b"VP8L":
+        elif chunk == b"VP8L":
             bits = data.number(place + 9, "<I")
             claims.allow((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
         place += 8 + length + length % 2
@@ -328,14 +328,14 @@ _TILE_MEMORY: Final = 16 << 10
 
 
 def _examine_jp2(data: _Bytes, claims: Claims) -> None:
-    for kind, place, end in _boxes(data, 0, data.size, claims):
-        if kind == b"jp2h":
+    for box, place, end in _boxes(data, 0, data.size, claims):
+        if box == b"jp2h":
             _check_description(end - place)
             for inner, at, _ in _boxes(data, place, end, claims):
                 if inner == b"ihdr":
                     height, width = struct.unpack(">2I", data.at(at, 8))
                     claims.allow(width, height)
-        elif kind == b"jp2c":
+        elif box == b"jp2c":
             _examine_codestream(data, claims, place)
             return
 
@@ -390,19 +390,19 @@ def _examine_avif(data: _Bytes, claims: Claims) -> None:
     claims.beside += 3 * data.size  # the decoder copies the file
     coded, inside, queue = [], 0, [(0, data.size)]
     while queue:
-        for kind, place, end in _boxes(data, *queue.pop(), claims):
-            if kind in (b"meta", b"moov"):
+        for box, place, end in _boxes(data, *queue.pop(), claims):
+            if box in (b"meta", b"moov"):
                 _check_description(end - place)
-            if kind in _NESTED:
-                queue.append((place + _NESTED[kind], end))
-            elif kind == b"ispe":
+            if box in _NESTED:
+                queue.append((place + _NESTED[box], end))
+            elif box == b"ispe":
                 claims.allow(*struct.unpack(">2I", data.at(place + 4, 8)))
-            elif kind == b"idat":
+            elif box == b"idat":
                 inside = place
-            elif kind == b"iloc":
+            elif box == b"iloc":
                 coded += list(_items(data, place, claims))
-            elif kind in (b"stco", b"co64") and data.number(place + 4, ">I"):
-                coded.append((0, data.number(place + 8, ">I" if kind == b"stco" else ">Q"), _CODED))
+            elif box in (b"stco", b"co64") and data.number(place + 4, ">I"):
+                coded.append((0, data.number(place + 8, ">I" if box == b"stco" else ">Q"), _CODED))
     for method, place, length in coded:
         start = place + (inside if method else 0)
         with contextlib.suppress(_CutOffError):
@@ -439,14 +439,14 @@ def _examine_av1(data: _Bytes, claims: Claims) -> None:
     place = 0
     for _ in range(_MOST_UNITS):
         head = data.number(place, ">B")
-        kind, place = head >> 3 & 15, place + 1 + (head >> 2 & 1)
+        unit, place = head >> 3 & 15, place + 1 + (head >> 2 & 1)
         length = shift = 0
         while head & 2:
             byte = data.number(place, ">B")
             length, shift, place = length | (byte & 127) << shift, shift + 7, place + 1
             if not byte & 128 or shift > 56:
                 break
-        if kind == _SEQUENCE:
+        if unit == _SEQUENCE:
             claims.allow(*_frame_size(_Bits(data.at(place, min(64, data.size - place)))))
         if not head & 2 or head & 128:
             return
@@ -508,7 +508,7 @@ def _check_description(size: int) -> None:
 def _boxes(data: _Bytes, place: int, end: int, claims: Claims) -> Iterator[tuple[bytes, int, int]]:
     """Yield type, start and end of the content of each box between `place` and `end`."""
     while place + 8 <= end:
-        length, kind = struct.unpack(">I4s", data.at(place, 8))
+        length, box = struct.unpack(">I4s", data.at(place, 8))
         inner = place + 8
         if length == 1:
             length, inner = data.number(inner, ">Q"), inner + 8
@@ -516,7 +516,7 @@ def _boxes(data: _Bytes, place: int, end: int, claims: Claims) -> Iterator[tuple
         if after < inner:
             raise _CutOffError
         claims.count("boxes", MOST_PIECES)
-        yield kind, inner, min(after, end)
+        yield box, inner, min(after, end)
         place = after
 
 
@@ -557,8 +557,8 @@ _TGA_DEPTHS: Final = (1, 8, 16, 24, 32)
 
 def _examine_headless(data: _Bytes, claims: Claims) -> None:
     """A DIB or a TGA, which have no signature."""
-    _, colours, kind, *_, width, height, depth = struct.unpack("<3B2HB4HB", data.at(0, 17))
-    if colours in (0, 1) and kind in _TGA_KINDS and depth in _TGA_DEPTHS:
+    _, colours, image_type, *_, width, height, depth = struct.unpack("<3B2HB4HB", data.at(0, 17))
+    if colours in (0, 1) and image_type in _TGA_KINDS and depth in _TGA_DEPTHS:
         claims.allow(width, height)
     if data.number(0, "<I") in _DIB_HEADERS:
         _examine_dib(data, claims)
@@ -578,11 +578,11 @@ def _examine_pnm(data: _Bytes, claims: Claims) -> None:
     header = _PNM.match(data.at(0, min(data.size, MOST_JUNK)))
     if header is None:
         raise ValueError("it does not begin with the size of a picture")
-    kind, width, height, largest = header.groups()
+    magic, width, height, largest = header.groups()
     claims.allow(int(width), int(height))
-    if kind in _TEXTS or (kind not in _BITMAPS and int(largest or 255) not in _QUICK.get(kind, (255,))):
+    if magic in _TEXTS or (magic not in _BITMAPS and int(largest or 255) not in _QUICK.get(magic, (255,))):
         claims.pixel_bytes += 8
-        _check_slow(max(int(width) * int(height), data.size // 16 if kind in _TEXTS else 0))
+        _check_slow(max(int(width) * int(height), data.size // 16 if magic in _TEXTS else 0))
 
 
 def _check_slow(count: int) -> None:

@@ -74,6 +74,7 @@ _TURNS: Final[dict[int, Callable[[Pixels], Pixels]]] = {
 }
 
 _SIDEWAYS: Final = range(5, 9)
+_ORIENTATION: Final = 274  # EXIF's tag
 
 
 class Resize(StrEnum):
@@ -138,13 +139,11 @@ def reading(path: Path) -> Iterator[Pixels]:
 def read_size(path: Path) -> tuple[int, int]:
     """Height and width of the image that `read_image` returns, without decoding it. Raises what `read_image` raises."""
     _pillow()
-    from PIL import ExifTags
-
     with _open(path) as file, _decoding_errors(path):
         claims = _checked_claims(file)
         with MEMORY.reserved(_memory(claims)), _opened(file, claims) as image:
             width, height = image.size
-            is_sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
+            is_sideways = image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
     return (width, height) if is_sideways else (height, width)
 
 
@@ -253,10 +252,8 @@ def _check_size(image: PillowImage.Image, claims: Claims) -> None:
 
 def _orientation(image: PillowImage.Image) -> int:
     # ImageOps.exif_transpose rewrites all EXIF tags and fails for a malformed one.
-    from PIL import ExifTags
-
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001  # broken EXIF raises a dozen types; viewers show the stored pixels
         return 1
 
@@ -283,9 +280,9 @@ def _parts(image: PillowImage.Image) -> Iterator[tuple[slice, slice, PillowImage
 
 def _to_rgb(image: PillowImage.Image) -> Pixels:
     if image.has_transparency_data:
-        behind = _pillow().new("RGBA", image.size, (*BACKGROUND, 255))
-        behind.alpha_composite(image.convert("RGBA"))
-        image = behind
+        backdrop = _pillow().new("RGBA", image.size, (*BACKGROUND, 255))
+        backdrop.alpha_composite(image.convert("RGBA"))
+        image = backdrop
     return np.asarray(image.convert("RGB"))
 
 

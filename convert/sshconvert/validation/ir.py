@@ -43,9 +43,6 @@ _CHILDREN: Final[Mapping[str, set[str]]] = {
     "output": {"port"},
     "port": {"dim", "rt_info"},
     "edges": {"edge"},
-    "dim": set(),
-    "data": set(),
-    "edge": set(),
 }
 _ATTRIBUTES: Final[Mapping[str, set[str]]] = {
     "net": {"name", "version"},
@@ -80,16 +77,8 @@ LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
     "FakeQuantize": _BROADCAST | {"levels"},
     "Gather": {"batch_dims"},
     "GatherND": {"batch_dims"},
-    "Interpolate": {
-        "antialias",
-        "coordinate_transformation_mode",
-        "cube_coeff",
-        "mode",
-        "nearest_mode",
-        "pads_begin",
-        "pads_end",
-        "shape_calculation_mode",
-    },
+    "Interpolate": {"antialias", "coordinate_transformation_mode", "cube_coeff", "mode", "nearest_mode"}
+    | {"pads_begin", "pads_end", "shape_calculation_mode"},
     "MaxPool": _POOLING,
     "NonMaxSuppression": {"box_encoding", "output_type", "sort_result_descending"},
     "Parameter": {"element_type", "shape"},

@@ -70,8 +70,6 @@ class _Sizes:
         for number in range(op.get_output_size()):
             self._tally.add(self._most[op.get_name(), number], self._work(op, op_type) if number == 0 else 0)
 
-    # --- shapes
-
     def _bound(self, op: Any, op_type: str, output: Any) -> tuple[int, ...]:
         shape = output.partial_shape
         if shape.is_static:
@@ -108,8 +106,6 @@ class _Sizes:
         longest = max(self._most[_keys(node)[0]]) - int(limit.data.item())
         return max(0, math.ceil(longest / -int(step.data.item())))
 
-    # --- dependencies of sizes
-
     def _trace(self, op: Any, op_type: str, output: Key) -> None:
         keys = set(_keys(op))
         if op_type == "Constant" or (keys and keys <= self._fixed):
@@ -130,8 +126,6 @@ class _Sizes:
         if op_type == "ScatterNDUpdate":
             return keys[0] in self._loose
         return any(key in self._loose for key in keys)
-
-    # --- work
 
     def _work(self, op: Any, op_type: str) -> int:
         """The work in products."""

@@ -28,46 +28,22 @@ LONGEST_TEXT: Final = 64  # of an attribute, such as the name of a mode
 OLDEST_OPSET: Final = 11
 
 _BYTES: Final[Mapping[int, int]] = {
-    onnx.TensorProto.FLOAT: 4,
-    onnx.TensorProto.DOUBLE: 8,
-    onnx.TensorProto.FLOAT16: 2,
-    onnx.TensorProto.BFLOAT16: 2,
-    onnx.TensorProto.BOOL: 1,
-    onnx.TensorProto.INT8: 1,
-    onnx.TensorProto.UINT8: 1,
-    onnx.TensorProto.INT32: 4,
-    onnx.TensorProto.INT64: 8,
+    **dict.fromkeys((onnx.TensorProto.DOUBLE, onnx.TensorProto.INT64), 8),
+    **dict.fromkeys((onnx.TensorProto.FLOAT, onnx.TensorProto.INT32), 4),
+    **dict.fromkeys((onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16), 2),
+    **dict.fromkeys((onnx.TensorProto.BOOL, onnx.TensorProto.INT8, onnx.TensorProto.UINT8), 1),
 }
 
 # The allowed fields of each message. They exclude functions, training, subgraphs, sparse tensors and string tensors.
 _DESCRIBING: Final = {"name", "doc_string", "metadata_props"}
 _FIELDS: Final[Mapping[str, set[str]]] = {
-    "ModelProto": {
-        "domain",
-        "doc_string",
-        "graph",
-        "ir_version",
-        "metadata_props",
-        "model_version",
-        "opset_import",
-        "producer_name",
-        "producer_version",
-    },
+    "ModelProto": {"domain", "doc_string", "graph", "ir_version", "metadata_props", "model_version"}
+    | {"opset_import", "producer_name", "producer_version"},
     "GraphProto": {*_DESCRIBING, "initializer", "input", "node", "output", "value_info"},
     "NodeProto": {*_DESCRIBING, "attribute", "domain", "input", "op_type", "output"},
     "AttributeProto": {"doc_string", "f", "floats", "i", "ints", "name", "s", "t", "type"},
-    "TensorProto": {
-        *_DESCRIBING,
-        "data_location",
-        "data_type",
-        "dims",
-        "double_data",
-        "external_data",
-        "float_data",
-        "int32_data",
-        "int64_data",
-        "raw_data",
-    },
+    "TensorProto": {*_DESCRIBING, "data_location", "data_type", "dims", "external_data"}
+    | {"double_data", "float_data", "int32_data", "int64_data", "raw_data"},
     "ValueInfoProto": {*_DESCRIBING, "type"},
     "TypeProto": {"denotation", "tensor_type"},
     "Tensor": {"elem_type", "shape"},
@@ -87,7 +63,7 @@ _QUANTIZATION: Final = frozenset({"axis", "saturate"})
 # Operators of ONNX with their attributes.
 OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     **dict.fromkeys(("Add", "Div", "Exp", "GatherND", "Greater", "GreaterOrEqual", "Identity", "Max", "Min"), _NONE),
-    **dict.fromkeys(("Mul", "Relu", "Sigmoid", "Softplus", "Softsign", "Sub", "Tanh", "Where"), _NONE),
+    **dict.fromkeys(("Mul", "Relu", "Sigmoid", "Slice", "Softplus", "Softsign", "Sub", "Tanh", "Where"), _NONE),
     **dict.fromkeys(("Expand", "GlobalAveragePool", "GlobalMaxPool", "NonMaxSuppression", "Range", "Shape"), _NONE),
     **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _REDUCTION),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _QUANTIZATION),
@@ -105,16 +81,9 @@ OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     "NonMaxSuppression": {"center_point_box"},
     "QLinearConv": _CONVOLUTION,
     "Reshape": {"allowzero"},
-    "Resize": {
-        "coordinate_transformation_mode",
-        "cubic_coeff_a",
-        "exclude_outside",
-        "extrapolation_value",
-        "mode",
-        "nearest_mode",
-    },
+    "Resize": {"coordinate_transformation_mode", "cubic_coeff_a", "mode", "nearest_mode"}
+    | {"exclude_outside", "extrapolation_value"},
     "ScatterND": {"reduction"},
-    "Slice": set(),
     "Softmax": {"axis"},
     "Split": {"axis", "num_outputs"},
     "TopK": {"axis", "largest", "sorted"},

@@ -20,6 +20,7 @@ from sshconvert.schema import one_line
 from sshconvert.validation.sizes import SLOW, SORTED, Tally
 
 Shape = tuple[int, ...]
+Rule = Callable[[onnx.NodeProto, list[Array]], Array]  # from a node and the values of its inputs
 
 _MOST_VALUES: Final = 1 << 10  # elements of a constant that may hold sizes
 
@@ -27,7 +28,7 @@ _MOST_VALUES: Final = 1 << 10  # elements of a constant that may hold sizes
 _GROWING: Final[Mapping[str, tuple[int, ...]]] = {"Expand": (1,), "Range": (0, 1, 2), "Resize": (1, 2, 3)}
 
 # Value-preserving and arithmetic operators on sizes. After arithmetic, a size need not grow with the input.
-_CHOOSING: Final[Mapping[str, Callable[[onnx.NodeProto, list[Array]], Array]]] = {
+_CHOOSING: Final[Mapping[str, Rule]] = {
     "Concat": lambda node, values: np.concatenate(values, axis=_attribute(node, "axis", 0)),
     "Gather": lambda node, values: np.take(values[0], values[1], axis=_attribute(node, "axis", 0)),
     "Identity": lambda _, values: values[0],
@@ -35,7 +36,7 @@ _CHOOSING: Final[Mapping[str, Callable[[onnx.NodeProto, list[Array]], Array]]] =
     "Squeeze": lambda _, values: values[0].reshape(()) if values[0].size == 1 else values[0],
     "Unsqueeze": lambda _, values: values[0].reshape((1,)) if values[0].size == 1 else values[0],
 }
-_ARITHMETIC: Final[Mapping[str, Callable[[onnx.NodeProto, list[Array]], Array]]] = {
+_ARITHMETIC: Final[Mapping[str, Rule]] = {
     "Add": lambda _, values: values[0] + values[1],
     "Div": lambda _, values: values[0] // values[1],
     "Mul": lambda _, values: values[0] * values[1],
@@ -102,8 +103,6 @@ class _Sizes:
         for name, tensor_type in outputs.items():
             self._tally.add(_shape_of(tensor_type), self._work(node) if name == first else 0)
 
-    # --- shapes
-
     def _inferred(self, node: onnx.NodeProto) -> dict[str, onnx.TypeProto]:
         if node.domain:
             return {node.output[0]: _CONTRIBUTED[node.op_type](self, node)}
@@ -133,8 +132,6 @@ class _Sizes:
 
     def element_type(self, name: str) -> int:
         return int(self._types[name].tensor_type.elem_type)
-
-    # --- dependencies of sizes
 
     def _is_loose(self, node: onnx.NodeProto, outputs: Mapping[str, onnx.TypeProto]) -> bool:
         growing = [name for name in _inputs(node, _GROWING) if name in self._loose]
@@ -176,13 +173,7 @@ class _Sizes:
             if len(known) == len(values) and all(np.issubdtype(value.dtype, np.integer) for value in known):
                 self._put(name, rule, node, known)
 
-    def _put(
-        self,
-        name: str,
-        rule: Callable[[onnx.NodeProto, list[Array]], Array],
-        node: onnx.NodeProto,
-        known: list[Array],
-    ) -> None:
+    def _put(self, name: str, rule: Rule, node: onnx.NodeProto, known: list[Array]) -> None:
         try:
             with np.errstate(all="ignore"):
                 value = np.asarray(rule(node, known))
@@ -190,8 +181,6 @@ class _Sizes:
             return
         if value.shape == self.shape(name) and value.size <= _MOST_VALUES:
             self._values[name] = value
-
-    # --- work
 
     def _work(self, node: onnx.NodeProto) -> int:
         """The work in products."""

@@ -71,7 +71,7 @@ def read_files(file: BinaryIO, limits: Limits) -> Iterator[TarFile]:
         for _ in pieces:
             pass
         _skip_padding(stream, header.size)
-    if extensions.pending:
+    if extensions.records:
         raise RefusedError("its last extended header belongs to no file")
     _require_end(stream)
 
@@ -86,19 +86,12 @@ def _header(block: bytes) -> tarfile.TarInfo:
     return header
 
 
-# --- extended headers -------------------------------------------------------------------------------------------------
-
-
 @dataclass
 class _Extensions:
     """The extended headers before a file, at most one of each type, and the global one."""
 
     records: dict[bytes, dict[str, str]] = field(default_factory=dict)
     has_global: bool = False
-
-    @property
-    def pending(self) -> bool:
-        return bool(self.records)
 
     def add(self, header: tarfile.TarInfo, stream: BinaryIO) -> None:
         """Read the data of an extended header. Raises RefusedError for other headers."""
@@ -151,9 +144,6 @@ def _records(data: bytes) -> dict[str, str]:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
-
-
-# --- the stream -------------------------------------------------------------------------------------------------------
 
 
 def _pieces(stream: BinaryIO, length: int) -> Iterator[bytes]:

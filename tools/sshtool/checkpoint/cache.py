@@ -69,9 +69,8 @@ class Writer:
         if self.size != self._archive.size:
             raise WrongBytesError(f"ended after {self.size} of {self._archive.size} bytes")
         if self._digest.hexdigest() != self._archive.sha256:
-            raise WrongBytesError(
-                f"sent {self.size} bytes with SHA-256 {self._digest.hexdigest()}, expected {self._archive.sha256}"
-            )
+            sha256 = self._digest.hexdigest()
+            raise WrongBytesError(f"sent {self.size} bytes with SHA-256 {sha256}, expected {self._archive.sha256}")
 
     def _count(self, block: bytes) -> None:
         self.size += len(block)
@@ -94,9 +93,7 @@ class Entry:
         """Whether the cache holds the archive with the pinned size and SHA-256."""
         try:
             with open_regular(self.path, follow=False) as file:
-                if state(file)[0] != self.archive.size:
-                    return False
-                return stream_sha256(file) == self.archive.sha256
+                return state(file)[0] == self.archive.size and stream_sha256(file) == self.archive.sha256
         except OSError:
             return False
 
@@ -181,11 +178,10 @@ class Entry:
 
     def resumable(self, source: str) -> tuple[int, str]:
         """Bytes of the part and its validator; (0, "") unless the part is of that source and of a known version."""
-        origin = self.origin()
-        size = self.part_size()
-        if origin is None or origin.source != source or not origin.validator or size >= self.archive.size:
-            return 0, ""
-        return (size, origin.validator) if size else (0, "")
+        origin, size = self.origin(), self.part_size()
+        if origin and origin.source == source and origin.validator and 0 < size < self.archive.size:
+            return size, origin.validator
+        return 0, ""
 
     @contextlib.contextmanager
     def begin(self, source: str, validator: str = "") -> Iterator[Writer]:

@@ -59,18 +59,17 @@ def download(
         try:
             with _Deadline(end) as deadline, _client(context) as client:
                 _Attempt(client, source, entry, limits, deadline).run(received)
-        except SourceFailedError as failure:
-            error = failure
-        else:
-            return
-        wait = limits.first_wait * 2 ** (attempt - 1) if error.wait is None else error.wait
-        if not error.again:
-            raise error
-        if attempt == limits.attempts:
-            raise SourceFailedError(f"{error}, {attempt} times" if attempt > 1 else str(error))
-        if wait > limits.longest_wait or time.monotonic() + wait >= end:
-            raise SourceFailedError(f"{error}, and it would take {_rounded(wait)} s until the next attempt")
-        say(f"{source.shown}: {error}; trying again" + (f" in {_rounded(wait)} s" if wait else ""))
+                return
+        except SourceFailedError as error:
+            if not error.again:
+                raise
+            if attempt == limits.attempts:
+                raise SourceFailedError(f"{error}, {attempt} times" if attempt > 1 else str(error)) from None
+            wait = limits.first_wait * 2 ** (attempt - 1) if error.wait is None else error.wait
+            if wait > limits.longest_wait or time.monotonic() + wait >= end:
+                cause = f"{error}, and it would take {_rounded(wait)} s until the next attempt"
+                raise SourceFailedError(cause) from None
+            say(f"{source.shown}: {error}; trying again" + (f" in {_rounded(wait)} s" if wait else ""))
         time.sleep(wait)
 
 
@@ -91,10 +90,10 @@ class _Attempt:
     def run(self, received: Callable[[int], None]) -> None:
         offset, validator = self.entry.resumable(self.source.shown)
         headers = {"Range": f"bytes={offset}-", "If-Range": validator} if offset else {}
-        with _translated(self.deadline), self._answer(headers) as answer:
-            with self._accept(answer, offset, validator) as writer:
+        with _translated(self.deadline), self._response(headers) as response:
+            with self._accept(response, offset, validator) as writer:
                 received(writer.size)
-                for block in answer.iter_raw():
+                for block in response.iter_raw():
                     self.deadline.check()  # do not write blocks that arrive after the deadline
                     writer.write(block)
                     received(writer.size)
@@ -107,7 +106,7 @@ class _Attempt:
                 raise SourceFailedError(str(error), again=short or offset > 0, wait=None if short else 0) from None
 
     @contextmanager
-    def _answer(self, headers: dict[str, str]) -> Iterator[httpx.Response]:
+    def _response(self, headers: dict[str, str]) -> Iterator[httpx.Response]:
         """Follow redirects to the first other response. Checks each URL before opening a connection to it."""
         url, limits = _joined(httpx.URL(), self.source.url), self.limits
         # Plain HTTP is for mirrors that the user gave. No other host may redirect to this machine.
@@ -119,73 +118,73 @@ class _Attempt:
                 raise SourceFailedError(f"leads to {_shown(url)}, and only https may be followed")
             request = self.client.build_request("GET", url, headers=headers, timeout=timeout, extensions=extensions)
             try:
-                answer = self.client.send(request, stream=True)
+                response = self.client.send(request, stream=True)
             except _Moved as moved:
                 url = _joined(url, moved.location)
                 continue
-            with closing(answer):
-                yield answer
+            with closing(response):
+                yield response
             return
         raise SourceFailedError(f"redirects more than {limits.redirects} times, last to {_shown(url)}")
 
     @contextmanager
-    def _accept(self, answer: httpx.Response, offset: int, validator: str) -> Iterator[Writer]:
+    def _accept(self, response: httpx.Response, offset: int, validator: str) -> Iterator[Writer]:
         """The writer for the response's body. Raises SourceFailedError if the response does not fit the request."""
-        encoding = answer.headers.get("Content-Encoding", "identity")
-        if answer.status_code in (200, 206) and encoding.lower() != "identity":
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if response.status_code in (200, 206) and encoding.lower() != "identity":
             raise SourceFailedError(f"sends it with Content-Encoding {shown(encoding)}, though none was asked for")
-        if answer.status_code == 200:
-            _check_length(answer, self.entry)
-            with self.entry.begin(self.source.shown, _validator(answer)) as writer:
+        if response.status_code == 200:
+            _check_length(response, self.entry)
+            with self.entry.begin(self.source.shown, _validator(response)) as writer:
                 yield writer
-        elif answer.status_code == 206 and offset:
-            _check_range(answer, self.entry, offset, validator)
+        elif response.status_code == 206 and offset:
+            _check_range(response, self.entry, offset, validator)
             with self.entry.resume() as writer:
                 yield writer
-        elif answer.status_code == 416 and offset:
+        elif response.status_code == 416 and offset:
             self.entry.discard()
             raise SourceFailedError("refuses to go on in the middle", again=True, wait=0)
         else:
-            raise _refusal(answer)
+            raise _refusal(response)
 
 
-def _check_length(answer: httpx.Response, entry: Entry) -> None:
+def _check_length(response: httpx.Response, entry: Entry) -> None:
     """Reject a response whose headers declare another file, before reading its body."""
-    length, size = answer.headers.get("Content-Length"), entry.archive.size
+    length, size = response.headers.get("Content-Length"), entry.archive.size
     if length == str(size):
         return
-    media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type in ("text/html", "application/xhtml+xml"):
         raise SourceFailedError(f"answers with a page ({media_type}) in place of the archive")
     if length is not None:
         raise SourceFailedError(f"has a file of {shown(length)} bytes there, expected {size}")
 
 
-def _check_range(answer: httpx.Response, entry: Entry, offset: int, validator: str) -> None:
+def _check_range(response: httpx.Response, entry: Entry, offset: int, validator: str) -> None:
     """Require that the response continues the same file at the end of the part."""
     size = entry.archive.size
-    text = answer.headers.get("Content-Range", "")
+    text = response.headers.get("Content-Range", "")
     match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", text.strip(), re.ASCII)
     if not match or int(match[1]) != offset or match[3] not in ("*", str(size)):
         actual = f"Content-Range {shown(text)}" if text else "no Content-Range"
         raise SourceFailedError(f"was asked for bytes {offset}-{size - 1}/{size} and answers with {actual}")
     name = "ETag" if validator.startswith('"') else "Last-Modified"
-    if answer.headers.get(name, validator) != validator:
+    if response.headers.get(name, validator) != validator:
         entry.discard()
         raise SourceFailedError("goes on with another version of the file", again=True, wait=0)
 
 
-def _refusal(answer: httpx.Response) -> SourceFailedError:
-    code = answer.status_code
+def _refusal(response: httpx.Response) -> SourceFailedError:
+    code = response.status_code
     name = next((status.phrase for status in HTTPStatus if status == code), "")
     return SourceFailedError(
-        f"HTTP {code} {name}".strip(), again=code in PASSING, wait=_retry_after(answer) if code in PASSING else None
+        f"HTTP {code} {name}".strip(), again=code in PASSING, wait=_retry_after(response) if code in PASSING else None
     )
 
 
-def _retry_after(answer: httpx.Response) -> float | None:
+def _retry_after(response: httpx.Response) -> float | None:
     """Seconds to wait by the Retry-After header: seconds or a date (RFC 9110, 10.2.3). None if absent or malformed."""
-    text = answer.headers.get("Retry-After", "").strip()
+    text = response.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d+", text, re.ASCII):
         return min(float(text), 1e9)
     try:
@@ -195,10 +194,10 @@ def _retry_after(answer: httpx.Response) -> float | None:
         return None
 
 
-def _validator(answer: httpx.Response) -> str:
+def _validator(response: httpx.Response) -> str:
     """The value for If-Range: a strong ETag, or else the date. A weak ETag does not identify bytes."""
-    etag: str = answer.headers.get("ETag", "")
-    return etag if etag.startswith('"') else str(answer.headers.get("Last-Modified", ""))
+    etag: str = response.headers.get("ETag", "")
+    return etag if etag.startswith('"') else str(response.headers.get("Last-Modified", ""))
 
 
 class _Moved(Exception):  # noqa: N818  # control flow, not an error
@@ -209,12 +208,12 @@ class _Moved(Exception):  # noqa: N818  # control flow, not an error
         self.location = location
 
 
-def _raise_moved(answer: httpx.Response) -> None:
+def _raise_moved(response: httpx.Response) -> None:
     """Leave the response before httpx prepares the next request, which fails for a malformed URL."""
-    if answer.status_code in REDIRECTS:
-        if "Location" not in answer.headers:
-            raise SourceFailedError(f"HTTP {answer.status_code} without a Location")
-        raise _Moved(answer.headers["Location"])
+    if response.status_code in REDIRECTS:
+        if "Location" not in response.headers:
+            raise SourceFailedError(f"HTTP {response.status_code} without a Location")
+        raise _Moved(response.headers["Location"])
 
 
 def _joined(url: httpx.URL, location: str) -> httpx.URL:

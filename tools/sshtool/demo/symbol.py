@@ -71,15 +71,8 @@ def _fuse(fine: _Layer, coarse: _Layer) -> _Layer:
     """The features of stride 8: the reduced features of stride 8 plus the upsampled ones of stride 16."""
     fine = _relu(_convolution(fine, "ssh_m1_red_conv", 128, kernel=1, bias_decay="1.0"))
     coarse = _relu(_convolution(coarse, "ssh_m2_red_conv", 128, kernel=1, bias_decay="1.0"))
-    frozen = {"__lr_mult__": "0.0", "__wd_mult__": "0.0"}
-    attributes = frozen | {
-        "kernel": "(4, 4)",
-        "no_bias": "True",
-        "num_filter": "128",
-        "num_group": "128",
-        "pad": "(1, 1)",
-        "stride": "(2, 2)",
-    }
+    attributes = {"__lr_mult__": "0.0", "__wd_mult__": "0.0", "kernel": "(4, 4)", "no_bias": "True"}
+    attributes |= {"num_filter": "128", "num_group": "128", "pad": "(1, 1)", "stride": "(2, 2)"}
     weight = _Layer(VARIABLE, "ssh_m2_red_upsampling_weight", attributes)
     enlarged = _Layer("Deconvolution", "ssh_m2_red_upsampling", attributes, (coarse, weight))
     cropped = _Layer("Crop", "crop0", {"num_args": "2"}, (fine, enlarged))
@@ -98,16 +91,11 @@ def _heads(features: _Layer, stride: int) -> tuple[_Layer, _Layer]:
 
 def _convolution(data: _Layer, name: str, width: int, *, kernel: int = 3, bias_decay: str = "0.0") -> _Layer:
     pad = kernel // 2
-    attributes = {
-        "kernel": f"({kernel}, {kernel})",
-        "num_filter": str(width),
-        "pad": f"({pad}, {pad})",
-        "stride": "(1, 1)",
-    }
+    size = {"kernel": f"({kernel}, {kernel})", "num_filter": str(width), "pad": f"({pad}, {pad})", "stride": "(1, 1)"}
     weight = {"__init__": '["normal", {"sigma": 0.01}]', "__lr_mult__": "1.0"}
     bias = {"__init__": '["constant", {"value": 0.0}]', "__lr_mult__": "2.0", "__wd_mult__": bias_decay}
     parameters = (_Layer(VARIABLE, f"{name}_weight", weight), _Layer(VARIABLE, f"{name}_bias", bias))
-    return _Layer("Convolution", name, attributes, (data, *parameters))
+    return _Layer("Convolution", name, size, (data, *parameters))
 
 
 def _relu(data: _Layer, name: str | None = None) -> _Layer:
