@@ -13,7 +13,7 @@ from xml.parsers import expat
 
 from sshconvert.reading import is_there, open_regular, read_small
 from sshconvert.schema import one_line
-from sshconvert.validation.numbers import whole_number
+from sshconvert.validation.sizes import parse_size
 
 # Far above the size of a network's description.
 LARGEST_XML: Final = 64 << 20
@@ -190,12 +190,12 @@ class _Layers:
         missing = {"element_type", "offset", "shape", "size"} - set(attributes)
         if missing:
             raise ValueError(f"a constant has no {min(missing)}")
-        offset, size = (whole_number(attributes[key]) for key in ("offset", "size"))
+        offset, size = (parse_size(attributes[key]) for key in ("offset", "size"))
         self._last = max(self._last, offset + size)
         bits = _BITS.get(attributes["element_type"])
         if bits is None:
             raise ValueError(f"a constant is of type {one_line(attributes['element_type'])!r}, which is unknown")
-        elements = math.prod(whole_number(part.strip()) for part in attributes["shape"].split(",") if part.strip())
+        elements = math.prod(parse_size(part.strip()) for part in attributes["shape"].split(",") if part.strip())
         if (elements * bits + 7) // 8 != size:
             raise ValueError(f"a constant claims {elements} elements in {size} bytes")
 

@@ -17,9 +17,8 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from sshconvert.onnx.model import weights_path
 from sshconvert.reading import is_there, open_regular, read_small
 from sshconvert.schema import one_line
-from sshconvert.validation.numbers import whole_number
 from sshconvert.validation.onnx_sizes import add_up
-from sshconvert.validation.sizes import Tally, shapes_to_try
+from sshconvert.validation.sizes import Tally, parse_size, shapes_to_try
 
 LARGEST_ONNX: Final = 2**31 - 1  # bytes of a protobuf message
 MOST_WEIGHTS: Final = 1 << 40  # elements; more may overflow 64 bits in a runtime
@@ -192,7 +191,7 @@ def _is_apart(tensor: onnx.TensorProto, apart: Path) -> bool:
 
 def _length_apart(tensor: onnx.TensorProto, file: str, size: int) -> int:
     name = one_line(tensor.name)
-    reference = {entry.key: whole_number(entry.value) for entry in tensor.external_data if entry.key != "location"}
+    reference = {entry.key: parse_size(entry.value) for entry in tensor.external_data if entry.key != "location"}
     if tensor.data_type not in _BYTES or tensor.raw_data:
         raise ValueError(
             f"the weights {name!r} cannot be in {file}: the model holds them too, or their type is unknown"

@@ -10,6 +10,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from sshconvert.schema import one_line
+
+MOST_DIGITS: Final = 18  # of a number that fits into 64 bits
+
 # Elements of one tensor at a fixed input size: 64 channels of 16 million pixels.
 MOST_COMPUTED: Final = 1 << 30
 
@@ -61,6 +65,13 @@ class Tally:
             raise ValueError(f"it computes more values than any detector {at}")
         if self._work < 0:
             raise ValueError(f"it takes more work than any detector {at}")
+
+
+def parse_size(text: str) -> int:
+    """Parse a size or an offset that a file writes as text. Raises ValueError."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
+        raise ValueError(f"a constant has {one_line(text)!r} where a number is expected")
+    return int(text)
 
 
 def shapes_to_try(declared: Sequence[int | None]) -> Iterator[tuple[int, ...]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sshconvert.errors import DownloadError
 from sshconvert.models.spec import PinnedFile
-from sshtool.checkpoint.cache import Entry
+from sshconvert.reading import open_regular
+from sshtool.checkpoint.cache import BLOCK, Entry
 from sshtool.checkpoint.sources import Source, SourceFailedError
 
 if TYPE_CHECKING:
@@ -120,13 +121,25 @@ class _Fetch:
     def _get(self, source: Source) -> None:
         """Place the archive from one source. Raises SourceFailedError."""
         if source.path is not None:
-            from sshtool.checkpoint import local
-
-            local.copy(source, source.path, self.entry, self._received)
+            self._copy(source, source.path)
         else:
             from sshtool.checkpoint import web
 
             web.download(source, self.entry, self.limits or web.Limits(), self.say, self._received)
+
+    def _copy(self, source: Source, path: Path) -> None:
+        """Copy the archive into the cache, so that later steps unpack the verified bytes."""
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise _unreadable(error) from None
+        if size != self.entry.archive.size:
+            raise SourceFailedError(f"has {size} bytes, expected {self.entry.archive.size}")
+        with self.entry.begin(source.shown) as writer:
+            for block in _blocks(path):
+                writer.write(block)
+                self._received(writer.size)
+        self.entry.place(writer)
 
     def _received(self, size: int) -> None:
         """Report the received bytes every `INTERVAL` seconds and at the end."""
@@ -134,6 +147,19 @@ class _Fetch:
         if size == archive.size or now - self._reported >= INTERVAL:
             self._reported = now
             self.report("model_file_download_progress", model_file=archive.name, size=size)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    try:
+        with open_regular(path) as file:
+            while block := file.read(BLOCK):
+                yield block
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: OSError) -> SourceFailedError:
+    return SourceFailedError(f"cannot be read ({error.strerror or error})")
 
 
 def _nothing_worked(archive: PinnedFile, failures: Sequence[str], sources: Sequence[Source]) -> str:
