@@ -36,7 +36,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class ImageFaults:
-    """The faults in an image in one setting, among predictions with a score of at least `SHOWN`.
+    """The faults in an image in one setting, among predictions with a score of at least 0.5 (`SHOWN`).
 
     `misses` counts undetected faces among those that count, `false_boxes` predictions on no face and duplicates.
     """

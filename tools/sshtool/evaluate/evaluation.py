@@ -28,7 +28,6 @@ from sshtool.evaluate.figures import (
     ArtifactFigures,
     EvaluateResult,
     NotEvaluated,
-    artifact_figures,
     compared,
     hardest,
     protocol_figures,
@@ -190,7 +189,8 @@ class _Run:
             jobs = self.jobs[output.done :]
             _check_saved(path, evaluator.saved)
             if jobs:
-                evaluator.warm_up(_small_size(runtime.declaration), self.model.output_names)
+                height, width = (size or SMALL for size in runtime.declaration.input_shape[2:])
+                evaluator.warm_up((height, width), self.model.output_names)
                 meter = Meter(label, len(self.jobs), output.done, self.progress)
                 with contextlib.closing(evaluator.evaluate(jobs)) as findings:
                     for finding in findings:
@@ -316,12 +316,6 @@ def _file_name(label: str) -> str:
     return f"{plain}-{bytes_sha256(label.encode(errors='replace'))[:8]}"
 
 
-def _small_size(declaration: Declaration) -> Size:
-    """The artifact's fixed size; `SMALL` for each dynamic side."""
-    height, width = (size or SMALL for size in declaration.input_shape[2:])
-    return height, width
-
-
 def _batch_note(declaration: Declaration) -> str:
     batch = declaration.input_shape[0] or 1
     if batch == 1:
@@ -425,8 +419,21 @@ def _figures(
             for entry in entries
             if entry.record.image in worst
         ]
-    failures = [(entry.record.image, entry.record.failure) for entry in entries if entry.record.failure]
-    return artifact_figures(header, protocols, failures, rate), illustrations
+    figures = ArtifactFigures(
+        artifact=header.artifact,
+        format=header.format,
+        precision=header.precision,
+        weights=header.weights,
+        runtime=header.runtime,
+        files=header.files,
+        protocols=tuple(protocols),
+        not_evaluated=tuple(
+            NotEvaluated(entry.record.image, entry.record.failure) for entry in entries if entry.record.failure
+        ),
+        images_per_second=rate,
+        inference_precision=header.inference_precision,
+    )
+    return figures, illustrations
 
 
 def _illustration(artifact: str, protocol: str, entry: Entry, truth: ImageTruth, images: Path | None) -> Illustration:

@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 
 from sshtool.evaluate.curves import Curve, ImageFaults, Result
-from sshtool.evaluate.journal import Header
 
 # In ascending number of faces. Other settings follow in their own order.
 SETTINGS: Final = ("easy", "medium", "hard")
@@ -37,17 +36,6 @@ class SettingFigures:
 
 
 @dataclass(frozen=True)
-class WorstImage:
-    """The faults in an image: missed faces, and false boxes with scores of at least 0.5."""
-
-    image: str
-    setting: str
-    faces: int
-    misses: int
-    false_boxes: int
-
-
-@dataclass(frozen=True)
 class ProtocolFigures:
     """The figures of one protocol.
 
@@ -59,7 +47,7 @@ class ProtocolFigures:
     images: int
     predictions: int
     settings: tuple[SettingFigures, ...]
-    worst: tuple[WorstImage, ...]
+    worst: tuple[ImageFaults, ...]
     missed_faces: int
     notes: tuple[str, ...]
 
@@ -141,23 +129,6 @@ def _ordered(result: Result) -> list[Curve]:
     return sorted(result.curves, key=lambda curve: known.get(curve.setting, len(known)))
 
 
-def artifact_figures(
-    header: Header, protocols: Sequence[ProtocolFigures], failures: Sequence[tuple[str, str]], rate: float | None = None
-) -> ArtifactFigures:
-    return ArtifactFigures(
-        artifact=header.artifact,
-        format=header.format,
-        precision=header.precision,
-        weights=header.weights,
-        runtime=header.runtime,
-        files=header.files,
-        protocols=tuple(protocols),
-        not_evaluated=tuple(NotEvaluated(image, reason) for image, reason in failures),
-        images_per_second=rate,
-        inference_precision=header.inference_precision,
-    )
-
-
 def compared(artifacts: Sequence[ArtifactFigures]) -> tuple[ArtifactFigures, ...]:
     """The artifacts with their change from FP32: in their own format if there is one, otherwise in the first format."""
     return tuple(_compared(artifact, artifacts) for artifact in artifacts)
@@ -198,13 +169,10 @@ def _points(curve: Curve) -> tuple[tuple[float, float], ...]:
     )
 
 
-def _worst(result: Result) -> tuple[WorstImage, ...]:
+def _worst(result: Result) -> tuple[ImageFaults, ...]:
     """The worst of the images that were evaluated; ties in the order of the dataset."""
     unread = {image for image, _ in result.failures}
     faults = [item for item in hardest(result) if item.image not in unread]
     missing = sorted((item for item in faults if item.misses), key=attrgetter("misses"), reverse=True)[:WORST]
     wrong = sorted((item for item in faults if item.false_boxes), key=attrgetter("false_boxes"), reverse=True)[:WORST]
-    return tuple(
-        WorstImage(item.image, item.setting, item.faces, item.misses, item.false_boxes)
-        for item in dict.fromkeys([*missing, *wrong])
-    )
+    return tuple(dict.fromkeys([*missing, *wrong]))

@@ -49,19 +49,10 @@ class ImageRecord:
     failure: str = ""
 
 
-def in_order(records: Iterable[ImageRecord], count: int | None = None) -> list[ImageRecord]:
-    """Records in the order of the dataset.
-
-    Raises EvaluationError for a duplicate image, and, with `count`, if the numbers are not 0 ... count - 1.
-    """
+def in_order(records: Iterable[ImageRecord]) -> list[ImageRecord]:
+    """Records in the order of the dataset. Raises EvaluationError for a duplicate image."""
     ordered = sorted(records, key=lambda record: record.index)
     for one, other in itertools.pairwise(ordered):
         if one.index == other.index:
             raise EvaluationError(f"{one.image}: is there twice (as number {one.index}); merge each part once")
-    if count is not None and [record.index for record in ordered] != list(range(count)):
-        missing = sorted(set(range(count)) - {record.index for record in ordered})
-        detail = f"the first is number {missing[0]}" if missing else "some are beyond its end"
-        raise EvaluationError(
-            f"the parts hold {len(ordered)} images of {count}, {detail}; merge all parts of one data set"
-        )
     return ordered

@@ -1,4 +1,4 @@
-"""Axes of the plots in reports: from values to coordinates of an inline SVG."""
+"""Axes of the plots in reports, which map values to coordinates of an inline SVG."""
 
 from __future__ import annotations
 

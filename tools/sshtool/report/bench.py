@@ -1,4 +1,4 @@
-"""The result of `sshtool bench` as tables, and as one HTML page with bars that holds everything it shows."""
+"""The result of `sshtool bench` as tables, and as one self-contained HTML page with bars."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from sshtool.report.page import template
 TEMPLATE: Final = "bench.html.j2"
 TITLES: Final = {
     LATENCY: "Latency: one image after another",
-    THROUGHPUT: "Throughput: as many at once as is worth it",
+    THROUGHPUT: "Throughput: many images in parallel",
 }
 
-# The bars, in units of the picture, which the page scales to the room there is.
+# The geometry of the bars, in units of the SVG's view box.
 WIDTH: Final = 640
 LEFT: Final = 4
-RIGHT: Final = 540  # where the longest whisker ends; figures stand behind it
+RIGHT: Final = 540  # the end of the longest whisker, left of the figures
 STEP: Final = 42
 THICK: Final = 16
-TOP: Final = 22  # of the first bar; names stand above
-LONGEST_NAME: Final = 90  # which may be a path; the table has all of it
+TOP: Final = 22  # of the first bar, below its name
+LONGEST_NAME: Final = 90  # a name may be a path; the table holds all of it
 
-# More processes than that wanted the cores before the first one of these.
+# The load average above which the machine counts as busy.
 BUSY: Final = 0.25
 MEGABYTE: Final = 1e6
 
 
 @dataclass(frozen=True)
 class BenchTable:
-    """One mode. Names of columns that begin with ">" are of numbers."""
+    """The figures of one mode. The name of a column of numbers begins with ">"."""
 
     mode: str
     title: str
@@ -46,7 +46,7 @@ class BenchTable:
 
 @dataclass(frozen=True)
 class Bar:
-    """A candidate's median, and its quartiles as a whisker: x from the left, y from the top."""
+    """A candidate's median as a bar, and its quartiles as a whisker, in coordinates of the SVG."""
 
     label: str
     figure: str
@@ -58,7 +58,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """The bars of one mode. `text` says in words what they show."""
+    """The bars of one mode. `text` describes them in words."""
 
     title: str
     better: str
@@ -68,7 +68,7 @@ class Chart:
 
 
 def headline(result: BenchResult) -> str:
-    """What was measured, where and how."""
+    """The model, the machine and the length of the measurement."""
     dose = count(result.runs, "computation") if result.runs else f"{result.duration:g} s"
     threads = count(result.threads, "thread") if result.threads else "threads as each runtime chooses"
     machine = f"{result.environment['processor']}, {count(result.cores, 'core')}"
@@ -77,23 +77,23 @@ def headline(result: BenchResult) -> str:
 
 def bench_tables(result: BenchResult) -> tuple[BenchTable, ...]:
     """A table for each mode that was measured."""
-    found = ((mode, [item for item in result.candidates if _of(item, mode)]) for mode in (LATENCY, THROUGHPUT))
-    return tuple(
-        BenchTable(mode, TITLES[mode], _columns(mode), tuple(_row(item, mode) for item in members))
-        for mode, members in found
-        if members
-    )
+    tables = []
+    for mode in (LATENCY, THROUGHPUT):
+        if members := _members(result, mode):
+            rows = tuple(_row(item, measured, mode) for item, measured in members)
+            tables.append(BenchTable(mode, TITLES[mode], _columns(mode), rows))
+    return tuple(tables)
 
 
 def remarks(result: BenchResult) -> tuple[str, ...]:
-    """What to know about the figures, a sentence each."""
+    """Sentences that explain the figures."""
     return tuple(_remarks(result))
 
 
 def _remarks(result: BenchResult) -> Iterator[str]:
     yield (
-        f"Speed is how many times as fast as {result.baseline} it is, the median over turns of the same round. Ranges "
-        "are quartiles. CPU is of all threads together for one computation, memory the peak of the whole process."
+        f"Speed is the ratio to {result.baseline}, the median over turns of the same round. Ranges are quartiles. CPU "
+        "is the time of all threads for one computation, memory the peak of the process."
     )
     for item in result.left_out:
         yield f"{item.label} was left out: {item.reason}."
@@ -103,7 +103,7 @@ def _remarks(result: BenchResult) -> Iterator[str]:
         if size[1:] != usual[1:]:
             yield f"{label} took images of {size[3]}x{size[2]}, the baseline of {usual[3]}x{usual[2]}: it has no ratio."
         elif size[0] != usual[0]:
-            yield f"{label} computes {size[0]} images at once, the baseline {usual[0]}: speed is by the image."
+            yield f"{label} computes {size[0]} images at once, the baseline {usual[0]}: speed is per image."
     if result.load_before is not None and result.load_before > BUSY:
         yield (
             f"The machine was not idle before (load {result.load_before:.2f}): trust ratios and CPU more than times."
@@ -111,7 +111,7 @@ def _remarks(result: BenchResult) -> Iterator[str]:
 
 
 def render_bench(result: BenchResult) -> str:
-    """The whole page; the same text for the same result. Raises RuntimeUnavailableError without Jinja."""
+    """Render the page. The same result gives the same text. Raises RuntimeUnavailableError without Jinja."""
     sections = [(item, _chart(result, item.mode)) for item in bench_tables(result)]
     return template(TEMPLATE, {"count": count, "sizes": summary.sizes}).render(
         result=result,
@@ -123,8 +123,10 @@ def render_bench(result: BenchResult) -> str:
     )
 
 
-def _of(item: CandidateFigures, mode: str) -> Measured | None:
-    return item.latency if mode == LATENCY else item.throughput
+def _members(result: BenchResult, mode: str) -> list[tuple[CandidateFigures, Measured]]:
+    """The candidates that were measured in a mode, with their figures."""
+    figures = ((item, item.latency if mode == LATENCY else item.throughput) for item in result.candidates)
+    return [(item, measured) for item, measured in figures if measured]
 
 
 def _columns(mode: str) -> tuple[str, ...]:
@@ -132,47 +134,45 @@ def _columns(mode: str) -> tuple[str, ...]:
     return ("artifact", "runtime", *first, ">speed", ">CPU s", ">cores", ">peak MB", ">computed")
 
 
-def _row(item: CandidateFigures, mode: str) -> tuple[str, ...]:
-    found = _of(item, mode)
-    assert found is not None  # `bench_tables` sees to that
-    values = _values(found, mode)
-    own = (_number(values.median), f"{_number(values.lower)}–{_number(values.upper)}")  # noqa: RUF001  # a range
+def _row(item: CandidateFigures, measured: Measured, mode: str) -> tuple[str, ...]:
+    values = _values(measured, mode)
     return (
         item.label,
         item.runtime,
-        *own,
-        *(() if mode == LATENCY else (str(found.requests),)),
-        "" if found.speed is None else f"{found.speed.median:.2f}x",
-        f"{found.cpu_seconds:.3g}",
-        f"{found.cores:.2f}",
-        "" if found.peak_bytes is None else f"{found.peak_bytes / MEGABYTE:.0f}",
-        f"{found.seconds.count:,}",
+        _number(values.median),
+        f"{_number(values.lower)}–{_number(values.upper)}",  # noqa: RUF001  # a range
+        *(() if mode == LATENCY else (str(measured.requests),)),
+        "" if measured.speed is None else f"{measured.speed.median:.2f}x",
+        f"{measured.cpu_seconds:.3g}",
+        f"{measured.cores:.2f}",
+        "" if measured.peak_bytes is None else f"{measured.peak_bytes / MEGABYTE:.0f}",
+        f"{measured.seconds.count:,}",
     )
 
 
-def _values(found: Measured, mode: str) -> Spread:
-    """What is shown: milliseconds, or images a second."""
+def _values(measured: Measured, mode: str) -> Spread:
+    """Milliseconds for latency, images a second for throughput."""
     if mode == THROUGHPUT:
-        return found.images_per_second
-    seconds = found.seconds
-    thousandfold = (1e3 * getattr(seconds, name) for name in ("least", "lower", "median", "upper", "most"))
-    return Spread(seconds.count, *thousandfold)
+        return measured.images_per_second
+    seconds = measured.seconds
+    milliseconds = (1e3 * getattr(seconds, name) for name in ("least", "lower", "median", "upper", "most"))
+    return Spread(seconds.count, *milliseconds)
 
 
 def _number(value: float) -> str:
-    """To three digits, without an exponent as long as that can be read."""
+    """Three digits, with an exponent only below 1e-4 and from 1e6 on."""
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if 100 <= rounded < 1e6 else f"{rounded:.3g}"
 
 
 def _chart(result: BenchResult, mode: str) -> Chart:
-    members = [(item, found) for item in result.candidates if (found := _of(item, mode))]
-    longest = max(_values(found, mode).upper for _, found in members)
+    members = _members(result, mode)
+    longest = max(_values(measured, mode).upper for _, measured in members)
     axis = Axis(LEFT, RIGHT, high=longest)
     unit = "ms" if mode == LATENCY else "images/s"
     bars = []
-    for number, (item, found) in enumerate(members):
-        values, y = _values(found, mode), TOP + number * STEP
+    for number, (item, measured) in enumerate(members):
+        values, y = _values(measured, mode), TOP + number * STEP
         middle = y + THICK / 2
         left, right = axis.at(values.lower), axis.at(values.upper)
         bars.append(

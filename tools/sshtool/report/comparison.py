@@ -1,4 +1,4 @@
-"""The verification as text for a person: a row an output, a column an artifact."""
+"""The result of `sshtool verify` as a table for a terminal: a row for each output, a column for each artifact."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Final
 from rich.console import Group, RenderableType
 
 from sshconvert.messages import count
-from sshtool.parity.selftest import FaultResult, HealthyResult, SelfTestReport, Verdict
+from sshtool.parity.selftest import HealthyResult, SelfTestReport, Verdict
 from sshtool.parity.verify import ArtifactReport, VerifyReport
 from sshtool.report.summary import columns, excused, limit, matched
 from sshtool.report.terminal import lines, table
 
-# Failures beyond these are counted, not listed; `--json` and the reports have them all.
+# The number of listed failures. `--json` and the reports hold all.
 LISTED: Final = 12
 
 
 def comparison_table(report: VerifyReport, *, plain: bool) -> RenderableType:
-    """The table of all artifacts, the failures, the worst first, and what a reader must know."""
+    """The table of all artifacts, the failures, the worst first, the notes and the verdict."""
     artifacts = columns(report)
     figures: dict[str, Callable[[ArtifactReport], str]] = {
         **{name: partial(_difference, output=name) for name in report.outputs},
@@ -35,23 +35,23 @@ def comparison_table(report: VerifyReport, *, plain: bool) -> RenderableType:
     rows.append(["verdict", *("same" if item.passed else "DIFFERENT" for item in artifacts)])
     title = f"{report.model}, weights {report.weights}, against {report.reference}, {len(report.samples)} samples"
     heads = ["largest / mean difference", *(f">{item.label}" for item in artifacts)]
-    said = [*_failures(report), *(f"note: {note}" for note in report.notes)]
     failed = f"FAILED: {count(len(report.failures), 'failure')}"
     verdict = f"passed: the same detector{excused(report)}" if report.passed else failed
-    body = lines(*said, verdict, style="" if report.passed else "red")
+    notes = (f"note: {note}" for note in report.notes)
+    body = lines(*_failures(report), *notes, verdict, style="" if report.passed else "red")
     return Group(table(heads, rows, title=title, plain=plain), body)
 
 
 def _failures(report: VerifyReport) -> Sequence[str]:
-    said = [f"{item.artifact}, {item.sample or 'all'}: {item.message}" for item in report.failures]
-    return said[:LISTED] + ([f"and {len(said) - LISTED} more"] if len(said) > LISTED else [])
+    messages = [f"{item.artifact}, {item.sample or 'all'}: {item.message}" for item in report.failures]
+    return messages[:LISTED] + ([f"and {len(messages) - LISTED} more"] if len(messages) > LISTED else [])
 
 
 def _difference(artifact: ArtifactReport, output: str) -> str:
-    found = [tensor for item in artifact.samples for tensor in item.tensors if tensor.output == output]
-    problem = next((tensor.problem for tensor in found if tensor.problem), "")
-    largest = [tensor.largest for tensor in found if tensor.largest is not None]
-    means = [tensor.mean for tensor in found if tensor.mean is not None]
+    tensors = [tensor for item in artifact.samples for tensor in item.tensors if tensor.output == output]
+    problem = next((tensor.problem for tensor in tensors if tensor.problem), "")
+    largest = [tensor.largest for tensor in tensors if tensor.largest is not None]
+    means = [tensor.mean for tensor in tensors if tensor.mean is not None]
     if problem or not largest:
         return problem or "not run"
     return f"{max(largest):.2e} / {sum(means) / len(means):.2e}"
@@ -76,21 +76,24 @@ def _farthest(artifact: ArtifactReport) -> str:
 
 
 def self_test_table(report: SelfTestReport, *, plain: bool) -> RenderableType:
-    """Every planted fault, and what caught it."""
+    """The planted faults, each with the check that caught it."""
     rows = [
-        [item.fault, item.artifact, item.verdict.value, item.check, _excess(item), item.reason or item.message]
+        [
+            item.fault,
+            item.artifact,
+            item.verdict.value,
+            item.check,
+            "" if item.excess is None else f"{item.excess:.3g}",
+            item.reason or item.message,
+        ]
         for item in report.faults
     ]
     columns = ["planted fault", "artifact", "verdict", "caught by", ">times the limit", "what it said"]
-    said = [f"{item.artifact} as it is: {_found(item)}" for item in report.healthy]
+    results = [f"{item.artifact} as it is: {_unchanged(item)}" for item in report.healthy]
     counts = ", ".join(f"{report.count(verdict)} {verdict.value}" for verdict in Verdict)
-    said.append(f"self-test {'passed' if report.passed else 'FAILED'}: {counts}")
-    return Group(table(columns, rows, plain=plain, keys=2), lines(*said, style="" if report.passed else "red"))
+    results.append(f"self-test {'passed' if report.passed else 'FAILED'}: {counts}")
+    return Group(table(columns, rows, plain=plain, keys=2), lines(*results, style="" if report.passed else "red"))
 
 
-def _found(healthy: HealthyResult) -> str:
+def _unchanged(healthy: HealthyResult) -> str:
     return "nothing found" if healthy.passed else f"{len(healthy.failures)} failures, so no fault was planted"
-
-
-def _excess(result: FaultResult) -> str:
-    return "" if result.excess is None else f"{result.excess:.3g}"

@@ -1,4 +1,4 @@
-"""The report of `sshtool evaluate` as one HTML page that holds everything it shows, without a script."""
+"""The report of `sshtool evaluate` as one self-contained HTML page without a script."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sshconvert.arrays import Doubles, Flags
 from sshconvert.errors import ImageError
 from sshconvert.messages import count
 from sshtool.evaluate import omz
-from sshtool.evaluate.curves import SHOWN
-from sshtool.evaluate.figures import EvaluateResult, SettingFigures, WorstImage
+from sshtool.evaluate.curves import SHOWN, ImageFaults
+from sshtool.evaluate.figures import EvaluateResult, SettingFigures
 from sshtool.evaluate.matching import NOWHERE, best_face, corners
 from sshtool.evaluate.records import HIT, NEITHER
 from sshtool.evaluate.run import Illustration
@@ -28,19 +28,19 @@ from sshtool.report.page import template, write_page
 
 TEMPLATE: Final = "evaluate.html.j2"
 
-# A curve's plot, in units of the picture, which the page scales to the available width.
+# The geometry of a plot, in units of the SVG's view box.
 PLOT: Final = {"width": 320, "height": 240, "left": 30, "top": 8, "right": 312, "bottom": 208}
 RECALL: Final = Axis(PLOT["left"], PLOT["right"])
 PRECISION: Final = Axis(PLOT["bottom"], PLOT["top"])
 TICKS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 
-# Lines take turns in their looks, because the curves of one model's artifacts lie on top of each other.
+# The number of line styles. The curves of one model's artifacts almost coincide, so neighbours need different styles.
 LOOKS: Final = 6
 
 
 @dataclass(frozen=True)
 class Line:
-    """One artifact's curve: `look` numbers its style, `points` are an SVG path."""
+    """One artifact's curve: `look` is the number of its style, `points` an SVG path."""
 
     artifact: str
     look: int
@@ -59,7 +59,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class WorstPicture:
-    """An image with its faces and the boxes of artifacts, as SVG paths. `symbol` is the image's id, "" without one."""
+    """An image with its faces and predictions as SVG paths. `symbol` is the id of the image, "" without an image."""
 
     image: str
     artifact: str
@@ -67,7 +67,7 @@ class WorstPicture:
     width: int
     height: int
     symbol: str
-    found: str
+    detected: str
     missed: str
     hits: str
     false_boxes: str
@@ -76,7 +76,7 @@ class WorstPicture:
 
 @dataclass(frozen=True)
 class Symbol:
-    """An image that pictures share."""
+    """An image that several pictures show."""
 
     name: str
     width: int
@@ -84,18 +84,20 @@ class Symbol:
     source: str
 
 
-def write_evaluation(path: Path | None, result: EvaluateResult, pictured: Sequence[Illustration]) -> tuple[Path, ...]:
-    """Write the page to `path`, if it is one, and return what was written. Raises OutputError."""
-    return write_page(path, lambda: render_evaluation(result, pictured))
+def write_evaluation(
+    path: Path | None, result: EvaluateResult, illustrations: Sequence[Illustration]
+) -> tuple[Path, ...]:
+    """Write the page to `path`, unless that is None, and return the written paths. Raises OutputError."""
+    return write_page(path, lambda: render_evaluation(result, illustrations))
 
 
-def render_evaluation(result: EvaluateResult, pictured: Sequence[Illustration]) -> str:
-    """The whole page; the same text for the same result and images.
+def render_evaluation(result: EvaluateResult, illustrations: Sequence[Illustration]) -> str:
+    """Render the page. The same result and images give the same text.
 
     Raises RuntimeUnavailableError without Jinja or Pillow.
     """
-    symbols = _symbols(pictured)
-    sections = [(item, _plots(item), _pictures(item, pictured, symbols)) for item in figure_tables(result)]
+    symbols = _symbols(illustrations)
+    sections = [(item, _plots(item), _pictures(item, illustrations, symbols)) for item in figure_tables(result)]
     return template(TEMPLATE, {"count": count, "percent": percent, "change": change}).render(
         result=result,
         headline=headline(result),
@@ -109,18 +111,18 @@ def render_evaluation(result: EvaluateResult, pictured: Sequence[Illustration]) 
 
 
 def _plots(item: FigureTable) -> tuple[Plot, ...]:
-    settings = list(dict.fromkeys(found.setting for _, protocol in item.artifacts for found in protocol.settings))
+    settings = dict.fromkeys(figures.setting for _, protocol in item.artifacts for figures in protocol.settings)
     return tuple(_plot(item, setting) for setting in settings)
 
 
 def _plot(item: FigureTable, setting: str) -> Plot:
     lines = []
     for number, (artifact, protocol) in enumerate(item.artifacts):
-        found = next((figures for figures in protocol.settings if figures.setting == setting), None)
-        if found is not None:
-            lines.append(
-                Line(artifact.artifact, number % LOOKS, _curve(found), f"{percent(found.average_precision)} %")
-            )
+        lines += [
+            Line(artifact.artifact, number % LOOKS, _curve(figures), f"{percent(figures.average_precision)} %")
+            for figures in protocol.settings
+            if figures.setting == setting
+        ]
     text = "; ".join(f"{line.artifact}: average precision {line.figure}" for line in lines)
     return Plot(setting, text, tuple(lines))
 
@@ -130,10 +132,10 @@ def _curve(figures: SettingFigures) -> str:
     return f"M{'L'.join(points)}" if points else ""
 
 
-def _symbols(pictured: Sequence[Illustration]) -> dict[str, Symbol]:
-    """Every image once, by its name in the dataset. One that has gone since is left out."""
+def _symbols(illustrations: Sequence[Illustration]) -> dict[str, Symbol]:
+    """Every image once, by its path in the dataset. Images that are no longer readable are left out."""
     symbols: dict[str, Symbol] = {}
-    for item in pictured:
+    for item in illustrations:
         name = item.truth.image
         if item.path is None or name in symbols:
             continue
@@ -145,55 +147,54 @@ def _symbols(pictured: Sequence[Illustration]) -> dict[str, Symbol]:
     return symbols
 
 
-def _pictures(item: FigureTable, pictured: Sequence[Illustration], symbols: dict[str, Symbol]) -> list[WorstPicture]:
-    """One for each image, and for each way in which artifacts went wrong on it."""
-    alike: dict[tuple[WorstImage, str], list[Illustration]] = {}
+def _pictures(
+    item: FigureTable, illustrations: Sequence[Illustration], symbols: dict[str, Symbol]
+) -> list[WorstPicture]:
+    """One picture for all artifacts with the same outcomes on an image."""
+    known = {(one.artifact, one.protocol, one.truth.image): one for one in reversed(illustrations)}
+    groups: dict[tuple[ImageFaults, str], list[Illustration]] = {}
     for artifact, protocol in item.artifacts:
         for worst in protocol.worst:
-            found = next((one for one in pictured if _is_of(one, artifact.artifact, item.protocol, worst)), None)
-            if found is not None:
-                alike.setdefault((worst, _letters(found, worst.setting)), []).append(found)
-    return [_picture(group, worst, symbols.get(worst.image)) for (worst, _), group in alike.items()]
-
-
-def _is_of(one: Illustration, artifact: str, protocol: str, worst: WorstImage) -> bool:
-    return (one.artifact, one.protocol, one.truth.image) == (artifact, protocol, worst.image)
+            illustration = known.get((artifact.artifact, item.protocol, worst.image))
+            if illustration is not None:
+                groups.setdefault((worst, _letters(illustration, worst.setting)), []).append(illustration)
+    return [_picture(group, worst, symbols.get(worst.image)) for (worst, _), group in groups.items()]
 
 
 def _letters(item: Illustration, setting: str) -> str:
-    """What became of each box that is shown."""
+    """The outcome of each box in the picture."""
     judgement = item.entry.record.protocols[item.protocol]
     letters = "".join(compress(judgement.outcomes[setting], judgement.scores >= SHOWN))
     return letters[: len(item.entry.shown.get(item.protocol, ()))]
 
 
-def _picture(group: Sequence[Illustration], worst: WorstImage, symbol: Symbol | None) -> WorstPicture:
-    """The boxes are those of the first of the group; the others have as many, and the same became of them."""
+def _picture(group: Sequence[Illustration], worst: ImageFaults, symbol: Symbol | None) -> WorstPicture:
+    """The boxes of the group's first artifact. The other artifacts have the same number of boxes and outcomes."""
     item = group[0]
-    boxes = np.array(item.entry.shown.get(item.protocol, ()), np.float64).reshape(-1, 5)
-    found, letters = corners(boxes[:, :4]), np.array(list(_letters(item, worst.setting)), "U1")
+    rows = np.array(item.entry.shown.get(item.protocol, ()), np.float64).reshape(-1, 5)
+    boxes, letters = corners(rows[:, :4]), np.array(list(_letters(item, worst.setting)), "U1")
     faces, counted = _faces(item, worst.setting)
-    on = best_face(found[letters == HIT], faces[counted])
+    matches = best_face(boxes[letters == HIT], faces[counted])
     missed = np.ones(int(np.count_nonzero(counted)), bool)
-    missed[on[on != NOWHERE]] = False
-    room = np.concatenate([faces, found, np.zeros((1, 4))])[:, 2:].max(axis=0)  # where there is no image
+    missed[matches[matches != NOWHERE]] = False
+    extent = np.concatenate([faces, boxes, np.zeros((1, 4))])[:, 2:].max(axis=0)  # the size without an image
     return WorstPicture(
         image=worst.image,
         artifact=", ".join(one.artifact for one in group),
         text=f"{worst.misses} of {count(worst.faces, 'face')} missed, {worst.false_boxes} false",
-        width=symbol.width if symbol else int(room[0]) + 1,
-        height=symbol.height if symbol else int(room[1]) + 1,
+        width=symbol.width if symbol else int(extent[0]) + 1,
+        height=symbol.height if symbol else int(extent[1]) + 1,
         symbol=symbol.name if symbol else "",
-        found=_path(faces[counted][~missed]),
+        detected=_path(faces[counted][~missed]),
         missed=_path(faces[counted][missed], crossed=True),
-        hits=_path(found[letters == HIT]),
-        false_boxes=_path(found[(letters != HIT) & (letters != NEITHER)]),
-        ignored=_path(np.concatenate([found[letters == NEITHER], faces[~counted]])),
+        hits=_path(boxes[letters == HIT]),
+        false_boxes=_path(boxes[(letters != HIT) & (letters != NEITHER)]),
+        ignored=_path(np.concatenate([boxes[letters == NEITHER], faces[~counted]])),
     )
 
 
 def _faces(item: Illustration, setting: str) -> tuple[Doubles, Flags]:
-    """Corners of an image's faces, and which of them count."""
+    """The corners of an image's faces [F, 4], and which of them count [F]."""
     if item.protocol == omz.PROTOCOL:
         return corners(item.truth.annotated), omz.counted(item.truth)
     return corners(item.truth.boxes), item.truth.counted[setting]

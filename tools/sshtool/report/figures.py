@@ -1,4 +1,4 @@
-"""What the table and the page of `sshtool evaluate` share: headline, tables of figures, remarks."""
+"""The headline, the tables and the remarks of `sshtool evaluate`, for the terminal and for the page."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TITLES: Final = {"omz": "Open Model Zoo's measure", "wider": "WIDER FACE's own e
 
 @dataclass(frozen=True)
 class FigureTable:
-    """The figures of one protocol over all artifacts for which images were treated alike.
+    """The figures of one protocol, of all artifacts with the same resizing of images.
 
-    Names of columns that begin with ">" are of numbers.
+    The name of a column of numbers begins with ">".
     """
 
     protocol: str
@@ -29,7 +29,7 @@ class FigureTable:
 
 
 def headline(result: EvaluateResult) -> str:
-    """What was evaluated."""
+    """The model, the dataset and the number of images."""
     which, parts = result.shard
     of = f" of {result.of_images:,}" if result.images != result.of_images else ""
     part = f", shard {which} of {parts}" if parts > 1 else ""
@@ -55,15 +55,15 @@ def change(value: float | None) -> str:
 
 
 def remarks(result: EvaluateResult) -> tuple[str, ...]:
-    """What to know about the figures, a sentence each, each once. What holds for some artifacts only names them."""
-    concerned: dict[tuple[str, str], list[str]] = {}
+    """Sentences that explain the figures, each once. A note on some artifacts names these artifacts."""
+    artifacts: dict[tuple[str, str], list[str]] = {}
     for artifact in result.artifacts:
         for protocol in artifact.protocols:
             for note in protocol.notes:
-                concerned.setdefault((protocol.protocol, note), []).append(artifact.artifact)
+                artifacts.setdefault((protocol.protocol, note), []).append(artifact.artifact)
     notes = [
         f"{protocol}: {note}" if len(names) == len(result.artifacts) else f"{', '.join(names)}, {protocol}: {note}"
-        for (protocol, note), names in concerned.items()
+        for (protocol, note), names in artifacts.items()
     ]
     sentences = (text if text.endswith(".") else f"{text}." for text in (*_own_remarks(result), *result.notes, *notes))
     return tuple(dict.fromkeys(sentences))
@@ -76,8 +76,8 @@ def _own_remarks(result: EvaluateResult) -> Iterator[str]:
         if artifact.not_evaluated:
             missed = ", ".join(f"{item.missed_faces:,} for {item.protocol}" for item in artifact.protocols)
             yield (
-                f"{artifact.artifact}: {count(len(artifact.not_evaluated), 'image')} not evaluated. The figures take "
-                f"them for images without predictions, and their faces ({missed}) for missed."
+                f"{artifact.artifact}: {count(len(artifact.not_evaluated), 'image')} not evaluated. The figures count "
+                f"them as images without predictions, and their faces ({missed}) as missed."
             )
     if any(artifact.weights == DEMO for artifact in result.artifacts):
         yield "The weights are the demo's, which find drawn faces: the figures say nothing about the published ones."

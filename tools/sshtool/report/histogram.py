@@ -12,7 +12,7 @@ from sshtool.parity.tensors import DECADES
 from sshtool.report.axis import Axis
 from sshtool.report.summary import Column, worst
 
-# In units of the picture, which the page scales to the room there is.
+# The geometry, in units of the SVG's view box.
 WIDTH: Final = 240
 HEIGHT: Final = 120
 LEFT: Final = 26
@@ -24,13 +24,13 @@ BAR: Final = (WIDTH - LEFT - 4) / BARS
 ACROSS: Final = Axis(LEFT, WIDTH - 4, high=BARS, digits=2)
 FIRST_EXPONENT: Final = round(math.log10(DECADES[0]))
 
-# Counts go over as many decades as differences do, so their axis is logarithmic too: 1 is this part of a decade high.
+# The axis of counts is logarithmic. A count of 1 has the height of this part of a decade.
 BASE: Final = 0.35
 
 
 @dataclass(frozen=True)
 class Bar:
-    """How many elements differ by as much as lies between two powers of ten."""
+    """The number of elements whose difference lies in a decade. `beyond` marks decades above the tolerance."""
 
     x: float
     y: float
@@ -41,7 +41,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis, and what stands there."""
+    """A coordinate on an axis, and its label."""
 
     at: float
     text: str
@@ -49,7 +49,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Histogram:
-    """The differences of one output over all samples. Without bars, `text` says why."""
+    """The differences of one output over all samples. `text` describes the bars, or why there are none."""
 
     output: str
     text: str
@@ -60,24 +60,24 @@ class Histogram:
 
 
 def histograms(column: Column, outputs: Sequence[str]) -> tuple[Histogram, ...]:
-    """One for each output, all with the same axes."""
+    """A histogram for each output, all with the same axes."""
     totals = {output: total(column, output) for output in outputs}
     top = math.ceil(math.log10(max((max(counts, default=1) for counts in totals.values()), default=1) or 1)) or 1
     return tuple(_histogram(column, output, counts, top) for output, counts in totals.items())
 
 
 def total(column: Column, output: str) -> tuple[int, ...]:
-    """The counts of all samples together; () where nothing could be counted."""
-    compared = column.report.samples if column.report else ()
-    found = [tensor.histogram for item in compared for tensor in item.tensors if tensor.output == output]
-    return tuple(sum(counts) for counts in zip(*filter(None, found), strict=True))
+    """The counts over all samples; () if no sample has any."""
+    samples = column.report.samples if column.report else ()
+    counts = [tensor.histogram for item in samples for tensor in item.tensors if tensor.output == output]
+    return tuple(sum(decade) for decade in zip(*filter(None, counts), strict=True))
 
 
 def _histogram(column: Column, output: str, counts: Sequence[int], top: int) -> Histogram:
-    found = worst(column, output)
-    if not counts or found is None:
-        return Histogram(output, (found.tensor.problem if found else "") or "not compared")
-    atol = found.tensor.atol
+    largest = worst(column, output)
+    if not counts or largest is None:
+        return Histogram(output, (largest.tensor.problem if largest else "") or "not compared")
+    atol = largest.tensor.atol
     return Histogram(
         output,
         _describe(counts, atol),
@@ -107,18 +107,18 @@ def _power(exponent: int) -> str:
 
 
 def _across(value: float) -> float:
-    """Where a difference lies on the horizontal axis, whose first bar has no lower end and whose last no upper one."""
+    """The x of a difference, limited to the axis: the first bar has no lower end and the last no upper end."""
     place = math.log10(value) - FIRST_EXPONENT + 1 if value > 0 else 0
     return ACROSS.at(min(max(place, 0), BARS))
 
 
 def _up(amount: int, top: int) -> float:
-    """How high a count reaches on an axis up to 10 to the power of `top`."""
+    """The y of a count on an axis that ends at 10 ** `top`."""
     return Axis(BOTTOM, TOP, -BASE, top, digits=2).at(math.log10(amount))
 
 
 def _describe(counts: Sequence[int], atol: float) -> str:
-    """The histogram in words, for who does not see it."""
+    """The histogram in words, for screen readers."""
     filled = [number for number, amount in enumerate(counts) if amount]
     most = max(filled, key=lambda number: counts[number])
     return (

@@ -1,4 +1,4 @@
-"""The report of `sshtool verify` as one HTML page that holds everything it shows: no script, nothing from a network."""
+"""The report of `sshtool verify` as one self-contained HTML page without a script."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sshtool.report.summary import Column
 
 TEMPLATE: Final = "verify.html.j2"
 
-# Failures beyond these are folded away.
+# The number of failures that are not folded.
 MOST_FAILURES: Final = 20
 
-# Of samples. A page with more pictures would be too large to be opened.
+# The number of samples with pictures, which bounds the size of the page.
 MOST_PICTURED: Final = 60
 
-# Steps of colour by how much of the tolerance is used: upper ends, the last step being without one. Those up to PASSING
-# are of what passes; more than half of the tolerance is worth a look.
+# The upper ends of the colour steps, as shares of the tolerance. The last step has no upper end. Passing tensors have
+# the steps up to PASSING; the step above half of the tolerance deserves attention.
 STEPS: Final = (1e-3, 1e-2, 0.1, 0.5, 1.0, 10.0)
 PASSING: Final = 4
 LAST: Final = len(STEPS)
@@ -35,7 +35,7 @@ NO_STEP: Final = -1
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a heat table: the figure, what is below it, its step of colour, and whether it passes, if it may."""
+    """A cell of a heat table: the figure, the line below it, the colour step, and whether it passes (None: neither)."""
 
     text: str
     detail: str = ""
@@ -45,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a heat table. `detail` stands below its name."""
+    """A row of a heat table. `detail` is the line below its name."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -53,7 +53,7 @@ class Row:
 
 
 def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences: Sequence[Divergence] = ()) -> str:
-    """The whole page; the same text for the same report. `images`: uint8 [N, H, W, 3], BGR, by sample name.
+    """Render the page. The same report gives the same text. `images` holds uint8 [N, H, W, 3], BGR, by sample name.
 
     Raises RuntimeUnavailableError without Jinja or Pillow.
     """
@@ -78,7 +78,10 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
         summary=summary.summary(report),
         columns=artifacts,
         styles=overlay.styles(loaded),
-        outputs=[*(_output_row(output, artifacts) for output in report.outputs), _detections_row(artifacts)],
+        outputs=[
+            *(Row(output, tuple(_output_cell(column, output) for column in artifacts)) for output in report.outputs),
+            Row("detections", tuple(map(_detections_cell, artifacts)), "matched with the original's"),
+        ],
         samples=[
             Row(item.name, tuple(_sample_cell(column, item.name) for column in artifacts), item.purpose)
             for item in report.samples
@@ -87,8 +90,8 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
         more_failures=report.failures[MOST_FAILURES:],
         divergences=divergences,
         histograms=[(column, histogram.histograms(column, report.outputs)) for column in loaded],
-        pictures=[(sample, made) for sample, made in shown if not all(picture.empty for picture in made)],
-        empty=[(sample, made) for sample, made in shown if all(picture.empty for picture in made)],
+        pictures=[(sample, drawn) for sample, drawn in shown if not all(picture.empty for picture in drawn)],
+        empty=[(sample, drawn) for sample, drawn in shown if all(picture.empty for picture in drawn)],
         profiles=_profiles(artifacts),
         not_pictured=len(report.samples) - len(shown),
         threshold=THRESHOLD,
@@ -98,44 +101,36 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
 
 
 def pictured(report: VerifyReport) -> frozenset[str]:
-    """The names of the samples with pictures: those on which something failed, then the first ones."""
+    """The names of the samples with pictures: first those with failures, then the others in their order."""
     failing = (failure.sample for failure in report.failures if failure.sample)
     names = dict.fromkeys([*failing, *(sample.name for sample in report.samples)])
     return frozenset(list(names)[:MOST_PICTURED])
 
 
-def _output_row(output: str, artifacts: Sequence[Column]) -> Row:
-    return Row(output, tuple(_output_cell(column, output) for column in artifacts))
-
-
 def _output_cell(column: Column, output: str) -> Cell:
-    found = summary.worst(column, output)
-    if found is None:
+    worst = summary.worst(column, output)
+    if worst is None:
         return Cell("not compared" if column.report else "not loaded", "", LAST, passed=False)
-    return _tensor_cell(found.tensor, f"on {found.sample}")
+    return _tensor_cell(worst.tensor, f"on {worst.sample}")
 
 
 def _tensor_cell(tensor: TensorComparison, where: str) -> Cell:
-    part = summary.share(tensor)
-    used = where if part is None else f"{_part(part)} {tensor.atol:g}, {where}"
-    return Cell(summary.figure(tensor), used, step(part, passed=tensor.passed), tensor.passed)
+    share = summary.share(tensor)
+    detail = where if share is None else f"{_share(share)} {tensor.atol:g}, {where}"
+    return Cell(summary.figure(tensor), detail, step(share, passed=tensor.passed), tensor.passed)
 
 
-def _part(share: float) -> str:
-    """A share of a tolerance: a percentage while it is one, a factor beyond."""
+def _share(share: float) -> str:
+    """A share of a tolerance: a percentage up to 1, a factor above."""
     return summary.times(share) if share > 1 else f"{100 * share:.2g} % of"
 
 
 def step(share: float | None, *, passed: bool) -> int:
-    """The step of colour for a share of the tolerance. What fails is never coloured as what passes."""
+    """The colour step of a share of the tolerance. Passing and failing shares have different steps."""
     if share is None:
         return LAST
     reached = next((number for number, end in enumerate(STEPS) if share <= end), LAST)
     return min(reached, PASSING) if passed else max(reached, PASSING + 1)
-
-
-def _detections_row(artifacts: Sequence[Column]) -> Row:
-    return Row("detections", tuple(map(_detections_cell, artifacts)), "matched with the original's")
 
 
 def _detections_cell(column: Column) -> Cell:
@@ -160,11 +155,11 @@ def _sample_cell(column: Column, sample: str) -> Cell:
 
 
 def _matches(compared: SampleComparison) -> str:
-    if any(found.problem for found in compared.detections):
+    if any(image.problem for image in compared.detections):
         return "no detections"
-    matched = sum(found.matched for found in compared.detections)
-    alone = sum(found.differing for found in compared.detections)
-    return f"{count(matched, 'detection')} matched" + (f", {alone} not" if alone else "")
+    matched = sum(image.matched for image in compared.detections)
+    unmatched = sum(image.differing for image in compared.detections)
+    return f"{count(matched, 'detection')} matched" + (f", {unmatched} not" if unmatched else "")
 
 
 def _uncompared_cell(column: Column, sample: str, failures: Sequence[Failure]) -> Cell:
@@ -181,6 +176,6 @@ def _profiles(artifacts: Sequence[Column]) -> tuple[Profile, ...]:
 
 
 def _legend() -> list[tuple[int, str]]:
-    """The steps of colour in words."""
+    """The colour steps in words."""
     ends = [f"up to {100 * end:g} %" if end <= 1 else f"up to {end:g} times" for end in STEPS]
     return [*enumerate(ends), (LAST, f"more than {max(STEPS):g} times, or no figure")]

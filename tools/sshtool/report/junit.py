@@ -1,7 +1,7 @@
 """The report of `sshtool verify` as JUnit XML: a suite for each artifact, a case for each output and each check.
 
-Written with the standard library: there are four kinds of elements, and junitparser, which exists to read such files,
-writes other bytes where lxml is installed and lets characters through that XML does not allow.
+The standard library writes it. junitparser writes other bytes if lxml is installed, and lets characters through that
+XML does not allow.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from sshconvert.tasks.inside import CHECK as INSIDE
 from sshtool.parity.verify import Failure, VerifyReport
 from sshtool.report.summary import Column, columns, excess, headline, sizes
 
-# Cases that every suite has, whether they failed or not, so that a CI system can follow them from run to run.
+# Every suite has these cases, so that a CI system can track them from run to run.
 LOAD: Final = "load"
 DECLARATION: Final = "declaration"
 BEFORE: Final = (LOAD, DECLARATION, "run", "names", "order")
 TENSOR: Final = "tensor"
 
-# Checks that are a part of another case.
+# Checks that belong to another case.
 _CASES: Final = {"precision": DECLARATION, "weights": DECLARATION}
 
 
 @dataclass(frozen=True)
 class _Case:
-    """One test case. `skipped` says why there is no result."""
+    """One test case. `skipped` is the reason for a case without a result."""
 
     name: str
     failures: tuple[Failure, ...] = ()
@@ -37,12 +37,11 @@ class _Case:
 
 
 def render_junit(report: VerifyReport) -> str:
-    """The whole document. A report without any artifact is a failure, not an empty success."""
+    """Render the document. A report without artifacts becomes a failure."""
     root = ET.Element("testsuites", name=f"sshtool verify {printable(report.model)}")
     for column in columns(report):
-        _add_suite(
-            root, column.label, _cases(column, report.outputs, _result_checks(report)), _properties(report, column)
-        )
+        cases = _cases(column, report.outputs, _result_checks(report))
+        _add_suite(root, column.label, cases, _properties(report, column))
     if not report.passed and not report.failures:
         nothing = Failure("", "artifacts", headline(report))
         _add_suite(root, "artifacts", [_Case(nothing.check, (nothing,))], {})
@@ -59,14 +58,14 @@ def _result_checks(report: VerifyReport) -> Sequence[str]:
 
 
 def _cases(column: Column, outputs: Sequence[str], checks: Sequence[str]) -> list[_Case]:
-    """All cases of an artifact: the standard ones, one an output, and one a check that is not known here."""
-    found: dict[str, list[Failure]] = {}
+    """All cases of an artifact: the standard ones, one for each output, and one for each other failed check."""
+    failures: dict[str, list[Failure]] = {}
     for failure in column.failures:
-        found.setdefault(_case_name(failure), []).append(failure)
+        failures.setdefault(_case_name(failure), []).append(failure)
     standard = [*BEFORE, *(f"{TENSOR} {output}" for output in outputs), *checks]
     return [
-        _Case(name, tuple(found.get(name, ())), "" if name in found else _why_skipped(column, name))
-        for name in dict.fromkeys([*standard, *found])
+        _Case(name, tuple(failures.get(name, ())), "" if name in failures else _why_skipped(column, name))
+        for name in dict.fromkeys([*standard, *failures])
     ]
 
 
@@ -84,7 +83,6 @@ def _why_skipped(column: Column, name: str) -> str:
 
 
 def _properties(report: VerifyReport, column: Column) -> dict[str, str]:
-    """What else there is to know of the artifact."""
     common = {"model": report.model, "reference": report.reference, "reference weights": report.weights}
     if column.report is None:
         return common
@@ -117,7 +115,7 @@ def _add_suite(root: ET.Element, name: str, cases: Iterable[_Case], properties: 
 
 
 def _add_case(suite: ET.Element, case: _Case) -> None:
-    """At most one <failure> a case, which is all that some readers expect: its message is the worst, its text all."""
+    """Add a case with at most one <failure>, because some readers allow only one. Its text lists all failures."""
     element = ET.SubElement(suite, "testcase", classname=f"sshtool.{suite.get('name')}", name=printable(case.name))
     if case.failures:
         worst, *others = case.failures

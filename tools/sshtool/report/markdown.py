@@ -21,12 +21,12 @@ from sshtool.report.summary import (
     worst,
 )
 
-# More would only hide them. The summary of a GitHub job may have 1 MiB.
+# The number of listed failures. The summary of a GitHub job is limited to 1 MiB.
 MOST_FAILURES: Final = 50
 
 
 def render_markdown(report: VerifyReport) -> str:
-    """The whole document: verdict first, then the evidence, then what explains it."""
+    """Render the document: the verdict, the evidence, then the details."""
     artifacts = columns(report)
     weights = report.weights or "of unknown origin"
     blocks = [
@@ -53,10 +53,10 @@ def _comparison(report: VerifyReport, artifacts: Sequence[Column]) -> Iterable[s
 
 
 def _difference(column: Column, output: str) -> str:
-    found = worst(column, output)
-    if found is None:
+    largest = worst(column, output)
+    if largest is None:
         return "❌ not compared"
-    return f"{'' if found.tensor.passed else '❌ '}{figure(found.tensor)}"
+    return f"{'' if largest.tensor.passed else '❌ '}{figure(largest.tensor)}"
 
 
 def _stray(column: Column) -> str:
@@ -82,7 +82,6 @@ def _notes(report: VerifyReport) -> Iterable[str]:
 
 
 def _details(report: VerifyReport, artifacts: Sequence[Column]) -> Iterable[str]:
-    """What explains the figures, folded away."""
     compared = [column.report for column in artifacts if column.report]
     profiles = {artifact.profile.name: artifact.profile for artifact in compared}
     yield "<details><summary>Artifacts, tolerances, samples and environment</summary>"
@@ -117,8 +116,8 @@ def _profile(profile: Profile) -> Sequence[str]:
 
 
 def _sample(sample: SampleReport) -> Sequence[str]:
-    found = ", ".join(str(len(boxes)) for boxes in sample.detections)
-    return sample.name, sizes(sample.shape), found, sample.purpose
+    counts = ", ".join(str(len(boxes)) for boxes in sample.detections)
+    return sample.name, sizes(sample.shape), counts, sample.purpose
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""The samples as pictures, with the boxes of the original and of every artifact over each other, and what differs."""
+"""The samples as pictures with the boxes of the original and of all artifacts, and their differences."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from sshconvert.tasks.results import Box, score_of
 from sshtool.parity.verify import SampleReport
 from sshtool.report.summary import Column
 
-# Everything that can show a picture can show JPEG. At this quality noise, which does not compress, is 0.3 MB.
+# Of the JPEGs. At this quality noise, the worst case, takes 0.3 MB.
 QUALITY: Final = 80
-# A picture is shown no larger than this; a larger one only makes the page heavy.
+# The page shows no picture larger than this, in pixels.
 LONGEST_SIDE: Final = 1024
 
-# Bright, because they lie on pictures, whatever the colours of the page are. Neighbours differ for the colour-blind.
+# Bright colours contrast with pictures. The colour-blind can tell neighbours apart.
 COLOURS: Final = ("#56b4e9", "#ffb000", "#2ee6a6", "#ff7ac6", "#f0e442", "#b79cff", "#ff6b35", "#a5e65a")
 
-# The dashes of the artifacts take turns along a line, so that all show where all have the same box. In pixels.
+# The length of a dash, in pixels. The dashes of artifacts alternate along a line, so that equal boxes show all colours.
 DASH: Final = 7
-# Above this many boxes their scores would hide the picture.
+# The number of boxes up to which their scores do not hide the picture.
 MOST_SCORES: Final = 40
 
 MISSING: Final = "missing"
@@ -44,7 +44,7 @@ _MEANING: Final = {
 
 @dataclass(frozen=True)
 class Style:
-    """How the boxes of an artifact are drawn: `dash` and `offset` as SVG has them."""
+    """The style of an artifact's boxes: `dash` and `offset` are SVG's `stroke-dasharray` and `stroke-dashoffset`."""
 
     number: int
     label: str
@@ -55,9 +55,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Layer:
-    """The boxes of one artifact as one SVG path, those below the display threshold as another, and how they compare,
-    in words.
-    """
+    """The boxes of one artifact as SVG paths, `faint` those below the display threshold. `text` is their comparison."""
 
     style: Style
     path: str
@@ -67,7 +65,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Difference:
-    """A box that only one side has. `mark` numbers it in the picture, `artifact` is its layer's number."""
+    """A box that only one side has. `mark` is its number in the picture, `artifact` the number of its layer."""
 
     mark: int
     kind: str
@@ -79,8 +77,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of a sample with all that was found in it. `source` is "" where there is no image; `faint` are the
-    original's boxes below the display threshold, `scores` those whose scores are shown.
+    """One image of a sample with all boxes. `source` is "" without an image.
+
+    `original` and `faint` are the original's boxes from and below the display threshold; `scores` are its boxes with a
+    visible score.
     """
 
     name: str
@@ -96,29 +96,29 @@ class Picture:
 
     @property
     def empty(self) -> bool:
-        """Whether nobody found anything."""
+        """Whether neither the original nor an artifact has a box."""
         drawn = (self.original, self.faint, *(text for layer in self.layers for text in (layer.path, layer.faint)))
         return not (self.differences or any(drawn))
 
 
 def styles(columns: Sequence[Column]) -> tuple[Style, ...]:
-    """A colour and a place in the dashed line for each artifact."""
-    around = DASH * len(columns)  # one more place is the original's, whose line runs below all
+    """A colour and a phase of the dashed line for each artifact."""
+    gap = DASH * len(columns)  # one phase stays free for the original, whose line is below
     return tuple(
-        Style(number, column.label, COLOURS[number % len(COLOURS)], f"{DASH} {around}", -DASH * number)
+        Style(number, column.label, COLOURS[number % len(COLOURS)], f"{DASH} {gap}", -DASH * number)
         for number, column in enumerate(columns)
     )
 
 
 def pictures(sample: SampleReport, images: Pixels | None, columns: Sequence[Column]) -> tuple[Picture, ...]:
-    """All images of a sample. Without `images` the boxes are drawn on nothing."""
+    """All images of a sample. Without `images`, the pictures show boxes alone."""
     return tuple(_picture(sample, number, images, columns) for number in range(len(sample.detections)))
 
 
 def _picture(sample: SampleReport, number: int, images: Pixels | None, columns: Sequence[Column]) -> Picture:
     _, height, width, _ = sample.shape
     expected = sample.detections[number]
-    found = {
+    comparisons = {
         style: comparison
         for style, column in zip(styles(columns), columns, strict=True)
         if (comparison := _comparison(column, sample.name, number)) is not None
@@ -134,17 +134,17 @@ def _picture(sample: SampleReport, number: int, images: Pixels | None, columns: 
         scores=tuple(clear(expected)) if len(clear(expected)) <= MOST_SCORES else (),
         layers=tuple(
             Layer(style, path(clear(item.found)), path(faint(item.found)), _describe(item))
-            for style, item in found.items()
+            for style, item in comparisons.items()
         ),
-        differences=tuple(_differences(found)),
+        differences=tuple(_differences(comparisons)),
     )
 
 
 def _comparison(column: Column, sample: str, number: int) -> DetectionComparison | None:
-    """How an artifact compares on one image; None where it was not run on it."""
+    """An artifact's comparison on one image; None if it did not run on it."""
     compared = column.on(sample)
-    found = compared.detections if compared else ()
-    return found[number] if number < len(found) else None
+    images = compared.detections if compared else ()
+    return images[number] if number < len(images) else None
 
 
 def _describe(item: DetectionComparison) -> str:
@@ -163,15 +163,15 @@ def _describe(item: DetectionComparison) -> str:
     return ", ".join(parts)
 
 
-def _differences(found: Mapping[Style, DetectionComparison]) -> Iterable[Difference]:
+def _differences(comparisons: Mapping[Style, DetectionComparison]) -> Iterable[Difference]:
     boxes = (
         (style, kind, box)
-        for style, item in found.items()
+        for style, item in comparisons.items()
         for kind, alone in ((MISSING, item.missing), (EXTRA, item.extra), (NEAR, item.near_threshold))
         for box in alone
     )
     for mark, (style, kind, box) in enumerate(boxes, start=1):
-        meaning = _MEANING[f"{NEAR} original" if kind == NEAR and box not in found[style].found else kind]
+        meaning = _MEANING[f"{NEAR} original" if kind == NEAR and box not in comparisons[style].found else kind]
         text = f"{meaning.format(label=style.label)}: {_place(box)}"
         yield Difference(mark, kind, style.number, text, box, path([box], crossed=kind == MISSING))
 
@@ -182,17 +182,17 @@ def _place(box: Box) -> str:
 
 
 def clear(boxes: Iterable[Box]) -> list[Box]:
-    """Those from the display threshold on."""
+    """Boxes from the display threshold on."""
     return [box for box in boxes if score_of(box) >= THRESHOLD]
 
 
 def faint(boxes: Iterable[Box]) -> list[Box]:
-    """Those below it: detections, but none that anybody is shown unless it is asked for."""
+    """Boxes below the display threshold."""
     return [box for box in boxes if not score_of(box) >= THRESHOLD]
 
 
 def path(boxes: Iterable[Box], *, crossed: bool = False) -> str:
-    """Boxes as one SVG path, each with a cross through it if `crossed`. All begin at the upper left corner."""
+    """Boxes as one SVG path, each with a cross through it if `crossed`. Each box begins at its upper left corner."""
     parts = []
     for x1, y1, x2, y2, *_ in boxes:
         parts.append(f"M{x1:.1f} {y1:.1f}H{x2:.1f}V{y2:.1f}H{x1:.1f}Z")
@@ -202,7 +202,7 @@ def path(boxes: Iterable[Box], *, crossed: bool = False) -> str:
 
 
 def data_uri(image: Pixels) -> str:
-    """A BGR image as a JPEG inside an address, smaller if need be. Raises RuntimeUnavailableError without Pillow."""
+    """A BGR image as the data URI of a JPEG of at most `LONGEST_SIDE`. Raises RuntimeUnavailableError."""
     with importing(PILLOW):
         from PIL import Image as Pillow
     picture = Pillow.fromarray(np.ascontiguousarray(image[..., ::-1]))

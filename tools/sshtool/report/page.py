@@ -1,4 +1,4 @@
-"""Self-contained HTML pages from the package's templates."""
+"""Renders and writes self-contained pages from the package's templates."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 def check_page(path: Path | None, *libraries: Library) -> None:
-    """Before minutes of work: raises RuntimeUnavailableError and OutputError if a page cannot be made there."""
+    """Raise RuntimeUnavailableError or OutputError, before minutes of work, if the page cannot be written."""
     if path:
         require(*libraries, JINJA)
         check_replaceable(path)
 
 
 def write_page(path: Path | None, render: Callable[[], str]) -> tuple[Path, ...]:
-    """Write the page to `path`, if there is one, and return what was written. Raises OutputError."""
+    """Write the page to `path`, unless that is None, and return the written paths. Raises OutputError."""
     if path is None:
         return ()
+    text = render()
     with staged(path) as part:
-        part.write_text(render(), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
     return (path,)
 
 
 def template(name: str, filters: Mapping[str, Callable[..., Any]], *, markup: bool = True) -> Template:
-    """A template of the package, of HTML if it is `markup`, otherwise of Markdown: everything put into it is escaped,
-    apart from what says that it is HTML or Markdown already, and nothing is left undefined.
+    """A template of HTML if `markup`, otherwise of Markdown. It escapes all values, except Markup and `Markdown`.
 
-    Raises RuntimeUnavailableError without Jinja.
+    An undefined name is an error. Raises RuntimeUnavailableError without Jinja.
     """
     with importing(JINJA):
         from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -57,7 +57,7 @@ def _as_markdown(value: Any) -> Any:
 
 
 def _as_text(value: Any) -> Any:
-    """What is put into the page, made printable. Markup, which is a kind of str, keeps its lines and stays markup."""
+    """Make a value printable. Markup, a subclass of str, keeps its type and its line breaks."""
     if isinstance(value, PurePath) or type(value) is str:
         return printable(value)
     if isinstance(value, str) and not value.isprintable():

@@ -18,7 +18,7 @@ TEXT: Final = (0, 0, 0)
 
 
 def save_picture(path: Path, image: Pixels, boxes: Iterable[Box], *, least: float = 0) -> None:
-    """Save an image (uint8 [H, W, 3], BGR) as PNG, with boxes and their scores drawn on it, from the score `least` on.
+    """Save an image (uint8 [H, W, 3], BGR) as PNG, with the boxes and scores from the score `least` on.
 
     Raises RuntimeUnavailableError without Pillow, OutputError if the file cannot be written.
     """

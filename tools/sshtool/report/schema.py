@@ -1,16 +1,15 @@
-"""The JSON Schemas of all JSON that verbs print and packages hold, generated from the types.
+"""Generates the JSON Schemas of commands' output and of packages from the result types.
 
-A verb's schema describes its `result`, and that of `detect` a line. `document` describes the envelope of a result or an
-error, `event` a line of `download --progress-format json`, `manifest` the `manifest.json` of a package.
+The schema of a command describes its `result`; that of `detect` describes a line. `document` describes the envelope of
+a result or an error, `event` a line of `download --progress-format json`, `manifest` a package's `manifest.json`.
 
-`python -m sshtool.report.schema all` writes the files that ship, `python -m sshtool.report.schema bench` prints one.
+`python -m sshtool.report.schema all` writes the shipped files, `python -m sshtool.report.schema bench` prints one.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-# Module and name of what each is made from.
+# The type behind each schema.
 KINDS: Final = {
     "bench": "sshtool.bench.figures.BenchResult",
     "check": "sshtool.package.check.CheckResult",
@@ -39,8 +38,15 @@ KINDS: Final = {
 }
 
 
+# For each versioned result, its version, its key, and the definition that holds the key ("" for the result itself).
+VERSIONS: Final = {
+    "bench": ("sshtool.bench.figures.BENCH_VERSION", "bench_version", ""),
+    "verify": ("sshtool.parity.verify.REPORT_VERSION", "report_version", "VerifyReport"),
+}
+
+
 class _Generator(GenerateJsonSchema):
-    """Every key is there whatever its value, so that defaults say nothing; and names need no titles to repeat them."""
+    """Leaves out defaults, because the output holds every key, and titles, because they repeat the names."""
 
     def default_schema(self, schema: Any) -> dict[str, Any]:
         return self.generate_inner(schema["schema"])
@@ -52,54 +58,36 @@ class _Generator(GenerateJsonSchema):
         return False
 
 
-@dataclass(frozen=True)
-class _Version:
-    """The version of a result, the key that has it, and the name of the part (or "") in which that is."""
-
-    number: int
-    key: str
-    part: str = ""
-
-
-def _version(name: str) -> _Version | None:
-    if name == "bench":
-        from sshtool.bench.figures import BENCH_VERSION
-
-        return _Version(BENCH_VERSION, "bench_version")
-    if name == "verify":
-        from sshtool.parity.verify import REPORT_VERSION
-
-        return _Version(REPORT_VERSION, "report_version", "VerifyReport")
-    return None
+def _import(path: str) -> Any:
+    module, _, attribute = path.rpartition(".")
+    return getattr(import_module(module), attribute)
 
 
 def make_schema(name: str = "verify") -> dict[str, Any]:
-    """The schema as the code has it. It allows keys that it does not know, because a new key is no new version."""
-    module, _, kind = KINDS[name].rpartition(".")
-    made = TypeAdapter(getattr(import_module(module), kind)).json_schema(
-        mode="serialization", schema_generator=_Generator
-    )
-    version = _version(name)
-    title = f"sshtool {name}" + (f", version {version.number}" if version else "")
-    if version:
-        part = made["$defs"][version.part] if version.part else made
-        part["properties"][version.key] = {"const": version.number}
-    head = {"$schema": GenerateJsonSchema.schema_dialect, "title": title}
-    return {**head, **{key: value for key, value in made.items() if key != "title"}}
+    """Generate a schema. It allows unknown keys, because a new key does not change the version."""
+    schema = TypeAdapter(_import(KINDS[name])).json_schema(mode="serialization", schema_generator=_Generator)
+    title = f"sshtool {name}"
+    if name in VERSIONS:
+        constant, key, definition = VERSIONS[name]
+        version = _import(constant)
+        title += f", version {version}"
+        holder = schema["$defs"][definition] if definition else schema
+        holder["properties"][key] = {"const": version}
+    return {**schema, "$schema": GenerateJsonSchema.schema_dialect, "title": title}
 
 
 def dump_schema(name: str = "verify") -> str:
-    """The same as text: the bytes of the file that ships."""
+    """Generate the text of a shipped file."""
     return json.dumps(make_schema(name), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def shipped_schema(name: str = "verify") -> str:
-    """The text of the file that ships."""
+    """Read the text of a shipped file."""
     return files(__package__).joinpath(f"{name}.schema.json").read_text(encoding="utf-8")
 
 
 def main(name: str = "verify") -> None:
-    """Print that schema, or write `all` of them into this package."""
+    """Print the schema `name`, or write all for "all"."""
     if name != "all":
         sys.stdout.write(dump_schema(name))
         return

@@ -1,4 +1,4 @@
-"""What all reports of `sshtool verify` share: the verdict, the artifacts, the largest differences, their wording."""
+"""The verdict, the artifacts and the largest differences of a verification, in words for all reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sshtool.parity.verify import ArtifactReport, Failure, SampleComparison, Ver
 
 @dataclass(frozen=True)
 class Column:
-    """An artifact, with what is wrong with it. `report` is None where it could not even be loaded."""
+    """An artifact with its failures. `report` is None if it could not be loaded."""
 
     label: str
     report: ArtifactReport | None
@@ -24,21 +24,21 @@ class Column:
         return self.report is not None and self.report.passed
 
     def on(self, sample: str) -> SampleComparison | None:
-        """How it compares on that sample; None where it was not compared."""
+        """The comparison on a sample; None if there is none."""
         compared = self.report.samples if self.report else ()
         return next((item for item in compared if item.sample == sample), None)
 
 
 @dataclass(frozen=True)
 class Worst:
-    """The comparison that is furthest off, and the sample that it belongs to."""
+    """The comparison with the largest difference, and its sample."""
 
     sample: str
     tensor: TensorComparison
 
 
 def columns(report: VerifyReport) -> tuple[Column, ...]:
-    """All artifacts: first those that were compared, in their order, then those of which there are failures only."""
+    """All artifacts: first those that were compared, in their order, then those with failures only."""
     compared = {artifact.label: artifact for artifact in report.artifacts}
     labels = dict.fromkeys([*compared, *sorted(failure.artifact for failure in report.failures)])
     return tuple(
@@ -48,7 +48,7 @@ def columns(report: VerifyReport) -> tuple[Column, ...]:
 
 
 def headline(report: VerifyReport) -> str:
-    """The verdict, in the fewest words."""
+    """The verdict as a headline."""
     if report.passed:
         return "The same detector"
     return "Not the same detector" if report.failures else "Nothing was compared"
@@ -57,36 +57,36 @@ def headline(report: VerifyReport) -> str:
 def summary(report: VerifyReport) -> str:
     """The verdict as a sentence."""
     artifacts, samples = columns(report), len(report.samples)
-    held = f"{count(len(artifacts), 'artifact')} held to {report.reference} on {count(samples, 'sample')}"
+    scope = f"{count(len(artifacts), 'artifact')} compared with {report.reference} on {count(samples, 'sample')}"
     if not report.failures:
-        return f"{held}: all within the tolerance{excused(report)}." if report.passed else f"{held}."
+        return f"{scope}: all within the tolerance{excused(report)}." if report.passed else f"{scope}."
     failing = sum(not column.passed for column in artifacts)
-    return f"{held}: {failing} failed, {count(len(report.failures), 'failure')} in all."
+    return f"{scope}: {failing} failed, {count(len(report.failures), 'failure')} in all."
 
 
 def excused(report: VerifyReport) -> str:
-    """How many detections are excused, as the end of a sentence; "" for none."""
+    """The number of excused detections, as the end of a sentence; "" for none."""
     number = sum(artifact.near_threshold for artifact in report.artifacts)
     return f"; {count(number, 'detection')} so near a threshold that either side may lack them" if number else ""
 
 
 def worst(column: Column, output: str) -> Worst | None:
-    """Where an output differs most, over all samples; None where it was never compared."""
-    compared = column.report.samples if column.report else ()
-    found = [Worst(item.sample, tensor) for item in compared for tensor in item.tensors if tensor.output == output]
-    return max(found, key=lambda item: severity(item.tensor), default=None)
+    """The largest difference of an output over all samples; None if it was not compared."""
+    samples = column.report.samples if column.report else ()
+    tensors = [Worst(item.sample, tensor) for item in samples for tensor in item.tensors if tensor.output == output]
+    return max(tensors, key=lambda item: severity(item.tensor), default=None)
 
 
 def severity(tensor: TensorComparison) -> tuple[bool, bool, float]:
-    """Orders comparisons: what has no figures is the worst, then what fails, then what differs most."""
+    """A sort key: tensors without figures are the worst, then failed ones, then those with larger differences."""
     return tensor.largest is None, not tensor.passed, tensor.largest or 0.0
 
 
 def share(tensor: TensorComparison) -> float | None:
-    """The largest difference in units of `atol`; None where there are no figures.
+    """The largest difference in units of `atol`; None without figures.
 
-    What `rtol` adds differs from element to element. So what passes uses 1 at most, and what fails uses what the
-    smallest `atol` that would pass is to the present one.
+    The contribution of `rtol` varies by element. Therefore the share of a passing tensor is at most 1, and that of a
+    failing one is (the smallest `atol` that would pass) / `atol`, at least 1.
     """
     if tensor.largest is None or tensor.required_atol is None:
         return None
@@ -102,7 +102,7 @@ def _ratio(difference: float, atol: float) -> float:
 
 
 def figure(tensor: TensorComparison) -> str:
-    """The largest difference, or why there is none."""
+    """The largest difference, or the reason for its absence."""
     return tensor.problem or "not comparable" if tensor.largest is None else f"{tensor.largest:.2g}"
 
 
@@ -112,23 +112,23 @@ def limit(atol: float, rtol: float) -> str:
 
 
 def excess(failure: Failure) -> str:
-    """How far a failure is beyond what is allowed."""
+    """The size of a failure in units of its limit."""
     return "no figure" if failure.excess is None else f"{times(failure.excess)} the limit"
 
 
 def times(factor: float) -> str:
-    """A factor, to two digits, and without an exponent as long as that can be read."""
+    """A factor with two digits, and an exponent only below 1e-4 and from 1e6 on."""
     rounded = float(f"{factor:.2g}")
     return f"{rounded:,.0f} times" if 10 <= rounded < 1e6 else f"{rounded:.2g} times"
 
 
 def matched(artifact: ArtifactReport) -> str:
-    """How many of the original's detections were found again."""
-    if any(found.problem for item in artifact.samples for found in item.detections):
+    """The number of the original's detections that the artifact matches."""
+    if any(image.problem for item in artifact.samples for image in item.detections):
         return "not comparable"
     return f"{artifact.matched} of {artifact.matched + artifact.missing}"
 
 
 def sizes(shape: Iterable[int | None]) -> str:
-    """A shape; "any" where nothing is fixed."""
+    """A shape in words, with "any" for a dynamic size."""
     return " x ".join("any" if size is None else str(size) for size in shape)

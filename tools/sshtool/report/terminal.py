@@ -1,7 +1,7 @@
-"""What a person reads at a terminal: lines, and tables that fit it. The one place that makes rich's texts and consoles.
+"""Lines and tables for the terminal. Only this module creates rich's texts, tables and consoles.
 
-A line or a cell is one piece, made printable here, so that what is not ours begins no line and gives no orders. The
-console lets nothing else through, from any caller; styles and line breaks between the pieces are its own.
+Each line and each cell is made printable, so that foreign text can neither break a line nor send control sequences. The
+console also escapes unprintable text from any other caller; only rich's own styles and line breaks pass.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.console import (
-    Console,  # noqa: TID251  # this is the place
+    Console,  # noqa: TID251  # only this module creates consoles
     ConsoleOptions,
     Group,
     JustifyMethod,
@@ -22,19 +22,19 @@ from rich.console import (
     RenderResult,
 )
 from rich.segment import Segment
-from rich.table import Table  # noqa: TID251  # as above
-from rich.text import Text  # noqa: TID251  # as above
+from rich.table import Table  # noqa: TID251  # only this module creates tables
+from rich.text import Text  # noqa: TID251  # only this module creates texts
 
 from sshconvert.messages import printable
 
-# The least that is left of a long name.
+# The minimum width of a shortened word.
 SHORT: Final = 12
 ELLIPSIS: Final = "…"
-BETWEEN: Final = 3  # columns
+BETWEEN: Final = 3  # blanks between columns
 
 
 class SafeConsole(Console):
-    """A console of which a terminal obeys nothing but rich's own styles and movements."""
+    """A console that sends no control sequences except rich's own."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -46,28 +46,28 @@ class SafeConsole(Console):
 
 
 def lines(*items: object, style: str = "") -> RenderableType:
-    """Each item on a line of its own."""
+    """Items, one a line."""
     return Group(*(Text(printable(item), style=style) for item in items))
 
 
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", plain: bool = False, keys: int = 1
 ) -> RenderableType:
-    """A table of text: with lines, and as wide as a terminal; or `plain`, as wide as it is.
+    """A table with lines that fits the terminal, or, if `plain`, without lines and at its natural width.
 
-    Columns whose name starts with ">" are aligned to the right. The first `keys` columns tell rows apart.
+    Columns whose name starts with ">" are aligned to the right. The first `keys` columns identify a row.
     """
     heads = tuple(printable(name.removeprefix(">")) for name in columns)
     right = tuple(name.startswith(">") for name in columns)
     cells = tuple(tuple(map(printable, row)) for row in rows)
-    made = _Table(heads, right, cells, printable(title), keys)
-    return made.drawn(range(len(heads)), plain=True) if plain else made
+    fitting = _Table(heads, right, cells, printable(title), keys)
+    return fitting.drawn(range(len(heads)), plain=True) if plain else fitting
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A table that fits: cells wrap between words, then long words lose their middle, then columns go into a table of
-    their own below, behind the columns that tell rows apart. A word is never cut to what another one is cut to.
+    """A table that fits the terminal in three steps: cells wrap between words; long words lose their middle, unless
+    two would look alike; columns move into further tables below, which repeat the key columns.
     """
 
     heads: tuple[str, ...]
@@ -85,9 +85,9 @@ class _Table:
     def drawn(
         self, group: Sequence[int], widths: Sequence[int] = (), *, title: str | None = None, plain: bool = False
     ) -> Table:
-        """These columns, in these widths."""
+        """A rich table of the columns in `group`, with `widths` if given."""
         title = self.title if title is None else title
-        made = Table(
+        drawn = Table(
             title=Text(title) if title else None,
             title_justify="left",
             box=None if plain else box.SIMPLE_HEAD,
@@ -102,14 +102,14 @@ class _Table:
                 head = _shortener(self.heads, width)(head)
                 shown = _shortener(self._cells(column), width)
             justify: JustifyMethod = "right" if self.right[column] else "left"
-            made.add_column(Text(head), justify=justify, overflow="fold", no_wrap=plain, width=width)
+            drawn.add_column(Text(head), justify=justify, overflow="fold", no_wrap=plain, width=width)
             shorten.append(shown)
         for row in self.rows:
-            made.add_row(*(Text(shown(row[column])) for column, shown in zip(group, shorten, strict=True)))
-        return made
+            drawn.add_row(*(Text(shown(row[column])) for column, shown in zip(group, shorten, strict=True)))
+        return drawn
 
     def _groups(self, room: int) -> Iterator[list[int]]:
-        """The columns of one table, or of several, one below the other."""
+        """The columns of each table of at most `room` characters."""
         keys = list(range(min(self.keys, len(self.heads))))
         group = keys.copy()
         for column in range(len(keys), len(self.heads)):
@@ -124,9 +124,9 @@ class _Table:
 
     def _fitted(self, group: Sequence[int], room: int, title: str) -> Table:
         room = max(room - BETWEEN * (len(group) - 1), len(group))
-        wanted = [max(map(cell_len, self._texts(column))) for column in group]
+        natural = [max(map(cell_len, self._texts(column))) for column in group]
         words = [self._longest_word(column) for column in group]
-        widths = _reduced(wanted, words, room)
+        widths = _reduced(natural, words, room)
         widths = _reduced(widths, [min(SHORT, word) for word in words], room)
         return self.drawn(group, _reduced(widths, [1] * len(group), room), title=title)
 
@@ -141,7 +141,7 @@ class _Table:
 
 
 def _shortener(texts: Iterable[str], width: int) -> Callable[[str], str]:
-    """What makes words as short as that, unless two of the texts then look alike: such texts are folded as they are."""
+    """A function that shortens words to `width`, or `str` if two of the texts would then look alike."""
 
     def shorten(text: str) -> str:
         return " ".join(_shortened(word, width) for word in text.split(" "))
@@ -151,7 +151,7 @@ def _shortener(texts: Iterable[str], width: int) -> Callable[[str], str]:
 
 
 def _shortened(word: str, width: int) -> str:
-    """A word without its middle; the end is what tells most."""
+    """A word without its middle, because its end is the most specific part."""
     if cell_len(word) <= width or width < SHORT:
         return word
     front = (width - 1) // 2
@@ -160,18 +160,16 @@ def _shortened(word: str, width: int) -> str:
 
 
 def _reduced(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
-    """The widths with the widest made narrower until all have room, but none below its least."""
-    made = [min(width, max(room, own)) for width, own in zip(widths, least, strict=True)]
-    while sum(made) > room:
-        widest = max(
-            (place for place in range(len(made)) if made[place] > least[place]), key=made.__getitem__, default=-1
-        )
-        if widest < 0:
+    """Narrow the widest columns until they fit `room`, but none below its minimum in `least`."""
+    reduced = [min(width, max(room, minimum)) for width, minimum in zip(widths, least, strict=True)]
+    while sum(reduced) > room:
+        reducible = [column for column, width in enumerate(reduced) if width > least[column]]
+        if not reducible:
             break
-        made[widest] -= 1
-    return made
+        reduced[max(reducible, key=reduced.__getitem__)] -= 1
+    return reduced
 
 
 def console(**settings: Any) -> SafeConsole:
-    """A console as sshtool writes on: it marks nothing up."""
+    """A console without highlighting, markup and emoji."""
     return SafeConsole(highlight=False, markup=False, emoji=False, **settings)

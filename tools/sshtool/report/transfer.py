@@ -1,4 +1,4 @@
-"""How far a download is: a bar on a terminal, a line now and then elsewhere, or Open Model Zoo's JSON events."""
+"""Progress of a download: a bar on a terminal, lines in a log, or Open Model Zoo's JSON events."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from sshtool.report.terminal import SafeConsole
 
-# Between two lines, in seconds.
+# Seconds between two lines.
 INTERVAL: Final = 5.0
 
 
-# A line of Open Model Zoo's progress format. What else an event has is in the members that its name needs.
+# A line of Open Model Zoo's progress format. The name of an event decides which optional members it has.
 Event = TypedDict(
     "Event",
     {
@@ -43,17 +43,17 @@ Event = TypedDict(
 
 
 class Transfer(Protocol):
-    """Shows events as `sshtool.checkpoint.fetch.Report` is told them."""
+    """Shows the events that `sshtool.checkpoint.fetch` reports."""
 
     def show(self, event: str, members: dict[str, Any]) -> None: ...
 
-    def stop(self) -> None:  # most leave nothing on the terminal
-        """Leave the terminal as it was, whatever happens."""
+    def stop(self) -> None:
+        """Restore the terminal."""
         return
 
 
 class JsonEvents(Transfer):
-    """One JSON object a line: the event's name as "$type", then its members. Open Model Zoo's progress format."""
+    """Open Model Zoo's progress format: one JSON object a line, with the event's name as "$type"."""
 
     def __init__(self, stream: TextIO, model: str) -> None:
         self._stream, self._model = stream, model
@@ -64,7 +64,7 @@ class JsonEvents(Transfer):
 
 
 class Lines(Transfer):
-    """For a log: how much is there, at what rate, and how long it will still take."""
+    """Writes the progress, the rate and the remaining time to a log."""
 
     def __init__(self, console: SafeConsole) -> None:
         self._console = console
@@ -79,7 +79,7 @@ class Lines(Transfer):
             self._line(members["size"], time.monotonic())
 
     def _line(self, size: int, now: float) -> None:
-        if self._began is None or size < self._began[1]:  # what was there before says nothing about the rate
+        if self._began is None or size < self._began[1]:  # bytes of an earlier download do not count in the rate
             self._began, self._last = (now, size), now
         seconds, received = now - self._began[0], size - self._began[1]
         if now - self._last >= INTERVAL and received:
@@ -91,7 +91,7 @@ class Lines(Transfer):
 
 
 class Bar(Transfer):
-    """For a terminal."""
+    """Draws a bar on a terminal."""
 
     def __init__(self, console: SafeConsole) -> None:
         self._console = console
@@ -131,7 +131,7 @@ class Bar(Transfer):
     def _update(self, size: int) -> None:
         if self._bar is None or self._task is None:
             return
-        if size < self._size or self._size < 0:  # what was there before says nothing about the rate
+        if size < self._size or self._size < 0:  # bytes of an earlier download do not count in the rate
             self._bar.reset(self._task, total=self._total, completed=size)
         else:
             self._bar.update(self._task, completed=size)

@@ -1,4 +1,4 @@
-"""The reports of a verification that the user asked for: which files, and how they are written."""
+"""Writes the reports of a verification that the user asks for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sshconvert.arrays import Images
 from sshconvert.errors import UsageError
-from sshconvert.files import check_replaceable, staged
+from sshconvert.files import check_replaceable
 from sshconvert.libraries import PILLOW
 from sshtool.parity.reference import Reference
 from sshtool.parity.verification import VerifyResult
@@ -16,12 +16,12 @@ from sshtool.parity.verify import VerifyReport
 from sshtool.report.html import pictured, render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
-from sshtool.report.page import check_page
+from sshtool.report.page import check_page, write_page
 
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where each kind of report goes; None: not wanted."""
+    """The paths of the reports; None for a report that the user does not ask for."""
 
     html: Path | None = None
     junit: Path | None = None
@@ -31,7 +31,7 @@ class ReportFiles:
         return (path for path in (self.html, self.junit, self.markdown) if path)
 
     def check(self) -> None:
-        """Before minutes of work: raises UsageError, RuntimeUnavailableError and OutputError for what cannot work."""
+        """Raise UsageError, RuntimeUnavailableError or OutputError, before minutes of work, for unusable paths."""
         paths = [path.resolve() for path in self]
         if len(set(paths)) < len(paths):
             raise UsageError("--html, --junit and --markdown: two name the same file; give each its own")
@@ -40,28 +40,21 @@ class ReportFiles:
             check_replaceable(path)
 
     def write(self, result: VerifyResult, reference: Reference) -> tuple[Path, ...]:
-        """Write the reports, each whole or not at all. Raises OutputError."""
+        """Write each report atomically. Raises OutputError."""
         report = result.report
-        if self.html:
-            _write(self.html, render_html(report, images_of(report, reference), result.divergences))
-        if self.junit:
-            _write(self.junit, render_junit(report))
-        if self.markdown:
-            _write(self.markdown, render_markdown(report))
-        return tuple(self)
+        return (
+            *write_page(self.html, lambda: render_html(report, images_of(report, reference), result.divergences)),
+            *write_page(self.junit, lambda: render_junit(report)),
+            *write_page(self.markdown, lambda: render_markdown(report)),
+        )
 
 
 def images_of(report: VerifyReport, reference: Reference) -> dict[str, Images]:
-    """The images of the samples that have a picture in the report, by name."""
+    """The images of the samples with a picture in the report, by name."""
     images = {}
-    shown = pictured(report)
-    for sample in (sample for sample in report.samples if sample.name in shown):
-        answer = reference.answer(sample.name, *sample.shape[1:3])
+    names = pictured(report)
+    for sample in report.samples:
+        answer = reference.answer(sample.name, *sample.shape[1:3]) if sample.name in names else None
         if answer is not None:
             images[sample.name] = answer.sample.images
     return images
-
-
-def _write(path: Path, text: str) -> None:
-    with staged(path) as part:
-        part.write_text(text, encoding="utf-8")
