@@ -76,7 +76,8 @@ def calibrate(
     with silenced():
         quantized = _quantized(nncf, plain, ends, nncf.Dataset(range(images.count), feed), images.count)
     record = {**images.record, PRESET: SYMMETRIC, QUANTIZED_BY: f"nncf {nncf.__version__}"}
-    return replace(_read(quantized, plain), ignored=_convolutions(plain, ends), record=record)
+    ignored = tuple(node.name for node in plain.nodes if node.name in ends and node.op_type in weight_inputs())
+    return replace(_read(quantized, plain), ignored=ignored, record=record)
 
 
 def original(checkpoint: Checkpoint, options: Options) -> OnnxModel:
@@ -135,20 +136,15 @@ def _feeder(model: ModelSpec, images: CalibrationImages, progress: Progress) -> 
 def _ends(plain: OnnxModel) -> tuple[str, ...]:
     """Return the nodes that stay in float: those from each output back to the first convolution."""
     makers = {node.output[0]: node for node in plain.nodes}
-    ends = []
+    ends: dict[str, None] = {}
     for output in plain.outputs:
         tensor = output
-        while tensor in makers:
-            node = makers[tensor]
-            ends.append(node)
+        while node := makers.get(tensor):
+            ends[node.name] = None
             if node.op_type in weight_inputs():
                 break
             tensor = node.input[0]
-    return tuple(dict.fromkeys(node.name for node in ends))
-
-
-def _convolutions(plain: OnnxModel, names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(node.name for node in plain.nodes if node.name in names and node.op_type in weight_inputs())
+    return tuple(ends)
 
 
 def _quantized(nncf: Any, plain: OnnxModel, ignored: Sequence[str], dataset: Any, count: int) -> onnx.ModelProto:

@@ -37,7 +37,7 @@ DEMO: Final = "demo"
 Weights = Annotated[str, pydantic.StringConstraints(pattern=r"^(demo|(params-)?sha256:[0-9a-f]{64})$")]
 
 
-class Record(Strict):
+class CheckpointRecord(Strict):
     """`checkpoint.json`: the origin and the hashes of the files beside it."""
 
     schema_version: Literal[1] = 1
@@ -232,16 +232,16 @@ def write_record(folder: Path, model: ModelSpec, *, weights: str, source: str, v
     """Write `checkpoint.json` for the two files in `folder`."""
     hashes = {path.name: file_sha256(path) for path in locate(folder, model)}
     source = source.encode(errors="backslashreplace").decode()  # a path may have bytes that UTF-8 cannot encode
-    record = Record(model=model.name, weights=weights, source=source, verified=verified, files=hashes)
+    record = CheckpointRecord(model=model.name, weights=weights, source=source, verified=verified, files=hashes)
     with staged(folder / RECORD_NAME) as part:
         part.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def read_record(folder: Path) -> Record | None:
+def read_record(folder: Path) -> CheckpointRecord | None:
     """Read the record in `folder`, None if it has none. Raises CheckpointError for an invalid record."""
     path = folder / RECORD_NAME
     try:
-        return parse_json(Record, read_small(path, LARGEST_RECORD))
+        return parse_json(CheckpointRecord, read_small(path, LARGEST_RECORD))
     except FileNotFoundError:
         return None
     except OSError as error:

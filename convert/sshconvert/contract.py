@@ -339,18 +339,13 @@ def _postprocessing(model: ModelSpec, options: Postprocessing | None) -> dict[st
 def _model_api(model: ModelSpec, options: Options) -> dict[str, str]:
     """Return the entries that tell Model API to scale nothing, and to reverse the channels if the file takes RGB."""
     task = (options.postprocessing or Postprocessing()).task(model)
-    detection = (
-        {
-            "labels": " ".join(task.labels),
-            "confidence_threshold": f"{task.score_threshold:g}",
-            _IOU: f"{task.iou_threshold:g}",
-        }
-        if isinstance(task, DetectionTask)
-        else {}
-    )
-    return {
+    entries = {
         "scale_values": "1 1 1",
         "reverse_input_channels": str(_color_order(model, options) == "RGB"),
         "resize_type": "standard",
-        **detection,
     }
+    if isinstance(task, DetectionTask):
+        entries["labels"] = " ".join(task.labels)
+        entries["confidence_threshold"] = f"{task.score_threshold:g}"
+        entries[_IOU] = f"{task.iou_threshold:g}"
+    return entries

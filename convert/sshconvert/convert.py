@@ -176,9 +176,6 @@ def _export(checkpoint: Checkpoint, options: Options) -> OnnxModel:
     freed = [option is not None and options.dynamic in (option, Dynamic.ALL) for option in FREED_BY]
     named = tuple(free if is_free else size for size, free, is_free in zip(shape, FREE_DIMENSIONS, freed, strict=True))
     network = resolve(graph, {data.name: shape})
-    larger = network
-    if any(freed):
-        larger = resolve(
-            graph, {data.name: tuple(size + LARGER * free for size, free in zip(shape, freed, strict=True))}
-        )
+    larger_shape = tuple(size + LARGER * is_free for size, is_free in zip(shape, freed, strict=True))
+    larger = resolve(graph, {data.name: larger_shape}) if any(freed) else network
     return export(network, checkpoint.parameters, {data.name: named}, name=checkpoint.model.name, larger=larger)

@@ -73,7 +73,7 @@ def _tensor_names(network: Network, build: Builder) -> list[list[str]]:
     """Return the names of each node's outputs. A node with one output shares its name with the output."""
     names: list[list[str]] = []
     for number, (node, shapes) in enumerate(zip(network.graph.nodes, network.shapes, strict=True)):
-        originals = [network.tensor_name(Entry(number, output)) for output in range(len(shapes))]
+        originals = (network.tensor_name(Entry(number, output)) for output in range(len(shapes)))
         names.append([name if name == node.name else build.name(name) for name in originals])
     return names
 

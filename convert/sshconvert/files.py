@@ -118,7 +118,10 @@ def replace_files(new: Sequence[Path], targets: Sequence[Path], staging: Path) -
         except BaseException:
             if is_there(new[0]):  # the last rename has not happened
                 for path, target in backwards:
-                    _undo(path, target, stash / target.name)
+                    if is_there(old := stash / target.name):
+                        old.replace(target)
+                    elif not is_there(path):
+                        target.unlink(missing_ok=True)
             raise
 
 
@@ -263,13 +266,6 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _undo(path: Path, target: Path, old: Path) -> None:
-    if is_there(old):
-        old.replace(target)
-    elif not is_there(path):
-        target.unlink(missing_ok=True)
 
 
 def _status(path: Path) -> os.stat_result | None:

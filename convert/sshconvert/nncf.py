@@ -50,8 +50,7 @@ def silenced() -> Iterator[None]:
     logger.setLevel(SILENT)
     runtime.set_default_logger_severity(FATAL)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         console.quiet = quiet
@@ -77,8 +76,7 @@ def _logging_as_it_was() -> Iterator[None]:
     logger_class, disabled = logging.getLoggerClass(), logging.root.manager.disable
     logging.disable(SILENT)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.setLoggerClass(logger_class)

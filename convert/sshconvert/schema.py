@@ -87,7 +87,7 @@ def _require_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = dict(pairs)
     if len(keys) != len(pairs):
         repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-        raise ValueError(f"the key {one_line(repeated[0])!r} is there more than once")
+        raise ValueError(f"the key {one_line(repeated[0])!r} appears more than once")
     return keys
 
 

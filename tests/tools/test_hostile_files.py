@@ -237,7 +237,7 @@ RECORDS: Final[dict[str, tuple[bytes, str]]] = {
     "a number": (b"1e999", "checkpoint.json: "),
     "nested": (b"[" * 100_000, "nested too deeply"),
     "nested objects": (b'{"a":' * 100_000, "nested too deeply"),
-    "a key twice": (record()[:-1] + b', "weights": "demo"}', "'weights' is there more than once"),
+    "a key twice": (record()[:-1] + b', "weights": "demo"}', "'weights' appears more than once"),
     "a key twice inside": (record().replace(b'"files": {', b'"files": {"sshb-0000.params": "2", '), "more than once"),
     "NaN": (record(source=float("nan")), "NaN is no JSON number"),
     "an integer of 5000 digits": (record().replace(b"1,", b"9" * 5000 + b",", 1), "checkpoint.json: "),

@@ -225,14 +225,8 @@ class EditableIr(EditableModel[ET.Element]):
 
     def _add_layer(self, name: str, kind: str, opset: str, **data: str) -> ET.Element:
         number = str(1 + max(map(int, self._layers)))
-        layer = ET.SubElement(
-            _child(self._tree.getroot(), "layers"),
-            "layer",
-            id=number,
-            name=f"{name}/{number}",
-            type=kind,
-            version=opset,
-        )
+        attributes = {"id": number, "name": f"{name}/{number}", "type": kind, "version": opset}
+        layer = ET.SubElement(_child(self._tree.getroot(), "layers"), "layer", attributes)
         if data:
             ET.SubElement(layer, "data", data)
         self._layers[number] = layer

@@ -103,21 +103,17 @@ class SymbolParser:
         version = self.version(document.get("attrs", {}))
         drafts: list[_Draft] = []
         names: set[str] = set()
-        for index, raw in enumerate(self.list_of(document, "nodes", "the file")):
+        for index, raw in enumerate(self.list_of(document, "nodes")):
             draft = self.node(index, raw, drafts)
             if draft.is_variable:
                 if draft.name in names:
                     self.fail(f"node {index}", f"an earlier variable has the name {draft.name!r}")
                 names.add(draft.name)
             drafts.append(draft)
-        variables = [
-            self.index(item, "arg_nodes", len(drafts)) for item in self.list_of(document, "arg_nodes", "the file")
-        ]
+        variables = [self.index(item, "arg_nodes", len(drafts)) for item in self.list_of(document, "arg_nodes")]
         if variables != [index for index, draft in enumerate(drafts) if draft.is_variable]:
             self.fail("arg_nodes", "is not the list of all nodes whose op is 'null'")
-        heads = [
-            self.entry(item, f"head {i}", drafts) for i, item in enumerate(self.list_of(document, "heads", "the file"))
-        ]
+        heads = [self.entry(item, f"head {i}", drafts) for i, item in enumerate(self.list_of(document, "heads"))]
         if not heads:
             self.fail("heads", "is empty, so the network has no output")
         self.check_row_pointers(document, drafts, heads)
@@ -248,7 +244,7 @@ class SymbolParser:
         """Check the references against `node_row_ptr`, whose differences are the nodes' numbers of outputs."""
         if "node_row_ptr" not in document:
             return
-        pointers = self.list_of(document, "node_row_ptr", "the file")
+        pointers = self.list_of(document, "node_row_ptr")
         if not all(_is_int(item) for item in pointers) or not all(begin < end for begin, end in pairwise(pointers)):
             self.fail("node_row_ptr", f"expected rising numbers, found {shown(pointers)}")
         if len(pointers) != len(drafts) + 1 or pointers[0] != 0:
@@ -277,7 +273,7 @@ class SymbolParser:
             self.fail(place, f"unknown fields {shown(unknown)}")
         return value
 
-    def list_of(self, fields: Mapping[str, Any], key: str, place: str) -> list[Any]:
+    def list_of(self, fields: Mapping[str, Any], key: str, place: str = "the file") -> list[Any]:
         value = fields.get(key)
         if not isinstance(value, list):
             self.fail(place, f"{key!r} is missing or not a list")
