@@ -2,7 +2,7 @@
 
 An allow-list of structure, operators and attributes accepts the files of sshtool and of common optimisers. Tensor sizes
 must be in proportion to the input. The validation rejects files that make a runtime crash, hang, allocate too much,
-print, or read other files. It is incomplete by nature: `sshtool.sandbox` limits the runtime as well.
+print, or read other files. It cannot find all such files: `sshtool.sandbox` limits the runtime as well.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ class Entry:
 
     @contextlib.contextmanager
     def begin(self, source: str, validator: str = "") -> Iterator[Writer]:
-        """Start a new part. Removes the old part first, lest it count as a part of the new source."""
+        """Start a new part. Removes the old part first, which belongs to another source or version."""
         self.discard()
         try:
             origin = Origin(source=source, validator=validator)

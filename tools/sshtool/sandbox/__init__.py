@@ -86,7 +86,8 @@ class Child:
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        for pipe in (self._process.stdin, self._process.stdout):
+        self._pipes = (self._process.stdin, self._process.stdout)
+        for pipe in self._pipes:
             _widen(pipe.fileno())
         self._channel = Channel(self._process.stdout, self._process.stdin)
         threading.Thread(target=self._listen, daemon=True).start()
@@ -102,16 +103,8 @@ class Child:
     def ask(self, about: str, body: dict[str, Any], arrays: Sequence[Array] = (), *, seconds: float = 0) -> Message:
         """Send a question to the service and wait for the answer. Any thread may call this.
 
-        Args:
-            about: The file that errors name.
-            body: The question.
-            arrays: Arrays of the question.
-            seconds: Time to wait beyond the limit.
-
-        Raises:
-            ArtifactError: The child dies, or does not answer any question in time.
-            SSHToolError: The error of the service.
-
+        Errors name the file `about`. `seconds` extends the time limit. Raises ArtifactError if the child dies or sends
+        no answer to any question in time, and the errors of the service.
         """
         number, box = next(self._numbers), SimpleQueue[Message | None]()
         with self._lock:
@@ -144,10 +137,9 @@ class Child:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError, ValueError):  # unsent messages no longer matter
-                    pipe.close()
+        for pipe in self._pipes:
+            with contextlib.suppress(OSError, ValueError):  # unsent messages no longer matter
+                pipe.close()
 
     def __enter__(self) -> Self:
         return self
