@@ -27,13 +27,13 @@ def read_as_tarfile_does(data: bytes) -> list[tuple[str, bytes]]:
 
 def load() -> Callable[[bytes], object]:
     from sshtool.archives.tar_layout import read_files
-    from sshtool.archives.zip_check import Limits
+    from sshtool.archives.zip_check import ArchiveLimits
     from sshtool.archives.zip_layout import RefusedError
 
     def check(data: bytes) -> None:
         packed = io.BytesIO(gzip.compress(data, 0, mtime=0))
         try:
-            found = [(file.name, b"".join(file.pieces)) for file in read_files(packed, Limits(largest=1 << 20))]
+            found = [(file.name, b"".join(file.pieces)) for file in read_files(packed, ArchiveLimits(largest=1 << 20))]
         except RefusedError:
             return
         if found != read_as_tarfile_does(data):

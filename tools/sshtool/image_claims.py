@@ -231,7 +231,7 @@ def _examine_gif(data: _Bytes, claims: Claims) -> None:
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 _SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _BYTES: Final = (1, 2, 6, 7)
-_FOLDERS: Final = (34665, 34853, 40965)  # directories of EXIF, GPS and interoperability
+_DIRECTORIES: Final = (34665, 34853, 40965)  # directories of EXIF, GPS and interoperability
 _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
 _ORIENTATION, _SAMPLES, _ROWS_PER_STRIP = 274, 277, 278
 
@@ -276,7 +276,7 @@ def _examine_tags(data: _Bytes, claims: Claims) -> dict[int, int]:
                 total += size if size > len(value) else 0
                 if count == 1 and value_type in (3, 4, 13, 16, 18):
                     number = int.from_bytes(value[:size], "little" if order == "<" else "big")
-                    queue += [number] if tag in _FOLDERS else []
+                    queue += [number] if tag in _DIRECTORIES else []
                     if place == first:
                         integers.setdefault(tag, number)
         except _CutOffError:
@@ -412,10 +412,10 @@ def _examine_avif(data: _Bytes, claims: Claims) -> None:
 def _items(data: _Bytes, place: int, claims: Claims) -> Iterator[tuple[int, int, int]]:
     """Yield the construction method (1: relative to the idat box), offset and length of the extents of all items."""
     version, sizes = data.number(place, ">B"), data.number(place + 4, ">H")
-    widths = [sizes >> shift & 15 for shift in (12, 8, 4, 0)]  # of offsets, lengths, first offsets and indices
-    wide = 4 if version == 2 else 2
-    count = int.from_bytes(data.at(place + 6, wide), "big")
-    place += 6 + wide
+    widths = [sizes >> shift & 15 for shift in (12, 8, 4, 0)]  # of offsets, lengths, base offsets and indices
+    id_size = 4 if version == 2 else 2
+    count = int.from_bytes(data.at(place + 6, id_size), "big")
+    place += 6 + id_size
 
     def take(width: int) -> int:
         nonlocal place
@@ -423,15 +423,15 @@ def _items(data: _Bytes, place: int, claims: Claims) -> Iterator[tuple[int, int,
         return int.from_bytes(data.at(place - width, width), "big")
 
     for _ in range(count):
-        take(wide)
+        take(id_size)
         method = take(2) & 15 if version else 0
         take(2)
-        first = take(widths[2])
+        base = take(widths[2])
         for _ in range(take(2)):
             claims.count("boxes", MOST_PIECES)
             if version:
                 take(widths[3])
-            yield method, first + take(widths[0]), take(widths[1])
+            yield method, base + take(widths[0]), take(widths[1])
 
 
 def _examine_av1(data: _Bytes, claims: Claims) -> None:

@@ -25,11 +25,11 @@ from limited_process import allow, run_limited, timed
 from mutations import mutants
 from sshconvert.errors import PackageError
 from sshtool.archives.tar_layout import LARGEST_RECORDS, TarFile, read_files
-from sshtool.archives.zip_check import SMALL, Limits
+from sshtool.archives.zip_check import SMALL, ArchiveLimits
 from sshtool.archives.zip_layout import RefusedError
 from sshtool.package.unpacking import opened
 
-LIMITS: Final = Limits(largest=64 << 20)
+LIMITS: Final = ArchiveLimits(largest=64 << 20)
 CONTENTS: Final = {
     "package/a": b"hello",
     "package/b/empty": b"",
@@ -96,7 +96,7 @@ WRITERS: Final[dict[str, bytes]] = {
 }
 
 
-def read(data: bytes, limits: Limits = LIMITS) -> list[tuple[str, bytes]]:
+def read(data: bytes, limits: ArchiveLimits = LIMITS) -> list[tuple[str, bytes]]:
     """What is in a tar, in its order."""
     return [(file.name, b"".join(file.pieces)) for file in read_files(io.BytesIO(data), limits)]
 
@@ -128,7 +128,7 @@ def test_what_tar_writes_is_read(style: str, tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_read_is_skipped() -> None:
     data = packed(member(b"x" * 3_000_000) + member(b"y", "package/b") + END)
-    assert [file.name for file in read_files(io.BytesIO(data), Limits(ratio=1e9))] == ["package/a", "package/b"]
+    assert [file.name for file in read_files(io.BytesIO(data), ArchiveLimits(ratio=1e9))] == ["package/a", "package/b"]
 
 
 # --- Hostile ones -----------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from sshtool.checkpoint.sources import (
     parse_source,
     shown_url,
 )
-from sshtool.checkpoint.web import Limits
+from sshtool.checkpoint.web import TransferLimits
 from sshtool.config import Config, read_config
 from sshtool.report.terminal import console
 from sshtool.report.transfer import Lines
@@ -47,7 +47,7 @@ ARCHIVE: Final = PinnedFile(name="ssh.zip", size=len(BODY), sha256=hashlib.sha25
 HALF: Final = 120_000
 
 # A healthy server is given time, also on a machine that is busy. Where silence is the fault, little of it is awaited.
-PATIENT: Final = Limits(attempts=3, first_wait=0.01, longest_wait=1.0, connect=10, read=10, total=60)
+PATIENT: Final = TransferLimits(attempts=3, first_wait=0.01, longest_wait=1.0, connect=10, read=10, total=60)
 HASTY: Final = replace(PATIENT, attempts=2, read=0.3)
 SHORT: Final = replace(PATIENT, total=1.0)
 NOW: Final = replace(PATIENT, attempts=1, connect=1.0)
@@ -277,7 +277,7 @@ def put_part(cache: Path, source: Source, data: bytes = BODY[:HALF], validator: 
     return entry
 
 
-def get(cache: Path, *sources: Source, limits: Limits = PATIENT, **options: Any) -> Fetched:
+def get(cache: Path, *sources: Source, limits: TransferLimits = PATIENT, **options: Any) -> Fetched:
     return fetch(ARCHIVE, sources, cache, limits=limits, **options)
 
 
@@ -785,7 +785,7 @@ def test_a_proxy_that_refuses_is_not_asked_again_and_one_that_fails_is() -> None
 
 
 def test_the_usual_limits_end_any_download_within_hours() -> None:
-    usual = Limits()
+    usual = TransferLimits()
     assert usual.attempts <= 10
     assert usual.first_wait <= usual.longest_wait <= 60
     assert usual.connect <= usual.read <= 120
@@ -793,7 +793,7 @@ def test_the_usual_limits_end_any_download_within_hours() -> None:
 
 
 def test_an_attempt_for_which_no_time_is_left_is_not_waited_for(own_server: Server, tmp_path: Path) -> None:
-    limits = Limits(attempts=3, first_wait=8, longest_wait=10, connect=10, read=10, total=4)
+    limits = TransferLimits(attempts=3, first_wait=8, longest_wait=10, connect=10, read=10, total=4)
     with pytest.raises(DownloadError, match=r"it would take 8 s until the next attempt"):
         get(tmp_path, at(own_server, "500"), limits=limits)
     assert len(own_server.requests) == 1

@@ -31,7 +31,7 @@ from sshtool.checkpoint.archive import pack
 from sshtool.checkpoint.cache import Entry
 from sshtool.checkpoint.fetch import fetch
 from sshtool.checkpoint.sources import Source, parse_source
-from sshtool.checkpoint.web import Limits
+from sshtool.checkpoint.web import TransferLimits
 
 pytestmark = pytest.mark.independent
 
@@ -44,7 +44,7 @@ def pin(body: bytes) -> PinnedFile:
 
 
 ARCHIVE: Final = pin(BODY)
-LIMITS: Final = Limits(attempts=2, first_wait=0.01, connect=10, read=20, total=60)
+LIMITS: Final = TransferLimits(attempts=2, first_wait=0.01, connect=10, read=20, total=60)
 
 # The program itself, which pins another archive: nobody has the real one.
 PROGRAM: Final = """
@@ -453,7 +453,7 @@ TLS_FAULTS: Final = {
 
 @pytest.mark.parametrize(("fault", "limits", "cause"), [(name, *rest) for name, rest in TLS_FAULTS.items()])
 def test_faults_are_found_under_tls_too(
-    tls_server: Server, fault: str, limits: Limits, cause: str, tmp_path: Path
+    tls_server: Server, fault: str, limits: TransferLimits, cause: str, tmp_path: Path
 ) -> None:
     began = time.monotonic()
     with pytest.raises(DownloadError, match=cause):

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from sshtool.archives.zip_check import SMALL, Limits
+from sshtool.archives.zip_check import SMALL, ArchiveLimits
 from sshtool.archives.zip_layout import MOST_MEMBERS, PIECE, RefusedError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class TarFile:
     pieces: Iterator[bytes]
 
 
-def read_files(file: BinaryIO, limits: Limits) -> Iterator[TarFile]:
+def read_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[TarFile]:
     """Yield the files of a tar.gz in archive order. Raises RefusedError, also after the last file.
 
     `limits.largest` bounds the sum of all sizes, `limits.ratio` each file and the archive; `limits.methods` is unused.
@@ -180,7 +180,7 @@ def _read(stream: BinaryIO, length: int) -> bytes:
 class _Gzip(io.RawIOBase):
     """A stream that unpacks a file of one gzip member, in bounded memory and up to a ratio."""
 
-    def __init__(self, file: BinaryIO, limits: Limits) -> None:
+    def __init__(self, file: BinaryIO, limits: ArchiveLimits) -> None:
         file.seek(0)
         self._file, self._ratio = file, limits.ratio
         self._engine = zlib.decompressobj(_WITH_GZIP_HEADER)

@@ -35,7 +35,7 @@ _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9Â¹Â
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """Bounds of each member and of their sum: allowed methods, unpacked bytes, and unpacked to packed size."""
 
     methods: Collection[int] = (STORED, DEFLATED)
@@ -43,7 +43,7 @@ class Limits:
     ratio: float = 200  # weights hardly shrink, a symbol shrinks to a tenth
 
 
-def check(members: Sequence[Member], limits: Limits = Limits()) -> None:  # frozen
+def check(members: Sequence[Member], limits: ArchiveLimits = ArchiveLimits()) -> None:  # frozen
     """Check every member, including those that the caller does not unpack. Raises RefusedError."""
     for member in members:
         _check_name(member)
@@ -119,7 +119,7 @@ def _old_modes(member: Member) -> Iterator[int]:
             yield int(struct.unpack_from("<H", value, 4)[0])
 
 
-def _check_size(member: Member, limits: Limits) -> None:
+def _check_size(member: Member, limits: ArchiveLimits) -> None:
     packed, unpacked = member.packed, member.unpacked
     ratio = unpacked / max(1, packed)
     problems = {

@@ -15,7 +15,7 @@ from sshtool.checkpoint.cache import BLOCK, Entry
 from sshtool.checkpoint.sources import Source, SourceFailedError
 
 if TYPE_CHECKING:
-    from sshtool.checkpoint.web import Limits
+    from sshtool.checkpoint.web import TransferLimits
 
 WAYS_OUT: Final = (
     "give a mirror (--source URL) or an archive that you have (--from-archive FILE), make the demo checkpoint "
@@ -50,7 +50,7 @@ def fetch(
     cache: Path,
     *,
     offline: bool = False,
-    limits: Limits | None = None,
+    limits: TransferLimits | None = None,
     say: Callable[[str], None] = lambda _: None,
     report: Report = no_report,
 ) -> Fetched:
@@ -81,7 +81,7 @@ class _Fetch:
     entry: Entry
     sources: Sequence[Source]
     usable: Sequence[Source]
-    limits: Limits | None
+    limits: TransferLimits | None
     say: Callable[[str], None]
     report: Report
     _reported: float = 0.0
@@ -125,7 +125,7 @@ class _Fetch:
         else:
             from sshtool.checkpoint import web
 
-            web.download(source, self.entry, self.limits or web.Limits(), self.say, self._received)
+            web.download(source, self.entry, self.limits or web.TransferLimits(), self.say, self._received)
 
     def _copy(self, source: Source, path: Path) -> None:
         """Copy the archive into the cache, so that later steps unpack the verified bytes."""

@@ -29,7 +29,7 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True)
-class Limits:
+class TransferLimits:
     """Bounds for one source; times in seconds. `longest_wait` is between two attempts."""
 
     attempts: int = 4
@@ -44,7 +44,7 @@ class Limits:
 def download(
     source: Source,
     entry: Entry,
-    limits: Limits,
+    limits: TransferLimits,
     say: Callable[[str], None],
     received: Callable[[int], None],
 ) -> None:
@@ -84,7 +84,7 @@ class _Attempt:
     client: httpx.Client
     source: Source
     entry: Entry
-    limits: Limits
+    limits: TransferLimits
     deadline: _Deadline
 
     def run(self, received: Callable[[int], None]) -> None:

@@ -14,7 +14,7 @@ from sshconvert.files import output_errors, scratch_folder
 from sshconvert.reading import is_folder, is_there, open_regular
 from sshconvert.schema import one_line
 from sshtool.archives.tar_layout import read_files
-from sshtool.archives.zip_check import Limits, check
+from sshtool.archives.zip_check import ArchiveLimits, check
 from sshtool.archives.zip_layout import DEFLATED, STORED, RefusedError, read_members, stream
 from sshtool.package.names import PackagePath
 
@@ -86,8 +86,8 @@ def _readings(pieces: Iterable[bytes]) -> Iterator[bytes]:
         raise ValueError(f"it cannot be read completely ({error.strerror})") from None
 
 
-def _limits() -> Limits:
-    return Limits((STORED, DEFLATED), LARGEST, ratio=RATIO)
+def _limits() -> ArchiveLimits:
+    return ArchiveLimits((STORED, DEFLATED), LARGEST, ratio=RATIO)
 
 
 def _target(folder: Path, name: str) -> Path:

@@ -33,7 +33,7 @@ from sshconvert.models.spec import ModelSpec, Sha256
 from sshconvert.reading import read_small
 from sshconvert.recognition import PACK, mistaken
 from sshconvert.schema import Dimension, Strict, one_line, parse_json
-from sshtool.archives.zip_check import Limits, check
+from sshtool.archives.zip_check import ArchiveLimits, check
 from sshtool.archives.zip_layout import DEFLATED, LZMA, STORED, Member, RefusedError, read_members, stream
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER, draw_sample, sample_names
@@ -214,7 +214,7 @@ class _Archive:
     def __init__(self, file: BinaryIO) -> None:
         members = read_members(file)
         # The constant answers to constant images compress without limit, so the ratio is not checked.
-        check(members, Limits((STORED, DEFLATED, LZMA), LARGEST_ANSWERS, ratio=math.inf))
+        check(members, ArchiveLimits((STORED, DEFLATED, LZMA), LARGEST_ANSWERS, ratio=math.inf))
         self._file = file
         self._members: dict[str, Member] = {member.name: member for member in members}
         self.names = tuple(self._members)
