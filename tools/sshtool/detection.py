@@ -202,10 +202,7 @@ def as_json(item: Outcome) -> dict[str, Any]:
 
 
 def _rounded(detection: Detection) -> dict[str, Any]:
-    return {
-        "box": [round(value, BOX_DIGITS) for value in detection.box],
-        "score": round(detection.score, SCORE_DIGITS),
-    }
+    return {"box": [round(value, BOX_DIGITS) for value in detection.box], "score": round(detection.score, SCORE_DIGITS)}
 
 
 def _jobs(images: Sequence[Path], folder: Path | None) -> tuple[ImageJob, ...]:

@@ -25,13 +25,7 @@ from sshtool.package.check import Checker
 from sshtool.parity.pack import write_pack
 from sshtool.parity.reference import LiveReference, Reference
 from sshtool.parity.samples import SCENE
-from sshtool.parity.verification import (
-    ConvertedAgain,
-    VerifyOptions,
-    VerifyResult,
-    find_reference,
-    write_record,
-)
+from sshtool.parity.verification import ConvertedAgain, VerifyOptions, VerifyResult, find_reference, write_record
 from sshtool.parity.verify import VerifyReport, verify
 from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs

@@ -52,11 +52,7 @@ class Bench(Verb):
     ] = ""
     duration: Annotated[
         float,
-        Option(
-            "Seconds for each candidate and mode; 10 unless --runs is given.",
-            min=0,
-            max=limits.LONGEST_DURATION,
-        ),
+        Option("Seconds for each candidate and mode; 10 unless --runs is given.", min=0, max=limits.LONGEST_DURATION),
     ] = 0.0
     runs: Annotated[
         int, Option("Computations for each candidate and mode, instead of --duration.", min=0, max=limits.MOST_RUNS)
@@ -65,8 +61,7 @@ class Bench(Verb):
         int, Option("Rounds; in each, every candidate runs its share.", min=1, max=limits.MOST_ROUNDS)
     ] = 5
     requests: Annotated[
-        int,
-        Option("Concurrent requests for throughput; 0: the runtime chooses.", min=0, max=limits.MOST_REQUESTS),
+        int, Option("Concurrent requests for throughput; 0: the runtime chooses.", min=0, max=limits.MOST_REQUESTS)
     ] = 0
     threads: Threads = 0
     device: Device = "CPU"

@@ -46,8 +46,7 @@ class Detect(Verb):
     ] = None
     computing: Computing = field(default_factory=Computing)
     threshold: Annotated[
-        float | None,
-        Option("The least score; by default 0.5, or the model's own if that is higher.", min=0, max=1),
+        float | None, Option("The least score; by default 0.5, or the model's own if that is higher.", min=0, max=1)
     ] = None
     resize: Annotated[str, Option("letterbox keeps the proportions and pads the image; stretch does not.")] = (
         "letterbox"

@@ -1,1 +1,1 @@
-"""Release packages: what is in them, how it is laid out, and how a stranger checks it."""
+"""Release packages: their contents, their layouts, and their check."""

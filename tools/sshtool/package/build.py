@@ -96,11 +96,7 @@ class PackageResult:
 
 
 def package(
-    workspace: Workspace,
-    options: PackageOptions,
-    *,
-    dry_run: bool = False,
-    progress: Progress = silent,
+    workspace: Workspace, options: PackageOptions, *, dry_run: bool = False, progress: Progress = silent
 ) -> PackageResult:
     """Write the package to `releases/<model>-<layout>` below the output folder, and its archive beside it.
 

@@ -16,13 +16,7 @@ from typing import Final, TypeVar
 
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.digest import bytes_sha256
-from sshconvert.errors import (
-    ModelError,
-    PackageError,
-    ReferencePackError,
-    RuntimeUnavailableError,
-    UsageError,
-)
+from sshconvert.errors import ModelError, PackageError, ReferencePackError, RuntimeUnavailableError, UsageError
 from sshconvert.files import scratch_folder
 from sshconvert.messages import printable, shown
 from sshconvert.models.registry import load_model, model_names, read_model
@@ -341,11 +335,7 @@ class CheckResult:
 
 
 def check(
-    path: Path,
-    *,
-    signers: Path | None = None,
-    rebuild: Path | None = None,
-    progress: Progress = silent,
+    path: Path, *, signers: Path | None = None, rebuild: Path | None = None, progress: Progress = silent
 ) -> CheckResult:
     """Check a package: a folder or an archive.
 

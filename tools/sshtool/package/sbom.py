@@ -62,7 +62,7 @@ def _component(
             "modelArchitecture": model.title or model.name,
             "inputs": [{"format": _tensor(first.input)}],
             "outputs": [{"format": _tensor(output)} for output in first.outputs],
-        },
+        }
     }
     if model.licence.note:
         card["considerations"] = {"technicalLimitations": [model.licence.note]}

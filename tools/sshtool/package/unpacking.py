@@ -34,7 +34,11 @@ def opened(path: Path) -> Iterator[Path]:
     if is_folder(path):
         yield path
         return
-    with scratch_folder() as scratch, _readable(path) as file:
+    try:
+        archive = open_regular(path)
+    except OSError as error:
+        raise PackageError(f"{path}: cannot be read ({error.strerror}); give a package's folder or archive") from None
+    with archive as file, scratch_folder() as scratch:
         folder = scratch / "package"
         folder.mkdir()
         try:
@@ -46,16 +50,6 @@ def opened(path: Path) -> Iterator[Path]:
         except (RefusedError, ValueError) as error:
             raise PackageError(f"{path}: {one_line(error)}; get the package again from a source you trust") from None
         yield package
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[BinaryIO]:
-    try:
-        file = open_regular(path)
-    except OSError as error:
-        raise PackageError(f"{path}: cannot be read ({error.strerror}); give a package's folder or archive") from None
-    with file:
-        yield file
 
 
 def _unpack_zip(file: BinaryIO, folder: Path) -> None:
