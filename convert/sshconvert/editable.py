@@ -54,7 +54,7 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def convolution_behind(self, output: str) -> str:
-        """The convolution that computes an output, followed by reshapes and softmax alone."""
+        """Return the convolution that computes an output, followed by reshapes and softmax alone."""
 
     @abstractmethod
     def shift(self, deconvolution: str, pixels: int) -> None:
@@ -83,7 +83,7 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def output_shape(self, output: str) -> tuple[int, ...]:
-        """The shape of an output. Raises NotThereError if it is not fixed."""
+        """Return the shape of an output. Raises NotThereError if it is not fixed."""
 
     @abstractmethod
     def combine(self, output: str, by: Arithmetic, values: Array) -> None:
@@ -99,7 +99,7 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def declared(self, key: str) -> str:
-        """The value of a metadata key, "" if it is missing."""
+        """Return the value of a metadata key, "" if it is missing."""
 
     @abstractmethod
     def declare(self, key: str, value: str) -> None:
@@ -112,7 +112,7 @@ class EditableModel(ABC, Generic[Constant]):
         self._set(self._weight(convolution), values)
 
     def bias(self, convolution: str) -> Floats | None:
-        """One number for each output channel, or None if the file stores no bias: an IR omits zeros."""
+        """Return a number for each output channel, or None if the file stores no bias: an IR omits zeros."""
         constant = self._bias(convolution)
         return None if constant is None else self._read(constant).astype(np.float32).ravel()
 
@@ -123,7 +123,7 @@ class EditableModel(ABC, Generic[Constant]):
         self._set(constant, values)
 
     def mean(self) -> Floats:
-        """The mean that the file subtracts, in the order of the input's channels."""
+        """Return the mean that the file subtracts, in the order of the input's channels."""
         constant, sign = self._mean()
         return np.asarray(self._read(constant).astype(np.float32).ravel() * np.float32(sign))
 
@@ -164,11 +164,11 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def _mean(self) -> tuple[Constant, int]:
-        """The constant of the mean, and -1 if the file adds it, else 1."""
+        """Return the constant of the mean, and -1 if the file adds it, else 1."""
 
     @abstractmethod
     def _read(self, constant: Constant) -> Array:
-        """The values in the file's type."""
+        """Return the values in the file's type."""
 
     @abstractmethod
     def _replace(self, constant: Constant, values: Array) -> None:

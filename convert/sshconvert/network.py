@@ -43,7 +43,7 @@ class Network:
         return [self.shape(entry) for entry in node.inputs]
 
     def parameters(self, inputs: Collection[str]) -> dict[str, Shape]:
-        """Name and shape of every variable that is not one of the network's `inputs`."""
+        """Return the shape of every variable except the `inputs`, by name."""
         return {
             node.name: shape
             for node, (shape, *_) in zip(self.graph.nodes, self.shapes, strict=True)
@@ -51,7 +51,7 @@ class Network:
         }
 
     def auxiliaries(self) -> set[str]:
-        """Names of the variables that are auxiliary states."""
+        """Return the names of the auxiliary states."""
         return {
             self.graph.nodes[entry.node].name
             for node, operator in zip(self.graph.nodes, self.operators, strict=True)
@@ -60,15 +60,15 @@ class Network:
         }
 
     def tensor_name(self, entry: Entry) -> str:
-        """MXNet's name of a tensor without its suffix `_output`: the node's name, if the node has one output."""
+        """Return MXNet's name of a tensor without the suffix `_output`: the node's name, if the node has one output."""
         return _tensor_name(self.graph.nodes[entry.node], self.operators[entry.node], entry.output)
 
     def output_shapes(self) -> dict[str, Shape]:
-        """Shape of every output by its name, in order."""
+        """Return the shape of every output by name, in order."""
         return {self.tensor_name(entry): self.shape(entry) for entry in self.graph.outputs}
 
     def flops(self) -> float:
-        """Operations of one run, by the rules in `sshconvert.operators` (the model card counts preprocessing too)."""
+        """Count a run's operations by the rules in `sshconvert.operators` (the model card counts preprocessing too)."""
         return sum(
             operator.flops(*self.input_shapes(node)) * math.prod(shapes[0])
             for node, operator, shapes in zip(self.graph.nodes, self.operators, self.shapes, strict=True)

@@ -9,8 +9,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-State = tuple[int, int, int]
-
 
 def is_file(path: Path) -> bool:
     """Return whether the path is a regular file: False for an invalid name too, for which `Path.is_file` raises."""
@@ -63,7 +61,7 @@ def read_small(path: Path, largest: int, *, follow: bool = True) -> bytes:
     return data
 
 
-def state(file: BinaryIO) -> State:
+def state(file: BinaryIO) -> tuple[int, int, int]:
     """Return the size and times of an open file. A later difference means that the file has changed."""
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -184,14 +184,14 @@ class EditableIr(EditableModel[ET.Element]):
         return [self._layers[consumer] for (consumer, _), (source, _) in edges if source == _get(layer, "id")]
 
     def _constant(self, layer: ET.Element, port: int) -> ET.Element | None:
-        """The constant that feeds a port of a layer, or None."""
+        """Return the constant that feeds a port of a layer, or None."""
         source = self._source(layer, port)
         while _get(source, "type") in ("Convert", "Multiply", "Reshape"):
             source = self._source(source, 0)
         return source if _get(source, "type") == "Const" else None
 
     def _results(self) -> dict[str, ET.Element]:
-        """The output layers by name, in the order of the outputs."""
+        """Return the output layers by name, in the order of the outputs."""
         return {_get(self._port_behind(layer), "names").split(",")[0]: layer for layer in self._of_type("Result")}
 
     def _result(self, output: str) -> ET.Element:

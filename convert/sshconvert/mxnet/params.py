@@ -35,6 +35,7 @@ import numpy as np
 from sshconvert.arrays import Array
 from sshconvert.errors import ParamsError
 from sshconvert.files import staged
+from sshconvert.messages import without_surrogates
 from sshconvert.recognition import EMPTY, PARAMS, recognised
 from sshconvert.snapshot import Snapshot, take_snapshot
 
@@ -227,8 +228,9 @@ def write_params(path: Path, arrays: Mapping[str, Array]) -> None:
     if len(arrays) > MAX_ARRAYS:
         raise ParamsError(f"{path}: {len(arrays)} arrays cannot be stored; give at most {MAX_ARRAYS}")
     for name, array in arrays.items():
-        storable = array.dtype.newbyteorder("<") in flags and 1 <= array.ndim <= MAX_NDIM and array.size > 0
-        if not storable or not _is_storable(name):
+        is_storable = array.dtype.newbyteorder("<") in flags and 1 <= array.ndim <= MAX_NDIM and array.size > 0
+        is_text = without_surrogates(name) == name and not _CONTROL.search(name)
+        if not is_storable or not is_text or not 1 <= len(name.encode()) <= MAX_NAME:
             raise ParamsError(
                 f"{path}: {name!r} ({array.dtype}, shape {array.shape}) cannot be stored; give it a name of 1 to "
                 f"{MAX_NAME} bytes without control characters, at least one dimension, no dimension of 0 and a type of "
@@ -245,10 +247,3 @@ def write_params(path: Path, arrays: Mapping[str, Array]) -> None:
         for name in arrays:
             raw = name.encode()
             file.write(struct.pack("<Q", len(raw)) + raw)
-
-
-def _is_storable(name: str) -> bool:
-    try:
-        return 1 <= len(name.encode()) <= MAX_NAME and not _CONTROL.search(name)
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False

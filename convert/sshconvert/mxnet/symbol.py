@@ -31,7 +31,7 @@ from typing import Any, Final, NoReturn
 
 from sshconvert.errors import SymbolError
 from sshconvert.graph import VARIABLE, Entry, Graph, Node
-from sshconvert.messages import shown
+from sshconvert.messages import shown, without_surrogates
 from sshconvert.recognition import EMPTY, SYMBOL, recognised
 from sshconvert.snapshot import Snapshot, take_snapshot
 
@@ -223,7 +223,7 @@ class SymbolParser:
                 self.check_name(name, f"{place}, {key}", "attribute")
                 if not isinstance(value, str):
                     self.fail(place, f"attribute {name!r} is {shown(value)}, not a string")
-                if not _is_unicode(value):
+                if without_surrogates(value) != value:
                     self.fail(place, f"attribute {name!r} is {shown(value)}, with half a surrogate pair")
                 if merged.setdefault(name, value) != value:
                     self.fail(place, f"attribute {name!r} is both {shown(merged[name])} and {shown(value)}")
@@ -388,12 +388,3 @@ def _depth_exceeds(document: Any, limit: int) -> bool:
         parts = [part.values() if isinstance(part, dict) else part for part in level]
         level = [inner for part in parts for inner in part if isinstance(inner, dict | list)]
     return bool(level)
-
-
-def _is_unicode(text: str) -> bool:
-    """Return whether UTF-8 can encode `text`: JSON escapes can spell lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
