@@ -26,8 +26,7 @@ from sshtool.cli.run import Run
 from sshtool.cli.verbs import Verb, add
 from sshtool.cli.verify import Verify
 
-# In the order of the help.
-VERBS: Final[dict[str, type[Verb]]] = {
+VERBS: Final[dict[str, type[Verb]]] = {  # in the order of the help
     "download": Download,
     "convert": Convert,
     "info": Info,

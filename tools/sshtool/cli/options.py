@@ -52,7 +52,6 @@ AllowNonfinite = Annotated[bool, Option("Take weights that are NaN or infinite, 
 Artifacts = Annotated[
     tuple[Path, ...], Option(f"A converted model, repeatable, {MANY}; by default every one that `convert` wrote.")
 ]
-ReferencePath = Annotated[Path | None, Option("A reference pack that replaces MXNet.")]
 Scenes = Annotated[int, Option("Number of drawn scenes to compare on.", min=2, max=limits.MOST_SCENES)]
 Device = Annotated[str, Option("Device of the runtime.")]
 Threads = Annotated[

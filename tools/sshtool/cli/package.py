@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from sshtool.cli.options import Artifacts, DryRun, Option, Output, Place, ReferencePath
+from sshtool.cli.options import Artifacts, DryRun, Option, Output, Place
 from sshtool.cli.parsing import check_counts
 from sshtool.cli.verbs import Verb
 
@@ -28,7 +28,9 @@ class Package(Verb):
     ] = None
     evaluation: Annotated[Path | None, Option("The output of `evaluate --json`, for the model card.")] = None
     bench: Annotated[Path | None, Option("The output of `bench --json`, for the model card.")] = None
-    reference: ReferencePath = None
+    reference: Annotated[
+        Path | None, Option("The reference pack to include; by default the one beside the artifacts, or the demo's.")
+    ] = None
     layout: Annotated[str, Option("flat, huggingface, ovms or triton.")] = "flat"
     archive: Annotated[str, Option("Write an archive too: zip or tar.gz.")] = ""
     allow_unverified: Annotated[bool, Option("Take artifacts that have not passed `verify`; the package says so.")] = (

@@ -17,7 +17,6 @@ from sshtool.cli.options import (
     Option,
     Output,
     Place,
-    ReferencePath,
     Scenes,
 )
 from sshtool.cli.parsing import check_counts
@@ -38,7 +37,7 @@ class Verify(Verb):
     place: Place = field(default_factory=Place)
     checkpoint: CheckpointPath = None
     artifact: Artifacts = ()
-    reference: ReferencePath = None
+    reference: Annotated[Path | None, Option("A reference pack that replaces MXNet.")] = None
     images: Annotated[
         tuple[str, ...],
         Option(f"Compare on your own images too: files, folders, patterns; at most {limits.MOST_VERIFIED}."),

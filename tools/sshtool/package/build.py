@@ -312,9 +312,9 @@ def _misfit(pack: PackReference, weights: str, sizes: Iterable[tuple[int, int]])
 
 def _source(workspace: Workspace, items: Sequence[_Artifact], reference: PackReference | None) -> Source:
     weights = Contract(items[0].described.model.options).weights
-    kind, _, digest = weights.partition(":")
+    scheme, _, digest = weights.partition(":")
     hashes = reference.contents.checkpoint if reference else _hashes(workspace, weights)
-    return Source(weights=weights, archive_sha256=digest if kind == "sha256" else None, checkpoint=dict(hashes))
+    return Source(weights=weights, archive_sha256=digest if scheme == "sha256" else None, checkpoint=dict(hashes))
 
 
 def _hashes(workspace: Workspace, weights: str) -> Mapping[str, str]:

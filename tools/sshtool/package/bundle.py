@@ -24,18 +24,18 @@ LATEST: Final = 4354819199  # the end of 2107, the last year of a zip
 MODE: Final = 0o644
 
 
-def pack(folder: Path, target: Path, kind: str) -> None:
+def pack(folder: Path, target: Path, archive_type: str) -> None:
     """Write all files of `folder` into `target`, below one folder of the same name, or write nothing.
 
-    `kind` is "zip" (stored: compression hardly shrinks weights) or "tar.gz". Raises OutputError, and UsageError for a
-    SOURCE_DATE_EPOCH that is no time.
+    `archive_type` is "zip" (stored: compression hardly shrinks weights) or "tar.gz". Raises OutputError, and UsageError
+    for a SOURCE_DATE_EPOCH that is no time.
     """
     seconds = source_date()
     paths = {
         f"{folder.name}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*") if is_file(path)
     }
     with staged(target) as part:
-        ARCHIVES[kind](part, dict(sorted(paths.items())), seconds)
+        ARCHIVES[archive_type](part, dict(sorted(paths.items())), seconds)
 
 
 def source_date() -> int:

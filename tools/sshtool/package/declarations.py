@@ -127,9 +127,9 @@ class Declarations:
 
     def _source(self) -> None:
         source = self.manifest.source
-        kind, _, digest = source.weights.partition(":")
-        self._equal(MANIFEST, "source.archive_sha256", source.archive_sha256, digest if kind == "sha256" else None)
-        if kind == "params-sha256" and source.checkpoint and digest not in source.checkpoint.values():
+        scheme, _, digest = source.weights.partition(":")
+        self._equal(MANIFEST, "source.archive_sha256", source.archive_sha256, digest if scheme == "sha256" else None)
+        if scheme == "params-sha256" and source.checkpoint and digest not in source.checkpoint.values():
             self._fail(MANIFEST, "source.checkpoint: no file has the hash in source.weights")
 
     def _evidence(self) -> Evidence | None:

@@ -75,8 +75,8 @@ def _component(
         "description": model.title or model.name,
         "licenses": [{"license": {"name": licence}}] if licence else [],
         "externalReferences": [
-            {"type": kind, "url": url}
-            for kind, url in (("website", model.homepage), ("documentation", model.paper))
+            {"type": reference_type, "url": url}
+            for reference_type, url in (("website", model.homepage), ("documentation", model.paper))
             if url
         ],
         "modelCard": card,
