@@ -220,7 +220,7 @@ def _remove_dead(parent: Path, user: int) -> None:
         with contextlib.suppress(OSError):
             if folder.is_symlink() or not is_folder(folder) or folder.stat().st_uid != user:
                 continue
-            if any(folder.name == own.name for own in _staging):
+            if any(folder.name == own.name for own in tuple(_staging)):  # a copy, for other threads add
                 continue
             lock = _lock(folder)
             _discard(folder)

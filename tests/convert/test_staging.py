@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -459,3 +460,20 @@ def test_a_staging_folder_that_another_process_has_just_removed_is_made_anew(
         assert folder != gone[0]
         (folder / "file").write_text("whole")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("turns", [30, pytest.param(300, marks=pytest.mark.long)])
+def test_threads_stage_files_in_one_folder_at_once(turns: int, tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        for turn in range(turns):
+            with staged(tmp_path / f"{number}-{turn}") as part:
+                part.write_bytes(b"x")
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, range(8)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(list(tmp_path.iterdir())) == 8 * turns
