@@ -432,7 +432,7 @@ WRONG: Final[dict[str, tuple[BenchOptions, str]]] = {
     "a fixed batch": (BenchOptions(batch=2), "--batch: .* takes 1x3x64x64 only"),
     "bf16 for all": (
         BenchOptions(runtimes=("onnxruntime",), inference_precisions=("bf16",)),
-        "--inference-precision: .*ONNX Runtime cannot be asked for bf16; give --runtime openvino",
+        "--inference-precision: .*bf16; give --runtime openvino",
     ),
     "a checkpoint for nothing": (
         BenchOptions(runtimes=("openvino",), checkpoint=Path("checkpoint")),

@@ -220,7 +220,7 @@ def test_a_folder_without_predictions_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_protocol_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'coco' is no protocol; choose from omz, wider"):
+    with pytest.raises(UsageError, match=r"'coco' .*omz, wider"):
         score_predictions(ground_truth(), tmp_path, "coco")
 
 
@@ -253,5 +253,5 @@ def test_records_are_put_into_the_order_of_the_data_set() -> None:
 
 
 def test_a_record_that_comes_twice_is_refused() -> None:
-    with pytest.raises(EvaluationError, match=r"is there twice \(as number 1\)"):
+    with pytest.raises(EvaluationError, match=r"twice \(as number 1\)"):
         in_order([record(0), record(1), record(1)])

@@ -107,10 +107,10 @@ def test_what_is_meant_is_read(text: str, tmp_path: Path) -> None:
         pytest.param("a/b/c.jpg\n0\n", 1, "is not an event's folder", id="two folders"),
         pytest.param("../b.jpg\n0\n", 1, "is not an event's folder", id="a folder above"),
         pytest.param("/b.jpg\n0\n", 1, "is not an event's folder", id="an absolute path"),
-        pytest.param("a\\..\\b/c.jpg\n0\n", 1, "has characters that a path should not have", id="backslashes"),
-        pytest.param("c:/b.jpg\n0\n", 1, "has characters that a path should not have", id="a drive"),
+        pytest.param("a\\..\\b/c.jpg\n0\n", 1, "has characters", id="backslashes"),
+        pytest.param("c:/b.jpg\n0\n", 1, "has characters", id="a drive"),
         pytest.param("a/\x00b.jpg\n0\n", 1, "has characters", id="a zero byte"),
-        pytest.param("a/b.jpg\n0\na/b.jpg\n0\n", 3, r"a/b\.jpg is there twice", id="an image twice"),
+        pytest.param("a/b.jpg\n0\na/b.jpg\n0\n", 3, r"a/b\.jpg .*twice", id="an image twice"),
         pytest.param("a" * 100_000, 1, "has more than 65536 characters", id="an endless line"),
     ],
 )
@@ -326,7 +326,7 @@ def test_a_text_with_an_image_under_two_extensions_is_refused(tmp_path: Path) ->
     first = drawn()[0]
     twin = ImageTruth(first.image.replace(".jpg", ".png"), first.boxes, first.boxes, first.counted)
     write_text(tmp_path, [*drawn(), twin])
-    with pytest.raises(DatasetError, match="one image is not once in both"):
+    with pytest.raises(DatasetError, match=r"one image .* once in both"):
         read_ground_truth(tmp_path)
 
 
@@ -406,11 +406,11 @@ def test_the_files_of_one_image_are_read(tmp_path: Path) -> None:
         pytest.param({"event_list": None}, "has no cell array event_list", id="no events"),
         pytest.param({"gt_list": None}, "has no cell array gt_list", id="no numbers"),
         pytest.param({"file_list": np.ones((1, 1))}, "has no cell array file_list", id="names that are an array"),
-        pytest.param({"event_list": cells(np.ones((1, 1)))}, "is no text", id="an event that is a number"),
+        pytest.param({"event_list": cells(np.ones((1, 1)))}, "not a text", id="an event that is a number"),
         pytest.param({"event_list": cells(), "file_list": cells()}, "holds no images", id="no event at all"),
         pytest.param({"event_list": cells("a", "b")}, "2 events, and file_list has 1", id="more events than lists"),
-        pytest.param({"file_list": cells("1")}, "file_list is no cell of cells", id="names without an inner list"),
-        pytest.param({"file_list": cells(cells("1", "2"))}, "is of other images than file_list", id="more names"),
+        pytest.param({"file_list": cells("1")}, "file_list is not a cell array", id="names without an inner list"),
+        pytest.param({"file_list": cells(cells("1", "2"))}, "other images than file_list", id="more names"),
         pytest.param(
             {"face_bbx_list": cells(cells(*[np.ones((1, 4))] * 2)), "file_list": cells(cells("1", "1"))},
             "one of them twice",

@@ -162,7 +162,7 @@ def _candidates(workspace: Workspace, options: BenchOptions, stack: ExitStack) -
     for path in options.artifacts:
         if not keys[path]:
             usual_runtime(path, options.runtimes[0])  # raises the error that explains why
-    artifacts = [Artifact(path, path.resolve().parent.name, key) for path in paths for key in keys[path]]
+    artifacts = [Artifact(path, path.resolve().parent.name, key) for path, own in keys.items() for key in own]
     for label, artifact in labelled(artifacts).items():
         possible, impossible = _in_precisions(label, artifact, options)
         if not possible and options.artifacts:
@@ -196,7 +196,7 @@ def _in_precisions(label: str, artifact: Artifact, options: BenchOptions) -> tup
             candidates.append(Candidate(name, artifact.path, artifact.runtime, precision, optional=not explicit))
         else:
             able = " or ".join(runtimes_for(precision))
-            reason = f"{runtime.name} cannot be asked for {precision}; give --runtime {able} for the same file"
+            reason = f"{runtime.name} does not compute in {precision}; give --runtime {able} for the same file"
             left_out.append(LeftOut(name, reason))
     return candidates, left_out
 

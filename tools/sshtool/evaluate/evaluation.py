@@ -126,9 +126,9 @@ def _check(options: EvaluateOptions) -> None:
     if options.merge and options.predictions is not None:
         raise UsageError("--merge and --predictions contradict each other; give one")
     if source and given:
-        raise UsageError(f"{source} computes nothing, so {', '.join(given)} means nothing; leave it out")
+        raise UsageError(f"{source} runs no artifact, so {', '.join(given)} does not apply; leave it out")
     if options.merge and options.limit:
-        raise UsageError("--merge takes all that the journals hold; leave out --limit")
+        raise UsageError("--limit does not apply to --merge, which takes whole journals; leave it out")
     if options.dataset is None:
         raise UsageError("--dataset: name the folder of WIDER FACE, or draw one with `sshtool demo-dataset`")
     if options.pyramid and options.resize is not None:
@@ -296,7 +296,7 @@ def _check_saved(path: Path, saved: Mapping[str, Path]) -> None:
         missing = next((file for file in files if not is_file(file)), None)
         if missing is not None and not finding.failure:
             raise EvaluationError(
-                f"{missing}: is not there, but its image has been evaluated; start anew without --resume, to save all"
+                f"{missing}: is missing, although the journal holds its image; evaluate without --resume to save all"
             )
 
 
@@ -320,7 +320,7 @@ def _batch_note(declaration: Declaration) -> str:
     batch = declaration.input_shape[0] or 1
     if batch == 1:
         return ""
-    return f"it takes {batch} images at once and got each of them {batch} times: a batch of 1 is as good, and faster"
+    return f"its batch of {batch} computes each image {batch} times: a batch of 1 gives the same figures faster"
 
 
 # --- without a run ---------------------------------------------------------------------------------------------------
@@ -389,8 +389,8 @@ def _judged(path: Path, truth: GroundTruth) -> Iterator[Entry]:
         image = truth.images[finding.index]
         if finding.image != image.image:
             raise EvaluationError(
-                f"{path}: image {finding.index} is {one_line(finding.image)}, in the dataset {image.image}; evaluate "
-                "this part again"
+                f"{path}: image {finding.index} is {one_line(finding.image)}, but {image.image} in the dataset; "
+                "evaluate this part again"
             )
         yield judged(finding, image)
 

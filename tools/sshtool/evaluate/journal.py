@@ -217,7 +217,7 @@ class _Lines:
         text = b"{" + line[len(_prefix("")) + _DIGEST : -1]
         digest = _digest(self.digest, text)
         if not line.startswith(_prefix(digest)):
-            raise self.error("is not a line as it was written, or not behind the one that it was written behind")
+            raise self.error("has a wrong digest: this line, or one before it, is damaged, exchanged or missing")
         self.digest, self.end = digest, self.end + len(line)
         return text
 

@@ -74,7 +74,7 @@ class _Matching:
         if self._left < 0:
             raise EvaluationError(
                 f"{len(self._predictions)} predictions and {len(self._faces)} faces lie so close together that more "
-                f"than {MOST_OVERLAPS} pairs would have to be compared; suppress what overlaps"
+                f"than {MOST_OVERLAPS} pairs would have to be compared; suppress overlapping predictions"
             )
         step = max(1, _LARGEST_TABLE // max(1, len(columns)))
         for start in range(0, len(rows) if len(columns) else 0, step):

@@ -54,5 +54,5 @@ def in_order(records: Iterable[ImageRecord]) -> list[ImageRecord]:
     ordered = sorted(records, key=lambda record: record.index)
     for one, other in itertools.pairwise(ordered):
         if one.index == other.index:
-            raise EvaluationError(f"{one.image}: is there twice (as number {one.index}); merge each part once")
+            raise EvaluationError(f"{one.image}: occurs twice (as number {one.index}); merge each part once")
     return ordered

@@ -64,10 +64,10 @@ class Evaluator:
 
         Raises ArtifactError if the artifact cannot run, or lacks one of the `outputs` that protocols decode.
         """
-        computed = self._compute(np.zeros((*size, 3), np.uint8))
+        computed = self._shared.run([np.zeros((*size, 3), np.uint8)])
         if self._shared.runtime.declaration.faces is not None and not computed.keys() >= set(outputs):
             raise ArtifactError(
-                f"{self._path}: gives results, and the protocols decode the outputs by rules of their own; convert "
+                f"{self._path}: gives decoded results, but the protocols decode the heads by their own rules; convert "
                 "without --postprocess, or with --keep-heads"
             )
 
@@ -100,12 +100,9 @@ class Evaluator:
             raise DetectionError(f"{self._path}: is not this model ({error}); convert again") from None
 
     def _finite(self, image: Pixels) -> Outputs:
-        outputs = self._compute(image)
+        outputs = self._shared.run([image])
         check_finite(outputs)
         return outputs
-
-    def _compute(self, image: Pixels) -> Outputs:
-        return self._shared.run([image])
 
 
 @dataclass(frozen=True)

@@ -84,5 +84,5 @@ def _notes(truth: GroundTruth, folder: Path, protocol: str) -> list[str]:
 
 def _is_omz(protocol: str) -> bool:
     if protocol not in PROTOCOLS:
-        raise UsageError(f"{protocol!r} is no protocol; choose from {', '.join(PROTOCOLS)}")
+        raise UsageError(f"{protocol!r} is not a protocol; choose from {', '.join(PROTOCOLS)}")
     return protocol == omz.PROTOCOL

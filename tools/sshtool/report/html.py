@@ -9,7 +9,6 @@ from typing import Final
 from sshconvert.arrays import Pixels
 from sshconvert.messages import count
 from sshconvert.tasks.detection import THRESHOLD, DetectionTask
-from sshconvert.tasks.tolerances import Profile
 from sshtool.parity.layers import Divergence
 from sshtool.parity.tensors import TensorComparison
 from sshtool.parity.verify import Failure, SampleComparison, VerifyReport
@@ -92,7 +91,7 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
         histograms=[(column, histogram.histograms(column, report.outputs)) for column in loaded],
         pictures=[(sample, drawn) for sample, drawn in shown if not all(picture.empty for picture in drawn)],
         empty=[(sample, drawn) for sample, drawn in shown if all(picture.empty for picture in drawn)],
-        profiles=_profiles(artifacts),
+        profiles={column.report.profile.name: column.report.profile for column in loaded if column.report}.values(),
         not_pictured=len(report.samples) - len(shown),
         threshold=THRESHOLD,
         steps=_legend(),
@@ -168,11 +167,6 @@ def _uncompared_cell(column: Column, sample: str, failures: Sequence[Failure]) -
     if failures:
         return Cell("could not be run", "", LAST, passed=False)
     return Cell("left out" if sample in column.report.skipped else "not compared")
-
-
-def _profiles(artifacts: Sequence[Column]) -> tuple[Profile, ...]:
-    """The profiles in use, each once."""
-    return tuple({column.report.profile.name: column.report.profile for column in artifacts if column.report}.values())
 
 
 def _legend() -> list[tuple[int, str]]:

@@ -77,7 +77,7 @@ def _why_skipped(column: Column, name: str) -> str:
     if column.report is None:
         return "the artifact could not be loaded"
     if name == INSIDE and column.report.declaration.faces is None:
-        return "the file gives heads, which are decoded here"
+        return "the file gives heads, which sshtool decodes"
     compared = bool(column.report.samples)
     return "" if compared or name in (LOAD, DECLARATION) else "the artifact was not compared on any sample"
 

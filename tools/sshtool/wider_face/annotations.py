@@ -59,7 +59,7 @@ def read_annotations(path: Path) -> tuple[Annotation, ...]:
     for text in lines:
         image = _image(text, lines)
         if image in annotations:
-            raise lines.error(f"{image} is there twice", "keep one of them")
+            raise lines.error(f"{image} occurs twice", "keep one of them")
         annotations[image] = _annotation(image, lines)
         faces += len(annotations[image].boxes)
         if len(annotations) > MOST_IMAGES or faces > MOST_FACES_IN_ALL:
@@ -75,7 +75,7 @@ def unusable_path(image: str) -> str:
     if not slash or "/" in name or not all(part.strip(". ") for part in (event, name)):
         return "is not an event's folder and a file in it"
     if any(character in '\\:*?"<>|' or not character.isprintable() for character in image):
-        return "has characters that a path should not have"
+        return "has characters that are not safe in a path"
     return ""
 
 
@@ -103,10 +103,10 @@ class _Lines:
             self._next = line.strip()
         return self._next
 
-    def take(self, what: str) -> str:
+    def take(self, expected: str) -> str:
         for line in self:
             return line
-        raise self.error(f"{what} expected, the file ends", "it was cut off: get it again")
+        raise self.error(f"{expected} expected, the file ends", "it is incomplete: get it again")
 
     def error(self, problem: str, remedy: str) -> DatasetError:
         return DatasetError(f"{self.path}: line {self.number}: {problem}; {remedy}")

@@ -160,7 +160,7 @@ def _read_mats(folder: Path) -> list[ImageTruth]:
     for setting, file in files.items():
         cells = read_cells(file, ("event_list", "file_list", "gt_list"))
         if _names(cells, file) != names:
-            raise DatasetError(f"{file}: is of other images than {path.name}; get all four files of one data set")
+            raise DatasetError(f"{file}: holds other images than {path.name}; get all four files of one dataset")
         numbers[setting] = _flat(cells["gt_list"], names, file, "gt_list")
     images, count = [], 0
     for index, image in enumerate(image for group in names for image in group):
@@ -199,13 +199,13 @@ def _flat(cells: list[Cell], names: list[list[str]], path: Path, variable: str) 
     """The values of a variable for all images, in one list."""
     groups = [_cell(group, path, variable) for group in cells]
     if [len(group) for group in groups] != [len(group) for group in names]:
-        raise DatasetError(f"{path}: {variable} is of other images than file_list; get it again")
+        raise DatasetError(f"{path}: {variable} holds other images than file_list; get it again")
     return [entry for group in groups for entry in group]
 
 
 def _cell(group: Cell, path: Path, variable: str) -> list[Cell]:
     if not isinstance(group, list):
-        raise DatasetError(f"{path}: {variable} is no cell of cells; name the ground truth of WIDER FACE")
+        raise DatasetError(f"{path}: {variable} is not a cell array of cell arrays; name WIDER FACE's ground truth")
     return group
 
 
@@ -214,7 +214,7 @@ def _text(cell: Cell, path: Path) -> str:
     while isinstance(cell, list) and len(cell) == 1:
         cell = cell[0]
     if not isinstance(cell, str):
-        raise DatasetError(f"{path}: a name of an event or image is no text; get it again")
+        raise DatasetError(f"{path}: a name of an event or image is not a text; get it again")
     return cell
 
 
@@ -249,7 +249,7 @@ def _joined(images: list[ImageTruth], annotations: Sequence[Annotation], text: P
     if other or len(by_stem) < len(annotations):
         example = other[0] if other else "one image"
         raise DatasetError(
-            f"{text}: is of other images than {mats} ({example} is not once in both); put both of one data set there"
+            f"{text}: holds other images than {mats} ({example} does not occur once in both); use both of one dataset"
         )
     return [
         ImageTruth(by_stem[stem].image, by_stem[stem].boxes, image.boxes, image.counted)
