@@ -17,10 +17,10 @@ KEEP, INFER, COPY, JOIN, SPLIT = 0, -1, -2, -3, -4
 def emit_reshape(build: NodeBuilder, codes: Sequence[int]) -> None:
     """Emit a Reshape by `codes` (`sshconvert.operators.shaping.Reshape`), which fit the input's shape."""
     data, dimensions = build.inputs[0], len(build.input_shapes[0])
-    if SPLIT in codes and _infers_outside_splits(codes):
+    splits, others = _separate_splits(codes, dimensions)
+    if SPLIT in codes and INFER in others:
         # ONNX infers one dimension, and a split may need it too. So a Reshape of their own makes the splits.
-        splits, codes = _separate_splits(codes, dimensions)
-        parts = _parts(splits, dimensions)
+        parts, codes = _parts(splits, dimensions), others
         operator, inputs, attributes = _reshape_node(build, "split", data, parts)
         data, dimensions = build.node("split", operator, inputs, **attributes), len(parts)
     operator, inputs, attributes = _reshape_node(build, "shape", data, _parts(codes, dimensions))
@@ -36,17 +36,6 @@ class _Part:
 
     axes: Shape = ()
     number: int = 1
-
-
-def _infers_outside_splits(codes: Sequence[int]) -> bool:
-    """Return whether the codes have a -1 outside the operands of splits."""
-    remaining = iter(codes)
-    for code in remaining:
-        if code == SPLIT:
-            next(remaining), next(remaining)
-        elif code == INFER:
-            return True
-    return False
 
 
 def _separate_splits(codes: Sequence[int], dimensions: int) -> tuple[list[int], list[int]]:

@@ -34,18 +34,8 @@ def append_postprocessing(
 ) -> OnnxModel:
     """Append decoding and suppression in standard operators, with the thresholds of `task`.
 
-    Args:
-        model: The network, whose input is [N, C, H, W].
-        heads: The heads to decode.
-        task: The task with the thresholds.
-        input_name: The name of the network's input.
-        most: The largest number of candidates of a head.
-        top_k: The largest number of detections of an image.
-        keep_heads: Whether the tensors of the heads stay outputs, after the detections.
-
-    Raises:
-        UsageError: The network has tensors with the names of the new outputs.
-
+    The input is [N, C, H, W]. `most` limits the candidates of a head, `top_k` the detections of an image. With
+    `keep_heads`, the tensors of the heads stay outputs. Raises UsageError for conflicting names of tensors.
     """
     if conflicts := sorted({*OUTPUTS} & {*model.names}):
         raise UsageError(f"--postprocess: the network already has tensors named {', '.join(conflicts)}; omit it")

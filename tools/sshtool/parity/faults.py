@@ -30,31 +30,6 @@ def leave_channels_unreversed(copy: Editable) -> None:
     copy.set_weight(first, copy.weight(first)[:, ::-1])
 
 
-def reverse_mean(copy: Editable) -> None:
-    copy.set_mean(copy.mean()[::-1])
-
-
-def remove_mean(copy: Editable) -> None:
-    copy.set_mean(np.zeros_like(copy.mean()))
-
-
-def double_mean(copy: Editable) -> None:
-    copy.set_mean(2 * copy.mean())
-
-
-def declare_other_channel_order(copy: Editable) -> None:
-    copy.declare(COLOR_ORDER, other_color(copy.declared(COLOR_ORDER)))
-
-
-def declare_other_mean(copy: Editable, model: ModelSpec) -> None:
-    """Declare a mean that the model subtracts as still to be subtracted, or the reverse."""
-    copy.declare(MEAN_VALUES, other_mean(copy.declared(MEAN_VALUES), model))
-
-
-def declare_other_weights(copy: Editable) -> None:
-    copy.declare(WEIGHTS, UNKNOWN_WEIGHTS if copy.declared(WEIGHTS) == DEMO else DEMO)
-
-
 def reverse_output_order(copy: Editable) -> None:
     if len(copy.outputs) < 2:
         raise NotThereError("the file has one output")
@@ -117,20 +92,6 @@ def flip_deconvolution(copy: Editable) -> None:
     copy.set_weight(name, copy.weight(name)[..., ::-1, ::-1])
 
 
-def shift_crop(copy: Editable) -> None:
-    """Shift the deconvolution's padding, which has the same effect as shifting the crop after it."""
-    copy.shift(_deconvolution(copy), 1)
-
-
-def softmax_over_last_axis(copy: Editable) -> None:
-    """Use the last axis, the default of most frameworks."""
-    copy.set_softmax_axis(3)
-
-
-def round_pooling_up(copy: Editable) -> None:
-    copy.round_pooling_up()
-
-
 def round_to_halves(copy: Editable) -> None:
     for name in copy.convolutions:
         weight = copy.weight(name)
@@ -148,18 +109,26 @@ def train_again(copy: Editable) -> None:
             copy.set_weight(name, weight * (1 + np.float32(OTHER_TRAINING_SPREAD) * noise))
 
 
-def answer_for_first_image(copy: Editable) -> None:
-    """Answer for the first image in each place of the batch."""
-    _take_images(copy, lambda images: [0] * images)
+def declare(key: str, other: Callable[[str], str]) -> Callable[[Editable], None]:
+    """Return a fault that replaces a value of the metadata."""
+    return lambda copy: copy.declare(key, other(copy.declared(key)))
 
 
-def reverse_images(copy: Editable) -> None:
-    _take_images(copy, lambda images: [*range(images)][::-1])
+def other_weights(weights: str) -> str:
+    return UNKNOWN_WEIGHTS if weights == DEMO else DEMO
 
 
-def repeat_image_before_last(copy: Editable) -> None:
-    """Answer for the image before the last in the last place of the batch."""
-    _take_images(copy, lambda images: [*range(images - 1), images - 2])
+def take(choose: Callable[[int], list[int]]) -> Callable[[Editable], None]:
+    """Return a fault that gives each place of a batch the answer for another image, which `choose` returns."""
+
+    def plant(copy: Editable) -> None:
+        for output in copy.outputs:
+            images, *_ = copy.output_shape(output)
+            if images < 2:
+                raise NotThereError("the file takes one image at a time")
+            copy.take(output, choose(images), 0)
+
+    return plant
 
 
 def faults_of(model: ModelSpec) -> tuple[Fault, ...]:
@@ -167,11 +136,11 @@ def faults_of(model: ModelSpec) -> tuple[Fault, ...]:
     linear = model.task.linear_outputs()
     general = (
         Fault(Stage.INPUT, "channels not reversed", leave_channels_unreversed),
-        Fault(Stage.INPUT, "means in the wrong order", reverse_mean),
-        Fault(Stage.INPUT, "mean missing", remove_mean),
-        Fault(Stage.INPUT, "mean applied twice", double_mean),
-        Fault(Stage.INPUT, "declares the wrong channel order", declare_other_channel_order),
-        Fault(Stage.INPUT, "declares the wrong mean", lambda copy: declare_other_mean(copy, model)),
+        Fault(Stage.INPUT, "means in the wrong order", lambda copy: copy.set_mean(copy.mean()[::-1])),
+        Fault(Stage.INPUT, "mean missing", lambda copy: copy.set_mean(0 * copy.mean())),
+        Fault(Stage.INPUT, "mean applied twice", lambda copy: copy.set_mean(2 * copy.mean())),
+        Fault(Stage.INPUT, "declares the wrong channel order", declare(COLOR_ORDER, other_color)),
+        Fault(Stage.INPUT, "declares the wrong mean", declare(MEAN_VALUES, lambda mean: other_mean(mean, model))),
         Fault(Stage.OUTPUTS, "output order changed", reverse_output_order),
         Fault(Stage.OUTPUTS, "an output renamed", rename_output),
         Fault(Stage.WEIGHTS, "one weight with the wrong sign", flip_one_sign),
@@ -180,27 +149,24 @@ def faults_of(model: ModelSpec) -> tuple[Fault, ...]:
         Fault(Stage.WEIGHTS, "two layers exchanged", exchange_two_layers),
         Fault(Stage.WEIGHTS, "kernel transposed", transpose_kernel),
         Fault(Stage.WEIGHTS, "deconvolution kernel flipped", flip_deconvolution),
-        Fault(Stage.WEIGHTS, "crop offset by one", shift_crop),
-        Fault(Stage.WEIGHTS, "softmax on the wrong axis", softmax_over_last_axis),
-        Fault(Stage.WEIGHTS, "pooling rounds up", round_pooling_up, at_other_size=True),
+        # The padding of the deconvolution before the crop moves the same window.
+        Fault(Stage.WEIGHTS, "crop offset by one", lambda copy: copy.shift(_deconvolution(copy), 1)),
+        Fault(Stage.WEIGHTS, "softmax on the wrong axis", lambda copy: copy.set_softmax_axis(3)),
+        Fault(Stage.WEIGHTS, "pooling rounds up", lambda copy: copy.round_pooling_up(), at_other_size=True),
         Fault(Stage.FILE, "FP16 file in the FP32 place", file_of=Precision.FP16.value),
         Fault(Stage.FILE, "FP16 weights in a file that says FP32", round_to_halves),
         Fault(Stage.FILE, "another checkpoint's weights", train_again),
-        Fault(Stage.FILE, "declares another checkpoint", declare_other_weights),
+        Fault(Stage.FILE, "declares another checkpoint", declare(WEIGHTS, other_weights)),
         Fault(Stage.FILE, "file cut off in the middle", lambda copy: copy.cut_off()),
-        Fault(Stage.BATCH, "first image's answer for the whole batch", answer_for_first_image),
-        Fault(Stage.BATCH, "batch reversed", reverse_images),
-        Fault(Stage.BATCH, "last image of the batch gets another's answer", repeat_image_before_last),
+        Fault(Stage.BATCH, "first image's answer for the whole batch", take(lambda images: [0] * images)),
+        Fault(Stage.BATCH, "batch reversed", take(lambda images: [*range(images)][::-1])),
+        Fault(
+            Stage.BATCH,
+            "last image of the batch gets another's answer",
+            take(lambda images: [*range(images - 1), images - 2]),
+        ),
     )
     return tuple(sorted((*model.task.faults(), *general), key=lambda fault: fault.stage))
-
-
-def _take_images(copy: Editable, choose: Callable[[int], list[int]]) -> None:
-    for output in copy.outputs:
-        images, *_ = copy.output_shape(output)
-        if images < 2:
-            raise NotThereError("the file takes one image at a time")
-        copy.take(output, choose(images), 0)
 
 
 def _largest(copy: Editable) -> list[str]:

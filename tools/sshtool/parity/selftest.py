@@ -98,19 +98,8 @@ def self_test(
 
     The self-test passes if the unchanged artifacts have no failures and every fault with an effect is caught.
 
-    Args:
-        model: The model of the artifacts.
-        reference: The expected answers.
-        candidates: The artifacts to choose from.
-        rules: The rules of the comparison.
-        faults: The faults to plant; by default all faults of the model.
-        verified: The thorough report of all candidates; without it, the chosen artifacts are verified first.
-        convert_again: Converts the checkpoint to another shape.
-        progress: Reports the progress.
-
-    Raises:
-        UsageError: There is no artifact to plant faults in. `verify` raises other errors.
-
+    `verified` is the thorough report of all candidates; without it, the chosen artifacts are verified first. Raises
+    UsageError if there is no artifact to plant faults in, and what `verify` raises.
     """
     chosen = _one_of_each_format(candidates)
     if verified is None:
@@ -136,26 +125,21 @@ def self_test(
     )
 
 
+@dataclass
 class _SelfTest:
     """The self-test of one artifact."""
 
-    def __init__(
-        self,
-        model: ModelSpec,
-        reference: Reference,
-        candidate: Candidate,
-        artifact: ArtifactReport,
-        rules: Rules,
-        convert_again: ConvertAgain,
-        progress: Progress,
-    ) -> None:
-        self.model, self.reference, self.candidate = model, reference, candidate
-        self.rules, self.convert_again, self.progress = rules, convert_again, progress
-        self.label, self.declaration = artifact.label, artifact.declaration
+    model: ModelSpec
+    reference: Reference
+    candidate: Candidate
+    artifact: ArtifactReport
+    rules: Rules
+    convert_again: ConvertAgain
+    progress: Progress
 
     def plant_all(self, faults: Sequence[Fault]) -> Iterator[FaultResult]:
         for index, fault in enumerate(faults):
-            self.progress(f"{self.label}: {fault.name}", index, len(faults))
+            self.progress(f"{self.artifact.label}: {fault.name}", index, len(faults))
             with scratch_folder() as folder:  # one copy at a time: each is as large as the artifact
                 yield self.plant(fault, folder)
 
@@ -164,15 +148,15 @@ class _SelfTest:
             copy = self.copy_with(fault, folder)
             if fault.decode is None and _same_bytes(self.candidate.path, copy):
                 reason = "with these weights, it does not change the file"
-                return FaultResult(fault.name, self.label, Verdict.WITHOUT_EFFECT, reason=reason)
+                return FaultResult(fault.name, self.artifact.label, Verdict.WITHOUT_EFFECT, reason=reason)
             failures = self.failures_of(fault, replace(self.candidate, path=copy), folder)
         except NotThereError as error:
-            return FaultResult(fault.name, self.label, Verdict.NOT_PLANTED, reason=str(error))
+            return FaultResult(fault.name, self.artifact.label, Verdict.NOT_PLANTED, reason=str(error))
         if not failures:
-            return FaultResult(fault.name, self.label, Verdict.MISSED)
+            return FaultResult(fault.name, self.artifact.label, Verdict.MISSED)
         worst = failures[0]
         message = worst.message.replace(f"{folder}{os.sep}", "")  # the random name of the scratch folder
-        return FaultResult(fault.name, self.label, Verdict.CAUGHT, worst.check, message, worst.excess)
+        return FaultResult(fault.name, self.artifact.label, Verdict.CAUGHT, worst.check, message, worst.excess)
 
     def copy_with(self, fault: Fault, folder: Path) -> Path:
         """Copy the artifact into a folder of the same name, which states its precision, and plant the fault.
@@ -180,7 +164,7 @@ class _SelfTest:
         Returns the artifact itself for a fault in the decoding.
         """
         if fault.plant is None and not fault.file_of:
-            if self.declaration.faces:
+            if self.artifact.declaration.faces:
                 raise NotThereError("the file decodes its outputs itself")
             return self.candidate.path
         original = self.candidate.path.resolve()
@@ -223,7 +207,7 @@ class _SelfTest:
     @cached_property
     def fullest_first(self) -> list[Answer]:
         """The answers with results, most results first."""
-        answers = self.reference.answers(*self.declaration.image_size(self.model))
+        answers = self.reference.answers(*self.artifact.declaration.image_size(self.model))
         return sorted(filter(self.count_results, answers), key=self.count_results, reverse=True)
 
     def count_results(self, answer: Answer) -> int:

@@ -175,21 +175,17 @@ def verify(
     )
 
 
+@dataclass
 class _Judge:
     """Compares one candidate with the reference, and collects its failures."""
 
-    def __init__(
-        self,
-        label: str,
-        model: ModelSpec,
-        reference: Reference,
-        rules: Rules,
-        convert_again: ConvertAgain,
-        progress: Progress,
-    ) -> None:
-        self.label, self.model, self.reference, self.rules = label, model, reference, rules
-        self.convert_again, self.progress = convert_again, progress
-        self.failures: list[Failure] = []
+    label: str
+    model: ModelSpec
+    reference: Reference
+    rules: Rules
+    convert_again: ConvertAgain
+    progress: Progress
+    failures: list[Failure] = field(default_factory=list)
 
     def judge(self, candidate: Candidate) -> ArtifactReport | None:
         try:

@@ -80,12 +80,10 @@ class Runtime(ABC):
 
     @classmethod
     def is_available(cls) -> bool:
-        """Return whether its library is installed."""
         return is_installed(cls.module)
 
     @classmethod
     def suffixes(cls) -> tuple[str, ...]:
-        """Return the suffixes of the files that it loads."""
         return tuple(FORMATS[key].suffix for key in cls.formats)
 
     @classmethod
@@ -132,7 +130,6 @@ class Runtime(ABC):
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
