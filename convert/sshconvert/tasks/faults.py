@@ -33,12 +33,9 @@ class Stage(IntEnum):
 class Fault:
     """One fault.
 
-    Attributes:
-        plant: Plants it in a copy of an artifact, or raises NotThereError.
-        decode: Replaces `Task.decode`.
-        file_of: The precision whose file replaces the artifact.
-        at_other_size: Whether it shows only at the batch of another size. Then it is planted in a new conversion too.
-
+    `plant` puts it into a copy of an artifact, or raises NotThereError. `decode` replaces `Task.decode`. `file_of` names
+    the precision whose file replaces the artifact. A fault `at_other_size` shows only at the batch of another size, and
+    is planted in the new conversion for that size too.
     """
 
     stage: Stage

@@ -13,14 +13,10 @@ from sshtool.runtimes.base import Outputs
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first tensor inside the network that differs.
+    """The first tensor inside the network that differs; `layer` is "" if none does.
 
-    Attributes:
-        layer: The name of the tensor; "" if none differs.
-        before: The last tensor before it that agrees.
-        relative: The largest difference over the range of the expected values.
-        compared: The number of tensors that both sides have.
-
+    `before` is the last tensor that agrees, `relative` the largest difference over the range of the expected values,
+    and `compared` the number of tensors that both sides have.
     """
 
     artifact: str

@@ -218,15 +218,12 @@ class _Archive:
         self._file = file
         self._members: dict[str, Member] = {member.name: member for member in members}
         self.names = tuple(self._members)
-        if self._size(CONTENTS) > LARGEST_CONTENTS:
-            raise RefusedError(f"it claims {self._size(CONTENTS)} bytes of {CONTENTS}")
+        if CONTENTS in self._members and (size := self._members[CONTENTS].unpacked) > LARGEST_CONTENTS:
+            raise RefusedError(f"it claims {size} bytes of {CONTENTS}")
 
     def read(self, name: str) -> bytes:
         """Return a member's bytes. Raises KeyError if there is no such member."""
         return b"".join(stream(self._file, self._members[name]))
-
-    def _size(self, name: str) -> int:
-        return self._members[name].unpacked if name in self._members else 0
 
 
 def _check_contents(contents: Contents, model: ModelSpec, listed: Sequence[str], path: Path) -> None:

@@ -18,14 +18,10 @@ DECADES: Final = tuple(10.0**exponent for exponent in range(-9, 1))
 class TensorComparison:
     """The absolute differences of one output from the original's.
 
-    Attributes:
-        problem: Why it cannot be compared (missing, another shape or type, not finite); then the figures are None.
-        relative: The largest difference over the range of the expected values.
-        required_atol: The smallest absolute tolerance that passes with the same `rtol`.
-        worst: The position of the largest difference.
-        first_beyond: The first position out of tolerance, in C order.
-        histogram: The number of elements by the decade of their difference (`DECADES`).
-
+    If they cannot be compared, `problem` gives the reason (missing, another shape or type, not finite), and the figures
+    are None. `relative` is the largest difference over the range of the expected values, `required_atol` the smallest
+    absolute tolerance that passes with the same `rtol`. `worst` is the position of the largest difference,
+    `first_beyond` the first one out of tolerance, in C order. `histogram` counts elements by decade (`DECADES`).
     """
 
     output: str

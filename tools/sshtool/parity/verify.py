@@ -63,13 +63,8 @@ class Failure:
 class SampleComparison:
     """The comparison of one artifact with the original on one batch of images.
 
-    Attributes:
-        sample: The sample of the first image.
-        images: The sample of each image.
-        tensors: A comparison for each output.
-        detections: A comparison for each image.
-        converted_again: Whether the file's shape is fixed, so that another conversion was run at the sample's shape.
-
+    `images` names the sample of each image, `sample` that of the first. `detections` has a comparison for each image.
+    If the file's shape is fixed, another conversion of the checkpoint runs at the sample's shape (`converted_again`).
     """
 
     sample: str

@@ -98,14 +98,9 @@ class Runtime(ABC):
 
     @abstractmethod
     def run(self, images: Images) -> Outputs:
-        """Compute the outputs for images, uint8 [N, H, W, 3] BGR.
+        """Compute the outputs, by name in the model's order, for images, uint8 [N, H, W, 3] BGR.
 
-        Returns:
-            The outputs by name, in the model's order.
-
-        Raises:
-            ArtifactError: The model does not take images of this number or size.
-
+        Raises ArtifactError if the model does not take images of this number or size.
         """
 
     @abstractmethod

@@ -88,13 +88,9 @@ outputs = list(model(data).values())""",
     def layers(self, images: Images) -> Outputs:
         model = self._read()
         outputs = {port.any_name for port in model.outputs}
-        ports = [
-            port
-            for operation in model.get_ordered_ops()
-            if operation.get_type_name() not in ("Constant", "Parameter", "Result")
-            for port in operation.outputs()
-            if port.get_names()
-        ]
+        other = ("Constant", "Parameter", "Result")
+        computed = [operation for operation in model.get_ordered_ops() if operation.get_type_name() not in other]
+        ports = [port for operation in computed for port in operation.outputs() if port.get_names()]
         for port in ports:
             if not outputs & port.get_names():
                 model.add_outputs(port)
