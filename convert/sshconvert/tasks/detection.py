@@ -154,9 +154,9 @@ class DetectionTask(Task):
         if declared is None:
             return ""
         return (
-            f"Boxes are x1, y1, x2, y2 in pixels of the input, corner pixels included, the best first; behind the last "
-            f"of `count` {self.noun}s\nthere are zeros. Inside: a least score of {declared.score_threshold}, and "
-            f"suppression from an overlap of {declared.iou_threshold} on."
+            "Boxes are x1, y1, x2, y2 in pixels of the input, corner pixels included, the best first. The rows after the "
+            f"`count` {self.noun}s are\nzeros. The model drops scores below {declared.score_threshold}, and suppresses "
+            f"boxes that overlap a better one by {declared.iou_threshold} or more."
         )
 
     def usage(self, *, inside: bool) -> tuple[str, str] | None:
