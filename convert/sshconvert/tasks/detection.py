@@ -154,9 +154,9 @@ class DetectionTask(Task):
         if declared is None:
             return ""
         return (
-            "Boxes are x1, y1, x2, y2 in pixels of the input, corner pixels included, the best first. The rows after the "
-            f"`count` {self.noun}s are\nzeros. The model drops scores below {declared.score_threshold}, and suppresses "
-            f"boxes that overlap a better one by {declared.iou_threshold} or more."
+            "Boxes are x1, y1, x2, y2 in pixels of the input, corner pixels included, the best first. The rows after "
+            f"the `count` {self.noun}s are\nzeros. The model drops scores below {declared.score_threshold}, and "
+            f"suppresses boxes that overlap a better one by {declared.iou_threshold} or more."
         )
 
     def usage(self, *, inside: bool) -> tuple[str, str] | None:

@@ -33,9 +33,9 @@ class Stage(IntEnum):
 class Fault:
     """One fault.
 
-    `plant` puts it into a copy of an artifact, or raises NotThereError. `decode` replaces `Task.decode`. `file_of` is the
-    precision whose file replaces the artifact. A fault `at_other_size` shows only at the batch of another size, and is
-    planted in the new conversion for that size too.
+    `plant` puts it into a copy of an artifact, or raises NotThereError. `decode` replaces `Task.decode`. `file_of` is
+    the precision whose file replaces the artifact. A fault `at_other_size` shows only at the batch of another size, and
+    is planted in the new conversion for that size too.
     """
 
     stage: Stage

@@ -31,19 +31,19 @@ def judge_detections(compared: Sequence[ImageComparison], profile: Profile) -> I
 
 
 def _share(compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Finding]:
-    matched, differing = sum(image.matched for _, image in compared), sum(image.differing for _, image in compared)
-    if not differing or matched / (matched + differing) >= profile.matched:
+    differing = sum(image.differing for _, image in compared)
+    total = differing + sum(image.matched for _, image in compared)
+    if not differing or (total - differing) / total >= profile.matched:
         return
-    where = ", ".join(
+    samples = ", ".join(
         f"{sample}: {len(image.missing)} missing, {len(image.extra)} extra"
         for sample, image in compared
         if image.differing
     )
-    share = matched / (matched + differing)
-    allowed = (1 - profile.matched) * (matched + differing)
+    allowed = (1 - profile.matched) * total
     yield Finding(
         "detections",
-        f"{share:.2%} of the detections matched, {profile.matched:.1%} required; {where}",
+        f"{(total - differing) / total:.2%} of the detections matched, {profile.matched:.1%} required; {samples}",
         excess=differing / allowed if allowed >= 1 else float(differing),
     )
 
