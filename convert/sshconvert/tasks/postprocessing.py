@@ -213,14 +213,14 @@ def _choose(build: Builder, ranked: str, faces: _Candidates, top_k: int) -> int 
     """Emit the outputs. Returns K, or "" if it depends on the run."""
     number = build.node("top_number", "Min", [_count(build, faces.scores, "top"), build.integers("top_most", [top_k])])
     ranks, places = build.split("chosen", "TopK", [ranked, number], 2, axis=1)
-    there = build.node("there", "Greater", [ranks, build.floats("no_rank", 0)])
-    there_float = build.cast("there_float", there)
+    present = build.node("there", "Greater", [ranks, build.floats("no_rank", 0)])
+    present_float = build.cast("there_float", present)
     boxes, scores = (_gather(build, values, places, f"chosen_{role}") for role, values in _named(faces).items())
-    mask = build.node("there_box", "Unsqueeze", [there_float, build.integers("box_axis", [2])])
+    mask = build.node("there_box", "Unsqueeze", [present_float, build.integers("box_axis", [2])])
     build.output(BOXES, "Mul", [boxes, mask])
-    build.output(SCORES, "Mul", [scores, there_float])
-    there_integer = build.cast("there_integer", there, np.int32)
-    build.output(COUNT, "ReduceSum", [there_integer, build.integers("faces_axis", [1])], keepdims=0)
+    build.output(SCORES, "Mul", [scores, present_float])
+    present_integer = build.cast("there_integer", present, np.int32)
+    build.output(COUNT, "ReduceSum", [present_integer, build.integers("faces_axis", [1])], keepdims=0)
     return "" if faces.count is None else min(top_k, faces.count)
 
 
