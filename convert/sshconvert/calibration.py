@@ -34,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 # NNCF's preset of symmetric levels. The output of a ReLU uses all 256 levels, from zero on.
 SYMMETRIC: Final = "performance"
 
-# Operators that round, and one that reads no values.
+# Operators that round, and Shape, which reads no values.
 UNROUNDED: Final = ("QuantizeLinear", "DequantizeLinear", "Shape")
 
 
@@ -42,8 +42,8 @@ UNROUNDED: Final = ("QuantizeLinear", "DequantizeLinear", "Shape")
 class CalibrationImages:
     """Images of the network's input size.
 
-    `read(number)` returns one, uint8 [H, W, 3], BGR, for a number below `count`, more than once if asked. `record`
-    holds the metadata that describe the images.
+    `read(number)` returns one, uint8 [H, W, 3], BGR, for a number below `count`; callers may repeat numbers.
+    `record` is metadata about the images.
     """
 
     count: int

@@ -246,7 +246,7 @@ def _color_order(model: ModelSpec, options: Options) -> str:
 
 
 def other_color(declared: str) -> str:
-    """Return the order of channels that is not the declared one."""
+    """Return the opposite of the declared order of channels."""
     return "BGR" if declared == "RGB" else "RGB"
 
 

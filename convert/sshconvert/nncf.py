@@ -18,8 +18,7 @@ from sshconvert.libraries import NNCF, import_onnxruntime, import_openvino, impo
 
 TELEMETRY: Final = "openvino_telemetry"
 SILENT: Final = logging.CRITICAL + 1
-FATAL: Final = 4  # a severity of ONNX Runtime, as the next
-WARNING: Final = 2
+FATAL, WARNING = 4, 2  # severities of ONNX Runtime
 
 
 def import_nncf() -> Any:

@@ -1,4 +1,4 @@
-"""Loading models: those in this folder by name, and a user's own by the path of a TOML file."""
+"""Loading models: the models of this folder by name, a user's own by the path of a TOML file."""
 
 from __future__ import annotations
 
