@@ -144,9 +144,6 @@ def _check_fields(message: Any) -> None:
         raise ValueError(f"it has a field in a {name} that is unknown")
 
 
-# --- weights ----------------------------------------------------------------------------------------------------------
-
-
 def _check_graph(graph: onnx.GraphProto, apart: Path) -> None:
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
@@ -193,9 +190,7 @@ def _length_apart(tensor: onnx.TensorProto, file: str, size: int) -> int:
     name = one_line(tensor.name)
     reference = {entry.key: parse_size(entry.value) for entry in tensor.external_data if entry.key != "location"}
     if tensor.data_type not in _BYTES or tensor.raw_data:
-        raise ValueError(
-            f"the weights {name!r} cannot be in {file}: the model holds them too, or their type is unknown"
-        )
+        raise ValueError(f"the weights {name!r} cannot be in {file}: they are in the model too, or of unknown type")
     end = reference["offset"] + reference["length"]
     if end > size:
         raise ValueError(f"the weights {name!r} end at byte {end} of {file}, which has {size} bytes")
@@ -209,9 +204,6 @@ def _size_apart(path: Path) -> int:
         raise ValueError(f"its weights are in {path.name}, which is missing")
     with open_regular(path) as file:
         return file.seek(0, 2)
-
-
-# --- nodes ------------------------------------------------------------------------------------------------------------
 
 
 def _check_node(node: onnx.NodeProto) -> None:

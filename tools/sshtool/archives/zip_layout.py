@@ -117,9 +117,6 @@ def stream(file: BinaryIO, member: Member) -> Iterator[bytes]:
         raise RefusedError(f"{member.name!r} has checksum {checksum:08x} instead of {member.checksum:08x}")
 
 
-# --- the end of the file ----------------------------------------------------------------------------------------------
-
-
 def _find_directory(file: BinaryIO, size: int) -> _Directory:
     start = max(0, size - _END.size - _LONGEST_COMMENT)
     tail = _read(file, start, size - start)
@@ -169,9 +166,6 @@ def _read_end64(file: BinaryIO, locator: bytes, offset: int, narrow: Sequence[in
     if any(small not in (large, limit) for small, large, limit in zip(narrow, wide, limits, strict=True)):
         raise RefusedError("its two end records differ")
     return wide
-
-
-# --- the directory ----------------------------------------------------------------------------------------------------
 
 
 def _read_directory(file: BinaryIO, directory: _Directory) -> Iterator[Member]:
@@ -247,9 +241,6 @@ def _widened(
         yield value
 
 
-# --- the members ------------------------------------------------------------------------------------------------------
-
-
 def _with_header(file: BinaryIO, member: Member, end: int, directory: _Directory) -> Member:
     """Add the header's facts to a directory entry. Raises RefusedError if they differ or the data miss `end`."""
     name, start = member.name, member.header_offset
@@ -291,9 +282,6 @@ def _check_gap(file: BinaryIO, member: Member, offset: int, gap: int, *, later: 
         descriptor = _read(file, offset, min(gap, _LONGEST_DESCRIPTOR))
         if descriptor.removeprefix(_DESCRIPTOR_SIGNATURE) not in allowed and descriptor not in allowed:
             raise RefusedError(f"{member.name!r} has other sizes behind its data than in the directory")
-
-
-# --- their data -------------------------------------------------------------------------------------------------------
 
 
 def _unpacked(file: BinaryIO, member: Member) -> Iterator[bytes]:

@@ -120,7 +120,7 @@ class _Attempt:
             try:
                 response = self.client.send(request, stream=True)
             except _Moved as moved:
-                url = _joined(url, moved.location)
+                url = _joined(url, str(moved))
                 continue
             with closing(response):
                 yield response
@@ -177,9 +177,8 @@ def _check_range(response: httpx.Response, entry: Entry, offset: int, validator:
 def _refusal(response: httpx.Response) -> SourceFailedError:
     code = response.status_code
     name = next((status.phrase for status in HTTPStatus if status == code), "")
-    return SourceFailedError(
-        f"HTTP {code} {name}".strip(), again=code in PASSING, wait=_retry_after(response) if code in PASSING else None
-    )
+    wait = _retry_after(response) if code in PASSING else None
+    return SourceFailedError(f"HTTP {code} {name}".strip(), again=code in PASSING, wait=wait)
 
 
 def _retry_after(response: httpx.Response) -> float | None:
@@ -201,11 +200,7 @@ def _validator(response: httpx.Response) -> str:
 
 
 class _Moved(Exception):  # noqa: N818  # control flow, not an error
-    """The response is a redirect."""
-
-    def __init__(self, location: str) -> None:
-        super().__init__(location)
-        self.location = location
+    """The response is a redirect, to the URL in the message."""
 
 
 def _raise_moved(response: httpx.Response) -> None:
@@ -283,8 +278,8 @@ def _short(error: Exception) -> str:
     return one_line(error) or type(error).__name__
 
 
-def _has_cause(error: BaseException | None, kind: type[BaseException]) -> bool:
-    while error is not None and not isinstance(error, kind):
+def _has_cause(error: BaseException | None, cause: type[BaseException]) -> bool:
+    while error is not None and not isinstance(error, cause):
         error = error.__cause__ or error.__context__
     return error is not None
 

@@ -76,10 +76,6 @@ class DatasetResult:
     settings: tuple[Setting, ...]
 
 
-def dataset_folder(output_dir: Path) -> Path:
-    return output_dir / "datasets" / "wider-demo"
-
-
 def demo_dataset(
     output_dir: Path, *, images: int, seed: int, dry_run: bool = False, progress: Progress = silent
 ) -> DatasetResult:
@@ -93,18 +89,16 @@ def demo_dataset(
         raise UsageError(f"--seed: {seed} is not between 0 and {MOST_SEED}")
     if not dry_run:
         require(PILLOW)
-    folder = dataset_folder(output_dir)
+    folder = output_dir / "datasets" / "wider-demo"
     sizes = tuple((width, height) for height, width in SIZES)
     if dry_run:
         return DatasetResult(folder, seed, images, sizes, None, ())
     progress("drawing images", 0, images)
-    drawn = write_dataset(
-        folder, images=images, seed=seed, progress=lambda done: progress("drawing images", done, images)
-    )
-    settings = (
+    drawn = write_dataset(folder, images=images, seed=seed, progress=lambda n: progress("drawing images", n, images))
+    settings = tuple(
         Setting(name, least, sum(len(counted(item.faces, name)) for item in drawn)) for name, least in SETTINGS.items()
     )
-    return DatasetResult(folder, seed, images, sizes, sum(len(item.faces) for item in drawn), tuple(settings))
+    return DatasetResult(folder, seed, images, sizes, sum(len(item.faces) for item in drawn), settings)
 
 
 def write_dataset(
@@ -145,12 +139,8 @@ def counted(faces: npt.NDArray[np.int64], setting: str) -> npt.NDArray[np.int64]
 def _truth(item: DrawnImage) -> ImageTruth:
     boxes = item.faces.astype(np.float64)
     numbers = np.arange(len(boxes))
-    return ImageTruth(
-        f"{item.event}/{item.name}.jpg",
-        boxes,
-        boxes,
-        {name: np.isin(numbers, counted(item.faces, name)) for name in SETTINGS},
-    )
+    subsets = {name: np.isin(numbers, counted(item.faces, name)) for name in SETTINGS}
+    return ImageTruth(f"{item.event}/{item.name}.jpg", boxes, boxes, subsets)
 
 
 def _draw(folder: Path, images: int, seed: int) -> Iterator[DrawnImage]:
@@ -159,11 +149,8 @@ def _draw(folder: Path, images: int, seed: int) -> Iterator[DrawnImage]:
         scene = draw_scene(FIRST_SCENE + seed * MOST_DRAWN + number, height, width)
         corners = np.rint(scene.faces).astype(np.int64)
         event = f"{number % len(SIZES)}--Drawn_{width}x{height}"
-        item = DrawnImage(
-            event,
-            f"{event.replace('--', '_')}_{number:04}",
-            np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1),
-        )
+        faces = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+        item = DrawnImage(event, f"{event.replace('--', '_')}_{number:04}", faces)
         _save(folder / event / f"{item.name}.jpg", scene.image)
         yield item
 

@@ -91,9 +91,7 @@ class FitSettings:
     hardest: int = 200  # hard backgrounds to add per scene and round, at most
     hard_logit: float = -3.0  # the least logit of a hard background
     first_share: int = 60  # the fit starts with one background in this many
-    margin: float = (
-        1.0  # subtracted from every logit, since the fit sees only the hard ones of thousands of backgrounds
-    )
+    margin: float = 1.0  # subtracted from every logit, since the fit sees few of the thousands of backgrounds
 
 
 def fit(model: ModelSpec, samples: Sequence[Sample], settings: FitSettings = FitSettings()) -> dict[str, Floats]:
