@@ -210,7 +210,7 @@ def test_predictions_for_unknown_images_are_reported(tmp_path: Path) -> None:
     put(tmp_path, TEXT, truth.images[0].image)
     put(tmp_path, TEXT, "9--Other/1.jpg")
     notes = score_predictions(truth, tmp_path, "wider").notes
-    assert notes[-1] == "1 files of predictions belong to no image of the data set, such as 9--Other/1.txt."
+    assert notes[-1] == "1 files of predictions belong to no image of the dataset, such as 9--Other/1.txt."
 
 
 def test_a_folder_without_predictions_is_refused(tmp_path: Path) -> None:

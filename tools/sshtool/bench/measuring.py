@@ -43,8 +43,8 @@ class Dose:
     seconds: float
     runs: int = 0
 
-    def enough(self, done: int, elapsed: float) -> bool:
-        return done >= self.runs if self.runs else done > 0 and elapsed >= self.seconds
+    def enough(self, computations: int, elapsed: float) -> bool:
+        return computations >= self.runs if self.runs else computations > 0 and elapsed >= self.seconds
 
 
 def measure_latency(infer: Inference, dose: Dose) -> Turn:

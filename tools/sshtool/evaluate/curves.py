@@ -71,7 +71,7 @@ def judgements(records: Sequence[ImageRecord], protocol: str) -> list[Judgement]
     Raises EvaluationError if there are none, if an image lacks the protocol, or if the settings of images differ.
     """
     if not records:
-        raise EvaluationError("no image was evaluated; name a data set with images")
+        raise EvaluationError("no image was evaluated; name a dataset with images")
     for record in records:
         if protocol not in record.protocols:
             raise EvaluationError(f"{record.image}: was not evaluated by {protocol!r}; evaluate it again")
@@ -80,7 +80,7 @@ def judgements(records: Sequence[ImageRecord], protocol: str) -> list[Judgement]
         if judgement.faces.keys() != results[0].faces.keys():
             raise EvaluationError(
                 f"{record.image}: has the settings {', '.join(judgement.faces)}, {records[0].image} has "
-                f"{', '.join(results[0].faces)}; merge parts of one data set"
+                f"{', '.join(results[0].faces)}; merge parts of one dataset"
             )
     return results
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from sshconvert.arrays import Floats, Indices, Pixels
 from sshconvert.contract import Declaration
-from sshconvert.errors import DetectionError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.detection import DetectionTask, detection_task
 from sshconvert.tasks.results import Detections
@@ -178,11 +177,8 @@ def _scaled(height: int, width: int, scale: float) -> Size:
 
 
 def _candidates(outputs: Outputs, size: Size, task: DetectionTask) -> Detections:
-    """The candidates of one image. Without the check, the threshold would drop NaN silently."""
     candidates = task.candidates(outputs, size)[0]
-    for name in task.outputs():
-        if not np.isfinite(outputs[name]).all():
-            raise DetectionError(f"{name} holds NaN or infinity; `sshtool verify` says whether the artifact is whole")
+    omz.check_outputs(outputs, task)
     return candidates
 
 

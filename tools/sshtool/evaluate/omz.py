@@ -62,14 +62,19 @@ def decode(
     Raises DetectionError if an output is missing, has a wrong shape for `task`, or holds NaN or infinity; UsageError
     for a task without strides.
     """
-    for name in task.outputs():
-        if not np.isfinite(outputs.get(name, 0)).all():
-            raise DetectionError(f"{name} holds NaN or infinity; `sshtool verify` says whether the artifact is whole")
+    check_outputs(outputs, task)
     exact = {name: values[: len(scales)].astype(np.float64) for name, values in outputs.items()}
     images = task.by_stride(exact, CANDIDATES_PER_STRIDE)
     if len(images) < len(scales):
         raise DetectionError(f"the outputs are of {len(images)} images, expected {len(scales)}")
     return [_joined(strides, scale) for strides, scale in zip(images, scales, strict=True)]
+
+
+def check_outputs(outputs: Mapping[str, Array], task: DetectionTask) -> None:
+    """Raise DetectionError for NaN and infinity, which a threshold on scores would drop silently."""
+    for name in task.outputs():
+        if not np.isfinite(outputs.get(name, 0)).all():
+            raise DetectionError(f"{name} holds NaN or infinity; `sshtool verify` says whether the artifact is whole")
 
 
 def judge(truth: ImageTruth, predictions: Predictions) -> Judgement:
@@ -89,7 +94,7 @@ def counted(truth: ImageTruth) -> Flags:
 
 
 def finish(records: Iterable[ImageRecord]) -> Result:
-    """Rules 6 and 7 over the data set. Raises EvaluationError if the records do not belong together."""
+    """Rules 6 and 7 over the dataset. Raises EvaluationError if the records do not belong together."""
     ordered = in_order(records)
     images = judgements(ordered, PROTOCOL)
     scores = np.concatenate([judgement.scores for judgement in images])

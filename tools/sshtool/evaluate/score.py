@@ -78,7 +78,7 @@ def _notes(truth: GroundTruth, folder: Path, protocol: str) -> list[str]:
     notes = [SAVED_OMZ] if _is_omz(protocol) else []
     others = unmatched_files(folder, [image.image for image in truth.images])
     if others:
-        notes.append(f"{len(others)} files of predictions belong to no image of the data set, such as {others[0]}.")
+        notes.append(f"{len(others)} files of predictions belong to no image of the dataset, such as {others[0]}.")
     return notes
 
 

@@ -82,7 +82,7 @@ def integer_overlaps(predictions: Doubles, faces: Doubles) -> Doubles:
 
 
 def finish(records: Iterable[ImageRecord]) -> Result:
-    """Rules 3, 5 and 6 over the data set. Raises EvaluationError if the records do not belong together."""
+    """Rules 3, 5 and 6 over the dataset. Raises EvaluationError if the records do not belong together."""
     ordered = in_order(records)
     images = judgements(ordered, PROTOCOL)
     scores = np.concatenate([judgement.scores for judgement in images])

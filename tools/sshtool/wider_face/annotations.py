@@ -63,7 +63,7 @@ def read_annotations(path: Path) -> tuple[Annotation, ...]:
         annotations[image] = _annotation(image, lines)
         faces += len(annotations[image].boxes)
         if len(annotations) > MOST_IMAGES or faces > MOST_FACES_IN_ALL:
-            raise lines.error(f"more than {MOST_IMAGES} images or {MOST_FACES_IN_ALL} faces", "split the data set")
+            raise lines.error(f"more than {MOST_IMAGES} images or {MOST_FACES_IN_ALL} faces", "split the dataset")
     if not annotations:
         raise DatasetError(f"{path}: holds no images; name a file such as wider_face_val_bbx_gt.txt")
     return tuple(annotations.values())
@@ -84,7 +84,7 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self.path, self.number = path, 0
-        remedy = "name a data set in the layout of WIDER FACE"
+        remedy = "name a dataset in the layout of WIDER FACE"
         self._lines = read_lines(path, LARGEST_FILE, DatasetError, remedy)
         self._next: str | None = None
 

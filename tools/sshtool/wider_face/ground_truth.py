@@ -84,7 +84,7 @@ def read_ground_truth(folder: Path) -> GroundTruth:
     if text is None and mats is None:
         raise DatasetError(
             f"{folder}: holds neither wider_face_split/wider_face_val_bbx_gt.txt nor ground_truth/{FACES_FILE}; "
-            "name a data set in the layout of WIDER FACE"
+            "name a dataset in the layout of WIDER FACE"
         )
     annotations = read_annotations(text) if text else ()
     if mats is None:
