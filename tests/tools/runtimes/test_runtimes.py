@@ -154,7 +154,7 @@ def test_a_file_that_is_missing_or_no_model_is_an_error_of_one_line(suffix: str,
     with pytest.raises(ArtifactError, match="is not there"):
         load(path, MODEL)
     path.write_bytes(b"<net nonsense")
-    with pytest.raises(ArtifactError, match=f"{path}: is .*(convert again|convert. wrote)"):
+    with pytest.raises(ArtifactError, match=f"{path}: .*convert"):
         load(path, MODEL)
 
 
