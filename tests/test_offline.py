@@ -80,12 +80,12 @@ from typing import Final
 from sshconvert.errors import DownloadError
 from sshconvert.models.spec import PinnedFile
 from sshtool.checkpoint.fetch import fetch
-from sshtool.checkpoint.sources import Source
+from sshtool.checkpoint.sources import DownloadSource
 import hashlib
 path, cache, offline = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "offline"
 archive = PinnedFile(name="ssh.zip", size=5, sha256=hashlib.sha256(b"right").hexdigest())
-web = Source("http://127.0.0.1:9/", url="http://127.0.0.1:9/")
-sources = [web, Source(str(path), path=path)] if path.exists() else [web]
+web = DownloadSource("http://127.0.0.1:9/", url="http://127.0.0.1:9/")
+sources = [web, DownloadSource(str(path), path=path)] if path.exists() else [web]
 try:
     print(fetch(archive, sources, cache, offline=offline).cached)
 except DownloadError as error:

@@ -28,7 +28,7 @@ from sshconvert.onnx.model import OnnxModel
 from sshconvert.schema import Strict
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.faults import Fault, Outputs, Size
-from sshconvert.tasks.findings import Finding, ImageComparison
+from sshconvert.tasks.findings import Discrepancy, ImageComparison
 from sshconvert.tasks.inside import Inside
 from sshconvert.tasks.results import Box
 from sshconvert.tasks.tolerances import Profile, Tolerance
@@ -73,7 +73,7 @@ class Task(Strict, ABC):
         """Return the results of a file with the post-processing inside. Raises DetectionError for other outputs."""
         raise UsageError(f"the task {self.kind} has no post-processing inside")
 
-    def problems_inside(self, expected: Outputs, actual: Outputs, inside: Inside) -> Sequence[Finding]:
+    def problems_inside(self, expected: Outputs, actual: Outputs, inside: Inside) -> Sequence[Discrepancy]:
         """Return the problems of the outputs `actual` of a file with the post-processing inside.
 
         `expected` are the original's outputs, from which the sizes follow.
@@ -89,7 +89,7 @@ class Task(Strict, ABC):
         """
         return ()
 
-    def judge(self, compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Finding]:
+    def judge(self, compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Discrepancy]:
         """Yield the differences that are too large over all samples."""
         yield from ()
 

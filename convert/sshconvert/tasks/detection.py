@@ -16,7 +16,7 @@ from sshconvert.tasks.base import Task
 from sshconvert.tasks.comparison import DetectionComparison, Thresholds, compare_detections
 from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
-from sshconvert.tasks.findings import Finding, ImageComparison, judge_detections
+from sshconvert.tasks.findings import Discrepancy, ImageComparison, judge_detections
 from sshconvert.tasks.inside import Inside
 from sshconvert.tasks.results import Box, Detections
 from sshconvert.tasks.tolerances import Profile, Tolerance
@@ -99,7 +99,7 @@ class DetectionTask(Task):
     def decode_inside(self, outputs: Outputs) -> list[Detections]:
         return inside.detections_of(outputs)
 
-    def problems_inside(self, expected: Outputs, actual: Outputs, declared: Inside) -> Sequence[Finding]:
+    def problems_inside(self, expected: Outputs, actual: Outputs, declared: Inside) -> Sequence[Discrepancy]:
         images = len(next(iter(expected.values())))
         most = min(declared.top_k, self.most_candidates(expected))
         return inside.problems(actual, images=images, most=most, inside=declared, noun=self.noun)
@@ -124,7 +124,7 @@ class DetectionTask(Task):
             for original, other in zip(expected, actual, strict=True)
         )
 
-    def judge(self, compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Finding]:
+    def judge(self, compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Discrepancy]:
         return judge_detections(compared, profile)
 
     def rows(self, outputs: Outputs, image_size: Size, digits: int | None = 4) -> list[tuple[Box, ...]]:

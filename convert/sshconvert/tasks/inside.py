@@ -19,7 +19,7 @@ import numpy as np
 
 from sshconvert.arrays import Array
 from sshconvert.errors import DetectionError
-from sshconvert.tasks.findings import Finding
+from sshconvert.tasks.findings import Discrepancy
 from sshconvert.tasks.results import Detections
 
 BOXES: Final = "boxes"
@@ -53,7 +53,9 @@ def detections_of(outputs: Mapping[str, Array]) -> list[Detections]:
     return [Detections(corners[:count], values[:count]) for corners, values, count in images]
 
 
-def problems(outputs: Mapping[str, Array], *, images: int, most: int, inside: Inside, noun: str) -> tuple[Finding, ...]:
+def problems(
+    outputs: Mapping[str, Array], *, images: int, most: int, inside: Inside, noun: str
+) -> tuple[Discrepancy, ...]:
     """Return the problems of the outputs for `images` images with at most `most` detections each.
 
     Values are checked only if shapes and types are right. `noun` is the word for a detection.
@@ -61,11 +63,11 @@ def problems(outputs: Mapping[str, Array], *, images: int, most: int, inside: In
     return tuple(_shapes(outputs, images, most)) or tuple(_values(outputs, inside, noun))
 
 
-def _finding(output: str, text: str) -> Finding:
-    return Finding(CHECK, f"{output} {text}", output=output)
+def _finding(output: str, text: str) -> Discrepancy:
+    return Discrepancy(CHECK, f"{output} {text}", output=output)
 
 
-def _shapes(outputs: Mapping[str, Array], images: int, most: int) -> Iterator[Finding]:
+def _shapes(outputs: Mapping[str, Array], images: int, most: int) -> Iterator[Discrepancy]:
     shapes = {BOXES: (images, most, 4), SCORES: (images, most), COUNT: (images,)}
     for name, shape in shapes.items():
         if name not in outputs:
@@ -77,7 +79,7 @@ def _shapes(outputs: Mapping[str, Array], images: int, most: int) -> Iterator[Fi
             yield _finding(name, f"is {outputs[name].dtype}, expected {np.dtype(TYPES[name])}")
 
 
-def _values(outputs: Mapping[str, Array], inside: Inside, noun: str) -> Iterator[Finding]:
+def _values(outputs: Mapping[str, Array], inside: Inside, noun: str) -> Iterator[Discrepancy]:
     boxes, scores, counts = (outputs[name] for name in OUTPUTS)
     for name, array in ((BOXES, boxes), (SCORES, scores)):
         if count := np.count_nonzero(~np.isfinite(array)):

@@ -21,7 +21,7 @@ from sshtool.checkpoint.archive import pack
 from sshtool.checkpoint.cache import Entry, Origin
 from sshtool.checkpoint.download import DownloadOptions, download
 from sshtool.checkpoint.fetch import Fetched, fetch
-from sshtool.checkpoint.sources import Source
+from sshtool.checkpoint.sources import DownloadSource
 from sshtool.workspace import Workspace
 
 MODEL: Final = load_model("ssh-mxnet")
@@ -32,13 +32,13 @@ ORIGIN: Final = Origin(source="mirror", validator='"1"')
 
 
 @pytest.fixture
-def mirror(tmp_path: Path) -> Source:
+def mirror(tmp_path: Path) -> DownloadSource:
     path = tmp_path / "mirror.zip"
     path.write_bytes(BODY)
-    return Source("mirror", path=path)
+    return DownloadSource("mirror", path=path)
 
 
-def get(cache: Path, source: Source) -> Fetched:
+def get(cache: Path, source: DownloadSource) -> Fetched:
     return fetch(ARCHIVE, [source], cache)
 
 
@@ -95,7 +95,7 @@ PLANTS: Final[tuple[Callable[[Path, Path], None], ...]] = (
 )  # fmt: skip
 
 
-def test_these_are_all_the_names_that_the_cache_uses(mirror: Source, tmp_path: Path) -> None:
+def test_these_are_all_the_names_that_the_cache_uses(mirror: DownloadSource, tmp_path: Path) -> None:
     get(tmp_path / "cache", mirror)
     entry = Entry(tmp_path / "cache", ARCHIVE)
     with entry.begin("mirror"):
@@ -105,7 +105,7 @@ def test_these_are_all_the_names_that_the_cache_uses(mirror: Source, tmp_path: P
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
 @pytest.mark.parametrize("name", NAMES)
 def test_what_was_planted_in_the_cache_is_refused_or_replaced(
-    name: str, plant: Callable[[Path, Path], None], mirror: Source, tmp_path: Path
+    name: str, plant: Callable[[Path, Path], None], mirror: DownloadSource, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -185,7 +185,7 @@ def test_a_lock_that_is_none_is_refused_by_every_version_of_filelock(
     ],
 )
 def test_a_folder_that_others_can_write_is_not_trusted(
-    mode: int, of_cache: bool, trusted: bool, mirror: Source, tmp_path: Path
+    mode: int, of_cache: bool, trusted: bool, mirror: DownloadSource, tmp_path: Path
 ) -> None:
     entry = Entry(tmp_path / "cache", ARCHIVE)
     entry.folder.mkdir(0o700, parents=True)
@@ -200,7 +200,7 @@ def test_a_folder_that_others_can_write_is_not_trusted(
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("which", ["cache", "folder"])
-def test_a_folder_of_another_user_or_group_is_not_trusted(which: str, mirror: Source, tmp_path: Path) -> None:
+def test_a_folder_of_another_user_or_group_is_not_trusted(which: str, mirror: DownloadSource, tmp_path: Path) -> None:
     entry = Entry(tmp_path / "cache", ARCHIVE)
     entry.folder.mkdir(0o700, parents=True)
     (entry.folder / ARCHIVE.name).write_bytes(BODY)
@@ -215,7 +215,7 @@ def test_a_folder_of_another_user_or_group_is_not_trusted(which: str, mirror: So
         get(entry.cache, mirror)
 
 
-def test_an_entry_that_is_a_link_is_not_trusted(mirror: Source, tmp_path: Path) -> None:
+def test_an_entry_that_is_a_link_is_not_trusted(mirror: DownloadSource, tmp_path: Path) -> None:
     entry = Entry(tmp_path / "cache", ARCHIVE)
     entry.cache.mkdir()
     (tmp_path / "outside").mkdir()
@@ -230,7 +230,7 @@ def test_an_entry_that_is_a_link_is_not_trusted(mirror: Source, tmp_path: Path) 
     assert get(tmp_path / "link", mirror).path.read_bytes() == BODY  # the user's own
 
 
-def test_what_the_cache_makes_nobody_else_can_write(mirror: Source, tmp_path: Path) -> None:
+def test_what_the_cache_makes_nobody_else_can_write(mirror: DownloadSource, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         get(tmp_path / "cache", mirror)

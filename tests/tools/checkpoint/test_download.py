@@ -27,7 +27,7 @@ from sshtool.checkpoint.cache import Entry, Origin
 from sshtool.checkpoint.fetch import Fetched, fetch
 from sshtool.checkpoint.sources import (
     LOOPBACK,
-    Source,
+    DownloadSource,
     SourceFailedError,
     find_sources,
     may_ask,
@@ -260,7 +260,7 @@ def own_server() -> Iterator[Server]:
         yield running
 
 
-def at(server: Server, fault: str = "honest", query: str = "") -> Source:
+def at(server: Server, fault: str = "honest", query: str = "") -> DownloadSource:
     return parse_source(f"{server.url}/{fault.replace(' ', '%20')}/ssh.zip{query}", ARCHIVE.name, place="--source")
 
 
@@ -268,7 +268,7 @@ def entry_in(cache: Path) -> Entry:
     return Entry(cache, ARCHIVE)
 
 
-def put_part(cache: Path, source: Source, data: bytes = BODY[:HALF], validator: str = ETAG) -> Entry:
+def put_part(cache: Path, source: DownloadSource, data: bytes = BODY[:HALF], validator: str = ETAG) -> Entry:
     """What an earlier run left behind."""
     entry = entry_in(cache)
     entry.folder.mkdir(parents=True)
@@ -277,7 +277,7 @@ def put_part(cache: Path, source: Source, data: bytes = BODY[:HALF], validator: 
     return entry
 
 
-def get(cache: Path, *sources: Source, limits: TransferLimits = PATIENT, **options: Any) -> Fetched:
+def get(cache: Path, *sources: DownloadSource, limits: TransferLimits = PATIENT, **options: Any) -> Fetched:
     return fetch(ARCHIVE, sources, cache, limits=limits, **options)
 
 
@@ -366,7 +366,7 @@ def test_a_part_that_is_of_no_use_is_not_gone_on_with(
     own_server: Server, source: str, validator: str, data: bytes, tmp_path: Path
 ) -> None:
     mirror = at(own_server)
-    put_part(tmp_path, Source(source or mirror.shown), data, validator)
+    put_part(tmp_path, DownloadSource(source or mirror.shown), data, validator)
     assert get(tmp_path, mirror).path.read_bytes() == BODY
     assert [request.offset for request in own_server.requests] == [None]
     assert leftovers(tmp_path) == set()
@@ -388,7 +388,7 @@ def test_a_part_that_is_of_no_use_is_not_gone_on_with(
     ids=["nothing", "cut", "a list", "a number", "another key", "a header more", "a long header", "long", "bytes"],
 )
 def test_a_description_of_a_part_that_is_none_is_not_read(origin: bytes, tmp_path: Path) -> None:
-    entry = put_part(tmp_path, Source("x"))
+    entry = put_part(tmp_path, DownloadSource("x"))
     entry._origin.write_bytes(origin)
     assert entry.origin() is None
 
@@ -566,7 +566,7 @@ def test_a_special_file_is_no_mirror(special: str, tmp_path: Path) -> None:
         path = tmp_path / "pipe"
         os.mkfifo(path)
     with pytest.raises(DownloadError, match=r"0.*200003"):
-        get(tmp_path / "cache", Source(str(path), path=path))
+        get(tmp_path / "cache", DownloadSource(str(path), path=path))
 
 
 SOURCES: Final = {
@@ -746,7 +746,7 @@ def test_a_variable_for_proxies_that_makes_no_sense_is_one_named_error(
     for value in BROKEN:
         monkeypatch.setenv(variable, value)
         with pytest.raises(DownloadError, match=r"ssh\.zip") as caught:
-            get(tmp_path, Source("mirror", url=url), limits=NOW)
+            get(tmp_path, DownloadSource("mirror", url=url), limits=NOW)
         assert "hidden" not in str(caught.value)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 1000
@@ -757,7 +757,7 @@ def test_a_variable_for_proxies_that_makes_no_sense_is_one_named_error(
 def test_a_host_whose_name_cannot_be_one_is_one_named_error(host: str, tmp_path: Path) -> None:
     url = f"https://{host}/ssh.zip"
     with pytest.raises(DownloadError, match="no source gives it") as caught:
-        get(tmp_path, Source("https://host.test", url=url), limits=NOW)
+        get(tmp_path, DownloadSource("https://host.test", url=url), limits=NOW)
     assert "\n" not in str(caught.value)
 
 

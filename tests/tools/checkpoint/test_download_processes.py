@@ -30,7 +30,7 @@ from sshconvert.models.spec import PinnedFile
 from sshtool.checkpoint.archive import pack
 from sshtool.checkpoint.cache import Entry
 from sshtool.checkpoint.fetch import fetch
-from sshtool.checkpoint.sources import Source, parse_source
+from sshtool.checkpoint.sources import DownloadSource, parse_source
 from sshtool.checkpoint.web import TransferLimits
 
 pytestmark = pytest.mark.independent
@@ -65,13 +65,13 @@ import json, sys
 from pathlib import Path
 from sshconvert.models.spec import PinnedFile
 from sshtool.checkpoint.fetch import fetch
-from sshtool.checkpoint.sources import Source
+from sshtool.checkpoint.sources import DownloadSource
 archive = PinnedFile(**json.loads(sys.argv[1]))
 for line in sys.stdin:
     url, cache = json.loads(line)
     said = []
     try:
-        fetched = fetch(archive, [Source(url, url=url)], Path(cache), say=said.append)
+        fetched = fetch(archive, [DownloadSource(url, url=url)], Path(cache), say=said.append)
         answer = {"path": str(fetched.path), "cached": fetched.cached, "said": said}
     except Exception as error:
         answer = {"error": repr(error)}
@@ -349,7 +349,7 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(DownloadError, match="the proxy that the environment names") as caught:
-        fetch(ARCHIVE, [Source("https://mirror.test", url="https://mirror.test")], tmp_path, limits=LIMITS)
+        fetch(ARCHIVE, [DownloadSource("https://mirror.test", url="https://mirror.test")], tmp_path, limits=LIMITS)
     assert "hidden" not in str(caught.value)
 
 
@@ -433,7 +433,7 @@ def tls_server(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
         yield running
 
 
-def from_server(server: Server, fault: str) -> Source:
+def from_server(server: Server, fault: str) -> DownloadSource:
     return parse_source(f"{server.url}/{fault.replace(' ', '%20')}/ssh.zip", ARCHIVE.name, place="--source")
 
 
@@ -494,4 +494,4 @@ def test_https_where_there_is_none_is_an_error(server: Server, tmp_path: Path) -
 def test_certificates_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
     with pytest.raises(DownloadError, match=r"SSL_CERT_FILE.*SSL_CERT_DIR"):
-        fetch(ARCHIVE, [Source("https://mirror.test", url="https://mirror.test")], tmp_path, limits=LIMITS)
+        fetch(ARCHIVE, [DownloadSource("https://mirror.test", url="https://mirror.test")], tmp_path, limits=LIMITS)

@@ -59,7 +59,7 @@ from sshtool.evaluate.figures import (
     SettingFigures,
     compared,
 )
-from sshtool.evaluate.journal import Finding, Journal, read_findings, read_header
+from sshtool.evaluate.journal import ImageFinding, Journal, read_findings, read_header
 from sshtool.evaluate.meter import PERIOD, Meter
 from sshtool.evaluate.predictions import NONE, Predictions, read_predictions
 from sshtool.evaluate.run import Evaluator, Job
@@ -854,14 +854,14 @@ def test_images_are_read_while_others_are_computed_and_no_more_than_there_are_wo
                 runtime.read.set()
         return reading(path)
 
-    def find(*arguments: Any) -> Finding:
+    def find(*arguments: Any) -> ImageFinding:
         nonlocal held
         with lock:
             held -= 1
-        return Finding(*arguments)
+        return ImageFinding(*arguments)
 
     monkeypatch.setattr(run, "reading", read)
-    monkeypatch.setattr(run, "Finding", find)
+    monkeypatch.setattr(run, "ImageFinding", find)
     evaluator.warm_up((SIZE, SIZE), MODEL.output_names)
     assert len(list(evaluator.evaluate(jobs_of(dataset)))) == IMAGES
     assert runtime.waited, "the second image was not read before the first was computed"

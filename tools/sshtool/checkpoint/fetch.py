@@ -12,7 +12,7 @@ from sshconvert.errors import DownloadError
 from sshconvert.models.spec import PinnedFile
 from sshconvert.reading import open_regular
 from sshtool.checkpoint.cache import BLOCK, Entry
-from sshtool.checkpoint.sources import Source, SourceFailedError
+from sshtool.checkpoint.sources import DownloadSource, SourceFailedError
 
 if TYPE_CHECKING:
     from sshtool.checkpoint.web import TransferLimits
@@ -46,7 +46,7 @@ class Fetched:
 
 def fetch(
     archive: PinnedFile,
-    sources: Sequence[Source],
+    sources: Sequence[DownloadSource],
     cache: Path,
     *,
     offline: bool = False,
@@ -79,8 +79,8 @@ class _Fetch:
     """A download into a locked entry of the cache."""
 
     entry: Entry
-    sources: Sequence[Source]
-    usable: Sequence[Source]
+    sources: Sequence[DownloadSource]
+    usable: Sequence[DownloadSource]
     limits: TransferLimits | None
     say: Callable[[str], None]
     report: Report
@@ -118,7 +118,7 @@ class _Fetch:
                 return source.shown
         raise DownloadError(_nothing_worked(self.entry.archive, failures, self.sources))
 
-    def _get(self, source: Source) -> None:
+    def _get(self, source: DownloadSource) -> None:
         """Place the archive from one source. Raises SourceFailedError."""
         if source.path is not None:
             self._copy(source, source.path)
@@ -127,7 +127,7 @@ class _Fetch:
 
             web.download(source, self.entry, self.limits or web.TransferLimits(), self.say, self._received)
 
-    def _copy(self, source: Source, path: Path) -> None:
+    def _copy(self, source: DownloadSource, path: Path) -> None:
         """Copy the archive into the cache, so that later steps unpack the verified bytes."""
         try:
             size = path.stat().st_size
@@ -162,7 +162,7 @@ def _unreadable(error: OSError) -> SourceFailedError:
     return SourceFailedError(f"cannot be read ({error.strerror or error})")
 
 
-def _nothing_worked(archive: PinnedFile, failures: Sequence[str], sources: Sequence[Source]) -> str:
+def _nothing_worked(archive: PinnedFile, failures: Sequence[str], sources: Sequence[DownloadSource]) -> str:
     """The cause at each source, and the remedies, in one line."""
     untried = len(sources) - len(failures)
     causes = list(failures)

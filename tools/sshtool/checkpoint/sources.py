@@ -30,7 +30,7 @@ class SourceFailedError(Exception):
 
 
 @dataclass(frozen=True)
-class Source:
+class DownloadSource:
     """A URL, or the path of a file. Messages and records use `shown`, which omits user, password and query."""
 
     shown: str
@@ -43,7 +43,9 @@ class Source:
         return self.path is None
 
 
-def find_sources(model: ModelSpec, given: Iterable[str], config: Config, config_folder: Path) -> tuple[Source, ...]:
+def find_sources(
+    model: ModelSpec, given: Iterable[str], config: Config, config_folder: Path
+) -> tuple[DownloadSource, ...]:
     """List the distinct sources in the order of attempts.
 
     The order is `given` (the command line), the environment variable SSHTOOL_SOURCES (separated by spaces), the config
@@ -56,11 +58,11 @@ def find_sources(model: ModelSpec, given: Iterable[str], config: Config, config_
         users += [parse_source(text, name, place="sources", base=config_folder) for text in config.sources]
     except UsageError as error:
         raise ConfigError(f"{config_folder / 'config.toml'}: {error}") from None
-    own = [Source(item.url, url=item.url, dead_since=item.dead_since) for item in model.checkpoint.sources]
+    own = [DownloadSource(item.url, url=item.url, dead_since=item.dead_since) for item in model.checkpoint.sources]
     return tuple(dict.fromkeys(users + sorted(own, key=lambda source: bool(source.dead_since))))
 
 
-def parse_source(text: str, archive_name: str, *, place: str, base: Path = Path()) -> Source:
+def parse_source(text: str, archive_name: str, *, place: str, base: Path = Path()) -> DownloadSource:
     """Read one mirror: an https URL (http on this machine only), a file: URL, or a path, relative to `base`.
 
     A URL that ends in / and the path of a folder mean `archive_name` inside it. Raises UsageError, whose message does
@@ -85,7 +87,7 @@ def parse_source(text: str, archive_name: str, *, place: str, base: Path = Path(
         path = user_path(text, base)
     if is_folder(path):
         path /= archive_name
-    return Source(str(path), path=path)
+    return DownloadSource(str(path), path=path)
 
 
 def may_ask(scheme: str, host: str, *, loopback: bool) -> bool:
@@ -105,7 +107,7 @@ def shown_url(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}" + ("?…" if parts.query else "")
 
 
-def _web_source(parts: SplitResult, archive_name: str, place: str) -> Source:
+def _web_source(parts: SplitResult, archive_name: str, place: str) -> DownloadSource:
     if parts.path.endswith("/") and not parts.query:
         parts = parts._replace(path=parts.path + archive_name)
     url = parts.geturl()
@@ -115,7 +117,7 @@ def _web_source(parts: SplitResult, archive_name: str, place: str) -> Source:
         raise UsageError(
             f"{place}: {shown_url(url)}: http is only for this machine itself ({', '.join(LOOPBACK)}); use https"
         )
-    return Source(shown_url(url), url=url)
+    return DownloadSource(shown_url(url), url=url)
 
 
 def _path_of(parts: SplitResult, place: str) -> Path:

@@ -21,7 +21,7 @@ from sshconvert import __version__
 from sshconvert.messages import shown
 from sshconvert.schema import one_line
 from sshtool.checkpoint.cache import Entry, Writer, WrongBytesError
-from sshtool.checkpoint.sources import LOOPBACK, Source, SourceFailedError, is_loopback, may_ask, shown_url
+from sshtool.checkpoint.sources import LOOPBACK, DownloadSource, SourceFailedError, is_loopback, may_ask, shown_url
 
 # Transient failures. Others, such as 403, 404 and 410, are final.
 PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -42,7 +42,7 @@ class TransferLimits:
 
 
 def download(
-    source: Source,
+    source: DownloadSource,
     entry: Entry,
     limits: TransferLimits,
     say: Callable[[str], None],
@@ -82,7 +82,7 @@ class _Attempt:
     """One attempt to download the archive. Raises SourceFailedError."""
 
     client: httpx.Client
-    source: Source
+    source: DownloadSource
     entry: Entry
     limits: TransferLimits
     deadline: _Deadline

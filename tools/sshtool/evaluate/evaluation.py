@@ -32,7 +32,7 @@ from sshtool.evaluate.figures import (
     hardest,
     protocol_figures,
 )
-from sshtool.evaluate.journal import Finding, Header, Journal, read_findings
+from sshtool.evaluate.journal import Header, ImageFinding, Journal, read_findings
 from sshtool.evaluate.merge import JOURNAL, read_runs
 from sshtool.evaluate.meter import Meter
 from sshtool.evaluate.omz import SETTING
@@ -365,7 +365,7 @@ def _score(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, folde
         for number, image in enumerate(truth.images):
             if image.image in worst:
                 predictions = read_predictions(folder, image.image)
-                entry = judged(Finding(number, image.image, {protocol: predictions}), image)
+                entry = judged(ImageFinding(number, image.image, {protocol: predictions}), image)
                 illustrations.append(_illustration(str(folder), protocol, entry, image, images))
     figures = ArtifactFigures(
         artifact=str(folder),

@@ -89,7 +89,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ImageFinding:
     """An image, by its number and its path in the dataset, and its predictions for each protocol.
 
     `failure` is the reason for an image without predictions, "" for an image that was evaluated.
@@ -159,7 +159,7 @@ class Journal:
         self._digest = lines.digest
         return True
 
-    def append(self, finding: Finding) -> None:
+    def append(self, finding: ImageFinding) -> None:
         """Write a finding. Raises OutputError if it cannot be written."""
         body = {
             "index": finding.index,
@@ -192,7 +192,7 @@ def read_header(path: Path) -> Header:
         return _header(_Lines(file, path))
 
 
-def read_findings(path: Path) -> Iterator[Finding]:
+def read_findings(path: Path) -> Iterator[ImageFinding]:
     """Yield all findings, without a torn last line. Raises EvaluationError for a malformed or unreadable journal."""
     with _opened(path) as file:
         lines = _Lines(file, path)
@@ -252,7 +252,7 @@ def _possible(header: Header) -> bool:
     return 0 < which <= count <= header.images and known and bool(header.protocols)
 
 
-def _findings(lines: _Lines, header: Header) -> Iterator[Finding]:
+def _findings(lines: _Lines, header: Header) -> Iterator[ImageFinding]:
     expected = iter(header.numbers())
     while (text := lines.take(LONGEST_LINE)) is not None:
         try:
@@ -266,7 +266,7 @@ def _findings(lines: _Lines, header: Header) -> Iterator[Finding]:
             raise lines.error(f"is of other protocols than the header's, {', '.join(header.protocols)}")
         if line.failure and any(len(item.scores) for item in predictions.values()):
             raise lines.error("has predictions for an image that was not evaluated")
-        yield Finding(line.index, line.image, predictions, line.failure)
+        yield ImageFinding(line.index, line.image, predictions, line.failure)
 
 
 def _unpacked(packed: _Packed) -> Predictions:

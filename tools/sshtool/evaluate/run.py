@@ -15,7 +15,7 @@ from sshconvert.messages import printable
 from sshtool.concurrency import SharedRuntime
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.feeding import Feed, Size
-from sshtool.evaluate.journal import Finding
+from sshtool.evaluate.journal import ImageFinding
 from sshtool.evaluate.predictions import NONE, Predictions, write_predictions
 from sshtool.evaluate.records import ImageRecord
 from sshtool.evaluate.score import judge_image
@@ -71,7 +71,7 @@ class Evaluator:
                 "without --postprocess, or with --keep-heads"
             )
 
-    def evaluate(self, jobs: Sequence[Job]) -> Generator[Finding, None, None]:
+    def evaluate(self, jobs: Sequence[Job]) -> Generator[ImageFinding, None, None]:
         """Yield the finding of each image, in their order. Closing the generator ends its threads.
 
         An unreadable image, and one for which the artifact gives NaN or infinity, gives a finding with a failure.
@@ -81,15 +81,17 @@ class Evaluator:
         """
         return self._shared.each(self._evaluate, jobs)
 
-    def _evaluate(self, job: Job) -> Finding:
+    def _evaluate(self, job: Job) -> ImageFinding:
         try:
             with reading(job.path) as image:
                 predictions = {feed.protocol: self._find(feed, image) for feed in self._feeds}
         except (ImageError, NonfiniteError) as error:
-            return Finding(job.index, job.truth.image, {feed.protocol: NONE for feed in self._feeds}, printable(error))
+            return ImageFinding(
+                job.index, job.truth.image, {feed.protocol: NONE for feed in self._feeds}, printable(error)
+            )
         for protocol, folder in self.saved.items():
             write_predictions(folder, job.truth.image, predictions[protocol])
-        return Finding(job.index, job.truth.image, predictions)
+        return ImageFinding(job.index, job.truth.image, predictions)
 
     def _find(self, feed: Feed, image: Pixels) -> Predictions:
         try:
@@ -113,7 +115,7 @@ class Entry:
     shown: Mapping[str, Sequence[Box]]
 
 
-def judged(finding: Finding, truth: ImageTruth) -> Entry:
+def judged(finding: ImageFinding, truth: ImageTruth) -> Entry:
     """Judge the predictions for an image."""
     record = judge_image(finding.index, truth, finding.predictions, failure=finding.failure)
     return Entry(record, {protocol: shown(predictions) for protocol, predictions in finding.predictions.items()})

@@ -23,7 +23,7 @@ from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.base import Task
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.faults import Decode
-from sshconvert.tasks.findings import Finding
+from sshconvert.tasks.findings import Discrepancy
 from sshconvert.tasks.inside import NOT_DECODED, Inside
 from sshconvert.tasks.results import Box
 from sshconvert.tasks.tolerances import PROFILES, Overrides, Profile
@@ -326,7 +326,7 @@ class _Judge:
             return tuple(DetectionComparison(problem=str(error)) for _ in images)
         return task.compare(original, results, profile, lambda output: self.rules.overrides.tolerance(profile, output))
 
-    def fail_all(self, findings: Iterable[Finding]) -> None:
+    def fail_all(self, findings: Iterable[Discrepancy]) -> None:
         for item in findings:
             self.fail(item.check, item.message, sample=item.sample, output=item.output, excess=item.excess)
 
