@@ -39,6 +39,7 @@ os.environ.pop("PYTHONUNBUFFERED", None)
 # A shell starts what runs in its background with these ignored, and children inherit that: none could be interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as `nohup` does
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
