@@ -28,11 +28,7 @@ from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Dynamic, Options, Precision
 from sshconvert.passes.int8 import Quantization
 from sshconvert.reading import is_folder
-from sshtool.demo.scenes import draw_scene
-from sshtool.images import Resize, fit, reading
 from sshtool.progress import Progress, silent
-from sshtool.runtimes.loading import load
-from sshtool.selection import select_images
 
 # Neither the demo checkpoint's fitting nor a test uses these scenes.
 CALIBRATION_SEEDS: Final = range(300_000, 300_030)
@@ -118,6 +114,9 @@ def calibration_images(
 
     Raises UsageError if `folder` is no folder or holds no images.
     """
+    from sshtool.images import Resize, fit, reading
+    from sshtool.selection import select_images
+
     if folder is None:
         return _scenes(options, model, CALIBRATION_SEEDS)
     if not is_folder(folder):
@@ -140,6 +139,8 @@ def calibration_images(
 
 
 def _scenes(options: Options, model: ModelSpec, seeds: range) -> CalibrationImages:
+    from sshtool.demo.scenes import draw_scene
+
     size = _size(options, model)
     text = f"{len(seeds)} drawn scenes, seeds {seeds[0]} to {seeds[-1]}"
     return CalibrationImages(len(seeds), lambda number: draw_scene(seeds[number], *size).image, {CALIBRATION: text})
@@ -208,6 +209,8 @@ class _LayerSearch:
             results = self.results(artifact)
         if self.int8.calibration_data is None:
             size = _size(self.options, self.checkpoint.model)
+            from sshtool.demo.scenes import draw_scene
+
             truths: Sequence[Any] = [draw_scene(seed, *size).faces for seed in DROP_SEEDS]
         else:
             truths = self.task.truths(results)
@@ -226,6 +229,8 @@ class _LayerSearch:
     def results(self, artifact: Artifact) -> list[Any]:
         size = _size(self.options, self.checkpoint.model)
         label = f"average precision, {artifact.format} {artifact.precision.value}"
+        from sshtool.runtimes.loading import load
+
         runtime = load(artifact.path, self.checkpoint.model)
         results = []
         for number in range(self.images.count):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from sshconvert.contract import FREE, Contract, Tensor
-from sshconvert.editable import NotThereError
-from sshconvert.editing.onnx import EditableOnnx
+from sshconvert.editable import EditableModel, NotThereError
 from sshconvert.formats.base import ExportedNetwork, Format
 from sshconvert.formats.registry import FORMATS
 from sshconvert.onnx.model import weights_path
 from sshconvert.reading import is_there
-from sshconvert.validation import read_onnx
 
 
 @FORMATS.register("onnx")
@@ -46,27 +45,29 @@ class Onnx(Format):
 
     @classmethod
     def screen(cls, path: Path) -> None:
-        read_onnx(path)
+        _screened(path)
 
     @classmethod
     def read_contract(cls, path: Path) -> Contract:
-        model = read_onnx(path)
+        model = _screened(path)
         weights = {tensor.name for tensor in model.graph.initializer}
         inputs = tuple(_tensor(value) for value in model.graph.input if value.name not in weights)
         return Contract(_metadata(model), inputs, tuple(map(_tensor, model.graph.output)))
 
     @classmethod
     def read_metadata(cls, path: Path) -> Mapping[str, str]:
-        return _metadata(read_onnx(path))
+        return _metadata(_screened(path))
 
     @classmethod
     def is_quantized(cls, path: Path) -> bool:
-        return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in read_onnx(path).graph.node)
+        return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in _screened(path).graph.node)
 
     @classmethod
-    def edit(cls, path: Path) -> EditableOnnx:
+    def edit(cls, path: Path) -> EditableModel[Any]:
         if cls.companions(path):
             raise NotThereError(f"{path}: cannot be edited, its weights are in {weights_path(path).name}")
+        from sshconvert.editing.onnx import EditableOnnx
+
         return EditableOnnx(path)
 
 
@@ -78,3 +79,9 @@ def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     kind = value.type.tensor_type
     shape = tuple(size.dim_value if size.HasField("dim_value") else FREE for size in kind.shape.dim)
     return Tensor(value.name, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, shape)
+
+
+def _screened(path: Path) -> onnx.ModelProto:
+    from sshconvert.validation import read_onnx  # a conversion reads no file of a stranger
+
+    return read_onnx(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sshconvert.contract import FREE, Contract, Tensor
-from sshconvert.editing.openvino import EditableIr
+from sshconvert.editable import EditableModel
 from sshconvert.errors import ArtifactError
 from sshconvert.files import replace_files
 from sshconvert.formats.base import ExportedNetwork, Format
@@ -18,7 +18,6 @@ from sshconvert.ir import IntermediateRepresentation, read_model_info
 from sshconvert.libraries import import_openvino
 from sshconvert.options import Precision
 from sshconvert.schema import one_line
-from sshconvert.validation import check_ir
 
 _TYPES = {"f32": "float32", "u8": "uint8", "i32": "int32"}
 
@@ -59,7 +58,7 @@ class OpenVinoIr(Format):
 
     @classmethod
     def screen(cls, path: Path) -> None:
-        check_ir(path)
+        _screen(path)
 
     @classmethod
     def read_contract(cls, path: Path) -> Contract:
@@ -72,7 +71,7 @@ class OpenVinoIr(Format):
 
     @classmethod
     def read_metadata(cls, path: Path) -> Mapping[str, str]:
-        check_ir(path)
+        _screen(path)
         return read_model_info(path)
 
     @classmethod
@@ -81,7 +80,9 @@ class OpenVinoIr(Format):
         return any(layer.get("type") == "FakeQuantize" for layer in layers)
 
     @classmethod
-    def edit(cls, path: Path) -> EditableIr:
+    def edit(cls, path: Path) -> EditableModel[Any]:
+        from sshconvert.editing.openvino import EditableIr
+
         return EditableIr(path)
 
     @classmethod
@@ -99,3 +100,9 @@ def _tensor(port: Any) -> Tensor:
     kind = port.element_type.get_type_name()
     shape = tuple(size.get_length() if size.is_static else FREE for size in port.partial_shape)
     return Tensor(port.any_name, _TYPES.get(kind, kind), shape)
+
+
+def _screen(path: Path) -> None:
+    from sshconvert.validation import check_ir  # a conversion reads no file of a stranger
+
+    check_ir(path)
