@@ -1,4 +1,4 @@
-"""Extensions of sshtool: modules that lie outside of it, which it finds by the entry points of a distribution."""
+"""Extensions of sshtool: modules outside the project, found through the entry points of a distribution."""
 
 from __future__ import annotations
 
