@@ -13,7 +13,7 @@ def sshtool(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProces
     """Run `sshtool` in a new process, and require this exit code and no traceback."""
     command = [sys.executable, "-m", "sshtool", *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == code, result.stdout + result.stderr
+    assert result.returncode == code, f"{result.stdout}{result.stderr}exit code {result.returncode}"
     assert "Traceback" not in result.stderr
     return result
 
