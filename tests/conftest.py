@@ -73,7 +73,7 @@ def shared_data() -> Path:
     """Real checkpoints and reference figures, which lie beside the repository and are no part of it."""
     path = SHARED / "data"
     if not path.is_dir():
-        pytest.skip(f"{path} is not there: the real data files are not part of the repository")
+        pytest.skip(f"{path} does not exist: the real data files are not part of the repository")
     return path
 
 

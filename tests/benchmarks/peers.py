@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 REQUIREMENTS: Final = ("openvino-dev==2023.3.0", "mxnet==1.9.1", "numpy==1.23.5", "onnx==1.12.0")
-# `mo` reports to its maker through this package, and has a stub of its own for when it is not there.
+# `mo` reports to its maker through this package, and has a stub of its own for when it is missing.
 TELEMETRY: Final = "openvino-telemetry"
 COMPLETE: Final = "complete"
 

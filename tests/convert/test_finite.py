@@ -101,7 +101,7 @@ def test_every_verb_refuses_nan_unless_it_is_told(
 
 
 def outcome(*arguments: str | Path) -> str:
-    """What a verb says, whether it succeeds or, where MXNet is not there, fails."""
+    """What a verb says, whether it succeeds or, where MXNet is missing, fails."""
     try:
         return sshtool(*arguments).stderr
     except AssertionError:

@@ -2,9 +2,10 @@
 
     python tests/mutation/guards.py [--module NAME] [--guard TEXT] [--list] [--jobs 2]
 
-`guard_finder` says what a guard is. The tests of a module are those in the folder that mirrors its package, and all
-that import it. Each of their files runs once under coverage, which says which tests come to which line. Then, in a copy
-of the project with one guard off, the tests that come to its lines run first, and all others of the module after them.
+`guard_finder` says what a guard is. The tests of a module are those in the folder that mirrors its package, or the
+nearest one above it, and all that import it. Each of their files runs once under coverage, which says which tests come
+to which line. Then, in a copy of the project with one guard off, the tests that come to its lines run first, and all
+others of the module after them.
 
 A guard that no test can notice needs a reason in `EXCUSES`; a reason that is not needed is an error too: exit code 1.
 """
@@ -58,6 +59,8 @@ def files_that_test(module: str, root: Path = ROOT) -> list[str]:
     source, _, *inside = Path(module).with_suffix("").parts
     dotted = ".".join(Path(module).with_suffix("").parts[1:]).removesuffix(".__init__")
     mirrored = root.joinpath("tests", source, *inside[:-1])
+    while not mirrored.is_dir():
+        mirrored = mirrored.parent
     files = [path for path in sorted(root.rglob("tests/**/test_*.py")) if path.parent.name != "mutation"]
     return [str(path.relative_to(root)) for path in files if path.parent == mirrored or dotted in _imports(path)]
 
@@ -107,40 +110,32 @@ def run_tests(copy: Path, tests: Sequence[str], *front: str) -> tuple[bool, str]
     return process.returncode in (0, 5), output.decode(errors="replace").strip().rpartition("\n")[2]
 
 
-def survey(copy: Path, tests: Sequence[str]) -> Seen:
-    """Which tests come to which line, by module."""
+def survey(copy: Path, test: str) -> Seen:
+    """Which tests of a file come to which line, by module."""
     rules, report = copy / "coveragerc", copy / "coverage.json"
     rules.write_text(f"[run]\ndynamic_context = test_function\nsource = {','.join(SOURCES)}\n", encoding="utf-8")
-    passed, last = run_tests(copy, tests, "-m", "coverage", "run", f"--rcfile={rules}")
+    passed, last = run_tests(copy, [test], "-m", "coverage", "run", f"--rcfile={rules}")
     if not passed:
-        sys.exit(f"a test fails although no guard is off: {last}")
-    command = [
-        sys.executable,
-        "-m",
-        "coverage",
-        "json",
-        f"--rcfile={rules}",
-        "-q",
-        "--show-contexts",
-        "-o",
-        str(report),
-    ]
-    subprocess.run(command, cwd=copy, check=True)
-    seen: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+        sys.exit(f"{test}: a test fails although no guard is off: {last}")
+    command = [sys.executable, "-m", "coverage", "json", f"--rcfile={rules}", "-q", "--show-contexts", "-o"]
+    subprocess.run([*command, str(report)], cwd=copy, check=True)
+    seen: dict[str, dict[int, set[str]]] = defaultdict(dict)
     for module, content in json.loads(report.read_bytes())["files"].items():
         for line, contexts in content["contexts"].items():
-            nodes = (context.rpartition(".") for context in contexts if context)
-            seen[module][int(line)] |= {f"{path.replace('.', '/')}.py::{name}" for path, _, name in nodes}
+            names = {f"{test}::{context.rpartition('.')[2]}" for context in contexts if context}
+            if names:
+                seen[module][int(line)] = names
     return seen
 
 
-def check(copy: Path, module: str, guard: Guard, tests: Sequence[str], seen: Seen) -> str:
+def check(copy: Path, module: str, guard: Guard, tests: Sequence[str], surveys: Sequence[Seen]) -> str:
     """The last line of the tests that notice that the guard is off; "" if none does."""
     path = copy / module
     source = path.read_text(encoding="utf-8")
     path.write_text(guard.switched_off(source), encoding="utf-8")
     try:
-        near = sorted({test for line in guard.lines for test in seen.get(module, {}).get(line, ())})
+        lines = [seen[module] for seen in surveys if module in seen]
+        near = sorted({test for reached in lines for line in guard.lines for test in reached.get(line, ())})
         for chosen in (near, tests):
             passed, last = run_tests(copy, chosen) if chosen else (True, "")
             if not passed:
@@ -153,17 +148,18 @@ def check(copy: Path, module: str, guard: Guard, tests: Sequence[str], seen: See
 def run(root: Path, found: Mapping[str, Sequence[Guard]], excuses: Mapping[str, str], jobs: int) -> dict[str, str]:
     """What became of each guard: caught, excused, STALE (excused, yet caught) or NOT caught."""
     states: dict[str, str] = {}
+    surveys: dict[str, Seen] = {}
     with copies(root, jobs) as free, ThreadPoolExecutor(jobs) as pool:
         for module, guards in found.items():
             tests = files_that_test(module, root)
             copy = free.get()
-            seen = survey(copy, tests)
+            surveys.update({test: survey(copy, test) for test in tests if test not in surveys})
             free.put(copy)
 
-            def judge(guard: Guard, module: str = module, tests: Sequence[str] = tests, seen: Seen = seen) -> str:
+            def judge(guard: Guard, module: str = module, tests: Sequence[str] = tests) -> str:
                 copy = free.get()
                 try:
-                    by = check(copy, module, guard, tests, seen)
+                    by = check(copy, module, guard, tests, [*surveys.values()])
                 finally:
                     free.put(copy)
                 excused = key(module, guard) in excuses

@@ -23,7 +23,7 @@ Harm = Callable[["Graph"], str]
 
 
 class Graph:
-    """A model in the making. `name` and `constant` give names that are not there yet."""
+    """A model in the making. `name` and `constant` give names that do not exist yet."""
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance

@@ -1357,7 +1357,7 @@ RUNS: Final[dict[str, tuple[tuple[str, ...], int, str]]] = {
     "info, an output folder too long": (("info", "-o", "x" * 5000), 1, "neither a folder"),
     "verify, no pack": (("verify", "--artifact", "{onnx}", "--reference", "{text}"), 1, "not a reference pack"),
     "verify, a pipe as a pack": (("verify", "--artifact", "{onnx}", "--reference", "{pipe}"), 1, "is not a file"),
-    "verify, a pipe as an artifact": (("verify", "--artifact", "{pipe}", "--reference", "{pack}"), 2, "is not there"),
+    "verify, a pipe as an artifact": (("verify", "--artifact", "{pipe}", "--reference", "{pack}"), 2, "--artifact"),
     "verify, a broken artifact": (("verify", "--artifact", "{broken}", "--reference", "{pack}"), 3, "no ONNX file"),
     "detect, a broken artifact": (("detect", "{image}", "--artifact", "{broken}"), 1, "is no ONNX file"),
     "detect, an IR without weights": (("detect", "{image}", "--artifact", "{xml}"), 1, ".bin"),

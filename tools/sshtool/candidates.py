@@ -81,7 +81,7 @@ def check_artifacts(artifacts: Sequence[Path]) -> None:
     """Raises UsageError that lists the missing artifacts."""
     missing = [str(path) for path in artifacts if not is_file(path)]
     if missing:
-        raise UsageError(f"--artifact: {', '.join(missing)} is not there; give a file that `sshtool convert` wrote")
+        raise UsageError(f"--artifact: {', '.join(missing)} does not exist; give a file that `sshtool convert` wrote")
 
 
 def left_out(

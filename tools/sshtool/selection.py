@@ -47,7 +47,7 @@ def _files_of(argument: str) -> list[Path]:
     if is_there(path):  # even if the name looks like a pattern
         return [path]
     if not glob.has_magic(argument):
-        raise UsageError(f"{argument}: is not there; name an image file, a folder or a pattern")
+        raise UsageError(f"{argument}: does not exist; name an image file, a folder or a pattern")
     files = (path for path in map(Path, glob.iglob(argument, recursive=True)) if is_file(path))  # noqa: PTH207  # a pattern may be absolute
     matches = sorted(islice(files, MOST_FILES + 1))
     if not matches:

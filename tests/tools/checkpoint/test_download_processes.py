@@ -408,7 +408,7 @@ def _with_proxy(server: Server, *arguments: str | Path) -> str:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Key and certificate of 127.0.0.1 in one file, signed by itself."""
     if shutil.which("openssl") is None:
-        pytest.skip("the command openssl, which makes the certificate, is not there")
+        pytest.skip("the command openssl, which makes the certificate, is missing")
     folder = tmp_path_factory.mktemp("tls")
     subprocess.run(
         [

@@ -126,7 +126,7 @@ def test_what_is_no_artifact_is_told_what_to_give(name: str, message: str, tmp_p
 
 def test_onnx_runtime_proposes_no_machine_of_somebody_elses(artifacts: Path) -> None:
     for device in ("GPU", "AZURE"):
-        with pytest.raises(RuntimeUnavailableError, match=f"device {device} is not here") as caught:
+        with pytest.raises(RuntimeUnavailableError, match=device) as caught:
             OnnxRuntime(artifacts / MODEL.name / "FP32" / f"{MODEL.name}.onnx", Settings(device=device))
         assert "AZURE" not in str(caught.value).split("use ")[1]
 

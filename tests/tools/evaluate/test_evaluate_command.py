@@ -366,7 +366,7 @@ MISFITS: Final[dict[str, tuple[Callable[[Path, Path], list[Path]], str]]] = {
         "onnx FP32: the journals hold 4 images of 6; finish each shard with --resume",
     ),
     "no journals": (lambda _, folder: [folder], "holds no journals"),
-    "not there": (lambda _, folder: [folder / "nowhere.jsonl"], "nowhere.jsonl: is not there"),
+    "not there": (lambda _, folder: [folder / "nowhere.jsonl"], "nowhere.jsonl"),
     "no journal": (lambda *_: [Path(__file__)], "is no journal of an evaluation"),
 }
 

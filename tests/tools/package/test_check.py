@@ -303,7 +303,7 @@ def test_checksums_of_other_files_are_found_though_the_manifest_is_right(folder:
     (folder / SUMS).write_bytes(dump_sums(sums))
     assert problems(folder, models=False) == [
         "checksums: README.md: is not in SHA256SUMS",
-        "checksums: ghost.txt: is in SHA256SUMS, not there",
+        "checksums: ghost.txt: is in SHA256SUMS, but does not exist",
     ]
 
 

@@ -63,7 +63,7 @@ from sshtool.package.manifest import (
     SUMS,
     Manifest,
     PackagedModel,
-    Source,
+    Provenance,
     Tensor,
     Verification,
     parse_manifest,
@@ -761,7 +761,7 @@ def test_what_a_document_says_stays_text_in_the_card(text: str) -> None:
         made = MODEL.model_copy(update={"title": text, "homepage": f"https://a.example/{text}"})
         return render_card(
             made,
-            Source(weights="demo", archive_sha256=None, checkpoint={}),
+            Provenance(weights="demo", archive_sha256=None, checkpoint={}),
             Verification(status="passed", reference=text, notes=(text,)),
             [CardModel(model, 1, None, evaluated, (benched,))],
             Bench(model=NAME, cores=2, environment={"processor": text[:200]}, candidates=(benched,)),
@@ -805,7 +805,7 @@ def test_a_card_names_the_data_set_of_the_published_weights_alone(workspace: Ver
     model = described(read_contract(workspace.onnx), workspace.onnx)
     verification = Verification(status="passed", reference="MXNet", notes=())
     for weights, named in ((f"sha256:{MODEL.archive.sha256}", ["wider_face"]), ("sha256:" + "0" * 64, None)):
-        source = Source(weights=weights, archive_sha256=weights[7:], checkpoint={})
+        source = Provenance(weights=weights, archive_sha256=weights[7:], checkpoint={})
         card = render_card(MODEL, source, verification, [CardModel(model, 1, None, None)]).decode()
         assert ModelCard(card).data.get("datasets") == named
 
@@ -876,7 +876,7 @@ def only_these(folder: Path, *names: str) -> Path:
 
 def test_a_card_of_a_model_that_takes_no_images_shows_no_code_for_images(workspace: Verified) -> None:
     model = described(read_contract(workspace.onnx), workspace.onnx).model_copy(update={"mean_values": (1, 2, 3)})
-    source = Source(weights="sha256:" + "0" * 64, archive_sha256=None, checkpoint={})
+    source = Provenance(weights="sha256:" + "0" * 64, archive_sha256=None, checkpoint={})
     verification = Verification(status="passed", reference="MXNet", notes=())
     card = render_card(MODEL, source, verification, [CardModel(model, 1, None, None)]).decode()
     assert "```python" not in card

@@ -145,9 +145,9 @@ def test_what_is_no_annotation_text_at_all_is_refused(tmp_path: Path) -> None:
         read(tmp_path, "\n \n")
     with pytest.raises(DatasetError, match=r"UTF.*8"):
         read(tmp_path, b"\xff\xfe\x00")
-    with pytest.raises(DatasetError, match="is not there"):
+    with pytest.raises(DatasetError, match=r"no\.txt"):
         read_annotations(tmp_path / "no.txt")
-    with pytest.raises(DatasetError, match="is not there"):
+    with pytest.raises(DatasetError, match=tmp_path.name):
         read_annotations(tmp_path)
     with (tmp_path / "large.txt").open("wb") as file:
         file.truncate((64 << 20) + 1)

@@ -25,8 +25,8 @@ from sshtool.bench.figures import (
     speeds,
 )
 from sshtool.bench.measuring import LATENCY, MODES, THROUGHPUT
-from sshtool.bench.run import Candidate, Doses, Feed, Measurement, ModeRun, measure
-from sshtool.candidates import Candidate as Artifact, check_artifacts, labelled
+from sshtool.bench.run import BenchCandidate, Doses, Feed, Measurement, ModeRun, measure
+from sshtool.candidates import Candidate, check_artifacts, labelled
 from sshtool.checkpoint.archive import opened
 from sshtool.environment import environment
 from sshtool.limits import LONGEST_DURATION, check_threads
@@ -153,16 +153,18 @@ def _feed(options: BenchOptions) -> Feed:
 # --- candidates ------------------------------------------------------------------------------------------------------
 
 
-def _candidates(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> tuple[list[Candidate], list[LeftOut]]:
+def _candidates(
+    workspace: Workspace, options: BenchOptions, stack: ExitStack
+) -> tuple[list[BenchCandidate], list[LeftOut]]:
     check_artifacts(options.artifacts)
     paths = options.artifacts or workspace.converted()
-    candidates: list[Candidate] = []
+    candidates: list[BenchCandidate] = []
     left_out: list[LeftOut] = []
     keys = {path: [key for key in options.runtimes or ("",) if _loads(path, key)] for path in paths}
     for path in options.artifacts:
         if not keys[path]:
             usual_runtime(path, options.runtimes[0])  # raises the error that explains why
-    artifacts = [Artifact(path, path.resolve().parent.name, key) for path, own in keys.items() for key in own]
+    artifacts = [Candidate(path, path.resolve().parent.name, key) for path, own in keys.items() for key in own]
     for label, artifact in labelled(artifacts).items():
         possible, impossible = _in_precisions(label, artifact, options)
         if not possible and options.artifacts:
@@ -185,7 +187,9 @@ def _loads(path: Path, key: str) -> bool:
     return runtime is None or runtime.loads(path)
 
 
-def _in_precisions(label: str, artifact: Artifact, options: BenchOptions) -> tuple[list[Candidate], list[LeftOut]]:
+def _in_precisions(
+    label: str, artifact: Candidate, options: BenchOptions
+) -> tuple[list[BenchCandidate], list[LeftOut]]:
     """The artifact in each inference precision that its runtime supports, and the precisions that it does not."""
     runtime = usual_runtime(artifact.path, artifact.runtime)
     candidates, left_out = [], []
@@ -193,7 +197,7 @@ def _in_precisions(label: str, artifact: Artifact, options: BenchOptions) -> tup
         name = label if precision == F32 else f"{label} in {precision}"
         if precision in runtime.inference_precisions:
             explicit = bool(options.artifacts or options.runtimes) or precision != F32
-            candidates.append(Candidate(name, artifact.path, artifact.runtime, precision, optional=not explicit))
+            candidates.append(BenchCandidate(name, artifact.path, artifact.runtime, precision, optional=not explicit))
         else:
             able = " or ".join(runtimes_for(precision))
             reason = f"{runtime.name} does not compute in {precision}; give --runtime {able} for the same file"
@@ -201,7 +205,7 @@ def _in_precisions(label: str, artifact: Artifact, options: BenchOptions) -> tup
     return candidates, left_out
 
 
-def _original(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> Iterator[Candidate]:
+def _original(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> Iterator[BenchCandidate]:
     """MXNet with the checkpoint, if the options name either, or by default if both are present."""
     among_artifacts = any(RUNTIMES[MXNET].loads(artifact) for artifact in options.artifacts)
     explicit = (MXNET in options.runtimes and not among_artifacts) or options.checkpoint is not None
@@ -217,10 +221,10 @@ def _original(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> 
         return
     opening = opened(path, workspace.model, allow_nonfinite=options.settings.allow_nonfinite)
     checkpoint = stack.enter_context(opening)
-    yield Candidate("mxnet FP32", checkpoint.params_path, MXNET, F32, optional=not explicit)
+    yield BenchCandidate("mxnet FP32", checkpoint.params_path, MXNET, F32, optional=not explicit)
 
 
-def _baseline(candidates: Sequence[Candidate], name: str) -> Candidate:
+def _baseline(candidates: Sequence[BenchCandidate], name: str) -> BenchCandidate:
     """The candidate with the label or path `name`; for "" FP32 with OpenVINO, or else the first. Raises UsageError."""
     if not name:
         usual = (item for item in candidates if _is_usual(item))
@@ -233,7 +237,7 @@ def _baseline(candidates: Sequence[Candidate], name: str) -> Candidate:
     return matches[0]
 
 
-def _is_usual(candidate: Candidate) -> bool:
+def _is_usual(candidate: BenchCandidate) -> bool:
     # A label may continue with a folder or a runtime.
     return candidate.label.startswith(USUAL_BASELINE) and candidate.inference_precision == F32
 
@@ -241,7 +245,7 @@ def _is_usual(candidate: Candidate) -> bool:
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-def _figures(candidate: Candidate, runs: Mapping[str, ModeRun], baseline: str) -> CandidateFigures:
+def _figures(candidate: BenchCandidate, runs: Mapping[str, ModeRun], baseline: str) -> CandidateFigures:
     own = {mode: run.measurements[candidate.label] for mode, run in runs.items()}
     baselines = {mode: run.measurements[baseline] for mode, run in runs.items()}
     loaded = next(iter(own.values())).loaded

@@ -24,7 +24,7 @@ PAUSE: Final = 0.2
 
 
 @dataclass(frozen=True)
-class Candidate:
+class BenchCandidate:
     """A file, a runtime and an inference precision. An `optional` one is left out if its runtime is not installed."""
 
     label: str
@@ -79,7 +79,7 @@ class ModeRun:
 def measure(
     mode: str,
     model: ModelSpec,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[BenchCandidate],
     feed: Feed,
     doses: Doses,
     *,
@@ -132,7 +132,7 @@ def _take_turns(
     return turns, order
 
 
-def _work(mode: str, model: ModelSpec, candidate: Candidate, feed: Feed) -> Work:
+def _work(mode: str, model: ModelSpec, candidate: BenchCandidate, feed: Feed) -> Work:
     throughput = mode == THROUGHPUT
     settings = feed.settings
     runtime = usual_runtime(candidate.path, candidate.runtime)

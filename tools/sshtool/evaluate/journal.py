@@ -299,7 +299,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         file = open_regular(path, follow=False)
     except FileNotFoundError:
-        raise EvaluationError(f"{path}: is not there; name a journal that `sshtool evaluate` wrote") from None
+        raise EvaluationError(f"{path}: does not exist; name a journal that `sshtool evaluate` wrote") from None
     except OSError as error:
         raise EvaluationError(
             f"{path}: cannot be opened ({error.strerror}); name a journal of `sshtool evaluate`, and no link to it"

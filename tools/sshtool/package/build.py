@@ -45,8 +45,8 @@ from sshtool.package.manifest import (
     SUMS,
     Manifest,
     PackagedFile,
+    Provenance,
     Role,
-    Source,
     Verification,
     dump_sums,
 )
@@ -177,7 +177,7 @@ class _Plan:
 
     model: ModelSpec
     layout: Layout
-    source: Source
+    source: Provenance
     verification: Verification
     report: VerifyReport | None
     items: tuple[_Artifact, ...]
@@ -310,11 +310,11 @@ def _misfit(pack: PackReference, weights: str, sizes: Iterable[tuple[int, int]])
     return ""
 
 
-def _source(workspace: Workspace, items: Sequence[_Artifact], reference: PackReference | None) -> Source:
+def _source(workspace: Workspace, items: Sequence[_Artifact], reference: PackReference | None) -> Provenance:
     weights = Contract(items[0].described.model.options).weights
     scheme, _, digest = weights.partition(":")
     hashes = reference.contents.checkpoint if reference else _hashes(workspace, weights)
-    return Source(weights=weights, archive_sha256=digest if scheme == "sha256" else None, checkpoint=dict(hashes))
+    return Provenance(weights=weights, archive_sha256=digest if scheme == "sha256" else None, checkpoint=dict(hashes))
 
 
 def _hashes(workspace: Workspace, weights: str) -> Mapping[str, str]:

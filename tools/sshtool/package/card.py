@@ -14,7 +14,7 @@ from sshconvert.libraries import YAML, importing
 from sshconvert.models.spec import ModelSpec, Published
 from sshconvert.tasks.inside import Inside
 from sshtool.package.evidence import Bench, BenchedArtifact, EvaluatedArtifact
-from sshtool.package.manifest import PackagedModel, Source, Verification
+from sshtool.package.manifest import PackagedModel, Provenance, Verification
 from sshtool.package.usage import examples
 from sshtool.parity.verify import ArtifactReport
 from sshtool.report import summary
@@ -60,7 +60,7 @@ class CardLinks:
 
 def render_card(
     model: ModelSpec,
-    source: Source,
+    source: Provenance,
     verification: Verification,
     described: Sequence[CardModel],
     bench: Bench | None = None,
@@ -130,7 +130,7 @@ def _speeds(described: Sequence[CardModel]) -> list[dict[str, str]]:
     ]
 
 
-def _front_matter(model: ModelSpec, source: Source, described: Sequence[CardModel]) -> Markdown:
+def _front_matter(model: ModelSpec, source: Provenance, described: Sequence[CardModel]) -> Markdown:
     """The YAML that Hugging Face reads. It names the data sets only for the published, trained weights."""
     with importing(YAML):
         import yaml

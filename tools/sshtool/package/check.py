@@ -138,7 +138,11 @@ class Checker:
             return unlisted
         if sums is not None:
             for path in sorted(names ^ sums.keys()):
-                self.fail("checksums", path, "is not in SHA256SUMS" if path in names else "is in SHA256SUMS, not there")
+                self.fail(
+                    "checksums",
+                    path,
+                    "is not in SHA256SUMS" if path in names else "is in SHA256SUMS, but does not exist",
+                )
         if manifest is not None:
             readable = self._sizes(manifest, {path: contents.sizes[path] for path in names})
             if not contents.too_large:

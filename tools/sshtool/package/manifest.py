@@ -99,7 +99,7 @@ class Verification(Strict):
     notes: tuple[Text, ...]
 
 
-class Source(Strict):
+class Provenance(Strict):
     """The checkpoint: "demo", "sha256:" and the archive's hash, or "params-sha256:" and the `.params` file's hash."""
 
     weights: Text
@@ -114,7 +114,7 @@ class Manifest(Strict):
     model: Text
     title: Text
     layout: Text
-    source: Source
+    source: Provenance
     models: Annotated[tuple[PackagedModel, ...], pydantic.Field(max_length=MOST_MODELS)]
     verification: Verification
     reference_pack: PackagePath | None

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sshconvert import __version__
 from sshconvert.models.spec import ModelSpec
 from sshtool.package.bundle import source_date
-from sshtool.package.manifest import PackagedFile, PackagedModel, Source, Tensor
+from sshtool.package.manifest import PackagedFile, PackagedModel, Provenance, Tensor
 
 FILE: Final = "bom.cdx.json"
 
@@ -24,7 +24,7 @@ _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://cyclonedx.org/schema
 
 def dump_bill(
     model: ModelSpec,
-    source: Source,
+    source: Provenance,
     models: Iterable[PackagedModel],
     files: Iterable[PackagedFile],
     metrics: Iterable[Mapping[str, str]],
@@ -53,7 +53,7 @@ def dump_bill(
 
 
 def _component(
-    model: ModelSpec, source: Source, first: PackagedModel, metrics: list[Mapping[str, str]], licence: str
+    model: ModelSpec, source: Provenance, first: PackagedModel, metrics: list[Mapping[str, str]], licence: str
 ) -> dict[str, Any]:
     card: dict[str, Any] = {
         "modelParameters": {

@@ -26,7 +26,7 @@ def load(path: Path, model: ModelSpec, settings: Settings = Settings(), *, key: 
             f"omit the option, or load a file with --runtime {' or '.join(runtimes_for(precision))}"
         )
     if not is_file(path):
-        raise ArtifactError(f"{path}: is not there; make it with `sshtool convert`")
+        raise ArtifactError(f"{path}: does not exist; make it with `sshtool convert`")
     limits = confined()
     if limits is None or not runtime.needs_sandbox:
         return runtime.load(path, model, settings)

@@ -110,7 +110,7 @@ class OnnxRuntime(Runtime):
         }
         if self.settings.device.upper() not in names:
             raise RuntimeUnavailableError(
-                f"onnxruntime: device {self.settings.device} is not here; use {', '.join(sorted(names))}"
+                f"onnxruntime: device {self.settings.device} is missing; use {', '.join(sorted(names))}"
             )
         return str(names[self.settings.device.upper()])
 

@@ -137,7 +137,7 @@ outputs = list(model(data).values())""",
             config |= {"PERFORMANCE_HINT_NUM_REQUESTS": runs} if runs else {}
         if device.split(".")[0].split(":")[0] not in (*self._core.available_devices, "AUTO", "HETERO"):
             devices = ", ".join(self._core.available_devices)
-            raise RuntimeUnavailableError(f"openvino: device {device} is not here; use {devices}")
+            raise RuntimeUnavailableError(f"openvino: device {device} is missing; use {devices}")
         self._check_precision()
         try:
             return self._core.compile_model(model, device, config)

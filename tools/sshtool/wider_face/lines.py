@@ -34,7 +34,7 @@ def read_lines(path: Path, largest: int, error_type: type[SSHToolError], remedy:
                 yield line
     except OSError as error:
         if error.errno in _NO_FILE:
-            raise error_type(f"{path}: is not there, or no file; {remedy}") from None
+            raise error_type(f"{path}: does not exist, or is no file; {remedy}") from None
         raise error_type(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
     except UnicodeDecodeError:
         raise error_type(f"{path}: is not text in UTF-8; {remedy}") from None

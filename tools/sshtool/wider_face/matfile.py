@@ -110,5 +110,5 @@ def _read(path: Path) -> bytes:
                 f"{path}: has more than {LARGEST_FILE} bytes; it is no ground truth of WIDER FACE"
             ) from None
         if not is_file(path):
-            raise DatasetError(f"{path}: is not there; name a dataset in the layout of WIDER FACE") from None
+            raise DatasetError(f"{path}: does not exist; name a dataset in the layout of WIDER FACE") from None
         raise DatasetError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
