@@ -21,7 +21,7 @@ LAYERS: Final[Mapping[str, str]] = {
     "language": "errors messages numerals arrays graph registry",
     "files": "reading schema snapshot files digest finite recognition libraries",
     "formats of others": "mxnet onnx boxes validation editable",
-    "meaning": "operators tasks network models",
+    "meaning": "operators tasks network cutting evaluation models",
     "checkpoint": "checkpoint export options",
     "artifact": "contract passes formats ir editing nncf",
     "conversion": "convert calibration __init__",

@@ -14,6 +14,7 @@ import numpy as np
 import pydantic
 
 from sshconvert.arrays import Array
+from sshconvert.cutting import cut
 from sshconvert.digest import file_sha256
 from sshconvert.errors import CheckpointError
 from sshconvert.files import staged
@@ -23,7 +24,7 @@ from sshconvert.messages import listed
 from sshconvert.models.spec import ModelSpec, Sha256
 from sshconvert.mxnet.params import parse_params, snapshot_params
 from sshconvert.mxnet.symbol import snapshot_symbol
-from sshconvert.network import output_names, parse_symbol, resolve
+from sshconvert.network import Network, output_names, parse_symbol, resolve
 from sshconvert.reading import is_file, is_folder, matching, read_small
 from sshconvert.recognition import IR, ONNX, PARAMS, SYMBOL, mistaken
 from sshconvert.schema import Strict, one_line, parse_json
@@ -71,6 +72,10 @@ class Checkpoint:
         """The shape of the model's image."""
         return self.model.image_input.shape
 
+    def resolve(self, inputs: Mapping[str, Shape]) -> Network:
+        """Return the network at the shapes of its inputs. Raises UnsupportedGraphError and ShapeError."""
+        return resolve(self.graph, inputs, known={name: array.shape for name, array in self.parameters.items()})
+
     @property
     def is_demo(self) -> bool:
         return self.weights == DEMO
@@ -92,10 +97,14 @@ def open_checkpoint(path: Path, model: ModelSpec, *, allow_nonfinite: bool = Fal
     """
     symbol_path, params_path = locate(path, model)
     symbol = snapshot_symbol(symbol_path)
-    graph = parse_symbol(bytes(symbol.data), source=str(symbol_path))
-    _check_ends(graph, model)
+    whole = parse_symbol(bytes(symbol.data), source=str(symbol_path))
+    _check_ends(whole, model)
+    graph = cut(whole)
     params = snapshot_params(params_path)
-    parameters = bind(graph, parse_params(params.data, source=str(params_path)), model, source=params_path)
+    arrays = parse_params(params.data, source=str(params_path))
+    unused = set(whole.variables) - set(graph.variables)
+    arrays = {name: array for name, array in arrays.items() if name[4:] not in unused}
+    parameters = bind(graph, arrays, model, source=params_path)
     nonfinite = find_nonfinite(parameters)
     if nonfinite and not allow_nonfinite:
         raise CheckpointError(
@@ -195,7 +204,8 @@ def bind(graph: Graph, arrays: Mapping[str, Array], model: ModelSpec, *, source:
     `arrays` are by MXNet's names: `aux:…` for auxiliary states, `arg:…` for other parameters. Raises CheckpointError
     with all parameters that are missing, unexpected, of another shape, or not float32.
     """
-    network = resolve(graph, model.input_shapes)
+    known = {name[4:]: array.shape for name, array in arrays.items() if array.size}
+    network = resolve(graph, model.input_shapes, known=known)
     expected, auxiliaries = network.parameters(model.input_shapes), network.auxiliaries()
     parameters: dict[str, Array] = {}
     problems: list[str] = []

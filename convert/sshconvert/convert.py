@@ -15,7 +15,6 @@ from sshconvert.files import check_replaceable, staging_folder
 from sshconvert.formats.base import ExportedNetwork
 from sshconvert.formats.registry import FORMATS, artifact_files
 from sshconvert.models.spec import ModelSpec
-from sshconvert.network import resolve
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Dynamic, InputType, Layout, Options, Precision
 from sshconvert.passes.base import Pass
@@ -169,13 +168,13 @@ def _contract(
 
 
 def _export(checkpoint: Checkpoint, options: Options) -> OnnxModel:
-    data, graph = checkpoint.model.image_input, checkpoint.graph
+    data = checkpoint.model.image_input
     shape = options.input_shape or data.shape
     if len(shape) != len(data.shape) or shape[1] != data.shape[1]:
         raise ShapeError(f"input shape {shape}: expected N, {data.shape[1]}, H, W")
     freed = [option is not None and options.dynamic in (option, Dynamic.ALL) for option in FREED_BY]
     named = tuple(free if is_free else size for size, free, is_free in zip(shape, FREE_DIMENSIONS, freed, strict=True))
-    network = resolve(graph, {data.name: shape})
+    network = checkpoint.resolve({data.name: shape})
     larger_shape = tuple(size + LARGER * is_free for size, is_free in zip(shape, freed, strict=True))
-    larger = resolve(graph, {data.name: larger_shape}) if any(freed) else network
+    larger = checkpoint.resolve({data.name: larger_shape}) if any(freed) else network
     return export(network, checkpoint.parameters, {data.name: named}, name=checkpoint.model.name, larger=larger)

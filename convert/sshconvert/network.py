@@ -8,8 +8,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
+import numpy as np
+
+from sshconvert.arrays import DType
 from sshconvert.errors import ShapeError, UnsupportedGraphError
 from sshconvert.graph import Entry, Graph, Node, Shape
 from sshconvert.messages import MOST_LISTED, listed
@@ -27,17 +31,25 @@ MAX_ELEMENTS: Final = 2**60  # of one tensor: its size in bytes fits into 64 bit
 
 Problem = tuple[str, str]  # the place, such as a node's name, and the problem
 
+FLOAT32: Final = np.dtype(np.float32)
+_NO_SHAPES: Final[Mapping[str, Shape]] = MappingProxyType({})
+_NO_DTYPES: Final[Mapping[str, DType]] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A graph, the operator of each node (None for variables), and the shapes of each node's outputs."""
+    """A graph, the operator of each node (None for variables), and the shapes and types of each node's outputs."""
 
     graph: Graph
     operators: tuple[Operator | None, ...]
     shapes: tuple[tuple[Shape, ...], ...]
+    dtypes: tuple[tuple[DType, ...], ...]
 
     def shape(self, entry: Entry) -> Shape:
         return self.shapes[entry.node][entry.output]
+
+    def dtype(self, entry: Entry) -> DType:
+        return self.dtypes[entry.node][entry.output]
 
     def input_shapes(self, node: Node) -> list[Shape]:
         return [self.shape(entry) for entry in node.inputs]
@@ -88,8 +100,12 @@ def parse_symbol(text: str | bytes, *, source: str = "symbol") -> Graph:
 
 def output_names(graph: Graph) -> tuple[str, ...]:
     """Return the name of each output. An unsupported operator gets MXNet's usual names."""
-    operators = {number: _read_node(graph.nodes[number])[0] for number in {entry.node for entry in graph.outputs}}
-    return tuple(_tensor_name(graph.nodes[entry.node], operators[entry.node], entry.output) for entry in graph.outputs)
+    return tuple(tensor_name(graph.nodes[entry.node], entry.output) for entry in graph.outputs)
+
+
+def tensor_name(node: Node, output: int) -> str:
+    """Return MXNet's name of a node's output without the suffix `_output`, also for an unsupported operator."""
+    return _tensor_name(node, _read_node(node)[0], output)
 
 
 def _tensor_name(node: Node, operator: Operator | None, output: int) -> str:
@@ -98,16 +114,29 @@ def _tensor_name(node: Node, operator: Operator | None, output: int) -> str:
     return f"{node.name}_{name}".removesuffix("_output")
 
 
-def resolve(graph: Graph, inputs: Mapping[str, Shape]) -> Network:
-    """Read all operators, and infer all shapes, including those of the parameters, from the shapes of the inputs.
+def resolve(
+    graph: Graph,
+    inputs: Mapping[str, Shape],
+    *,
+    known: Mapping[str, Shape] = _NO_SHAPES,
+    dtypes: Mapping[str, DType] = _NO_DTYPES,
+) -> Network:
+    """Read all operators, and infer all shapes and types.
+
+    Args:
+        graph: the nodes.
+        inputs: the shape of each input of the network. The shapes of parameters follow from them.
+        known: shapes of parameters, for those that do not follow from the inputs.
+        dtypes: the types of inputs and parameters other than float32.
 
     Raises:
         UnsupportedGraphError: An operator, attribute or value is not supported. The message lists all of them.
         ShapeError: Shapes do not fit. The message names the first such node.
 
     """
-    operators = read_operators(graph)
-    return Network(graph, operators, infer_shapes(graph, operators, inputs))
+    operators = list(read_operators(graph))
+    shapes = infer_shapes(graph, operators, inputs, known)
+    return Network(graph, tuple(operators), shapes, infer_dtypes(graph, operators, dtypes))
 
 
 def read_operators(graph: Graph) -> tuple[Operator | None, ...]:
@@ -152,8 +181,10 @@ def _read_nodes(graph: Graph, operators: list[Operator | None]) -> Iterator[Prob
     for node in graph.nodes:
         operator, problems = _read_node(node)
         operators.append(operator)
-        if operator and not problems and operator.input_count() != len(node.inputs):
-            problems = [f"{len(node.inputs)} inputs, expected {operator.input_count()}"]
+        if operator and not problems:
+            expected, without = operator.input_count(), operator.input_count() - len(operator.ignored)
+            if len(node.inputs) not in (expected, without):
+                problems = [f"{len(node.inputs)} inputs, expected {expected}"]
         for problem in problems:
             yield node.name, f" ({node.operator}): {problem}"
 
@@ -188,54 +219,103 @@ def _check_entries(graph: Graph, operators: Sequence[Operator | None]) -> Iterat
 
 
 def infer_shapes(
-    graph: Graph, operators: tuple[Operator | None, ...], inputs: Mapping[str, Shape]
+    graph: Graph,
+    operators: list[Operator | None],
+    inputs: Mapping[str, Shape],
+    known: Mapping[str, Shape] = _NO_SHAPES,
 ) -> tuple[tuple[Shape, ...], ...]:
-    """Return the shapes of each node's outputs, given those of the network's inputs. Raises ShapeError."""
-    for name, shape in inputs.items():
+    """Return the shapes of each node's outputs, given those of the network's inputs. Raises ShapeError.
+
+    Operators whose attributes leave sizes open get their shape in `operators`.
+    """
+    for name, shape in {**inputs, **known}.items():
         if reason := _unusable(shape):
-            raise ShapeError(f"{graph.source}: input {name}: {reason}")
-    shapes: list[tuple[Shape, ...]] = [
-        (inputs[node.name],) if node.is_variable and node.name in inputs else () for node in graph.nodes
-    ]
+            raise ShapeError(f"{graph.source}: {'input' if name in inputs else 'parameter'} {name}: {reason}")
+    inference = _ShapeInference(graph, operators, known)
+    for number, node in enumerate(graph.nodes):
+        if node.is_variable and node.name in inputs:
+            inference.shapes[number] = (inputs[node.name],)
     for number, (node, operator) in enumerate(zip(graph.nodes, operators, strict=True)):
         if operator is None:
             continue
         try:
-            shapes[number] = _infer_node(graph, node, operator, shapes)
+            inference.infer(number, node, operator)
         except ShapeError as error:
             raise ShapeError(f"{graph.source}: {node.name} ({node.operator}): {error}") from None
-    unknown = [node.name for node, known in zip(graph.nodes, shapes, strict=True) if not known]
+    unknown = [node.name for node, shapes in zip(graph.nodes, inference.shapes, strict=True) if not shapes]
     if unknown:
         raise ShapeError(
             f"{graph.source}: the shapes of {listed(unknown, ', ')} cannot be inferred; name them as inputs"
         )
-    return tuple(shapes)
+    return tuple(inference.shapes)
 
 
-def _infer_node(graph: Graph, node: Node, operator: Operator, shapes: list[tuple[Shape, ...]]) -> tuple[Shape, ...]:
-    """Return the shapes of a node's outputs.
+class _ShapeInference:
+    """The shapes of each node's outputs, as far as they are known."""
 
-    `shapes` holds the known shapes of all nodes' outputs; those of the node's parameters are added.
-    """
-    names = [graph.nodes[entry.node].name for entry in node.inputs]
-    if not shapes[node.inputs[0].node]:
-        raise ShapeError(f"the shape of {names[0]} is not known; name it as an input")
-    data = shapes[node.inputs[0].node][node.inputs[0].output]
-    for entry, name, shape in zip(node.inputs[1:], names[1:], operator.parameter_shapes(data), strict=False):
+    def __init__(self, graph: Graph, operators: list[Operator | None], known: Mapping[str, Shape]) -> None:
+        self.graph, self.operators, self.known = graph, operators, known
+        self.shapes: list[tuple[Shape, ...]] = [()] * len(graph.nodes)
+
+    def infer(self, number: int, node: Node, operator: Operator) -> None:
+        """Infer the shapes of a node's outputs, and of its parameters."""
+        names = [self.graph.nodes[entry.node].name for entry in node.inputs]
+        if node.inputs:
+            if not self._is_known(node.inputs[0]):
+                raise ShapeError(f"the shape of {names[0]} is not known; name it as an input")
+            data = self.shapes[node.inputs[0].node][node.inputs[0].output]
+            for entry, name, shape in zip(node.inputs[1:], names[1:], operator.parameter_shapes(data), strict=False):
+                if shape:
+                    self._expect(entry, name, shape)
+        unknown = [name for entry, name in zip(node.inputs, names, strict=True) if not self._is_known(entry)]
+        if unknown:
+            raise ShapeError(f"the shapes of {listed(unknown, ', ')} are not known; name them as inputs")
+        outputs = operator.output_shapes(*(self.shapes[entry.node][entry.output] for entry in node.inputs))
+        if not node.inputs and 0 in outputs[0]:
+            return  # the reader completes the shape
+        for output, shape in enumerate(outputs):
+            if reason := _unusable(shape):
+                raise ShapeError(f"its output{f' {output}' if output else ''}: {reason}")
+        self.shapes[number] = outputs
+
+    def _is_known(self, entry: Entry) -> bool:
+        """Return whether a shape is known. Takes a parameter's shape from `known` if nothing else gives it."""
+        node = self.graph.nodes[entry.node]
+        if not self.shapes[entry.node] and node.is_variable and node.name in self.known:
+            self.shapes[entry.node] = (self.known[node.name],)
+        return bool(self.shapes[entry.node])
+
+    def _expect(self, entry: Entry, name: str, shape: Shape) -> None:
+        """Set the shape of a parameter, or compare it with the known one."""
         if reason := _unusable(shape):
             raise ShapeError(f"{name}: {reason}")
-        if not shapes[entry.node]:
-            shapes[entry.node] = (shape,)
-        elif shapes[entry.node][entry.output] != shape:
-            raise ShapeError(f"{name} has shape {shapes[entry.node][entry.output]}, expected {shape}")
-    unknown = [name for entry, name in zip(node.inputs, names, strict=True) if not shapes[entry.node]]
-    if unknown:
-        raise ShapeError(f"the shapes of {listed(unknown, ', ')} are not known; name them as inputs")
-    outputs = operator.output_shapes(*(shapes[entry.node][entry.output] for entry in node.inputs))
-    for number, shape in enumerate(outputs):
-        if reason := _unusable(shape):
-            raise ShapeError(f"its output{f' {number}' if number else ''}: {reason}")
-    return outputs
+        operator = self.operators[entry.node]
+        if self.shapes[entry.node]:
+            if self.shapes[entry.node][entry.output] != shape:
+                raise ShapeError(f"{name} has shape {self.shapes[entry.node][entry.output]}, expected {shape}")
+            return
+        if operator is not None:
+            open_shape = operator.output_shapes()[0]
+            if len(open_shape) != len(shape) or any(o not in (0, s) for o, s in zip(open_shape, shape, strict=True)):
+                raise ShapeError(f"{name} has shape {open_shape}, in which 0 is open, expected {shape}")
+            self.operators[entry.node] = operator.with_shape(shape)
+        self.shapes[entry.node] = (shape,)
+
+
+def infer_dtypes(
+    graph: Graph, operators: Sequence[Operator | None], dtypes: Mapping[str, DType] = _NO_DTYPES
+) -> tuple[tuple[DType, ...], ...]:
+    """Return the types of each node's outputs, given those of variables other than float32. Raises ShapeError."""
+    inferred: list[tuple[DType, ...]] = []
+    for node, operator in zip(graph.nodes, operators, strict=True):
+        if operator is None:
+            inferred.append((dtypes.get(node.name, FLOAT32),))
+            continue
+        try:
+            inferred.append(operator.output_dtypes(*(inferred[entry.node][entry.output] for entry in node.inputs)))
+        except ShapeError as error:
+            raise ShapeError(f"{graph.source}: {node.name} ({node.operator}): {error}") from None
+    return tuple(inferred)
 
 
 def _unusable(shape: Shape) -> str:

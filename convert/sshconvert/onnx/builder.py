@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from sshconvert.arrays import Array
+from sshconvert.arrays import Array, DType
 from sshconvert.graph import Shape
 from sshconvert.onnx.model import OnnxModel, unused_name
 
@@ -88,19 +88,29 @@ class Builder:
 class NodeBuilder(Builder):
     """The builder of the nodes that replace one MXNet node, for `Operator.emit`.
 
-    `inputs` and `outputs` are names of tensors. `larger_output_shapes` are the shapes at a larger input, which differs
-    in the dimensions that every run may choose.
+    `inputs` and `outputs` are names of tensors. The larger shapes are those at a larger input of the network, which
+    differs in the dimensions that every run may choose. `values` are the arrays of constant inputs, in float32, or
+    in the evaluation's types if the export computed them. `opset` is the model's operator set.
     """
 
     inputs: Sequence[str]
     outputs: Sequence[str]
     input_shapes: Sequence[Shape]
     output_shapes: Sequence[Shape]
+    larger_input_shapes: Sequence[Shape]
     larger_output_shapes: Sequence[Shape]
+    input_dtypes: Sequence[DType]
+    output_dtypes: Sequence[DType]
+    values: Mapping[str, Array]
+    opset: int
 
     def finish(self, operator: str, inputs: Sequence[str], **attributes: Any) -> None:
         """Add the node that computes the outputs of the MXNet node."""
         self._add(operator, inputs, self.outputs, attributes)
+
+    def free_input(self, number: int = 0) -> Free:
+        """The free dimensions of an input."""
+        return free_dimensions(self.input_shapes[number], self.larger_input_shapes[number])
 
     @property
     def free_output(self) -> Free:

@@ -16,9 +16,8 @@ from sshconvert.files import output_errors, replace_files, staged, staging_folde
 from sshconvert.graph import Dimensions
 from sshconvert.reading import is_there
 
-# The oldest pair with all operators of the converter (Softmax over one axis, Resize with scales): old runtimes load it.
+# The oldest set with most operators of the converter (Softmax over one axis, Resize with scales): old runtimes load it.
 OPSET: Final = 13
-IR_VERSION: Final = 7
 MAX_BYTES: Final = 2**31 - 1  # protobuf's limit for one message
 
 # A model beyond that limit stores weights of at least this size in a second file, aligned to pages for mapping. Smaller
@@ -40,8 +39,9 @@ _LENGTH_DELIMITED: Final = 2
 class OnnxModel:
     """A graph. `inputs` and `outputs` are shapes by name, in order; `initializers` are weights by name.
 
-    `types` are the types of inputs and outputs other than float32. The initializers may be views of a file's bytes,
-    which `write` does not copy; `stored` are the types of those that `write` converts.
+    `types` are the types of inputs and outputs other than float32. `opset` is the operator set of the nodes. The
+    initializers may be views of a file's bytes, which `write` does not copy; `stored` are the types of those that
+    `write` converts.
     """
 
     name: str
@@ -52,6 +52,7 @@ class OnnxModel:
     metadata: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, npt.DTypeLike] = field(default_factory=dict)
     stored: Mapping[str, npt.DTypeLike] = field(default_factory=dict)
+    opset: int = OPSET
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all. The same model gives the same bytes. Raises OutputError.
@@ -124,8 +125,9 @@ class OnnxModel:
 
     def _skeleton(self) -> tuple[bytes, bytes]:
         """Serialise the model without its graph, and the graph without its weights."""
-        model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="sshtool")
-        model.opset_import.add(domain="", version=OPSET)
+        opset = onnx.helper.make_opsetid("", self.opset)
+        model = onnx.ModelProto(ir_version=onnx.helper.find_min_ir_version_for([opset]), producer_name="sshtool")
+        model.opset_import.append(opset)
         for key, value in sorted(self.metadata.items()):
             model.metadata_props.add(key=key, value=value)
         graph = onnx.GraphProto(name=self.name, node=self.nodes)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from sshconvert.arrays import Array, DType
 from sshconvert.errors import ShapeError
 from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import Attributes
@@ -35,6 +36,8 @@ class Operator(ABC):
         aliases: Its other names, including those in old symbols.
         inputs: MXNet's names of its inputs; empty if the attributes decide their number.
         auxiliaries: The number of trailing inputs that are auxiliary states. MXNet 0.8 omits them from symbols.
+        ignored: Names of inputs that have no effect at inference, such as labels. `cutting` removes them.
+        reads_values: False for an operator whose outputs depend only on the shapes of its inputs.
         weights: Its weight input, if it has one.
         value_preserving: The ONNX operators of `emit` whose outputs hold only values of their input. Quantization
             gives the same values before and after them.
@@ -46,6 +49,8 @@ class Operator(ABC):
     aliases: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ("data",)
     auxiliaries: ClassVar[int] = 0
+    ignored: ClassVar[tuple[str, ...]] = ()
+    reads_values: ClassVar[bool] = True
     weights: ClassVar[Weights | None] = None
     value_preserving: ClassVar[tuple[str, ...]] = ()
     restrictions: ClassVar[str] = ""
@@ -59,6 +64,19 @@ class Operator(ABC):
     def emit(self, build: NodeBuilder) -> None:
         """Add the ONNX nodes that compute the outputs. Raises ShapeError if ONNX cannot express the operator."""
 
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        """Compute the outputs by the operator's definition, independent of `emit`.
+
+        Floating-point arrays are float64, and integers are int64. Constants of MXNet keep the precision that MXNet
+        gives them: a scalar attribute is rounded to float32 first.
+        """
+        raise NotImplementedError(f"{self.name} has no evaluate")
+
+    @property
+    def opset(self) -> int:
+        """The oldest operator set of ONNX that has the nodes of `emit`; 0 is the oldest that sshtool writes."""
+        return 0
+
     def input_count(self) -> int:
         return len(self.inputs)
 
@@ -67,12 +85,23 @@ class Operator(ABC):
         return ("output",)
 
     def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
-        """Return the shapes of the inputs after the first, whose shape is `data`."""
+        """Return the shapes of the inputs after the first, whose shape is `data`, as far as they follow from it.
+
+        An empty shape is unknown.
+        """
         return ()
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         """Return the shape of each output. Raises ShapeError, without a node's name, for unsupported input shapes."""
         return (inputs[0],)
+
+    def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
+        """Return the type of each output: by default that of the first input."""
+        return (inputs[0],) * len(self.output_names())
+
+    def with_shape(self, shape: Shape) -> Operator:
+        """Return an operator without inputs whose output has this shape, if its own attributes leave sizes open (0)."""
+        return self
 
     def flops(self, *inputs: Shape) -> float:
         """Return the number of operations for each element of the first output."""

@@ -14,7 +14,6 @@ from sshconvert.finite import NonFinite
 from sshconvert.formats.registry import format_of
 from sshconvert.graph import Shape
 from sshconvert.messages import name_text
-from sshconvert.network import resolve
 from sshconvert.options import Options, Precision
 from sshconvert.reading import is_file
 from sshtool.checkpoint.archive import opened
@@ -59,7 +58,7 @@ def info(
     path = checkpoint or workspace.checkpoint
     with opened(path, model, allow_nonfinite=allow_nonfinite) as loaded:
         shape = input_shape or model.image_input.shape
-        network = resolve(loaded.graph, {model.image_input.name: shape})
+        network = loaded.resolve({model.image_input.name: shape})
         operators = [node.operator for node in loaded.graph.nodes if not node.is_variable]
         parameters = sum(array.size for array in loaded.parameters.values())
         # The model card counts the mean subtraction: one operation per input value.
