@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
+from operator_suite import OperatorSuite
 from pages import Browser, find_chromium
 from project import SHARED
 from scaled_checkpoint import SLIM, write_random_checkpoint
@@ -44,6 +45,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as `nohup` does
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests marked `long`, at their full dose")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make the parameters of the suite of an operator."""
+    if metafunc.cls is not None and issubclass(metafunc.cls, OperatorSuite):
+        metafunc.cls.generate(metafunc)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

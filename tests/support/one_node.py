@@ -60,7 +60,7 @@ def values_for(shapes: Mapping[str, Shape]) -> dict[str, Array]:
 
 
 def run_mxnet(mxnet: Mxnet, symbol: Symbol, values: Mapping[str, Array]) -> list[Array]:
-    arrays = {name: mxnet.nd.array(value) for name, value in values.items()}
+    arrays = {name: mxnet.nd.array(value, dtype=value.dtype) for name, value in values.items()}
     executor = symbol.bind(
         mxnet.cpu(),
         {name: arrays[name] for name in symbol.list_arguments()},

@@ -40,11 +40,23 @@ class _Recorder(Attributes):
         self.honoured.append(f"`{name}`")
         return super().integers(name, default, **limits)
 
+    def optional_integer(self, name: str, **limits: int) -> int | None:
+        self.honoured.append(f"`{name}`")
+        return super().optional_integer(name, **limits)
+
+    def optional_integers(self, name: str, **limits: int) -> tuple[int | None, ...]:
+        self.honoured.append(f"`{name}`")
+        return super().optional_integers(name, **limits)
+
+    def numbers(self, name: str, default: tuple[float, ...] | None = None, **limits: Any) -> tuple[float, ...]:
+        self.honoured.append(f"`{name}`")
+        return super().numbers(name, default, **limits)
+
     def boolean(self, name: str, default: bool) -> bool:
         self.honoured.append(f"`{name}`")
         return super().boolean(name, default)
 
-    def number(self, name: str, default: float, **limits: float) -> float:
+    def number(self, name: str, default: float | None, **limits: float) -> float:
         self.honoured.append(f"`{name}`")
         return super().number(name, default, **limits)
 

@@ -47,6 +47,14 @@ class Attributes:
             return self._wrong(name, text, expected, least)
         return int(match[1])
 
+    def optional_integer(self, name: str, *, least: int = 0, most: int = MAX_INTEGER) -> int | None:
+        """Take an integer from `least` to `most`, or None, the default."""
+        text = self._left.get(name)
+        if text in (None, "None"):
+            self._left.pop(name, None)
+            return None
+        return self.integer(name, least=least, most=most)
+
     def integers(
         self,
         name: str,
@@ -71,6 +79,35 @@ class Attributes:
             return self._wrong(name, text, f"{length} integers", default or ())
         return values
 
+    def optional_integers(self, name: str, *, least: int = -MAX_INTEGER) -> tuple[int | None, ...]:
+        """Take a tuple of integers of at least `least`, and of None. The default is an empty tuple."""
+        text = self._take(name, required=False)
+        if text is None:
+            return ()
+        values = _read_optional_tuple(text)
+        if values is None or any(value is not None and not least <= value <= MAX_INTEGER for value in values):
+            return self._wrong(name, text, f"integers from {least} to {MAX_INTEGER} or None", ())
+        return values
+
+    def numbers(
+        self,
+        name: str,
+        default: tuple[float, ...] | None = None,
+        *,
+        least: float = -MAX_FLOAT32,
+        length: int | None = None,
+    ) -> tuple[float, ...]:
+        """Take a tuple such as "(0.1, 0.2)" of `length` numbers of at least `least`, or one number."""
+        text = self._take(name, default is None)
+        if text is None:
+            return default or ()
+        values = _read_numbers(text)
+        if values is None or any(not least <= value <= MAX_FLOAT32 for value in values):
+            return self._wrong(name, text, f"numbers of at least {least}", default or ())
+        if length is not None and len(values) != length:
+            return self._wrong(name, text, f"{length} numbers", default or ())
+        return values
+
     def boolean(self, name: str, default: bool) -> bool:
         text = self._take(name, required=False)
         if text is None:
@@ -85,13 +122,13 @@ class Attributes:
         if text not in (None, *FALSE):
             self._wrong(name, str(text), "False", fallback=None)
 
-    def number(self, name: str, default: float, *, least: float = 0) -> float:
-        """Take a number from `least` to the largest of float32."""
-        text = self._take(name, required=False)
+    def number(self, name: str, default: float | None, *, least: float = 0) -> float:
+        """Take a number from `least` to the largest of float32. Without a default the attribute is required."""
+        text = self._take(name, default is None)
         if text is None:
-            return default
+            return least if default is None else default
         if not _NUMBER.fullmatch(text) or not least <= float(text) <= MAX_FLOAT32:
-            return self._wrong(name, text, f"a number of at least {least}", default)
+            return self._wrong(name, text, f"a number of at least {least}", least if default is None else default)
         return float(text)
 
     def choice(self, name: str, supported: tuple[str, ...], default: str | None = None) -> str:
@@ -126,12 +163,29 @@ class Attributes:
         return fallback
 
 
-def _read_tuple(text: str) -> tuple[int, ...] | None:
+def _parts(text: str) -> list[str]:
     match = _TUPLE.fullmatch(text)
     parts = [text] if match is None else match[1].split(",")
     if match is not None and not parts[-1].strip():
         parts.pop()  # the blank after the comma of "(3,)", or inside "()"
-    numbers = [_INTEGER.fullmatch(part) for part in parts]
-    if any(number is None for number in numbers):
-        return None
-    return tuple(int(number[1]) for number in numbers if number)
+    return parts
+
+
+def _read_tuple(text: str) -> tuple[int, ...] | None:
+    values = _read_optional_tuple(text)
+    return None if values is None or None in values else tuple(value for value in values if value is not None)
+
+
+def _read_optional_tuple(text: str) -> tuple[int | None, ...] | None:
+    values: list[int | None] = []
+    for part in _parts(text):
+        number = _INTEGER.fullmatch(part)
+        if number is None and part.strip() != "None":
+            return None
+        values.append(int(number[1]) if number else None)
+    return tuple(values)
+
+
+def _read_numbers(text: str) -> tuple[float, ...] | None:
+    parts = _parts(text)
+    return tuple(map(float, parts)) if all(map(_NUMBER.fullmatch, parts)) else None

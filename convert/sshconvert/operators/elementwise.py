@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sshconvert.arrays import Array
 from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import Attributes
 from sshconvert.operators.base import Operator, need
@@ -34,6 +35,9 @@ class ElementwiseAdd(Operator):
 
     def flops(self, *inputs: Shape) -> float:
         return 1
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        return (inputs[0] + inputs[1],)
 
     def emit(self, build: NodeBuilder) -> None:
         build.finish("Add", build.inputs)
