@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -133,6 +134,21 @@ def test_a_process_that_is_silent_is_stopped(how: str) -> None:
         with pytest.raises(ArtifactError, match=r"a\.onnx.*--time-limit"):
             child.ask("a.onnx", {"do": how, "seconds": 2 * PATIENCE})
         wait_for(lambda: not is_running(child.process_id))
+
+
+def test_a_closed_child_leaves_no_thread() -> None:
+    """A thread that still reads a pipe when Python ends would crash the program."""
+
+    class Slow(Child):
+        def _listen(self) -> None:
+            super()._listen()
+            time.sleep(0.5)
+
+    before = set(threading.enumerate())
+    with Slow(SERVICE, Limits()) as child:
+        child.ask("a", {"do": "echo"})
+        assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) == before
 
 
 def test_answers_to_others_are_no_silence() -> None:

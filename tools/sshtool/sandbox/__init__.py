@@ -35,6 +35,7 @@ START: Final = "import sys; sys.path[:] = sys.argv[3:]; from sshtool.sandbox.chi
 _PIPE: Final = 1 << 20  # bytes; the largest pipe that Linux allows every user
 _SET_PIPE_SIZE: Final = 1031  # fcntl's F_SETPIPE_SZ
 _POLL: Final = 0.5  # seconds
+_PATIENCE: Final = 10.0  # seconds; processes of the child may hold its pipe open
 
 
 def usual_memory() -> int:
@@ -90,7 +91,8 @@ class Child:
         for pipe in self._pipes:
             _widen(pipe.fileno())
         self._channel = Channel(self._process.stdout, self._process.stdin)
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     @property
     def process_id(self) -> int:
@@ -135,8 +137,10 @@ class Child:
         self._notes.append(body)
 
     def close(self) -> None:
+        """Kill the child. Any thread may call this, several times."""
         self._process.kill()
         self._process.wait()
+        self._listener.join(_PATIENCE)  # a thread that reads while Python ends crashes the program
         for pipe in self._pipes:
             with contextlib.suppress(OSError, ValueError):  # unsent messages no longer matter
                 pipe.close()
