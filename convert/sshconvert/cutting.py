@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Final
 
 from sshconvert.errors import UnsupportedGraphError
 from sshconvert.graph import Entry, Graph, Node
 from sshconvert.messages import listed
 from sshconvert.network import tensor_name
+from sshconvert.operators.refused import LOSSES
 from sshconvert.operators.registry import OPERATORS
 
-SUFFIX = "_output"
+SUFFIX: Final = "_output"
+MOST_SUGGESTED: Final = 8  # outputs in a message
 
 
 def cut(graph: Graph, outputs: Sequence[str] = ()) -> Graph:
@@ -20,7 +24,8 @@ def cut(graph: Graph, outputs: Sequence[str] = ()) -> Graph:
     An output is any tensor of an operator by MXNet's name, with or without the suffix `_output`. Inputs without effect
     at inference, such as the labels of loss heads, disappear, and all nodes that no output needs.
 
-    Raises UnsupportedGraphError for names of no such tensor.
+    Raises UnsupportedGraphError for names of no such tensor, and for outputs that compute a loss. The message names the
+    tensors before the loss.
     """
     chosen = find_tensors(graph, outputs) if outputs else graph.outputs
     inputs = [_effective_inputs(node) for node in graph.nodes]
@@ -37,7 +42,42 @@ def cut(graph: Graph, outputs: Sequence[str] = ()) -> Graph:
         return tuple(Entry(numbers[entry.node], entry.output) for entry in entries)
 
     nodes = tuple(replace(graph.nodes[old], inputs=moved(inputs[old])) for old in numbers)
-    return Graph(nodes, moved(chosen), graph.source)
+    network = Graph(nodes, moved(chosen), graph.source)
+    _refuse_losses(network)
+    return network
+
+
+def _refuse_losses(graph: Graph) -> None:
+    losses = [node for node in graph.nodes if node.operator in LOSSES]
+    if not losses:
+        return
+    first, *others = losses
+    kinds = Counter(f"{loss.operator}, {LOSSES[loss.operator]}" for loss in losses)
+    raise UnsupportedGraphError(
+        f"{graph.source}: {first.name}{f' and {len(others)} more' if others else ''} "
+        f"({listed([f'{count} {kind}' for kind, count in kinds.items()])}) serve training; choose outputs before them "
+        f"with --outputs, such as {','.join(before_losses(graph)[:MOST_SUGGESTED])}"
+    )
+
+
+def before_losses(graph: Graph) -> list[str]:
+    """Return the tensors that depend on no loss and no label, and that a loss, a label's reader or no node reads.
+
+    By MXNet's convention, the name of a label contains "label".
+    """
+    trained: list[bool] = []
+    for node in graph.nodes:
+        is_label = node.is_variable and "label" in node.name
+        reads_trained = any(trained[entry.node] for entry in _effective_inputs(node))
+        trained.append(is_label or node.operator in LOSSES or reads_trained)
+    reads = [
+        entry for node, is_trained in zip(graph.nodes, trained, strict=True) if is_trained for entry in node.inputs
+    ]
+    return [
+        tensor_name(graph.nodes[entry.node], entry.output)
+        for entry in dict.fromkeys([*reads, *graph.outputs])
+        if not trained[entry.node] and not graph.nodes[entry.node].is_variable
+    ]
 
 
 def find_tensors(graph: Graph, names: Sequence[str]) -> tuple[Entry, ...]:

@@ -20,6 +20,7 @@ from sshconvert.messages import MOST_LISTED, listed
 from sshconvert.mxnet.attributes import MAX_DIMENSIONS, MAX_INTEGER, Attributes
 from sshconvert.mxnet.symbol import SymbolParser, snapshot_symbol
 from sshconvert.operators.base import Operator
+from sshconvert.operators.refused import description
 from sshconvert.operators.registry import OPERATORS, signatures
 
 # Bounds of one message: kinds of unknown operators, and characters of a node's name and of a problem.
@@ -143,12 +144,17 @@ def read_operators(graph: Graph) -> tuple[Operator | None, ...]:
     """Return the operator of each node, None for a variable. Raises UnsupportedGraphError with all problems."""
     operators: list[Operator | None] = []
     unknown = (node for node in graph.nodes if not node.is_variable and node.operator not in OPERATORS)
-    kinds, kind_lines = _grouped(((node.name, f": operator {node.operator}") for node in unknown), MOST_KINDS)
+    kinds, kind_lines = _grouped(((node.name, _unknown_kind(node.operator)) for node in unknown), MOST_KINDS)
     problems, lines = _grouped(chain(_read_nodes(graph, operators), _check_entries(graph, operators)), MOST_LISTED)
     if kinds or problems:
         summary = f"{kinds + problems} unsupported operators, attributes or outputs"
         raise UnsupportedGraphError(f"{graph.source}: {summary}: {'; '.join([*kind_lines, *lines])}")
     return tuple(operators)
+
+
+def _unknown_kind(operator: str) -> str:
+    meaning = description(operator)
+    return f": operator {operator} ({meaning})" if meaning else f": operator {operator}"
 
 
 def _grouped(problems: Iterable[Problem], most: int) -> tuple[int, list[str]]:

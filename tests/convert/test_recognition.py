@@ -211,6 +211,16 @@ def test_a_quantized_symbol_is_named(tmp_path: Path) -> None:
     assert "save the symbol anew" not in str(caught.value)
 
 
+def test_control_flow_is_named_with_its_count(tmp_path: Path) -> None:
+    document = json.loads(ssh_vgg16_symbol())
+    for node in document["nodes"][-2:]:
+        node |= {"op": "_foreach", "subgraphs": [{"nodes": []}]}
+    path = tmp_path / "x-symbol.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(SymbolError, match=r"2 of '_foreach'.*control flow"):
+        read_symbol(path)
+
+
 def test_the_real_quantized_symbols_are_named(shared_data: Path) -> None:
     for path in sorted((shared_data / "zoo" / "symbols").glob("gluoncv-wheel-*.json")):
         with pytest.raises(SymbolError, match="quantized"):

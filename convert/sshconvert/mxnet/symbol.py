@@ -31,7 +31,7 @@ from typing import Any, Final, NoReturn
 
 from sshconvert.errors import SymbolError
 from sshconvert.graph import VARIABLE, Entry, Graph, Node
-from sshconvert.messages import shown, without_surrogates
+from sshconvert.messages import listed, shown, without_surrogates
 from sshconvert.recognition import EMPTY, SYMBOL, recognised
 from sshconvert.snapshot import Snapshot, take_snapshot
 
@@ -46,6 +46,8 @@ MAX_DIGITS: Final = 19  # of an integer of 64 bits
 
 # Keys for the trainer and the scheduler. No operator reads them, and MXNet stores them as `__key__`.
 HIDDEN_KEYS: Final = ("ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage", "profiler_scope")
+
+CONTROL_FLOW: Final = ("_foreach", "_while_loop", "_cond")
 
 _TOP_FIELDS: Final = {"nodes", "arg_nodes", "heads", "node_row_ptr", "attrs"}
 _NODE_FIELDS: Final = {"op", "name", "inputs", "param", "attr", "attrs", "backward_source_id", "control_deps"}
@@ -103,7 +105,9 @@ class SymbolParser:
         version = self.version(document.get("attrs", {}))
         drafts: list[_Draft] = []
         names: set[str] = set()
-        for index, raw in enumerate(self.list_of(document, "nodes")):
+        nodes = self.list_of(document, "nodes")
+        self.refuse_subgraphs(nodes)
+        for index, raw in enumerate(nodes):
             draft = self.node(index, raw, drafts)
             if draft.is_variable:
                 if draft.name in names:
@@ -187,14 +191,22 @@ class SymbolParser:
             if key not in ("is_np_shape", "mxnet_version"):
                 self.fail("attrs", f"unknown key {shown(key)}")
 
+    def refuse_subgraphs(self, nodes: list[Any]) -> None:
+        """Refuse nodes that hold graphs: MXNet's control flow, or parts that it quantized or fused."""
+        holders = [(index, raw) for index, raw in enumerate(nodes) if isinstance(raw, dict) and "subgraphs" in raw]
+        if not holders:
+            return
+        kinds = Counter(shown(raw.get("op")) for _, raw in holders)
+        counts = listed([f"{count} of {kind}" for kind, count in kinds.most_common()], ", ")
+        if any(raw.get("op") in CONTROL_FLOW for _, raw in holders):
+            reason = "control flow is not supported; export the network without loops and conditions"
+        else:
+            reason = "MXNet quantized or fused the network; give the original checkpoint, and convert that with "
+            reason += "--precision INT8"
+        self.refuse(f"node {holders[0][0]}", f"holds subgraphs, {counts} in all: {reason}")
+
     def node(self, index: int, raw: Any, earlier: list[_Draft]) -> _Draft:
         place = f"node {index}"
-        if isinstance(raw, dict) and "subgraphs" in raw:
-            self.refuse(
-                place,
-                f"holds subgraphs ({shown(raw.get('op'))}): MXNet quantized or fused the network; "
-                "give the original checkpoint, and convert that with --precision INT8",
-            )
         fields = self.fields(raw, place, _NODE_FIELDS)
         operator = self.string(fields, "op", place)
         name = self.string(fields, "name", place, may_be_empty=operator != VARIABLE)

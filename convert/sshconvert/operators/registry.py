@@ -26,7 +26,6 @@ _ALIASES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("_Div", "_div"), "elemwise_div"),
     **{f"_{name}Scalar": f"_{name.lower()}_scalar" for name in _SCALARS},
     "ElementWiseSum": "add_n",
-    "Softmax": "SoftmaxOutput",
     "broadcast_plus": "broadcast_add",
     "broadcast_minus": "broadcast_sub",
     "flatten": "Flatten",
