@@ -219,7 +219,7 @@ def test_a_truncated_archive_is_refused(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="has checksum"):
         unpack(tmp_path / "flipped.zip", MODEL, tmp_path / "out")
     (tmp_path / "short.zip").write_bytes(data[:-5000])
-    with pytest.raises(ArchiveError, match="no end record, so it is cut off"):
+    with pytest.raises(ArchiveError, match="no end record"):
         unpack(tmp_path / "short.zip", MODEL, tmp_path / "out")
 
 
@@ -360,7 +360,7 @@ def test_an_archive_of_the_right_size_and_another_hash_is_not_upstreams(tmp_path
     archive = tmp_path / MODEL.archive.name
     archive.write_bytes(b"PK\x03\x04")
     os.truncate(archive, MODEL.archive.size)
-    with pytest.raises(ArchiveError, match=rf"is not upstream's archive .*it has {MODEL.archive.size} bytes, SHA-256"):
+    with pytest.raises(ArchiveError, match=rf"not upstream's archive .*{MODEL.archive.size} bytes, SHA-256"):
         download(Workspace(MODEL, tmp_path), DownloadOptions(from_archive=archive))
 
 

@@ -233,10 +233,10 @@ REFUSED = {
     "two convolutions": ((conv("a", "data", "w"), conv("b", "data", "w2")), 3, r"feeds a \(Conv\), b \(Conv\)"),
     "no convolution": ((RELU,), 3, r"feeds a \(Relu\), not one convolution"),
     "nothing": ((), 3, "feeds nothing"),
-    "one channel": ((conv("a", "data", "w1"),), 1, "does not feed a convolution over 3 channels"),
-    "grouped": ((conv("a", "data", "w", group=2),), 6, "the convolution is grouped"),
-    "shared weights": ((conv("a", "data", "w"), conv("b", "a", "w")), 3, "whose weights a, b share"),
-    "as weights": ((conv("a", "w", "data"),), 3, "does not feed a convolution over 3 channels"),
+    "one channel": ((conv("a", "data", "w1"),), 1, "3 channels"),
+    "grouped": ((conv("a", "data", "w", group=2),), 6, "grouped"),
+    "shared weights": ((conv("a", "data", "w"), conv("b", "a", "w")), 3, "weights a, b"),
+    "as weights": ((conv("a", "w", "data"),), 3, "3 channels"),
 }
 
 

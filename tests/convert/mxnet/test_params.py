@@ -182,16 +182,16 @@ def altered(offset: int, layout: str, value: int) -> bytes:
 
 
 MALFORMED: Final = [
-    pytest.param(b"", 0, "16 bytes of the file header", "0 bytes, then the end", id="empty file"),
+    pytest.param(b"", 0, "16 bytes", "0 bytes", id="empty file"),
     pytest.param(altered(0, "<Q", 0x113), 0, "magic 0x112", "0x113", id="wrong magic"),
-    pytest.param(b"PK\x03\x04" + bytes(60), 0, "magic 0x112", "this is no MXNet .params file", id="a zip file"),
-    pytest.param(altered(8, "<Q", 1), 8, "a reserved field of 0", "1", id="reserved field"),
-    pytest.param(altered(16, "<Q", 2), NAMES_AT, "positive dimensions for array 1", "(0,)", id="count 2"),
+    pytest.param(b"PK\x03\x04" + bytes(60), 0, "magic 0x112", ".params", id="a zip file"),
+    pytest.param(altered(8, "<Q", 1), 8, "reserved", "1", id="reserved field"),
+    pytest.param(altered(16, "<Q", 2), NAMES_AT, "array 1", "(0,)", id="count 2"),
     pytest.param(altered(16, "<Q", 100), 16, "at most", "100", id="count beyond the file"),
     pytest.param(altered(16, "<Q", 2**63), 16, "at most", str(2**63), id="count 2**63"),
     pytest.param(altered(16, "<Q", 2**64 - 1), 16, "at most", str(2**64 - 1), id="count 2**64-1"),
     pytest.param(altered(16, "<Q", 0), 24, "at most 6 names", str(MAGICS["V2"]), id="count 0"),
-    pytest.param(altered(24, "<I", 0xF993FACB), 24, "a known magic for array 0", "0xf993facb", id="V4"),
+    pytest.param(altered(24, "<I", 0xF993FACB), 24, "array 0", "0xf993facb", id="V4"),
     pytest.param(altered(24, "<I", 0), 24, "1 to 32 dimensions", "0 (0x0)", id="V0 without dimensions"),
     pytest.param(altered(24, "<I", 33), 24, "1 to 32 dimensions", "33 (0x21)", id="V0 of 33 dimensions"),
     pytest.param(altered(28, "<i", 1), 28, "dense storage (0) for array 0", "1", id="row_sparse"),
@@ -204,7 +204,7 @@ MALFORMED: Final = [
     pytest.param(altered(32, "<i", -1), 24, "1 to 32 dimensions", "-1", id="V2 of -1 dimensions"),
     pytest.param(altered(32, "<i", 33), 24, "1 to 32 dimensions", "33", id="33 dimensions"),
     pytest.param(altered(32, "<i", 2**31 - 1), 24, "1 to 32 dimensions", str(2**31 - 1), id="2**31-1 dimensions"),
-    pytest.param(altered(32, "<i", 32), 36, "256 bytes of the shape of array 0", "bytes, then the end", id="32 of 1"),
+    pytest.param(altered(32, "<i", 32), 36, "256 bytes", "bytes", id="32 of 1"),
     pytest.param(
         one(struct.pack("<Iii", MAGICS["V3"], 0, -1)),
         24,
@@ -212,47 +212,45 @@ MALFORMED: Final = [
         "-1",
         id="V3 without a shape",
     ),
-    pytest.param(altered(36, "<q", 0), 24, "positive dimensions for array 0", "(0,)", id="dimension 0"),
-    pytest.param(altered(36, "<q", -1), 24, "positive dimensions for array 0", "(-1,)", id="dimension -1"),
+    pytest.param(altered(36, "<q", 0), 24, "array 0", "(0,)", id="dimension 0"),
+    pytest.param(altered(36, "<q", -1), 24, "array 0", "(-1,)", id="dimension -1"),
     pytest.param(
         one(record("V1", (2, -(2**63)), floats(1, 2))), 24, "positive dimensions", str(-(2**63)), id="dimension -2**63"
     ),
-    pytest.param(one(record("V0", (0,), b"")), 24, "positive dimensions for array 0", "(0,)", id="V0 dimension 0"),
-    pytest.param(altered(36, "<q", 2**62), 56, f"{2**64} bytes of data for array 0", "bytes", id="dimension 2**62"),
+    pytest.param(one(record("V0", (0,), b"")), 24, "array 0", "(0,)", id="V0 dimension 0"),
+    pytest.param(altered(36, "<q", 2**62), 56, f"{2**64} bytes", "bytes", id="dimension 2**62"),
     pytest.param(
         one(record("V2", (2**32, 2**32), floats(1, 2))), 64, f"{2**66} bytes of data", "bytes", id="product wraps to 0"
     ),
     pytest.param(
         one(record("V0", (2**31, 2**31, 4), floats(1))), 52, f"{2**66} bytes of data", "bytes", id="V0 product wraps"
     ),
-    pytest.param(altered(44, "<i", 0), 44, "a device type of [1, 2, 3, 5] for array 0", "0", id="device 0"),
-    pytest.param(altered(44, "<i", 4), 44, "a device type of [1, 2, 3, 5] for array 0", "4", id="device 4"),
-    pytest.param(altered(44, "<i", -1), 44, "a device type of [1, 2, 3, 5] for array 0", "-1", id="device -1"),
-    pytest.param(altered(52, "<i", 13), 52, "a type flag from 0 to 12 for array 0", "13", id="type flag 13"),
-    pytest.param(altered(52, "<i", -1), 52, "a type flag from 0 to 12 for array 0", "-1", id="type flag -1"),
+    pytest.param(altered(44, "<i", 0), 44, "[1, 2, 3, 5]", "0", id="device 0"),
+    pytest.param(altered(44, "<i", 4), 44, "[1, 2, 3, 5]", "4", id="device 4"),
+    pytest.param(altered(44, "<i", -1), 44, "[1, 2, 3, 5]", "-1", id="device -1"),
+    pytest.param(altered(52, "<i", 13), 52, "0 to 12", "13", id="type flag 13"),
+    pytest.param(altered(52, "<i", -1), 52, "0 to 12", "-1", id="type flag -1"),
     pytest.param(container([PLAIN], []), NAMES_AT, "1 names, one", "0", id="no names"),
     pytest.param(container([PLAIN], [b"a", b"b"]), NAMES_AT, "1 names, one", "2", id="too many names"),
     pytest.param(altered(NAMES_AT, "<Q", 2**63), NAMES_AT, "at most 1 names", str(2**63), id="2**63 names"),
-    pytest.param(altered(NAMES_AT + 8, "<Q", 6), NAMES_AT + 8, "at most 5 bytes of name 0", "6", id="name too long"),
-    pytest.param(
-        altered(NAMES_AT + 8, "<Q", 2**63), NAMES_AT + 8, "at most 5 bytes of name 0", str(2**63), id="name of 2**63"
-    ),
+    pytest.param(altered(NAMES_AT + 8, "<Q", 6), NAMES_AT + 8, "5 bytes of name 0", "6", id="name too long"),
+    pytest.param(altered(NAMES_AT + 8, "<Q", 2**63), NAMES_AT + 8, "5 bytes of name 0", str(2**63), id="name of 2**63"),
     pytest.param(
         one(PLAIN, b"a" * (MAX_NAME + 1)),
         NAMES_AT + 8,
-        "at most 1024 bytes of name 0",
+        "1024 bytes of name 0",
         "1025",
         id="name of 1025",
     ),
-    pytest.param(altered(NAMES_AT + 8, "<Q", 4), NAMES_AT + 20, "the end of the file", "1 more", id="name too short"),
+    pytest.param(altered(NAMES_AT + 8, "<Q", 4), NAMES_AT + 20, "end of the file", "1 more", id="name too short"),
     pytest.param(
         container([PLAIN, PLAIN], [b"arg:a", b"arg:a"]),
         HEADER + 2 * len(PLAIN) + 21,
-        "a new name for array 1",
-        "'arg:a', empty or given already",
+        "array 1",
+        "'arg:a'",
         id="duplicate name",
     ),
-    pytest.param(one(PLAIN, b""), NAMES_AT + 8, "a new name for array 0", "'', empty", id="empty name"),
+    pytest.param(one(PLAIN, b""), NAMES_AT + 8, "array 0", "'', empty", id="empty name"),
     pytest.param(one(PLAIN, b"arg:\xff"), NAMES_AT + 16, "UTF-8 in name 0", r"b'arg:\xff'", id="name in Latin-1"),
     pytest.param(one(PLAIN, b"arg:a\x00"), NAMES_AT + 16, "0 without control", r"'arg:a\x00'", id="name with NUL"),
     pytest.param(one(PLAIN, b"arg:\n"), NAMES_AT + 16, "0 without control", r"'arg:\n'", id="name of two lines"),
@@ -263,8 +261,8 @@ MALFORMED: Final = [
         one(PLAIN, "a\u2028".encode()), NAMES_AT + 16, "0 without control", r"'a\u2028'", id="name with a separator"
     ),
     pytest.param(one(PLAIN, b"\xed\xa0\x80"), NAMES_AT + 16, "UTF-8 in name 0", r"b'\xed", id="name with a surrogate"),
-    pytest.param(one(PLAIN) + b"\x00", NAMES_AT + 21, "the end of the file", "1 more bytes", id="one byte more"),
-    pytest.param(one(PLAIN) * 2, NAMES_AT + 21, "the end of the file", "more bytes", id="two files in one"),
+    pytest.param(one(PLAIN) + b"\x00", NAMES_AT + 21, "end of the file", "1 more bytes", id="one byte more"),
+    pytest.param(one(PLAIN) * 2, NAMES_AT + 21, "end of the file", "more bytes", id="two files in one"),
 ]
 
 

@@ -369,10 +369,10 @@ def test_the_environment_and_the_config_file_name_mirrors(
 
 
 USAGE: Final = {
-    "demo and source": (("--demo", "--source", "x"), "--demo and --source contradict each other"),
+    "demo and source": (("--demo", "--source", "x"), "--demo and --source"),
     "unverified": (("--allow-unverified",), "--allow-unverified is for --from-archive"),
-    "format": (("--progress-format", "xml"), "--progress-format: xml is not one of text, json"),
-    "http": (("--source", "http://mirror.test/"), "http is only for this machine"),
+    "format": (("--progress-format", "xml"), "--progress-format: xml"),
+    "http": (("--source", "http://mirror.test/"), "only for this machine"),
 }
 
 

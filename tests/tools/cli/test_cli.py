@@ -142,7 +142,7 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
         1,
         "none.npz",
     ),
-    "one file for two reports": (("verify", "--html", "a", "--junit", "a"), 2, "two name the same file"),
+    "one file for two reports": (("verify", "--html", "a", "--junit", "a"), 2, "same file"),
     "images and a pack": (("verify", "--images", ".", "--reference", "a.npz"), 2, "--images"),
     "no image": (("detect", "nowhere"), 2, "nowhere"),
     "zero in shape": (("convert", "--input-shape", "1,3,0,640"), 2, "--input-shape"),

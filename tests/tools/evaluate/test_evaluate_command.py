@@ -329,23 +329,23 @@ def test_a_disk_that_fills_while_a_journal_is_kept_is_an_error(whole: Whole, tmp
 MISFITS: Final[dict[str, tuple[Callable[[Path, Path], list[Path]], str]]] = {
     "a shard missing": (
         lambda source, folder: [shard(source, folder / "1", 1, 3), shard(source, folder / "3", 3, 3)],
-        "onnx FP32: 1 of 3 shards are missing, the first is 2",
+        "1 of 3 shards",
     ),
     "a shard twice": (
         lambda source, folder: [shard(source, folder / name, 1, 2) for name in "ab"],
-        "b: another journal is of the same shard; merge each once",
+        "same shard",
     ),
     "two splits": (
         lambda source, folder: [shard(source, folder / "a", 1, 2), shard(source, folder / "b", 2, 3)],
-        "b: is of another split than",
+        "another split",
     ),
     "another dataset": (
         lambda source, folder: [shard(source, folder / "a", 1, 2), shard(source, folder / "b", 2, 2, dataset="0")],
-        "b: its dataset is 0, that of ",
+        "its dataset is 0",
     ),
     "another version": (
         lambda source, folder: [shard(source, folder / "a", 1, 2), shard(source, folder / "b", 2, 2, sshtool="0.0.1")],
-        "b: its sshtool is 0.0.1, that of ",
+        "its sshtool is 0.0.1",
     ),
     "other options": (
         lambda source, folder: [
@@ -363,11 +363,11 @@ MISFITS: Final[dict[str, tuple[Callable[[Path, Path], list[Path]], str]]] = {
     ),
     "an unfinished shard": (
         lambda source, folder: [shard(source, folder / "a", 1, 2), cut_lines(shard(source, folder / "b", 2, 2), 2)],
-        "onnx FP32: the journals hold 4 images of 6; finish each shard with --resume",
+        "4 images of 6",
     ),
     "no journals": (lambda _, folder: [folder], "holds no journals"),
     "not there": (lambda _, folder: [folder / "nowhere.jsonl"], "nowhere.jsonl"),
-    "no journal": (lambda *_: [Path(__file__)], "is no journal of an evaluation"),
+    "no journal": (lambda *_: [Path(__file__)], "no journal"),
 }
 
 
@@ -474,14 +474,14 @@ def both_of(protocol: Any) -> dict[str, Any]:
 
 FORGERIES: Final[dict[str, tuple[Callable[[bytes], bytes], str]]] = {
     "a bit": (lambda data: data.replace(b'"boxes":"A', b'"boxes":"B', 1), "wrong digest"),
-    "a line less": (lambda data: b"".join(lines_of(data)[:2] + lines_of(data)[3:]), "line 3: has a wrong"),
+    "a line less": (lambda data: b"".join(lines_of(data)[:2] + lines_of(data)[3:]), "line 3: "),
     "two lines exchanged": (
-        lambda data: b"".join([*lines_of(data)[:2], lines_of(data)[3], lines_of(data)[2]]), "line 3: has a wrong",
+        lambda data: b"".join([*lines_of(data)[:2], lines_of(data)[3], lines_of(data)[2]]), "line 3: ",
     ),
-    "a line twice": (lambda data: b"".join([*lines_of(data)[:2], lines_of(data)[1]]), "line 3: has a wrong"),
-    "a line more": (lambda data: relined(data + lines_of(data)[-1]), "line 8: is not of the next image"),
+    "a line twice": (lambda data: b"".join([*lines_of(data)[:2], lines_of(data)[1]]), "line 3: "),
+    "a line more": (lambda data: relined(data + lines_of(data)[-1]), "line 8: "),
     "a line less, with its digests": (
-        lambda data: relined(b"".join(lines_of(data)[:2] + lines_of(data)[3:])), "line 3: is not of the next image",
+        lambda data: relined(b"".join(lines_of(data)[:2] + lines_of(data)[3:])), "line 3: ",
     ),
     "no JSON": (lambda data: relined(lines_of(data)[0] + b"{"), "is not a finding"),
     "nested": (lambda data: relined(lines_of(data)[0] + b'{"a":' + b"[" * 100_000), "is not a finding"),
@@ -494,7 +494,7 @@ FORGERIES: Final[dict[str, tuple[Callable[[bytes], bytes], str]]] = {
     "hits and faces of its own": (
         forged(protocols={"omz": {"faces": {"mAP": 599_994}, "outcomes": {"mAP": "T" * 9}}}), "is not a finding",
     ),
-    "another protocol": (forged(predictions={"omz": packed(1, 1)}), "is of other protocols than"),
+    "another protocol": (forged(predictions={"omz": packed(1, 1)}), "other protocols"),
     "more boxes than scores": (forged(**both_of(packed(2, 1))), "2 boxes and 1 scores"),
     "boxes of three numbers": (
         forged(**both_of({"boxes": base64.b64encode(bytes(24)).decode(), "scores": ""})), "is not a finding",
@@ -503,7 +503,7 @@ FORGERIES: Final[dict[str, tuple[Callable[[bytes], bytes], str]]] = {
     "NaN": (forged(**both_of(packed(1, 1, float("nan")))), "not finite"),
     "infinity": (forged(**both_of(packed(1, 1, float("inf")))), "not finite"),
     "200,000 boxes": (forged(**both_of(packed(200_000, 200_000))), "has more than|at most 100000 expected"),
-    "a failure beside predictions": (forged(failure="?"), "has predictions for an image that was not evaluated"),
+    "a failure beside predictions": (forged(failure="?"), "not evaluated"),
     "a long failure": (forged(failure="?" * 5000), "is not a finding"),
 }  # fmt: skip
 
@@ -599,11 +599,11 @@ def test_a_header_of_protocols_without_a_word_on_each_is_no_header(whole: Whole,
     changes: dict[str, Any]
     for changes in ({"notes": {"omz": []}}, {"protocols": {}, "notes": {}}, {"images": 10**9}, {"more": 1}):
         path.write_bytes(edit_header(**changes)(lines_of(whole.journal("onnx-FP32").read_bytes())[0]))
-        with pytest.raises(EvaluationError, match="is no journal of an evaluation: it does not begin with a header"):
+        with pytest.raises(EvaluationError, match="header"):
             read_header(path)
     protocols = {"protocols": {"x": "?"}, "notes": {"x": []}}
     path.write_bytes(edit_header(**protocols)(lines_of(whole.journal("onnx-FP32").read_bytes())[0]))
-    with pytest.raises(EvaluationError, match="is no journal of an evaluation: it does not begin with a header"):
+    with pytest.raises(EvaluationError, match="header"):
         read_header(path)
 
 
@@ -639,14 +639,14 @@ OTHERS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "artifact": ({"files": {"ssh-mxnet.onnx": "0" * 64}}, "its files is"),
     "dataset": ({"dataset": "0" * 64}, "its dataset is 000"),
     "protocols": ({"protocols": {"omz": "?", "wider": "?"}}, "its protocols is"),
-    "limit": ({"images": 5}, "its images is 5, not 6"),
+    "limit": ({"images": 5}, "5, not 6"),
     "version": ({"sshtool": "0.0.1"}, "its sshtool is 0.0.1"),
-    "runtime": ({"runtime": "ONNX Runtime 0.1"}, "its runtime is ONNX Runtime 0.1"),
-    "shard": ({"shard": [2, 3]}, "it is shard 2 of 3"),
-    "kind of journal": ({"journal": 99}, "it is of version 99, expected 2"),
-    "header": ({"files": 3}, "does not begin with a header"),
-    "impossible shard": ({"shard": [0, 0]}, "does not begin with a header"),
-    "absurd shard": ({"shard": [1, 10**15]}, "does not begin with a header"),
+    "runtime": ({"runtime": "ONNX Runtime 0.1"}, "ONNX Runtime 0.1"),
+    "shard": ({"shard": [2, 3]}, "shard 2 of 3"),
+    "kind of journal": ({"journal": 99}, "version 99"),
+    "header": ({"files": 3}, "header"),
+    "impossible shard": ({"shard": [0, 0]}, "header"),
+    "absurd shard": ({"shard": [1, 10**15]}, "header"),
 }
 
 
@@ -1101,7 +1101,7 @@ def test_the_size_of_an_image_is_known_before_it_is_read(tmp_path: Path, orienta
 
 HERE: Final = Path(__file__).parent
 MISUSES: Final[dict[str, tuple[EvaluateOptions, type[SSHToolError], str]]] = {
-    "no dataset": (EvaluateOptions(), UsageError, "--dataset: name the folder of WIDER FACE"),
+    "no dataset": (EvaluateOptions(), UsageError, "--dataset"),
     "no such dataset": (EvaluateOptions(HERE / "nowhere"), DatasetError, "nowhere"),
     "two in place of a run": (
         EvaluateOptions(HERE, merge=(HERE,), predictions=HERE), UsageError, "--merge and --predictions contradict",

@@ -191,7 +191,7 @@ def test_an_onnx_model_of_two_files_is_not_packaged(workspace: Verified, tmp_pat
 def test_what_was_not_verified_is_not_packaged(workspace: Verified, tmp_path: Path) -> None:
     other = copied(workspace, tmp_path)
     other.record.unlink()
-    with pytest.raises(VerificationError, match="has not been verified; run `sshtool verify`"):
+    with pytest.raises(VerificationError, match="sshtool verify"):
         package(Workspace(MODEL, tmp_path), PackageOptions())
     assert not (tmp_path / "releases").exists()
 
@@ -268,14 +268,14 @@ def test_the_command_line_refuses_with_exit_code_3_and_writes_nothing(workspace:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("{", "is not what `sshtool verify` writes", id="no JSON"),
-        pytest.param("{}", "is not what `sshtool verify` writes", id="nothing in it"),
+        pytest.param("{", "sshtool verify", id="no JSON"),
+        pytest.param("{}", "sshtool verify", id="nothing in it"),
         pytest.param('{"schema_version": 1, "verb": "bench", "ok": true, "result": {}}', "of bench", id="another verb"),
         pytest.param('{"schema_version": 1, "verb": "verify", "ok": true, "result": {}}', "report", id="no report"),
         pytest.param(
             '{"schema_version": 1, "verb": "verify", "ok": true, "ok": true}', "more than once", id="a key twice"
         ),
-        pytest.param("[" * 100_000, "is not what `sshtool verify` writes", id="deep"),
+        pytest.param("[" * 100_000, "sshtool verify", id="deep"),
         pytest.param(
             '{"schema_version": 2, "verb": "verify", "ok": true, "result": {}}', "version 2 of verify", id="later"
         ),
@@ -364,7 +364,7 @@ def test_models_of_two_checkpoints_are_not_packaged_together(workspace: Verified
     model = onnx.load(other.onnx)
     onnx.helper.set_model_props(model, METADATA | {"weights": "another"})
     onnx.save(model, other.onnx)
-    with pytest.raises(PackageError, match="come from several checkpoints"):
+    with pytest.raises(PackageError, match="several checkpoints"):
         package(Workspace(MODEL, tmp_path), PackageOptions(allow_unverified=True))
 
 
@@ -919,7 +919,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(change: Change, message: 
         pytest.param(b"0" * 64 + b" a\n", "line 1", id="one space"),
         pytest.param(b"0" * 64 + b"  ab", "does not end", id="no end"),
         pytest.param((b"0" * 64 + b"  a\n") * 2, "line 2", id="twice"),
-        pytest.param(b"\xff\n", "byte 0 is not UTF-8", id="no text"),
+        pytest.param(b"\xff\n", "UTF-8", id="no text"),
         pytest.param(b"\n", "line 1", id="an empty line"),
         pytest.param(b"0" * 64 + b"  a\r\n" + b"0" * 64 + b"  b\r\n", "CRLF", id="Windows"),
         pytest.param(b"0" * 64 + b"  \x1b[2J\n", "line 1: .* is no name", id="an escape sequence"),

@@ -75,7 +75,7 @@ def test_a_pack_gives_back_the_answers_to_the_bit(packed: Path, answers: list[An
 def test_a_pack_says_whose_answers_it_holds(packed: Path) -> None:
     reference = read_pack(packed, MODEL)
     assert reference.source == "ONNX Runtime 1 (reference pack reference.npz)"
-    assert "did not run here" in reference.note
+    assert "not run" in reference.note
     assert reference.weights == "demo"
     assert set(reference.contents.checkpoint) == {MODEL.checkpoint.symbol, MODEL.checkpoint.params}
     assert {"sshtool", "numpy", "python", "platform"} <= set(reference.contents.versions)
@@ -220,16 +220,13 @@ FAULTS: dict[str, tuple[Callable[[Members], Any], str]] = {
         "of reference.json",
     ),
     "much of answers": (with_much, "bytes together"),
-    "an output changed": (flip, "black decodes to other detections"),
+    "an output changed": (flip, "black .* other detections"),
     "black alone": (
         without(*(name for name in (*sample_names(), OTHER) if name != "black")),
-        "no answers for 12 of the standard samples",
+        "12 .* samples",
     ),
-    **{
-        f"all but {name}": (without(name), f"no answers for 1 of the standard samples .{name}")
-        for name in (*sample_names(), OTHER)
-    },
-    "a sample of another size": (of_another_size, "samples of several sizes"),
+    **{f"all but {name}": (without(name), f"1 .* samples .{name}") for name in (*sample_names(), OTHER)},
+    "a sample of another size": (of_another_size, "several sizes"),
 }
 
 

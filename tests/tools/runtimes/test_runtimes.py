@@ -138,9 +138,9 @@ def test_mxnet_as_released_computes_on_the_cpu_only(plain_checkpoint: Checkpoint
 @pytest.mark.parametrize(
     ("name", "key", "message"),
     [
-        ("model.onnx", "tensorflow", "--runtime: tensorflow is not one of mxnet, onnxruntime, openvino"),
-        ("model.tflite", "", "no file that a runtime loads; give one that ends in .onnx or"),
-        ("model.xml", "onnxruntime", "no file that ONNX Runtime loads; give one that ends in .onnx"),
+        ("model.onnx", "tensorflow", "--runtime: tensorflow"),
+        ("model.tflite", "", r"\.onnx or"),
+        ("model.xml", "onnxruntime", r"ONNX Runtime .*\.onnx"),
     ],
 )
 def test_a_runtime_that_does_not_fit_is_a_wrong_usage(name: str, key: str, message: str, tmp_path: Path) -> None:

@@ -81,37 +81,33 @@ def test_what_is_meant_is_read(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        pytest.param("a/b.jpg\n", 1, "the number of faces expected, the file ends", id="ends after a path"),
-        pytest.param("a/b.jpg\n2\n1 2 3 4\n", 3, "face 2 of 2 expected, the file ends", id="ends in faces"),
-        pytest.param("a/b.jpg\nx\n", 2, r"the number of faces expected \(at most 100000\), found 'x'", id="no number"),
-        pytest.param("a/b.jpg\n-1\n", 2, "the number of faces expected", id="a negative number"),
-        pytest.param("a/b.jpg\n1000000000\n", 2, "the number of faces expected", id="a huge number"),
-        pytest.param("a/b.jpg\n100001\n", 2, "the number of faces expected", id="a number too large by one"),
-        pytest.param("a/b.jpg\n" + "9" * 5000 + "\n", 2, "the number of faces expected", id="a number of 5000 digits"),
-        pytest.param("a/b.jpg\n\u0663\n", 2, "the number of faces expected", id="digits of another script"),
-        pytest.param(
-            "a/b.jpg\n1\n1 2 3\n", 3, "x y w h and up to six flags expected, found '1 2 3'", id="three fields"
-        ),
-        pytest.param("a/b.jpg\n1\n1 2 3 4 0 0 0 0 0 0 0\n", 3, "x y w h and up to six flags", id="eleven fields"),
-        pytest.param("a/b.jpg\n1\n1 2 x 4\n", 3, "x y w h and up to six flags", id="not a number"),
-        pytest.param("a/b.jpg\n1\n1 2 nan 4\n", 3, "x y w h and up to six flags", id="NaN"),
-        pytest.param("a/b.jpg\n1\n1 2 inf 4\n", 3, "x y w h and up to six flags", id="infinity"),
-        pytest.param("a/b.jpg\n1\n1 2 3 4e9\n", 3, "a box beyond 1000000 pixels", id="a huge box"),
+        pytest.param("a/b.jpg\n", 1, "number of faces .* ends", id="ends after a path"),
+        pytest.param("a/b.jpg\n2\n1 2 3 4\n", 3, "face 2 of 2", id="ends in faces"),
+        pytest.param("a/b.jpg\nx\n", 2, r"100000.*'x'", id="no number"),
+        pytest.param("a/b.jpg\n-1\n", 2, "number of faces", id="a negative number"),
+        pytest.param("a/b.jpg\n1000000000\n", 2, "number of faces", id="a huge number"),
+        pytest.param("a/b.jpg\n100001\n", 2, "number of faces", id="a number too large by one"),
+        pytest.param("a/b.jpg\n" + "9" * 5000 + "\n", 2, "number of faces", id="a number of 5000 digits"),
+        pytest.param("a/b.jpg\n\u0663\n", 2, "number of faces", id="digits of another script"),
+        pytest.param("a/b.jpg\n1\n1 2 3\n", 3, "x y w h .*'1 2 3'", id="three fields"),
+        pytest.param("a/b.jpg\n1\n1 2 3 4 0 0 0 0 0 0 0\n", 3, "x y w h", id="eleven fields"),
+        pytest.param("a/b.jpg\n1\n1 2 x 4\n", 3, "x y w h", id="not a number"),
+        pytest.param("a/b.jpg\n1\n1 2 nan 4\n", 3, "x y w h", id="NaN"),
+        pytest.param("a/b.jpg\n1\n1 2 inf 4\n", 3, "x y w h", id="infinity"),
+        pytest.param("a/b.jpg\n1\n1 2 3 4e9\n", 3, "1000000", id="a huge box"),
         pytest.param("a/b.jpg\n1\n1 2 3 4 -1\n", 3, "flags 0-9 expected", id="a negative flag"),
         pytest.param("a/b.jpg\n1\n1 2 3 4 0.5\n", 3, "flags 0-9 expected", id="half a flag"),
-        pytest.param(
-            "a/b.jpg\n1\n1 2 3 4\n5 6 7 8\n", 4, "the path of an image expected, '5 6 7 8'", id="too many faces"
-        ),
-        pytest.param("a/b.jpg\n0\n1 2 3 4\n", 3, "the path of an image expected", id="no faces, and one"),
-        pytest.param("b.jpg\n0\n", 1, "is not an event's folder and a file in it", id="no folder"),
-        pytest.param("a/b/c.jpg\n0\n", 1, "is not an event's folder", id="two folders"),
-        pytest.param("../b.jpg\n0\n", 1, "is not an event's folder", id="a folder above"),
-        pytest.param("/b.jpg\n0\n", 1, "is not an event's folder", id="an absolute path"),
+        pytest.param("a/b.jpg\n1\n1 2 3 4\n5 6 7 8\n", 4, "path .*'5 6 7 8'", id="too many faces"),
+        pytest.param("a/b.jpg\n0\n1 2 3 4\n", 3, "path of an image", id="no faces, and one"),
+        pytest.param("b.jpg\n0\n", 1, "not an event's", id="no folder"),
+        pytest.param("a/b/c.jpg\n0\n", 1, "not an event's", id="two folders"),
+        pytest.param("../b.jpg\n0\n", 1, "not an event's", id="a folder above"),
+        pytest.param("/b.jpg\n0\n", 1, "not an event's", id="an absolute path"),
         pytest.param("a\\..\\b/c.jpg\n0\n", 1, "has characters", id="backslashes"),
         pytest.param("c:/b.jpg\n0\n", 1, "has characters", id="a drive"),
         pytest.param("a/\x00b.jpg\n0\n", 1, "has characters", id="a zero byte"),
         pytest.param("a/b.jpg\n0\na/b.jpg\n0\n", 3, r"a/b\.jpg .*twice", id="an image twice"),
-        pytest.param("a" * 100_000, 1, "has more than 65536 characters", id="an endless line"),
+        pytest.param("a" * 100_000, 1, "65536", id="an endless line"),
     ],
 )
 def test_a_malformed_line_is_named(text: str, line: int, message: str, tmp_path: Path) -> None:
@@ -230,7 +226,7 @@ def test_images_that_the_files_cannot_hold_are_refused(tmp_path: Path) -> None:
     fraction = ImageTruth(image.image, image.boxes, image.boxes + 0.5, image.counted)
     without = ImageTruth(image.image, image.boxes, image.boxes, {"all": image.counted["easy"]})
     for other in (fraction, without):
-        with pytest.raises(DatasetError, match="boxes of whole pixels and the settings easy, medium, hard expected"):
+        with pytest.raises(DatasetError, match="easy, medium, hard"):
             write_ground_truth(tmp_path, [other])
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
@@ -326,7 +322,7 @@ def test_a_text_with_an_image_under_two_extensions_is_refused(tmp_path: Path) ->
     first = drawn()[0]
     twin = ImageTruth(first.image.replace(".jpg", ".png"), first.boxes, first.boxes, first.counted)
     write_text(tmp_path, [*drawn(), twin])
-    with pytest.raises(DatasetError, match=r"one image .* once in both"):
+    with pytest.raises(DatasetError, match=r"one image .* once"):
         read_ground_truth(tmp_path)
 
 
@@ -403,38 +399,34 @@ def test_the_files_of_one_image_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        pytest.param({"event_list": None}, "has no cell array event_list", id="no events"),
-        pytest.param({"gt_list": None}, "has no cell array gt_list", id="no numbers"),
-        pytest.param({"file_list": np.ones((1, 1))}, "has no cell array file_list", id="names that are an array"),
+        pytest.param({"event_list": None}, "event_list", id="no events"),
+        pytest.param({"gt_list": None}, "gt_list", id="no numbers"),
+        pytest.param({"file_list": np.ones((1, 1))}, "file_list", id="names that are an array"),
         pytest.param({"event_list": cells(np.ones((1, 1)))}, "not a text", id="an event that is a number"),
         pytest.param({"event_list": cells(), "file_list": cells()}, "holds no images", id="no event at all"),
         pytest.param({"event_list": cells("a", "b")}, "2 events, and file_list has 1", id="more events than lists"),
-        pytest.param({"file_list": cells("1")}, "file_list is not a cell array", id="names without an inner list"),
+        pytest.param({"file_list": cells("1")}, "file_list", id="names without an inner list"),
         pytest.param({"file_list": cells(cells("1", "2"))}, "other images than file_list", id="more names"),
         pytest.param(
             {"face_bbx_list": cells(cells(*[np.ones((1, 4))] * 2)), "file_list": cells(cells("1", "1"))},
-            "one of them twice",
+            "twice",
             id="a name twice",
         ),
-        pytest.param(
-            {"event_list": cells(".."), "file_list": cells(cells("x"))}, "which is not an event's", id="above"
-        ),
-        pytest.param({"file_list": cells(cells("../x"))}, "which is not an event's", id="a name with a folder"),
-        pytest.param(
-            {"face_bbx_list": cells(cells(np.ones((1, 5))))}, "boxes of four finite numbers", id="five columns"
-        ),
-        pytest.param({"face_bbx_list": cells(cells(np.full((1, 4), np.nan)))}, "boxes of four finite", id="NaN"),
-        pytest.param({"face_bbx_list": cells(cells(np.full((1, 4), 1e9)))}, "boxes of four finite", id="huge"),
+        pytest.param({"event_list": cells(".."), "file_list": cells(cells("x"))}, "not an event's", id="above"),
+        pytest.param({"file_list": cells(cells("../x"))}, "not an event's", id="a name with a folder"),
+        pytest.param({"face_bbx_list": cells(cells(np.ones((1, 5))))}, "four finite", id="five columns"),
+        pytest.param({"face_bbx_list": cells(cells(np.full((1, 4), np.nan)))}, "four finite", id="NaN"),
+        pytest.param({"face_bbx_list": cells(cells(np.full((1, 4), 1e9)))}, "four finite", id="huge"),
         pytest.param({"face_bbx_list": cells(cells("text"))}, "boxes expected", id="boxes that are text"),
-        pytest.param({"gt_list": cells(cells(np.array([[2]])))}, "different numbers from 1 to 1", id="no such face"),
-        pytest.param({"gt_list": cells(cells(np.array([[0]])))}, "different numbers from 1 to 1", id="counted from 0"),
+        pytest.param({"gt_list": cells(cells(np.array([[2]])))}, "from 1 to 1", id="no such face"),
+        pytest.param({"gt_list": cells(cells(np.array([[0]])))}, "from 1 to 1", id="counted from 0"),
         pytest.param({"gt_list": cells(cells(np.array([[1], [1]])))}, "different numbers from 1", id="a number twice"),
-        pytest.param({"gt_list": cells(cells(np.array([[1.5]])))}, "different numbers from 1 to 1", id="half a number"),
+        pytest.param({"gt_list": cells(cells(np.array([[1.5]])))}, "from 1 to 1", id="half a number"),
         pytest.param({"gt_list": cells(cells(np.array([[np.nan]])))}, "different numbers from 1", id="NaN as a number"),
-        pytest.param({"gt_list": cells(cells("text"))}, "numbers of faces expected", id="numbers that are text"),
-        pytest.param({"gt_list": cells(cells(np.array([[1j]])))}, "numbers of faces expected", id="complex numbers"),
-        pytest.param({"gt_list": cells(cells({"a": 1}))}, "numbers of faces expected", id="a struct"),
-        pytest.param({"gt_list": cells(cells(cells(cells("x"))))}, "numbers of faces expected", id="deeper cells"),
+        pytest.param({"gt_list": cells(cells("text"))}, "numbers of faces", id="numbers that are text"),
+        pytest.param({"gt_list": cells(cells(np.array([[1j]])))}, "numbers of faces", id="complex numbers"),
+        pytest.param({"gt_list": cells(cells({"a": 1}))}, "numbers of faces", id="a struct"),
+        pytest.param({"gt_list": cells(cells(cells(cells("x"))))}, "numbers of faces", id="deeper cells"),
     ],
 )
 def test_malformed_ground_truth_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
