@@ -251,9 +251,13 @@ def _many_boxes(graph: Graph) -> str:
 
 
 def _multiplied(graph: Graph) -> str:
-    side = graph.chance.choice((8000, 32000))
+    """Large tensors, or small ones and much work."""
+    side = graph.chance.choice((2000, 8000, 32000))
     big = graph.node("Expand", [graph.scalar(), graph.constant([side, side])])
-    return graph.node("ReduceMax", [graph.node("MatMul", [big, big])], keepdims=0)
+    operator = graph.chance.choice(("Gemm", "MatMul"))
+    for _ in range(3):
+        big = graph.node(operator, [big, big], **{"transA": 1} if operator == "Gemm" else {})
+    return graph.node("ReduceMax", [big], keepdims=0)
 
 
 def _data_decide(graph: Graph) -> str:

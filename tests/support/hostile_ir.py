@@ -150,8 +150,12 @@ def _many_tensors(made: Representation) -> Any:
 
 
 def _product(made: Representation) -> Any:
-    big = made.ops.broadcast(made.scalar(), made.whole([8000, 8000]))
-    return made.largest(made.ops.matmul(big, big, transpose_a=False, transpose_b=False))
+    """Large tensors, or small ones and much work."""
+    side = made.chance.choice((2000, 8000))
+    big = made.ops.broadcast(made.scalar(), made.whole([side, side]))
+    for _ in range(3):
+        big = made.ops.matmul(big, big, transpose_a=made.chance.random() < 0.5, transpose_b=False)
+    return made.largest(big)
 
 
 def _nonzero(made: Representation) -> Any:

@@ -16,7 +16,6 @@ OPERATORS: Final[Registry[type[Operator]]] = Registry("sshconvert.operators")
 
 # Unsupported operators that the symbol reader knows, so that messages give them their names in MXNet 1.9.
 _OTHERS: Final = (
-    Signature("FullyConnected", ("data", "weight", "bias")),
     *(Signature(name, old_defaults={"axis": "-1"}) for name in ("argmax", "argmin")),  # over all axes
 )
 _SCALARS: Final = ("Plus", "Minus", "RMinus", "Mul", "Div", "RDiv", "Power", "RPower", "Maximum", "Minimum")

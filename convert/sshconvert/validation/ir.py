@@ -79,6 +79,7 @@ LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
     "GatherND": {"batch_dims"},
     "Interpolate": {"antialias", "coordinate_transformation_mode", "cube_coeff", "mode", "nearest_mode"}
     | {"pads_begin", "pads_end", "shape_calculation_mode"},
+    "MatMul": {"transpose_a", "transpose_b"},
     "MaxPool": _POOLING,
     "NonMaxSuppression": {"box_encoding", "output_type", "sort_result_descending"},
     "Parameter": {"element_type", "shape"},

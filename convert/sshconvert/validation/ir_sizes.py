@@ -136,6 +136,8 @@ class _Sizes:
             return elements * math.prod(shapes[1][2 if op_type.startswith("Group") else 1 :])
         if op_type in _TRANSPOSED:
             return inputs * math.prod(shapes[1][2 if op_type.startswith("Group") else 1 :])
+        if op_type == "MatMul":
+            return elements * shapes[0][-2 if op.get_attributes()["transpose_a"] and len(shapes[0]) > 1 else -1]
         if op_type in ("AvgPool", "MaxPool"):
             return SLOW * elements * math.prod(map(int, op.get_attributes().get("kernel", ())))
         if op_type == "NonMaxSuppression":

@@ -186,17 +186,25 @@ class _Sizes:
         """The work in products."""
         elements = math.prod(self.shape(node.output[0]))
         inputs = math.prod(self.shape(node.input[0])) if node.input and node.input[0] else 0
-        if node.op_type in ("Conv", "FusedConv"):
-            return elements * math.prod(self.shape(node.input[1])[1:])
-        if node.op_type == "QLinearConv":
-            return elements * math.prod(self.shape(node.input[3])[1:])
         if node.op_type == "ConvTranspose":
             return inputs * math.prod(self.shape(node.input[1])[1:])
-        if node.op_type in ("AveragePool", "MaxPool"):
-            return SLOW * elements * math.prod(map(int, _attribute(node, "kernel_shape", ())))
         if node.op_type == "NonMaxSuppression":
             return SLOW * inputs * math.prod(self.shape(node.input[1])[1:])
+        if products := self._products(node):
+            return elements * products
         return max(elements, inputs) * (SORTED if node.op_type == "TopK" else 1)
+
+    def _products(self, node: onnx.NodeProto) -> int:
+        """The products for each element of the result, 0 for operators that need none."""
+        if node.op_type in ("Conv", "FusedConv"):
+            return math.prod(self.shape(node.input[1])[1:])
+        if node.op_type == "QLinearConv":
+            return math.prod(self.shape(node.input[3])[1:])
+        if node.op_type in ("Gemm", "MatMul"):
+            return self.shape(node.input[0])[-2 if _attribute(node, "transA", 0) else -1]
+        if node.op_type in ("AveragePool", "MaxPool"):
+            return SLOW * math.prod(map(int, _attribute(node, "kernel_shape", ())))
+        return 0
 
     # --- operators of ONNX Runtime, without shape rules in ONNX
 

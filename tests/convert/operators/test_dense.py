@@ -1,0 +1,67 @@
+"""FullyConnected."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import strategies as st
+
+from one_node import DATA, IMAGE, lone
+from operator_suite import Case, OperatorSuite, suite_case
+from sshconvert.graph import Graph
+from sshconvert.network import resolve
+
+SHAPES = st.lists(st.integers(1, 6), min_size=1, max_size=5).map(tuple)
+
+
+class TestFullyConnected(OperatorSuite):
+    cases = (
+        suite_case("of rows", "FullyConnected", (3, 5), num_hidden=4),
+        suite_case("of rows without bias", "FullyConnected", (3, 5), num_hidden=4, no_bias=True),
+        suite_case("of images", "FullyConnected", IMAGE, num_hidden=7),
+        suite_case("of images without bias", "FullyConnected", IMAGE, num_hidden=7, no_bias=True),
+        suite_case("of a vector", "FullyConnected", (5,), num_hidden=2),
+        suite_case("of one image", "FullyConnected", (1, 4, 1, 1), num_hidden=1, flatten=True),
+        suite_case("of the last axis", "FullyConnected", (2, 3, 5), num_hidden=4, flatten=False),
+        suite_case("of the last axis of images", "FullyConnected", IMAGE, num_hidden=4, flatten=False, no_bias=True),
+        suite_case("of the last axis of rows", "FullyConnected", (3, 5), num_hidden=4, flatten=False),
+        suite_case("of the last axis of a vector", "FullyConnected", (5,), num_hidden=4, flatten=False),
+        pytest.param(
+            Case("FullyConnected", {"data": (2, 4, 3, 5)}, {"num_hidden": 6, "flatten": False}, free=(0, 2)),
+            id="of the last axis at free sizes",
+        ),
+    )
+    unsupported = (
+        pytest.param(lone("FullyConnected", 3), "attribute num_hidden is missing", id="no size"),
+        pytest.param(lone("FullyConnected", 3, num_hidden="0"), "attribute num_hidden='0'", id="nothing hidden"),
+        pytest.param(lone("FullyConnected", 2, num_hidden="4"), "2 inputs, expected 3", id="no bias"),
+        pytest.param(lone("FullyConnected", 3, num_hidden="4", axis="1"), "attribute axis='1'", id="an axis"),
+    )
+    misshapen = (
+        pytest.param(
+            lone("FullyConnected", 3, num_hidden="4"),
+            DATA | {"in1": (4, 4)},
+            "in1 has shape (4, 4), expected (4, 256)",
+            id="weights of other features",
+        ),
+    )
+    random = st.builds(
+        lambda shape, attributes: Case("FullyConnected", {"data": shape}, attributes),
+        SHAPES,
+        st.fixed_dictionaries({"num_hidden": st.integers(1, 5), "no_bias": st.booleans(), "flatten": st.booleans()}),
+    )
+
+
+COSTS = (
+    pytest.param(lone("FullyConnected", 3, num_hidden="10"), 10 * (2 * 4 * 8 * 8 + 1), id="with a bias"),
+    pytest.param(
+        lone("FullyConnected", 2, num_hidden="10", no_bias="True", flatten="False"),
+        4 * 8 * 10 * 2 * 8,
+        id="of the last axis",
+    ),
+)
+
+
+# Of data [1, 4, 8, 8]: elements of the output times operations for each element.
+@pytest.mark.parametrize(("graph", "operations"), COSTS)
+def test_the_cost_follows_the_rules_of_the_model_card(graph: Graph, operations: float) -> None:
+    assert resolve(graph, DATA).flops() == operations
