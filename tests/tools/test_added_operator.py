@@ -68,7 +68,7 @@ def body(*convolutions: Node) -> list[Node]:
 
 def halved() -> Graph:
     """One convolution, whose outputs the operator cuts in two."""
-    nodes = body(*convolution("both", 4, 5, 8, 3), node("SliceChannel", "halves", (7,), num_outputs="2"))
+    nodes = body(*convolution("both", 4, 5, 8, 3), node("_npi_hsplit", "halves", (7,), indices="()", sections="2"))
     nodes += [*convolution("score", 8, 9, 2, 1), node("SoftmaxActivation", "prob", (11,), mode="channel")]
     return Graph(tuple(nodes), (Entry(12), Entry(8, 1)), "halved")
 
@@ -109,9 +109,9 @@ def test_an_operator_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     place = ("--model", tmp_path / "tiny.toml", "-o", tmp_path / "out", "--checkpoint", tmp_path / "halved")
 
     refused = sshtool("convert", *place, code=1)
-    assert "halves: operator SliceChannel" in refused.stderr
+    assert "halves: operator _npi_hsplit" in refused.stderr
 
-    install(tmp_path / "added", ["slice_operator"])
+    install(tmp_path / "added", ["hsplit_operator"])
     paths = [str(tmp_path / "added"), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     sshtool("convert", *place)

@@ -27,8 +27,6 @@ _ALIASES: Final[Mapping[str, str]] = {
     "ElementWiseSum": "add_n",
     "broadcast_plus": "broadcast_add",
     "broadcast_minus": "broadcast_sub",
-    "flatten": "Flatten",
-    "swapaxes": "SwapAxis",
     "cast": "Cast",
 }
 

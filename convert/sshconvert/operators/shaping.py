@@ -1,4 +1,4 @@
-"""Operators that join tensors or change their shape."""
+"""Operators that keep the elements of a tensor and their order, and change its shape."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sshconvert.arrays import Array
 from sshconvert.errors import ShapeError
 from sshconvert.graph import Shape
-from sshconvert.messages import shown
-from sshconvert.mxnet.attributes import Attributes
+from sshconvert.mxnet.attributes import MAX_DIMENSIONS, Attributes
+from sshconvert.operators.axes import axes_in
 from sshconvert.operators.base import Operator, need
 from sshconvert.operators.registry import register
 from sshconvert.operators.reshaping import emit_reshape
@@ -21,35 +22,63 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True)
-class Concat(Operator):
-    """Concatenation along one axis."""
+class Flatten(Operator):
+    """Two dimensions: the first, and the product of the others."""
 
-    name = "Concat"
-    aliases = ("concat",)
-    inputs = ()
-    value_preserving = ("Concat",)
-    restrictions = "`dim` is not negative. The inputs differ only along that axis."
-
-    count: int
-    axis: int
+    name = "Flatten"
+    aliases = ("flatten",)
+    value_preserving = ("Reshape",)
 
     @classmethod
-    def read(cls, attributes: Attributes) -> Concat:
-        return cls(attributes.integer("num_args", least=1), attributes.integer("dim", 1))
-
-    def input_count(self) -> int:
-        return self.count
+    def read(cls, attributes: Attributes) -> Flatten:
+        return cls()
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        first = inputs[0]
-        need(self.axis < len(first), f"axis {self.axis} is not an axis of {first}")
-        others = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in inputs}
-        need(len(others) == 1, f"the inputs {shown(list(inputs))} differ outside axis {self.axis}")
-        total = sum(shape[self.axis] for shape in inputs)
-        return ((*first[: self.axis], total, *first[self.axis + 1 :]),)
+        return ((inputs[0][0], math.prod(inputs[0][1:])),)
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        return (inputs[0].reshape(len(inputs[0]), -1),)
 
     def emit(self, build: NodeBuilder) -> None:
-        build.finish("Concat", build.inputs, axis=self.axis)
+        build.finish("Reshape", [build.inputs[0], build.integers("shape", (0, -1))])
+
+
+@register
+@dataclass(frozen=True)
+class Squeeze(Operator):
+    """The tensor without dimensions of 1: those at `axes`, or all without it. One dimension always remains."""
+
+    name = "squeeze"
+    value_preserving = ("Squeeze", "Identity")
+
+    axes: Shape
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> Squeeze:
+        return cls(attributes.integers("axis", (), least=-MAX_DIMENSIONS))
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        removed = self._removed(inputs[0])
+        need(all(inputs[0][axis] == 1 for axis in removed), f"axes {removed} of {inputs[0]} are not all 1")
+        return (tuple(size for axis, size in enumerate(inputs[0]) if axis not in removed),)
+
+    def _removed(self, data: Shape) -> Shape:
+        ones = tuple(axis for axis, size in enumerate(data) if size == 1)
+        removed = axes_in(self.axes, data) if self.axes else ones
+        return removed[1:] if len(removed) == len(data) else removed
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        return (inputs[0].squeeze(self._removed(inputs[0].shape)),)
+
+    def emit(self, build: NodeBuilder) -> None:
+        need(
+            bool(self.axes) or not any(build.free_input()), "needs a fixed size, since it removes every dimension of 1"
+        )
+        removed = self._removed(build.input_shapes[0])
+        if removed:
+            build.finish("Squeeze", [build.inputs[0], build.integers("axes", removed)])
+        else:
+            build.finish("Identity", build.inputs)
 
 
 @register
@@ -106,6 +135,9 @@ class Reshape(Operator):
         if remaining:
             remaining.pop(0)
         return [code]
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        return (inputs[0].reshape(self.output_shapes(inputs[0].shape)[0]),)
 
     def emit(self, build: NodeBuilder) -> None:
         emit_reshape(build, self.codes)

@@ -1,134 +1,105 @@
-"""Concat and Reshape."""
+"""Flatten, Reshape and squeeze."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import pytest
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
 
-from one_node import (
-    DATA,
-    Case,
-    assert_like_mxnet,
-    assert_misshapen,
-    assert_same_at_every_size,
-    assert_shapes_like_mxnet,
-    assert_unsupported,
-    case,
-    export_zeros,
-    lone,
-)
-from sshconvert.graph import Graph, Shape
+from one_node import DATA, IMAGE, export_zeros, lone
+from operator_suite import Case, OperatorSuite, suite_case
+from sshconvert.graph import Shape
 from sshconvert.network import resolve
+from strategies import SHAPES
 
 Mxnet: TypeAlias = Any
 
 
-CASES: Final = [
-    case("by default", "Concat", (1, 2, 3, 4), (1, 5, 3, 4)),
-    *(case(f"axis {axis}", "Concat", (2, 3, 4, 5), (2, 3, 4, 5), (2, 3, 4, 5), dim=axis) for axis in range(4)),
-    case("different sizes", "Concat", (1, 2, 3, 4), (1, 2, 3, 1), (1, 2, 3, 6), dim=3),
-    case("of one", "Concat", (1, 2, 3, 4)),
-    case("of two dimensions", "Concat", (2, 3), (1, 3), dim=0),
-    *(
-        case(str(codes), "Reshape", (2, 4, 6, 5), shape=codes)
-        for codes in (
-            (2, 4, 30),
-            (-1,),
-            (0, -1),
-            (0, 0, -1),
-            (0, 2, -1, 0),
-            (4, -1, 0, 0),
-            (-2,),
-            (0, -2),
-            (-2, 1, 1),
-            (0, -2, 1),
-            (-3, 0, 0),
-            (0, -3, 0),
-            (-3, -2),
-            (-3, -3),
-            (-4, 1, 2, -2),
-            (0, -4, -1, 2, -2),
-            (0, -4, 2, -1, -3),
-            (-1, 0, -4, 2, -1, 0),
-            (-1, -4, 2, 2, 0, 0),
-            (-3, -4, 2, 3, 0),
-        )
-    ),
-]
+@st.composite
+def _squeeze(draw: DrawFn) -> Case:
+    shape = draw(st.lists(st.sampled_from((1, 1, 2, 3)), min_size=1, max_size=5).map(tuple))
+    ones = [axis for axis, size in enumerate(shape) if size == 1]
+    axes = draw(st.sets(st.sampled_from(ones))) if ones else set()
+    signed = tuple(draw(st.sampled_from((axis, axis - len(shape)))) for axis in sorted(axes))
+    return Case("squeeze", {"data": shape}, {"axis": signed or None})
 
 
-@pytest.mark.parametrize("tested", CASES)
-def test_it_computes_what_mxnet_computes(tested: Case, mxnet: Mxnet, tmp_path: Path) -> None:
-    assert_shapes_like_mxnet(tested, mxnet)
-    assert_like_mxnet(mxnet, tested.symbol(mxnet), tested.inputs, tmp_path)
+class TestShaping(OperatorSuite):
+    cases = (
+        *(
+            suite_case(str(codes), "Reshape", (2, 4, 6, 5), shape=codes)
+            for codes in (
+                (2, 4, 30),
+                (-1,),
+                (0, -1),
+                (0, 0, -1),
+                (0, 2, -1, 0),
+                (4, -1, 0, 0),
+                (-2,),
+                (0, -2),
+                (-2, 1, 1),
+                (0, -2, 1),
+                (-3, 0, 0),
+                (0, -3, 0),
+                (-3, -2),
+                (-3, -3),
+                (-4, 1, 2, -2),
+                (0, -4, -1, 2, -2),
+                (0, -4, 2, -1, -3),
+                (-1, 0, -4, 2, -1, 0),
+                (-1, -4, 2, 2, 0, 0),
+                (-3, -4, 2, 3, 0),
+            )
+        ),
+        suite_case("of an image", "Flatten", IMAGE),
+        suite_case("of a matrix", "flatten", (2, 3)),
+        suite_case("of a vector", "Flatten", (3,)),
+        suite_case("of three dimensions", "Flatten", (2, 3, 2)),
+        suite_case("of all", "squeeze", (1, 2, 1, 3)),
+        suite_case("of None", "squeeze", (1, 2, 1, 3), axis=None),
+        suite_case("of one axis", "squeeze", (2, 1, 3), axis=1),
+        suite_case("of two axes", "squeeze", (2, 1, 3, 1), axis=(1, -1)),
+        suite_case("of the last axis", "squeeze", (2, 1), axis=-1),
+        suite_case("to one number", "squeeze", (1, 1, 1)),
+        suite_case("of the only axis", "squeeze", (1,), axis=0),
+        suite_case("of nothing", "squeeze", (2, 3)),
+    )
+    unsupported = (
+        pytest.param(lone("Reshape", 1), "attribute shape is missing", id="reshape to nothing"),
+        pytest.param(lone("Reshape", 1, target_shape="(2, 0)"), "attribute shape is missing", id="0.8's target_shape"),
+        pytest.param(lone("Reshape", 1, shape="(0, -5)"), "attribute shape='(0, -5)'", id="code -5"),
+        pytest.param(lone("Reshape", 1, shape="(-4, 1, -1, -1, 0)"), "misplaces a -1", id="-1 behind -4"),
+        pytest.param(lone("Reshape", 1, shape="(0, -2, -1)"), "MXNet misplaces a -1", id="-1 behind -2"),
+        pytest.param(lone("Reshape", 1, shape="(-1,)", reverse="True"), "attribute reverse='True'", id="reverse"),
+        pytest.param(lone("Flatten", 1, axis="2"), "attribute axis='2' is not known", id="axis of Flatten"),
+        pytest.param(lone("squeeze", 1, axis="(1, x)"), "attribute axis='(1, x)'", id="axes of letters"),
+    )
+    misshapen = (
+        pytest.param(lone("Reshape", 1, shape="(3, -1)"), DATA, "cannot be reshaped by (3, -1)", id="no multiple of 3"),
+        pytest.param(lone("Reshape", 1, shape="(-1, -1)"), DATA, "cannot be reshaped", id="two of -1"),
+        pytest.param(lone("Reshape", 1, shape="(256, -1, -1)"), DATA, "cannot be reshaped", id="two of -1 that are 1"),
+        pytest.param(lone("Reshape", 1, shape="(4, 8, 9)"), DATA, "cannot be reshaped", id="too many elements"),
+        pytest.param(lone("Reshape", 1, shape="(0, 0)"), DATA, "cannot be reshaped", id="dimensions left over"),
+        pytest.param(lone("Reshape", 1, shape="(-2, 0)"), DATA, "more dimensions than", id="0 after the last"),
+        pytest.param(lone("Reshape", 1, shape="(0, 0, 0, -3)"), DATA, "more dimensions than", id="-3 over the last"),
+        pytest.param(lone("Reshape", 1, shape="(0, -4, 2)"), DATA, "more dimensions than", id="-4 with one number"),
+        pytest.param(
+            lone("Reshape", 1, shape="(0, -4, -2, -2, -2)"), DATA, "of 4 does not split", id="-4 by -2 and -2"
+        ),
+        pytest.param(lone("Reshape", 1, shape="(0, -4, 0, -1, -2)"), DATA, "of 4 does not split", id="-4 by 0"),
+        pytest.param(lone("Reshape", 1, shape="(0, -4, 3, -1, -2)"), DATA, "of 4 does not split", id="-4 by 3"),
+        pytest.param(lone("Reshape", 1, shape="(0, -4, -1, -1, -2)"), DATA, "does not split", id="-4 by -1 and -1"),
+        pytest.param(lone("squeeze", 1, axis="1"), DATA, "are not all 1", id="squeeze of 4"),
+        pytest.param(lone("squeeze", 1, axis="(0, -4)"), DATA, "repeat", id="squeeze of an axis twice"),
+        pytest.param(lone("squeeze", 1, axis="4"), DATA, "axis 4 is not", id="squeeze of axis 4"),
+    )
+    random = st.one_of(_squeeze(), SHAPES.map(lambda shape: Case("Flatten", {"data": shape})))
 
 
-@pytest.mark.parametrize("tested", CASES)
-def test_with_free_dimensions_it_computes_the_same_at_every_size(tested: Case, mxnet: Mxnet, tmp_path: Path) -> None:
-    assert_same_at_every_size(tested, mxnet, tmp_path)
-
-
-UNSUPPORTED: Final = [
-    pytest.param(lone("Concat", 2), "attribute num_args is missing", id="concat without num_args"),
-    pytest.param(lone("Concat", 2, num_args="3"), "2 inputs, expected 3", id="concat of too few"),
-    pytest.param(lone("Concat", 2, num_args="2", dim="-1"), "attribute dim='-1'", id="axis from the end"),
-    pytest.param(lone("Reshape", 1), "attribute shape is missing", id="reshape to nothing"),
-    pytest.param(lone("Reshape", 1, target_shape="(2, 0)"), "attribute shape is missing", id="0.8's target_shape"),
-    pytest.param(lone("Reshape", 1, shape="(0, -5)"), "attribute shape='(0, -5)'", id="code -5"),
-    pytest.param(lone("Reshape", 1, shape="(-4, 1, -1, -1, 0)"), "misplaces a -1", id="-1 behind -4"),
-    pytest.param(lone("Reshape", 1, shape="(0, -2, -1)"), "MXNet misplaces a -1", id="-1 behind -2"),
-    pytest.param(lone("Reshape", 1, shape="(-1,)", reverse="True"), "attribute reverse='True'", id="reverse"),
-]
-
-
-@pytest.mark.parametrize(("graph", "problem"), UNSUPPORTED)
-def test_what_is_not_supported_is_refused_with_file_and_node(graph: Graph, problem: str) -> None:
-    assert_unsupported(graph, problem)
-
-
-MISSHAPEN: Final = [
-    pytest.param(
-        lone("Concat", 2, num_args="2"), DATA | {"in1": (1, 4, 8, 7)}, "differ outside axis 1", id="concat of widths"
-    ),
-    pytest.param(
-        lone("Concat", 2, num_args="2", dim="4"),
-        DATA | {"in1": (1, 4, 8, 8)},
-        "axis 4 is not an axis",
-        id="concat axis",
-    ),
-    pytest.param(lone("Reshape", 1, shape="(3, -1)"), DATA, "cannot be reshaped by (3, -1)", id="no multiple of 3"),
-    pytest.param(lone("Reshape", 1, shape="(-1, -1)"), DATA, "cannot be reshaped", id="two of -1"),
-    pytest.param(lone("Reshape", 1, shape="(256, -1, -1)"), DATA, "cannot be reshaped", id="two of -1 that are 1"),
-    pytest.param(lone("Reshape", 1, shape="(4, 8, 9)"), DATA, "cannot be reshaped", id="too many elements"),
-    pytest.param(lone("Reshape", 1, shape="(0, 0)"), DATA, "cannot be reshaped", id="dimensions left over"),
-    pytest.param(lone("Reshape", 1, shape="(-2, 0)"), DATA, "more dimensions than", id="0 after the last"),
-    pytest.param(lone("Reshape", 1, shape="(0, 0, 0, -3)"), DATA, "more dimensions than", id="-3 over the last"),
-    pytest.param(lone("Reshape", 1, shape="(0, -4, 2)"), DATA, "more dimensions than", id="-4 with one number"),
-    pytest.param(lone("Reshape", 1, shape="(0, -4, -2, -2, -2)"), DATA, "of 4 does not split", id="-4 by -2 and -2"),
-    pytest.param(lone("Reshape", 1, shape="(0, -4, 0, -1, -2)"), DATA, "of 4 does not split", id="-4 by 0"),
-    pytest.param(lone("Reshape", 1, shape="(0, -4, 3, -1, -2)"), DATA, "of 4 does not split", id="-4 by 3"),
-    pytest.param(lone("Reshape", 1, shape="(0, -4, -1, -1, -2)"), DATA, "does not split", id="-4 by -1 and -1"),
-    pytest.param(lone("Concat", 2, num_args="2"), DATA, "the shapes of in1 are not known", id="unknown concat"),
-]
-
-
-@pytest.mark.parametrize(("graph", "inputs", "problem"), MISSHAPEN)
-def test_shapes_that_do_not_fit_are_refused(graph: Graph, inputs: Mapping[str, Shape], problem: str) -> None:
-    assert_misshapen(graph, inputs, problem)
-
-
-COSTS: Final = [
-    pytest.param(lone("Reshape", 1, shape="(0, -1)"), 0, id="reshape"),
-]
-
-
-# Of data [1, 4, 8, 8]: elements of the output times operations for each element.
-@pytest.mark.parametrize(("graph", "operations"), COSTS)
-def test_the_cost_follows_the_rules_of_the_model_card(graph: Graph, operations: float) -> None:
-    assert resolve(graph, DATA).flops() == operations
+def test_another_shape_counts_no_operations() -> None:
+    assert resolve(lone("Reshape", 1, shape="(0, -1)"), DATA).flops() == 0
 
 
 def test_mxnet_misplaces_a_minus_one_behind_a_split_which_is_why_it_is_refused(mxnet: Mxnet) -> None:

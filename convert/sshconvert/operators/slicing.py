@@ -1,17 +1,73 @@
-"""Operators that take a part of a tensor."""
+"""Operators that cut a window out of a tensor."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sshconvert.arrays import Array
 from sshconvert.graph import Shape
-from sshconvert.mxnet.attributes import Attributes
+from sshconvert.mxnet.attributes import MAX_INTEGER, Attributes
+from sshconvert.operators.axes import axis_in, read_axis, replaced
 from sshconvert.operators.base import Operator, need
 from sshconvert.operators.registry import register
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
+
+
+@register
+@dataclass(frozen=True)
+class SliceAxis(Operator):
+    """The part of one axis from `begin` to `end`, which count from the back if they are negative."""
+
+    name = "slice_axis"
+    value_preserving = ("Slice", "Split")
+
+    axis: int
+    begin: int
+    end: int | None
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> SliceAxis:
+        return cls(
+            axis=read_axis(attributes, "axis"),
+            begin=attributes.integer("begin", least=-MAX_INTEGER),
+            end=attributes.optional_integer("end", least=-MAX_INTEGER),
+        )
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        axis = axis_in(self.axis, inputs[0])
+        begin, end = self._window(inputs[0][axis])
+        need(
+            0 <= begin < end <= inputs[0][axis], f"{self.begin} to {self.end} is no part of axis {axis} of {inputs[0]}"
+        )
+        return (replaced(inputs[0], axis, end - begin),)
+
+    def _window(self, size: int) -> tuple[int, int]:
+        begin, end = self.begin, size if self.end is None else self.end
+        return begin + size * (begin < 0), end + size * (end < 0)
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        axis = axis_in(self.axis, inputs[0].shape)
+        return (inputs[0][(slice(None),) * axis + (slice(self.begin, self.end),)],)
+
+    def emit(self, build: NodeBuilder) -> None:
+        """Emit a Slice. MXNet refuses a window that reaches outside the input, but a Slice clips it.
+
+        So if the size is free and the window's is not, a Split into one part of the window's size fails.
+        """
+        axis = axis_in(self.axis, build.input_shapes[0])
+        end = MAX_INTEGER if self.end is None else self.end
+        limits = [
+            build.integers(role, (value,)) for role, value in (("begin", self.begin), ("end", end), ("axis", axis))
+        ]
+        is_fixed = (self.begin < 0) == (self.end is None or self.end < 0)
+        if not build.free_input()[axis] or not is_fixed:
+            build.finish("Slice", [build.inputs[0], *limits])
+            return
+        window = build.node("window", "Slice", [build.inputs[0], *limits])
+        build.finish("Split", [window, build.integers("size", (build.output_shapes[0][axis],))], axis=axis)
 
 
 @register
@@ -48,6 +104,11 @@ class Crop(Operator):
         for begin, length, limit in zip(self._begin(inputs[0], size), size, inputs[0][2:], strict=True):
             need(begin >= 0 and begin + length <= limit, f"{size} at {self.offset} is not inside {inputs[0]}")
         return ((*inputs[0][:2], *size),)
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        height, width = inputs[1].shape[2:] if self.count == 2 else self.size
+        top, left = self._begin(inputs[0].shape, (height, width))
+        return (inputs[0][:, :, top : top + height, left : left + width],)
 
     def emit(self, build: NodeBuilder) -> None:
         """Emit nodes that compute the window from the shapes of each run.
