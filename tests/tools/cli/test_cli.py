@@ -38,6 +38,17 @@ def test_help_names_every_verb_and_imports_nothing_heavy() -> None:
     assert result.stderr == "[]\n"
 
 
+def test_a_verb_imports_no_other(checkpoint: Path) -> None:
+    script = (
+        "import atexit, sys; sys.argv = ['sshtool', 'info', '--quiet', '--checkpoint', sys.argv[1]]\n"
+        "modules = lambda: {name.rpartition('.')[2] for name in sys.modules if name.startswith('sshtool.cli.')}\n"
+        "atexit.register(lambda: print(*modules(), file=sys.stderr))\n"
+        "import sshtool.__main__\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script, checkpoint], capture_output=True, text=True, check=True)
+    assert {verb.replace("-", "_") for verb in VERBS} & set(result.stderr.split()) == {"info"}
+
+
 def test_the_version_is_that_of_the_package() -> None:
     result = sshtool("--version")
     assert (result.returncode, result.stdout, result.stderr) == (0, f"sshtool {sshconvert.__version__}\n", "")

@@ -1,51 +1,68 @@
 """The command line. Only this package reads options, prints, catches errors and exits.
 
-Each verb imports heavy libraries itself: `sshtool --help` answers at once.
+The program imports the module of the requested verb alone, and the verb imports heavy libraries itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
-from sshtool.cli.bench import Bench
-from sshtool.cli.check import Check
-from sshtool.cli.convert import Convert
-from sshtool.cli.demo_dataset import DemoDataset
-from sshtool.cli.detect import Detect
-from sshtool.cli.download import Download
-from sshtool.cli.evaluate import Evaluate
-from sshtool.cli.info import Info
-from sshtool.cli.package import Package
-from sshtool.cli.reference import Reference
-from sshtool.cli.run import Run
-from sshtool.cli.verbs import Verb, add
-from sshtool.cli.verify import Verify
+from sshtool.cli.verbs import add
 
-VERBS: Final[dict[str, type[Verb]]] = {  # in the order of the help
-    "download": Download,
-    "convert": Convert,
-    "info": Info,
-    "run": Run,
-    "verify": Verify,
-    "reference": Reference,
-    "package": Package,
-    "check": Check,
-    "detect": Detect,
-    "evaluate": Evaluate,
-    "bench": Bench,
-    "demo-dataset": DemoDataset,
-}
+VERBS: Final = (  # in the order of the help
+    "download",
+    "convert",
+    "info",
+    "run",
+    "verify",
+    "reference",
+    "package",
+    "check",
+    "detect",
+    "evaluate",
+    "bench",
+    "demo-dataset",
+)
+
+
+class _Commands(Mapping[str, Any]):
+    """The verbs' commands. Each is made, and its module imported, when it is looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in VERBS:
+            raise KeyError(name)
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
+
+
+@cache
+def _command(name: str) -> Any:
+    """The command of a verb. `demo-dataset`, for example, is the class `DemoDataset` of the module `demo_dataset`."""
+    module = import_module(f"sshtool.cli.{name.replace('-', '_')}")
+    only = typer.Typer(add_completion=False)
+    add(only, name, vars(module)[name.title().replace("-", "")])
+    return typer.main.get_command(only)
 
 
 class _Program(TyperGroup):
-    """Reports wrong usage as every other error: in one line, or in one JSON document."""
+    """Has the verbs as its commands, and reports wrong usage as every other error: in one line, or in one document."""
 
     _json = False
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"commands": _Commands()})
 
     def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **extra: Any) -> Any:
         self._json = "--json" in args  # the options are not parsed yet
@@ -106,7 +123,3 @@ def _program(
     ] = False,
 ) -> None:
     pass
-
-
-for _name, _verb in VERBS.items():
-    add(app, _name, _verb)
