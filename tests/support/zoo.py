@@ -1,0 +1,256 @@
+"""Real MXNet networks, and weights for those that have none.
+
+The networks lie beside the repository (`project.SHARED`): `networks.tsv`, `symbols/NAME.json`, and `params/NAME.params`
+for the few whose trained weights are there. `seeded_parameters` makes the weights of all others: He's deviation for
+filters, divided by the expected magnitude of their input, so that activations stay near 1 in networks of any depth.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final
+from zlib import crc32
+
+import numpy as np
+
+from sshconvert.arrays import Array
+from sshconvert.graph import Shape
+from sshconvert.mxnet.params import read_params
+
+Parameters = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class ZooNetwork:
+    """One network: its files, its inputs, and the tensors at which its training heads are cut off."""
+
+    name: str
+    symbol: Path
+    trained: Path | None
+    inputs: Mapping[str, Shape]
+    cuts: tuple[str, ...]  # MXNet's names; none if the network's own outputs are computed
+    labels: Mapping[str, Shape]  # inputs that MXNet wants a shape for, and that no output depends on
+    note: str  # what MXNet 1.9.1 says if it cannot load the network
+    operators: tuple[str, ...]
+
+    @property
+    def nodes(self) -> Sequence[Mapping[str, Any]]:
+        nodes: Sequence[Mapping[str, Any]] = json.loads(self.symbol.read_text("utf-8"))["nodes"]
+        return nodes
+
+    @property
+    def is_quantized(self) -> bool:
+        return any(name.startswith("_contrib_quantize") for name in self.operators)
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """What `networks.tsv` does not say about a network, because MXNet cannot run it as it is."""
+
+    data: Shape
+    cuts: tuple[str, ...] = ()
+    labels: Mapping[str, Shape] | None = None
+
+
+_MISSING: Final = {
+    "cnocr-*": _Missing((4, 1, 32, 280), ("softmaxactivation0",)),
+    "mtcnn-head-pnet-train": _Missing((4, 3, 12, 12), ("cls_prob", "bbox_pred")),
+    "mxnet-ssd300-*-train-*": _Missing((1, 3, 300, 300), ("detection",), {"label": (1, 8, 6)}),
+    "mxnet-ssd300-*": _Missing((1, 3, 300, 300), ("cls_prob",), {"label": (1, 8, 6)}),
+    "gluoncv-slowfast*": _Missing((1, 3, 36, 224, 224)),
+    "bmxnet-mnist*": _Missing((1, 1, 28, 28)),
+    "bmxnet-cifar10-*": _Missing((1, 3, 32, 32)),
+    "*": _Missing((1, 3, 224, 224)),
+}
+
+
+def read_zoo(folder: Path) -> list[ZooNetwork]:
+    """Return the networks of a zoo in the order of its table."""
+    with (folder / "networks.tsv").open(encoding="utf-8") as file:
+        return [_network(folder, row) for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+
+
+def _network(folder: Path, row: Mapping[str, str]) -> ZooNetwork:
+    name = row["name"]
+    missing = next(missing for pattern, missing in _MISSING.items() if fnmatchcase(name, pattern))
+    if row["input"]:
+        missing = _Missing(tuple(int(size) for size in row["input"].partition(":")[2].split("x")))
+    trained = row["trained_params"]
+    return ZooNetwork(
+        name=name,
+        symbol=folder / "symbols" / f"{name}.json",
+        trained=folder / "params" / f"{trained}.params" if trained else None,
+        inputs={"data": missing.data},
+        cuts=missing.cuts,
+        labels=missing.labels or {},
+        note=row["note"],
+        operators=tuple(row["operators"].split(",")),
+    )
+
+
+def parameters(network: ZooNetwork, shapes: Mapping[str, Shape], auxiliaries: Sequence[str]) -> dict[str, Array]:
+    """Return the network's weights by their full names: the trained ones, else seeded ones of these shapes."""
+    if network.trained:
+        return read_params(network.trained)
+    values = seeded_parameters(network.nodes, shapes)
+    return {f"{'aux' if name in auxiliaries else 'arg'}:{name}": value for name, value in values.items()}
+
+
+def inputs(network: ZooNetwork) -> dict[str, Array]:
+    """Return seeded inputs, float32: pixels 0 to 255 where the network begins with arithmetic, else around 0."""
+    values = {}
+    for name, shape in network.inputs.items():
+        random = np.random.default_rng(crc32(name.encode()))
+        array = random.standard_normal(shape, np.float32)
+        if takes_pixels(network):
+            array = random.integers(0, 256, shape).astype(np.float32)
+        values[name] = array
+    return values
+
+
+def takes_pixels(network: ZooNetwork) -> bool:
+    return network.name == "retinaface-mnet25" or _begins_with_arithmetic(network.nodes)
+
+
+def _begins_with_arithmetic(nodes: Sequence[Mapping[str, Any]]) -> bool:
+    data = {number for number, node in enumerate(nodes) if node["name"] == "data"}
+    for number, node in enumerate(nodes):
+        if node["inputs"] and node["inputs"][0][0] in data:
+            if node["op"] == "_copy":
+                data.add(number)
+            return_value = node["op"] == "broadcast_sub" or (
+                node["op"] == "_minus_scalar" and float(_attributes(node)["scalar"]) > 1
+            )
+            if return_value:
+                return True
+    return False
+
+
+def _attributes(node: Mapping[str, Any]) -> Mapping[str, str]:
+    """MXNet has called them by three names."""
+    return {**node.get("param", {}), **node.get("attr", {}), **node.get("attrs", {})}
+
+
+# The mean square of an operator's output, for inputs of mean square 1.
+_GAINS: Final = {
+    "relu": 0.5,
+    "sigmoid": 0.3,
+    "tanh": 0.4,
+    "softrelu": 1.0,
+    "softsign": 0.3,
+    "LeakyReLU": 0.5,
+    "L2Normalization": 1 / 400,
+    "sum": 2.0,
+}
+_SUMS: Final = ("elemwise_add", "_Plus", "_plus", "add_n", "elemwise_sub", "broadcast_add")
+_PRODUCTS: Final = ("elemwise_mul", "broadcast_mul", "_mul")
+_NORMALISED: Final = ("Convolution", "Deconvolution", "FullyConnected", "BatchNorm", "Embedding", "RNN")
+MEAN_RECIPROCAL: Final = math.log(3)  # of uniform numbers from 0.5 to 1.5
+MEAN_SQUARE: Final = 13 / 12  # as above
+PIXELS: Final = 5418.0  # the variance of 0 to 255
+
+
+def seeded_parameters(nodes: Sequence[Mapping[str, Any]], shapes: Mapping[str, Shape]) -> dict[str, Array]:
+    """Return a value for each name of `shapes`, which are variables of the symbol's `nodes`. The same for the same."""
+    values: dict[str, Array] = {}
+    squares: list[float] = []
+    for node in nodes:
+        sources = [source[0] for source in node["inputs"]]
+        for place, source in enumerate(sources):
+            name = nodes[source]["name"]
+            if nodes[source]["op"] == "null" and name in shapes and name not in values:
+                values[name] = _seeded(name, shapes[name], node, place, squares[sources[0]])
+                squares[source] = float(np.mean(np.square(values[name], dtype=np.float64))) if values[name].size else 1
+        data = node["name"] == "data" and _begins_with_arithmetic(nodes)
+        is_centred = bool(sources) and nodes[sources[0]]["op"] in _NORMALISED
+        squares.append(PIXELS if data else _square(node, [squares[source] for source in sources], is_centred))
+    return values
+
+
+def _square(node: Mapping[str, Any], squares: Sequence[float], is_centred: bool) -> float:
+    """Return the expected mean square of a node's output: rough, but it never grows with the depth."""
+    operator, attributes = node["op"], _attributes(node)
+    if not squares or operator in _NORMALISED:
+        return 1.02  # with the biases
+    if operator == "Pooling" and attributes.get("pool_type", "max") == "max":
+        return squares[0] * 1.7
+    if operator in _SUMS and not (operator.startswith("broadcast") and squares[1] > squares[0]):
+        return sum(squares)
+    if operator in _PRODUCTS:
+        return math.prod(squares)
+    if operator == "broadcast_div":
+        return squares[0] / squares[1]
+    if operator == "Concat":
+        return sum(squares) / len(squares)
+    if operator in ("_mul_scalar", "_div_scalar"):
+        factor = float(attributes["scalar"]) ** 2
+        return squares[0] * factor if operator == "_mul_scalar" else squares[0] / factor
+    if operator == "Activation" and not is_centred:
+        return squares[0]  # a ReLU after a sum: most of it is positive
+    return squares[0] * _GAINS.get(attributes.get("act_type", operator), _GAINS.get(operator, 1.0)) or 1.0
+
+
+def _seeded(name: str, shape: Shape, consumer: Mapping[str, Any], place: int, square: float) -> Array:
+    """Return a parameter's value by what reads it; `square` is the mean square of the consumer's first input."""
+    random = np.random.default_rng(crc32(name.encode()))
+    operator = consumer["op"]
+    if "anchor" in name or "offset_" in name:
+        return _grid(name, shape, random)
+    if operator == "BatchNorm" and place == 4:  # noqa: PLR1714  # the place says which of its parameters
+        return (MEAN_RECIPROCAL * square * random.uniform(0.5, 1.5, shape)).astype(np.float32)
+    if operator == "BatchNorm" and place == 3:
+        return (0.1 * math.sqrt(square) * random.standard_normal(shape, np.float32)).astype(np.float32)
+    if name.endswith(("bias", "beta")):
+        return np.float32(0.1) * random.standard_normal(shape, np.float32)
+    if name.endswith("weight"):
+        return np.float32(_deviation(shape, consumer, square)) * random.standard_normal(shape, np.float32)
+    if operator == "BatchNorm":
+        return (random.uniform(0.5, 1.5, shape) / MEAN_SQUARE**0.5).astype(np.float32)
+    if operator == "LeakyReLU":
+        return random.uniform(0.1, 0.4, shape).astype(np.float32)
+    scale = 1.0
+    if name.endswith("scale") and len(shape) == 4 and shape[1] > 3:
+        scale = 20.0  # of SSD's normalised features
+    if name.endswith("init_mean"):
+        scale = 127.0
+    if name.endswith("init_scale") and operator == "broadcast_div":
+        scale = 64.0
+    return (scale * random.uniform(0.5, 1.5, shape)).astype(np.float32)
+
+
+def _deviation(shape: Shape, consumer: Mapping[str, Any], square: float) -> float:
+    fan_in = max(math.prod(shape[1:]), 1)
+    if consumer["op"] == "Deconvolution":
+        strides = _attributes(consumer).get("stride", "(1, 1)").strip("()").split(",")
+        groups = int(_attributes(consumer).get("num_group", 1))
+        fan_in = max(shape[0] // groups * math.prod(shape[2:]) // math.prod(int(size) for size in strides if size), 1)
+    return 1 / math.sqrt(fan_in * max(square, 1e-6))
+
+
+def _grid(name: str, shape: Shape, random: np.random.Generator) -> Array:
+    """Return a detector's constants: corners or centres of anchors on a grid, sizes of anchors, or the grid itself."""
+    level = int(name[-1]) if name[-1].isdigit() else 0
+    if shape[-1] == 2 and "anchor" in name:
+        return random.uniform(10, 200, shape).astype(np.float32)
+    rows, columns = np.meshgrid(np.arange(shape[2]), np.arange(shape[3]), indexing="ij")
+    centres = np.stack([columns, rows], axis=-1)[None, None].astype(np.float32)
+    if shape[-1] == 2:
+        return np.broadcast_to(centres, shape).copy()
+    boxes = (*shape[:-1], shape[-1] // 4, 2)
+    in_pixels = "rpn" in name
+    step = (4 if "mask" in name else 16) * 2**level if in_pixels else 2**level / 38
+    sizes = random.uniform(16, 256, boxes) if in_pixels else random.uniform(0.05, 0.4, boxes)
+    middles = np.broadcast_to((centres[..., None, :] + 0.5) * step, boxes)
+    ends = (middles - sizes / 2, middles + sizes / 2) if in_pixels else (middles, sizes)
+    return np.concatenate(ends, axis=-1).reshape(shape).astype(np.float32)
+
+
+def by_size(networks: Sequence[ZooNetwork]) -> Iterator[ZooNetwork]:
+    """The smallest first."""
+    yield from sorted(networks, key=lambda network: network.symbol.stat().st_size)
