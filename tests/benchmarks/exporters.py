@@ -1,10 +1,11 @@
 """Every network of the zoo through MXNet's exporter to ONNX, the last `mo` that reads MXNet, and sshtool:
 
-    python tests/benchmarks/exporters.py --cache-dir DIR [--zoo DIR] [--network PATTERN ...] [--program NAME ...]
+    PYTHONPATH=tests/support python tests/benchmarks/exporters.py --cache-dir DIR [--network PATTERN ...]
 
 converts each network with each program from the same files, runs what comes out, and compares it with MXNet 1.9.1's own
 outputs. DIR keeps the peers' environment (`peers`), MXNet's answers, and a line of JSON for each run in results.jsonl:
-what is there is not run again. `exporters_table.py` prints the tables.
+what is there is not run again. `exporters_table.py`
+prints the tables.
 
 CPU seconds and peak memory are those of the whole process of a conversion. A difference is the largest one relative to
 the largest absolute value of the output.
@@ -17,7 +18,6 @@ import datetime as dt
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,11 +27,9 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-
-sys.path[:0] = [str(Path(__file__).parents[1] / "support"), str(Path(__file__).parents[2] / "convert")]
 
 import peers
 import zoo
@@ -44,7 +42,8 @@ WORKER: Final = Path(__file__).with_name("exporters_worker.py")
 RESULTS: Final = "results.jsonl"
 LIMIT: Final = 300  # seconds of CPU for a conversion
 CPU_EXCEEDED: Final = (-9, -24, 137, 152)  # SIGKILL and SIGXCPU, as a process and as a shell report them
-PROGRAMS: Final = ("mxnet", "mx2onnx", "mo", "sshtool-onnx", "sshtool-openvino")
+MXNET: Final = "mxnet"  # the original, whose outputs the others have to match
+PROGRAMS: Final = (MXNET, "mx2onnx", "mo", "sshtool-onnx", "sshtool-openvino")
 
 
 class StepError(Exception):
@@ -66,6 +65,9 @@ class Result:
     mismatch: str = ""
     date: str = ""
 
+    def matches(self, limit: float) -> bool:
+        return self.difference is not None and self.difference <= limit
+
 
 class Exporters:
     """The zoo, the programs, and the results so far."""
@@ -79,12 +81,6 @@ class Exporters:
         ours = {"PYTHONPATH": paths, "PYTHONPYCACHEPREFIX": str(cache / "pycache")}
         self.environment = {**peers.environment(), **ours}
 
-    def results(self) -> dict[tuple[str, str], Result]:
-        path = self.cache / RESULTS
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        found = [Result(**json.loads(line)) for line in lines]
-        return {(result.network, result.program): result for result in found}
-
     def add(self, result: Result) -> None:
         with (self.cache / RESULTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(result)) + "\n")
@@ -92,14 +88,14 @@ class Exporters:
     def run(self, programs: Sequence[str]) -> Iterator[Result]:
         """Run what has no result yet."""
         for network in self.networks:
-            missing = [program for program in programs if (network.name, program) not in self.results()]
+            missing = [program for program in programs if (network.name, program) not in read_results(self.cache)]
             if missing:
                 yield from self._run(network, missing)
 
     def _run(self, network: zoo.ZooNetwork, programs: Sequence[str]) -> Iterator[Result]:
         with self._files(network) as files:
             for program in programs:
-                result = self._reference(files) if program == "mxnet" else self._convert(files, program)
+                result = self._reference(files) if program == MXNET else self._convert(files, program)
                 self.add(result)
                 yield result
 
@@ -108,7 +104,7 @@ class Exporters:
         """The files that all programs get: those of the zoo, cut where MXNet cannot compute the network's own heads."""
         with tempfile.TemporaryDirectory(dir=self.cache) as name:
             files = Files(network, Path(name), self.answers)
-            np.savez(files.inputs, **zoo.inputs(network))
+            np.savez(files.inputs, **zoo.inputs(network))  # type: ignore[arg-type]  # its flag may be an array, they say
             try:
                 self._write(files)
             except StepError as error:
@@ -117,14 +113,15 @@ class Exporters:
 
     def _write(self, files: Files) -> None:
         network = files.network
-        shutil.copyfile(network.symbol, files.symbol)
-        if network.cuts:
-            self._worker("cut", files.symbol, ",".join(network.cuts), files.symbol)
-        shapes = json.loads(self._worker("shapes", files.symbol, json.dumps({**network.inputs, **network.labels})))
-        heads = {*network.inputs, *network.labels} | {name for name in shapes["arguments"] if name.endswith("label")}
-        arguments = {name: tuple(shape) for name, shape in shapes["arguments"].items() if name not in heads}
-        auxiliaries = {name: tuple(shape) for name, shape in shapes["auxiliaries"].items()}
-        write_params(files.params, zoo.parameters(network, arguments | auxiliaries, list(auxiliaries)))
+        text = network.symbol.read_text("utf-8")
+        files.symbol.write_text(zoo.cut_symbol(text, network.cuts) if network.cuts else text, encoding="utf-8")
+        shapes = self.cache / "shapes" / f"{network.name}.json"
+        if not shapes.exists():
+            shapes.parent.mkdir(exist_ok=True)
+            given = json.dumps({**network.inputs, **network.labels})
+            shapes.write_text(self._worker("shapes", files.symbol, given), encoding="utf-8")
+        found = json.loads(shapes.read_text("utf-8"))
+        write_params(files.params, zoo.parameters(network, *_parameter_shapes(network, found)))
 
     def _worker(self, kind: str, *arguments: str | Path) -> str:
         return run_step([self.programs / "python", WORKER, kind, *arguments], peers.environment())
@@ -135,7 +132,7 @@ class Exporters:
                 self._worker("answers", files.symbol, files.params, files.inputs, files.answers)
             except StepError as error:
                 files.error = str(error)
-        return Result(files.network.name, "mxnet", not files.error, files.error, date=today())
+        return Result(files.network.name, MXNET, not files.error, files.error, date=today())
 
     def _convert(self, files: Files, program: str) -> Result:
         if files.error:
@@ -160,7 +157,15 @@ class Exporters:
         if program == "mx2onnx":
             model = files.folder / "model.onnx"
             given = json.dumps(dict(files.network.inputs))
-            command = [self.programs / "python", WORKER, program, files.symbol, files.params, given, model]
+            command: list[str | Path] = [
+                self.programs / "python",
+                WORKER,
+                program,
+                files.symbol,
+                files.params,
+                given,
+                model,
+            ]
             return command, peers.environment(), model
         if program == "mo":
             arguments: list[str | Path] = ["--framework", "mxnet", "--input_symbol", files.symbol]
@@ -174,7 +179,7 @@ class Exporters:
         return command, self.environment, out
 
     def _compare(self, files: Files, program: str, model: Path) -> float | None:
-        if not files.answers.exists():
+        if not files.answers.exists() and not self._reference(files).converted:
             return None
         outputs = files.folder / "outputs.npz"
         if model.is_dir():
@@ -185,6 +190,15 @@ class Exporters:
         else:
             run_step([sys.executable, WORKER, kind, model, files.inputs, outputs], self.environment)
         return difference(read(files.answers), read(outputs), ordered=program != "mo")
+
+
+def _parameter_shapes(
+    network: zoo.ZooNetwork, shapes: Mapping[str, Mapping[str, Sequence[int]]]
+) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+    """Return the shapes of arguments and auxiliary states, and the names of the latter, without inputs and labels."""
+    heads = {*network.inputs, *network.labels} | {name for name in shapes["arguments"] if name.endswith("label")}
+    both = {**shapes["arguments"], **shapes["auxiliaries"]}
+    return {name: tuple(shape) for name, shape in both.items() if name not in heads}, list(shapes["auxiliaries"])
 
 
 @dataclass
@@ -235,6 +249,14 @@ def complaint(lines: Sequence[str]) -> str:
     return (named or list(lines) or [""])[-1][:300]
 
 
+def read_results(cache: Path) -> dict[tuple[str, str], Result]:
+    """Return the results so far, by network and program."""
+    path = cache / RESULTS
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    found = [Result(**json.loads(line)) for line in lines]
+    return {(result.network, result.program): result for result in found}
+
+
 def read(path: Path) -> list[Array]:
     with np.load(path) as data:
         return [data[name] for name in sorted(data.files)]
@@ -281,7 +303,9 @@ def main() -> None:
     parser.add_argument("--python", default=find_python(), help="Python 3.10 for the peers")
     options = parser.parse_args()
     patterns = options.network or ["*"]
-    networks = [each for each in zoo.by_size(zoo.read_zoo(options.zoo)) if any(fnmatchcase(each.name, p) for p in patterns)]
+    networks = [
+        each for each in zoo.by_size(zoo.read_zoo(options.zoo)) if any(fnmatchcase(each.name, p) for p in patterns)
+    ]
     exporters = Exporters(options.cache_dir.resolve(), options.python, networks)
     for result in exporters.run(options.program or PROGRAMS):
         sys.stdout.write(json.dumps({k: v for k, v in asdict(result).items() if v not in (None, "")}) + "\n")

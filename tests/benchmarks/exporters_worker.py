@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,19 +24,6 @@ def shapes(symbol: str, given: str) -> None:
     names = {"arguments": network.list_arguments(), "auxiliaries": network.list_auxiliary_states()}
     found = {"arguments": arguments, "auxiliaries": auxiliaries}
     sys.stdout.write(json.dumps({kind: dict(zip(names[kind], found[kind])) for kind in names}))  # noqa: B905  # Python 3.9
-
-
-def cut(symbol: str, names: str, output: str) -> None:
-    """Write the network that computes these inner tensors."""
-    import mxnet
-
-    internals = _load_symbol(symbol).get_internals()
-    known = internals.list_outputs()
-    chosen = []
-    for name in names.split(","):
-        prefixes = [f"{name}_output", name, f"{name}_output0"]
-        chosen.append(internals[next(each for each in prefixes if each in known)])
-    mxnet.sym.Group(chosen).save(output)
 
 
 def answers(symbol: str, params: str, inputs: str, output: str) -> None:
@@ -58,10 +45,12 @@ def answers(symbol: str, params: str, inputs: str, output: str) -> None:
 
 
 def mx2onnx(symbol: str, params: str, given: str, output: str) -> None:
-    _import_mxnet().onnx.export_model(symbol, params, list(_read_shapes(given).values()), np.float32, output)
+    import mxnet
+
+    mxnet.onnx.export_model(symbol, params, list(_read_shapes(given).values()), np.float32, output)
 
 
-def onnx(model: str, inputs: str, output: str) -> None:
+def run_onnx(model: str, inputs: str, output: str) -> None:
     """Write ONNX Runtime's outputs, in the model's order."""
     import onnxruntime
 
@@ -73,26 +62,22 @@ def onnx(model: str, inputs: str, output: str) -> None:
         _write(output, session.run(None, {name: data[name] for name in data.files if name in wanted}))
 
 
-def openvino(model: str, inputs: str, output: str) -> None:
+def run_openvino(model: str, inputs: str, output: str) -> None:
     """Write OpenVINO's outputs, in the model's order."""
     import openvino
 
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"})
+    compiled = openvino.Core().compile_model(
+        model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"}
+    )
     with np.load(inputs) as data:
         found = compiled({name: data[name] for name in data.files})
     _write(output, [found[port] for port in compiled.outputs])
 
 
-def _import_mxnet() -> Any:
-    if not hasattr(np, "bool"):
-        np.bool = bool  # type: ignore[attr-defined]  # MXNet 1.9.1 asks for it
+def _load_symbol(path: str) -> Any:
     import mxnet
 
-    return mxnet
-
-
-def _load_symbol(path: str) -> Any:
-    return _import_mxnet().sym.load(path)
+    return mxnet.sym.load(path)
 
 
 def _read_shapes(text: str) -> Shapes:
@@ -103,13 +88,12 @@ def _write(path: str, arrays: list[Any]) -> None:
     np.savez(path, **{f"{number:03}": array for number, array in enumerate(arrays)})
 
 
-KINDS = {
+KINDS: dict[str, Callable[..., None]] = {
     "shapes": shapes,
-    "cut": cut,
     "answers": answers,
     "mx2onnx": mx2onnx,
-    "onnx": onnx,
-    "openvino": openvino,
+    "onnx": run_onnx,
+    "openvino": run_openvino,
 }
 
 if __name__ == "__main__":

@@ -94,6 +94,29 @@ def _network(folder: Path, row: Mapping[str, str]) -> ZooNetwork:
     )
 
 
+def cut_symbol(text: str, names: Sequence[str]) -> str:
+    """Return the symbol JSON that computes these nodes, in the same dialect: nothing but what they need."""
+    symbol = json.loads(text)
+    nodes = symbol["nodes"]
+    heads = [next(number for number, node in enumerate(nodes) if node["name"] == name) for name in names]
+    needed: set[int] = set()
+    pending = list(heads)
+    while pending:
+        number = pending.pop()
+        if number not in needed:
+            needed.add(number)
+            pending += (source[0] for source in nodes[number]["inputs"])
+    numbers = {old: new for new, old in enumerate(sorted(needed))}
+    kept = [nodes[old] for old in numbers]
+    for node in kept:
+        node["inputs"] = [[numbers[old], *rest] for old, *rest in node["inputs"]]
+    symbol["nodes"] = kept
+    symbol["arg_nodes"] = [number for number, node in enumerate(kept) if node["op"] == "null"]
+    symbol["heads"] = [[numbers[head], 0, 0] for head in heads]
+    symbol.pop("node_row_ptr", None)
+    return json.dumps(symbol, indent=2)
+
+
 def parameters(network: ZooNetwork, shapes: Mapping[str, Shape], auxiliaries: Sequence[str]) -> dict[str, Array]:
     """Return the network's weights by their full names: the trained ones, else seeded ones of these shapes."""
     if network.trained:
@@ -119,16 +142,15 @@ def takes_pixels(network: ZooNetwork) -> bool:
 
 
 def _begins_with_arithmetic(nodes: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the network subtracts a mean from its input."""
     data = {number for number, node in enumerate(nodes) if node["name"] == "data"}
     for number, node in enumerate(nodes):
-        if node["inputs"] and node["inputs"][0][0] in data:
-            if node["op"] == "_copy":
-                data.add(number)
-            return_value = node["op"] == "broadcast_sub" or (
-                node["op"] == "_minus_scalar" and float(_attributes(node)["scalar"]) > 1
-            )
-            if return_value:
-                return True
+        if not (node["inputs"] and node["inputs"][0][0] in data):
+            continue
+        if node["op"] == "_copy":
+            data.add(number)
+        if node["op"] == "broadcast_sub" or (node["op"] == "_minus_scalar" and _scalar(_attributes(node)) > 1):
+            return True
     return False
 
 
@@ -137,8 +159,14 @@ def _attributes(node: Mapping[str, Any]) -> Mapping[str, str]:
     return {**node.get("param", {}), **node.get("attr", {}), **node.get("attrs", {})}
 
 
-# The mean square of an operator's output, for inputs of mean square 1.
-_GAINS: Final = {
+MEAN_RECIPROCAL: Final = math.log(3)  # of uniform numbers from 0.5 to 1.5
+MEAN_SQUARE: Final = 13 / 12  # as above
+PIXELS: Final = 5418.0  # the variance of 0 to 255
+WEIGHTED: Final = ("Convolution", "Deconvolution", "FullyConnected", "BatchNorm", "Embedding", "RNN")
+SUMS: Final = ("elemwise_add", "_Plus", "_plus", "add_n", "elemwise_sub")
+PRODUCTS: Final = ("elemwise_mul", "broadcast_mul", "_mul")
+# The mean square of an operator's output, for an input of mean square 1.
+GAINS: Final = {
     "relu": 0.5,
     "sigmoid": 0.3,
     "tanh": 0.4,
@@ -148,83 +176,81 @@ _GAINS: Final = {
     "L2Normalization": 1 / 400,
     "sum": 2.0,
 }
-_SUMS: Final = ("elemwise_add", "_Plus", "_plus", "add_n", "elemwise_sub", "broadcast_add")
-_PRODUCTS: Final = ("elemwise_mul", "broadcast_mul", "_mul")
-_NORMALISED: Final = ("Convolution", "Deconvolution", "FullyConnected", "BatchNorm", "Embedding", "RNN")
-MEAN_RECIPROCAL: Final = math.log(3)  # of uniform numbers from 0.5 to 1.5
-MEAN_SQUARE: Final = 13 / 12  # as above
-PIXELS: Final = 5418.0  # the variance of 0 to 255
+AUXILIARIES: Final = ((3, "moving_mean"), (4, "moving_var"))  # of BatchNorm, with their places
 
 
 def seeded_parameters(nodes: Sequence[Mapping[str, Any]], shapes: Mapping[str, Shape]) -> dict[str, Array]:
     """Return a value for each name of `shapes`, which are variables of the symbol's `nodes`. The same for the same."""
     values: dict[str, Array] = {}
-    squares: list[float] = []
+    squares: list[float] = []  # the expected mean square of each node's output
+    begins_with_pixels = _begins_with_arithmetic(nodes)
     for node in nodes:
         sources = [source[0] for source in node["inputs"]]
-        for place, source in enumerate(sources):
-            name = nodes[source]["name"]
-            if nodes[source]["op"] == "null" and name in shapes and name not in values:
-                values[name] = _seeded(name, shapes[name], node, place, squares[sources[0]])
-                squares[source] = float(np.mean(np.square(values[name], dtype=np.float64))) if values[name].size else 1
-        data = node["name"] == "data" and _begins_with_arithmetic(nodes)
-        is_centred = bool(sources) and nodes[sources[0]]["op"] in _NORMALISED
-        squares.append(PIXELS if data else _square(node, [squares[source] for source in sources], is_centred))
+        names = {place: nodes[source]["name"] for place, source in enumerate(sources) if nodes[source]["op"] == "null"}
+        if node["op"] == "BatchNorm" and len(sources) == 3:  # MXNet before 0.9 leaves the auxiliary states out
+            names |= {place: f"{node['name']}_{suffix}" for place, suffix in AUXILIARIES}
+        for place, name in sorted(names.items()):
+            if name in shapes and name not in values:
+                values[name] = value = _seeded(name, shapes[name], node, place, squares[sources[0]])
+                if place < len(sources):
+                    squares[sources[place]] = float(np.mean(np.square(value, dtype=np.float64))) if value.size else 1
+        is_centred = bool(sources) and nodes[sources[0]]["op"] in WEIGHTED
+        is_pixels = node["name"] == "data" and begins_with_pixels
+        squares.append(PIXELS if is_pixels else _square(node, [squares[source] for source in sources], is_centred))
     return values
 
 
 def _square(node: Mapping[str, Any], squares: Sequence[float], is_centred: bool) -> float:
     """Return the expected mean square of a node's output: rough, but it never grows with the depth."""
     operator, attributes = node["op"], _attributes(node)
-    if not squares or operator in _NORMALISED:
+    if not squares or operator in WEIGHTED:
         return 1.02  # with the biases
-    if operator == "Pooling" and attributes.get("pool_type", "max") == "max":
-        return squares[0] * 1.7
-    if operator in _SUMS and not (operator.startswith("broadcast") and squares[1] > squares[0]):
-        return sum(squares)
-    if operator in _PRODUCTS:
-        return math.prod(squares)
-    if operator == "broadcast_div":
-        return squares[0] / squares[1]
-    if operator == "Concat":
-        return sum(squares) / len(squares)
-    if operator in ("_mul_scalar", "_div_scalar"):
-        factor = float(attributes["scalar"]) ** 2
-        return squares[0] * factor if operator == "_mul_scalar" else squares[0] / factor
-    if operator == "Activation" and not is_centred:
-        return squares[0]  # a ReLU after a sum: most of it is positive
-    return squares[0] * _GAINS.get(attributes.get("act_type", operator), _GAINS.get(operator, 1.0)) or 1.0
+    first = squares[0]
+    return {
+        **dict.fromkeys(SUMS, sum(squares)),
+        **dict.fromkeys(PRODUCTS, math.prod(squares)),
+        "Concat": sum(squares) / len(squares),
+        "broadcast_add": sum(squares) if squares[-1] <= first else first,
+        "broadcast_div": first / (squares[-1] or 1),
+        "_mul_scalar": first * _scalar(attributes) ** 2,
+        "_div_scalar": first / (_scalar(attributes) or 1) ** 2,
+        "Pooling": first * (1.7 if attributes.get("pool_type", "max") == "max" else 1),
+        # After a sum, most of it is positive.
+        "Activation": first * GAINS[attributes.get("act_type", "relu")] if is_centred else first,
+    }.get(operator, first * GAINS.get(operator, 1.0)) or 1.0
+
+
+def _scalar(attributes: Mapping[str, str]) -> float:
+    return float(attributes.get("scalar", 1))
 
 
 def _seeded(name: str, shape: Shape, consumer: Mapping[str, Any], place: int, square: float) -> Array:
     """Return a parameter's value by what reads it; `square` is the mean square of the consumer's first input."""
     random = np.random.default_rng(crc32(name.encode()))
-    operator = consumer["op"]
     if "anchor" in name or "offset_" in name:
         return _grid(name, shape, random)
-    if operator == "BatchNorm" and place == 4:  # noqa: PLR1714  # the place says which of its parameters
-        return (MEAN_RECIPROCAL * square * random.uniform(0.5, 1.5, shape)).astype(np.float32)
-    if operator == "BatchNorm" and place == 3:
-        return (0.1 * math.sqrt(square) * random.standard_normal(shape, np.float32)).astype(np.float32)
-    if name.endswith(("bias", "beta")):
-        return np.float32(0.1) * random.standard_normal(shape, np.float32)
-    if name.endswith("weight"):
-        return np.float32(_deviation(shape, consumer, square)) * random.standard_normal(shape, np.float32)
-    if operator == "BatchNorm":
-        return (random.uniform(0.5, 1.5, shape) / MEAN_SQUARE**0.5).astype(np.float32)
-    if operator == "LeakyReLU":
-        return random.uniform(0.1, 0.4, shape).astype(np.float32)
-    scale = 1.0
-    if name.endswith("scale") and len(shape) == 4 and shape[1] > 3:
+    low, high, scale = 0.5, 1.5, 1.0
+    deviation = 0.0  # of normal numbers, otherwise the numbers are uniform
+    if consumer["op"] == "BatchNorm" and place > 0:
+        scale = {1: MEAN_SQUARE**-0.5, 4: MEAN_RECIPROCAL * square}.get(place, 1.0)
+        deviation = {2: 0.1, 3: 0.1 * math.sqrt(square)}.get(place, 0.0)
+    elif name.endswith(("bias", "beta")):
+        deviation = 0.1
+    elif name.endswith("weight"):
+        deviation = _deviation(shape, consumer, square)
+    elif consumer["op"] == "LeakyReLU":
+        low, high = 0.1, 0.4
+    elif name.endswith("scale") and len(shape) == 4 and shape[1] > 3:
         scale = 20.0  # of SSD's normalised features
-    if name.endswith("init_mean"):
-        scale = 127.0
-    if name.endswith("init_scale") and operator == "broadcast_div":
-        scale = 64.0
-    return (scale * random.uniform(0.5, 1.5, shape)).astype(np.float32)
+    elif name.endswith(("init_mean", "init_scale")) and consumer["op"] in ("broadcast_sub", "broadcast_div"):
+        scale = 127.0 if name.endswith("init_mean") else 64.0
+    if deviation:
+        return np.float32(deviation) * random.standard_normal(shape, np.float32)
+    return (scale * random.uniform(low, high, shape)).astype(np.float32)
 
 
 def _deviation(shape: Shape, consumer: Mapping[str, Any], square: float) -> float:
+    """Return He's deviation, for an output of mean square 1."""
     fan_in = max(math.prod(shape[1:]), 1)
     if consumer["op"] == "Deconvolution":
         strides = _attributes(consumer).get("stride", "(1, 1)").strip("()").split(",")

@@ -1,0 +1,129 @@
+"""The results of `exporters.py` as tables: `exporters_table.py DIR [--json FILE] [--write]`, run like it.
+
+`--write` puts the table and its summary between `<!-- exporters -->` and `<!-- end -->` in `convert/README.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import benchmark
+import peers
+from exporters import LIMIT, MXNET, PROGRAMS, Result, read_results
+from operator_table import README
+
+EXACT: Final = 1e-5
+CLOSE: Final = 1e-4
+LONGEST_REASON: Final = 70
+PLACE: Final = re.compile(r"(?<=<!-- exporters -->\n).*?(?=<!-- end -->)", re.DOTALL)
+# The pairs whose costs are compared: what makes ONNX, and what makes IR.
+RIVALS: Final = (("sshtool-onnx", "mx2onnx"), ("sshtool-openvino", "mo"))
+# What surrounds the statement in a peer's message.
+_NOISE: Final = re.compile(
+    r"^no files: |^\[ ERROR \]\s*|Exception occurred during running replacer.*?\): |mxnet\.base\.|(MXNetError: )+"
+    r"|\[\d\d:\d\d:\d\d\] \S+?:\d+: "
+)
+
+Results = Mapping[tuple[str, str], Result]
+
+
+def markdown(results: Results, circumstances: Mapping[str, str]) -> str:
+    """Return the circumstances, the summary and the table of all networks."""
+    facts = "; ".join(f"{key} {value}" for key, value in circumstances.items())
+    return "\n\n".join([facts + ".", *(f"- {line}" for line in summary(results)), _table(results)]) + "\n"
+
+
+def summary(results: Results) -> Iterator[str]:
+    """Yield a line for each program, and one for each ratio of costs."""
+    names = networks(results)
+    able = [name for name in names if results[name, MXNET].converted]
+    yield f"{len(able)} of {len(names)} networks run in MXNet 1.9.1."
+    for program in (each for each in PROGRAMS if each != MXNET):
+        own = [results[name, program] for name in names if (name, program) in results]
+        matched = [sum(result.matches(limit) for result in own) for limit in (EXACT, CLOSE)]
+        converted = sum(result.converted for result in own)
+        yield f"{program}: {converted} converted, {matched[0]} matched to 1e-5, {matched[1]} to 1e-4."
+    common = [name for name in names if all(_converted(results, name, program) for program in PROGRAMS)]
+    for ours, theirs in RIVALS:
+        for part, what in (("cpu", "CPU"), ("memory", "peak memory")):
+            ratios = [getattr(results[name, ours], part) / getattr(results[name, theirs], part) for name in common]
+            if ratios:
+                middle = statistics.median(ratios)
+                spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+                yield f"{what} of {ours} to {theirs}: median {middle:.3f} ({spread}) of {len(ratios)} networks."
+
+
+def networks(results: Results) -> list[str]:
+    return sorted({network for network, _ in results})
+
+
+def _converted(results: Results, network: str, program: str) -> bool:
+    return (network, program) in results and results[network, program].converted
+
+
+def _table(results: Results) -> str:
+    heads = ("network", *(program for program in PROGRAMS if program != MXNET))
+    rows = [heads, tuple("---" for _ in heads)]
+    for name in networks(results):
+        cells = (_cell(results.get((name, program))) for program in heads[1:])
+        runs = "" if results[name, MXNET].converted else " †"
+        rows.append((f"{name}{runs}", *cells))
+    note = f"Each cell: difference; CPU seconds; peak MB. † MXNet 1.9.1 cannot run it. Limit: {LIMIT} s of CPU."
+    return "\n".join([note, "", *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _cell(result: Result | None) -> str:
+    if result is None:
+        return ""
+    if not result.converted:
+        return f"✗ {_short(result.reason)}"
+    found = f"{result.difference:.0e}" if result.difference is not None else _short(result.mismatch) or "—"
+    mark = "≠ " if result.mismatch or (result.difference is not None and not result.matches(CLOSE)) else ""
+    return f"{mark}{found}; {result.cpu or 0:.1f}; {result.memory or 0:.0f}"
+
+
+def _short(reason: str) -> str:
+    text = _NOISE.sub("", reason).replace("|", "/").replace("<", "&lt;").strip()
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
+
+
+def circumstances(results: Iterable[Result]) -> dict[str, str]:
+    """Return dates, versions and processor."""
+    dates = sorted({result.date for result in results})
+    facts = benchmark.circumstances()
+    kept = {key: facts[key] for key in ("cpu", "cores", "onnxruntime", "openvino")}
+    return {"date": " to ".join(dict.fromkeys((dates[0], dates[-1]))), **kept, "peers": ", ".join(peers.REQUIREMENTS)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cache", type=Path, help="--cache-dir of exporters.py")
+    parser.add_argument("--json", type=Path, help="write all results to this file")
+    parser.add_argument("--write", action="store_true", help="write the table into convert/README.md")
+    options = parser.parse_args()
+    results = read_results(options.cache)
+    facts = circumstances(results.values())
+    text = markdown(results, facts)
+    if options.json:
+        document = {"circumstances": facts, "summary": list(summary(results)), "results": _documents(results)}
+        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if options.write:
+        README.write_text(PLACE.sub(lambda _: text, README.read_text("utf-8")), encoding="utf-8")
+    else:
+        sys.stdout.write(text)
+
+
+def _documents(results: Results) -> Sequence[Mapping[str, object]]:
+    return [asdict(results[key]) for key in sorted(results)]
+
+
+if __name__ == "__main__":
+    main()
