@@ -271,7 +271,7 @@ class _ShapeInference:
                 raise ShapeError(f"the shape of {names[0]} is not known; name it as an input")
             data = self.shapes[node.inputs[0].node][node.inputs[0].output]
             for entry, name, shape in zip(node.inputs[1:], names[1:], operator.parameter_shapes(data), strict=False):
-                if shape:
+                if shape and not (operator.shapes_given and self._is_known(entry)):
                     self._expect(entry, name, shape)
         unknown = [name for entry, name in zip(node.inputs, names, strict=True) if not self._is_known(entry)]
         if unknown:

@@ -36,6 +36,7 @@ class Operator(ABC):
         aliases: Its other names, including those in old symbols.
         inputs: MXNet's names of its inputs; empty if the attributes decide their number.
         auxiliaries: The number of trailing inputs that are auxiliary states. MXNet 0.8 omits them from symbols.
+        shapes_given: True if the parameters may have other shapes in the file than those of `parameter_shapes`.
         ignored: Names of inputs that have no effect at inference, such as labels. `cutting` removes them.
         reads_values: False for an operator whose outputs depend only on the shapes of its inputs.
         weights: Its weight input, if it has one.
@@ -49,6 +50,7 @@ class Operator(ABC):
     aliases: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ("data",)
     auxiliaries: ClassVar[int] = 0
+    shapes_given: ClassVar[bool] = False
     ignored: ClassVar[tuple[str, ...]] = ()
     reads_values: ClassVar[bool] = True
     weights: ClassVar[Weights | None] = None
@@ -112,3 +114,8 @@ def need(condition: bool, problem: str) -> None:
     """Raise ShapeError with the problem unless the condition holds."""
     if not condition:
         raise ShapeError(problem)
+
+
+def need_floats(*dtypes: DType) -> None:
+    """Raise ShapeError for a type on which MXNet does not compute the operator."""
+    need(all(dtype.kind == "f" for dtype in dtypes), "integers are not supported")

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from sshconvert.arrays import Array, DType
 from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import Attributes
-from sshconvert.operators.base import Operator, need
+from sshconvert.operators.base import Operator, need, need_floats
 from sshconvert.operators.registry import register
 from sshconvert.operators.windows import need_axes, read_by_axis, read_kernel, window_counts
 
@@ -114,3 +117,59 @@ class Pooling(Operator):
             )
         )
         return tuple(max(pad, overhang) for pad, overhang in zip(self.pad, overhangs, strict=True))
+
+
+@register
+@dataclass(frozen=True)
+class AdaptiveAvgPooling2D(Operator):
+    """The averages of `output_size` windows along each axis, which cover it evenly and overlap where they must.
+
+    Window i of n begins at i * size / n, rounded down, and ends before (i + 1) * size / n, rounded up.
+    """
+
+    name = "_contrib_AdaptiveAvgPooling2D"
+    aliases = ("AdaptiveAvgPooling2D",)
+    restrictions = "NCHW only."
+
+    size: Shape
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> AdaptiveAvgPooling2D:
+        height, *width = attributes.integers("output_size", (1,), least=1, most=2)
+        return cls((height, *(width or (height,))))
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        need(len(inputs[0]) == 4, f"adaptive pooling needs an NCHW input, not {inputs[0]}")
+        return ((*inputs[0][:2], *self.size),)
+
+    def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
+        need_floats(inputs[0])
+        return (inputs[0],)
+
+    def flops(self, *inputs: Shape) -> float:
+        return math.prod(-(-size // windows) for size, windows in zip(inputs[0][2:], self.size, strict=True))
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        rows, columns = (_averages(s, w) for s, w in zip(inputs[0].shape[2:], self.size, strict=True))
+        return (rows @ inputs[0] @ columns.T,)
+
+    def emit(self, build: NodeBuilder) -> None:
+        data, sizes = build.inputs[0], build.input_shapes[0][2:]
+        is_free = any(build.free_input()[2:])
+        if self.size == (1, 1):
+            build.finish("GlobalAveragePool", [data])
+        elif not is_free and all(size % windows == 0 for size, windows in zip(sizes, self.size, strict=True)):
+            kernel = [size // windows for size, windows in zip(sizes, self.size, strict=True)]
+            build.finish("AveragePool", [data], kernel_shape=kernel, strides=kernel)
+        else:
+            need(not is_free, "adaptive pooling into more than one window needs a fixed size")
+            rows, columns = (_averages(s, w) for s, w in zip(sizes, self.size, strict=True))
+            lines = build.node("lines", "MatMul", [build.floats("rows", rows), data])
+            build.finish("MatMul", [lines, build.floats("columns", columns.T)])
+
+
+def _averages(size: int, windows: int) -> Array:
+    """Return the matrix [windows, size] that computes the average of each window."""
+    number, position = np.arange(windows)[:, None], np.arange(size)
+    is_inside = (number * size // windows <= position) & (position < -(-(number + 1) * size // windows))
+    return np.asarray(is_inside / is_inside.sum(1, keepdims=True))
