@@ -652,7 +652,7 @@ def test_a_package_without_a_pack_is_checked_without_and_says_so(workspace: Veri
 def test_models_are_not_opened_once_files_are_not_what_they_were(folder: Path) -> None:
     (folder / f"FP32/{NAME}.onnx").write_bytes(b"evil")
     report = Checker(folder).run()
-    assert report.checks == ["manifest", "checksums"]
+    assert report.checks == ("manifest", "checksums")
     assert {item.check for item in report.findings} == {"manifest"}
 
 
@@ -702,7 +702,7 @@ def sign(folder: Path, key: Path) -> None:
 def test_a_signature_by_a_trusted_key_passes(folder: Path, keys: Path) -> None:
     sign(folder, keys / "good")
     report = Checker(folder).run(models=False, signers=keys / "signers")
-    assert report.findings == []
+    assert not report.findings
     assert report.signed_by == "maker@example.org"
     assert "signature" in report.checks
 

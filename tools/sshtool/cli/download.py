@@ -5,17 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from sshtool.cli.options import (
-    AllowNonfinite,
-    AllowUnverified,
-    Demo,
-    DryRun,
-    Fetching,
-    FromArchive,
-    Option,
-    Output,
-    Place,
-)
+from sshtool.cli.options import AllowNonfinite, DryRun, Fetching, Option, Output, Place
 from sshtool.cli.parsing import choice
 from sshtool.cli.verbs import Verb
 
@@ -31,10 +21,7 @@ class Download(Verb):
     """Get a checkpoint: download its archive, unpack an archive that you have, or make the demo."""
 
     place: Place = field(default_factory=Place)
-    demo: Demo = False
-    from_archive: FromArchive = None
     fetching: Fetching = field(default_factory=Fetching)
-    allow_unverified: AllowUnverified = False
     allow_nonfinite: AllowNonfinite = False
     progress_format: Annotated[str, Option("text, or json: Open Model Zoo's events on stdout, one a line.")] = "text"
     dry_run: DryRun = False
@@ -47,12 +34,7 @@ class Download(Verb):
         from sshtool.checkpoint.download import download
 
         choice("--progress-format", self.progress_format, ["text", "json"])
-        options = self.fetching.options(
-            demo=self.demo,
-            from_archive=self.from_archive,
-            allow_unverified=self.allow_unverified,
-            allow_nonfinite=self.allow_nonfinite,
-        )
+        options = self.fetching.options(allow_nonfinite=self.allow_nonfinite)
         workspace = self.place.workspace()
         result = download(
             workspace,

@@ -45,9 +45,6 @@ InputShape = Annotated[
         f"At most N={limits.MOST_AT_ONCE} and N*H*W={limits.MOST_PIXELS}."
     ),
 ]
-Demo = Annotated[bool, Option("Make the demo checkpoint: it detects drawn faces, not real ones.")]
-FromArchive = Annotated[Path | None, Option("Unpack an archive that you have, such as ssh-model-final.zip.")]
-AllowUnverified = Annotated[bool, Option("Take an archive whose hash is not that of the published one.")]
 AllowNonfinite = Annotated[bool, Option("Take weights that are NaN or infinite, and report their number.")]
 Artifacts = Annotated[
     tuple[Path, ...], Option(f"A converted model, repeatable, {MANY}; by default every one that `convert` wrote.")
@@ -148,8 +145,10 @@ def settings_of(device: str, threads: int, inference_precision: str = "f32", *, 
 
 @dataclass(frozen=True)
 class Fetching:
-    """Where `download` looks for the archive."""
+    """The origin of a checkpoint, and where `download` looks for the archive."""
 
+    demo: Annotated[bool, Option("Make the demo checkpoint: it detects drawn faces, not real ones.")] = False
+    from_archive: Annotated[Path | None, Option("Unpack an archive that you have, such as ssh-model-final.zip.")] = None
     source: Annotated[
         tuple[str, ...],
         Option(
@@ -161,25 +160,17 @@ class Fetching:
     cache_dir: Annotated[
         Path | None, Option("Folder of downloaded archives; by default the platform's cache folder.")
     ] = None
+    allow_unverified: Annotated[bool, Option("Take an archive whose hash is not that of the published one.")] = False
 
-    def options(
-        self,
-        *,
-        demo: bool,
-        from_archive: Path | None,
-        allow_unverified: bool,
-        allow_nonfinite: bool,
-        checkpoint: Path | None = None,
-    ) -> DownloadOptions:
+    def options(self, *, allow_nonfinite: bool, checkpoint: Path | None = None) -> DownloadOptions:
         """The options of a download. Raises UsageError if several of them name an origin of the checkpoint."""
         from sshtool.checkpoint.download import DownloadOptions
 
         check_counts({"--source": self.source})
-        check_exclusive(
-            {"--demo": demo, "--from-archive": from_archive, "--checkpoint": checkpoint, "--source": self.source}
-        )
-        own = (self.source, self.offline, self.cache_dir)
-        return DownloadOptions(demo, from_archive, *own, allow_unverified, allow_nonfinite)
+        origins = {"--demo": self.demo, "--from-archive": self.from_archive, "--checkpoint": checkpoint}
+        check_exclusive({**origins, "--source": self.source})
+        own = (self.demo, self.from_archive, self.source, self.offline, self.cache_dir, self.allow_unverified)
+        return DownloadOptions(*own, allow_nonfinite)
 
 
 @dataclass(frozen=True)

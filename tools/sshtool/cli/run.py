@@ -5,18 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sshtool.cli.options import (
-    AllowNonfinite,
-    AllowUnverified,
-    CheckpointPath,
-    Conversion,
-    Demo,
-    DryRun,
-    Fetching,
-    FromArchive,
-    Output,
-    Place,
-)
+from sshtool.cli.options import AllowNonfinite, CheckpointPath, Conversion, DryRun, Fetching, Output, Place
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -38,11 +27,8 @@ class Run(Verb):
     """Get the checkpoint, convert it, verify every artifact against MXNet, and package those that pass."""
 
     place: Place = field(default_factory=Place)
-    demo: Demo = False
-    from_archive: FromArchive = None
     checkpoint: CheckpointPath = None
     fetching: Fetching = field(default_factory=Fetching)
-    allow_unverified: AllowUnverified = False
     conversion: Conversion = field(default_factory=_fp32_and_fp16)
     allow_nonfinite: AllowNonfinite = False
     dry_run: DryRun = False
@@ -51,13 +37,7 @@ class Run(Verb):
     def run(self, session: Session) -> None:
         from sshtool.pipeline import run
 
-        source = self.fetching.options(
-            demo=self.demo,
-            from_archive=self.from_archive,
-            allow_unverified=self.allow_unverified,
-            allow_nonfinite=self.allow_nonfinite,
-            checkpoint=self.checkpoint,
-        )
+        source = self.fetching.options(allow_nonfinite=self.allow_nonfinite, checkpoint=self.checkpoint)
         workspace = self.place.workspace()
         result = run(
             workspace,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -71,28 +71,28 @@ class Verdict(StrEnum):
     UNPROVEN = "unproven"
 
 
-@dataclass
-class CheckReport:
-    """The findings, the checks that ran, and the claims.
+@dataclass(frozen=True)
+class CheckResult:
+    """The checks that ran, their findings, and the package's claims.
 
-    `largest` holds the largest difference from the original's answers for each model that ran. `rebuilt` holds the
-    models that a new conversion reproduced to the byte. `signed_by` is the trusted signer.
+    `parity` holds the largest difference from the original's answers for each model that ran. `signed_by` is the
+    trusted signer, "" without a signature or without signers.
     """
 
-    manifest: Manifest | None = None
-    findings: list[Finding] = field(default_factory=list)
-    checks: list[str] = field(default_factory=list)
-    claims: list[Claim] = field(default_factory=list)
-    largest: dict[str, float | None] = field(default_factory=dict)
-    rebuilt: set[str] = field(default_factory=set)
-    signed_by: str = ""
+    path: Path
+    model: str
+    weights: str
+    verification: str
+    verdict: Verdict
+    checks: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    claims: tuple[Claim, ...]
+    signed_by: str
+    parity: Mapping[str, float | None]
 
     @property
-    def verdict(self) -> Verdict:
-        if self.findings or self.manifest is None:
-            return Verdict.FAILED
-        models = {item.label for item in self.manifest.models}
-        return Verdict.PASSED if models and models <= self.largest.keys() | self.rebuilt else Verdict.UNPROVEN
+    def passed(self) -> bool:
+        return self.verdict is Verdict.PASSED
 
 
 class Checker:
@@ -100,23 +100,45 @@ class Checker:
 
     def __init__(self, folder: Path, progress: Progress = silent) -> None:
         self.folder, self.progress = folder, progress
-        self.report = CheckReport()
+        self.manifest: Manifest | None = None
+        self.findings: list[Finding] = []
+        self.claims: list[Claim] = []
+        self.checks: list[str] = []
+        self.largest: dict[str, float | None] = {}
+        self.rebuilt: set[str] = set()
+        self.signed_by = ""
 
     def run(
         self, *, signers: Path | None = None, models: bool = True, original: OpenCheckpoint | None = None
-    ) -> CheckReport:
+    ) -> CheckResult:
         """Check everything. `signers` is ssh-keygen's file of allowed signers."""
-        report = self.report
         self._signatures(self._files(), signers)
-        if report.manifest and not report.findings and models:
-            self._models(report.manifest, original)
-        return report
+        if self.manifest and not self.findings and models:
+            self._models(self.manifest, original)
+        return CheckResult(
+            self.folder,
+            self.manifest.model if self.manifest else "",
+            self.manifest.source.weights if self.manifest else "",
+            self.manifest.verification.status if self.manifest else "",
+            self._verdict(),
+            tuple(self.checks),
+            tuple(self.findings),
+            tuple(self.claims),
+            self.signed_by,
+            self.largest,
+        )
+
+    def _verdict(self) -> Verdict:
+        if self.findings or self.manifest is None:
+            return Verdict.FAILED
+        models = {item.label for item in self.manifest.models}
+        return Verdict.PASSED if models and models <= self.largest.keys() | self.rebuilt else Verdict.UNPROVEN
 
     def fail(self, check: str, path: str, message: object) -> None:
-        self.report.findings.append(Finding(check, printable(path), one_line(message)))
+        self.findings.append(Finding(check, printable(path), one_line(message)))
 
     def claim(self, path: str, place: str, reason: object) -> None:
-        self.report.claims.append(Claim(path, place, one_line(reason)))
+        self.claims.append(Claim(path, place, one_line(reason)))
 
     def _files(self) -> dict[str, int]:
         """Check names, then sizes, then hashes: the manifest and SHA256SUMS must each list every file.
@@ -127,9 +149,9 @@ class Checker:
         contents = list_contents(self.folder)
         for path, problem in contents.faults:
             self.fail("files", path, problem)
-        manifest = self.report.manifest = self._parsed(MANIFEST, parse_manifest)
+        manifest = self.manifest = self._parsed(MANIFEST, parse_manifest)
         sums = self._parsed(SUMS, parse_sums)
-        self.report.checks += ["manifest"] if manifest else []
+        self.checks += ["manifest"] if manifest else []
         listed = {file.path for file in manifest.files} if manifest else set()
         listed |= sums.keys() if sums else set()
         unlisted = {name: contents.sizes[name] for name in signatures(contents.sizes) if name not in listed}
@@ -147,7 +169,7 @@ class Checker:
             readable = self._sizes(manifest, {path: contents.sizes[path] for path in names})
             if not contents.too_large:
                 self._hash(manifest, readable, sums or {})
-                self.report.checks += ["checksums"] if sums else []
+                self.checks += ["checksums"] if sums else []
         return unlisted
 
     def _sizes(self, manifest: Manifest, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -195,9 +217,9 @@ class Checker:
         if SIGNATURE not in sizes:
             self.fail("signature", SIGNATURE, "is missing, and --signers requires it")
             return
-        self.report.checks.append("signature")
+        self.checks.append("signature")
         try:
-            self.report.signed_by = signer_of(self.folder / SUMS, self.folder / SIGNATURE, signers)
+            self.signed_by = signer_of(self.folder / SUMS, self.folder / SIGNATURE, signers)
         except SignatureError as error:
             self.fail("signature", SIGNATURE, error)
 
@@ -208,15 +230,15 @@ class Checker:
             return
         declarations = Declarations(self.folder, manifest, model, self.progress)
         declarations.compare()
-        self.report.checks.append("declarations")
-        self.report.findings += declarations.findings
-        self.report.claims += declarations.claims
-        if self.report.findings:
+        self.checks.append("declarations")
+        self.findings += declarations.findings
+        self.claims += declarations.claims
+        if self.findings:
             return
         if not manifest.models:
             self.claim(MANIFEST, "models", "the package has no models")
         reference = self._answers(manifest, model)
-        if not self.report.findings:
+        if not self.findings:
             self._weights(manifest, model, reference, original)
 
     def _model(self, manifest: Manifest) -> ModelSpec | None:
@@ -246,8 +268,8 @@ class Checker:
         except (ReferencePackError, PackageError) as error:
             self.fail("answers", manifest.reference_pack, error)
             return None
-        if self.report.largest:
-            self.report.checks.append("answers")
+        if self.largest:
+            self.checks.append("answers")
         return reference
 
     def _answer(self, number: int, item: PackagedModel, reference: PackReference, model: ModelSpec) -> None:
@@ -260,7 +282,7 @@ class Checker:
         for failure in report.failures:
             self.fail("answers", item.path, failure.message)
         if report.passed:
-            self.report.largest[item.label] = report.artifacts[0].largest
+            self.largest[item.label] = report.artifacts[0].largest
 
     def _weights(
         self, manifest: Manifest, model: ModelSpec, reference: PackReference | None, original: OpenCheckpoint | None
@@ -285,10 +307,10 @@ class Checker:
         expected = {model.checkpoint.symbol: symbol, model.checkpoint.params: params}
         if dict(manifest.source.checkpoint) != expected:
             self.fail("weights", MANIFEST, "source.checkpoint: is not the demo, which source.weights names")
-        elif reference and self.report.largest:
+        elif reference and self.largest:
             prove(reference, None, model, self.progress)
-        if self.report.largest:
-            self.report.checks.append("weights")
+        if self.largest:
+            self.checks.append("weights")
 
     def _rebuilt(
         self, manifest: Manifest, model: ModelSpec, reference: PackReference | None, original: OpenCheckpoint
@@ -302,40 +324,16 @@ class Checker:
                 different = [path for path in converted if hashes[path] != converted[path]]
                 for path in different:
                     self.fail("rebuild", path, f"a new conversion gives other bytes, SHA-256 {converted[path]}")
-                self.report.rebuilt |= set() if different else {item.label}
-            if reference and self.report.largest and "weights" not in self.report.checks:
+                self.rebuilt |= set() if different else {item.label}
+            if reference and self.largest and "weights" not in self.checks:
                 check_answers(reference, checkpoint, self.progress)
-        self.report.checks += [name for name in ("weights", "rebuild") if name not in self.report.checks]
+        self.checks += [name for name in ("weights", "rebuild") if name not in self.checks]
 
 
 def _check_origin(reference: PackReference, manifest: Manifest) -> None:
     contents = reference.contents
     if contents.weights != manifest.source.weights or dict(contents.checkpoint) != dict(manifest.source.checkpoint):
         raise PackageError("its answers are of another checkpoint than the manifest names; get the package again")
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """The checks that ran, their findings, and the package's claims.
-
-    `parity` holds the largest difference from the original's answers for each model that ran. `signed_by` is the
-    trusted signer, "" without a signature or without signers.
-    """
-
-    path: Path
-    model: str
-    weights: str
-    verification: str
-    verdict: Verdict
-    checks: tuple[str, ...]
-    findings: tuple[Finding, ...]
-    claims: tuple[Claim, ...]
-    signed_by: str
-    parity: Mapping[str, float | None]
-
-    @property
-    def passed(self) -> bool:
-        return self.verdict is Verdict.PASSED
 
 
 def check(
@@ -350,17 +348,4 @@ def check(
         read_signers(signers)
     original = None if rebuild is None else partial(open_checkpoint, rebuild)
     with unpacked(path) as folder:
-        report = Checker(folder, progress).run(signers=signers, original=original)
-    manifest = report.manifest
-    return CheckResult(
-        path,
-        manifest.model if manifest else "",
-        manifest.source.weights if manifest else "",
-        manifest.verification.status if manifest else "",
-        report.verdict,
-        tuple(report.checks),
-        tuple(report.findings),
-        tuple(report.claims),
-        report.signed_by,
-        report.largest,
-    )
+        return replace(Checker(folder, progress).run(signers=signers, original=original), path=path)
