@@ -40,6 +40,7 @@ from sshconvert.mxnet.attributes import Attributes
 from sshconvert.network import Network, parse_symbol, resolve
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.operators.registry import OPERATORS
+from sshconvert.validation import check_ir, check_ir_sizes, read_onnx
 from sshtool.runtimes.mxnet import import_mxnet
 
 Openvino: TypeAlias = Any
@@ -232,9 +233,15 @@ def _openvino() -> Openvino:
 
 
 def run_openvino(model: OnnxModel, folder: Path, inputs: Mapping[str, Array]) -> list[Array]:
-    """Run a model on OpenVINO, in float32 and on one thread."""
+    """Run a model on OpenVINO, in float32 and on one thread. Both files pass the check of strangers' files."""
     core = _openvino()
     model.write(folder / "model.onnx")
-    compiled = core.compile_model(core.read_model(folder / "model.onnx"), "CPU")
+    read_onnx(folder / "model.onnx")
+    graph = core.read_model(folder / "model.onnx")
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    openvino.save_model(graph, folder / "model.xml", compress_to_fp16=False)
+    check_ir(folder / "model.xml")
+    check_ir_sizes(folder / "model.xml", graph)
+    compiled = core.compile_model(graph, "CPU")
     result = compiled([inputs[name] for name in model.inputs])
     return [np.array(result[number]) for number in range(len(model.outputs))]

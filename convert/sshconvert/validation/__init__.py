@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Parse and check an .onnx file: one input of four dimensions, weights of the declared sizes.
+    """Parse and check an .onnx file: its operators, the sizes of its tensors and its weights.
 
     The weights are in the file, or in the one weights file beside it. Raises ArtifactError.
     """

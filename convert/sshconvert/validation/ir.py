@@ -57,6 +57,9 @@ _NONE: Final[frozenset[str]] = frozenset()
 _KEEP: Final = frozenset({"keep_dims"})
 _BROADCAST: Final = frozenset({"auto_broadcast"})
 _WINDOWS: Final = frozenset({"auto_pad", "dilations", "pads_begin", "pads_end", "strides"})
+_RECURRENT: Final = frozenset(
+    {"activations", "activations_alpha", "activations_beta", "clip", "direction", "hidden_size"}
+)
 _POOLING: Final = _WINDOWS | {"axis", "index_element_type", "kernel", "rounding_type"}
 
 LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
@@ -64,7 +67,9 @@ LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
     **dict.fromkeys(("Multiply", "PRelu", "Power", "Select", "Subtract"), _BROADCAST),
     **dict.fromkeys(("Convolution", "GroupConvolution"), _WINDOWS),
     **dict.fromkeys(("ConvolutionBackpropData", "GroupConvolutionBackpropData"), _WINDOWS | {"output_padding"}),
-    **dict.fromkeys(("Exp", "ReLU", "Relu", "Result", "Sigmoid", "SoftPlus", "SoftSign", "Squeeze", "Tanh"), _NONE),
+    **dict.fromkeys(
+        ("Exp", "Identity", "ReLU", "Relu", "Result", "Sigmoid", "SoftPlus", "SoftSign", "Squeeze", "Tanh"), _NONE
+    ),
     **dict.fromkeys(("ScatterNDUpdate", "Slice", "Transpose", "Unsqueeze", "VariadicSplit"), _NONE),
     **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _KEEP),
     "AvgPool": _POOLING | {"exclude-pad"},
@@ -79,10 +84,13 @@ LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
     "GatherND": {"batch_dims"},
     "Interpolate": {"antialias", "coordinate_transformation_mode", "cube_coeff", "mode", "nearest_mode"}
     | {"pads_begin", "pads_end", "shape_calculation_mode"},
+    "GRUSequence": _RECURRENT | {"linear_before_reset"},
+    "LSTMSequence": _RECURRENT,
     "MatMul": {"transpose_a", "transpose_b"},
     "MaxPool": _POOLING,
     "NonMaxSuppression": {"box_encoding", "output_type", "sort_result_descending"},
     "Parameter": {"element_type", "shape"},
+    "RNNSequence": _RECURRENT,
     "Range": {"output_type"},
     "Reshape": {"special_zero"},
     "ShapeOf": {"output_type"},
@@ -204,5 +212,5 @@ class _Layers:
         if self._last > (self._size or 0):
             actual = "is missing" if self._size is None else f"has {self._size} bytes"
             raise ValueError(f"its constants take {self._last} bytes of {weights}, which {actual}")
-        if self._inputs != 1 or not self._outputs:
-            raise ValueError(f"it has {self._inputs} inputs and {self._outputs} outputs, expected 1 and some")
+        if not self._inputs or not self._outputs:
+            raise ValueError(f"it has {self._inputs} inputs and {self._outputs} outputs, expected some of both")

@@ -23,23 +23,28 @@ _CHOOSING: Final = frozenset(
 _CONVOLUTIONS: Final = frozenset({"Convolution", "GroupConvolution"})
 _TRANSPOSED: Final = frozenset({"ConvolutionBackpropData", "GroupConvolutionBackpropData"})
 
+_RECURRENT: Final = ("GRUSequence", "LSTMSequence", "RNNSequence")
+
 
 def check(model: Any) -> None:
     """Raise ValueError for sizes beyond the bounds and for sizes that depend on data."""
-    shape = model.inputs[0].partial_shape
-    if shape.rank.is_dynamic:
-        raise ValueError("its input has no shape")
-    declared = [size.get_length() if size.is_static and size.get_length() else None for size in shape]
+    declared: dict[str, list[int | None]] = {}
+    for number, data in enumerate(model.inputs):
+        if data.partial_shape.rank.is_dynamic:
+            raise ValueError("one of its inputs has no shape")
+        sizes = [size.get_length() if size.is_static and size.get_length() else None for size in data.partial_shape]
+        declared[str(number)] = sizes
+    is_fixed = all(None not in sizes for sizes in declared.values())
     weights = sum(_elements(op.output(0)) for op in model.get_ops() if op.get_type_name() == "Constant")
-    for probe in shapes_to_try(declared):
-        tally = Tally(probe, weights, fixed=shape.is_static)
+    for shapes in shapes_to_try(declared):
+        tally = Tally(shapes, weights, fixed=is_fixed)
         shaped = model
-        if shape.is_dynamic:
+        if not is_fixed:
             shaped = model.clone()
             try:
-                shaped.reshape({shaped.inputs[0]: list(probe)})
+                shaped.reshape({shaped.inputs[int(number)]: list(shape) for number, shape in shapes.items()})
             except RuntimeError as error:
-                raise ValueError(f"its shapes do not follow from {list(probe)} ({one_line(error)})") from None
+                raise ValueError(f"its shapes do not follow from {shapes} ({one_line(error)})") from None
         _Sizes(tally).run(shaped)
 
 
@@ -127,7 +132,7 @@ class _Sizes:
             return keys[0] in self._loose
         return any(key in self._loose for key in keys)
 
-    def _work(self, op: Any, op_type: str) -> int:
+    def _work(self, op: Any, op_type: str) -> int:  # noqa: PLR0911  # a rule for each kind
         """The work in products."""
         elements = math.prod(self._most[op.get_name(), 0])
         shapes = [self._most[key] for key in _keys(op)]
@@ -136,6 +141,9 @@ class _Sizes:
             return elements * math.prod(shapes[1][2 if op_type.startswith("Group") else 1 :])
         if op_type in _TRANSPOSED:
             return inputs * math.prod(shapes[1][2 if op_type.startswith("Group") else 1 :])
+        if op_type in _RECURRENT:
+            batch, time, _ = shapes[0]
+            return batch * time * sum(math.prod(shape) for shape in shapes[-3:-1])  # the weights, before the bias
         if op_type == "MatMul":
             return elements * shapes[0][-2 if op.get_attributes()["transpose_a"] and len(shapes[0]) > 1 else -1]
         if op_type in ("AvgPool", "MaxPool"):

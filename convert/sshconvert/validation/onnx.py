@@ -40,7 +40,7 @@ _FIELDS: Final[Mapping[str, set[str]]] = {
     | {"opset_import", "producer_name", "producer_version"},
     "GraphProto": {*_DESCRIBING, "initializer", "input", "node", "output", "value_info"},
     "NodeProto": {*_DESCRIBING, "attribute", "domain", "input", "op_type", "output"},
-    "AttributeProto": {"doc_string", "f", "floats", "i", "ints", "name", "s", "t", "type"},
+    "AttributeProto": {"doc_string", "f", "floats", "i", "ints", "name", "s", "strings", "t", "type"},
     "TensorProto": {*_DESCRIBING, "data_location", "data_type", "dims", "external_data"}
     | {"double_data", "float_data", "int32_data", "int64_data", "raw_data"},
     "ValueInfoProto": {*_DESCRIBING, "type"},
@@ -58,6 +58,7 @@ _WINDOWS: Final = frozenset({"auto_pad", "dilations", "kernel_shape", "pads", "s
 _CONVOLUTION: Final = _WINDOWS | {"group"}
 _REDUCTION: Final = frozenset({"axes", "keepdims", "noop_with_empty_axes"})
 _QUANTIZATION: Final = frozenset({"axis", "saturate"})
+_RECURRENT: Final = frozenset({"activations", "direction", "hidden_size", "linear_before_reset"})
 
 # Operators of ONNX with their attributes.
 OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
@@ -82,6 +83,7 @@ OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     "Gemm": {"alpha", "beta", "transA", "transB"},
     "HardSigmoid": {"alpha", "beta"},
     "LogSoftmax": {"axis"},
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), _RECURRENT),
     "MatMul": _NONE,
     "MaxPool": _WINDOWS | {"ceil_mode", "storage_order"},
     "NonMaxSuppression": {"center_point_box"},
@@ -155,8 +157,8 @@ def _check_fields(message: Any) -> None:
 def _check_graph(graph: onnx.GraphProto, apart: Path) -> None:
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
-    if len(inputs) != 1 or not graph.output:
-        raise ValueError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs, expected 1 and some")
+    if not inputs or not graph.output:
+        raise ValueError(f"it has {len(inputs)} inputs and {len(graph.output)} outputs, expected some of both")
     if len(graph.node) > MOST_NODES:
         raise ValueError(f"it has {len(graph.node)} nodes; no network has more than {MOST_NODES}")
     if len(weights) < len(graph.initializer):
@@ -227,7 +229,8 @@ def _check_node(node: onnx.NodeProto) -> None:
             raise ValueError(f"{subject} is in no converted detector")
         if attribute.HasField("t"):
             _check_inside(attribute.t)
-        if len(attribute.s) > LONGEST_TEXT or (attribute.name in _ZERO and attribute.i != 0):
+        longest = max(map(len, attribute.strings), default=len(attribute.s))
+        if max(longest, len(attribute.strings)) > LONGEST_TEXT or (attribute.name in _ZERO and attribute.i != 0):
             raise ValueError(f"{subject} has a value that no converted detector has")
 
 
@@ -237,9 +240,14 @@ def _check_sizes(model: onnx.ModelProto) -> None:
     if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= newest:
         raise ValueError(f"it is of operator set {versions}, expected one from {OLDEST_OPSET} to {newest}")
     weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
-    (data,) = (value for value in model.graph.input if value.name not in weights)
-    declared = [size.dim_value if size.dim_value > 0 else None for size in data.type.tensor_type.shape.dim]
-    for shape in shapes_to_try(declared):
-        tally = Tally(shape, sum(weights.values()), fixed=None not in declared)
-        tally.add(shape)
-        add_up(model.graph, versions[0], shape, tally)
+    declared = {
+        value.name: [size.dim_value if size.dim_value > 0 else None for size in value.type.tensor_type.shape.dim]
+        for value in model.graph.input
+        if value.name not in weights
+    }
+    is_fixed = all(None not in shape for shape in declared.values())
+    for shapes in shapes_to_try(declared):
+        tally = Tally(shapes, sum(weights.values()), fixed=is_fixed)
+        for shape in shapes.values():
+            tally.add(shape)
+        add_up(model.graph, versions[0], shapes, tally)

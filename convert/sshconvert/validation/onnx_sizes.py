@@ -17,9 +17,8 @@ from onnx import helper, numpy_helper
 
 from sshconvert.arrays import Array
 from sshconvert.schema import one_line
-from sshconvert.validation.sizes import SLOW, SORTED, Tally
+from sshconvert.validation.sizes import SLOW, SORTED, Shape, Tally
 
-Shape = tuple[int, ...]
 Rule = Callable[[onnx.NodeProto, list[Array]], Array]  # from a node and the values of its inputs
 
 _MOST_VALUES: Final = 1 << 10  # elements of a constant that may hold sizes
@@ -50,13 +49,13 @@ _LIKE: Final = {"GreaterOrEqual": "Greater"}
 _ELEMENTWISE: Final = frozenset({"Add", "Div", "Max", "Min", "Mul", "QLinearAdd", "Sub", "Where"})
 
 
-def add_up(graph: onnx.GraphProto, opset: int, shape: Shape, tally: Tally) -> None:
-    """Count all tensors of the graph for an input of a shape. Raises ValueError."""
-    _Sizes(graph, opset, shape, tally).run()
+def add_up(graph: onnx.GraphProto, opset: int, shapes: Mapping[str, Shape], tally: Tally) -> None:
+    """Count all tensors of the graph for inputs of these shapes. Raises ValueError."""
+    _Sizes(graph, opset, shapes, tally).run()
 
 
 class _Sizes:
-    def __init__(self, graph: onnx.GraphProto, opset: int, shape: Shape, tally: Tally) -> None:
+    def __init__(self, graph: onnx.GraphProto, opset: int, shapes: Mapping[str, Shape], tally: Tally) -> None:
         self._graph, self._opset, self._tally = graph, opset, tally
         self._imports = [helper.make_opsetid("", opset)]
         self._types: dict[str, onnx.TypeProto] = {}
@@ -68,7 +67,8 @@ class _Sizes:
             self._keep(tensor.name, tensor)
         for value in graph.input:
             if value.name not in weights:
-                self._types[value.name] = helper.make_tensor_type_proto(value.type.tensor_type.elem_type, shape)
+                element = value.type.tensor_type.elem_type
+                self._types[value.name] = helper.make_tensor_type_proto(element, shapes[value.name])
 
     def run(self) -> None:
         for node in _in_order(self._graph.node):
@@ -200,6 +200,9 @@ class _Sizes:
             return math.prod(self.shape(node.input[1])[1:])
         if node.op_type == "QLinearConv":
             return math.prod(self.shape(node.input[3])[1:])
+        if node.op_type in ("GRU", "LSTM", "RNN"):
+            time, batch, _ = self.shape(node.input[0])
+            return time * batch * sum(math.prod(self.shape(name)) for name in node.input[1:3])
         if node.op_type in ("Gemm", "MatMul"):
             return self.shape(node.input[0])[-2 if _attribute(node, "transA", 0) else -1]
         if node.op_type in ("AveragePool", "MaxPool"):

@@ -7,10 +7,12 @@ allow networks that are many times as wide.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from sshconvert.schema import one_line
+
+Shape = tuple[int, ...]
 
 MOST_DIGITS: Final = 18  # of a number that fits into 64 bits
 
@@ -26,6 +28,8 @@ _ANY_TOTAL: Final = 1 << 26
 # Work in products. A convolution uses each weight at most once per pixel; most convolutions have fewer pixels.
 _WORK_SHARE: Final = 8
 _ANY_WORK: Final = 1 << 34
+
+MOST_INPUTS: Final = 64
 
 # Batch, height and width that represent all sizes of a dynamic model.
 _SMALL: Final = (1, 64, 64)
@@ -43,10 +47,13 @@ SORTED: Final = 32
 class Tally:
     """Adds up what a model computes at one input size."""
 
-    def __init__(self, shape: Sequence[int], weights: int, *, fixed: bool) -> None:
-        """Take the input's shape and the number of stored elements. A `fixed` model accepts no other shape."""
-        pixels = math.prod(shape) // CHANNELS
-        self._input = tuple(shape)
+    def __init__(self, shapes: Mapping[str, Shape], weights: int, *, fixed: bool) -> None:
+        """Take the inputs' shapes and the number of stored elements. A `fixed` model accepts no other shapes.
+
+        Three elements of an input that is no image count as a pixel.
+        """
+        pixels = sum(map(math.prod, shapes.values())) // CHANNELS
+        self._inputs = list(map(list, shapes.values()))
         self._tensor = _ANY_TENSOR + weights + _TENSOR * pixels
         if fixed:
             self._tensor = min(self._tensor, MOST_COMPUTED)
@@ -56,7 +63,7 @@ class Tally:
     def add(self, shape: Sequence[int], work: int = 0) -> None:
         """Count a tensor and the products that compute it. Raises ValueError beyond the bounds."""
         elements = math.prod(shape)
-        at = f"for an input of shape {list(self._input)}"
+        at = f"for inputs of shape {self._inputs}"
         if elements > self._tensor:
             raise ValueError(f"it computes a tensor of shape {list(shape)[:8]} {at}")
         self._total -= elements
@@ -74,18 +81,26 @@ def parse_size(text: str) -> int:
     return int(text)
 
 
-def shapes_to_try(declared: Sequence[int | None]) -> Iterator[tuple[int, ...]]:
-    """The input shapes to check: the declared one, or several where sizes are free (None).
+def shapes_to_try(declared: Mapping[str, Sequence[int | None]]) -> Iterator[dict[str, Shape]]:
+    """The shapes of the inputs to check, by name: the declared ones, or several where sizes are free (None).
 
-    Raises ValueError if there are not four sizes.
+    Raises ValueError if there are too many inputs.
     """
-    if len(declared) != _RANK:
-        raise ValueError(f"its input has {len(declared)} sizes, expected {_RANK}")
-    last = declared[3] == CHANNELS and declared[1] != CHANNELS  # NHWC
-    tried = set()
-    for batch, height, width in (_SMALL, _LARGE, _MANY):
-        usual = (batch, height, width, CHANNELS) if last else (batch, CHANNELS, height, width)
-        shape = tuple(other if size is None else size for size, other in zip(declared, usual, strict=True))
-        if shape not in tried:
-            tried.add(shape)
-            yield shape
+    if not 1 <= len(declared) <= MOST_INPUTS:
+        raise ValueError(f"it has {len(declared)} inputs, expected 1 to {MOST_INPUTS}")
+    tried = []
+    for sizes in (_SMALL, _LARGE, _MANY):
+        shapes = {name: _shape_of_size(shape, sizes) for name, shape in declared.items()}
+        if shapes not in tried:
+            tried.append(shapes)
+            yield shapes
+
+
+def _shape_of_size(declared: Sequence[int | None], sizes: tuple[int, int, int]) -> Shape:
+    batch, height, width = sizes
+    if len(declared) == _RANK:
+        last = declared[3] == CHANNELS and declared[1] != CHANNELS  # NHWC
+        usual = [batch, height, width, CHANNELS] if last else [batch, CHANNELS, height, width]
+    else:
+        usual = [batch, *[height] * len(declared)][: len(declared)]
+    return tuple(other if size is None else size for size, other in zip(declared, usual, strict=True))
