@@ -17,7 +17,7 @@ _GROWING: Final = {"Broadcast": (1,), "Interpolate": (1, 2), "Range": (0, 1, 2)}
 _ELEMENTWISE: Final = frozenset({"Add", "Divide", "Maximum", "Minimum", "Multiply", "Power", "Select", "Subtract"})
 # Value-preserving operations on sizes, and Range, which counts up to one.
 _CHOOSING: Final = frozenset(
-    {"Concat", "Convert", "Gather", "Maximum", "Minimum", "Range", "Reshape", "ShapeOf"}
+    {"Broadcast", "Concat", "Convert", "Gather", "Maximum", "Minimum", "Range", "Reshape", "ShapeOf"}
     | {"Slice", "Squeeze", "StridedSlice", "Unsqueeze"}
 )
 _CONVOLUTIONS: Final = frozenset({"Convolution", "GroupConvolution"})
