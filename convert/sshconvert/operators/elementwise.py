@@ -1,43 +1,147 @@
-"""Elementwise arithmetic."""
+"""Functions of two tensors, element by element, and sums of several."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import reduce
+from operator import add
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
-from sshconvert.arrays import Array
+import numpy as np
+
+from sshconvert.arrays import Array, DType
+from sshconvert.errors import ShapeError
 from sshconvert.graph import Shape
+from sshconvert.messages import shown
 from sshconvert.mxnet.attributes import Attributes
-from sshconvert.operators.base import Operator, need
+from sshconvert.operators.base import Operator
+from sshconvert.operators.binary import FUNCTIONS, Function, need_computable
 from sshconvert.operators.registry import register
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
 
+# MXNet's names, with their aliases, of the functions that need two tensors of the same shape.
+_ELEMENTWISE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "add": ("elemwise_add", "_add", "_plus", "_Plus", "_grad_add"),
+        "sub": ("elemwise_sub", "_sub", "_minus", "_Minus"),
+        "mul": ("elemwise_mul", "_mul", "_Mul"),
+        "div": ("elemwise_div", "_div", "_Div", "_scatter_elemwise_div"),
+        "mod": ("_mod", "_Mod"),
+        "power": ("_power", "_Power"),
+        "maximum": ("_maximum", "_Maximum"),
+        "minimum": ("_minimum", "_Minimum"),
+        "hypot": ("_hypot", "_Hypot"),
+        "equal": ("_equal", "_Equal"),
+        "not_equal": ("_not_equal", "_Not_Equal"),
+        "greater": ("_greater", "_Greater"),
+        "greater_equal": ("_greater_equal", "_Greater_Equal"),
+        "lesser": ("_lesser", "_Lesser"),
+        "lesser_equal": ("_lesser_equal", "_Lesser_Equal"),
+        "logical_and": ("_logical_and", "_Logical_And"),
+        "logical_or": ("_logical_or", "_Logical_Or"),
+        "logical_xor": ("_logical_xor", "_Logical_Xor"),
+    }
+)
+_BROADCAST_ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"add": ("broadcast_plus",), "sub": ("broadcast_minus",)}
+)
 
-@register
+
 @dataclass(frozen=True)
-class ElementwiseAdd(Operator):
-    """Sum of two tensors of the same shape, without broadcasting."""
+class _Binary(Operator):
+    """A function of two tensors of one type."""
 
-    name = "elemwise_add"
-    aliases = ("_Plus", "_plus", "_add")
     inputs = ("lhs", "rhs")
-    restrictions = "Both inputs have the same shape."
+
+    function: ClassVar[Function]
 
     @classmethod
-    def read(cls, attributes: Attributes) -> ElementwiseAdd:
+    def read(cls, attributes: Attributes) -> _Binary:
         return cls()
 
-    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        need(inputs[0] == inputs[1], f"shapes {inputs[0]} and {inputs[1]} differ")
+    def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
+        need_computable(*inputs)
         return (inputs[0],)
 
     def flops(self, *inputs: Shape) -> float:
         return 1
 
     def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
-        return (inputs[0] + inputs[1],)
+        with np.errstate(all="ignore"):
+            return (self.function.evaluate(*inputs),)
 
     def emit(self, build: NodeBuilder) -> None:
-        build.finish("Add", build.inputs)
+        self.function.emit(build, *build.inputs)
+
+
+class _Elementwise(_Binary):
+    restrictions = "Both inputs have the same shape."
+
+    def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
+        return (data,)
+
+
+class _Broadcasting(_Binary):
+    restrictions = "Sizes of 1, and missing first axes, are repeated."
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        try:
+            return (np.broadcast_shapes(*inputs),)
+        except ValueError:
+            raise ShapeError(f"the shapes {shown(list(inputs))} do not broadcast") from None
+
+
+def _add_operators() -> None:
+    for key, function in FUNCTIONS.items():
+        name, *aliases = _ELEMENTWISE[key]
+        members: dict[str, Any] = {"name": name, "aliases": tuple(aliases), "function": function}
+        register(cast("type[Operator]", type(name, (_Elementwise,), members)))
+        name = f"broadcast_{key}"
+        members = {"name": name, "aliases": _BROADCAST_ALIASES.get(key, ()), "function": function}
+        register(cast("type[Operator]", type(name, (_Broadcasting,), members)))
+
+
+_add_operators()
+
+
+@register
+@dataclass(frozen=True)
+class AddN(Operator):
+    """Sum of tensors of the same shape."""
+
+    name = "add_n"
+    aliases = ("ElementWiseSum", "_sum", "elemwise_sum")
+    inputs = ()
+    restrictions = "All inputs have the same shape."
+
+    count: int
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> AddN:
+        return cls(attributes.integer("num_args", least=1))
+
+    def input_count(self) -> int:
+        return self.count
+
+    def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
+        return (data,) * (self.count - 1)
+
+    def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
+        need_computable(*inputs)
+        return (inputs[0],)
+
+    def flops(self, *inputs: Shape) -> float:
+        return self.count - 1
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        return (reduce(add, inputs),)
+
+    def emit(self, build: NodeBuilder) -> None:
+        total, *others = build.inputs
+        for other in others[:-1]:
+            total = build.node("sum", "Add", [total, other])
+        build.finish(*("Add", [total, others[-1]]) if others else ("Identity", [total]))

@@ -18,15 +18,7 @@ OPERATORS: Final[Registry[type[Operator]]] = Registry("sshconvert.operators")
 _OTHERS: Final = (
     *(Signature(name, old_defaults={"axis": "-1"}) for name in ("argmax", "argmin")),  # over all axes
 )
-_SCALARS: Final = ("Plus", "Minus", "RMinus", "Mul", "Div", "RDiv", "Power", "RPower", "Maximum", "Minimum")
 _ALIASES: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("_Minus", "_minus", "_sub"), "elemwise_sub"),
-    **dict.fromkeys(("_Mul", "_mul"), "elemwise_mul"),
-    **dict.fromkeys(("_Div", "_div"), "elemwise_div"),
-    **{f"_{name}Scalar": f"_{name.lower()}_scalar" for name in _SCALARS},
-    "ElementWiseSum": "add_n",
-    "broadcast_plus": "broadcast_add",
-    "broadcast_minus": "broadcast_sub",
     "cast": "Cast",
 }
 
