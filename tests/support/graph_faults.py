@@ -187,13 +187,12 @@ def _unnamed_variable(damaged: Damaged) -> Refusal:
     return SymbolError, f": node {number}: 'name' is missing, empty"
 
 
-@_fault("output of another's name")
+@_fault("output of a variable's name")
 def _duplicate_output(damaged: Damaged) -> Refusal:
-    outputs = {head[0] for head in damaged.document["heads"]}
-    output = damaged.random.choice(sorted(outputs))
-    name = damaged.nodes[damaged.random.choice(sorted({*outputs, *damaged.variables()} - {output}))]["name"]
+    output = damaged.random.choice(sorted({head[0] for head in damaged.document["heads"]}))
+    name = damaged.nodes[damaged.random.choice(sorted(damaged.variables()))]["name"]
     damaged.nodes[output]["name"] = name
-    return SymbolError, f": heads: an output and another output or variable have the same name '{name}'"
+    return SymbolError, f": heads: an output and a variable have the same name '{name}'"
 
 
 @_fault("name that cannot be printed")

@@ -336,14 +336,14 @@ class SymbolParser:
     def name_operators(self, drafts: list[_Draft], outputs: list[_Draft]) -> None:
         """Give each operator a unique name that is the same in every run.
 
-        Variables and outputs keep their names, because MXNet addresses them by name; a repeated one is an error. Of
-        other operators with the same name, the first keeps it, and the next become `name_1`, `name_2`. An operator
-        without a name gets one from its kind and place.
+        Variables keep their names, because MXNet addresses them by name. Of operators with the same name, the first
+        output keeps it, or else the first operator, and the next become `name_1`, `name_2`. An operator without a name
+        gets one from its kind and place.
         """
         owners = {draft.name: draft for draft in drafts if draft.is_variable}
         for output in outputs:
-            if output.name and owners.setdefault(output.name, output) is not output:
-                self.fail("heads", f"an output and another output or variable have the same name {output.name!r}")
+            if output.name and owners.setdefault(output.name, output).is_variable is not output.is_variable:
+                self.fail("heads", f"an output and a variable have the same name {output.name!r}")
         taken = {draft.name for draft in drafts}
         counts: Counter[str] = Counter()
         for index, draft in enumerate(drafts):
