@@ -7,7 +7,8 @@ This is the only module that knows the keys. ONNX files store them as `metadata_
 |---|---|
 | `model`, `weights`, `tool` | the model, the checkpoint (`Checkpoint.weights`) and this program |
 | `precision` | how the weights are stored |
-| `input_layout`, `color_order`, `mean_values` | the caller's input: dimensions, channels, and the subtracted mean |
+| `input_layout`, `color_order`, `mean_values` | the caller's image: dimensions, channels, and the subtracted mean |
+| `inputs` | `tensors` if the inputs are no image: the caller feeds what the original takes, by name |
 | `preprocessing_inside` | the steps before the original's first layer, in words |
 | `postprocessing_inside`, `score_threshold`, `iou_threshold`, `top_k` | post-processing inside: outputs and limits |
 | `strides` | the task's own entries (`Task.metadata`) |
@@ -44,8 +45,10 @@ FREE: Final = -1  # a size that every run may choose
 # The positions of N, C, H and W in each layout.
 AXES: Final = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
 INPUT_TYPES: Final = ("float32", "uint8")
+TENSOR_TYPES: Final = ("float32", "int32", "int64", "uint8")  # of inputs that are no image
 CHANNELS: Final = 3
 MOST_PIXELS: Final = 1 << 24  # of an input
+MOST_ELEMENTS: Final = CHANNELS * MOST_PIXELS  # of an input that is no image
 LARGEST_MEAN: Final = 1e6
 
 # The keys of a quantization, in the order in which `info` shows them.
@@ -63,6 +66,8 @@ MEAN_VALUES: Final = "mean_values"
 WEIGHTS: Final = "weights"
 TOOL: Final = "tool"
 
+_INPUTS: Final = "inputs"
+_TENSORS: Final = "tensors"
 _LAYOUT: Final = "input_layout"
 _PRECISION: Final = "precision"
 _POSTPROCESSING: Final = "postprocessing_inside"
@@ -87,6 +92,9 @@ class Declaration:
 
     `input_shape` is N, C, H, W in every layout; None marks a free dimension. The caller feeds `input_type` ("float32"
     or "uint8"), with the channels in `color_order` minus `mean_values`, in that order.
+
+    If the inputs are no image, `tensors` lists them. `input_shape` and `input_type` are those of the first, and the
+    members about images are empty.
     """
 
     input_shape: tuple[int | None, ...] = (None, CHANNELS, None, None)
@@ -97,14 +105,27 @@ class Declaration:
     precision: str = ""
     weights: str = ""
     faces: Inside | None = None  # the key of published reports
+    tensors: tuple[Tensor, ...] = ()
 
-    def image_size(self, model: ModelSpec) -> tuple[int, int]:
-        """Return the height and width to feed: the declared ones, or the model's own for free dimensions."""
+    def image_size(self, model: ModelSpec) -> tuple[int, ...]:
+        """Return the height and width to feed: the declared ones, or the model's own for free dimensions.
+
+        Inputs that are no image have no such size: () is the model's own shapes.
+        """
+        if self.tensors:
+            return ()
         _, _, height, width = self.input_shape
         return height or model.image_input.shape[2], width or model.image_input.shape[3]
 
+    @property
+    def batch(self) -> int | None:
+        """The number of images of a run, None if every run may choose it. Tensors that are no image are one sample."""
+        return 1 if self.tensors else self.input_shape[0]
+
     def options(self, form: str, precision: str, model: ModelSpec, *, keep_heads: bool = False) -> Options:
         """Return the options of a conversion that writes such an artifact. Raises ValueError if no conversion does."""
+        if self.tensors:
+            return Options((form,), (Precision(precision),), dynamic=self._dynamic)
         free = [size is None for size in self.input_shape]
         freed = {(False, False): Dynamic.NOTHING, (True, False): Dynamic.BATCH, (False, True): Dynamic.SIZE}
         batch, channels, height, width = self.input_shape
@@ -123,6 +144,14 @@ class Declaration:
             if inside
             else None,
         )
+
+    @property
+    def _dynamic(self) -> Dynamic:
+        """Which dimensions of tensors are free."""
+        batch = any(tensor.shape[0] == FREE for tensor in self.tensors)
+        size = any(FREE in tensor.shape[1:] for tensor in self.tensors)
+        both = {(False, False): Dynamic.NOTHING, (True, False): Dynamic.BATCH, (False, True): Dynamic.SIZE}
+        return both.get((batch, size), Dynamic.ALL)
 
 
 @dataclass(frozen=True)
@@ -152,22 +181,11 @@ class Contract:
         `weights` is `Checkpoint.weights`. `quantization` is the record of an INT8 artifact, by the keys of
         `QUANTIZATION`.
         """
-        mean = " ".join(f"{value:g}" for value in model.image.mean)
-        divisors = " ".join(f"{value:g}" for value in model.image.divisors)
-        steps = {
-            f"channels reversed to {model.image.color.upper()}": options.color.value != model.image.color,
-            f"mean {mean} subtracted": any(model.image.mean),
-            f"divided by {divisors}": set(model.image.divisors) != {1},
-        }
-        inside = ", ".join(step for step, is_taken in steps.items() if is_taken and options.preprocessing) or "none"
         entries = {
             **_postprocessing(model, options.postprocessing),
             "model": model.name,
             WEIGHTS: weights,
-            "preprocessing_inside": inside,
-            _LAYOUT: options.layout.value,
-            COLOR_ORDER: _color_order(model, options),
-            MEAN_VALUES: _NO_MEAN if options.preprocessing else mean,
+            **(_image(model, options) if model.takes_image else {_INPUTS: _TENSORS}),
             **model.task.metadata(),
             "license_code": model.licence.code,
             "license_weights": licence_of(model, weights),
@@ -227,9 +245,8 @@ class Contract:
         return {key: self.metadata[key] for key in QUANTIZATION if key in self.metadata}
 
     def declaration(self, path: Path) -> Declaration:
-        """Parse the metadata and the first input. `path` names the file in messages. Raises ArtifactError."""
-        data = self.inputs[0]
-        return declared(path, self.metadata, [None if size == FREE else size for size in data.shape], data.dtype)
+        """Parse the metadata and the inputs. `path` names the file in messages. Raises ArtifactError."""
+        return declaration_of(path, self.metadata, self.inputs)
 
 
 _CONTRACT: Final = pydantic.TypeAdapter(Contract)
@@ -238,6 +255,26 @@ _CONTRACT: Final = pydantic.TypeAdapter(Contract)
 def licence_of(model: ModelSpec, weights: str) -> str:
     """Return the licence of the weights, which differs for the demo."""
     return DEMO_LICENCE if weights == DEMO else model.licence.weights
+
+
+def _image(model: ModelSpec, options: Options) -> dict[str, str]:
+    """Return the entries about an image."""
+    mean = " ".join(f"{value:g}" for value in model.image.mean)
+    divisors = " ".join(f"{value:g}" for value in model.image.divisors)
+    steps = {
+        f"channels reversed to {model.image.color.upper()}": options.color.value != model.image.color,
+        f"mean {mean} subtracted": any(model.image.mean),
+        f"divided by {divisors}": set(model.image.divisors) != {1},
+    }
+    return {
+        "preprocessing_inside": ", ".join(
+            step for step, is_taken in steps.items() if is_taken and options.preprocessing
+        )
+        or "none",
+        _LAYOUT: options.layout.value,
+        COLOR_ORDER: _color_order(model, options),
+        MEAN_VALUES: _NO_MEAN if options.preprocessing else mean,
+    }
 
 
 def _color_order(model: ModelSpec, options: Options) -> str:
@@ -255,8 +292,15 @@ def other_mean(declared: str, model: ModelSpec) -> str:
     return " ".join(map(str, model.image.mean)) if declared in ("", _NO_MEAN) else _NO_MEAN
 
 
+def declaration_of(path: Path, metadata: Mapping[str, Any], inputs: Sequence[Tensor]) -> Declaration:
+    """Parse the metadata of an artifact with these inputs. `path` names the file in messages. Raises ArtifactError."""
+    if metadata.get(_INPUTS, ""):
+        return _declared_tensors(path, metadata, inputs)
+    return declared(path, metadata, _sizes(inputs[0]), inputs[0].dtype)
+
+
 def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], input_type: str = "float32") -> Declaration:
-    """Parse the metadata of an artifact whose input has this shape, in the file's layout, and this type.
+    """Parse the metadata of an artifact whose input is an image of this shape, in the file's layout, and this type.
 
     `path` names the file in messages. Raises ArtifactError for invalid metadata.
     """
@@ -301,6 +345,34 @@ def declared(path: Path, metadata: Mapping[str, Any], shape: Sequence[Any], inpu
     )
 
 
+def _declared_tensors(path: Path, metadata: Mapping[str, Any], inputs: Sequence[Tensor]) -> Declaration:
+    if metadata[_INPUTS] != _TENSORS:
+        raise ArtifactError(
+            f"{path}: its metadata say {_INPUTS} {one_line(metadata[_INPUTS])!r}, expected {_TENSORS}; convert again"
+        )
+    for tensor in inputs:
+        if tensor.dtype not in TENSOR_TYPES or math.prod(size or 1 for size in _sizes(tensor)) > MOST_ELEMENTS:
+            raise ArtifactError(
+                f"{path}: its input {one_line(tensor.name)} is {one_line(tensor.dtype)} {tensor.shape}, expected "
+                f"{', '.join(TENSOR_TYPES)} and at most {MOST_ELEMENTS} elements; convert again"
+            )
+    return Declaration(
+        input_shape=_sizes(inputs[0]),
+        input_layout="",
+        input_type=inputs[0].dtype,
+        color_order="",
+        mean_values=(),
+        precision=one_line(metadata.get(_PRECISION, "")),
+        weights=one_line(metadata.get(WEIGHTS, "")),
+        tensors=tuple(inputs),
+    )
+
+
+def _sizes(tensor: Tensor) -> tuple[int | None, ...]:
+    """Return the shape with None for free dimensions."""
+    return tuple(size if size > 0 else None for size in tensor.shape)
+
+
 def _inside(path: Path, metadata: Mapping[str, Any]) -> Inside | None:
     if not metadata.get(_POSTPROCESSING):
         return None
@@ -338,6 +410,8 @@ def _postprocessing(model: ModelSpec, options: Postprocessing | None) -> dict[st
 
 def _model_api(model: ModelSpec, options: Options) -> dict[str, str]:
     """Return the entries that tell Model API to scale nothing, and to reverse the channels if the file takes RGB."""
+    if not model.takes_image:
+        return {}
     task = (options.postprocessing or Postprocessing()).task(model)
     entries = {
         "scale_values": "1 1 1",

@@ -98,8 +98,8 @@ class InputSpec(Strict):
     """An input of the original network. `layout` has a letter for each dimension: NCHW for an image."""
 
     name: TensorName
-    shape: tuple[Dimension, ...] = pydantic.Field(max_length=8)
-    dtype: Literal["float32"] = "float32"
+    shape: tuple[Dimension, ...] = pydantic.Field(min_length=1, max_length=8)
+    dtype: Literal["float32", "int32", "int64", "uint8"] = "float32"
     layout: Layout = ""
     image: ImageSpec | None = None
 
@@ -107,6 +107,8 @@ class InputSpec(Strict):
     def _fits(self) -> InputSpec:
         if self.image and (len(self.shape) != 4 or self.shape[1] != 3 or self.layout not in ("", "NCHW")):
             raise ValueError("an image's shape is [N, 3, H, W]")
+        if self.image and self.dtype != "float32":
+            raise ValueError("an image's dtype is float32")
         if self.layout and len(self.layout) != len(self.shape):
             raise ValueError("layout has one letter for each dimension of shape")
         return self
@@ -170,9 +172,14 @@ class ModelSpec(Strict):
         return {item.name: item.shape for item in self.inputs}
 
     @property
+    def takes_image(self) -> bool:
+        """Whether the only input is an image. Other inputs are fed as they are, without preprocessing."""
+        return len(self.inputs) == 1 and self.inputs[0].image is not None
+
+    @property
     def image_input(self) -> InputSpec:
         """The only input, an image. Raises ModelError for a network with other inputs."""
-        if len(self.inputs) != 1 or self.inputs[0].image is None:
+        if not self.takes_image:
             raise ModelError(
                 f"{self.name}: takes {', '.join(self.input_shapes)}, and this needs a network whose one input is an "
                 "image; describe it as `image` if it is one"
