@@ -22,7 +22,7 @@ LAYERS: Final[Mapping[str, str]] = {
     "files": "reading schema snapshot files digest finite recognition libraries",
     "formats of others": "mxnet onnx boxes validation editable",
     "meaning": "operators tasks network cutting evaluation models",
-    "checkpoint": "checkpoint export options",
+    "checkpoint": "checkpoint export options undescribed",
     "artifact": "contract passes formats ir editing nncf",
     "conversion": "convert calibration __init__",
     "inputs": "progress limits memory interruption environment bilinear images image_claims selection config document"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -29,11 +29,14 @@ from sshconvert.reading import is_file, is_folder, matching, read_small
 from sshconvert.recognition import IR, ONNX, PARAMS, SYMBOL, mistaken
 from sshconvert.schema import Strict, one_line, parse_json
 from sshconvert.snapshot import Snapshot
+from sshconvert.tasks.tensors import Tensors
 
 RECORD_NAME: Final = "checkpoint.json"
 MOST_FILES: Final = 10_000  # of a folder, for a hint in a message
 LARGEST_RECORD: Final = 1 << 20
 DEMO: Final = "demo"
+PREFIXES: Final = ("arg:", "aux:")
+STATISTICS: Final = (("running_", "moving_"), ("moving_", "running_"))  # Gluon's and MXNet's words for one state
 
 Weights = Annotated[str, pydantic.StringConstraints(pattern=r"^(demo|(params-)?sha256:[0-9a-f]{64})$")]
 
@@ -55,7 +58,8 @@ class Checkpoint:
 
     `parameters` are read-only float32 views of the file's bytes in memory. `weights` identifies them: "demo",
     "sha256:…" of the archive, or "params-sha256:…" of a parameter file without a record. `sha256` are the hashes of
-    the two files by name. `nonfinite` are the parameters with NaN or infinities, if the caller allowed them.
+    the two files by name. `names` are the variables of the file's names. `unused` are the file's names that no node
+    reads. `nonfinite` are the parameters with NaN or infinities, if the caller allowed them.
     """
 
     model: ModelSpec
@@ -66,15 +70,13 @@ class Checkpoint:
     params_path: Path
     sha256: Mapping[str, str]
     nonfinite: tuple[NonFinite, ...] = ()
-
-    @property
-    def input_shape(self) -> Shape:
-        """The shape of the model's image."""
-        return self.model.image_input.shape
+    names: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
     def resolve(self, inputs: Mapping[str, Shape]) -> Network:
         """Return the network at the shapes of its inputs. Raises UnsupportedGraphError and ShapeError."""
-        return resolve(self.graph, inputs, known={name: array.shape for name, array in self.parameters.items()})
+        known = {name: array.shape for name, array in self.parameters.items()}
+        return resolve(self.graph, inputs, known=known, dtypes=self.model.input_dtypes)
 
     @property
     def is_demo(self) -> bool:
@@ -85,8 +87,30 @@ class Checkpoint:
         self.parameters.clear()
 
 
-def open_checkpoint(path: Path, model: ModelSpec, *, allow_nonfinite: bool = False) -> Checkpoint:
-    """Open a folder with the model's two files, or a `.params` file with its symbol beside it.
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """The paths of a checkpoint's two files, which need not lie in one folder. `params` is None if it is not needed."""
+
+    symbol: Path
+    params: Path | None
+
+    @classmethod
+    def of(cls, path: Path, epoch: int | None = None) -> CheckpointFiles:
+        """Return the files of a folder with one pair, of a `.params` file, or of a prefix and an epoch, as MXNet does.
+
+        Raises CheckpointError.
+        """
+        if epoch is not None:
+            return cls(path.with_name(f"{path.name}-symbol.json"), path.with_name(f"{path.name}-{epoch:04d}.params"))
+        if is_folder(path):
+            return cls(*_only_pair(path))
+        if path.suffix != ".params":
+            raise CheckpointError(f"{path}: {_refusal(path)}")
+        return cls(symbol_beside(path), path)
+
+
+def open_checkpoint(path: Path | CheckpointFiles, model: ModelSpec, *, allow_nonfinite: bool = False) -> Checkpoint:
+    """Open a folder with the model's two files, a `.params` file with its symbol beside it, or two files.
 
     Raises:
         CheckpointError: Files or parameters are missing, unexpected, altered or misshapen, the network is another
@@ -98,13 +122,15 @@ def open_checkpoint(path: Path, model: ModelSpec, *, allow_nonfinite: bool = Fal
     symbol_path, params_path = locate(path, model)
     symbol = snapshot_symbol(symbol_path)
     whole = parse_symbol(bytes(symbol.data), source=str(symbol_path))
-    _check_ends(whole, model)
-    graph = cut(whole)
+    is_raw = isinstance(model.task, Tensors)  # its outputs may be any tensors of the network
+    _check_ends(whole, model, inner=is_raw)
+    graph = cut(whole, model.output_names if is_raw else ())
     params = snapshot_params(params_path)
     arrays = parse_params(params.data, source=str(params_path))
-    unused = set(whole.variables) - set(graph.variables)
-    arrays = {name: array for name, array in arrays.items() if name[4:] not in unused}
-    parameters = bind(graph, arrays, model, source=params_path)
+    names = variable_names(whole, arrays)
+    unused = _unused(whole, graph, names, extra=is_raw)
+    used = {name: array for name, array in arrays.items() if name not in unused}
+    parameters = bind(graph, used, model, source=params_path)
     nonfinite = find_nonfinite(parameters)
     if nonfinite and not allow_nonfinite:
         raise CheckpointError(
@@ -113,20 +139,27 @@ def open_checkpoint(path: Path, model: ModelSpec, *, allow_nonfinite: bool = Fal
         )
     weights = _identify(symbol, params, model)
     sha256 = {file.path.name: file.sha256 for file in (symbol, params)}
-    return Checkpoint(model, graph, parameters, weights, symbol_path, params_path, sha256, nonfinite)
+    return Checkpoint(model, graph, parameters, weights, symbol_path, params_path, sha256, nonfinite, names, unused)
 
 
-def locate(path: Path, model: ModelSpec) -> tuple[Path, Path]:
+def locate(path: Path | CheckpointFiles, model: ModelSpec) -> tuple[Path, Path]:
     """Return the paths of the symbol and the parameters. Raises CheckpointError if one is missing.
 
     If the model names no files, the folder's only pair of a symbol and a `.params` file is the checkpoint.
     """
+    if isinstance(path, CheckpointFiles):
+        if path.params is None:
+            raise CheckpointError(f"{path.symbol}: this needs its weights; give them with --params")
+        for file in (path.symbol, path.params):
+            if not is_file(file):
+                raise CheckpointError(f"{file}: no such file; give the paths of the symbol and of its .params file")
+        return path.symbol, path.params
     if is_folder(path) and not model.checkpoint.symbol:
         return _only_pair(path)
     if is_folder(path):
         files = (path / model.checkpoint.symbol, path / model.checkpoint.params)
     elif path.suffix == ".params":
-        files = (_symbol_of(path), path)
+        files = (symbol_beside(path), path)
     else:
         raise CheckpointError(f"{path}: {_refusal(path)}")
     missing = [file.name for file in files if not is_file(file)]
@@ -137,7 +170,7 @@ def locate(path: Path, model: ModelSpec) -> tuple[Path, Path]:
 
 
 def _only_pair(folder: Path) -> tuple[Path, Path]:
-    pairs = [(_symbol_of(path), path) for path in matching(folder, "*.params") if is_file(_symbol_of(path))]
+    pairs = [(symbol_beside(path), path) for path in matching(folder, "*.params") if is_file(symbol_beside(path))]
     if len(pairs) != 1:
         names = listed([path.name for _, path in pairs], ", ") or "none"
         raise CheckpointError(
@@ -147,7 +180,8 @@ def _only_pair(folder: Path) -> tuple[Path, Path]:
     return pairs[0]
 
 
-def _symbol_of(params: Path) -> Path:
+def symbol_beside(params: Path) -> Path:
+    """Return the path of the symbol of a `.params` file by MXNet's habit: NAME-symbol.json for NAME-0000.params."""
     return params.with_name(re.sub(r"(-\d{4})?\.params$", "-symbol.json", params.name))
 
 
@@ -201,37 +235,76 @@ def _remedy(folder: Path, path: Path, model: ModelSpec) -> str:
 def bind(graph: Graph, arrays: Mapping[str, Array], model: ModelSpec, *, source: Path) -> dict[str, Array]:
     """Return the array of each variable of the graph except the inputs.
 
-    `arrays` are by MXNet's names: `aux:…` for auxiliary states, `arg:…` for other parameters. Raises CheckpointError
-    with all parameters that are missing, unexpected, of another shape, or not float32.
+    `arrays` are by the file's names (`variable_names`): `aux:…` for auxiliary states, `arg:…` for other parameters, or
+    none of them with a prefix. Raises CheckpointError with all parameters that are missing, unexpected, of another
+    shape, or not float32.
     """
-    known = {name[4:]: array.shape for name, array in arrays.items() if array.size}
-    network = resolve(graph, model.input_shapes, known=known)
+    names = variable_names(graph, arrays)
+    known = {names[name]: array.shape for name, array in arrays.items() if array.size}
+    network = resolve(graph, model.input_shapes, known=known, dtypes=model.input_dtypes)
     expected, auxiliaries = network.parameters(model.input_shapes), network.auxiliaries()
+    with_prefix = any(name.startswith(PREFIXES) for name in arrays)
     parameters: dict[str, Array] = {}
     problems: list[str] = []
     for full_name, array in arrays.items():
-        name = full_name[4:]
-        if name not in expected or full_name[:4] != ("aux:" if name in auxiliaries else "arg:"):
+        name = names[full_name]
+        prefix = ("aux:" if name in auxiliaries else "arg:") if with_prefix else ""
+        if name not in expected or name in parameters or not full_name.startswith(prefix):
             problems.append(f"unexpected {full_name}" + ("" if ":" in full_name else " (neither arg: nor aux:)"))
             continue
         parameters[name] = array
         if array.shape != expected[name] or array.dtype != np.float32:
             problems.append(f"{name} is {array.dtype} {array.shape}, expected float32 {expected[name]}")
-    if arrays and not any(name.startswith(("arg:", "aux:")) for name in arrays):
+    missing = [f"missing {name}" for name in expected if name not in parameters]
+    if arrays and not with_prefix and (problems or missing):
         raise CheckpointError(
             f"{source}: no name begins with arg: or aux:, so Gluon's save_parameters wrote it, or another program; "
             "export the network with HybridBlock.export, which writes the symbol too"
         )
-    problems += [f"missing {name}" for name in expected if name not in parameters]
-    if problems:
-        raise CheckpointError(f"{source}: does not fit {graph.source}: {listed(problems)}; use files of one checkpoint")
+    if problems or missing:
+        raise CheckpointError(
+            f"{source}: does not fit {graph.source}: {listed(problems + missing)}; use files of one checkpoint"
+        )
     return parameters
 
 
-def _check_ends(graph: Graph, model: ModelSpec) -> None:
-    """Raise CheckpointError for another model's network, which may have files of the same names."""
+def variable_names(graph: Graph, names: Iterable[str]) -> dict[str, str]:
+    """Return the variable of the graph for each name of a parameter file.
+
+    The prefixes `arg:` and `aux:` fall away. MXNet's symbols say `moving_mean` where Gluon says `running_mean`; either
+    stands for the other if the graph has no variable of that name.
+    """
+    variables = set(graph.variables)
+    return {name: _variable(name[4:] if name.startswith(PREFIXES) else name, variables) for name in names}
+
+
+def _variable(name: str, variables: Collection[str]) -> str:
+    if name in variables:
+        return name
+    for one, other in STATISTICS:
+        head, _, tail = name.rpartition(one)
+        if name.endswith(f"{one}{tail}") and tail in ("mean", "var") and f"{head}{other}{tail}" in variables:
+            return f"{head}{other}{tail}"
+    return name
+
+
+def _unused(whole: Graph, graph: Graph, names: Mapping[str, str], *, extra: bool) -> tuple[str, ...]:
+    """Return the names of a file that only removed nodes read, and with `extra` those that no node ever read."""
+    needed, removed = set(graph.variables), set(whole.variables)
+    return tuple(
+        name
+        for name, variable in names.items()
+        if variable not in needed and (variable in removed or (extra and name.startswith(PREFIXES)))
+    )
+
+
+def _check_ends(graph: Graph, model: ModelSpec, *, inner: bool) -> None:
+    """Raise CheckpointError for another model's network, which may have files of the same names.
+
+    With `inner`, the model's outputs may be any tensors of the network, and `cut` finds them.
+    """
     outputs = output_names(graph)
-    if not set(model.input_shapes) <= set(graph.variables) or outputs != model.output_names:
+    if not set(model.input_shapes) <= set(graph.variables) or not (inner or outputs == model.output_names):
         raise CheckpointError(
             f"{graph.source}: is not {model.name}, whose inputs are {', '.join(model.input_shapes)} and whose outputs "
             f"are {', '.join(model.output_names)}; its outputs are {listed(outputs, ', ')}"
@@ -270,7 +343,8 @@ def _identify(symbol: Snapshot, params: Snapshot, model: ModelSpec) -> str:
         return f"params-sha256:{params.sha256}"
     hashes = {item.path.name: item.sha256 for item in (symbol, params)}
     altered = [name for name, sha256 in hashes.items() if record.files.get(name) != sha256]
-    if altered or record.model != model.name:
+    # A network without a description has the name of its file.
+    if altered or (model.checkpoint.symbol and record.model != model.name):
         raise CheckpointError(
             f"{params_path.parent}: {' and '.join(altered) or record.model} does not match {RECORD_NAME}; "
             "download the checkpoint again, or remove that file if the change is intended"

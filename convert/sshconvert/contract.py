@@ -107,15 +107,15 @@ class Declaration:
     faces: Inside | None = None  # the key of published reports
     tensors: tuple[Tensor, ...] = ()
 
-    def image_size(self, model: ModelSpec) -> tuple[int, ...]:
-        """Return the height and width to feed: the declared ones, or the model's own for free dimensions.
-
-        Inputs that are no image have no such size: () is the model's own shapes.
-        """
-        if self.tensors:
-            return ()
+    def image_size(self, model: ModelSpec) -> tuple[int, int]:
+        """Return the height and width to feed: the declared ones, or the model's own for free dimensions."""
+        _, _, own_height, own_width = model.image_input.shape
         _, _, height, width = self.input_shape
-        return height or model.image_input.shape[2], width or model.image_input.shape[3]
+        return height or own_height, width or own_width
+
+    def sample_size(self, model: ModelSpec) -> tuple[int, ...]:
+        """Return `image_size`, or () for tensors, which have the model's own shapes."""
+        return () if self.tensors else self.image_size(model)
 
     @property
     def batch(self) -> int | None:

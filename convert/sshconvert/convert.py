@@ -14,7 +14,8 @@ from sshconvert.export import export
 from sshconvert.files import check_replaceable, staging_folder
 from sshconvert.formats.base import ExportedNetwork
 from sshconvert.formats.registry import FORMATS, artifact_files
-from sshconvert.models.spec import ModelSpec
+from sshconvert.graph import Dimensions, Shape
+from sshconvert.models.spec import InputSpec, ModelSpec
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Dynamic, InputType, Layout, Options, Precision
 from sshconvert.passes.base import Pass
@@ -24,9 +25,10 @@ from sshconvert.passes.int8 import Quantization, Quantize
 from sshconvert.passes.postprocessing import AppendPostprocessing
 from sshconvert.passes.preprocessing import BakePreprocessing
 
-# The names of the input's free dimensions, and the options that free them.
-FREE_DIMENSIONS: Final = ("batch", "", "height", "width")
-FREED_BY: Final = (Dynamic.BATCH, None, Dynamic.SIZE, Dynamic.SIZE)
+# The dimensions that an option may free, by their letters in a layout. Channels are never free.
+BATCH: Final = {"N": "batch"}
+SIZES: Final = {"D": "depth", "H": "height", "W": "width"}
+USUAL_LAYOUTS: Final = {3: "NCW", 4: "NCHW", 5: "NCDHW"}  # by the number of dimensions
 LARGER: Final = 64  # offset between the two probe sizes that reveal size-dependent nodes
 
 
@@ -142,6 +144,9 @@ def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization
 
 def passes(spec: ModelSpec, options: Options, quantization: Quantization | None = None) -> Iterator[Pass]:
     """Yield the passes from the exported network to the model that formats write, in order."""
+    if not spec.takes_image:
+        _check_tensors(spec, options, quantization)
+        return
     name = spec.image_input.name
     if options.preprocessing:
         image = spec.image
@@ -160,6 +165,23 @@ def passes(spec: ModelSpec, options: Options, quantization: Quantization | None 
         yield TakeChannelsLast(name)
 
 
+def _check_tensors(spec: ModelSpec, options: Options, quantization: Quantization | None) -> None:
+    """Raise PreprocessingError or UsageError for an option that needs an image."""
+    if options.postprocessing:
+        options.postprocessing.task(spec)
+    wanted = {
+        "the type uint8": options.input_type is InputType.UINT8,
+        "the layout NHWC": options.layout is Layout.NHWC,
+        "INT8": quantization is not None,
+        "post-processing inside": options.postprocessing is not None,
+    }
+    for option in (option for option, is_wanted in wanted.items() if is_wanted):
+        raise PreprocessingError(
+            f"{spec.name}: {option} needs an image, and its inputs {', '.join(spec.input_shapes)} are tensors; "
+            "describe an input [N, 3, H, W] as one, with --color"
+        )
+
+
 def _contract(
     checkpoint: Checkpoint, options: Options, precision: Precision, quantization: Quantization | None = None
 ) -> Contract:
@@ -168,13 +190,41 @@ def _contract(
 
 
 def _export(checkpoint: Checkpoint, options: Options) -> OnnxModel:
-    data = checkpoint.model.image_input
-    shape = options.input_shape or data.shape
-    if len(shape) != len(data.shape) or shape[1] != data.shape[1]:
-        raise ShapeError(f"input shape {shape}: expected N, {data.shape[1]}, H, W")
-    freed = [option is not None and options.dynamic in (option, Dynamic.ALL) for option in FREED_BY]
-    named = tuple(free if is_free else size for size, free, is_free in zip(shape, FREE_DIMENSIONS, freed, strict=True))
-    network = checkpoint.resolve({data.name: shape})
-    larger_shape = tuple(size + LARGER * is_free for size, is_free in zip(shape, freed, strict=True))
-    larger = checkpoint.resolve({data.name: larger_shape}) if any(freed) else network
-    return export(network, checkpoint.parameters, {data.name: named}, name=checkpoint.model.name, larger=larger)
+    model = checkpoint.model
+    shapes = model.input_shapes
+    if options.input_shape:
+        shapes = {_checked(model, options.input_shape): options.input_shape}
+    named = {item.name: _named(model, item, shapes[item.name], options.dynamic) for item in model.inputs}
+    network = larger = checkpoint.resolve(shapes)
+    if named != shapes:
+        enlarged = {
+            name: tuple(size + LARGER * (free != size) for size, free in zip(shape, named[name], strict=True))
+            for name, shape in shapes.items()
+        }
+        larger = checkpoint.resolve(enlarged)
+    elif options.dynamic is not Dynamic.NOTHING:
+        raise ShapeError(f"{model.name}: no dimension of {', '.join(shapes)} is one that {options.dynamic.value} frees")
+    return export(network, checkpoint.parameters, named, name=model.name, larger=larger)
+
+
+def _checked(model: ModelSpec, shape: Shape) -> str:
+    """Return the name of the image whose shape this is. Raises ShapeError."""
+    if not model.takes_image:
+        raise ShapeError(f"{model.name}: one input shape, but its inputs are tensors with their own shapes")
+    own = model.image_input.shape
+    if len(shape) != len(own) or shape[1] != own[1]:
+        raise ShapeError(f"input shape {shape}: expected N, {own[1]}, H, W")
+    return model.image_input.name
+
+
+def _named(model: ModelSpec, item: InputSpec, shape: Shape, dynamic: Dynamic) -> Dimensions:
+    """Return the shape of an input with names for the dimensions that `dynamic` frees.
+
+    If there are several inputs, each has sizes of its own, and all have the same batch.
+    """
+    letters = item.layout or USUAL_LAYOUTS.get(len(shape), "N" + "C" * (len(shape) - 1))
+    free = BATCH if dynamic in (Dynamic.BATCH, Dynamic.ALL) else {}
+    if dynamic in (Dynamic.SIZE, Dynamic.ALL):
+        prefix = f"{item.name}_" if len(model.inputs) > 1 else ""
+        free = free | {letter: f"{prefix}{name}" for letter, name in SIZES.items()}
+    return tuple(free.get(letter, size) for letter, size in zip(letters, shape, strict=True))

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
+from sshconvert.arrays import Array
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import convert, plan, to_onnx
 from sshconvert.digest import file_sha256
@@ -223,30 +225,66 @@ def conv(name: str, data: str, weight: str, **attributes: Any) -> onnx.NodeProto
     return onnx.helper.make_node("Conv", [data, weight], [name], name=name, **attributes)
 
 
+def scalar(operator: str, name: str, data: str) -> onnx.NodeProto:
+    return onnx.helper.make_node(operator, [data, "half"], [name], name=name)
+
+
 WEIGHTS = {
-    "w": np.zeros((4, 3, 1, 1), np.float32),
-    "w2": np.zeros((4, 3, 1, 1), np.float32),
-    "w1": np.zeros((4, 1, 1, 1), np.float32),
+    "w": np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype(np.float32),
+    "w2": np.random.default_rng(2).normal(size=(4, 3, 1, 1)).astype(np.float32),
+    "grouped": np.random.default_rng(3).normal(size=(3, 1, 1, 1)).astype(np.float32),
+    "deep": np.random.default_rng(4).normal(size=(3, 3, 1, 1)).astype(np.float32),
+    "half": np.float32([0.5]),
+    "channels": np.float32([1, 2, 4]).reshape(1, 3, 1, 1),
 }
 RELU = onnx.helper.make_node("Relu", ["data"], ["a"], name="a")
-REFUSED = {
-    "two convolutions": ((conv("a", "data", "w"), conv("b", "data", "w2")), 3, r"feeds a \(Conv\), b \(Conv\)"),
-    "no convolution": ((RELU,), 3, r"feeds a \(Relu\), not one convolution"),
-    "nothing": ((), 3, "feeds nothing"),
-    "one channel": ((conv("a", "data", "w1"),), 1, "3 channels"),
-    "grouped": ((conv("a", "data", "w", group=2),), 6, "grouped"),
-    "shared weights": ((conv("a", "data", "w"), conv("b", "a", "w")), 3, "weights a, b"),
-    "as weights": ((conv("a", "w", "data"),), 3, "3 channels"),
+PER_CHANNEL = onnx.helper.make_node("Mul", ["data", "channels"], ["x"], name="x")
+# The nodes before the output "a", and whether the weights of the first convolution take the reversal.
+FIRST_NODES = {
+    "one convolution": ((conv("a", "data", "w", pads=[1] * 4),), True),
+    "scalar arithmetic": ((scalar("Sub", "x", "data"), scalar("Mul", "y", "x"), conv("a", "y", "w2")), True),
+    "two convolutions": (
+        (conv("x", "data", "w2"), conv("y", "data", "w2"), onnx.helper.make_node("Add", ["x", "y"], ["a"], name="a")),
+        False,
+    ),
+    "no convolution": ((RELU,), False),
+    "arithmetic by channel": ((PER_CHANNEL, conv("a", "x", "w2")), False),
+    "arithmetic with itself": (
+        (onnx.helper.make_node("Mul", ["data", "data"], ["x"], name="x"), conv("a", "x", "w2")),
+        False,
+    ),
+    "grouped": ((conv("a", "data", "grouped", group=3),), False),
+    "shared weights": ((conv("x", "data", "deep"), conv("a", "x", "deep")), False),
 }
 
 
-@pytest.mark.parametrize(("nodes", "channels", "reason"), REFUSED.values(), ids=REFUSED)
-def test_preprocessing_is_refused_where_it_cannot_be_folded(
-    nodes: tuple[onnx.NodeProto, ...], channels: int, reason: str
+@pytest.mark.parametrize(("nodes", "folded"), FIRST_NODES.values(), ids=FIRST_NODES)
+@pytest.mark.parametrize("reverse", [True, False])
+def test_preprocessing_is_exact_in_front_of_any_first_node(
+    nodes: tuple[onnx.NodeProto, ...], folded: bool, reverse: bool, tmp_path: Path
 ) -> None:
-    model = OnnxModel("m", nodes, WEIGHTS, {"data": (1, channels, 8, 8)}, {"a": (1, 4, 8, 8)})
-    with pytest.raises(PreprocessingError, match=f"{reason}.*--no-preprocessing"):
-        BakePreprocessing("data", (1.0, 2.0, 3.0)).apply(model)
+    plain = OnnxModel("m", nodes, WEIGHTS, {"data": (1, 3, 8, 8)}, {"a": (1, "", "", "")})
+    baked = BakePreprocessing("data", (1.0, 2.0, 3.0), (2.0, 4.0, 8.0), reverse=reverse).apply(plain)
+    assert any(node.op_type == "Gather" for node in baked.nodes) == (reverse and not folded)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8)).astype(np.float32)
+    seen = pixels[:, ::-1] if reverse else pixels
+    mean, divisors = (np.float32(values).reshape(1, 3, 1, 1) for values in ((1, 2, 3), (2, 4, 8)))
+    expected = in_onnxruntime(plain, (seen - mean) / divisors, tmp_path)
+    actual = in_onnxruntime(baked, pixels, tmp_path)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def in_onnxruntime(model: OnnxModel, data: Array, folder: Path) -> Array:
+    session = onnxruntime.InferenceSession(written(model, folder), providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {"data": data})
+    return np.asarray(output)
+
+
+def test_preprocessing_is_refused_where_no_node_reads_an_image() -> None:
+    for nodes, channels in (((), 3), ((RELU,), 1)):
+        model = OnnxModel("m", nodes, {}, {"data": (1, channels, 8, 8)}, {"a": (1, channels, 8, 8)})
+        with pytest.raises(PreprocessingError, match="no node reads 3 channels of it; convert with --no-preprocessing"):
+            BakePreprocessing("data", (1.0, 2.0, 3.0)).apply(model)
 
 
 def test_fp16_is_at_most_51_percent_of_fp32_and_keeps_what_is_small(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sshconvert.checkpoint import CheckpointFiles
 from sshconvert.convert import Artifact, convert, plan
 from sshconvert.finite import NonFinite
 from sshconvert.libraries import require
@@ -43,7 +44,7 @@ def convert_checkpoint(
     options: Options,
     quantization_options: QuantizationOptions = QuantizationOptions(),  # noqa: B008  # it is frozen
     *,
-    checkpoint: Path | None = None,
+    checkpoint: Path | CheckpointFiles | None = None,
     allow_nonfinite: bool = False,
     dry_run: bool = False,
     progress: Progress = silent,
@@ -51,7 +52,7 @@ def convert_checkpoint(
     """Convert a checkpoint: a folder, a `.params` file or an archive; by default the downloaded one."""
     if not dry_run:
         require(*quantization_needs(options, quantization_options))
-    path = checkpoint or workspace.checkpoint
+    path = workspace.source(checkpoint)
     notes: list[str] = []
     with opened(path, workspace.model, allow_nonfinite=allow_nonfinite) as loaded:
         check(loaded, options, quantization_options)

@@ -5,6 +5,7 @@ They exceed useful values, and prevent runs that take hours, exhaust the memory,
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Final
@@ -19,6 +20,7 @@ THREADS_OF_A_CORE: Final = 16
 # Batch and pixels of an input. The first layers compute 64 values per pixel; validation accepts no larger tensors.
 MOST_AT_ONCE: Final = 1024
 MOST_PIXELS: Final = 1 << 24
+MOST_ELEMENTS: Final = 3 * MOST_PIXELS
 
 MOST_RESULTS: Final = 100_000  # per image: more than the candidates of any network
 MOST_SCENES: Final = 1000
@@ -56,6 +58,12 @@ def check_shape(option: str, shape: Sequence[int]) -> None:
         raise UsageError(
             f"{option}: {text} is too large; at most N={MOST_AT_ONCE}, and N*H*W={MOST_PIXELS}, that is 4096x4096"
         )
+
+
+def check_elements(option: str, shape: Sequence[int]) -> None:
+    """Raises UsageError for an input of too many elements."""
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise UsageError(f"{option}: {','.join(map(str, shape))} is too large; at most {MOST_ELEMENTS} elements")
 
 
 def check_number(option: str, values: Sequence[object], most: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from sshconvert.checkpoint import Checkpoint, locate
+from sshconvert.checkpoint import Checkpoint, CheckpointFiles, locate
 from sshconvert.convert import Artifact, convert, plan
 from sshconvert.errors import CheckpointError, OutputError, PackageError, ReferencePackError, RuntimeUnavailableError
 from sshconvert.files import scratch_folder
@@ -16,6 +16,7 @@ from sshconvert.libraries import JINJA, PILLOW, YAML, require
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Options
 from sshconvert.tasks.detection import THRESHOLD
+from sshconvert.tasks.faults import Size
 from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened
 from sshtool.checkpoint.download import DownloadOptions, download
@@ -48,7 +49,7 @@ class RunResult:
     model: str
     weights: str
     artifacts: tuple[Path, ...]
-    picture: Path
+    picture: Path | None
     page: Path
     report: VerifyReport | None
     package: Path | None = None
@@ -64,7 +65,7 @@ def run(
     options: Options,
     quantization_options: QuantizationOptions = QuantizationOptions(),  # noqa: B008  # it is frozen
     *,
-    checkpoint: Path | None = None,
+    checkpoint: Path | CheckpointFiles | None = None,
     source: DownloadOptions = DownloadOptions(),  # noqa: B008  # it is frozen
     dry_run: bool = False,
     progress: Progress = silent,
@@ -80,14 +81,16 @@ def run(
     if not dry_run:
         require(PILLOW, JINJA, YAML, *quantization_needs(options, quantization_options))
     has_source = source.demo or source.from_archive is not None or bool(source.sources)
-    if checkpoint is None and (has_source or not _has_checkpoint(workspace.checkpoint, model)):
+    is_here = checkpoint is not None or workspace.files is not None
+    if not is_here and (has_source or not _has_checkpoint(workspace.checkpoint, model)):
         download(workspace, source, dry_run=dry_run, progress=progress, report=report_transfer)
     paths = tuple(artifact.path for artifact in plan(model.name, workspace.folder, options))
     folder = workspace.artifacts
-    result = RunResult(model.name, "", paths, folder / "scene.png", folder / "verification.html", None)
+    picture = folder / "scene.png" if model.takes_image else None
+    result = RunResult(model.name, "", paths, picture, folder / "verification.html", None)
     if dry_run:
         return result
-    path = checkpoint or workspace.checkpoint
+    path = workspace.source(checkpoint)
     notes: list[str] = []
     with opened(path, model, allow_nonfinite=source.allow_nonfinite) as loaded:
         check(loaded, options, quantization_options)
@@ -144,7 +147,8 @@ def _package(
     """
     model = workspace.model
     write_record(workspace.verification, VerifyResult(report))
-    shipped = checkpoint.is_demo and report.artifacts[0].declaration.image_size(model) == model.image_input.shape[2:]
+    size = report.artifacts[0].declaration.sample_size(model)
+    shipped = checkpoint.is_demo and size == model.image_input.shape[2:]
     if isinstance(reference, LiveReference) and not shipped:
         _keep_answers(workspace.reference_pack, checkpoint, reference, report)
     options = PackageOptions(artifacts=tuple(item.path for item in report.artifacts))
@@ -156,20 +160,19 @@ def _package(
 
 def _keep_answers(path: Path, checkpoint: Checkpoint, reference: LiveReference, report: VerifyReport) -> None:
     """Write a reference pack. A pack that would be too large is left out of the package, which says so."""
-    size = report.artifacts[0].declaration.image_size(checkpoint.model)
+    size = report.artifacts[0].declaration.sample_size(checkpoint.model)
     other = reference.other_size()
     with contextlib.suppress(OutputError):
         write_pack(path, checkpoint, reference.source, [*reference.answers(*size), *((other,) if other else ())])
 
 
-def _save_picture(path: Path, reference: Reference, model: ModelSpec, options: Options) -> None:
+def _save_picture(path: Path | None, reference: Reference, model: ModelSpec, options: Options) -> None:
     size = _size(model, options)
-    answer = reference.answer(PICTURED, *size)
-    if answer is not None:
+    answer = reference.answer(PICTURED, *size) if path else None
+    if path and answer is not None:
         boxes = model.task.rows(answer.outputs, size, None)[0]
         save_picture(path, answer.sample.images[0], boxes, least=THRESHOLD)
 
 
-def _size(model: ModelSpec, options: Options) -> tuple[int, int]:
-    _, _, height, width = options.input_shape or model.image_input.shape
-    return height, width
+def _size(model: ModelSpec, options: Options) -> Size:
+    return (options.input_shape or model.image_input.shape)[2:] if model.takes_image else ()

@@ -94,6 +94,11 @@ def check(checkpoint: Checkpoint, options: Options, int8: QuantizationOptions) -
         if int8 != QuantizationOptions():
             raise UsageError("--calibration-data and --max-drop are for INT8; add it to --precision")
         return
+    if not checkpoint.model.takes_image:
+        raise UsageError(
+            f"--precision INT8: calibration needs a network that takes an image, and {checkpoint.model.name} takes "
+            "tensors; convert to FP16, or describe the input with --color"
+        )
     if int8.max_drop is not None and not 0 <= int8.max_drop <= 100:
         raise UsageError(f"--max-drop: {int8.max_drop:g} is not from 0 to 100 points of average precision")
     if int8.max_drop is not None and not checkpoint.model.task.quality_measure:

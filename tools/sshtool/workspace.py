@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sshconvert.checkpoint import CheckpointFiles
 from sshconvert.convert import plan
 from sshconvert.formats.registry import FORMATS
 from sshconvert.models.spec import ModelSpec
@@ -25,14 +26,20 @@ VERIFICATION: Final = "verification.json"
 
 @dataclass(frozen=True)
 class Workspace:
-    """A model and the output folder."""
+    """A model and the output folder. `files` are the checkpoint of a network without a description."""
 
     model: ModelSpec
     folder: Path
+    files: CheckpointFiles | None = None
 
     @property
     def checkpoint(self) -> Path:
+        """The folder of the downloaded checkpoint."""
         return self.folder / "checkpoints" / self.model.name
+
+    def source(self, checkpoint: Path | CheckpointFiles | None = None) -> Path | CheckpointFiles:
+        """The checkpoint to open: the given one, the files of the network, or the downloaded one."""
+        return checkpoint or self.files or self.checkpoint
 
     @property
     def artifacts(self) -> Path:

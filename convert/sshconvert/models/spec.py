@@ -172,6 +172,11 @@ class ModelSpec(Strict):
         return {item.name: item.shape for item in self.inputs}
 
     @property
+    def input_dtypes(self) -> dict[str, np.dtype[Any]]:
+        """The type of each input, by name."""
+        return {item.name: np.dtype(item.dtype) for item in self.inputs}
+
+    @property
     def takes_image(self) -> bool:
         """Whether the only input is an image. Other inputs are fed as they are, without preprocessing."""
         return len(self.inputs) == 1 and self.inputs[0].image is not None

@@ -11,7 +11,7 @@ from sshconvert.arrays import Array
 from sshconvert.editable import EditableModel
 
 Outputs = Mapping[str, Array]  # by name, each [N, ...]
-Size = tuple[int, int]  # height and width of the network's input
+Size = tuple[int, ...]  # height and width of the network's image, () for a network that takes none
 Editable = EditableModel[Any]
 Decode = Callable[[Any, Outputs, Size], list[Any]]  # as `Task.decode`, with the task first
 

@@ -63,7 +63,7 @@ class Detections:
         landmarks = None if self.landmarks is None else self.landmarks.astype(np.float32)
         return replace(self, boxes=self.boxes.astype(np.float32), landmarks=landmarks)
 
-    def clipped(self, image_size: tuple[int, int]) -> Detections:
+    def clipped(self, image_size: tuple[int, ...]) -> Detections:
         """Return the detections with boxes clipped to the pixels of an image of (height, width)."""
         height, width = image_size
         limits = np.array([width - 1, height - 1, width - 1, height - 1], self.boxes.dtype)

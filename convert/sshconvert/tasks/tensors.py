@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import pydantic
 
@@ -13,8 +13,10 @@ from sshconvert.tasks.base import Task
 from sshconvert.tasks.faults import Outputs, Size
 from sshconvert.tasks.registry import TASKS
 
+RAW: Final = "tensors"
 
-@TASKS.register("tensors")
+
+@TASKS.register(RAW)
 class Tensors(Task):
     """The outputs `names` without an interpretation."""
 

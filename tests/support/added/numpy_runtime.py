@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sshconvert.arrays import Array, Images
+from sshconvert.arrays import Array
 from sshconvert.formats.registry import FORMATS
 from sshconvert.models.spec import ModelSpec
-from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings, prepare
+from sshtool.runtimes.base import Feed, Inference, Outputs, Runtime, Settings, prepared
 from sshtool.runtimes.registry import RUNTIMES
 
 
@@ -30,13 +30,13 @@ class NumPy(Runtime):
     def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
         return cls(path, settings)
 
-    def run(self, images: Images) -> Outputs:
+    def run(self, feed: Feed) -> Outputs:
         names = ("prob", "box")
-        layers = self.layers(images)
+        layers = self.layers(feed)
         return {name: layers[name] for name in names}
 
-    def layers(self, images: Images) -> Outputs:
-        data = prepare(images, self.declaration) - self._weights["data_mean"]
+    def layers(self, feed: Feed) -> Outputs:
+        data = prepared(feed, self.declaration, "data")["data"] - self._weights["data_mean"]
         body = np.maximum(self._convolution("body", np.pad(data, ((0, 0), (0, 0), (1, 1), (1, 1)))), 0)
         count, channels, height, width = body.shape
         cells = body[:, :, : height // 16 * 16, : width // 16 * 16]
@@ -45,8 +45,8 @@ class NumPy(Runtime):
         powers = np.exp(score - score.max(axis=1, keepdims=True))
         return {"prob": powers / powers.sum(axis=1, keepdims=True), "box": self._convolution("box", pooled)}
 
-    def inferences(self, images: Images) -> list[Inference]:
-        return [lambda: self.run(images)]
+    def inferences(self, feed: Feed) -> list[Inference]:
+        return [lambda: self.run(feed)]
 
     def _convolution(self, name: str, values: Array) -> Array:
         weight, bias = self._weights[f"{name}_weight"], self._weights[f"{name}_bias"]

@@ -29,7 +29,7 @@ from command_line import sshtool
 from detections import SSH, anchor_task
 from mutations import mutants
 from pages import DARK, LIGHT, Browser, Reader
-from sshconvert.arrays import Images, Pixels
+from sshconvert.arrays import Pixels
 from sshconvert.checkpoint import DEMO, Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import (
@@ -67,7 +67,7 @@ from sshtool.evaluate.score import finish, judge_image
 from sshtool.images import Resize, fit, read_image, read_size, reading
 from sshtool.report.evaluation import write_evaluation
 from sshtool.report.figures import figure_tables, remarks
-from sshtool.runtimes.base import Outputs
+from sshtool.runtimes.base import Feed, Outputs
 from sshtool.runtimes.loading import load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.wider_face.ground_truth import read_ground_truth
@@ -822,13 +822,13 @@ class Watched(OnnxRuntime):
     inside = 0
     most = 0
 
-    def run(self, images: Images) -> Outputs:
+    def run(self, feed: Feed) -> Outputs:
         self.inside += 1
         self.most = max(self.most, self.inside)
         try:
-            if images.any():  # not what warms it up
+            if isinstance(feed, np.ndarray) and feed.any():  # not what warms it up
                 self.waited = self.read.wait(timeout=30)
-            return super().run(images)
+            return super().run(feed)
         finally:
             self.inside -= 1
 
@@ -874,9 +874,9 @@ class Counted(OnnxRuntime):
 
     computed = 0
 
-    def run(self, images: Images) -> Outputs:
+    def run(self, feed: Feed) -> Outputs:
         self.computed += 1
-        return super().run(images)
+        return super().run(feed)
 
 
 def test_closing_an_evaluation_computes_nothing_more(dataset: Path, onnx_file: Path) -> None:

@@ -90,8 +90,8 @@ class FewSamples(Reference):
     def __init__(self, whole: Reference) -> None:
         self.source, self.weights, self._whole = whole.source, whole.weights, whole
 
-    def answers(self, height: int, width: int) -> list[Answer]:
-        return [answer for answer in self._whole.answers(height, width) if answer.sample.name in ("scene-0", "noise")]
+    def answers(self, *size: int) -> list[Answer]:
+        return [answer for answer in self._whole.answers(*size) if answer.sample.name in ("scene-0", "noise")]
 
     def other_size(self) -> Answer | None:
         return self._whole.other_size()

@@ -181,7 +181,7 @@ def test_where_no_artifact_can_it_is_a_wrong_usage(tmp_path: Path) -> None:
 class Unused(Reference):
     """Has no answers, where none are asked for."""
 
-    def answers(self, height: int, width: int) -> list[Answer]:
+    def answers(self, *size: int) -> list[Answer]:
         raise NotImplementedError
 
     def other_size(self) -> Answer | None:

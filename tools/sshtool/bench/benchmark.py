@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from sshconvert.checkpoint import CheckpointFiles
 from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from sshconvert.formats.registry import artifact_files
@@ -54,7 +55,7 @@ class BenchOptions:
     """
 
     artifacts: tuple[Path, ...] = ()
-    checkpoint: Path | None = None
+    checkpoint: Path | CheckpointFiles | None = None
     runtimes: tuple[str, ...] = ()
     inference_precisions: tuple[str, ...] = (F32,)
     modes: tuple[str, ...] = MODES
@@ -77,6 +78,8 @@ def bench(workspace: Workspace, options: BenchOptions, *, progress: Progress = s
     """
     _check(options)
     model = workspace.model
+    if not model.takes_image and (options.input_shape or options.batch):
+        raise UsageError(f"--input-shape, --batch: {model.name} takes tensors; give their shapes with --input")
     load_before = _load()
     doses = Doses(options.duration or DURATION, options.runs, options.rounds)
     with ExitStack() as stack:
@@ -209,8 +212,8 @@ def _original(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> 
     """MXNet with the checkpoint, if the options name either, or by default if both are present."""
     among_artifacts = any(RUNTIMES[MXNET].loads(artifact) for artifact in options.artifacts)
     explicit = (MXNET in options.runtimes and not among_artifacts) or options.checkpoint is not None
-    path = options.checkpoint or workspace.checkpoint
-    by_default = not options.runtimes and not options.artifacts and is_folder(path)
+    path = workspace.source(options.checkpoint)
+    by_default = not options.runtimes and not options.artifacts and isinstance(path, Path) and is_folder(path)
     if not explicit and not by_default:
         return
     if options.runtimes and MXNET not in options.runtimes:

@@ -18,7 +18,8 @@ from sshconvert.models.spec import ModelSpec
 from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_throughput
 from sshtool.demo.scenes import draw_scene
 from sshtool.limits import MOST_PIXELS
-from sshtool.runtimes.base import Inference, Settings
+from sshtool.parity.samples import NORMAL, draw_sample
+from sshtool.runtimes.base import Feed, Inference, Settings
 from sshtool.runtimes.loading import load
 from sshtool.sandbox.child import Answer
 
@@ -74,10 +75,8 @@ class _Candidate:
         load_seconds = time.perf_counter() - start
         declaration = runtime.declaration
         self._mode = work.mode
-        batch, height, width = _shape(work, declaration, model)
-        # Drawn scenes hold faces, so that post-processing inside the model has work to do.
-        images: Images = np.repeat(draw_scene(0, height, width).image[None], batch, axis=0)
-        self._inferences: list[Inference] = runtime.inferences(images)
+        feed, shape = _feed(work, declaration, model)
+        self._inferences: list[Inference] = runtime.inferences(feed)
         start = time.perf_counter()
         self._inferences[0]()
         self.loaded = Loaded(
@@ -85,7 +84,7 @@ class _Candidate:
             inference_precision=runtime.inference_precision,
             precision=declaration.precision,
             weights=declaration.weights,
-            input_shape=(images.shape[0], images.shape[3], *images.shape[1:3]),
+            input_shape=shape,
             requests=len(self._inferences),
             load_seconds=load_seconds,
             first_seconds=time.perf_counter() - start,
@@ -95,6 +94,17 @@ class _Candidate:
         if self._mode == LATENCY:
             return measure_latency(self._inferences[0], dose)
         return measure_throughput(self._inferences, dose)
+
+
+def _feed(work: Work, declaration: Declaration, model: ModelSpec) -> tuple[Feed, tuple[int, ...]]:
+    """The images to compute, or tensors of the model's shapes, and the input's shape."""
+    if declaration.tensors:
+        sample = draw_sample(f"{NORMAL}0", model)
+        return sample.feed, sample.shape
+    batch, height, width = _shape(work, declaration, model)
+    # Drawn scenes hold faces, so that post-processing inside the model has work to do.
+    images: Images = np.repeat(draw_scene(0, height, width).image[None], batch, axis=0)
+    return images, (batch, images.shape[3], height, width)
 
 
 def _shape(work: Work, declaration: Declaration, model: ModelSpec) -> tuple[int, int, int]:

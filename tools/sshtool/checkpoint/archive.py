@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from sshconvert.checkpoint import Checkpoint, open_checkpoint
+from sshconvert.checkpoint import Checkpoint, CheckpointFiles, open_checkpoint
 from sshconvert.digest import stream_sha256
 from sshconvert.errors import ArchiveError
 from sshconvert.files import scratch_folder, staged, staging_folder
@@ -24,12 +24,12 @@ _SIGNATURE: Final = b"PK\x03\x04"
 
 
 @contextlib.contextmanager
-def opened(path: Path, model: ModelSpec, *, allow_nonfinite: bool = False) -> Iterator[Checkpoint]:
-    """Open a folder, a `.params` file, or an archive, which this context unpacks into a temporary folder.
+def opened(path: Path | CheckpointFiles, model: ModelSpec, *, allow_nonfinite: bool = False) -> Iterator[Checkpoint]:
+    """Open a folder, a `.params` file, two files, or an archive, which this context unpacks into a temporary folder.
 
     Raises what `open_checkpoint` and `unpack` raise.
     """
-    if not is_archive(path):
+    if isinstance(path, CheckpointFiles) or not is_archive(path):
         yield open_checkpoint(path, model, allow_nonfinite=allow_nonfinite)
         return
     with scratch_folder() as folder:

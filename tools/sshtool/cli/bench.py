@@ -13,9 +13,9 @@ from sshtool.cli.options import (
     Confinement,
     Device,
     HtmlPath,
+    Network,
     Option,
     Output,
-    Place,
     Threads,
     settings_of,
 )
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Bench(Verb):
     """Measure latency and throughput of every artifact on this machine, and compare them with a baseline."""
 
-    place: Place = field(default_factory=Place)
+    place: Network = field(default_factory=Network)
     artifact: Artifacts = ()
     checkpoint: CheckpointPath = None
     runtime: Annotated[
@@ -85,9 +85,10 @@ class Bench(Verb):
         from sshtool.runtimes.registry import RUNTIMES
 
         settings = settings_of(self.device, self.threads, allow_nonfinite=self.allow_nonfinite)
+        workspace, checkpoint = self.place.open(self.checkpoint)
         options = BenchOptions(
             artifacts=self.artifact,
-            checkpoint=self.checkpoint,
+            checkpoint=checkpoint,
             runtimes=tuple(choices("--runtime", self.runtime, list(RUNTIMES))) if self.runtime else (),
             inference_precisions=tuple(
                 choices("--inference-precision", self.inference_precision, INFERENCE_PRECISIONS)
@@ -102,7 +103,7 @@ class Bench(Verb):
             settings=replace(settings, requests=self.requests),
         )
         check_page(self.html)
-        result = bench(self.place.workspace(), options, progress=session.progress)
+        result = bench(workspace, options, progress=session.progress)
         session.finish(replace(result, written=write_page(self.html, lambda: render_bench(result))), render)
 
 

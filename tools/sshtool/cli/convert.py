@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sshtool.cli.options import AllowNonfinite, CheckpointPath, Conversion, DryRun, Output, Place
+from sshtool.cli.options import AllowNonfinite, CheckpointPath, Conversion, DryRun, Network, Output
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Convert(Verb):
     """Convert a checkpoint to ONNX and OpenVINO IR."""
 
-    place: Place = field(default_factory=Place)
+    place: Network = field(default_factory=Network)
     checkpoint: CheckpointPath = None
     conversion: Conversion = field(default_factory=Conversion)
     allow_nonfinite: AllowNonfinite = False
@@ -29,12 +29,12 @@ class Convert(Verb):
     def run(self, session: Session) -> None:
         from sshtool.conversion import convert_checkpoint
 
-        workspace = self.place.workspace()
+        workspace, checkpoint = self.place.open(self.checkpoint)
         result = convert_checkpoint(
             workspace,
             self.conversion.options(workspace.model),
             self.conversion.quantization(),
-            checkpoint=self.checkpoint,
+            checkpoint=checkpoint,
             allow_nonfinite=self.allow_nonfinite,
             dry_run=self.dry_run,
             progress=session.progress,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sshtool import limits
-from sshtool.cli.options import AllowNonfinite, Computing, Confinement, DryRun, Option, Output, Place
+from sshtool.cli.options import AllowNonfinite, Computing, Confinement, DryRun, Network, Option, Output
 from sshtool.cli.parsing import choice
 from sshtool.cli.verbs import Verb
 
@@ -40,7 +40,7 @@ class Detect(Verb):
             show_default=False,
         ),
     ]
-    place: Place = field(default_factory=Place)
+    place: Network = field(default_factory=Network)
     artifact: Annotated[
         Path | None, Option("A converted model; by default the one that `convert` wrote, FP32 first.")
     ] = None
@@ -73,7 +73,7 @@ class Detect(Verb):
             resize=Resize(choice("--resize", self.resize, list(Resize))),
         )
         result = detect(
-            self.place.workspace(),
+            self.place.open()[0],
             self.images,
             options,
             artifact=self.artifact,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sshtool.cli.options import AllowNonfinite, CheckpointPath, InputShape, Output, Place
+from sshtool.cli.options import AllowNonfinite, CheckpointPath, InputShape, Network, Output
 from sshtool.cli.parsing import shape_of
 from sshtool.cli.verbs import Verb
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Info(Verb):
     """Describe a checkpoint: operators, shapes, size and cost beside the published figures, licences."""
 
-    place: Place = field(default_factory=Place)
+    place: Network = field(default_factory=Network)
     checkpoint: CheckpointPath = None
     input_shape: InputShape = ""
     allow_nonfinite: AllowNonfinite = False

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from sshconvert.errors import UsageError
 from sshtool import limits
-from sshtool.cli.parsing import check_counts, check_exclusive, choice, choices, shape_of
+from sshtool.cli.parsing import check_counts, check_exclusive, choice, choices, input_of, mean_of, shape_of
 
 if TYPE_CHECKING:
+    from sshconvert.checkpoint import CheckpointFiles
     from sshconvert.graph import Shape
-    from sshconvert.models.spec import ModelSpec
+    from sshconvert.models.spec import ImageSpec, ModelSpec
     from sshconvert.options import Options, Postprocessing
     from sshtool.checkpoint.download import DownloadOptions
     from sshtool.cli.session import Session
@@ -76,18 +77,107 @@ class Output:
         return Session(verb, json=self.json, quiet=self.quiet, debug=self.debug, **more)
 
 
+USUAL_MODEL: Final = "ssh-mxnet"
+
+
 @dataclass(frozen=True)
 class Place:
     """The model and the output folder."""
 
-    model: Annotated[str, Option("Name of a model, or path of a TOML file that describes your own.")] = "ssh-mxnet"
+    model: Annotated[
+        str, Option("Name of a model, or path of a TOML file that describes your own; by default ssh-mxnet.")
+    ] = ""
     output_dir: OutputDir = Path("artifacts")
 
     def workspace(self) -> Workspace:
         from sshconvert.models.registry import load_model
         from sshtool.workspace import Workspace
 
-        return Workspace(load_model(self.model), self.output_dir)
+        return Workspace(load_model(self.model or USUAL_MODEL), self.output_dir)
+
+
+@dataclass(frozen=True)
+class Network(Place):
+    """The model, or the files and the inputs of a network without a description."""
+
+    symbol: Annotated[Path | None, Option("Symbol of a network without a description, whose outputs are tensors.")] = (
+        None
+    )
+    params: Annotated[Path | None, Option("Its parameters; their symbol is beside them unless --symbol names it.")] = (
+        None
+    )
+    epoch: Annotated[
+        int | None,
+        Option("With --checkpoint PREFIX: the files are PREFIX-symbol.json and PREFIX-<epoch>.params.", min=0),
+    ] = None
+    input: Annotated[
+        tuple[str, ...],
+        Option("Its input as NAME=SHAPE or NAME=SHAPE:TYPE, such as data=1,3,112,112 or ids=1,20:int32; repeatable."),
+    ] = ()
+    outputs: Annotated[
+        tuple[str, ...], Option("Inner tensors as outputs, by MXNet's names; several with commas, or repeated.")
+    ] = ()
+    mean: Annotated[
+        str, Option("Its input is an image minus this: a number for each channel in the order of --color, or one.")
+    ] = ""
+    scale: Annotated[float | None, Option("Its input is an image times this, after --mean.", min=0)] = None
+    color: Annotated[str, Option("Its input is an image of rgb or bgr; rgb with --mean or --scale alone.")] = ""
+
+    def open(self, checkpoint: Path | None = None) -> tuple[Workspace, Path | CheckpointFiles | None]:
+        """The workspace, and the checkpoint if options name one. Raises UsageError, ModelError and CheckpointError."""
+        if self.epoch is not None and checkpoint is None:
+            raise UsageError("--epoch: give the prefix of the files with --checkpoint too")
+        own: dict[str, object] = {"--symbol": self.symbol, "--params": self.params, "--input": self.input}
+        own |= {"--outputs": self.outputs, "--mean": self.mean, "--scale": self.scale, "--color": self.color}
+        given = [option for option, value in own.items() if value not in (None, "", ())]
+        if not given and (self.model or self.epoch is None):
+            files = None if self.epoch is None or checkpoint is None else _files(checkpoint, self.epoch)
+            return self.workspace(), files or checkpoint
+        if self.model:
+            raise UsageError(f"--model and {given[0]} contradict each other; give one")
+        return self._undescribed(checkpoint)
+
+    def _undescribed(self, checkpoint: Path | None) -> tuple[Workspace, CheckpointFiles]:
+        from sshconvert.undescribed import describe
+        from sshtool.workspace import Workspace
+
+        check_counts({"--input": self.input, "--outputs": self.outputs})
+        files = self._named_files(checkpoint)
+        names = [name.strip() for text in self.outputs for name in text.split(",") if name.strip()]
+        model = describe(files, [input_of(text) for text in self.input], outputs=names, image=self._image())
+        return Workspace(model, self.output_dir, files), files
+
+    def _named_files(self, checkpoint: Path | None) -> CheckpointFiles:
+        from sshconvert.checkpoint import CheckpointFiles, symbol_beside
+
+        if checkpoint is not None:
+            if self.symbol or self.params:
+                raise UsageError("--checkpoint and --symbol or --params contradict each other; give one")
+            return CheckpointFiles.of(checkpoint, self.epoch)
+        if self.symbol is None and self.params is None:
+            raise UsageError(
+                "--input, --outputs, --mean, --scale, --color: name the network with --symbol and --params"
+            )
+        if self.symbol is None:
+            assert self.params is not None
+            return CheckpointFiles(symbol_beside(self.params), self.params)
+        return CheckpointFiles(self.symbol, self.params)
+
+    def _image(self) -> ImageSpec | None:
+        from sshconvert.models.spec import ImageSpec
+
+        if not (self.mean or self.color or self.scale is not None):
+            return None
+        if self.scale == 0:
+            raise UsageError("--scale: 0 leaves nothing of the image; give a number above 0")
+        color = choice("--color", self.color or "rgb", ("rgb", "bgr"))
+        return ImageSpec.model_validate({"color": color, "mean": mean_of(self.mean), "scale": self.scale})
+
+
+def _files(prefix: Path, epoch: int) -> CheckpointFiles:
+    from sshconvert.checkpoint import CheckpointFiles
+
+    return CheckpointFiles.of(prefix, epoch)
 
 
 @dataclass(frozen=True)
@@ -218,7 +308,9 @@ class Conversion:
         from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
 
         shape, postprocessing = self._shape(model), self._postprocessing()
-        if self.no_preprocessing and self.input_color.casefold() not in ("", model.image.color):
+        if not model.takes_image and self.input_color:
+            raise UsageError(f"--input-color: {model.name} takes tensors; describe an image with --color")
+        if model.takes_image and self.no_preprocessing and self.input_color.casefold() not in ("", model.image.color):
             raise UsageError(
                 f"--input-color: the original takes {model.image.color}; leave out --no-preprocessing to feed another"
             )
@@ -242,6 +334,8 @@ class Conversion:
     def _shape(self, model: ModelSpec) -> Shape | None:
         """The input shape with --batch images; None for the model's own."""
         shape = shape_of(self.input_shape)
+        if not model.takes_image and (shape or self.batch):
+            raise UsageError(f"--input-shape, --batch: {model.name} takes tensors; give their shapes with --input")
         if not self.batch:
             return shape
         if shape and shape[0] not in (1, self.batch):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from sshtool.cli.options import Artifacts, DryRun, Option, Output, Place
+from sshtool.cli.options import Artifacts, DryRun, Network, Option, Output
 from sshtool.cli.parsing import check_counts
 from sshtool.cli.verbs import Verb
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Package(Verb):
     """Put verified artifacts into a folder or archive that others can check and deploy."""
 
-    place: Place = field(default_factory=Place)
+    place: Network = field(default_factory=Network)
     artifact: Artifacts = ()
     verification: Annotated[
         Path | None, Option("The output of `verify --json`; by default the record beside the artifacts.")
@@ -53,7 +53,7 @@ class Package(Verb):
             self.archive.lower(),
             self.allow_unverified,
         )
-        result = package(self.place.workspace(), options, dry_run=self.dry_run, progress=session.progress)
+        result = package(self.place.open()[0], options, dry_run=self.dry_run, progress=session.progress)
         session.finish(result, render)
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from sshconvert.errors import UsageError
 from sshconvert.messages import shown
-from sshconvert.numerals import whole_number
+from sshconvert.numerals import number, whole_number
 from sshtool import limits
 
 if TYPE_CHECKING:
     from sshconvert.graph import Shape
+    from sshconvert.models.spec import InputSpec
 
 
 def choices(option: str, texts: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -61,6 +62,42 @@ def shape_of(text: str) -> Shape | None:
         raise UsageError(f"--input-shape: {shown(text)} is not N,C,H,W; write for example 1,3,640,640")
     limits.check_shape("--input-shape", shape)
     return shape
+
+
+def input_of(text: str) -> InputSpec:
+    """NAME=SHAPE or NAME=SHAPE:TYPE as an input."""
+    from pydantic import ValidationError
+
+    from sshconvert.models.spec import InputSpec
+    from sshconvert.schema import problems
+
+    name, _, rest = text.rpartition("=")
+    sizes, _, dtype = rest.partition(":")
+    try:
+        shape = tuple(whole_number(part.strip()) for part in sizes.strip("[]() ").replace("x", ",").split(",") if part)
+    except ValueError:
+        shape = ()
+    if not name or not shape or 0 in shape:
+        raise UsageError(f"--input: {shown(text)} is not NAME=SHAPE; write for example data=1,3,112,112")
+    limits.check_elements(f"--input {name}", shape)
+    try:
+        return InputSpec.model_validate({"name": name.strip(), "shape": shape, "dtype": dtype.strip() or "float32"})
+    except ValidationError as error:
+        raise UsageError(f"--input: {shown(text)}: {problems(error)}") from None
+
+
+def mean_of(text: str) -> tuple[float, float, float]:
+    """Three numbers from 0 to 255, or one for all channels; zeros for an empty text."""
+    try:
+        values = [number(part) for part in text.strip("[]() ").replace(" ", ",").split(",") if part] or [0.0]
+    except ValueError:
+        values = []
+    values = values * 3 if len(values) == 1 else values
+    if len(values) != 3 or not all(0 <= value <= 255 for value in values):
+        raise UsageError(
+            f"--mean: {shown(text)} is not three numbers from 0 to 255; write for example 123.68,116.8,103.9"
+        )
+    return values[0], values[1], values[2]
 
 
 def check_counts(values: Mapping[str, Sequence[object]]) -> None:

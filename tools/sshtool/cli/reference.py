@@ -11,9 +11,9 @@ from sshtool.cli.options import (
     CheckpointPath,
     DryRun,
     InputShape,
+    Network,
     Option,
     Output,
-    Place,
     Scenes,
     Threads,
     settings_of,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Reference(Verb):
     """Store MXNet's answers in one file, for `verify --reference` on machines without MXNet."""
 
-    place: Place = field(default_factory=Place)
+    place: Network = field(default_factory=Network)
     checkpoint: CheckpointPath = None
     file: Annotated[Path | None, Option("Path of the pack; by default beside the artifacts.")] = None
     input_shape: InputShape = ""
@@ -45,10 +45,11 @@ class Reference(Verb):
     def run(self, session: Session) -> None:
         from sshtool.parity.recording import make_reference
 
+        workspace, checkpoint = self.place.open(self.checkpoint)
         result = make_reference(
-            self.place.workspace(),
+            workspace,
             path=self.file,
-            checkpoint=self.checkpoint,
+            checkpoint=checkpoint,
             input_shape=shape_of(self.input_shape),
             scenes=self.scenes,
             settings=settings_of("CPU", self.threads, allow_nonfinite=self.allow_nonfinite),

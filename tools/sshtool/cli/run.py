@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sshtool.cli.options import AllowNonfinite, CheckpointPath, Conversion, DryRun, Fetching, Output, Place
+from sshtool.cli.options import AllowNonfinite, CheckpointPath, Conversion, DryRun, Fetching, Network, Output
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _NO_PACKAGE: Final = "no package: an artifact failed, or was not compared with t
 class Run(Verb):
     """Get the checkpoint, convert it, verify every artifact against MXNet, and package those that pass."""
 
-    place: Place = field(default_factory=Place)
+    place: Network = field(default_factory=Network)
     checkpoint: CheckpointPath = None
     fetching: Fetching = field(default_factory=Fetching)
     conversion: Conversion = field(default_factory=_fp32_and_fp16)
@@ -38,12 +38,12 @@ class Run(Verb):
         from sshtool.pipeline import run
 
         source = self.fetching.options(allow_nonfinite=self.allow_nonfinite, checkpoint=self.checkpoint)
-        workspace = self.place.workspace()
+        workspace, checkpoint = self.place.open(self.checkpoint)
         result = run(
             workspace,
             self.conversion.options(workspace.model),
             self.conversion.quantization(),
-            checkpoint=self.checkpoint,
+            checkpoint=checkpoint,
             source=source,
             dry_run=self.dry_run,
             progress=session.progress,
@@ -59,7 +59,8 @@ def render(result: RunResult, plain: bool) -> RenderableType:
     from sshtool.report.comparison import comparison_table
     from sshtool.report.terminal import lines
 
-    paths = [f"picture: {result.picture}", f"report: {result.page}", *map(str, result.artifacts)]
+    pictures = [f"picture: {result.picture}"] if result.picture else []
+    paths = [*pictures, f"report: {result.page}", *map(str, result.artifacts)]
     if result.report is None:
         return Group(lines("nothing was written or compared; these would be the files:", *paths))
     paths.append(f"package: {result.package}" if result.package else _NO_PACKAGE)

@@ -14,9 +14,9 @@ from sshtool.cli.options import (
     Computing,
     Confinement,
     HtmlPath,
+    Network,
     Option,
     Output,
-    Place,
     Scenes,
 )
 from sshtool.cli.parsing import check_counts
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Verify(Verb):
     """Compare artifacts with the original, and show the evidence. Exit code 3 if one differs."""
 
-    place: Place = field(default_factory=Place)
+    place: Network = field(default_factory=Network)
     checkpoint: CheckpointPath = None
     artifact: Artifacts = ()
     reference: Annotated[Path | None, Option("A reference pack that replaces MXNet.")] = None
@@ -64,12 +64,12 @@ class Verify(Verb):
         from sshtool.parity.verify import Rules
         from sshtool.report.verification import ReportFiles
 
-        workspace = self.place.workspace()
+        workspace, checkpoint = self.place.open(self.checkpoint)
         outputs = workspace.model.output_names
         overrides = Overrides(parse_limits("--atol", self.atol, outputs), parse_limits("--rtol", self.rtol, outputs))
         options = VerifyOptions(
             artifacts=self.artifact,
-            checkpoint=self.checkpoint,
+            checkpoint=checkpoint,
             reference=self.reference,
             images=self.images,
             scenes=self.scenes,

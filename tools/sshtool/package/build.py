@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from sshconvert.arrays import Images
-from sshconvert.checkpoint import DEMO
+from sshconvert.checkpoint import DEMO, CheckpointFiles
 from sshconvert.contract import Contract, licence_of
 from sshconvert.digest import blocks_sha256, bytes_sha256
 from sshconvert.errors import PackageError, ReferencePackError, UsageError, VerificationError
@@ -21,6 +21,7 @@ from sshconvert.models.registry import dump_model, model_names
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder, is_there, open_regular
 from sshconvert.schema import one_line
+from sshconvert.tasks.faults import Size
 from sshtool.candidates import find_candidates
 from sshtool.checkpoint.archive import opened
 from sshtool.document import dump_result
@@ -205,7 +206,7 @@ class _Plan:
                 "choose with --artifact"
             )
         report = _report(evidence, items)
-        sizes = {contract.declaration(path).image_size(model) for path, contract in zip(paths, contracts, strict=True)}
+        sizes = {contract.declaration(path).sample_size(model) for path, contract in zip(paths, contracts, strict=True)}
         pack, reference = _reference(workspace, options, weights.pop(), sizes)
         return cls(
             model,
@@ -275,7 +276,7 @@ def _report(evidence: Evidence | None, items: Sequence[_Artifact]) -> VerifyRepo
 
 
 def _reference(
-    workspace: Workspace, options: PackageOptions, weights: str, sizes: Iterable[tuple[int, int]]
+    workspace: Workspace, options: PackageOptions, weights: str, sizes: Iterable[Size]
 ) -> tuple[Path | None, PackReference | None]:
     """The reference pack of the package: the given one, the one beside the artifacts, or the demo's.
 
@@ -298,7 +299,7 @@ def _reference(
     return None, None
 
 
-def _misfit(pack: PackReference, weights: str, sizes: Iterable[tuple[int, int]]) -> str:
+def _misfit(pack: PackReference, weights: str, sizes: Iterable[Size]) -> str:
     """Why a pack does not fit artifacts of these weights and sizes; "" if it fits."""
     if pack.weights != weights:
         return f"has answers of the checkpoint {pack.weights}, the artifacts are of {one_line(weights) or 'unknown'}"
@@ -319,10 +320,11 @@ def _source(workspace: Workspace, items: Sequence[_Artifact], reference: PackRef
 
 def _hashes(workspace: Workspace, weights: str) -> Mapping[str, str]:
     """The hashes of the checkpoint in the output folder, if it has these weights."""
-    folder = workspace.checkpoint
-    if not is_folder(folder):
+    source = workspace.source()
+    is_complete = source.params is not None if isinstance(source, CheckpointFiles) else is_folder(source)
+    if not is_complete:
         return {}
-    with opened(folder, workspace.model, allow_nonfinite=True) as checkpoint:
+    with opened(source, workspace.model, allow_nonfinite=True) as checkpoint:
         return checkpoint.sha256 if checkpoint.weights == weights else {}
 
 
@@ -425,7 +427,7 @@ def _images(plan: _Plan) -> dict[str, Images]:
             drawn = draw_sample(sample.name, plan.model, *sample.shape[1:3])
         except (KeyError, ValueError):
             continue
-        if drawn.images.shape == sample.shape:
+        if drawn.is_pictured and drawn.images.shape == sample.shape:
             images[sample.name] = drawn.images
     return images
 

@@ -26,7 +26,7 @@ from sshconvert.schema import one_line
 from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened as open_checkpoint
 from sshtool.demo.symbol import ssh_vgg16_symbol
-from sshtool.limits import check_shape
+from sshtool.limits import check_elements, check_shape
 from sshtool.package.contents import hash_file, list_contents
 from sshtool.package.declarations import Claim, Declarations, Finding
 from sshtool.package.manifest import (
@@ -247,7 +247,7 @@ class Checker:
             return load_model(manifest.model)
         try:
             model = read_model(self.folder / DESCRIPTION, follow=False)
-            check_shape("shape", model.image_input.shape)
+            _check_shapes(model)
         except (ModelError, UsageError) as error:
             self.fail("declarations", DESCRIPTION, str(error).removeprefix(f"{self.folder / DESCRIPTION}: "))
             return None
@@ -328,6 +328,14 @@ class Checker:
             if reference and self.largest and "weights" not in self.checks:
                 check_answers(reference, checkpoint, self.progress)
         self.checks += [name for name in ("weights", "rebuild") if name not in self.checks]
+
+
+def _check_shapes(model: ModelSpec) -> None:
+    """Raises UsageError for inputs that are too large to draw."""
+    if model.takes_image:
+        check_shape("shape", model.image_input.shape)
+    for name, shape in model.input_shapes.items():
+        check_elements(f"shape of {name}", shape)
 
 
 def _check_origin(reference: PackReference, manifest: Manifest) -> None:

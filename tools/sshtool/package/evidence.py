@@ -157,7 +157,9 @@ class Evidence:
 def _is_complete(report: ArtifactReport) -> bool:
     """Whether the report compares all standard samples of its precision."""
     compared = {item.sample for item in report.samples if item.tensors or item.detections}
-    return set(sample_names()) <= compared | PROFILES[report.profile.name].left_out.keys()
+    names = sample_names(tensors=bool(report.declaration.tensors))
+    left_out = report.skipped.keys() if report.declaration.tensors else PROFILES[report.profile.name].left_out.keys()
+    return set(names) <= compared | left_out
 
 
 def verification_of(report: VerifyReport | None, verified: Iterable[bool]) -> Verification:

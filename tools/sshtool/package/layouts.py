@@ -99,7 +99,15 @@ class Triton(Layout):
 LAYOUTS: Final[Mapping[str, Layout]] = {layout.key: layout() for layout in Layout.__subclasses__()}
 
 _BACKENDS: Final = {"onnx": "onnxruntime", "openvino": "openvino"}
-_TRITON_TYPES: Final = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8", "int32": "TYPE_INT32"}
+_TRITON_TYPES: Final = {
+    "float32": "TYPE_FP32",
+    "float64": "TYPE_FP64",
+    "bool": "TYPE_BOOL",
+    "uint8": "TYPE_UINT8",
+    "int8": "TYPE_INT8",
+    "int32": "TYPE_INT32",
+    "int64": "TYPE_INT64",
+}
 
 
 def _suffix(form: str) -> str:
@@ -113,7 +121,8 @@ def _served(name: str, form: str, precision: str) -> str:
 def _triton_config(name: str, model: PackagedModel) -> str:
     if model.format not in _BACKENDS:
         raise UsageError(f"--layout triton: Triton has no backend for {model.format}; choose another layout")
-    tensors = [_triton_tensor("input", model.input), *(_triton_tensor("output", item) for item in model.outputs)]
+    tensors = [_triton_tensor("input", item) for item in (model.input, *model.other_inputs)]
+    tensors += [_triton_tensor("output", item) for item in model.outputs]
     return f'name: "{name}"\nbackend: "{_BACKENDS[model.format]}"\nmax_batch_size: 0\n' + "".join(tensors)
 
 

@@ -74,7 +74,11 @@ def _known_format(key: str) -> str:
 
 
 class PackagedModel(Strict):
-    """A converted model: its main file, all of its files, its inputs and outputs, and whether it is verified."""
+    """A converted model: its main file, all of its files, its inputs and outputs, and whether it is verified.
+
+    `input` is the first input. If the inputs are no image, `other_inputs` are the others, and the layout, the order of
+    the channels and the mean are empty.
+    """
 
     label: Text
     format: Annotated[str, pydantic.AfterValidator(_known_format)]
@@ -82,10 +86,11 @@ class PackagedModel(Strict):
     path: PackagePath
     files: Annotated[tuple[PackagePath, ...], pydantic.Field(max_length=MOST_TENSORS)]
     input: Tensor
+    other_inputs: Annotated[tuple[Tensor, ...], pydantic.Field(max_length=MOST_TENSORS)] = ()
     outputs: Annotated[tuple[Tensor, ...], pydantic.Field(max_length=MOST_TENSORS)]
-    input_layout: Literal["NCHW", "NHWC"]
-    color_order: Literal["BGR", "RGB"]
-    mean_values: tuple[float, float, float]
+    input_layout: Literal["NCHW", "NHWC", ""]
+    color_order: Literal["BGR", "RGB", ""]
+    mean_values: Annotated[tuple[float, ...], pydantic.Field(max_length=3)]
     postprocessing: Thresholds | None
     options: Mapping[Text, Text]
     verified: bool

@@ -61,6 +61,7 @@ def packaged_model(path: Path, contract: Contract, model: str, layout: Layout, *
                 "path": main,
                 "files": layout.files(main, form),
                 "input": asdict(contract.inputs[0]),
+                "other_inputs": tuple(map(asdict, declaration.tensors[1:])),
                 "outputs": tuple(map(asdict, contract.outputs)),
                 "input_layout": declaration.input_layout,
                 "color_order": declaration.color_order,

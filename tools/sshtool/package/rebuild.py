@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.contract import Declaration
+from sshconvert.contract import Declaration, Tensor
 from sshconvert.convert import convert
 from sshconvert.digest import file_sha256
 from sshconvert.errors import PackageError
@@ -40,6 +40,10 @@ def rebuilt(item: PackagedModel, checkpoint: Checkpoint, folder: Path) -> Mappin
 
 def options_of(item: PackagedModel, model: ModelSpec) -> Options:
     """The options of a conversion that gives this model. Raises ValueError if there are none."""
+    if not item.input_layout:
+        tensors = tuple(Tensor(**tensor.model_dump()) for tensor in (item.input, *item.other_inputs))
+        declaration = Declaration(input_layout="", tensors=tensors)
+        return declaration.options(item.format, item.precision, model)
     sizes = dict(zip(item.input_layout, item.input.shape, strict=True))
     inside = item.postprocessing
     declaration = Declaration(

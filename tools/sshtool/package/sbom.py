@@ -57,10 +57,10 @@ def _component(
 ) -> dict[str, Any]:
     card: dict[str, Any] = {
         "modelParameters": {
-            "task": "object-detection",
+            "task": model.task.pipeline_tag or "other",
             "architectureFamily": "convolutional neural network",
             "modelArchitecture": model.title or model.name,
-            "inputs": [{"format": _tensor(first.input)}],
+            "inputs": [{"format": _tensor(item)} for item in (first.input, *first.other_inputs)],
             "outputs": [{"format": _tensor(output)} for output in first.outputs],
         }
     }

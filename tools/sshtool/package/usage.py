@@ -43,7 +43,7 @@ def examples(model: ModelSpec, models: Iterable[PackagedModel]) -> list[tuple[st
 
 
 def _takes_images(item: PackagedModel) -> bool:
-    return not any(item.mean_values) and item.input.dtype in ("float32", "uint8")
+    return bool(item.input_layout) and not any(item.mean_values) and item.input.dtype in ("float32", "uint8")
 
 
 def _run(model: ModelSpec, item: PackagedModel, import_: str, run: str) -> str:

@@ -25,7 +25,7 @@ UNKNOWN_WEIGHTS: Final = "params-sha256:" + "0" * 64
 
 
 def leave_channels_unreversed(copy: Editable) -> None:
-    first = copy.convolutions[0]
+    first = next(iter(copy.convolutions), "")
     copy.set_mean(copy.mean()[::-1])
     copy.set_weight(first, copy.weight(first)[:, ::-1])
 
@@ -134,13 +134,15 @@ def take(choose: Callable[[int], list[int]]) -> Callable[[Editable], None]:
 def faults_of(model: ModelSpec) -> tuple[Fault, ...]:
     """Return the faults of any network and of the model's task, in the order of their stages."""
     linear = model.task.linear_outputs()
-    general = (
+    image = (
         Fault(Stage.INPUT, "channels not reversed", leave_channels_unreversed),
         Fault(Stage.INPUT, "means in the wrong order", lambda copy: copy.set_mean(copy.mean()[::-1])),
         Fault(Stage.INPUT, "mean missing", lambda copy: copy.set_mean(0 * copy.mean())),
         Fault(Stage.INPUT, "mean applied twice", lambda copy: copy.set_mean(2 * copy.mean())),
         Fault(Stage.INPUT, "declares the wrong channel order", declare(COLOR_ORDER, other_color)),
         Fault(Stage.INPUT, "declares the wrong mean", declare(MEAN_VALUES, lambda mean: other_mean(mean, model))),
+    )
+    general = (
         Fault(Stage.OUTPUTS, "output order changed", reverse_output_order),
         Fault(Stage.OUTPUTS, "an output renamed", rename_output),
         Fault(Stage.WEIGHTS, "one weight with the wrong sign", flip_one_sign),
@@ -166,11 +168,14 @@ def faults_of(model: ModelSpec) -> tuple[Fault, ...]:
             take(lambda images: [*range(images - 1), images - 2]),
         ),
     )
-    return tuple(sorted((*model.task.faults(), *general), key=lambda fault: fault.stage))
+    own = (*model.task.faults(), *(image if model.takes_image else ()), *general)
+    return tuple(sorted(own, key=lambda fault: fault.stage))
 
 
 def _largest(copy: Editable) -> list[str]:
     """Return the convolutions with the most weights, in the order of computation."""
+    if not copy.convolutions:
+        raise NotThereError("there is no convolution in the file")
     sizes = {name: copy.weight(name).size for name in copy.convolutions}
     return [name for name, size in sizes.items() if size == max(sizes.values())]
 

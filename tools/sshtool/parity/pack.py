@@ -2,9 +2,9 @@
 
 A zip of NumPy arrays that `numpy.load` reads too:
 
-- `reference.json`: the model, the checkpoint and versions; for each sample its name, which determines the images, their
-  shape and hash, and the detections
-- `<sample>/<output>.npy`: MXNet's output, float32 [N, C, H, W]
+- `reference.json`: the model, the checkpoint and versions; for each sample its name, which determines the images or
+  tensors, their shape and hash, and the detections
+- `<sample>/<output>.npy`: MXNet's output, float32 or an integer type, of up to eight dimensions
 
 The same answers give the same bytes: no times, a fixed order, one compression.
 """
@@ -24,8 +24,9 @@ import numpy as np
 import pydantic
 
 import sshconvert
-from sshconvert.arrays import Floats, Pixels
+from sshconvert.arrays import Array
 from sshconvert.checkpoint import Checkpoint
+from sshconvert.contract import CHANNELS
 from sshconvert.digest import bytes_sha256, file_sha256
 from sshconvert.errors import DetectionError, OutputError, ReferencePackError
 from sshconvert.files import staged
@@ -33,11 +34,12 @@ from sshconvert.models.spec import ModelSpec, Sha256
 from sshconvert.reading import read_small
 from sshconvert.recognition import PACK, mistaken
 from sshconvert.schema import Dimension, Strict, one_line, parse_json
+from sshconvert.tasks.faults import Size
 from sshtool.archives.zip_check import ArchiveLimits, check
 from sshtool.archives.zip_layout import DEFLATED, LZMA, STORED, Member, RefusedError, read_members, stream
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER, draw_sample, sample_names
-from sshtool.runtimes.base import Outputs
+from sshtool.runtimes.base import Feed, Outputs
 
 DEMO_PACK: Final = "demo_reference.npz"
 CONTENTS: Final = "reference.json"
@@ -54,8 +56,8 @@ _FORMAT: Any = np.lib.format  # NumPy 1 has no types for it
 
 # The only header that a pack uses, in version 1.0 of NumPy's format. NumPy's reader evaluates an expression.
 _HEADER: Final = re.compile(
-    rb"\x93NUMPY\x01\x00(..)\{'descr': '<f4', 'fortran_order': False, "
-    rb"'shape': \(([0-9]{1,5}), ([0-9]{1,5}), ([0-9]{1,5}), ([0-9]{1,5})\), \} *\n",
+    rb"\x93NUMPY\x01\x00(..)\{'descr': '(<f4|<i4|<i8)', 'fortran_order': False, "
+    rb"'shape': \(((?:[0-9]{1,8},? ?){1,8})\), \} *\n",
     re.DOTALL,
 )
 
@@ -67,7 +69,7 @@ class PackedSample(Strict):
     """A sample, and for each of its images the boxes with scores that MXNet's outputs decode to."""
 
     name: Name
-    shape: tuple[Dimension, Dimension, Dimension, Literal[3]]  # N, H, W, C
+    shape: tuple[Dimension, ...]  # N, H, W, C of images; of tensors, the first one's
     images_sha256: Sha256
     detections: tuple[tuple[tuple[float, float, float, float, float], ...], ...]
 
@@ -99,8 +101,8 @@ class PackReference(Reference):
         self._answers = tuple(answers)
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """The height and width of all samples except the batch of another size."""
+    def image_size(self) -> tuple[int, ...]:
+        """The height and width of all samples except the batch of another size; () for tensors."""
         return next(item.sample.image_size for item in self._answers if not _is_other(item))
 
     @property
@@ -108,13 +110,13 @@ class PackReference(Reference):
         """Whether the file is identical to the pack that ships with sshtool."""
         return self.sha256 == file_sha256(demo_pack_path())
 
-    def answers(self, height: int, width: int) -> Sequence[Answer]:
+    def answers(self, *size: int) -> Sequence[Answer]:
         singles = [answer for answer in self._answers if not _is_other(answer)]
-        answers = [answer for answer in singles if answer.sample.image_size == (height, width)]
+        answers = [answer for answer in singles if answer.sample.image_size == size]
         if not answers:
             sizes = sorted({answer.sample.image_size for answer in singles})
             raise ReferencePackError(
-                f"{self.path}: holds answers for {_sizes(sizes)}, not for {height}x{width}; "
+                f"{self.path}: holds answers for {_sizes(sizes)}, not for {_sizes([size])}; "
                 "make another with `sshtool reference --input-shape` where MXNet is installed"
             )
         return answers
@@ -149,7 +151,8 @@ def write_pack(path: Path, checkpoint: Checkpoint, runtime: str, answers: Iterab
             for answer in answers:
                 for name, array in answer.outputs.items():
                     data = io.BytesIO()
-                    _FORMAT.write_array(data, np.ascontiguousarray(array, "<f4"), (1, 0), allow_pickle=False)
+                    little = array.dtype.newbyteorder("<")
+                    _FORMAT.write_array(data, np.ascontiguousarray(array, little), (1, 0), allow_pickle=False)
                     _add(archive, _member(answer.sample.name, name), data.getvalue())
         if part.stat().st_size > LARGEST_FILE:
             raise OutputError(
@@ -194,8 +197,8 @@ def _describe(answer: Answer, model: ModelSpec) -> PackedSample:
     return PackedSample.model_validate(
         {
             "name": answer.sample.name,
-            "shape": answer.sample.images.shape,
-            "images_sha256": _sha256(answer.sample.images),
+            "shape": answer.sample.shape,
+            "images_sha256": _sha256(answer.sample.feed),
             "detections": model.task.rows(answer.outputs, answer.sample.image_size),
         }
     )
@@ -238,7 +241,8 @@ def _check_contents(contents: Contents, model: ModelSpec, listed: Sequence[str],
     if len(set(names)) < len(names):
         raise ReferencePackError(f"{path}: has answers for one sample twice; make the pack again")
     # A verdict needs all standard samples, because each shows other faults.
-    if missing := [name for name in (*sample_names(), OTHER) if name not in names]:
+    standard = (*sample_names(), OTHER) if model.takes_image else sample_names(tensors=True)
+    if missing := [name for name in standard if name not in names]:
         raise ReferencePackError(
             f"{path}: has no answers for {len(missing)} of the standard samples ({', '.join(missing)}); "
             "make a complete pack with `sshtool reference`"
@@ -256,11 +260,12 @@ def _check_one_size(answers: Sequence[Answer], path: Path) -> None:
 
 
 def _answer(archive: _Archive, packed: PackedSample, contents: Contents, model: ModelSpec, path: Path) -> Answer:
-    count, height, width, _ = packed.shape
-    if count * height * width > MOST_PIXELS:
+    channels = packed.shape[-1] if model.takes_image else CHANNELS
+    if math.prod(packed.shape) > CHANNELS * MOST_PIXELS or channels != CHANNELS:
         raise ReferencePackError(f"{path}: {packed.name} claims images of {packed.shape}; make the pack again")
-    sample = draw_sample(packed.name, model, height, width)
-    if sample.images.shape != packed.shape or _sha256(sample.images) != packed.images_sha256:
+    size = packed.shape[1:3] if model.takes_image else ()
+    sample = draw_sample(packed.name, model, *size)
+    if sample.shape != packed.shape or _sha256(sample.feed) != packed.images_sha256:
         raise ReferencePackError(
             f"{path}: {packed.name} was another image when the pack was made; make it again with this version"
         )
@@ -269,24 +274,23 @@ def _answer(archive: _Archive, packed: PackedSample, contents: Contents, model: 
     return Answer(sample, outputs)
 
 
-def _array(data: bytes) -> Floats:
+def _array(data: bytes) -> Array:
     """Read a stored array. The size in its header is checked before memory is allocated."""
     header = _HEADER.match(data)
     if header is None or int.from_bytes(header[1], "little") != header.end() - 10:
-        raise ValueError("an output is not float32 [N, C, H, W] in version 1.0 of NumPy's format")
-    shape = tuple(map(int, header.groups()[1:]))
+        raise ValueError("an output is not float32 or an integer type in version 1.0 of NumPy's format")
+    dtype = np.dtype(header[2].decode())
+    shape = tuple(int(size) for size in header[3].split(b",") if size.strip())
     size = len(data) - header.end()
-    if math.prod(shape) * 4 != size:
-        raise ValueError(f"an output claims float32 {shape} in {size} bytes")
-    array = np.frombuffer(data, "<f4", offset=header.end()).reshape(shape)
+    if math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"an output claims {dtype.name} {shape} in {size} bytes")
+    array = np.frombuffer(data, dtype, offset=header.end()).reshape(shape)
     if not np.isfinite(array).all():
         raise ValueError("an output is not finite")
-    return np.asarray(array, np.float32)
+    return np.asarray(array, dtype.newbyteorder("="))
 
 
-def _check_detections(
-    outputs: Outputs, size: tuple[int, int], packed: PackedSample, model: ModelSpec, path: Path
-) -> None:
+def _check_detections(outputs: Outputs, size: Size, packed: PackedSample, model: ModelSpec, path: Path) -> None:
     try:
         decoded = model.task.rows(outputs, size, None)
     except DetectionError as error:
@@ -305,13 +309,15 @@ def _member(sample: str, output: str) -> str:
     return f"{sample}/{output}.npy"
 
 
-def _sha256(images: Pixels) -> str:
-    return bytes_sha256(np.ascontiguousarray(images).data)
+def _sha256(feed: Feed) -> str:
+    """Return the hash of the images, or of all tensors in the model's order."""
+    arrays = [feed] if isinstance(feed, np.ndarray) else feed.values()
+    return bytes_sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
 
 
 def _is_other(answer: Answer) -> bool:
     return answer.sample.name == OTHER
 
 
-def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
-    return ", ".join(f"{height}x{width}" for height, width in sizes) or "no size"
+def _sizes(sizes: Sequence[Size]) -> str:
+    return ", ".join("x".join(map(str, size)) or "tensors" for size in sizes) or "no size"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from sshconvert.checkpoint import CheckpointFiles
 from sshconvert.errors import UsageError
 from sshconvert.files import check_replaceable
 from sshconvert.graph import Shape
+from sshconvert.models.spec import ModelSpec
 from sshtool.checkpoint.archive import opened
 from sshtool.parity.pack import MOST_PIXELS, write_pack
 from sshtool.parity.reference import LiveReference
@@ -34,7 +37,7 @@ def make_reference(
     workspace: Workspace,
     *,
     path: Path | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | CheckpointFiles | None = None,
     input_shape: Shape | None = None,
     scenes: int = 2,
     settings: Settings = Settings(),  # noqa: B008  # frozen
@@ -49,17 +52,28 @@ def make_reference(
     """
     model = workspace.model
     target = path or workspace.reference_pack
-    _, _, height, width = input_shape or model.image_input.shape
-    if height * width > MOST_PIXELS:
-        raise UsageError(f"--input-shape: {height}x{width} is more than the {MOST_PIXELS} pixels that a pack holds")
+    size = _size(model, input_shape)
+    if math.prod(size) > MOST_PIXELS:
+        text = "x".join(map(str, size))
+        raise UsageError(f"--input-shape: {text} is more than the {MOST_PIXELS} pixels that a pack holds")
     import_mxnet(settings.threads)
     check_replaceable(target)
-    source = checkpoint or workspace.checkpoint
+    source = workspace.source(checkpoint)
     with opened(source, model, allow_nonfinite=allow_nonfinite) as original:
         runtime = Mxnet(original, settings)
         if not dry_run:
             live = LiveReference(runtime, model, scenes=scenes, progress=progress)
             other = live.other_size()
-            write_pack(target, original, str(runtime), [*live.answers(height, width), *((other,) if other else ())])
-        size = 0 if dry_run else target.stat().st_size
-        return ReferenceResult(target, size, model.name, original.weights, str(runtime), sample_names(scenes))
+            write_pack(target, original, str(runtime), [*live.answers(*size), *((other,) if other else ())])
+        written = 0 if dry_run else target.stat().st_size
+        names = sample_names(scenes, tensors=not model.takes_image)
+        return ReferenceResult(target, written, model.name, original.weights, str(runtime), names)
+
+
+def _size(model: ModelSpec, input_shape: Shape | None) -> tuple[int, ...]:
+    """Return the height and width of the samples; () for tensors. Raises UsageError for a shape of tensors."""
+    if model.takes_image:
+        return (input_shape or model.image_input.shape)[2:]
+    if input_shape:
+        raise UsageError(f"--input-shape: {model.name} takes tensors; give their shapes with --input")
+    return ()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from os import SEEK_END
 from pathlib import Path
@@ -15,12 +16,21 @@ from typing import IO, Final, overload
 
 import numpy as np
 
-from sshconvert.arrays import Images
 from sshconvert.files import output_errors
+from sshconvert.graph import Shape
 from sshconvert.models.spec import ModelSpec
-from sshtool.parity.samples import OTHER, Sample, draw_sample, other_size, sample_names
+from sshtool.parity.samples import (
+    NORMAL,
+    OTHER,
+    OTHER_TENSORS,
+    Sample,
+    draw_sample,
+    draw_tensors,
+    other_size,
+    sample_names,
+)
 from sshtool.progress import Progress, silent
-from sshtool.runtimes.base import Outputs, Runtime
+from sshtool.runtimes.base import Feed, Outputs, Runtime
 
 # Limits of the answers in memory: their number, and the pixels of their images.
 MOST_KEPT: Final = 32
@@ -35,7 +45,9 @@ class Answer:
     outputs: Outputs
 
     def split(self) -> list[Answer]:
-        """Return an answer for each image of the batch."""
+        """Return an answer for each image of the batch. Tensors are one answer: their batch may be any dimension."""
+        if not self.sample.is_pictured:
+            return [self]
         name, purpose, images = self.sample.name, self.sample.purpose, self.sample.images
         return [
             Answer(
@@ -46,8 +58,8 @@ class Answer:
         ]
 
 
-# Draws a sample at a height and width.
-Draw = Callable[[int, int], Sample]
+# Draws a sample at a height and width, or with neither as tensors of the model's shapes.
+Draw = Callable[..., Sample]
 
 
 class StoredAnswers(Sequence[Answer]):
@@ -107,18 +119,25 @@ class Reference(ABC):
     note: str = ""
 
     @abstractmethod
-    def answers(self, height: int, width: int) -> Sequence[Answer]:
-        """Return the answers to single images of this size. Raises ReferencePackError if there are none."""
+    def answers(self, *size: int) -> Sequence[Answer]:
+        """Return the answers to single images of this height and width, or without a size to tensors.
+
+        Raises ReferencePackError if there are none.
+        """
 
     @abstractmethod
     def other_size(self) -> Answer | None:
         """Return the answer to the batch of another size, if there is one."""
 
-    def answer(self, name: str, height: int, width: int) -> Answer | None:
+    def at_shapes(self, shapes: Mapping[str, Shape]) -> Answer | None:
+        """Return the answer to tensors of other shapes than the model's own, if there is one."""
+        return None
+
+    def answer(self, name: str, *size: int) -> Answer | None:
         """Return the answer to a sample by name; a single image has this height and width."""
         if name == OTHER:
             return self.other_size()
-        return next((answer for answer in self.answers(height, width) if answer.sample.name == name), None)
+        return next((answer for answer in self.answers(*size) if answer.sample.name == name), None)
 
 
 class LiveReference(Reference):
@@ -137,33 +156,43 @@ class LiveReference(Reference):
         """Answer for `scenes` drawn scenes, the other seeded samples, and the user's `images` by name."""
         self.source, self.weights, self.note = str(runtime), runtime.declaration.weights, note
         self.runtime = runtime
-        self._progress = progress
-        self._draw = {name: partial(draw_sample, name, model) for name in sample_names(scenes)} | dict(images)
+        self._progress, self._model = progress, model
+        self._draw = {
+            name: partial(draw_sample, name, model) for name in sample_names(scenes, tensors=not model.takes_image)
+        } | dict(images)
 
     @lru_cache(maxsize=4)  # noqa: B019  # lives as long as the one verification that it serves
-    def answers(self, height: int, width: int) -> Sequence[Answer]:
-        draw = [partial(one, height, width) for one in self._draw.values()]
+    def answers(self, *size: int) -> Sequence[Answer]:
+        draw = [partial(one, *size) for one in self._draw.values()]
         compute = partial(self._outputs, total=len(draw))
-        return StoredAnswers(draw, compute, max(1, min(MOST_KEPT, PIXELS_KEPT // (height * width))))
+        values = math.prod(size) if size else sum(map(math.prod, self._model.input_shapes.values()))
+        return StoredAnswers(draw, compute, max(1, min(MOST_KEPT, PIXELS_KEPT // values)))
 
     @lru_cache(maxsize=1)  # noqa: B019  # as above
     def other_size(self) -> Answer | None:
-        if None not in self.runtime.declaration.input_shape[2:]:
+        if None not in self.runtime.declaration.input_shape[2:] or not self._model.takes_image:
             return None
         sample = other_size()
         return Answer(sample, self._outputs(sample, 0, total=1))
 
+    def at_shapes(self, shapes: Mapping[str, Shape]) -> Answer | None:
+        sample = draw_tensors(NORMAL + "0", self._model, shapes)
+        return Answer(replace(sample, name=OTHER_TENSORS), self._outputs(sample, 0, total=1))
+
     def _outputs(self, sample: Sample, done: int, *, total: int) -> Outputs:
         self._progress(f"{self.source}, the reference", done, total)
-        return run_all(self.runtime, sample.images)
+        return run_all(self.runtime, sample.feed)
 
 
-def run_all(runtime: Runtime, images: Images) -> Outputs:
-    """Run any number of images in batches of the file's size. Repeated images fill the last batch."""
-    count = len(images)
+def run_all(runtime: Runtime, feed: Feed) -> Outputs:
+    """Run any number of images in batches of the file's size, or tensors at once.
+
+    Repeated images fill the last batch.
+    """
+    count = len(feed)
     batch = runtime.declaration.input_shape[0] or count
-    if batch == count:
-        return runtime.run(images)
+    if not isinstance(feed, np.ndarray) or batch == count:
+        return runtime.run(feed)
     starts = range(0, count, batch)
-    parts = [runtime.run(images[np.arange(start, start + batch) % count]) for start in starts]
+    parts = [runtime.run(feed[np.arange(start, start + batch) % count]) for start in starts]
     return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}

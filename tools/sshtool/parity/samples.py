@@ -1,20 +1,23 @@
-"""The seeded images on which runtimes are compared, the same bytes on every machine.
+"""The seeded images and tensors on which runtimes are compared, the same bytes on every machine.
 
 They use only additions, multiplications and divisions of doubles, and NumPy's frozen random sequence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from sshconvert.arrays import Doubles, Images
+from sshconvert.arrays import Array, Doubles, Images
+from sshconvert.graph import Shape
 from sshconvert.models.spec import ModelSpec
 from sshtool.bilinear import sample
 from sshtool.demo.scenes import draw_scene
+from sshtool.runtimes.base import Feed
 
 # A batch of another size than the model's own, at which pooling rounds down and the network's Crop crops.
 OTHER_SHAPE: Final = (2, 3, 250, 333)
@@ -22,6 +25,11 @@ OTHER_SEEDS: Final = (1000, 1001)
 OTHER: Final = "batch-of-2"
 SCENE: Final = "scene-"
 MEAN: Final = "mean"
+
+NORMAL: Final = "normal-"
+TENSOR_SEED: Final = 5000
+MOST_INDEX: Final = 8  # of the values of an integer input
+OTHER_TENSORS: Final = "other-size"
 
 NOISE_SEED: Final = 2000
 NOISE: Final = "noise"
@@ -31,28 +39,71 @@ OCTAVES: Final = 8
 
 @dataclass(frozen=True)
 class Sample:
-    """Images of one size, uint8 [N, H, W, 3], BGR, 0-255, and the purpose of the comparison on them."""
+    """The inputs of one comparison, and its purpose.
+
+    `feed` are images of one size, uint8 [N, H, W, 3], BGR, 0-255, or the tensors of a network that takes no image.
+    """
 
     name: str
     purpose: str
-    images: Images
+    feed: Feed
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.images.shape[1], self.images.shape[2]
+    def images(self) -> Images:
+        """The images of a network that takes them."""
+        assert isinstance(self.feed, np.ndarray)
+        return self.feed
+
+    @property
+    def is_pictured(self) -> bool:
+        """Whether the sample is images."""
+        return isinstance(self.feed, np.ndarray)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the images, or of the first tensor."""
+        return self.feed.shape if isinstance(self.feed, np.ndarray) else next(iter(self.feed.values())).shape
+
+    @property
+    def image_size(self) -> tuple[int, ...]:
+        """Height and width; () for tensors."""
+        return self.images.shape[1:3] if self.is_pictured else ()
 
 
-def sample_names(scenes: int = 2) -> tuple[str, ...]:
+def sample_names(scenes: int = 2, *, tensors: bool = False) -> tuple[str, ...]:
     """Return the names of the samples: drawn scenes with the seeds 0, 1, …, and the images that are not scenes.
+
+    With `tensors`, the names for a network that takes no image.
 
     No image is periodic. In a periodic image, cells have equal scores, and rounding decides which is suppressed.
     """
+    if tensors:
+        return (*(f"{NORMAL}{seed}" for seed in range(scenes)), *_FILLED)
     return (*(f"{SCENE}{seed}" for seed in range(scenes)), *_DRAWN, MEAN)
 
 
-def draw_sample(name: str, model: ModelSpec, height: int, width: int) -> Sample:
-    """Draw the sample `name` as one image of this size. Raises KeyError for an unknown name."""
+def draw_tensors(name: str, model: ModelSpec, shapes: Mapping[str, Shape]) -> Sample:
+    """Draw the sample `name` as tensors of these shapes. Raises KeyError for an unknown name."""
+    seed = int(name.removeprefix(NORMAL)) if name.startswith(NORMAL) else 0
+    purpose, fill = ("values around 0, half of them negative", _normal) if name.startswith(NORMAL) else _FILLED[name]
+    feed: dict[str, Array] = {}
+    for number, item in enumerate(model.inputs):
+        # NumPy guarantees RandomState's sequence in all versions, but not that of newer generators.
+        values = fill(np.random.RandomState(TENSOR_SEED + 100 * seed + number), shapes[item.name])
+        if np.dtype(item.dtype).kind != "f":  # indices and counts
+            values = np.abs(np.floor(values)) % MOST_INDEX
+        feed[item.name] = values.astype(item.dtype)
+    return Sample(name, purpose, feed)
+
+
+def draw_sample(name: str, model: ModelSpec, *size: int) -> Sample:
+    """Draw the sample `name` as one image of this height and width, or as tensors of the model's shapes.
+
+    Raises KeyError for an unknown name.
+    """
+    if not model.takes_image:
+        return draw_tensors(name, model, model.input_shapes)
+    height, width = size
     if name == OTHER:
         return other_size()
     if name.startswith(SCENE):
@@ -127,4 +178,24 @@ _DRAWN: Final[dict[str, tuple[str, Callable[[int, int], Images]]]] = {
     "blue": ("one saturated channel: exchanged channels", _constant(255, 0, 0)),
     "black": ("a constant: the mean, and the padding at the borders", _constant(0, 0, 0)),
     "white": ("a constant: the mean, and the padding at the borders", _constant(255, 255, 255)),
+}
+
+
+def _normal(random: Any, shape: Shape) -> Doubles:
+    values: Doubles = random.standard_normal(shape)
+    return values
+
+
+def _ramp(_: Any, shape: Shape) -> Doubles:
+    """Rise from -1 to 1 in the order of the elements: exchanged axes and places show."""
+    size = math.prod(shape)
+    return (np.arange(size) * 2 / max(1, size - 1) - 1).reshape(shape)
+
+
+_FILLED: Final[dict[str, tuple[str, Callable[[Any, Shape], Doubles]]]] = {
+    "uniform": ("from 0 to 1, as an image after normalisation", lambda random, shape: random.random_sample(shape)),
+    "pixels": ("whole numbers from 0 to 255, as a raw image", lambda random, shape: random.randint(0, 256, shape)),
+    "ramp": ("every element differs: exchanged axes and places", _ramp),
+    "zeros": ("a constant: the biases, and the padding at the borders", lambda _, shape: np.zeros(shape)),
+    "ones": ("a constant: the padding at the borders", lambda _, shape: np.ones(shape)),
 }

@@ -207,7 +207,7 @@ class _SelfTest:
     @cached_property
     def fullest_first(self) -> list[Answer]:
         """The answers with results, most results first."""
-        answers = self.reference.answers(*self.artifact.declaration.image_size(self.model))
+        answers = self.reference.answers(*self.artifact.declaration.sample_size(self.model))
         return sorted(filter(self.count_results, answers), key=self.count_results, reverse=True)
 
     def count_results(self, answer: Answer) -> int:
@@ -233,7 +233,7 @@ class _Part(Reference):
         self.source, self.weights, self.note = reference.source, reference.weights, reference.note
         self._answers, self._other = answers, other
 
-    def answers(self, height: int, width: int) -> Sequence[Answer]:
+    def answers(self, *size: int) -> Sequence[Answer]:
         return self._answers
 
     def other_size(self) -> Answer | None:

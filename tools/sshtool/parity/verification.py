@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sshconvert.checkpoint import Checkpoint
+from sshconvert.checkpoint import Checkpoint, CheckpointFiles
 from sshconvert.contract import Declaration
 from sshconvert.convert import convert
 from sshconvert.digest import bytes_sha256
@@ -31,9 +31,9 @@ from sshtool.parity.layers import Divergence, first_divergence
 from sshtool.parity.pack import PackReference, demo_pack, read_pack
 from sshtool.parity.recompute import check_answers, prove
 from sshtool.parity.reference import Draw, LiveReference, Reference
-from sshtool.parity.samples import OTHER_SHAPE, Sample
+from sshtool.parity.samples import OTHER_SHAPE, OTHER_TENSORS, Sample
 from sshtool.parity.selftest import SelfTestReport, self_test
-from sshtool.parity.verify import ArtifactReport, Rules, VerifyReport, verify
+from sshtool.parity.verify import ArtifactReport, Rules, VerifyReport, other_shapes, verify
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import F32, Runtime, Settings
 from sshtool.runtimes.loading import load
@@ -47,7 +47,7 @@ class VerifyOptions:
     """What to verify, and how. `profile` and `runtime` apply to all artifacts; if "", each file has its own."""
 
     artifacts: tuple[Path, ...] = ()
-    checkpoint: Path | None = None
+    checkpoint: Path | CheckpointFiles | None = None
     reference: Path | None = None
     images: tuple[str, ...] = ()
     scenes: int = 2
@@ -158,8 +158,9 @@ def _check(options: VerifyOptions) -> None:
 @contextlib.contextmanager
 def open_if_needed(workspace: Workspace, options: VerifyOptions) -> Iterator[Checkpoint | None]:
     """Open the named or the downloaded checkpoint. Yield None if there is none and a reference pack replaces it."""
-    path = options.checkpoint or workspace.checkpoint
-    if options.checkpoint is None and options.reference is not None and not is_folder(path):
+    path = workspace.source(options.checkpoint)
+    is_stored = isinstance(path, Path) and is_folder(path)
+    if options.checkpoint is None and options.reference is not None and not is_stored:
         yield None
         return
     with opened(path, workspace.model, allow_nonfinite=options.rules.settings.allow_nonfinite) as checkpoint:
@@ -192,6 +193,8 @@ def user_images(images: Sequence[str], model: ModelSpec) -> dict[str, Draw]:
 
     Drawing a sample reads its image. Raises UsageError if a folder or pattern has no images, or for too many images.
     """
+    if images and not model.takes_image:
+        raise UsageError(f"--images: {model.name} takes tensors, not images; omit the option")
     paths = select_images(images) if images else ()
     check_number("--images", paths, MOST_VERIFIED)
     return {name_text(path): UserImage(path, model) for path in paths}
@@ -235,8 +238,8 @@ class ConvertedAgain:
     def original(self, sample: Sample) -> Path:
         """Convert to FP32 ONNX at the shape of a sample."""
         assert self._checkpoint is not None  # `verify_artifacts` requires one for `layers`
-        count, height, width, channels = sample.images.shape
-        options = Options(("onnx",), (Precision.FP32,), (count, channels, height, width))
+        shape = tuple(sample.shape[axis] for axis in (0, 3, 1, 2)) if sample.is_pictured else None
+        options = Options(("onnx",), (Precision.FP32,), shape)
         return convert(self._checkpoint, self._folder / "original", options)[0].path
 
 
@@ -258,18 +261,23 @@ def _first_layer(
     artifact: ArtifactReport, sample: str, reference: Reference, again: ConvertedAgain, options: VerifyOptions
 ) -> Divergence:
     model, declaration = again.model, artifact.declaration
-    answer = reference.answer(sample, *declaration.image_size(model))
+    answer = reference.answer(sample, *declaration.sample_size(model))
+    if sample == OTHER_TENSORS:
+        answer = reference.at_shapes(other_shapes(declaration, model))
     assert answer is not None  # the report compares with it
     path = artifact.path
     if any(item.sample == sample and item.converted_again for item in artifact.samples):
         path = again.path(Candidate(path, artifact.profile.name), declaration) or path
     settings = options.rules.settings
     runtime = load(path, model, settings, key=options.runtime)
-    images = answer.sample.images
-    batch = runtime.declaration.input_shape[0] or len(images)
-    shared = slice(min(batch, len(images)))  # the images that both sides compute
-    actual = runtime.layers(images[np.arange(batch) % len(images)])
-    expected = _original(reference, again, answer.sample, settings).layers(images)
+    feed = answer.sample.feed
+    expected = _original(reference, again, answer.sample, settings).layers(feed)
+    shared = slice(None)
+    if isinstance(feed, np.ndarray):
+        batch = runtime.declaration.input_shape[0] or len(feed)
+        shared = slice(min(batch, len(feed)))  # the images that both sides compute
+        feed = feed[np.arange(batch) % len(feed)]
+    actual = runtime.layers(feed)
     return first_divergence(
         artifact.label,
         sample,

@@ -14,7 +14,9 @@ from typing import Final
 
 import numpy as np
 
-from sshconvert.contract import Declaration
+from sshconvert.arrays import Array
+from sshconvert.contract import FREE, Declaration
+from sshconvert.convert import LARGER
 from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, DetectionError
 from sshconvert.formats.registry import artifact_files
@@ -22,18 +24,19 @@ from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.base import Task
 from sshconvert.tasks.comparison import DetectionComparison
-from sshconvert.tasks.faults import Decode
+from sshconvert.tasks.faults import Decode, Size
 from sshconvert.tasks.findings import Discrepancy
 from sshconvert.tasks.inside import NOT_DECODED, Inside
 from sshconvert.tasks.results import Box
-from sshconvert.tasks.tolerances import PROFILES, Overrides, Profile
+from sshconvert.tasks.tensors import RAW
+from sshconvert.tasks.tolerances import PROFILES, Overrides, Profile, Tolerance
 from sshtool.candidates import Candidate, labelled
 from sshtool.environment import environment
 from sshtool.parity.reference import Answer, Reference, run_all
-from sshtool.parity.samples import OTHER, Sample
+from sshtool.parity.samples import OTHER, OTHER_TENSORS, Sample
 from sshtool.parity.tensors import TensorComparison, compare_tensor
 from sshtool.progress import Progress, silent
-from sshtool.runtimes.base import BF16, Outputs, Runtime, Settings
+from sshtool.runtimes.base import BF16, Feed, Outputs, Runtime, Settings
 from sshtool.runtimes.loading import load
 
 # The report's version. A changed meaning of a key changes it, a new key does not.
@@ -181,6 +184,7 @@ class _Judge:
     convert_again: ConvertAgain
     progress: Progress
     failures: list[Failure] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)  # the reason by sample
 
     def judge(self, candidate: Candidate) -> ArtifactReport | None:
         try:
@@ -192,6 +196,8 @@ class _Judge:
         self.check_declaration(candidate, runtime.declaration)
         comparisons, skipped = self.compare_all(candidate, runtime, profile)
         self.judge_results(comparisons, profile)
+        if not self.failures and self.skipped and not comparisons:
+            self.fail("evidence", "the original's answer to every sample is not finite; check its weights")
         if not (self.failures or _is_evidence(comparisons)):
             self.fail("evidence", "no tensor and no detection was compared, which proves nothing; lower the threshold")
         return self.report(candidate, runtime, profile, comparisons, skipped)
@@ -214,15 +220,31 @@ class _Judge:
     def compare_all(
         self, candidate: Candidate, runtime: Runtime, profile: Profile
     ) -> tuple[list[SampleComparison], dict[str, str]]:
-        answers = _Chosen(self.reference.answers(*runtime.declaration.image_size(self.model)), profile.left_out)
+        answers = _Chosen(self.reference.answers(*runtime.declaration.sample_size(self.model)), profile.left_out)
         comparisons: list[SampleComparison] = []
-        for index, group in enumerate(groups(answers, runtime.declaration.input_shape[0])):
+        for index, group in enumerate(groups(answers, runtime.declaration.batch)):
             if not self.rules.thorough and self.failures:
                 return comparisons, {}
             self.progress(f"{self.label} on {runtime}", min(index, len(answers) - 1), len(answers))
             comparisons += self.compare(runtime, group, profile)
-        skipped = self.compare_other_size(candidate, runtime, profile, comparisons)
-        return comparisons, {**profile.left_out, **skipped}
+        if runtime.declaration.tensors:
+            skipped = self.compare_other_shapes(runtime, profile, comparisons)
+        else:
+            skipped = self.compare_other_size(candidate, runtime, profile, comparisons)
+        return comparisons, {**profile.left_out, **self.skipped, **skipped}
+
+    def compare_other_shapes(
+        self, runtime: Runtime, profile: Profile, comparisons: list[SampleComparison]
+    ) -> dict[str, str]:
+        """Compare at larger sizes of the free dimensions. Returns the reason by sample if there is no answer."""
+        shapes = other_shapes(runtime.declaration, self.model)
+        if shapes == self.model.input_shapes:
+            return {}
+        answer = self.reference.at_shapes(shapes)
+        if answer is None:
+            return {OTHER_TENSORS: f"{self.reference.source} has no answers for other shapes"}
+        comparisons += self.compare(runtime, [answer], profile)
+        return {}
 
     def compare_other_size(
         self, candidate: Candidate, runtime: Runtime, profile: Profile, comparisons: list[SampleComparison]
@@ -256,19 +278,21 @@ class _Judge:
     def compare(self, runtime: Runtime, group: Sequence[Answer], profile: Profile) -> list[SampleComparison]:
         """Compare on one batch of images of one size. Returns nothing if the artifact cannot be run."""
         names = tuple(answer.sample.name for answer in group)
-        images = np.concatenate([answer.sample.images for answer in group])
-        expected = {name: np.concatenate([answer.outputs[name] for answer in group]) for name in group[0].outputs}
+        feed, expected = _together(group)
+        if runtime.declaration.tensors and not all(np.isfinite(array).all() for array in expected.values()):
+            self.skipped[names[0]] = "the original's answer is not finite"
+            return []
         try:
-            outputs = run_all(runtime, images)
+            outputs = run_all(runtime, feed)
         except ArtifactError as error:
             self.fail("run", str(error), sample=names[0])
             return []
         inside = runtime.declaration.faces
         # A file with results may keep the task's outputs too. A new conversion never keeps them.
-        kept = expected if inside is None or any(name in outputs for name in expected) else {}
+        kept: Mapping[str, Array] = expected if inside is None or any(name in outputs for name in expected) else {}
         self.check_names([*(self.model.task.inside_outputs if inside else ()), *kept], outputs, names[0])
         tensors = tuple(
-            compare_tensor(name, array, outputs.get(name), self.rules.overrides.tolerance(profile, name))
+            compare_tensor(name, array, outputs.get(name), self.tolerance(profile, name, array))
             for name, array in kept.items()
         )
         for tensor in tensors:
@@ -276,6 +300,15 @@ class _Judge:
         size = group[0].sample.image_size
         detections = self.compare_results(expected, outputs, names, size, profile, inside)
         return [SampleComparison(names[0], names, tensors, detections)]
+
+    def tolerance(self, profile: Profile, output: str, expected: Array) -> Tolerance:
+        """Return the tolerance of an output. Its absolute part is relative to the range of a tensor of any scale."""
+        tolerance = self.rules.overrides.tolerance(profile, output)
+        if self.model.takes_image and self.model.task.kind != RAW:
+            return tolerance
+        own = {"", output} & self.rules.overrides.atol.keys()
+        largest = 1.0 if own else float(np.abs(expected).max(initial=0))
+        return Tolerance(tolerance.atol * largest, tolerance.rtol)
 
     def check_names(self, expected: Sequence[str], outputs: Outputs, sample: str) -> None:
         if list(expected) == list(outputs) or any(failure.check in ("names", "order") for failure in self.failures):
@@ -298,7 +331,7 @@ class _Judge:
             f"{tensor.first_beyond}; needs atol {tensor.required_atol:.2e}, "
             f"has {tensor.atol:g} + {tensor.rtol:g} |expected|"
         )
-        sample = images[tensor.worst[0]] if tensor.worst else images[0]
+        sample = images[tensor.worst[0]] if tensor.worst and tensor.worst[0] < len(images) else images[0]
         self.fail("tensor", message, sample=sample, output=tensor.output, excess=excess)
 
     def compare_results(
@@ -306,7 +339,7 @@ class _Judge:
         expected: Outputs,
         outputs: Outputs,
         images: Sequence[str],
-        size: tuple[int, int],
+        size: Size,
         profile: Profile,
         inside: Inside | None,
     ) -> tuple[DetectionComparison, ...]:
@@ -401,6 +434,27 @@ def _is_evidence(comparisons: Iterable[SampleComparison]) -> bool:
     )
 
 
+def _together(group: Sequence[Answer]) -> tuple[Feed, dict[str, Array]]:
+    """Return the images of all answers as one batch, and the expected outputs. Tensors are one answer."""
+    first = group[0]
+    if not first.sample.is_pictured:
+        return first.sample.feed, dict(first.outputs)
+    images = np.concatenate([answer.sample.images for answer in group])
+    return images, {name: np.concatenate([answer.outputs[name] for answer in group]) for name in first.outputs}
+
+
+def other_shapes(declaration: Declaration, model: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Return larger shapes for tensors with free dimensions: the shapes at which the conversion looked too."""
+    own = model.input_shapes
+    return {
+        tensor.name: tuple(
+            size + LARGER if declared == FREE else size
+            for size, declared in zip(own.get(tensor.name, tensor.shape), tensor.shape, strict=False)
+        )
+        for tensor in declaration.tensors
+    }
+
+
 def _takes(declaration: Declaration, sample: Sample) -> bool:
     """Return whether the input takes images of the sample's size, in any number."""
     sizes = zip(declaration.input_shape[2:], sample.image_size, strict=True)
@@ -476,14 +530,14 @@ def _remarks(artifact: ArtifactReport) -> Iterable[str]:
 def _describe_samples(
     model: ModelSpec, reference: Reference, artifacts: Iterable[ArtifactReport]
 ) -> tuple[SampleReport, ...]:
-    sizes = {artifact.declaration.image_size(model) for artifact in artifacts}
+    sizes = {artifact.declaration.sample_size(model) for artifact in artifacts}
     answers = (answer for size in sorted(sizes) for answer in reference.answers(*size))  # one at a time
     other = reference.other_size()
     return tuple(
         SampleReport(
             answer.sample.name,
             answer.sample.purpose,
-            answer.sample.images.shape,
+            answer.sample.shape,
             tuple(model.task.rows(answer.outputs, answer.sample.image_size)),
         )
         for answer in chain(answers, (other,) if other else ())

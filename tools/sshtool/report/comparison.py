@@ -11,21 +11,25 @@ from rich.console import Group, RenderableType
 from sshconvert.messages import count
 from sshtool.parity.selftest import HealthyResult, SelfTestReport, Verdict
 from sshtool.parity.verify import ArtifactReport, VerifyReport
-from sshtool.report.summary import columns, excused, limit, matched
+from sshtool.report.summary import columns, excused, has_results, headline, limit, matched
 from sshtool.report.terminal import lines, table
 
 # The number of listed failures. `--json` and the reports hold all.
 LISTED: Final = 12
+LISTED_LIMITS: Final = 4  # of tolerances; those of tensors of any scale all differ
 
 
 def comparison_table(report: VerifyReport, *, plain: bool) -> RenderableType:
     """The table of all artifacts, the failures, the worst first, the notes and the verdict."""
     artifacts = columns(report)
+    results: dict[str, Callable[[ArtifactReport], str]] = {
+        "detections matched": _matches,
+        "largest corner, score": _farthest,
+    }
     figures: dict[str, Callable[[ArtifactReport], str]] = {
         **{name: partial(_difference, output=name) for name in report.outputs},
         "tolerance": _tolerance,
-        "detections matched": _matches,
-        "largest corner, score": _farthest,
+        **(results if has_results(report) else {}),
         "runtime": lambda artifact: artifact.runtime,
     }
     rows = [
@@ -36,7 +40,7 @@ def comparison_table(report: VerifyReport, *, plain: bool) -> RenderableType:
     title = f"{report.model}, weights {report.weights}, against {report.reference}, {len(report.samples)} samples"
     heads = ["largest / mean difference", *(f">{item.label}" for item in artifacts)]
     failed = f"FAILED: {count(len(report.failures), 'failure')}"
-    verdict = f"passed: the same detector{excused(report)}" if report.passed else failed
+    verdict = f"passed: {headline(report).lower()}{excused(report)}" if report.passed else failed
     notes = (f"note: {note}" for note in report.notes)
     body = lines(*_failures(report), *notes, verdict, style="" if report.passed else "red")
     return Group(table(heads, rows, title=title, plain=plain), body)
@@ -59,7 +63,8 @@ def _difference(artifact: ArtifactReport, output: str) -> str:
 
 def _tolerance(artifact: ArtifactReport) -> str:
     limits = {(tensor.atol, tensor.rtol) for item in artifact.samples for tensor in item.tensors}
-    return ", ".join(limit(*pair) for pair in sorted(limits))
+    texts = [limit(*pair) for pair in sorted(limits)]
+    return ", ".join(texts) if len(texts) <= LISTED_LIMITS else f"{texts[0]} to {texts[-1]}, by the tensor's range"
 
 
 def _matches(artifact: ArtifactReport) -> str:

@@ -58,6 +58,7 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
     """
     artifacts = summary.columns(report)
     loaded = [column for column in artifacts if column.report]
+    results = summary.has_results(report)
     chosen = pictured(report)
     shown = [
         (sample, overlay.pictures(sample, images.get(sample.name), loaded))
@@ -79,7 +80,11 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
         styles=overlay.styles(loaded),
         outputs=[
             *(Row(output, tuple(_output_cell(column, output) for column in artifacts)) for output in report.outputs),
-            Row("detections", tuple(map(_detections_cell, artifacts)), "matched with the original's"),
+            *(
+                [Row("detections", tuple(map(_detections_cell, artifacts)), "matched with the original's")]
+                if results
+                else []
+            ),
         ],
         samples=[
             Row(item.name, tuple(_sample_cell(column, item.name) for column in artifacts), item.purpose)

@@ -49,9 +49,16 @@ def columns(report: VerifyReport) -> tuple[Column, ...]:
 
 def headline(report: VerifyReport) -> str:
     """The verdict as a headline."""
+    noun = "detector" if has_results(report) else "network"
     if report.passed:
-        return "The same detector"
-    return "Not the same detector" if report.failures else "Nothing was compared"
+        return f"The same {noun}"
+    return f"Not the same {noun}" if report.failures else "Nothing was compared"
+
+
+def has_results(report: VerifyReport) -> bool:
+    """Whether the report is of detections too. An artifact that was not loaded may have some."""
+    samples = [sample for artifact in report.artifacts for sample in artifact.samples]
+    return not samples or any(sample.detections for sample in samples)
 
 
 def summary(report: VerifyReport) -> str:

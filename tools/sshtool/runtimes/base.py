@@ -26,6 +26,9 @@ from sshconvert.schema import one_line
 
 Outputs = dict[str, Floats]
 
+# What a run takes: images, uint8 [N, H, W, 3] BGR, or for a network that takes no image its inputs by name.
+Feed = Images | Mapping[str, Array]
+
 LONGEST_REASON: Final = 300
 
 # The types of the values between layers, by OpenVINO's names. They are independent of the stored weights' type.
@@ -61,7 +64,7 @@ class Settings:
 
 
 class Runtime(ABC):
-    """A loaded model. `run` takes raw images and feeds them in the form that the model declares."""
+    """A loaded model. `run` takes raw images and feeds them in the form that the model declares, or takes tensors."""
 
     key: ClassVar[str]  # its name in options
     name: ClassVar[str]  # its name in messages and reports
@@ -97,21 +100,21 @@ class Runtime(ABC):
         """Load a file. Raises RuntimeUnavailableError (missing library or device) and ArtifactError (bad file)."""
 
     @abstractmethod
-    def run(self, images: Images) -> Outputs:
-        """Compute the outputs, by name in the model's order, for images, uint8 [N, H, W, 3] BGR.
+    def run(self, feed: Feed) -> Outputs:
+        """Compute the outputs, by name in the model's order.
 
-        Raises ArtifactError if the model does not take images of this number or size.
+        Raises ArtifactError if the model does not take images of this number or size, or these tensors.
         """
 
     @abstractmethod
-    def layers(self, images: Images) -> Outputs:
+    def layers(self, feed: Feed) -> Outputs:
         """Compute all named tensors of the network, in the order of computation. This needs a lot of memory."""
 
     @abstractmethod
-    def inferences(self, images: Images) -> list[Inference]:
+    def inferences(self, feed: Feed) -> list[Inference]:
         """Return the computations for measurements, one for each thread that gives the best throughput.
 
-        The images are prepared here, so a call measures only the runtime. A call raises what `run` raises.
+        The inputs are prepared here, so a call measures only the runtime. A call raises what `run` raises.
         """
 
     @classmethod
@@ -126,6 +129,18 @@ class Runtime(ABC):
 
 def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prepared(feed: Feed, declaration: Declaration, name: str) -> dict[str, Array]:
+    """Return the inputs by name. `name` is that of the image."""
+    return {name: prepare(feed, declaration)} if isinstance(feed, np.ndarray) else dict(feed)
+
+
+def shown(feed: Feed) -> str:
+    """Return the shape of the images, or of each tensor, for a message."""
+    if isinstance(feed, np.ndarray):
+        return str(feed.shape)
+    return ", ".join(f"{one_line(name)} {array.dtype} {array.shape}" for name, array in feed.items())
 
 
 def prepare(images: Images, declaration: Declaration) -> Array:

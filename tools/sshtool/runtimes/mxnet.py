@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from sshconvert.arrays import Images
+from sshconvert.arrays import Array
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
-from sshconvert.contract import Declaration
+from sshconvert.contract import Declaration, Tensor
 from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.libraries import Library, importing
 from sshconvert.models.spec import ModelSpec
-from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings, reason
+from sshtool.runtimes.base import Feed, Inference, Outputs, Runtime, Settings, reason, shown
 from sshtool.runtimes.registry import RUNTIMES
 
 MXNET: Final = Library("MXNet", "mxnet", "reference", condition="on Python 3.11 or 3.12")
@@ -63,18 +64,25 @@ class Mxnet(Runtime):
         if settings.device != "CPU":
             raise RuntimeUnavailableError(f"mxnet: the released package has no device {settings.device}; use CPU")
         self._mxnet = import_mxnet(settings.threads)
-        self._symbol, arrays = self._read(checkpoint)
-        self._arguments = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
-        self._auxiliaries = {name[4:]: array for name, array in arrays.items() if name.startswith("aux:")}
-        self._input, self._image = checkpoint.model.image_input.name, checkpoint.model.image
+        self._model = checkpoint.model
+        symbol, arrays = self._read(checkpoint)
+        self._symbol = self._cut(symbol, checkpoint)
+        self._arrays = {checkpoint.names[name]: array for name, array in arrays.items()}
         self.version = str(self._mxnet.__version__)
         self.settings = settings
-        self.declaration = Declaration(
-            color_order=checkpoint.model.image.color.upper(),
-            mean_values=checkpoint.model.image.mean,
-            precision="FP32",
-            weights=checkpoint.weights,
-        )
+        self.declaration = _declaration(checkpoint)
+
+    def _cut(self, symbol: Any, checkpoint: Checkpoint) -> Any:
+        """Return the symbol of the checkpoint's outputs, which may be inner tensors."""
+        names = [f"{name}_output" for name in checkpoint.model.output_names]
+        if symbol.list_outputs() == names:
+            return symbol
+        internals = symbol.get_internals()
+        known = internals.list_outputs()
+        chosen = [
+            name if name in known else name.removesuffix("_output") for name in names
+        ]  # a name such as `head_output0` has no suffix
+        return self._mxnet.sym.Group([internals[name] for name in chosen])
 
     def _read(self, checkpoint: Checkpoint) -> tuple[Any, Any]:
         """Read the symbol and the arrays with MXNet. Raises ArtifactError if the files have changed since opening."""
@@ -103,23 +111,23 @@ class Mxnet(Runtime):
             ) from None
         return cls(open_checkpoint(path, model, allow_nonfinite=settings.allow_nonfinite), settings)
 
-    def run(self, images: Images) -> Outputs:
-        return self._run(self._symbol, images)
+    def run(self, feed: Feed) -> Outputs:
+        return self._run(self._symbol, feed)
 
-    def layers(self, images: Images) -> Outputs:
+    def layers(self, feed: Feed) -> Outputs:
         internals = self._symbol.get_internals()
-        names = uniquely_named(internals.list_outputs(), {self._input, *self._arguments, *self._auxiliaries})
+        names = uniquely_named(internals.list_outputs(), set(internals.list_inputs()))
         inner = self._mxnet.sym.Group([internals[name] for name in names])
         with _without_fusion():
-            return self._run(inner, images)
+            return self._run(inner, feed)
 
-    def inferences(self, images: Images) -> list[Inference]:
+    def inferences(self, feed: Feed) -> list[Inference]:
         """Return one computation, which uses all cores. MXNet does not guarantee concurrent computations."""
-        with self._errors(images):
-            executor = self._bind(self._symbol, images)
+        with self._errors(feed):
+            executor = self._bind(self._symbol, feed)
 
         def infer() -> None:
-            with self._errors(images):
+            with self._errors(feed):
                 for value in executor.forward(is_train=False):
                     value.wait_to_read()
 
@@ -129,23 +137,59 @@ class Mxnet(Runtime):
     def default_requests(cls, threads: int) -> int:
         return 1
 
-    def _bind(self, symbol: Any, images: Images) -> Any:
-        pixels = np.ascontiguousarray(self._image.prepared(images).transpose(0, 3, 1, 2))
-        arguments = self._arguments | {self._input: self._mxnet.nd.array(pixels)}
-        return symbol.bind(self._mxnet.cpu(), arguments, aux_states=self._auxiliaries, grad_req="null")
+    def _bind(self, symbol: Any, feed: Feed) -> Any:
+        inputs = {name: self._mxnet.nd.array(array, dtype=array.dtype) for name, array in self._prepared(feed).items()}
+        arrays = self._arrays | inputs
+        arguments, auxiliaries = symbol.list_arguments(), symbol.list_auxiliary_states()
+        # Labels of loss heads have no effect at inference, but MXNet wants a value.
+        if missing := [name for name in arguments if name not in arrays]:
+            known = {name: arrays[name].shape for name in arguments if name in arrays}
+            shapes = dict(zip(arguments, symbol.infer_shape(**known)[0], strict=True))
+            arrays |= {name: self._mxnet.nd.zeros(shapes[name]) for name in missing}
+        return symbol.bind(
+            self._mxnet.cpu(),
+            {name: arrays[name] for name in arguments},
+            aux_states={name: arrays[name] for name in auxiliaries},
+            grad_req="null",
+        )
+
+    def _prepared(self, feed: Feed) -> Mapping[str, Array]:
+        """Return the inputs as the original takes them."""
+        if not isinstance(feed, np.ndarray):
+            return feed
+        pixels = self._model.image.prepared(feed).transpose(0, 3, 1, 2)
+        return {self._model.image_input.name: np.ascontiguousarray(pixels)}
 
     @contextlib.contextmanager
-    def _errors(self, images: Images) -> Iterator[None]:
+    def _errors(self, feed: Feed) -> Iterator[None]:
         try:
             yield
         except self._mxnet.MXNetError as error:
-            raise ArtifactError(f"the checkpoint: MXNet cannot run it on {images.shape} ({reason(error)})") from None
+            raise ArtifactError(f"the checkpoint: MXNet cannot run it on {shown(feed)} ({reason(error)})") from None
 
-    def _run(self, symbol: Any, images: Images) -> Outputs:
-        with self._errors(images):
-            values = [value.asnumpy() for value in self._bind(symbol, images).forward(is_train=False)]
+    def _run(self, symbol: Any, feed: Feed) -> Outputs:
+        with self._errors(feed):
+            values = [value.asnumpy() for value in self._bind(symbol, feed).forward(is_train=False)]
         names = (name.removesuffix("_output") for name in symbol.list_outputs())
         return dict(zip(names, values, strict=True))
+
+
+def _declaration(checkpoint: Checkpoint) -> Declaration:
+    """Declare any size of an image. Tensors have the model's own shapes."""
+    model = checkpoint.model
+    declared = Declaration(precision="FP32", weights=checkpoint.weights)
+    if model.takes_image:
+        return replace(declared, color_order=model.image.color.upper(), mean_values=model.image.mean)
+    first = model.inputs[0]
+    return replace(
+        declared,
+        input_shape=first.shape,
+        input_layout="",
+        input_type=first.dtype,
+        color_order="",
+        mean_values=(),
+        tensors=tuple(Tensor(item.name, item.dtype, item.shape) for item in model.inputs),
+    )
 
 
 def uniquely_named(names: Sequence[str], variables: Collection[str]) -> list[str]:

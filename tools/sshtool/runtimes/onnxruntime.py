@@ -8,18 +8,20 @@ from typing import Any, Final
 
 import onnx
 
-from sshconvert.arrays import Images
-from sshconvert.contract import declared
+from sshconvert.contract import FREE, Tensor, declaration_of
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.libraries import import_onnxruntime
 from sshconvert.messages import without_surrogates
 from sshconvert.models.spec import ModelSpec
 from sshconvert.validation import read_onnx
-from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings, prepare, reason, usable_cores
+from sshtool.runtimes.base import Feed, Inference, Outputs, Runtime, Settings, prepared, reason, shown, usable_cores
 from sshtool.runtimes.registry import RUNTIMES
 
 # The session option for the folder of external weights, for a model loaded from memory.
 _WEIGHTS_FOLDER: Final = "session.model_external_initializers_file_folder_path"
+
+# ONNX Runtime's names of types that NumPy calls otherwise.
+_TYPES: Final = {"float": "float32"}
 
 # Execution providers that compute on a remote machine.
 _REMOTE_PROVIDERS: Final = ("AzureExecutionProvider",)
@@ -55,31 +57,31 @@ class OnnxRuntime(Runtime):
         del model  # as large as the file
         # ONNX Runtime only opens files whose names are Unicode.
         self._session = self._open(str(path) if _is_unicode(path) else path.read_bytes())
-        self._input = self._session.get_inputs()[0]
-        dtype = {"tensor(float)": "float32"}.get(self._input.type, self._input.type[len("tensor(") : -1])
-        self.declaration = declared(path, metadata, self._input.shape, dtype)
+        inputs = self._session.get_inputs()
+        self._input = inputs[0].name
+        self.declaration = declaration_of(path, metadata, [_tensor(item) for item in inputs])
 
     @classmethod
     def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
         return cls(path, settings)
 
-    def run(self, images: Images) -> Outputs:
-        return self._run(self._session, images)
+    def run(self, feed: Feed) -> Outputs:
+        return self._run(self._session, feed)
 
-    def layers(self, images: Images) -> Outputs:
+    def layers(self, feed: Feed) -> Outputs:
         model = read_onnx(self._path)
         outputs = {output.name for output in model.graph.output}
         tensors = [name for node in model.graph.node for name in node.output]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in outputs)
-        values = self._run(self._open(model.SerializeToString()), images)
+        values = self._run(self._open(model.SerializeToString()), feed)
         return {name: values[name] for name in tensors}
 
-    def inferences(self, images: Images) -> list[Inference]:
+    def inferences(self, feed: Feed) -> list[Inference]:
         names = [output.name for output in self._session.get_outputs()]
-        inputs = {self._input.name: prepare(images, self.declaration)}
+        inputs = prepared(feed, self.declaration, self._input)
 
         def infer() -> None:
-            self._compute(self._session, names, inputs, images)
+            self._compute(self._session, names, inputs, feed)
 
         return [infer] * (self.settings.requests or 1)
 
@@ -114,17 +116,23 @@ class OnnxRuntime(Runtime):
             )
         return str(names[self.settings.device.upper()])
 
-    def _run(self, session: Any, images: Images) -> Outputs:
+    def _run(self, session: Any, feed: Feed) -> Outputs:
         names = [output.name for output in session.get_outputs()]
-        inputs = {self._input.name: prepare(images, self.declaration)}
+        inputs = prepared(feed, self.declaration, self._input)
         with self._slots:
-            values = self._compute(session, names, inputs, images)
+            values = self._compute(session, names, inputs, feed)
         return dict(zip(names, values, strict=True))
 
-    def _compute(self, session: Any, names: list[str], inputs: dict[str, Any], images: Images) -> list[Any]:
+    def _compute(self, session: Any, names: list[str], inputs: dict[str, Any], feed: Feed) -> list[Any]:
         try:
             return list(session.run(names, inputs))
         except Exception as error:  # ONNX Runtime has a dozen exceptions without another common base
             raise ArtifactError(
-                f"{self._path}: ONNX Runtime cannot run it on {images.shape} ({reason(error)})"
+                f"{self._path}: ONNX Runtime cannot run it on {shown(feed)} ({reason(error)})"
             ) from error
+
+
+def _tensor(value: Any) -> Tensor:
+    kind = value.type[len("tensor(") : -1]
+    sizes = tuple(size if isinstance(size, int) else FREE for size in value.shape)
+    return Tensor(value.name, _TYPES.get(kind, kind), sizes)

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from sshconvert.arrays import Images
-from sshconvert.contract import declared
+from sshconvert.arrays import Array
+from sshconvert.contract import FREE, Tensor, declaration_of
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.formats.registry import format_of
 from sshconvert.libraries import import_openvino
@@ -23,14 +23,19 @@ from sshtool.runtimes.base import (
     BF16,
     F32,
     INFERENCE_PRECISIONS,
+    Feed,
     Inference,
     Outputs,
     Runtime,
     Settings,
-    prepare,
+    prepared,
     reason,
+    shown,
 )
 from sshtool.runtimes.registry import RUNTIMES
+
+# OpenVINO's names of types. Its own conversion (`to_dtype`) does not know all types.
+_TYPES: Final = {"f32": "float32", "u8": "uint8", "i32": "int32", "i64": "int64"}
 
 
 @RUNTIMES.register("openvino")
@@ -63,12 +68,10 @@ outputs = list(model(data).values())""",
         form = format_of(path)
         metadata = form.read_metadata(path)  # OpenVINO's place for an ONNX file's metadata depends on its version
         model = self._read()
-        shape = [size.get_length() if size.is_static else None for size in model.inputs[0].partial_shape]
-        dtype = model.inputs[0].element_type.get_type_name()
-        dtype = {"f32": "float32", "u8": "uint8"}.get(dtype, dtype)  # `to_dtype` does not know all types
         if form.key == self.key:
             check_ir_sizes(path, model)
-        self.declaration = declared(path, metadata, shape, dtype)
+        self.declaration = declaration_of(path, metadata, [_tensor(port) for port in model.inputs])
+        self._input = _name(model.inputs[0])
         self._compiled = self._compile(model)
         self.inference_precision = self._reported_precision(self._compiled)
         self._count = settings.requests or 1
@@ -82,10 +85,10 @@ outputs = list(model(data).values())""",
     def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
         return cls(path, settings)
 
-    def run(self, images: Images) -> Outputs:
-        return self._run(self._requests, images)
+    def run(self, feed: Feed) -> Outputs:
+        return self._run(self._requests, feed)
 
-    def layers(self, images: Images) -> Outputs:
+    def layers(self, feed: Feed) -> Outputs:
         model = self._read()
         outputs = {port.any_name for port in model.outputs}
         other = ("Constant", "Parameter", "Result")
@@ -94,32 +97,33 @@ outputs = list(model(data).values())""",
         for port in ports:
             if not outputs & port.get_names():
                 model.add_outputs(port)
-        values = self._run(_requests(self._compile(model), 1), images)
+        values = self._run(_requests(self._compile(model), 1), feed)
         # A tensor has several names where OpenVINO fused or removed operations.
         return {name: values[port.any_name] for port in ports for name in sorted(port.get_names())}
 
-    def inferences(self, images: Images) -> list[Inference]:
+    def inferences(self, feed: Feed) -> list[Inference]:
         requests = [self._compiled.create_infer_request() for _ in range(self._count)]
-        with self._errors(images):
+        with self._errors(feed):
             for request in requests:
-                request.set_input_tensor(self._tensor(prepare(images, self.declaration)))
-        return [partial(self._infer, request, images) for request in requests]
+                for key, array in self._inputs(feed).items():
+                    request.set_tensor(self._compiled.input(key), self._tensor(array))
+        return [partial(self._infer, request, feed) for request in requests]
 
     @classmethod
     def default_requests(cls, threads: int) -> int:
         return 0
 
-    def _infer(self, request: Any, images: Images) -> None:
-        with self._errors(images):
+    def _infer(self, request: Any, feed: Feed) -> None:
+        with self._errors(feed):
             request.start_async()  # `infer` also copies the outputs
             request.wait()
 
     @contextmanager
-    def _errors(self, images: Images) -> Iterator[None]:
+    def _errors(self, feed: Feed) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
-            raise ArtifactError(f"{self._path}: OpenVINO cannot run it on {images.shape} ({reason(error)})") from None
+            raise ArtifactError(f"{self._path}: OpenVINO cannot run it on {shown(feed)} ({reason(error)})") from None
 
     def _read(self) -> Any:
         try:
@@ -178,15 +182,30 @@ outputs = list(model(data).values())""",
             "machine whose processor has AVX-512 BF16 or AMX"
         )
 
-    def _run(self, requests: SimpleQueue[Any], images: Images) -> Outputs:
-        values = prepare(images, self.declaration)
+    def _inputs(self, feed: Feed) -> dict[Any, Array]:
+        """Return the inputs by name; the image, whose name an IR may lack, by its number."""
+        values = prepared(feed, self.declaration, self._input)
+        return dict(values) if self.declaration.tensors else {0: values[self._input]}
+
+    def _run(self, requests: SimpleQueue[Any], feed: Feed) -> Outputs:
+        values = self._inputs(feed)
         request = requests.get()
         try:
-            with self._errors(images):
-                results = request.infer([values], share_inputs=True)
+            with self._errors(feed):
+                results = request.infer(values, share_inputs=True)
                 return {port.any_name: np.array(value) for port, value in results.items()}
         finally:
             requests.put(request)
+
+
+def _name(port: Any) -> str:
+    return str(port.any_name) if port.get_names() else ""
+
+
+def _tensor(port: Any) -> Tensor:
+    kind = port.element_type.get_type_name()
+    sizes = tuple(size.get_length() if size.is_static else FREE for size in port.partial_shape)
+    return Tensor(_name(port), _TYPES.get(kind, kind), sizes)
 
 
 def _requests(compiled: Any, count: int) -> SimpleQueue[Any]:

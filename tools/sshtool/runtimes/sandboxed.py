@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 import pydantic
 
-from sshconvert.arrays import Array, Images
+from sshconvert.arrays import Array
 from sshconvert.contract import Declaration
 from sshconvert.models.spec import ModelSpec
-from sshtool.runtimes.base import Inference, Outputs, Runtime, Settings
+from sshtool.runtimes.base import Feed, Inference, Outputs, Runtime, Settings
 from sshtool.runtimes.registry import RUNTIMES
 from sshtool.sandbox import Limits, shared_child
 from sshtool.sandbox.child import Answer
@@ -56,17 +56,19 @@ class SandboxedRuntime(Runtime):
     def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
         raise NotImplementedError  # no option chooses this class
 
-    def run(self, images: Images) -> Outputs:
-        return self._outputs("run", images)
+    def run(self, feed: Feed) -> Outputs:
+        return self._outputs("run", feed)
 
-    def layers(self, images: Images) -> Outputs:
-        return self._outputs("layers", images)
+    def layers(self, feed: Feed) -> Outputs:
+        return self._outputs("layers", feed)
 
-    def inferences(self, images: Images) -> list[Inference]:
-        return [partial(self.run, images)] * self.parallel
+    def inferences(self, feed: Feed) -> list[Inference]:
+        return [partial(self.run, feed)] * self.parallel
 
-    def _outputs(self, action: str, images: Images) -> Outputs:
-        answer = self._child.ask(self._path, {"do": action, "id": self._id}, [images])
+    def _outputs(self, action: str, feed: Feed) -> Outputs:
+        arrays = [feed] if isinstance(feed, np.ndarray) else list(feed.values())
+        inputs = [] if isinstance(feed, np.ndarray) else list(feed)
+        answer = self._child.ask(self._path, {"do": action, "id": self._id, "inputs": inputs}, arrays)
         return dict(zip(answer.body["names"], answer.arrays, strict=True))
 
     def __str__(self) -> str:
@@ -89,7 +91,8 @@ class Service:
             self._loaded.pop(body["id"], None)
             return {}, []
         runtime = self._loaded[body["id"]]
-        outputs = runtime.layers(arrays[0]) if body["do"] == "layers" else runtime.run(arrays[0])
+        feed = dict(zip(body["inputs"], arrays, strict=True)) if body["inputs"] else arrays[0]
+        outputs = runtime.layers(feed) if body["do"] == "layers" else runtime.run(feed)
         return {"names": list(outputs)}, [np.asarray(value) for value in outputs.values()]
 
     def _load(self, body: dict[str, Any]) -> dict[str, Any]:
