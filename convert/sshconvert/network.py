@@ -152,6 +152,17 @@ def read_operators(graph: Graph) -> tuple[Operator | None, ...]:
     return tuple(operators)
 
 
+def unsupported(graph: Graph) -> dict[str, int]:
+    """Return the number of nodes for each unsupported operator, with a problem of its attributes if it has one."""
+    unknown = Counter(
+        _unknown_kind(node.operator).removeprefix(": operator ")
+        for node in graph.nodes
+        if not node.is_variable and node.operator not in OPERATORS
+    )
+    problems = Counter(problem.strip(" ():").replace("): ", ": ", 1) for _, problem in _read_nodes(graph, []))
+    return dict((unknown + problems).most_common())
+
+
 def _unknown_kind(operator: str) -> str:
     meaning = description(operator)
     return f": operator {operator} ({meaning})" if meaning else f": operator {operator}"

@@ -60,7 +60,7 @@ def describe(
     if image:
         specs = [_with_image(specs, image)]
     try:
-        return ModelSpec(name=_name(files.symbol), inputs=tuple(specs), task=Tensors(names=output_names(graph)))
+        return ModelSpec(name=model_name(files.symbol), inputs=tuple(specs), task=Tensors(names=output_names(graph)))
     except pydantic.ValidationError as error:
         raise ModelError(f"{files.symbol}: {problems(error)}") from None
 
@@ -104,7 +104,7 @@ def _with_image(specs: Sequence[InputSpec], image: ImageSpec) -> InputSpec:
         raise ModelError(f"--mean, --scale, --color: {specs[0].name}: {problems(error)}; omit them") from None
 
 
-def _name(symbol: Path) -> str:
+def model_name(symbol: Path) -> str:
     """Return the name of a model for the symbol's file: MODEL for MODEL-symbol.json."""
     stem = symbol.name.removesuffix(".json")
     for ending in _ENDINGS:

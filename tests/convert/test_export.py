@@ -234,8 +234,8 @@ WEIGHTS = {
     "w2": np.random.default_rng(2).normal(size=(4, 3, 1, 1)).astype(np.float32),
     "grouped": np.random.default_rng(3).normal(size=(3, 1, 1, 1)).astype(np.float32),
     "deep": np.random.default_rng(4).normal(size=(3, 3, 1, 1)).astype(np.float32),
-    "half": np.float32([0.5]),
-    "channels": np.float32([1, 2, 4]).reshape(1, 3, 1, 1),
+    "half": np.array([0.5], np.float32),
+    "channels": np.array([1, 2, 4], np.float32).reshape(1, 3, 1, 1),
 }
 RELU = onnx.helper.make_node("Relu", ["data"], ["a"], name="a")
 PER_CHANNEL = onnx.helper.make_node("Mul", ["data", "channels"], ["x"], name="x")
@@ -268,7 +268,7 @@ def test_preprocessing_is_exact_in_front_of_any_first_node(
     assert any(node.op_type == "Gather" for node in baked.nodes) == (reverse and not folded)
     pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8)).astype(np.float32)
     seen = pixels[:, ::-1] if reverse else pixels
-    mean, divisors = (np.float32(values).reshape(1, 3, 1, 1) for values in ((1, 2, 3), (2, 4, 8)))
+    mean, divisors = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in ((1, 2, 3), (2, 4, 8)))
     expected = in_onnxruntime(plain, (seen - mean) / divisors, tmp_path)
     actual = in_onnxruntime(baked, pixels, tmp_path)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6 * np.abs(expected).max())

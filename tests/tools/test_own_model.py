@@ -166,7 +166,7 @@ task = { kind = "tensors", names = ["sum"] }
 """
 
 
-def test_a_network_of_two_inputs_is_opened_and_refused_where_one_image_is_needed(tmp_path: Path) -> None:
+def test_a_network_of_two_inputs_is_converted_and_refused_where_one_image_is_needed(tmp_path: Path) -> None:
     convolution = {"kernel": "(1, 1)", "num_filter": "4", "no_bias": "True"}
     nodes = [
         *({"op": "null", "name": name, "inputs": []} for name in ("data", "weight", "state")),
@@ -185,9 +185,12 @@ def test_a_network_of_two_inputs_is_opened_and_refused_where_one_image_is_needed
     assert parse_model(dump_model(model), source="model.toml") == model
     assert model.input_shapes == {"data": (1, 3, 8, 8), "state": (1, 4, 8, 8)}
     options = ("--model", path, "--checkpoint", tmp_path, "-o", tmp_path / "out")
-    for verb in ("convert", "info"):
-        line = sshtool(verb, *options, "--quiet", code=1).stderr
-        assert line.startswith(f"sshtool {verb}: two: takes data, state, and this needs a network whose one input is")
+    sshtool("convert", *options)
+    described = json.loads(sshtool("info", *options, "--json").stdout)["result"]
+    assert described["inputs"] == {"data": [1, 3, 8, 8], "state": [1, 4, 8, 8]}
+    assert described["outputs"] == {"sum": [1, 4, 8, 8]}
+    line = sshtool("detect", tmp_path, "--model", path, "-o", tmp_path / "out", "--quiet", code=2).stderr
+    assert "tensors" in line
 
 
 @pytest.mark.parametrize(

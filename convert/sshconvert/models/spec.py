@@ -103,6 +103,10 @@ class InputSpec(Strict):
     layout: Layout = ""
     image: ImageSpec | None = None
 
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype)
+
     @pydantic.model_validator(mode="after")
     def _fits(self) -> InputSpec:
         if self.image and (len(self.shape) != 4 or self.shape[1] != 3 or self.layout not in ("", "NCHW")):
@@ -174,7 +178,7 @@ class ModelSpec(Strict):
     @property
     def input_dtypes(self) -> dict[str, np.dtype[Any]]:
         """The type of each input, by name."""
-        return {item.name: np.dtype(item.dtype) for item in self.inputs}
+        return {item.name: item.numpy for item in self.inputs}
 
     @property
     def takes_image(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sshconvert.errors import UsageError
 from sshtool.cli.options import AllowNonfinite, CheckpointPath, InputShape, Network, Output
 from sshtool.cli.parsing import shape_of
 from sshtool.cli.verbs import Verb
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Info(Verb):
-    """Describe a checkpoint: operators, shapes, size and cost beside the published figures, licences."""
+    """Describe a checkpoint, or any network: operators, also those that are not supported, shapes, size and cost."""
 
     place: Network = field(default_factory=Network)
     checkpoint: CheckpointPath = None
@@ -29,14 +30,19 @@ class Info(Verb):
     output: Output = field(default_factory=Output)
 
     def run(self, session: Session) -> None:
-        from sshtool.checkpoint.info import info
+        from sshtool.checkpoint.info import info, info_of_network, other_network
 
-        result = info(
-            self.place.workspace(),
-            checkpoint=self.checkpoint,
-            input_shape=shape_of(self.input_shape),
-            allow_nonfinite=self.allow_nonfinite,
-        )
+        place, shape = self.place, shape_of(self.input_shape)
+        files = place.files(self.checkpoint)
+        if files is None and self.checkpoint is not None and not place.model:
+            files = other_network(self.checkpoint, place.workspace().model)
+        if files and not place.model:
+            if shape:
+                raise UsageError("--input-shape: a network without a description has named inputs; give --input")
+            result = info_of_network(files, place.inputs(), place.output_names())
+        else:
+            workspace, checkpoint = place.open(self.checkpoint)
+            result = info(workspace, checkpoint=checkpoint, input_shape=shape, allow_nonfinite=self.allow_nonfinite)
         session.finish(result, render)
 
 
@@ -50,14 +56,17 @@ def render(result: InfoResult, plain: bool) -> RenderableType:
         "licence of the weights": result.license_weights,
         "note": result.license_note,
     }
+    original = f", original network: {result.original_input}" if result.original_input else ""
     rows = [
-        ["weights", result.weights],
+        ["weights", result.weights or "not given"],
         *([["", summary(result.nonfinite)]] if result.nonfinite else []),
-        ["input", f"{result.input_name} {_dimensions(result.input_shape)}, original network: RGB minus mean"],
+        *(["input", f"{name} {_dimensions(shape)}{original}"] for name, shape in result.inputs.items()),
         *(["output", f"{name} {_dimensions(shape)}"] for name, shape in result.outputs.items()),
-        ["operators", ", ".join(f"{count} {name}" for name, count in result.operators.items())],
-        ["MParams", f"{result.mparams:.4f}{_published(result.published_mparams)}"],
-        ["GFLOPs", f"{result.gflops:.4f}{_published(result.published_gflops, result.published_at)}"],
+        ["operators", _counts(result.operators)],
+        *([["NOT supported", _counts(result.unsupported)]] if result.unsupported else []),
+        ["MParams", f"{_figure(result.mparams)}{_published(result.published_mparams)}"],
+        ["GFLOPs", f"{_figure(result.gflops)}{_published(result.published_gflops, result.published_at)}"],
+        *([["problem", result.problem]] if result.problem else []),
         *([name, text] for name, text in licences.items() if text),
         *([path, _quantization(metadata)] for path, metadata in result.quantized.items()),
     ]
@@ -77,5 +86,13 @@ def _quantization(metadata: Mapping[str, str]) -> str:
     return "; ".join(f"{key}: {value}" for key, value in shown.items())
 
 
-def _dimensions(shape: Shape) -> str:
-    return "x".join(map(str, shape))
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _figure(figure: float | None) -> str:
+    return "not known" if figure is None else f"{figure:.4f}"
+
+
+def _dimensions(shape: Shape | None) -> str:
+    return "x".join(map(str, shape)) if shape else "of unknown shape"

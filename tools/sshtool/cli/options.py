@@ -13,7 +13,7 @@ from sshtool.cli.parsing import check_counts, check_exclusive, choice, choices, 
 if TYPE_CHECKING:
     from sshconvert.checkpoint import CheckpointFiles
     from sshconvert.graph import Shape
-    from sshconvert.models.spec import ImageSpec, ModelSpec
+    from sshconvert.models.spec import ImageSpec, InputSpec, ModelSpec
     from sshconvert.options import Options, Postprocessing
     from sshtool.checkpoint.download import DownloadOptions
     from sshtool.cli.session import Session
@@ -125,27 +125,40 @@ class Network(Place):
 
     def open(self, checkpoint: Path | None = None) -> tuple[Workspace, Path | CheckpointFiles | None]:
         """The workspace, and the checkpoint if options name one. Raises UsageError, ModelError and CheckpointError."""
+        files = self.files(checkpoint)
+        if files is None:
+            return self.workspace(), checkpoint
+        if self.model:
+            return self.workspace(), files
+        from sshconvert.undescribed import describe
+        from sshtool.workspace import Workspace
+
+        model = describe(files, self.inputs(), outputs=self.output_names(), image=self._image())
+        return Workspace(model, self.output_dir, files), files
+
+    def files(self, checkpoint: Path | None = None) -> CheckpointFiles | None:
+        """The files of a network without a description, or of a prefix and an epoch; None if no option names them.
+
+        Raises UsageError and CheckpointError.
+        """
         if self.epoch is not None and checkpoint is None:
             raise UsageError("--epoch: give the prefix of the files with --checkpoint too")
         own: dict[str, object] = {"--symbol": self.symbol, "--params": self.params, "--input": self.input}
         own |= {"--outputs": self.outputs, "--mean": self.mean, "--scale": self.scale, "--color": self.color}
         given = [option for option, value in own.items() if value not in (None, "", ())]
-        if not given and (self.model or self.epoch is None):
-            files = None if self.epoch is None or checkpoint is None else _files(checkpoint, self.epoch)
-            return self.workspace(), files or checkpoint
-        if self.model:
+        if self.model and given:
             raise UsageError(f"--model and {given[0]} contradict each other; give one")
-        return self._undescribed(checkpoint)
+        return self._named_files(checkpoint) if given or self.epoch is not None else None
 
-    def _undescribed(self, checkpoint: Path | None) -> tuple[Workspace, CheckpointFiles]:
-        from sshconvert.undescribed import describe
-        from sshtool.workspace import Workspace
+    def inputs(self) -> list[InputSpec]:
+        """The given inputs. Raises UsageError."""
+        check_counts({"--input": self.input})
+        return [input_of(text) for text in self.input]
 
-        check_counts({"--input": self.input, "--outputs": self.outputs})
-        files = self._named_files(checkpoint)
-        names = [name.strip() for text in self.outputs for name in text.split(",") if name.strip()]
-        model = describe(files, [input_of(text) for text in self.input], outputs=names, image=self._image())
-        return Workspace(model, self.output_dir, files), files
+    def output_names(self) -> list[str]:
+        """The given outputs."""
+        check_counts({"--outputs": self.outputs})
+        return [name.strip() for text in self.outputs for name in text.split(",") if name.strip()]
 
     def _named_files(self, checkpoint: Path | None) -> CheckpointFiles:
         from sshconvert.checkpoint import CheckpointFiles, symbol_beside
@@ -172,12 +185,6 @@ class Network(Place):
             raise UsageError("--scale: 0 leaves nothing of the image; give a number above 0")
         color = choice("--color", self.color or "rgb", ("rgb", "bgr"))
         return ImageSpec.model_validate({"color": color, "mean": mean_of(self.mean), "scale": self.scale})
-
-
-def _files(prefix: Path, epoch: int) -> CheckpointFiles:
-    from sshconvert.checkpoint import CheckpointFiles
-
-    return CheckpointFiles.of(prefix, epoch)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ _FORMAT: Any = np.lib.format  # NumPy 1 has no types for it
 # The only header that a pack uses, in version 1.0 of NumPy's format. NumPy's reader evaluates an expression.
 _HEADER: Final = re.compile(
     rb"\x93NUMPY\x01\x00(..)\{'descr': '(<f4|<i4|<i8)', 'fortran_order': False, "
-    rb"'shape': \(((?:[0-9]{1,8},? ?){1,8})\), \} *\n",
+    rb"'shape': \(([0-9]{1,8}(?:, [0-9]{1,8}){0,7},?)\), \} *\n",
     re.DOTALL,
 )
 
