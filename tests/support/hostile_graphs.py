@@ -250,6 +250,18 @@ def _many_boxes(graph: Graph) -> str:
     return graph.node("ReduceMax", [graph.node("Cast", [made], to=FLOAT)], keepdims=0)
 
 
+def _regions(graph: Graph) -> str:
+    """A region as wide as the data decide, or of a million bins."""
+    regions = graph.node("Expand", [graph.scalar(), graph.constant([1, 4])])
+    image = graph.constant([0])
+    if graph.chance.random() < 0.5:
+        made = graph.node("RoiAlign", ["data", regions, image], output_height=2, output_width=2)
+    else:
+        regions = graph.node("Expand", [graph.scalar(), graph.constant([64, 5])])
+        made = graph.node("MaxRoiPool", ["data", regions], pooled_shape=[1 << 10, 1 << 10])
+    return graph.node("ReduceMax", [made], keepdims=0)
+
+
 def _multiplied(graph: Graph) -> str:
     """Large tensors, or small ones and much work."""
     side = graph.chance.choice((2000, 8000, 32000))
@@ -288,6 +300,7 @@ HARMS: Final[Mapping[str, Harm]] = {
     "padding": _padded,
     "wide windows": _wide_windows,
     "many boxes": _many_boxes,
+    "regions": _regions,
     "a product of matrices": _multiplied,
     "sizes that data decide": _data_decide,
 }

@@ -158,6 +158,13 @@ def _product(made: Representation) -> Any:
     return made.largest(big)
 
 
+def _regions(made: Representation) -> Any:
+    """A region as wide as the data decide."""
+    regions = made.ops.broadcast(made.scalar(), made.whole([1, 4]))
+    image = made.whole([0])
+    return made.largest(made.ops.roi_align(made.data, regions, image, 2, 2, 0, 1.0, "avg"))
+
+
 def _nonzero(made: Representation) -> Any:
     return made.largest(made.ops.convert(made.ops.non_zero(made.data), "f32"))
 
@@ -175,6 +182,7 @@ HARMS: Final[Mapping[str, Harm]] = {
     "padding": _padding,
     "wide windows": _wide_windows,
     "many tensors": _many_tensors,
+    "regions": _regions,
     "a product of matrices": _product,
     "sizes that data decide": _nonzero,
 }

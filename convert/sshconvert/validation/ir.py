@@ -91,6 +91,8 @@ LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
     "NonMaxSuppression": {"box_encoding", "output_type", "sort_result_descending"},
     "Parameter": {"element_type", "shape"},
     "RNNSequence": _RECURRENT,
+    "ROIAlign": {"aligned_mode", "mode", "pooled_h", "pooled_w", "sampling_ratio", "spatial_scale"},
+    "ROIPooling": {"method", "output_roi", "output_size", "pooled_h", "pooled_w", "spatial_scale"},
     "Range": {"output_type"},
     "Reshape": {"special_zero"},
     "ShapeOf": {"output_type"},

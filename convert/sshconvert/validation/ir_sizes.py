@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sshconvert.schema import one_line
-from sshconvert.validation.sizes import SLOW, SORTED, Tally, shapes_to_try
+from sshconvert.validation.sizes import SLOW, SORTED, Tally, region_work, shapes_to_try
 
 Key = tuple[str, int]  # an operation's name and the number of an output
 
@@ -146,6 +146,10 @@ class _Sizes:
             return batch * time * sum(math.prod(shape) for shape in shapes[-3:-1])  # the weights, before the bias
         if op_type == "MatMul":
             return elements * shapes[0][-2 if op.get_attributes()["transpose_a"] and len(shapes[0]) > 1 else -1]
+        if op_type == "ROIPooling":
+            return elements * region_work(shapes[0])
+        if op_type == "ROIAlign":
+            return elements * region_work(shapes[0], int(op.get_attributes()["sampling_ratio"]))
         if op_type in ("AvgPool", "MaxPool"):
             return SLOW * elements * math.prod(map(int, op.get_attributes().get("kernel", ())))
         if op_type == "NonMaxSuppression":

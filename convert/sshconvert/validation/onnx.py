@@ -85,12 +85,15 @@ OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     "LogSoftmax": {"axis"},
     **dict.fromkeys(("GRU", "LSTM", "RNN"), _RECURRENT),
     "MatMul": _NONE,
+    "MaxRoiPool": {"pooled_shape", "spatial_scale"},
     "MaxPool": _WINDOWS | {"ceil_mode", "storage_order"},
     "NonMaxSuppression": {"center_point_box"},
     "QLinearConv": _CONVOLUTION,
     "Reshape": {"allowzero"},
     "Resize": {"coordinate_transformation_mode", "cubic_coeff_a", "mode", "nearest_mode"}
     | {"exclude_outside", "extrapolation_value"},
+    "RoiAlign": {"coordinate_transformation_mode", "mode", "output_height", "output_width"}
+    | {"sampling_ratio", "spatial_scale"},
     "ScatterND": {"reduction"},
     "Selu": {"alpha", "gamma"},
     "Softmax": {"axis"},

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from sshconvert.arrays import Array
 from sshconvert.schema import one_line
-from sshconvert.validation.sizes import SLOW, SORTED, Shape, Tally
+from sshconvert.validation.sizes import SLOW, SORTED, Shape, Tally, region_work
 
 Rule = Callable[[onnx.NodeProto, list[Array]], Array]  # from a node and the values of its inputs
 
@@ -207,6 +207,14 @@ class _Sizes:
             return self.shape(node.input[0])[-2 if _attribute(node, "transA", 0) else -1]
         if node.op_type in ("AveragePool", "MaxPool"):
             return SLOW * math.prod(map(int, _attribute(node, "kernel_shape", ())))
+        return self._regions(node)
+
+    def _regions(self, node: onnx.NodeProto) -> int:
+        """The products for each element of pooled regions, 0 for other operators."""
+        if node.op_type == "MaxRoiPool":
+            return region_work(self.shape(node.input[0]))
+        if node.op_type == "RoiAlign":
+            return region_work(self.shape(node.input[0]), _attribute(node, "sampling_ratio", 0))
         return 0
 
     # --- operators of ONNX Runtime, without shape rules in ONNX

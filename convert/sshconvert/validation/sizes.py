@@ -43,6 +43,8 @@ _RANK: Final = 4
 SLOW: Final = 8
 SORTED: Final = 32
 
+MOST_SAMPLES: Final = 64  # of a bin of a region, along each axis
+
 
 class Tally:
     """Adds up what a model computes at one input size."""
@@ -104,3 +106,16 @@ def _shape_of_size(declared: Sequence[int | None], sizes: tuple[int, int, int]) 
     else:
         usual = [batch, *[height] * len(declared)][: len(declared)]
     return tuple(other if size is None else size for size, other in zip(declared, usual, strict=True))
+
+
+def region_work(data: Sequence[int], samples: int | None = None) -> int:
+    """The products for each bin of a pooled region of a map [N, C, H, W]. Raises ValueError.
+
+    Runtimes clip the bins of a maximum to the map. Without a number of `samples` along each axis, the regions decide
+    how many samples a mean has.
+    """
+    if samples is None:
+        return SLOW * math.prod(data[2:])
+    if not 1 <= samples <= MOST_SAMPLES:
+        raise ValueError(f"it takes {samples} samples of a bin, expected 1 to {MOST_SAMPLES}")
+    return SLOW * samples**2
