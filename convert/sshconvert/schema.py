@@ -38,7 +38,7 @@ def parse_json(schema: type[Schema], data: bytes) -> Schema:
     different readers would take different values, or if the document breaks the schema.
     """
     try:
-        json.loads(data.decode(), object_pairs_hook=_require_unique, parse_constant=_refuse_constant)
+        json.loads(data.decode(), object_pairs_hook=require_unique, parse_constant=refuse_constant)
         return schema.model_validate_json(data, strict=True)
     except pydantic.ValidationError as error:
         raise ValueError(problems(error)) from None
@@ -83,7 +83,8 @@ def one_line(text: object) -> str:
     return line if len(line) <= LONGEST_PROBLEM else f"{line[:LONGEST_PROBLEM]}…"
 
 
-def _require_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def require_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A hook of `json` that raises ValueError if an object repeats a key, which readers resolve differently."""
     keys = dict(pairs)
     if len(keys) != len(pairs):
         repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
@@ -91,5 +92,6 @@ def _require_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return keys
 
 
-def _refuse_constant(constant: str) -> NoReturn:
+def refuse_constant(constant: str) -> NoReturn:
+    """A hook of `json` that raises ValueError for NaN and the infinities."""
     raise ValueError(f"{constant} is no JSON number")

@@ -33,6 +33,7 @@ from sshconvert.errors import SymbolError
 from sshconvert.graph import VARIABLE, Entry, Graph, Node
 from sshconvert.messages import listed, shown, without_surrogates
 from sshconvert.recognition import EMPTY, SYMBOL, recognised
+from sshconvert.schema import refuse_constant, require_unique
 from sshconvert.snapshot import Snapshot, take_snapshot
 
 OLDEST_VERSION: Final = 800
@@ -141,7 +142,7 @@ class SymbolParser:
             self.fail("the file", f"holds more than {MAX_VALUES} values, far more than any symbol needs")
         try:
             document = json.loads(
-                text, object_pairs_hook=self.unique_keys, parse_constant=self.no_constant, parse_int=self.integer
+                text, object_pairs_hook=require_unique, parse_constant=refuse_constant, parse_int=self.integer
             )
         except ValueError as error:
             self.fail("the file", f"is not valid JSON ({error})")
@@ -155,16 +156,6 @@ class SymbolParser:
         description = recognised(head)
         if description not in ("", EMPTY, SYMBOL):
             self.fail("the file", f"is {description}, and no symbol JSON")
-
-    def unique_keys(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = dict(pairs)
-        if len(keys) != len(pairs):
-            repeated = sorted(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-            self.fail("the file", f"an object repeats the keys {shown(repeated)}")
-        return keys
-
-    def no_constant(self, constant: str) -> NoReturn:
-        self.fail("the file", f"{constant} is no JSON number")
 
     def integer(self, digits: str) -> int:
         if len(digits) > MAX_DIGITS:  # before the conversion, which takes quadratic time
