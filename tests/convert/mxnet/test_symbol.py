@@ -310,6 +310,7 @@ def test_another_axis_is_kept_in_every_version() -> None:
     assert parse(document).nodes[1].attributes == {"axis": "1"}
 
 
+REQUIRED: Final = {"act_type": "relu", "dtype": "float16", "mode": "lstm", "pool_type": "max"}
 ALIASES: Final = {alias: signature.name for alias, signature in signatures().items() if alias != signature.name}
 
 
@@ -317,10 +318,8 @@ def with_alias(alias: str) -> Document:
     canonical = ALIASES[alias]
     one_input = canonical.endswith("_scalar") or canonical in {"Flatten", "Reshape", "SwapAxis", "Cast"}
     names = ["x"] if one_input else ["x", "y"]
-    wanted = {"add_n": {"num_args": "2"}, "Concat": {"num_args": "2"}, "Cast": {"dtype": "float16"}}
-    attributes = {"scalar": "2"} if canonical.endswith("_scalar") else wanted.get(canonical, {})
     nodes = [variable(name) for name in names]
-    return document_of([*nodes, operator(alias, "node", range(len(names)), attrs=attributes)], version=10901)
+    return document_of([*nodes, operator(alias, "node", range(len(names)), attrs={})], version=10901)
 
 
 @pytest.mark.parametrize("alias", ALIASES)
@@ -331,8 +330,20 @@ def test_an_alias_becomes_the_operators_one_name(alias: str) -> None:
 @pytest.mark.parametrize("alias", ALIASES)
 def test_mxnet_gives_an_alias_the_same_name(alias: str, mxnet: Mxnet) -> None:
     document = with_alias(alias)
+    attributes = document["nodes"][-1]["attrs"] = {}
+    while True:
+        try:
+            theirs = resaved(mxnet, document)
+            break
+        except mxnet.MXNetError as error:
+            if "is not registered" in str(error):
+                pytest.skip("an alias of older versions")
+            required = re.search(r"Required parameter (\w+)", str(error))
+            if required is None or required[1] in attributes:
+                raise
+            attributes[required[1]] = REQUIRED.get(required[1], "2")
 
-    assert resaved(mxnet, document) == parse(document)
+    assert theirs == parse(document)
 
 
 def test_an_unknown_operator_keeps_its_name() -> None:
