@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import Contract
@@ -21,9 +21,10 @@ from sshconvert.options import Dynamic, InputType, Layout, Options, Precision
 from sshconvert.passes.base import Pass
 from sshconvert.passes.fp16 import StoreWeightsAsFp16
 from sshconvert.passes.input_form import TakeBytes, TakeChannelsLast
-from sshconvert.passes.int8 import Quantization, Quantize
-from sshconvert.passes.postprocessing import AppendPostprocessing
 from sshconvert.passes.preprocessing import BakePreprocessing
+
+if TYPE_CHECKING:
+    from sshconvert.passes.int8 import Quantization
 
 # The dimensions that an option may free, by their letters in a layout. Channels are never free.
 BATCH: Final = {"N": "batch"}
@@ -156,8 +157,12 @@ def passes(spec: ModelSpec, options: Options, quantization: Quantization | None 
     elif options.input_type is InputType.UINT8:
         raise PreprocessingError("uint8 holds no pixels minus a mean: build the preprocessing in, or feed float32")
     if quantization:
+        from sshconvert.passes.int8 import Quantize
+
         yield Quantize(quantization)
     if options.postprocessing:
+        from sshconvert.passes.postprocessing import AppendPostprocessing
+
         yield AppendPostprocessing(name, options.postprocessing.task(spec), options.postprocessing)
     if options.input_type is InputType.UINT8:
         yield TakeBytes(name)

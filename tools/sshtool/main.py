@@ -35,6 +35,8 @@ def _run() -> None:
             _open_standard_files()  # before opening other files
             catch_signals()
             _silence_libraries()
+            # The converter that `import openvino` would import too, and that the program does not use.
+            sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # stubs do not know
             from sshtool.cli.app import app
 
             app()

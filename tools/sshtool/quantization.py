@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from sshconvert.arrays import Pixels
-from sshconvert.calibration import CalibrationImages, calibrate, rank_layers
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import CALIBRATION, CALIBRATION_IMAGES, DROP
 from sshconvert.convert import Artifact, convert
@@ -26,9 +25,12 @@ from sshconvert.libraries import NNCF, ONNXRUNTIME, PILLOW, Library
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Dynamic, Options, Precision
-from sshconvert.passes.int8 import Quantization
 from sshconvert.reading import is_folder
 from sshtool.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from sshconvert.calibration import CalibrationImages
+    from sshconvert.passes.int8 import Quantization
 
 # Neither the demo checkpoint's fitting nor a test uses these scenes.
 CALIBRATION_SEEDS: Final = range(300_000, 300_030)
@@ -65,6 +67,8 @@ def quantization_for(
     """
     if Precision.INT8 not in options.precisions:
         return None
+    from sshconvert.calibration import calibrate
+
     check(checkpoint, options, int8)
     digests: dict[int, str] = {}
     images = calibration_images(checkpoint.model, options, int8.calibration_data, digests)
@@ -119,6 +123,7 @@ def calibration_images(
 
     Raises UsageError if `folder` is no folder or holds no images.
     """
+    from sshconvert.calibration import CalibrationImages
     from sshtool.images import Resize, fit, reading
     from sshtool.selection import select_images
 
@@ -144,6 +149,7 @@ def calibration_images(
 
 
 def _scenes(options: Options, model: ModelSpec, seeds: range) -> CalibrationImages:
+    from sshconvert.calibration import CalibrationImages
     from sshtool.demo.scenes import draw_scene
 
     size = _size(options, model)
@@ -183,6 +189,8 @@ class _LayerSearch:
 
     def within(self, quantization: Quantization, ranked_on: CalibrationImages) -> Quantization:
         """The quantization, or the first of `ATTEMPTS` that keeps to `max_drop`. Raises PrecisionError."""
+        from sshconvert.calibration import rank_layers
+
         assert self.int8.max_drop is not None  # the caller checks it
         drops = [self.drop(quantization)]
         if drops[0] <= self.int8.max_drop:

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from sshconvert.checkpoint import Checkpoint, CheckpointFiles, open_checkpoint
 from sshconvert.digest import stream_sha256
@@ -17,8 +17,9 @@ from sshconvert.files import scratch_folder, staged, staging_folder
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import open_regular, state
 from sshconvert.recognition import ZIP, mistaken
-from sshtool.archives.zip_check import check
-from sshtool.archives.zip_layout import Member, RefusedError, read_members, stream
+
+if TYPE_CHECKING:
+    from sshtool.archives.zip_layout import Member
 
 _SIGNATURE: Final = b"PK\x03\x04"
 
@@ -75,6 +76,9 @@ class Archive:
             OutputError: The files cannot be written.
 
         """
+        from sshtool.archives.zip_check import check
+        from sshtool.archives.zip_layout import read_members
+
         with self._errors():
             members = read_members(self._file)
             check(members)
@@ -88,6 +92,8 @@ class Archive:
 
     def _write(self, member: Member, target: BinaryIO) -> None:
         """Unpack a member; only errors of reading become ArchiveError."""
+        from sshtool.archives.zip_layout import stream
+
         pieces = stream(self._file, member)
         while True:
             with self._errors():
@@ -109,6 +115,8 @@ class Archive:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
+        from sshtool.archives.zip_layout import RefusedError
+
         try:
             yield
         except RefusedError as error:
