@@ -194,7 +194,7 @@ def _ramp(_: Any, shape: Shape) -> Doubles:
 
 _FILLED: Final[dict[str, tuple[str, Callable[[Any, Shape], Doubles]]]] = {
     "uniform": ("from 0 to 1, as an image after normalisation", lambda random, shape: random.random_sample(shape)),
-    "pixels": ("whole numbers from 0 to 255, as a raw image", lambda random, shape: random.randint(0, 256, shape)),
+    "wide": ("values far from 0: activations that saturate", lambda random, shape: 16 * random.standard_normal(shape)),
     "ramp": ("every element differs: exchanged axes and places", _ramp),
     "zeros": ("a constant: the biases, and the padding at the borders", lambda _, shape: np.zeros(shape)),
     "ones": ("a constant: the padding at the borders", lambda _, shape: np.ones(shape)),
