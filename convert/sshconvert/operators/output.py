@@ -74,7 +74,7 @@ class _Regression(_Head):
 
     @classmethod
     def read(cls, attributes: Attributes) -> Operator:
-        attributes.without_effect("grad_scale")
+        attributes.without_effect("grad_scale", "out_grad")  # MXNet takes the second from SoftmaxOutput and ignores it
         return cls()
 
     def evaluate(self, *inputs: Array) -> tuple[Array, ...]:

@@ -21,6 +21,7 @@ from sshconvert.libraries import Library, importing
 from sshconvert.models.spec import ModelSpec
 from sshtool.runtimes.base import Feed, Inference, Outputs, Runtime, Settings, reason, shown
 from sshtool.runtimes.registry import RUNTIMES
+from sshtool.runtimes.symbol_cut import cut_symbol
 
 MXNET: Final = Library("MXNet", "mxnet", "reference", condition="on Python 3.11 or 3.12")
 
@@ -88,7 +89,7 @@ class Mxnet(Runtime):
         """Read the symbol and the arrays with MXNet. Raises ArtifactError if the files have changed since opening."""
         symbol, params = checkpoint.symbol_path, checkpoint.params_path
         try:
-            contents = self._mxnet.sym.load(str(symbol)), self._mxnet.nd.load(str(params))
+            contents = self._load(checkpoint), self._mxnet.nd.load(str(params))
             sha256 = {path.name: file_sha256(path) for path in (symbol, params)}
         # MXNet raises UnicodeDecodeError for its own messages that are not UTF-8.
         except (self._mxnet.MXNetError, OSError, UnicodeDecodeError) as error:
@@ -96,6 +97,19 @@ class Mxnet(Runtime):
         if sha256 != checkpoint.sha256:
             raise ArtifactError(f"{params.parent}: the checkpoint changed after it was opened; verify it again")
         return contents
+
+    def _load(self, checkpoint: Checkpoint) -> Any:
+        """Load the symbol. If MXNet lacks an operator of it, load the part that the outputs need. Raises MXNetError."""
+        path = checkpoint.symbol_path
+        try:
+            return self._mxnet.sym.load(str(path))
+        except self._mxnet.MXNetError:
+            text = path.read_text(encoding="utf-8")
+            try:
+                return self._mxnet.sym.load_json(cut_symbol(text, checkpoint.model.output_names))
+            except (ValueError, KeyError, IndexError, TypeError):  # not the reason of the first error
+                pass
+            raise
 
     @classmethod
     def suffixes(cls) -> tuple[str, ...]:
