@@ -163,9 +163,9 @@ def test_the_outputs_are_faces_then_heads_if_they_are_kept() -> None:
 
 
 @pytest.fixture(scope="module")
-def artifacts(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, ...]:
+def artifacts(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, ...]:
     options = Options(BOTH, input_shape=(2, 3, 256, 256), postprocessing=Postprocessing(keep_heads=True))
-    return convert(plain_checkpoint, tmp_path_factory.mktemp("faces"), options)
+    return convert(checkpoint, tmp_path_factory.mktemp("faces"), options)
 
 
 def scenes() -> npt.NDArray[np.uint8]:
@@ -182,18 +182,18 @@ def test_the_artifacts_are_sound_and_find_the_faces_of_their_own_heads(artifacts
 
 
 def test_detect_takes_the_faces_as_they_come(
-    artifacts: tuple[Artifact, ...], plain_checkpoint: Checkpoint, tmp_path: Path
+    artifacts: tuple[Artifact, ...], checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    plain = convert(plain_checkpoint, tmp_path, Options(("onnx",), input_shape=(2, 3, 256, 256)))[0]
+    plain = convert(checkpoint, tmp_path, Options(("onnx",), input_shape=(2, 3, 256, 256)))[0]
     expected = Detector(plain.path, MODEL).find(list(scenes()))
     for artifact in artifacts:
         for ours, right in zip(Detector(artifact.path, MODEL).find(list(scenes())), expected, strict=True):
             np.testing.assert_allclose(table(ours), table(right), atol=1e-2)
 
 
-def test_detect_cannot_find_what_the_file_leaves_out(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_detect_cannot_find_what_the_file_leaves_out(checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = Options(("onnx",), input_shape=(1, 3, 64, 64), postprocessing=Postprocessing(score_threshold=0.6))
-    path = convert(plain_checkpoint, tmp_path, options)[0].path
+    path = convert(checkpoint, tmp_path, options)[0].path
     with pytest.raises(UsageError, match=r"0\.5.*ssh-mxnet"):
         Detector(path, MODEL, DetectorOptions(threshold=0.5))
     assert Detector(path, MODEL, DetectorOptions(threshold=0.7)).task.iou_threshold == RULES.iou_threshold
@@ -255,9 +255,9 @@ def test_outputs_that_are_no_faces_are_refused(
         RULES.decode_inside({"boxes": np.zeros(boxes), "scores": np.zeros(scores), "count": np.array(count)})
 
 
-def test_faces_of_any_size_come_from_one_file(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_faces_of_any_size_come_from_one_file(checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = Options(BOTH, dynamic=Dynamic.ALL, postprocessing=Postprocessing(keep_heads=True))
-    for artifact in convert(plain_checkpoint, tmp_path, options):
+    for artifact in convert(checkpoint, tmp_path, options):
         runtime = load(artifact.path, MODEL)
         for height, width in ((32, 33), (200, 131)):
             images = np.stack([draw_scene(seed, height, width).image for seed in (1, 2)])
@@ -278,9 +278,9 @@ def test_options_that_mean_nothing_are_refused(options: Sequence[str], message: 
     assert message in sshtool("convert", "-o", tmp_path, *options, code=2).stderr
 
 
-def test_the_command_says_what_is_inside(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_the_command_says_what_is_inside(checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = ("--postprocess", "--score-threshold", "0.2", "--top-k", "50", "--input-shape", "1,3,64,64", "--json")
-    result = sshtool("convert", "--checkpoint", plain_checkpoint.params_path, "-o", tmp_path, *options)
+    result = sshtool("convert", "--checkpoint", checkpoint.params_path, "-o", tmp_path, *options)
     for artifact in json.loads(result.stdout)["result"]["artifacts"]:
         declaration = load(Path(artifact["path"]), MODEL).declaration
         assert declaration.faces is not None

@@ -32,16 +32,16 @@ IMAGES: npt.NDArray[np.uint8] = draw_scene(7, *SIZE).image[None]
 
 
 @pytest.fixture(scope="module")
-def artifacts(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
-    made = convert(plain_checkpoint, tmp_path_factory.mktemp("artifacts"), Options(input_shape=(1, 3, *SIZE)))
+def artifacts(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    made = convert(checkpoint, tmp_path_factory.mktemp("artifacts"), Options(input_shape=(1, 3, *SIZE)))
     return {artifact.format: artifact for artifact in made}
 
 
 @pytest.fixture(params=["onnx", "openvino", "openvino reads onnx", "mxnet"])
-def runtime(request: pytest.FixtureRequest, artifacts: dict[str, Artifact], plain_checkpoint: Checkpoint) -> Runtime:
+def runtime(request: pytest.FixtureRequest, artifacts: dict[str, Artifact], checkpoint: Checkpoint) -> Runtime:
     if request.param == "mxnet":
         request.getfixturevalue("mxnet")
-        return load(plain_checkpoint.params_path, MODEL)
+        return load(checkpoint.params_path, MODEL)
     if request.param == "openvino reads onnx":
         return load(artifacts["onnx"].path, MODEL, key="openvino")
     return load(artifacts[request.param].path, MODEL)
@@ -52,13 +52,11 @@ def test_every_module_here_is_a_runtime_that_can_be_named() -> None:
     assert all(kind.key == key and kind.name and kind.suffixes() for key, kind in RUNTIMES.items())
 
 
-def test_a_runtime_says_what_it_is_and_answers_in_the_models_order(
-    runtime: Runtime, plain_checkpoint: Checkpoint
-) -> None:
+def test_a_runtime_says_what_it_is_and_answers_in_the_models_order(runtime: Runtime, checkpoint: Checkpoint) -> None:
     assert str(runtime).startswith(runtime.name)
     assert runtime.version[0].isdecimal()
     assert runtime.settings == Settings("CPU", 0)
-    assert runtime.declaration.weights == plain_checkpoint.weights
+    assert runtime.declaration.weights == checkpoint.weights
     outputs = runtime.run(IMAGES)
     assert tuple(outputs) == MODEL.output_names
     assert all(array.dtype == np.float32 and len(array) == 1 for array in outputs.values())
@@ -91,9 +89,9 @@ def test_threads_are_settable_and_change_nothing(key: str, artifacts: dict[str, 
 
 
 @pytest.mark.usefixtures("mxnet")
-def test_mxnets_threads_are_set_before_it_reads_them(plain_checkpoint: Checkpoint, monkeypatch: Any) -> None:
+def test_mxnets_threads_are_set_before_it_reads_them(checkpoint: Checkpoint, monkeypatch: Any) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    Mxnet(plain_checkpoint, Settings(threads=2))
+    Mxnet(checkpoint, Settings(threads=2))
     assert os.environ["OMP_NUM_THREADS"] == "2"
 
 
@@ -130,9 +128,9 @@ def test_threads_that_all_begin_at_once_do_not_wait_for_each_other_for_ever(
 
 
 @pytest.mark.usefixtures("mxnet")
-def test_mxnet_as_released_computes_on_the_cpu_only(plain_checkpoint: Checkpoint) -> None:
+def test_mxnet_as_released_computes_on_the_cpu_only(checkpoint: Checkpoint) -> None:
     with pytest.raises(RuntimeUnavailableError, match="no device GPU"):
-        Mxnet(plain_checkpoint, Settings(device="GPU"))
+        Mxnet(checkpoint, Settings(device="GPU"))
 
 
 @pytest.mark.parametrize(
@@ -248,9 +246,9 @@ def test_what_a_runtime_says_is_one_line_that_a_person_reads() -> None:
     assert reason(RuntimeError("a" * 301)) == "a" * 300 + "…"
 
 
-def test_fp16_declares_itself(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_fp16_declares_itself(checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = Options(precisions=(Precision.FP16,), input_shape=(1, 3, 64, 64))
-    for artifact in convert(plain_checkpoint, tmp_path, options):
+    for artifact in convert(checkpoint, tmp_path, options):
         declaration = load(artifact.path, MODEL).declaration
-        assert (declaration.precision, declaration.weights) == ("FP16", plain_checkpoint.weights)
+        assert (declaration.precision, declaration.weights) == ("FP16", checkpoint.weights)
         assert declaration.input_shape == (1, 3, 64, 64)
