@@ -296,6 +296,8 @@ def declaration_of(path: Path, metadata: Mapping[str, Any], inputs: Sequence[Ten
     """Parse the metadata of an artifact with these inputs. `path` names the file in messages. Raises ArtifactError."""
     if metadata.get(_INPUTS, ""):
         return _declared_tensors(path, metadata, inputs)
+    if len(inputs) != 1:
+        raise ArtifactError(f"{path}: it has {len(inputs)} inputs, expected one image; convert again")
     return declared(path, metadata, _sizes(inputs[0]), inputs[0].dtype)
 
 

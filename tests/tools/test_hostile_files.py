@@ -991,7 +991,7 @@ ONNX_FILES: Final[dict[str, tuple[Callable[[], bytes], str]]] = {
     "a tensor of 2^40 elements made from eight bytes": (onnx_with(expanded), "operator 'ConstantOfShape'"),
     "an input without a shape": (
         onnx_with(lambda m: m.graph.input[0].type.tensor_type.ClearField("shape")),
-        "0 sizes",
+        "shape",
     ),
     "an input of texts": (
         onnx_with(lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", TensorProto.STRING)),

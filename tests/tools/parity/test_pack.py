@@ -198,7 +198,7 @@ FAULTS: dict[str, tuple[Callable[[Members], Any], str]] = {
     "another shape": (as_array(np.zeros((1, 8, 12, 17), np.float32)), "has shape"),
     "a huge shape": (claiming((99999,) * 4), "claims float32"),
     "a dimension of many digits": (claiming((1, 1, 1, 1 << 40)), "not float32"),
-    "one dimension": (claiming((16,)), "claims float32"),
+    "one dimension": (claiming((16,)), "has shape"),
     "a negative shape": (claiming((-4, -4, 1, 1)), "not float32"),
     "a truncated array": (lambda m: m.update({"noise/rpn_bbox_pred_stride8.npy": b"\x93NUMPY"}), "not a reference"),
     "a sample that nobody knows": (sample(lambda s: s.update(name="scene-x")), "not complete"),
