@@ -15,6 +15,7 @@ from sshconvert.errors import UsageError
 from sshconvert.graph import Dimensions
 from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
+from sshconvert.onnx.ranking import best_places, gather_rows, ranks, row_count
 from sshconvert.tasks.anchors import AnchorHead
 from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.inside import BOXES, COUNT, OUTPUTS, SCORES
@@ -130,55 +131,17 @@ def _grid(build: Builder, head: AnchorHead) -> str:
 
 
 def _best(build: Builder, candidates: _Candidates, most: int | None, role: str) -> _Candidates:
-    """Emit the `most` best candidates of each image in their order. The first of equal scores win.
-
-    One TopK is not enough: among equal scores, ONNX Runtime takes the first, OpenVINO any. So one TopK finds the lowest
-    kept score, and another one selects by distinct keys: candidates above that score, then candidates with that score.
-    """
+    """Emit the `most` best candidates of each image in their order. The first of equal scores win."""
     if most is None:
         return candidates
-    count = _count(build, candidates.scores, role)
+    count = row_count(build, candidates.scores, role)
     number = build.node(f"{role}_number", "Min", [count, build.integers(f"{role}_most", [most])])
-    highest, _ = build.split(f"{role}_scores_alone", "TopK", [candidates.scores, number], 2, axis=1)
-    last = build.node(f"{role}_last", "ReduceMin", [highest], axes=[1])
-    above, kept = (
-        build.cast(f"{role}_{name}_float", compared)
-        for name, compared in (
-            ("above", build.node(f"{role}_above", "Greater", [candidates.scores, last])),
-            ("kept", build.node(f"{role}_kept", "GreaterOrEqual", [candidates.scores, last])),
-        )
-    )
-    group = build.node(f"{role}_group", "Add", [above, kept])
-    width = build.cast(f"{role}_width", count)
-    keys = build.node(
-        f"{role}_keys", "Sub", [build.node(f"{role}_of", "Mul", [group, width]), _order(build, count, role)]
-    )
-    _, places = build.split(f"{role}_chosen", "TopK", [keys, number], 2, axis=1)
+    places = best_places(build, candidates.scores, count, number, role)
     boxes, scores = (
-        _gather(build, values, places, f"{role}_{name}")
+        gather_rows(build, values, places, f"{role}_{name}")
         for name, values in (("boxes", candidates.boxes), ("scores", candidates.scores))
     )
     return _Candidates(boxes, scores, None if candidates.count is None else min(candidates.count, most))
-
-
-def _order(build: Builder, count: str, role: str) -> str:
-    """Emit 0, 1, 2, … for each candidate: float32 [S]."""
-    number = build.node(f"{role}_end", "Squeeze", [count])
-    steps = [build.integers(f"{role}_{name}", value) for name, value in (("first", 0), ("step", 1))]
-    order = build.node(f"{role}_order", "Range", [steps[0], number, steps[1]])
-    return build.cast(f"{role}_order_float", order)
-
-
-def _count(build: Builder, scores: str, role: str) -> str:
-    """Emit the number of candidates: int64 [1]."""
-    shape = build.node(f"{role}_shape", "Shape", [scores])
-    return build.node(f"{role}_all", "Gather", [shape, build.integers(f"{role}_axis", [1])])
-
-
-def _gather(build: Builder, values: str, places: str, role: str) -> str:
-    """Emit the rows of `values` [N, S, …] at `places` [N, K]."""
-    indices = build.node(f"{role}_places", "Unsqueeze", [places, build.integers(f"{role}_last", [2])])
-    return build.node(role, "GatherND", [values, indices], batch_dims=1)
 
 
 def _suppress(build: Builder, faces: _Candidates, task: DetectionTask) -> str:
@@ -196,26 +159,23 @@ def _suppress(build: Builder, faces: _Candidates, task: DetectionTask) -> str:
         [
             build.node("with_last_pixel", "Add", [faces.boxes, build.floats("last_pixel", [0, 0, 1, 1])]),
             build.node("one_class", "Unsqueeze", [scores, build.integers("class_axis", [1])]),
-            _count(build, faces.scores, "candidates"),
+            row_count(build, faces.scores, "candidates"),
             build.floats("iou_threshold", [np.nextafter(np.float32(task.iou_threshold), np.float32(0))]),
             build.floats("no_score", [0]),
         ],
     )
-    indices = build.node("selected_places", "Gather", [selected, build.integers("image_and_box", (0, 2))], axis=1)
-    shape = build.node("selected_shape", "Shape", [indices])
-    number = build.node("selected_number", "Gather", [shape, build.integers("first_axis", 0)])
-    falling = build.node("falling", "Range", [number, build.integers("last", 0), build.integers("downwards", -1)])
-    ranks = build.cast("ranks", falling)
-    return build.node("ranked", "ScatterND", [build.node("unranked", "Mul", [scores, nothing]), indices, ranks])
+    return ranks(build, selected, build.node("unranked", "Mul", [scores, nothing]))
 
 
 def _choose(build: Builder, ranked: str, faces: _Candidates, top_k: int) -> int | str:
     """Emit the outputs. Returns K, or "" if it depends on the run."""
-    number = build.node("top_number", "Min", [_count(build, faces.scores, "top"), build.integers("top_most", [top_k])])
-    ranks, places = build.split("chosen", "TopK", [ranked, number], 2, axis=1)
-    present = build.node("there", "Greater", [ranks, build.floats("no_rank", 0)])
+    number = build.node(
+        "top_number", "Min", [row_count(build, faces.scores, "top"), build.integers("top_most", [top_k])]
+    )
+    order, places = build.split("chosen", "TopK", [ranked, number], 2, axis=1)
+    present = build.node("there", "Greater", [order, build.floats("no_rank", 0)])
     present_float = build.cast("there_float", present)
-    boxes, scores = (_gather(build, values, places, f"chosen_{role}") for role, values in _named(faces).items())
+    boxes, scores = (gather_rows(build, values, places, f"chosen_{role}") for role, values in _named(faces).items())
     mask = build.node("there_box", "Unsqueeze", [present_float, build.integers("box_axis", [2])])
     build.output(BOXES, "Mul", [boxes, mask])
     build.output(SCORES, "Mul", [scores, present_float])

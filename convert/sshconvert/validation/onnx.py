@@ -65,7 +65,7 @@ OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     **dict.fromkeys(("Add", "Div", "Exp", "GatherND", "Greater", "GreaterOrEqual", "Identity", "Max", "Min"), _NONE),
     **dict.fromkeys(("Mul", "Relu", "Sigmoid", "Slice", "Softplus", "Softsign", "Sub", "Tanh", "Where"), _NONE),
     **dict.fromkeys(("Expand", "GlobalAveragePool", "GlobalMaxPool", "NonMaxSuppression", "Range", "Shape"), _NONE),
-    **dict.fromkeys(("Erf", "Less", "Neg", "PRelu", "Sqrt"), _NONE),
+    **dict.fromkeys(("Equal", "Erf", "Less", "Neg", "PRelu", "Sqrt"), _NONE),
     **dict.fromkeys(("Elu", "LeakyRelu"), frozenset({"alpha"})),
     **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _REDUCTION),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _QUANTIZATION),
