@@ -40,7 +40,7 @@ class _Recorder(Attributes):
         self.honoured.append(f"`{name}`")
         return super().integers(name, default, **limits)
 
-    def optional_integer(self, name: str, **limits: int) -> int | None:
+    def optional_integer(self, name: str, **limits: Any) -> int | None:
         self.honoured.append(f"`{name}`")
         return super().optional_integer(name, **limits)
 

@@ -47,12 +47,14 @@ class Attributes:
             return self._wrong(name, text, expected, least)
         return int(match[1])
 
-    def optional_integer(self, name: str, *, least: int = 0, most: int = MAX_INTEGER) -> int | None:
-        """Take an integer from `least` to `most`, or None, the default."""
+    def optional_integer(
+        self, name: str, *, default: int | None = None, least: int = 0, most: int = MAX_INTEGER
+    ) -> int | None:
+        """Take an integer from `least` to `most`, or None."""
         text = self._left.get(name)
         if text in (None, "None"):
             self._left.pop(name, None)
-            return None
+            return None if text else default
         return self.integer(name, least=least, most=most)
 
     def integers(

@@ -108,10 +108,10 @@ class NodeBuilder(Builder):
         """Add the node that computes the outputs of the MXNet node."""
         self._add(operator, inputs, self.outputs, attributes)
 
-    def finish_cast(self, tensor: str) -> None:
-        """Add the node that converts a tensor to the type of the MXNet node's first output."""
-        dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(self.output_dtypes[0]))
-        self.finish("Cast", [tensor], to=dtype)
+    def finish_cast(self, tensor: str, number: int = 0) -> None:
+        """Add the node that converts a tensor to the MXNet node's output of this number."""
+        dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(self.output_dtypes[number]))
+        self.output(self.outputs[number], "Cast", [tensor], to=dtype)
 
     def free_input(self, number: int = 0) -> Free:
         """The free dimensions of an input."""

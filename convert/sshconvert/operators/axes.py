@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from sshconvert.arrays import DType
 from sshconvert.graph import Shape
@@ -10,10 +11,13 @@ from sshconvert.messages import shown
 from sshconvert.mxnet.attributes import MAX_DIMENSIONS, Attributes
 from sshconvert.operators.base import need
 
+if TYPE_CHECKING:
+    from sshconvert.onnx.builder import NodeBuilder
+
 
 def read_axis(attributes: Attributes, name: str, default: int | None = None) -> int:
     """Read an axis of an operator. A negative one counts from the back."""
-    return attributes.integer(name, default, least=-MAX_DIMENSIONS, most=MAX_DIMENSIONS)
+    return attributes.integer(name, default, least=-MAX_DIMENSIONS)
 
 
 def axis_in(axis: int, shape: Shape) -> int:
@@ -39,3 +43,9 @@ def same_dtype(dtypes: Sequence[DType]) -> DType:
     names = sorted({str(dtype) for dtype in dtypes})
     need(len(names) == 1, f"the types {shown(names)} of the inputs differ")
     return dtypes[0]
+
+
+def emit_sizes(build: NodeBuilder, role: str, tensor: str, axes: Shape) -> str:
+    """Add nodes that read the sizes of `axes`, which are not negative, in each run. Return a tensor of int64."""
+    shape = build.node(f"{role}_of", "Shape", [tensor])
+    return build.node(role, "Gather", [shape, build.integers(f"{role}_axes", axes)])

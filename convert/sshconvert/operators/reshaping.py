@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 KEEP, INFER, COPY, JOIN, SPLIT = 0, -1, -2, -3, -4
 
 
-def emit_reshape(build: NodeBuilder, codes: Sequence[int]) -> None:
+def emit_reshape(build: NodeBuilder, codes: Sequence[int], *, reverse: bool = False) -> None:
     """Emit a Reshape by `codes` (`sshconvert.operators.shaping.Reshape`), which fit the input's shape."""
     data, dimensions = build.inputs[0], len(build.input_shapes[0])
+    codes = codes[::-1] if reverse else codes  # in the order in which MXNet reads them
     splits, others = _separate_splits(codes, dimensions)
     if SPLIT in codes and INFER in others:
         # ONNX infers one dimension, and a split may need it too. So a Reshape of their own makes the splits.
-        parts, codes = _parts(splits, dimensions), others
+        parts, codes = _parts(splits, dimensions, reverse=reverse), others
         operator, inputs, attributes = _reshape_node(build, "split", data, parts)
         data, dimensions = build.node("split", operator, inputs, **attributes), len(parts)
-    operator, inputs, attributes = _reshape_node(build, "shape", data, _parts(codes, dimensions))
+    operator, inputs, attributes = _reshape_node(build, "shape", data, _parts(codes, dimensions, reverse=reverse))
     build.finish(operator, inputs, **attributes)
 
 
@@ -55,7 +56,8 @@ def _separate_splits(codes: Sequence[int], dimensions: int) -> tuple[list[int], 
     return [*splits, COPY] if dimensions else splits, others
 
 
-def _parts(codes: Sequence[int], dimensions: int) -> list[_Part]:
+def _parts(codes: Sequence[int], dimensions: int, *, reverse: bool) -> list[_Part]:
+    """Return the dimensions that the codes make. In reverse, the first code is about the last dimension."""
     parts: list[_Part] = []
     remaining, axis = list(codes), 0
     while remaining:
@@ -73,6 +75,8 @@ def _parts(codes: Sequence[int], dimensions: int) -> list[_Part]:
         else:
             parts.append(_Part((axis,)) if code == KEEP else _Part(number=code))
             axis += 1
+    if reverse:
+        return [_Part(tuple(dimensions - 1 - axis for axis in part.axes), part.number) for part in reversed(parts)]
     return parts
 
 

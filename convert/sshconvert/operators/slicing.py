@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sshconvert.arrays import Array
+import numpy as np
+
+from sshconvert.arrays import Array, DType
 from sshconvert.graph import Shape
-from sshconvert.mxnet.attributes import MAX_INTEGER, Attributes
-from sshconvert.operators.axes import axis_in, read_axis, replaced
+from sshconvert.mxnet.attributes import MAX_DIMENSIONS, MAX_INTEGER, Attributes
+from sshconvert.operators.axes import axes_in, axis_in, emit_sizes, read_axis, replaced
 from sshconvert.operators.base import Operator, need
 from sshconvert.operators.registry import register
 
@@ -68,6 +70,146 @@ class SliceAxis(Operator):
             return
         window = build.node("window", "Slice", [build.inputs[0], *limits])
         build.finish("Split", [window, build.integers("size", (build.output_shapes[0][axis],))], axis=axis)
+
+
+@register
+@dataclass(frozen=True)
+class Slice(Operator):
+    """A window of the first axes: from `begin` to `end` in steps, as Python slices.
+
+    A negative number counts from the back, None stands for the end that the step leaves, and a window that reaches
+    outside the axis is clipped.
+    """
+
+    name = "slice"
+    aliases = ("crop",)
+    value_preserving = ("Slice", "Identity")
+    restrictions = "The window is not empty."
+
+    windows: tuple[slice, ...]
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> Slice:
+        begin, end, step = (attributes.optional_integers(name, least=-MAX_INTEGER) for name in ("begin", "end", "step"))
+        step = step or (None,) * len(begin)
+        if not len(begin) == len(end) == len(step):
+            attributes.problems.append(f"attributes begin={begin}, end={end} and step={step} differ in length")
+        if 0 in step:
+            attributes.problems.append(f"attribute step={step} is not supported: expected no 0")
+        return cls(tuple(map(slice, begin, end, step)))
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        data, count = inputs[0], len(self.windows)
+        need(count <= len(data), f"{data} has fewer than {count} dimensions")
+        sizes = tuple(len(range(*window.indices(size))) for window, size in zip(self.windows, data, strict=False))
+        need(all(sizes), f"the window {sizes} of {data} is empty")
+        return ((*sizes, *data[count:]),)
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        return (inputs[0][self.windows],)
+
+    def emit(self, build: NodeBuilder) -> None:
+        axes = [axis for axis, window in enumerate(self.windows) if window != slice(None)]
+        if not axes:
+            build.finish("Identity", build.inputs)
+            return
+        steps = [window.step or 1 for window in self.windows]
+        limits = {
+            "begin": [_limit(self.windows[axis].start, steps[axis] < 0) for axis in axes],
+            "end": [_limit(self.windows[axis].stop, steps[axis] > 0) for axis in axes],
+            "axes": axes,
+            "step": [steps[axis] for axis in axes],
+        }
+        inputs = [build.integers(role, values) for role, values in limits.items()]
+        build.finish("Slice", [build.inputs[0], *inputs])
+
+
+def _limit(value: int | None, is_last: bool) -> int:
+    """Return a limit of a Slice, which clips it. None stands for the last index, or the one before the first."""
+    return value if value is not None else MAX_INTEGER if is_last else -MAX_INTEGER
+
+
+@register
+@dataclass(frozen=True)
+class SliceLike(Operator):
+    """The first elements of the axes `axes`, or of all axes without it: as many as the second input has."""
+
+    name = "slice_like"
+    inputs = ("data", "shape_like")
+    value_preserving = ("Slice", "Split")
+
+    axes: Shape
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> SliceLike:
+        return cls(attributes.integers("axes", (), least=-MAX_DIMENSIONS))
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        data, like = inputs
+        sizes = list(data)
+        for axis in self._axes(data, like):
+            need(axis < len(like) and like[axis] <= data[axis], f"axis {axis} of {like} is not inside {data}")
+            sizes[axis] = like[axis]
+        return (tuple(sizes),)
+
+    def _axes(self, data: Shape, like: Shape) -> Shape:
+        need(bool(self.axes) or len(data) == len(like), f"{data} and {like} have different numbers of dimensions")
+        return tuple(sorted({axis_in(axis, data) for axis in self.axes or range(len(data))}))
+
+    def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
+        return (inputs[0],)
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        return (inputs[0][tuple(map(slice, self.output_shapes(*(array.shape for array in inputs))[0]))],)
+
+    def emit(self, build: NodeBuilder) -> None:
+        """Emit a Slice. MXNet refuses a size larger than the input's, but a Slice clips it.
+
+        So for each free axis a Split into one part of the size fails.
+        """
+        axes = self._axes(*build.input_shapes)
+        free = [axis for axis in axes if build.free_input(0)[axis] or build.free_input(1)[axis]]
+        end = emit_sizes(build, "end", build.inputs[1], axes)
+        window = [build.inputs[0], build.integers("begin", (0,) * len(axes)), end, build.integers("axes", axes)]
+        if not free:
+            build.finish("Slice", window)
+            return
+        data = build.node("window", "Slice", window)
+        for axis in free[:-1]:
+            data = build.node(
+                "checked", "Split", [data, emit_sizes(build, "size", build.inputs[1], (axis,))], axis=axis
+            )
+        size = emit_sizes(build, "size", build.inputs[1], (free[-1],))
+        build.finish("Split", [data, size], axis=free[-1])
+
+
+@register
+@dataclass(frozen=True)
+class Reverse(Operator):
+    """The elements of some axes in reverse order."""
+
+    name = "reverse"
+    aliases = ("flip",)
+    value_preserving = ("Slice", "Identity")
+
+    axes: Shape
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> Reverse:
+        return cls(attributes.integers("axis"))
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        axes_in(self.axes, inputs[0])
+        return (inputs[0],)
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        return (np.flip(inputs[0], self.axes),)
+
+    def emit(self, build: NodeBuilder) -> None:
+        count = len(self.axes)
+        limits = {"begin": (-1,) * count, "end": (-MAX_INTEGER,) * count, "axes": self.axes, "step": (-1,) * count}
+        inputs = [build.integers(role, values) for role, values in limits.items()]
+        build.finish("Slice", [build.inputs[0], *inputs])
 
 
 @register
@@ -132,7 +274,8 @@ class Crop(Operator):
         else:
             begin = build.integers("begin", self.offset)
         end = build.node("end", "Add", [begin, size]) if self.centre or any(self.offset) else size
-        window = build.node("window", "Slice", [build.inputs[0], begin, end, axes])
+        steps = build.integers("steps", (1, 1))  # else OpenVINO computes them, from the size of `begin`
+        window = build.node("window", "Slice", [build.inputs[0], begin, end, axes, steps])
         build.finish("Split", [build.node("rows", "Split", [window, sizes[0]], axis=2), sizes[1]], axis=3)
 
     def _begin(self, data: Shape, size: Shape) -> Shape:

@@ -62,7 +62,17 @@ _RECURRENT: Final = frozenset(
 )
 _POOLING: Final = _WINDOWS | {"axis", "index_element_type", "kernel", "rounding_type"}
 
+# Layers that only arrange elements anew, beside those of `LAYERS`.
+_ARRANGING: Final[Mapping[str, AbstractSet[str]]] = {
+    "DepthToSpace": {"block_size", "mode"},
+    "GatherElements": {"axis"},
+    "ReverseSequence": {"batch_axis", "seq_axis"},
+    "ScatterElementsUpdate": {"reduction", "use_init_val"},
+    "SpaceToDepth": {"block_size", "mode"},
+}
+
 LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
+    **_ARRANGING,
     **dict.fromkeys(("Add", "Greater", "GreaterEqual", "Maximum", "Minimum"), _BROADCAST),
     "Divide": _BROADCAST | {"m_pythondiv"},
     **dict.fromkeys(("Multiply", "PRelu", "Power", "Select", "Subtract"), _BROADCAST),

@@ -60,8 +60,20 @@ _REDUCTION: Final = frozenset({"axes", "keepdims", "noop_with_empty_axes"})
 _QUANTIZATION: Final = frozenset({"axis", "saturate"})
 _RECURRENT: Final = frozenset({"activations", "direction", "hidden_size", "linear_before_reset"})
 
+# Operators that only arrange elements anew, beside those of `OPERATORS`.
+_ARRANGING: Final[Mapping[str, AbstractSet[str]]] = {
+    "DepthToSpace": {"blocksize", "mode"},
+    "GatherElements": {"axis"},
+    "Pad": {"mode"},
+    "ReverseSequence": {"batch_axis", "time_axis"},
+    "ScatterElements": {"axis", "reduction"},
+    "SpaceToDepth": {"blocksize"},
+    "Tile": _NONE,
+}
+
 # Operators of ONNX with their attributes.
 OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
+    **_ARRANGING,
     **dict.fromkeys(("Add", "Div", "Exp", "GatherND", "Greater", "GreaterOrEqual", "Identity", "Max", "Min"), _NONE),
     **dict.fromkeys(("Mul", "Relu", "Sigmoid", "Slice", "Softplus", "Softsign", "Sub", "Tanh", "Where"), _NONE),
     **dict.fromkeys(("Expand", "GlobalAveragePool", "GlobalMaxPool", "NonMaxSuppression", "Range", "Shape"), _NONE),

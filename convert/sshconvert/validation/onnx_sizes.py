@@ -24,7 +24,11 @@ Rule = Callable[[onnx.NodeProto, list[Array]], Array]  # from a node and the val
 _MOST_VALUES: Final = 1 << 10  # elements of a constant that may hold sizes
 
 # Inputs whose values decide the size of the output, which may be larger than all inputs.
-_GROWING: Final[Mapping[str, tuple[int, ...]]] = {"Expand": (1,), "Range": (0, 1, 2), "Resize": (1, 2, 3)}
+_GROWING: Final[Mapping[str, tuple[int, ...]]] = {
+    **dict.fromkeys(("Expand", "Pad", "Tile"), (1,)),
+    "Range": (0, 1, 2),
+    "Resize": (1, 2, 3),
+}
 
 # Value-preserving and arithmetic operators on sizes. After arithmetic, a size need not grow with the input.
 _CHOOSING: Final[Mapping[str, Rule]] = {
