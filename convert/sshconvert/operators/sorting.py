@@ -1,6 +1,7 @@
 """Operators that sort.
 
-Of equal elements, the one with the lower index comes first, ascending and descending. MXNet promises no order.
+Of equal elements, the one with the lower index comes first, ascending and descending. OpenVINO and MXNet promise no
+order.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sshconvert.operators.registry import register
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
 
-ORDER: Final = "Of equal elements, the one with the lower index comes first; MXNet promises no order."
+ORDER: Final = "Of equal elements, the one with the lower index comes first, but OpenVINO promises no order."
 VALUES, INDICES, MASK, BOTH = "value", "indices", "mask", "both"
 DTYPES: Final = ("float32", "float64", "float16", "int32", "int64", "uint8")
 
