@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from sshconvert.messages import shown
 from sshconvert.mxnet.attributes import Attributes
 from sshconvert.operators.base import Operator
 from sshconvert.operators.binary import FUNCTIONS, Function, need_computable
-from sshconvert.operators.registry import register
+from sshconvert.operators.registry import register, register_kind
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
@@ -95,17 +95,9 @@ class _Broadcasting(_Binary):
             raise ShapeError(f"the shapes {shown(list(inputs))} do not broadcast") from None
 
 
-def _add_operators() -> None:
-    for key, function in FUNCTIONS.items():
-        name, *aliases = _ELEMENTWISE[key]
-        members: dict[str, Any] = {"name": name, "aliases": tuple(aliases), "function": function}
-        register(cast("type[Operator]", type(name, (_Elementwise,), members)))
-        name = f"broadcast_{key}"
-        members = {"name": name, "aliases": _BROADCAST_ALIASES.get(key, ()), "function": function}
-        register(cast("type[Operator]", type(name, (_Broadcasting,), members)))
-
-
-_add_operators()
+for _key, _function in FUNCTIONS.items():
+    register_kind(_Elementwise, *_ELEMENTWISE[_key], function=_function)
+    register_kind(_Broadcasting, f"broadcast_{_key}", *_BROADCAST_ALIASES.get(_key, ()), function=_function)
 
 
 @register

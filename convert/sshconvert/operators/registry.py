@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from sshconvert.mxnet.symbol import Signature
 from sshconvert.operators.base import Operator
@@ -26,6 +26,12 @@ _ALIASES: Final[Mapping[str, str]] = {
 def register(operator: OperatorClass) -> OperatorClass:
     """Add a class to `OPERATORS` under its name and aliases."""
     return OPERATORS.register(operator.name, *operator.aliases)(operator)  # type: ignore[return-value]  # the same class
+
+
+def register_kind(base: type[Operator], name: str, *aliases: str, **members: Any) -> None:
+    """Register a class that differs from `base` only in its name, its aliases and these class attributes."""
+    namespace = {"__module__": base.__module__, "__doc__": base.__doc__, "name": name, "aliases": aliases, **members}
+    register(cast("type[Operator]", type(name, (base,), namespace)))
 
 
 def signatures() -> dict[str, Signature]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import MAX_FLOAT32, Attributes
 from sshconvert.operators.base import Operator
 from sshconvert.operators.binary import FUNCTIONS, Function, need_computable, number
-from sshconvert.operators.registry import register
+from sshconvert.operators.registry import register_kind
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
@@ -73,9 +73,7 @@ def _add_operators() -> None:
             name = f"_{'r' * is_reversed}{kind}_scalar"
             # Old symbols write `_RMinusScalar` and `_GreaterEqualScalar`.
             old = f"_{'R' * is_reversed}{''.join(word.capitalize() for word in kind.split('_'))}Scalar"
-            members: dict[str, Any] = {"name": name, "aliases": (old, *_ALIASES.get(name, ()))}
-            members |= {"function": function, "is_reversed": is_reversed}
-            register(cast("type[Operator]", type(name, (_Scalar,), members)))
+            register_kind(_Scalar, name, old, *_ALIASES.get(name, ()), function=function, is_reversed=is_reversed)
 
 
 _add_operators()

@@ -80,7 +80,7 @@ LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
     **dict.fromkeys(("LogicalAnd", "LogicalOr", "LogicalXor"), _BROADCAST),
     **dict.fromkeys(("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceiling", "Cos", "Cosh"), _NONE),
     **dict.fromkeys(("Erf", "Floor", "HSigmoid", "HSwish", "Log", "LogicalNot", "Mish", "Negative", "PReLU"), _NONE),
-    **dict.fromkeys(("HardSigmoid", "Selu", "Sign", "Sin", "Sinh", "Sqrt", "Swish", "Tan"), _NONE),
+    **dict.fromkeys(("HardSigmoid", "IsNaN", "Selu", "Sign", "Sin", "Sinh", "Sqrt", "Swish", "Tan"), _NONE),
     **dict.fromkeys(("Convolution", "GroupConvolution"), _WINDOWS),
     **dict.fromkeys(("ConvolutionBackpropData", "GroupConvolutionBackpropData"), _WINDOWS | {"output_padding"}),
     **dict.fromkeys(

@@ -14,7 +14,10 @@ Key = tuple[str, int]  # an operation's name and the number of an output
 # Inputs whose values decide the size of the output, which may be larger than all inputs.
 _GROWING: Final = {"Broadcast": (1,), "Interpolate": (1, 2), "Pad": (1, 2), "Range": (0, 1, 2), "Tile": (1,)}
 
-_ELEMENTWISE: Final = frozenset({"Add", "Divide", "Maximum", "Minimum", "Multiply", "Power", "Select", "Subtract"})
+_ELEMENTWISE: Final = frozenset(
+    {"Add", "Divide", "Equal", "FloorMod", "Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr"}
+    | {"LogicalXor", "Maximum", "Minimum", "Mod", "Multiply", "NotEqual", "Power", "Select", "Subtract"}
+)
 # Value-preserving operations on sizes, and Range, which counts up to one.
 _CHOOSING: Final = frozenset(
     {"Broadcast", "Concat", "Convert", "Gather", "Maximum", "Minimum", "Range", "Reshape", "ShapeOf"}

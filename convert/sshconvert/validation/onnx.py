@@ -71,15 +71,27 @@ _ARRANGING: Final[Mapping[str, AbstractSet[str]]] = {
     "Tile": _NONE,
 }
 
+# Functions of one number and of two, without attributes.
+_UNARY: Final = (
+    *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor"),
+    *("Identity", "IsNaN", "Log", "Neg", "Not", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sin", "Sinh"),
+    *("Softplus", "Softsign", "Sqrt", "Tan", "Tanh"),
+)
+_BINARY: Final = (
+    *("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mul"),
+    *("Or", "Pow", "Sub", "Xor"),
+)
+
 # Operators of ONNX with their attributes.
 OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     **_ARRANGING,
-    **dict.fromkeys(("Add", "Div", "Exp", "GatherND", "Greater", "GreaterOrEqual", "Identity", "Max", "Min"), _NONE),
-    **dict.fromkeys(("Mul", "Relu", "Sigmoid", "Slice", "Softplus", "Softsign", "Sub", "Tanh", "Where"), _NONE),
-    **dict.fromkeys(("Expand", "GlobalAveragePool", "GlobalMaxPool", "NonMaxSuppression", "Range", "Shape"), _NONE),
-    **dict.fromkeys(("Equal", "Erf", "Less", "Neg", "PRelu", "Sqrt"), _NONE),
+    **dict.fromkeys((*_UNARY, *_BINARY), _NONE),
+    **dict.fromkeys(("Clip", "Expand", "GlobalAveragePool", "GlobalMaxPool", "MatMul", "PRelu", "Range"), _NONE),
+    **dict.fromkeys(("Shape", "Slice", "Where"), _NONE),
+    **dict.fromkeys(("ArgMax", "ArgMin"), frozenset({"axis", "keepdims", "select_last_index"})),
     **dict.fromkeys(("Elu", "LeakyRelu"), frozenset({"alpha"})),
-    **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _REDUCTION),
+    **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin"), _REDUCTION),
+    **dict.fromkeys(("ReduceProd", "ReduceSum"), _REDUCTION),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _QUANTIZATION),
     **dict.fromkeys(("Squeeze", "Unsqueeze"), _AXES),
     "AveragePool": _WINDOWS | {"ceil_mode", "count_include_pad"},
@@ -96,9 +108,9 @@ OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     "HardSigmoid": {"alpha", "beta"},
     "LogSoftmax": {"axis"},
     **dict.fromkeys(("GRU", "LSTM", "RNN"), _RECURRENT),
-    "MatMul": _NONE,
     "MaxRoiPool": {"pooled_shape", "spatial_scale"},
     "MaxPool": _WINDOWS | {"ceil_mode", "storage_order"},
+    "Mod": {"fmod"},
     "NonMaxSuppression": {"center_point_box"},
     "QLinearConv": _CONVOLUTION,
     "Reshape": {"allowzero"},

@@ -47,10 +47,13 @@ _ARITHMETIC: Final[Mapping[str, Rule]] = {
 }
 
 # Operators without a shape rule, and operators with the same shapes.
-_LIKE: Final = {"GreaterOrEqual": "Greater"}
+_LIKE: Final = {"GreaterOrEqual": "Greater", "LessOrEqual": "Less"}
 
 # Operators whose result has the shape of the largest input.
-_ELEMENTWISE: Final = frozenset({"Add", "Div", "Max", "Min", "Mul", "QLinearAdd", "Sub", "Where"})
+_ELEMENTWISE: Final = frozenset(
+    {"Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul"}
+    | {"Or", "Pow", "QLinearAdd", "Sub", "Where", "Xor"}
+)
 
 
 def add_up(graph: onnx.GraphProto, opset: int, shapes: Mapping[str, Shape], tally: Tally) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -10,8 +9,8 @@ import pytest
 from hypothesis import strategies as st
 
 from one_node import DATA, IMAGE, lone
+from operands import values_of
 from operator_suite import Case, OperatorSuite, suite_case
-from sshconvert.arrays import Array
 from sshconvert.errors import ShapeError
 from sshconvert.graph import Shape
 from sshconvert.network import resolve
@@ -28,48 +27,9 @@ ELEMENTWISE: Final = {
 SCALARS: Final = sorted({kind.name for name, kind in OPERATORS.items() if name.endswith("_scalar")})
 
 
-def small_integers(shapes: Mapping[str, Shape], random: np.random.Generator) -> Mapping[str, Array]:
-    """Both signs, zeros and many equal values, but no divisor of 0."""
-    values = {name: random.integers(-4, 5, shape) for name, shape in shapes.items()}
-    return values | {name: np.where(array == 0, 3, array) for name, array in values.items() if name == "other"}
-
-
-def exponents(shapes: Mapping[str, Shape], random: np.random.Generator) -> Mapping[str, Array]:
-    """Bases of both signs, and whole exponents."""
-    return {name: random.integers(0 if name == "other" else -3, 4, shape) for name, shape in shapes.items()}
-
-
-def halves(shapes: Mapping[str, Shape], random: np.random.Generator) -> Mapping[str, Array]:
-    """Multiples of 1/2 of both signs, with zeros and ties."""
-    return {name: random.integers(-6, 7, shape) / 2 for name, shape in shapes.items()}
-
-
-def positive(shapes: Mapping[str, Shape], random: np.random.Generator) -> Mapping[str, Array]:
-    return {name: random.uniform(0.1, 3, shape) for name, shape in shapes.items()}
-
-
-def values_of(key: str, dtype: str) -> Any:
-    if key == "power":
-        return exponents if dtype != "float32" else positive
-    return halves if dtype == "float32" and key != "div" else small_integers
-
-
 def binary(name: str, key: str, lhs: Shape, rhs: Shape, dtype: str = "float32") -> Case:
     types = {} if dtype == "float32" else {"data": dtype, "other": dtype}
     return Case(name, {"data": lhs, "other": rhs}, dtypes=types, values=values_of(key, dtype), free=(0,))
-
-
-def scalar_case(name: str, shape: Shape, scalar: float, dtype: str = "float32") -> Case:
-    key = name.removeprefix("_").removesuffix("_scalar")
-    values = values_of("power", dtype) if "power" in key else small_integers
-    if dtype != "float32" and name in ("_rdiv_scalar", "_rmod_scalar", "_rpower_scalar"):
-        values = positive_integers
-    types = {} if dtype == "float32" else {"data": dtype}
-    return Case(name, {"data": shape}, {"scalar": scalar}, dtypes=types, values=values)
-
-
-def positive_integers(shapes: Mapping[str, Shape], random: np.random.Generator) -> Mapping[str, Array]:
-    return {name: random.integers(1, 5, shape) for name, shape in shapes.items()}
 
 
 def broadcasts(shape: Shape, ones: list[bool], dropped: int) -> Shape:
@@ -89,22 +49,10 @@ def random_binary(draw: Any) -> Case:
     return binary(f"broadcast_{key}", key, *(sides if draw(st.booleans()) else sides[::-1]), dtype)
 
 
-@st.composite
-def random_scalar(draw: Any) -> Case:
-    name, dtype = draw(st.sampled_from(SCALARS)), draw(st.sampled_from(["float32"] * 3 + ["int32", "int64"]))
-    scalar = draw(st.sampled_from([1.0, 2.0, 3.0, 0.5, 1.7, 2.0 / 3] if dtype == "float32" else [1, 2, 3, 2.5]))
-    if "power" not in name and draw(st.booleans()):
-        scalar = -scalar
-    return scalar_case(name, draw(SHAPES), scalar, dtype)
-
-
 class TestFunctionsOfTwoTensors(OperatorSuite):
     cases = (
         *(pytest.param(binary(f"broadcast_{key}", key, *BATCHES), id=f"broadcast_{key}") for key in FUNCTIONS),
-        *(
-            pytest.param(binary(ELEMENTWISE[key], key, IMAGE, IMAGE), id=ELEMENTWISE[key])
-            for key in ("add", "mod", "greater", "logical_and")
-        ),
+        *(pytest.param(binary(ELEMENTWISE[key], key, IMAGE, IMAGE), id=ELEMENTWISE[key]) for key in FUNCTIONS),
         *(
             pytest.param(binary(f"broadcast_{key}", key, *BATCHES, "int64"), id=f"broadcast_{key} of int64")
             for key in ("div", "mod", "power", "maximum", "hypot", "equal", "logical_xor")
@@ -126,34 +74,6 @@ class TestFunctionsOfTwoTensors(OperatorSuite):
     random = random_binary()
 
 
-class TestFunctionsOfATensorAndAScalar(OperatorSuite):
-    cases = (
-        *(pytest.param(scalar_case(name, IMAGE, 1.7), id=name) for name in SCALARS),
-        *(
-            pytest.param(scalar_case(name, (2, 5), 2.5, "int64"), id=f"{name} of int64")
-            for name in (
-                "_plus_scalar",
-                "_div_scalar",
-                "_rdiv_scalar",
-                "_rmod_scalar",
-                "_power_scalar",
-                "_equal_scalar",
-            )
-        ),
-        suite_case("by default", "_plus_scalar", (3,)),
-        suite_case("of a negative scalar", "_mod_scalar", (3, 4), scalar=-0.7),
-        suite_case("of zero", "_mod_scalar", (3, 4), scalar=0),
-        suite_case("in MXNet 1.9's form", "_mul_scalar", (3, 4), scalar="0.1", is_int="False"),
-        suite_case("of a large scalar", "_plus_scalar", (3, 4), scalar=-1e18),
-    )
-    unsupported = (
-        pytest.param(lone("_plus_scalar", 1, scalar="many"), "attribute scalar='many'", id="no number"),
-        pytest.param(lone("_plus_scalar", 1, scalar="1e39"), "attribute scalar='1e39'", id="beyond float32"),
-        pytest.param(lone("_plus_scalar", 1, scalar="nan"), "attribute scalar='nan'", id="NaN"),
-    )
-    random = random_scalar()
-
-
 class TestSums(OperatorSuite):
     cases = (
         suite_case("of one", "add_n", IMAGE, num_args=1),
@@ -171,17 +91,6 @@ class TestSums(OperatorSuite):
 
 def test_a_sum_infers_the_shape_of_its_second_input() -> None:
     assert resolve(lone("elemwise_add", 2), DATA).parameters(DATA) == {"in1": (1, 4, 8, 8)}
-
-
-def test_integers_with_a_fraction_become_floating_point_where_the_symbol_says_so() -> None:
-    network = resolve(
-        lone("_div_scalar", 1, scalar="2.5", is_int="False"), {"data": (2,)}, dtypes={"data": np.dtype(np.int64)}
-    )
-    operator = network.operators[-1]
-
-    assert network.dtypes[-1] == (np.dtype(np.float32),)
-    assert operator is not None
-    np.testing.assert_array_equal(operator.evaluate(np.array([5, -7]))[0], [2, -2.8])
 
 
 @pytest.mark.parametrize("key", [*ARITHMETIC, *COMPARISONS])
