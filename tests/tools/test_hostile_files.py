@@ -520,10 +520,17 @@ def overlapping() -> bytes:
     return tiff_image(8, 8, *[(tag, 7, 30_000, 100) for tag in range(1000, 3000)]) + bytes(40_000)
 
 
-def of_tiles(side: int) -> bytes:
-    """A JPEG 2000 whose picture is cut into tiles of that side."""
+def of_tiles(width: int, height: int, components: int = 3) -> bytes:
+    """A JPEG 2000 whose picture is cut into tiles of that size."""
     whole = picture("JPEG2000", (200, 64), no_jp2=True)
-    return whole[:24] + struct.pack(">2I", side, side) + whole[32:]
+    return whole[:24] + struct.pack(">2I", width, height) + whole[32:40] + struct.pack(">H", components) + whole[42:]
+
+
+def of_tile_part(length: int) -> bytes:
+    """A JPEG 2000 of one tile, which claims that length."""
+    whole = picture("JPEG2000", no_jp2=True)
+    place = whole.index(b"\xff\x90") + 6
+    return whole[:place] + struct.pack(">I", length) + whole[place + 4 :]
 
 
 def rle_bitmap(side: int) -> bytes:
@@ -591,8 +598,11 @@ PIECES: Final[dict[str, tuple[Callable[[], bytes], str]]] = {
     "a JPEG 2000 of 20,000 boxes": (
         lambda: inserted(picture("JPEG2000"), 12, b"\0\0\0\x08free" * 20_000), "more than 10000 boxes",
     ),
-    "a JPEG 2000 of 12,800 tiles": (lambda: of_tiles(1), "it has [0-9]+ tiles"),
-    "a JPEG 2000 of tiles without extent": (lambda: of_tiles(0), "tiles of 0x0 pixels"),
+    "a JPEG 2000 of 12,800 tiles": (lambda: of_tiles(1, 1), "it has [0-9]+ tiles"),
+    "a JPEG 2000 of tiles without width": (lambda: of_tiles(0, 9), "0x9"),
+    "a JPEG 2000 of tiles without height": (lambda: of_tiles(9, 0), "9x0"),
+    "a JPEG 2000 of five components": (lambda: of_tiles(99, 99, 5), "5 components"),
+    "a JPEG 2000 of a tile of 13 bytes": (lambda: of_tile_part(13), "no length"),
     "a JPEG 2000 of 60,000 comments": (
         lambda: inserted(picture("JPEG2000", no_jp2=True), 51, b"\xff\x64\0\4\0\1" * 60_000), "segments",
     ),
