@@ -1,10 +1,10 @@
-"""Operators that change the order of axes."""
+"""Operators that change the order of axes, whole or in blocks."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Self
 
 from sshconvert.arrays import Array
 from sshconvert.graph import Shape
@@ -15,6 +15,8 @@ from sshconvert.operators.registry import register
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
+
+_LARGEST_BLOCK: Final = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,67 @@ class SwapAxis(_Permutation):
         first, second = axis_in(self.first, data), axis_in(self.second, data)
         axes[first], axes[second] = second, first
         return tuple(axes)
+
+
+@dataclass(frozen=True)
+class _Blocks(Operator):
+    """Blocks of `block` x `block` pixels that become channels, or the reverse. NCHW only."""
+
+    restrictions = "NCHW only."
+
+    block: int
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> Self:
+        return cls(attributes.integer("block_size", least=1, most=_LARGEST_BLOCK))
+
+
+@register
+@dataclass(frozen=True)
+class DepthToSpace(_Blocks):
+    """Channels [block, block, channels] that become the pixels of blocks."""
+
+    name = "depth_to_space"
+    value_preserving = ("DepthToSpace",)
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        need(len(inputs[0]) == 4, f"depth_to_space needs 4 dimensions, not {inputs[0]}")
+        number, depth, height, width = inputs[0]
+        channels, rest = divmod(depth, self.block**2)
+        need(rest == 0, f"{depth} channels do not divide into blocks of {self.block} x {self.block}")
+        return ((number, channels, height * self.block, width * self.block),)
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        number, depth, height, width = inputs[0].shape
+        parts = inputs[0].reshape(number, self.block, self.block, depth // self.block**2, height, width)
+        return (parts.transpose(0, 3, 4, 1, 5, 2).reshape(self.output_shapes(inputs[0].shape)[0]),)
+
+    def emit(self, build: NodeBuilder) -> None:
+        build.finish("DepthToSpace", build.inputs, blocksize=self.block, mode="DCR")
+
+
+@register
+@dataclass(frozen=True)
+class SpaceToDepth(_Blocks):
+    """The pixels of blocks that become channels [block, block, channels]."""
+
+    name = "space_to_depth"
+    value_preserving = ("SpaceToDepth",)
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        need(len(inputs[0]) == 4, f"space_to_depth needs 4 dimensions, not {inputs[0]}")
+        number, channels, *size = inputs[0]
+        need(
+            all(length % self.block == 0 for length in size),
+            f"{size} does not divide into blocks of {self.block} x {self.block}",
+        )
+        return ((number, channels * self.block**2, *(length // self.block for length in size)),)
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        number, channels, height, width = inputs[0].shape
+        shape = (number, channels, height // self.block, self.block, width // self.block, self.block)
+        parts = inputs[0].reshape(shape).transpose(0, 3, 5, 1, 2, 4)
+        return (parts.reshape(self.output_shapes(inputs[0].shape)[0]),)
+
+    def emit(self, build: NodeBuilder) -> None:
+        build.finish("SpaceToDepth", build.inputs, blocksize=self.block)
