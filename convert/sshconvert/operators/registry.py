@@ -18,9 +18,7 @@ OPERATORS: Final[Registry[type[Operator]]] = Registry("sshconvert.operators")
 _OTHERS: Final = (
     *(Signature(name, old_defaults={"axis": "-1"}) for name in ("argmax", "argmin")),  # over all axes
 )
-_ALIASES: Final[Mapping[str, str]] = {
-    "cast": "Cast",
-}
+_ALIASES: Final[Mapping[str, str]] = {}
 
 
 def register(operator: OperatorClass) -> OperatorClass:
