@@ -128,8 +128,9 @@ class Exporters:
 
     def _reference(self, files: Files) -> Result:
         if not files.error:
+            labels = json.dumps(dict(files.network.labels))
             try:
-                self._worker("answers", files.symbol, files.params, files.inputs, files.answers)
+                self._worker("answers", files.symbol, files.params, files.inputs, labels, files.answers)
             except StepError as error:
                 files.error = str(error)
         return Result(files.network.name, MXNET, not files.error, files.error, date=today())
@@ -189,7 +190,7 @@ class Exporters:
             self._worker(kind, model, files.inputs, outputs)
         else:
             run_step([sys.executable, WORKER, kind, model, files.inputs, outputs], self.environment)
-        return difference(read(files.answers), read(outputs), ordered=program != "mo")
+        return zoo.difference(read(files.answers), read(outputs), ordered=program != "mo")
 
 
 def _parameter_shapes(
@@ -260,34 +261,6 @@ def read_results(cache: Path) -> dict[tuple[str, str], Result]:
 def read(path: Path) -> list[Array]:
     with np.load(path) as data:
         return [data[name] for name in sorted(data.files)]
-
-
-def difference(expected: Sequence[Array], found: Sequence[Array], *, ordered: bool) -> float:
-    """Return the worst difference of all outputs; infinite if a shape or the number of outputs differs.
-
-    `mo` writes outputs in another order, under other names: `ordered=False` pairs each with the one that fits best.
-    """
-    if len(expected) != len(found):
-        return float("inf")
-    rest = list(found)
-    worst = 0.0
-    for values in expected:
-        differences = [relative(values, other) for other in (rest[:1] if ordered else rest)]
-        best = int(np.argmin(differences))
-        worst = max(worst, differences[best])
-        del rest[best]
-    return worst
-
-
-def relative(expected: Array, found: Array) -> float:
-    """Return the largest difference relative to the largest absolute value expected."""
-    if expected.shape != found.shape or not np.array_equal(np.isfinite(expected), np.isfinite(found)):
-        return float("inf")
-    finite = np.isfinite(expected)
-    if not finite.any():
-        return 0.0
-    wide, other = expected[finite].astype(np.float64), found[finite].astype(np.float64)
-    return float(np.abs(wide - other).max() / (np.abs(wide).max() or 1.0))
 
 
 def today() -> str:

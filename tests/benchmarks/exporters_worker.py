@@ -26,19 +26,20 @@ def shapes(symbol: str, given: str) -> None:
     sys.stdout.write(json.dumps({kind: dict(zip(names[kind], found[kind])) for kind in names}))  # noqa: B905  # Python 3.9
 
 
-def answers(symbol: str, params: str, inputs: str, output: str) -> None:
-    """Write MXNet's outputs, in the network's order."""
+def answers(symbol: str, params: str, inputs: str, labels: str, output: str) -> None:
+    """Write MXNet's outputs, in the network's order. Labels are zeros, of the shapes given or inferred."""
     import mxnet
 
     network = _load_symbol(symbol)
     with np.load(inputs) as data:
         given = {name: mxnet.nd.array(data[name]) for name in data.files}
     arrays = {name.partition(":")[2]: array for name, array in mxnet.nd.load(params).items()}
-    argument_shapes, _, _ = network.infer_shape(**{name: array.shape for name, array in given.items()})
+    known = {name: array.shape for name, array in given.items()} | _read_shapes(labels)
+    argument_shapes, _, _ = network.infer_shape(**known)
     arguments = {}
     for name, shape in zip(network.list_arguments(), argument_shapes):  # noqa: B905  # Python 3.9
         value = given.get(name, arrays.get(name))
-        arguments[name] = mxnet.nd.zeros(shape) if value is None else value  # labels
+        arguments[name] = mxnet.nd.zeros(shape) if value is None else value
     auxiliaries = {name: arrays[name] for name in network.list_auxiliary_states()}
     executor = network.bind(mxnet.cpu(), arguments, aux_states=auxiliaries, grad_req="null")
     _write(output, [array.asnumpy() for array in executor.forward(is_train=False)])

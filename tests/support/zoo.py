@@ -277,6 +277,35 @@ def _grid(name: str, shape: Shape, random: np.random.Generator) -> Array:
     return np.concatenate(ends, axis=-1).reshape(shape).astype(np.float32)
 
 
+def difference(expected: Sequence[Array], found: Sequence[Array], *, ordered: bool = True) -> float:
+    """Return the worst difference of all outputs; infinite if a shape or the number of outputs differs.
+
+    With `ordered=False`, each output is compared with the one that fits best: `mo` gives them other names and another
+    order.
+    """
+    if len(expected) != len(found):
+        return math.inf
+    rest = list(found)
+    worst = 0.0
+    for values in expected:
+        differences = [relative(values, other) for other in (rest[:1] if ordered else rest)]
+        best = int(np.argmin(differences))
+        worst = max(worst, differences[best])
+        del rest[best]
+    return worst
+
+
+def relative(expected: Array, found: Array) -> float:
+    """Return the largest difference relative to the largest absolute value expected."""
+    if expected.shape != found.shape or not np.array_equal(np.isfinite(expected), np.isfinite(found)):
+        return math.inf
+    finite = np.isfinite(expected)
+    if not finite.any():
+        return 0.0
+    wide, other = expected[finite].astype(np.float64), found[finite].astype(np.float64)
+    return float(np.abs(wide - other).max() / (np.abs(wide).max() or 1.0))
+
+
 def by_size(networks: Sequence[ZooNetwork]) -> Iterator[ZooNetwork]:
     """The smallest first."""
     yield from sorted(networks, key=lambda network: network.symbol.stat().st_size)
