@@ -226,8 +226,8 @@ class Contract:
 
     @property
     def layout(self) -> str:
-        """The order of the input's dimensions."""
-        return self.metadata.get(_LAYOUT, "NCHW")
+        """The order of the image's dimensions, "" if the inputs are tensors."""
+        return "" if _INPUTS in self.metadata else self.metadata.get(_LAYOUT, "NCHW")
 
     @property
     def weights(self) -> str:

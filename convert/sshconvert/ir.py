@@ -35,8 +35,8 @@ class IntermediateRepresentation:
     def __init__(self, onnx_path: Path, *, name: str, layout: str = "NCHW") -> None:
         """Read an ONNX file and apply the optimisations of OpenVINO's own model conversion.
 
-        The input declares `layout`. An operation has its name in the ONNX file or a name derived from its reader, so
-        the same file always gives the same IR.
+        The inputs declare `layout` unless it is empty. An operation has its name in the ONNX file or a name derived
+        from its reader, so the same file always gives the same IR.
         """
         self._openvino = import_openvino()
         # The module is private, but it is the only access to the optimisations; `convert_model` uses it too.
@@ -45,7 +45,7 @@ class IntermediateRepresentation:
         self._model = self._openvino.Core().read_model(str(onnx_path))
         apply_moc_transformations(self._model, cf=False, smart_reshape=True)
         self._model.set_friendly_name(name)
-        for parameter in self._model.get_parameters():
+        for parameter in self._model.get_parameters() if layout else ():
             parameter.set_layout(self._openvino.Layout(layout))
         if self._model.has_rt_info(FRAMEWORK):
             del self._model.rt_info[FRAMEWORK]
