@@ -124,8 +124,8 @@ def test_a_network_of_a_fork_or_a_quantized_one_is_refused_by_name_and_number(
 def test_a_training_network_without_outputs_is_told_the_tensors_before_its_loss(tmp_path: Path) -> None:
     (network,) = (network for network in NETWORKS if network.name == "mtcnn-head-pnet-train")
     symbol, params = write_checkpoint(network, tmp_path)
-    options = ["--symbol", symbol, "--params", params, "--input", "data=4,3,12,12", "--output-dir", tmp_path]
-    (message,) = sshtool("convert", *options, code=1).stderr.splitlines()
+    files = ("--symbol", symbol, "--params", params)
+    (message,) = sshtool("convert", *files, "--input", "data=4,3,12,12", code=1).stderr.splitlines()
     assert "negative_mining (1 Custom" in message
     assert "--outputs, such as" in message
 
@@ -167,8 +167,8 @@ def run_mxnet(network: ZooNetwork, symbol: Path, params: Path, folder: Path) -> 
     text = symbol.read_text("utf-8")
     cut_off = folder / "cut-symbol.json"
     cut_off.write_text(zoo.cut_symbol(text, network.cuts) if network.cuts else text, encoding="utf-8")
-    paths = (cut_off, params, folder / "inputs.npz")
-    exporters_worker.answers(*map(str, paths), json.dumps(dict(network.labels)), str(folder / "mxnet.npz"))
+    labels = json.dumps(dict(network.labels))
+    exporters_worker.answers(str(cut_off), str(params), str(folder / "inputs.npz"), labels, str(folder / "mxnet.npz"))
     return read(folder / "mxnet.npz")
 
 
