@@ -263,8 +263,8 @@ def test_a_flipped_bit_in_an_array_is_noticed(packed: Path, tmp_path: Path) -> N
         read_pack(tmp_path / "flipped.npz", MODEL)
 
 
-def test_a_pack_that_is_not_there_is_an_error_and_one_that_is_too_large_too(tmp_path: Path) -> None:
-    with pytest.raises(ReferencePackError, match="No such file"):
+def test_a_missing_pack_and_one_that_is_too_large_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ReferencePackError, match="check the path"):
         read_pack(tmp_path / "none.npz", MODEL)
     with (tmp_path / "large.npz").open("wb") as file:
         file.truncate(5_000_001)
