@@ -53,7 +53,6 @@ class Reference(Verb):
             input_shape=shape_of(self.input_shape),
             scenes=self.scenes,
             settings=settings_of("CPU", self.threads, allow_nonfinite=self.allow_nonfinite),
-            allow_nonfinite=self.allow_nonfinite,
             dry_run=self.dry_run,
             progress=session.progress,
         )

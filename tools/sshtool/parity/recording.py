@@ -41,7 +41,6 @@ def make_reference(
     input_shape: Shape | None = None,
     scenes: int = 2,
     settings: Settings = Settings(),  # noqa: B008  # frozen
-    allow_nonfinite: bool = False,
     dry_run: bool = False,
     progress: Progress = silent,
 ) -> ReferenceResult:
@@ -59,7 +58,7 @@ def make_reference(
     import_mxnet(settings.threads)
     check_replaceable(target)
     source = workspace.source(checkpoint)
-    with opened(source, model, allow_nonfinite=allow_nonfinite) as original:
+    with opened(source, model, allow_nonfinite=settings.allow_nonfinite) as original:
         runtime = Mxnet(original, settings)
         if not dry_run:
             live = LiveReference(runtime, model, scenes=scenes, progress=progress)
