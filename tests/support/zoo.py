@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -23,7 +24,7 @@ from sshconvert.arrays import Array
 from sshconvert.graph import Shape
 from sshconvert.mxnet.params import read_params
 
-Parameters = Mapping[str, Array]
+FEATURES: Final = 512  # before the recurrent layers of cnocr's networks
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class ZooNetwork:
     def nodes(self) -> Sequence[Mapping[str, Any]]:
         nodes: Sequence[Mapping[str, Any]] = json.loads(self.symbol.read_text("utf-8"))["nodes"]
         return nodes
+
+    @property
+    def noted_shapes(self) -> dict[str, Shape]:
+        """The complete shapes of parameters that the symbol notes; recurrent layers leave their features open."""
+        noted = {node["name"]: _attributes(node).get("__shape__", "(0,)") for node in self.nodes}
+        shapes = {name: tuple(int(size) for size in re.findall(r"\d+", text)) for name, text in noted.items()}
+        shapes |= {name: (shape[0], shape[1] or FEATURES) for name, shape in shapes.items() if "_i2h_weight" in name}
+        return {name: shape for name, shape in shapes.items() if all(shape)}
 
     @property
     def is_quantized(self) -> bool:
@@ -216,7 +225,7 @@ def _square(node: Mapping[str, Any], squares: Sequence[float], is_centred: bool)
         "_div_scalar": first / (_scalar(attributes) or 1) ** 2,
         "Pooling": first * (1.7 if attributes.get("pool_type", "max") == "max" else 1),
         # After a sum, most of it is positive.
-        "Activation": first * GAINS[attributes.get("act_type", "relu")] if is_centred else first,
+        "Activation": first * GAINS.get(attributes.get("act_type", ""), 1.0) if is_centred else first,
     }.get(operator, first * GAINS.get(operator, 1.0)) or 1.0
 
 

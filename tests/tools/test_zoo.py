@@ -143,9 +143,9 @@ def write_checkpoint(network: ZooNetwork, folder: Path) -> tuple[Path, Path]:
 
 
 def parameter_shapes(network: ZooNetwork) -> tuple[Mapping[str, Shape], Sequence[str]]:
-    """Return the shapes that follow from the inputs; for recurrent networks, those that the symbol notes."""
+    """Return the shapes that follow from the inputs or that the symbol notes."""
     graph = cut(read_symbol(network.symbol), network.cuts)
-    resolved = resolve(graph, network.inputs)
+    resolved = resolve(graph, network.inputs, known=network.noted_shapes)
     return resolved.parameters(network.inputs), sorted(resolved.auxiliaries())
 
 
