@@ -6,6 +6,7 @@ A test module derives a class from `OperatorSuite` and gives it cases.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -233,12 +234,18 @@ def _openvino() -> Openvino:
 
 
 def run_openvino(model: OnnxModel, folder: Path, inputs: Mapping[str, Array]) -> list[Array]:
-    """Run a model on OpenVINO, in float32 and on one thread. Both files pass the check of strangers' files."""
+    """Run a model on OpenVINO, in float32 and on one thread, with the optimisations of `sshconvert.ir`.
+
+    Both files pass the check of strangers' files.
+    """
     core = _openvino()
     model.write(folder / "model.onnx")
     read_onnx(folder / "model.onnx")
     graph = core.read_model(folder / "model.onnx")
     openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    importlib.import_module("openvino._offline_transformations").apply_moc_transformations(
+        graph, cf=False, smart_reshape=True
+    )
     openvino.save_model(graph, folder / "model.xml", compress_to_fp16=False)
     check_ir(folder / "model.xml")
     check_ir_sizes(folder / "model.xml", graph)

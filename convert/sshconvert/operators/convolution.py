@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from sshconvert.arrays import Array, DType
 from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import Attributes
-from sshconvert.operators.base import Operator, Weights, need
+from sshconvert.operators.base import Operator, Weights, need, need_floats
 from sshconvert.operators.registry import register
-from sshconvert.operators.windows import need_axes, read_by_axis, read_kernel, window_counts
+from sshconvert.operators.windows import (
+    Layout,
+    need_axes,
+    padded,
+    read_by_axis,
+    read_kernel,
+    read_layout,
+    taps,
+    window_counts,
+)
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
@@ -30,31 +43,53 @@ class _Filters(Operator):
     filters: int
     groups: int
     bias: bool
+    layout: Layout
 
     def input_count(self) -> int:
         return 3 if self.bias else 2
 
     @abstractmethod
     def weight_shape(self, channels: int) -> Shape:
-        """Return the shape of the weights for an input with `channels` channels."""
+        """Return the shape of the weights, without regard to the layout, for an input with `channels` channels."""
 
     def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
         need_axes(self.kernel, data)
+        channels = self.layout.first(data)[1]
         need(
-            data[1] % self.groups == 0 and self.filters % self.groups == 0,
-            f"{data[1]} channels and {self.filters} filters do not divide into {self.groups} groups",
+            channels % self.groups == 0 and self.filters % self.groups == 0,
+            f"{channels} channels and {self.filters} filters do not divide into {self.groups} groups",
         )
-        weight = self.weight_shape(data[1])
+        weight = self.layout.own(self.weight_shape(channels))
         return (weight, (self.filters,)) if self.bias else (weight,)
 
-    def _onnx_attributes(self) -> dict[str, Any]:
-        return {
-            "kernel_shape": self.kernel,
-            "strides": self.stride,
-            "dilations": self.dilate,
-            "pads": self.pad * 2,
-            "group": self.groups,
-        }
+    def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
+        need_floats(*inputs)
+        return (inputs[0],)
+
+    @property
+    def _spans(self) -> Shape:
+        """The sizes of the dilated kernel."""
+        return tuple(dilate * (kernel - 1) + 1 for kernel, dilate in zip(self.kernel, self.dilate, strict=True))
+
+    def _finished(self, sums: Array, bias: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Add the bias, if there is one, to sums with the channels behind the batch."""
+        for values in bias:
+            sums = sums + values.reshape(-1, *[1] * len(self.kernel))
+        return (self.layout.array_own(sums),)
+
+    def _emit(self, build: NodeBuilder, operator: str, pads: Shape, **attributes: Any) -> None:
+        inputs = [self.layout.enter(build, number) for number in range(2)]
+        self.layout.finish(
+            build,
+            operator,
+            [*inputs, *build.inputs[2:]],
+            kernel_shape=self.kernel,
+            strides=self.stride,
+            dilations=self.dilate,
+            pads=pads,
+            group=self.groups,
+            **attributes,
+        )
 
 
 def _read_filters(attributes: Attributes, *, no_bias: bool) -> dict[str, Any]:
@@ -68,15 +103,27 @@ def _read_filters(attributes: Attributes, *, no_bias: bool) -> dict[str, Any]:
         "filters": attributes.integer("num_filter", least=1),
         "groups": attributes.integer("num_group", 1, least=1),
         "bias": not attributes.boolean("no_bias", default=no_bias),
+        "layout": read_layout(attributes),
     }
+
+
+def _matrices(weight: Array, shape: Shape) -> Iterator[Array]:
+    """Yield the weights at each place in the kernel, in its order, as matrices of the groups of `shape`."""
+    places = weight.reshape(*weight.shape[:2], -1)
+    for number in range(places.shape[2]):
+        yield places[:, :, number].reshape(shape)
 
 
 @register
 @dataclass(frozen=True)
 class Convolution(_Filters):
-    """Convolution with weights [filters, channels / groups, *kernel]."""
+    """Convolution with weights [filters, channels / groups, *kernel], in the layout of the input.
+
+    Each filter is a sum of products over a window and the channels of its group. Zeros surround the input.
+    """
 
     name = "Convolution"
+    aliases = ("Convolution_v1", "_npx_convolution")
     weights = Weights("Conv", ("Convolution", "GroupConvolution"))
 
     @classmethod
@@ -87,52 +134,100 @@ class Convolution(_Filters):
         return (self.filters, channels // self.groups, *self.kernel)
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        spans = [d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilate, strict=True)]
-        return ((inputs[0][0], self.filters, *window_counts(inputs[0][2:], spans, self.stride, self.pad)),)
+        batch, _, *sizes = self.layout.first(inputs[0])
+        return (self.layout.own((batch, self.filters, *window_counts(sizes, self._spans, self.stride, self.pad))),)
 
     def flops(self, *inputs: Shape) -> float:
         return 2 * math.prod(inputs[1][1:]) + self.bias
 
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        data, weight = (self.layout.array_first(array) for array in inputs[:2])
+        batch, channels, *sizes = data.shape
+        counts = window_counts(sizes, self._spans, self.stride, self.pad)
+        per_group = (self.groups, self.filters // self.groups, channels // self.groups)
+        sums = np.zeros((batch, *per_group[:2], math.prod(counts)))
+        views = taps(padded(data, self.pad, self.pad), self.kernel, self.stride, self.dilate, counts)
+        for matrix, view in zip(_matrices(weight, per_group), views, strict=True):
+            sums += matrix @ view.reshape(batch, self.groups, per_group[2], -1)
+        return self._finished(sums.reshape(batch, self.filters, *counts), inputs[2:])
+
     def emit(self, build: NodeBuilder) -> None:
-        build.finish("Conv", build.inputs, **self._onnx_attributes())
+        self._emit(build, "Conv", self.pad * 2)
 
 
 @register
 @dataclass(frozen=True)
 class Deconvolution(_Filters):
-    """Transposed convolution with weights [channels, filters / groups, *kernel]."""
+    """Transposed convolution with weights [channels, filters / groups, *kernel], in the layout of the input.
+
+    Each element of the input adds its product with the kernel to a window of the output. `pad` is cut off at both ends,
+    `adj` is added behind. A `target_shape` replaces both: the odd element of what is cut off is cut off in front.
+    """
 
     name = "Deconvolution"
+    aliases = ("_npx_deconvolution",)
     weights = Weights("ConvTranspose", ("ConvolutionBackpropData", "GroupConvolutionBackpropData"))
-    restrictions = "Each `adj` is smaller than its `stride`."
+    restrictions = "Each `adj` is smaller than its `stride`. A `target_shape` needs a fixed size."
 
     adjust: Shape
+    target: Shape
 
     @classmethod
     def read(cls, attributes: Attributes) -> Deconvolution:
         filters = _read_filters(attributes, no_bias=True)
-        # With a target shape, MXNet ignores pad and adj and chooses its own. No known detector uses one.
-        attributes.choice("target_shape", ("()", "[]", "(0,)", "(0, 0)", "(0,0)"), "()")
-        return cls(**filters, adjust=read_by_axis(attributes, "adj", filters["kernel"], 0))
+        kernel = filters["kernel"]
+        target = read_by_axis(attributes, "target_shape", kernel, 0)
+        adjust = read_by_axis(attributes, "adj", kernel, 0)
+        return cls(**filters, adjust=adjust, target=target if any(target) else ())
 
     def weight_shape(self, channels: int) -> Shape:
         return (channels, self.filters // self.groups, *self.kernel)
 
+    def _full_sizes(self, sizes: Shape) -> Shape:
+        """Return the size of the output before its ends are cut off."""
+        return tuple(
+            stride * (size - 1) + span for size, span, stride in zip(sizes, self._spans, self.stride, strict=True)
+        )
+
+    def _cuts(self, sizes: Shape) -> tuple[Shape, Shape]:
+        """Return what is cut off in front of each axis and behind it; what is added behind is negative."""
+        if not self.target:
+            return self.pad, tuple(pad - adjust for pad, adjust in zip(self.pad, self.adjust, strict=True))
+        totals = [full - target for full, target in zip(self._full_sizes(sizes), self.target, strict=True)]
+        need(min(totals) >= 0, f"the target shape {self.target} is larger than the output {self._full_sizes(sizes)}")
+        return tuple((total + 1) // 2 for total in totals), tuple(total // 2 for total in totals)
+
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         is_smaller = all(adjust < stride for adjust, stride in zip(self.adjust, self.stride, strict=True))
-        need(is_smaller, f"adj {self.adjust} is not smaller than the stride {self.stride}")
-        sizes = tuple(
-            stride * (size - 1) + dilate * (kernel - 1) + 1 - 2 * pad + adjust
-            for size, kernel, stride, dilate, pad, adjust in zip(
-                inputs[0][2:], self.kernel, self.stride, self.dilate, self.pad, self.adjust, strict=True
-            )
-        )
-        need(all(size > 0 for size in sizes), f"the padding {self.pad} removes all of the output for {inputs[0]}")
-        return ((inputs[0][0], self.filters, *sizes),)
+        need(is_smaller or bool(self.target), f"adj {self.adjust} is not smaller than the stride {self.stride}")
+        batch, _, *sizes = self.layout.first(inputs[0])
+        full, cuts = self._full_sizes(tuple(sizes)), self._cuts(tuple(sizes))
+        left = tuple(size - front - back for size, front, back in zip(full, *cuts, strict=True))
+        need(all(size > 0 for size in left), f"the padding {self.pad} removes all of the output for {inputs[0]}")
+        return (self.layout.own((batch, self.filters, *left)),)
 
     def flops(self, *inputs: Shape) -> float:
-        products = 2 * (inputs[0][1] // self.groups) * math.prod(self.kernel)
+        products = 2 * (self.layout.first(inputs[0])[1] // self.groups) * math.prod(self.kernel)
         return products / math.prod(self.stride) + self.bias
 
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        data, weight = (self.layout.array_first(array) for array in inputs[:2])
+        batch, channels, *sizes = data.shape
+        full, (front, back) = self._full_sizes(tuple(sizes)), self._cuts(tuple(sizes))
+        per_group = (self.groups, channels // self.groups, self.filters // self.groups)
+        columns = data.reshape(batch, *per_group[:2], -1)
+        sums = padded(np.zeros((batch, self.filters, *full)), (0,) * len(full), tuple(max(0, -cut) for cut in back))
+        views = taps(sums, self.kernel, self.stride, self.dilate, tuple(sizes))
+        for matrix, view in zip(_matrices(weight, per_group), views, strict=True):
+            np.add(view, (matrix.swapaxes(1, 2) @ columns).reshape(view.shape), out=view)
+        ends = (size - max(0, cut) for size, cut in zip(sums.shape[2:], back, strict=True))
+        left = sums[:, :, *(slice(start, end) for start, end in zip(front, ends, strict=True))]
+        return self._finished(left, inputs[2:])
+
     def emit(self, build: NodeBuilder) -> None:
-        build.finish("ConvTranspose", build.inputs, output_padding=self.adjust, **self._onnx_attributes())
+        is_free = any(self.layout.first(build.free_input())[2:])
+        need(not self.target or not is_free, "a target_shape needs a fixed size")
+        front, back = self._cuts(self.layout.first(build.input_shapes[0])[2:])
+        added = tuple(max(0, -cut) for cut in back)
+        pads = front + tuple(max(0, cut) for cut in back)
+        self._emit(build, "ConvTranspose", pads, **({"output_padding": added} if any(added) else {}))

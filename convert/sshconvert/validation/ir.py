@@ -106,6 +106,7 @@ LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
     "LRN": {"alpha", "beta", "bias", "size"},
     "LSTMSequence": _RECURRENT,
     "MatMul": {"transpose_a", "transpose_b"},
+    "LogSoftmax": {"axis"},
     "MaxPool": _POOLING,
     "MVN": {"eps", "eps_mode", "normalize_variance"},
     "NonMaxSuppression": {"box_encoding", "output_type", "sort_result_descending"},
