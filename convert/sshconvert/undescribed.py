@@ -99,7 +99,7 @@ def _with_image(specs: Sequence[InputSpec], image: ImageSpec) -> InputSpec:
             f"{', '.join(item.name for item in specs)}; omit them"
         )
     try:
-        return InputSpec(**specs[0].model_dump(exclude={"image"}), image=image)
+        return InputSpec(**specs[0].model_dump(exclude_defaults=True), image=image)
     except pydantic.ValidationError as error:
         raise ModelError(f"--mean, --scale, --color: {specs[0].name}: {problems(error)}; omit them") from None
 

@@ -224,7 +224,9 @@ def _original(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> 
         return
     opening = opened(path, workspace.model, allow_nonfinite=options.settings.allow_nonfinite)
     checkpoint = stack.enter_context(opening)
-    yield BenchCandidate("mxnet FP32", checkpoint.params_path, MXNET, F32, optional=not explicit)
+    files = path if isinstance(path, CheckpointFiles) else None
+    symbol = files.symbol if files else None
+    yield BenchCandidate("mxnet FP32", checkpoint.params_path, MXNET, F32, optional=not explicit, symbol=symbol)
 
 
 def _baseline(candidates: Sequence[BenchCandidate], name: str) -> BenchCandidate:

@@ -32,6 +32,7 @@ class BenchCandidate:
     runtime: str
     inference_precision: str
     optional: bool = False
+    symbol: Path | None = None  # of a checkpoint, if it is not the one beside `path`
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ def _work(mode: str, model: ModelSpec, candidate: BenchCandidate, feed: Feed) ->
     requests = settings.requests or runtime.default_requests(settings.threads)
     return Work(
         path=str(candidate.path),
+        symbol=str(candidate.symbol or ""),
         model=model.described(),
         runtime=candidate.runtime,
         mode=mode,

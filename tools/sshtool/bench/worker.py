@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from sshconvert.arrays import Array, Images
+from sshconvert.checkpoint import CheckpointFiles, open_checkpoint
 from sshconvert.contract import Declaration
 from sshconvert.errors import UsageError
 from sshconvert.models.spec import ModelSpec
@@ -19,8 +20,9 @@ from sshtool.bench.measuring import LATENCY, Dose, measure_latency, measure_thro
 from sshtool.demo.scenes import draw_scene
 from sshtool.limits import MOST_PIXELS
 from sshtool.parity.samples import NORMAL, draw_sample
-from sshtool.runtimes.base import Feed, Inference, Settings
+from sshtool.runtimes.base import Feed, Inference, Runtime, Settings
 from sshtool.runtimes.loading import load
+from sshtool.runtimes.mxnet import Mxnet
 from sshtool.sandbox.child import Answer
 
 KILOBYTE: Final = 1024
@@ -28,7 +30,10 @@ KILOBYTE: Final = 1024
 
 @dataclass(frozen=True)
 class Work:
-    """What to load, and how. `size` is N, H and W of the images; 0 leaves a size to the file, or else the model."""
+    """What to load, and how. `size` is N, H and W of the images; 0 leaves a size to the file, or else the model.
+
+    With a `symbol`, `path` are the parameters of a checkpoint that MXNet runs.
+    """
 
     path: str
     model: Mapping[str, Any]  # as JSON
@@ -36,6 +41,7 @@ class Work:
     mode: str
     settings: Settings
     size: tuple[int, int, int] = (0, 0, 0)
+    symbol: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class _Candidate:
     def __init__(self, work: Work) -> None:
         model = ModelSpec.model_validate(work.model)
         start = time.perf_counter()
-        runtime = load(Path(work.path), model, work.settings, key=work.runtime)
+        runtime = _load(work, model)
         load_seconds = time.perf_counter() - start
         declaration = runtime.declaration
         self._mode = work.mode
@@ -94,6 +100,14 @@ class _Candidate:
         if self._mode == LATENCY:
             return measure_latency(self._inferences[0], dose)
         return measure_throughput(self._inferences, dose)
+
+
+def _load(work: Work, model: ModelSpec) -> Runtime:
+    if not work.symbol:
+        return load(Path(work.path), model, work.settings, key=work.runtime)
+    files = CheckpointFiles(Path(work.symbol), Path(work.path))
+    checkpoint = open_checkpoint(files, model, allow_nonfinite=work.settings.allow_nonfinite)
+    return Mxnet(checkpoint, work.settings)
 
 
 def _feed(work: Work, declaration: Declaration, model: ModelSpec) -> tuple[Feed, tuple[int, ...]]:

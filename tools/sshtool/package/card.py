@@ -12,6 +12,7 @@ from sshconvert.checkpoint import DEMO
 from sshconvert.contract import licence_of
 from sshconvert.libraries import YAML, importing
 from sshconvert.models.spec import ModelSpec, Published
+from sshconvert.tasks.base import Task
 from sshconvert.tasks.inside import Inside
 from sshtool.package.evidence import Bench, BenchedArtifact, EvaluatedArtifact
 from sshtool.package.manifest import PackagedModel, Provenance, Verification
@@ -79,7 +80,9 @@ def render_card(
         source=source,
         verification=verification,
         models=described,
+        results=type(model.task).compare is not Task.compare,
         first=models[0],
+        inputs=[models[0].input, *models[0].other_inputs],
         preprocessing_outside=any(models[0].mean_values),
         published=None if model.published == Published() else model.published,
         meaning=model.task.meaning,

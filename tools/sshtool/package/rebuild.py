@@ -21,7 +21,8 @@ REBUILT: Final = (Precision.FP32.value, Precision.FP16.value)  # from a checkpoi
 
 def check_rebuildable(manifest: Manifest, checkpoint: Checkpoint) -> None:
     """Raises PackageError if the package has another checkpoint, or a model that needs more than a checkpoint."""
-    if dict(checkpoint.sha256) != dict(manifest.source.checkpoint) or checkpoint.weights != manifest.source.weights:
+    hashes, expected = (sorted(item.values()) for item in (checkpoint.sha256, manifest.source.checkpoint))
+    if hashes != expected or checkpoint.weights != manifest.source.weights:
         raise PackageError(
             f"{checkpoint.params_path.parent}: is not the checkpoint that the package was made from; give that one"
         )

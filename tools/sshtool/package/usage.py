@@ -24,10 +24,19 @@ data = np.ascontiguousarray(pixels{transpose}, np.{dtype})
 """
 
 
+_OPEN_TENSOR: Final = """\
+import numpy as np
+{import_}
+
+data = np.zeros({shape}, np.{dtype})  # in place of your own, as the original takes it
+{run}
+"""
+
+
 def examples(model: ModelSpec, models: Iterable[PackagedModel]) -> list[tuple[str, str]]:
     """The titles and programs of the model card: for the first file of each format, and for the decoding.
 
-    A file that does not take images has no example, nor has a runtime without `Runtime.usage`.
+    A file that takes prepared images or several tensors has no example, nor has a runtime without `Runtime.usage`.
     """
     first: dict[str, PackagedModel] = {}
     for item in models:
@@ -36,7 +45,7 @@ def examples(model: ModelSpec, models: Iterable[PackagedModel]) -> list[tuple[st
     programs = [
         (runtimes[form].name, _run(model, item, *runtimes[form].usage))
         for form, item in first.items()
-        if form in runtimes and _takes_images(item)
+        if form in runtimes and (_takes_images(item) or _takes_one_tensor(item))
     ]
     decoding = model.task.usage(inside=next(iter(first.values())).postprocessing is not None)
     return [*programs, decoding] if programs and decoding else programs
@@ -46,7 +55,15 @@ def _takes_images(item: PackagedModel) -> bool:
     return bool(item.input_layout) and not any(item.mean_values) and item.input.dtype in ("float32", "uint8")
 
 
+def _takes_one_tensor(item: PackagedModel) -> bool:
+    return not item.input_layout and not item.other_inputs
+
+
 def _run(model: ModelSpec, item: PackagedModel, import_: str, run: str) -> str:
+    if _takes_one_tensor(item):
+        shape = tuple(max(size, 1) for size in item.input.shape)
+        call = run.format(path=item.path, name=json.dumps(item.input.name))
+        return _OPEN_TENSOR.format(import_=import_, shape=shape, dtype=item.input.dtype, run=call).rstrip()
     sizes = dict(zip(item.input_layout, item.input.shape, strict=True))
     _, _, own_height, own_width = model.image_input.shape
     return _OPEN.format(

@@ -89,9 +89,10 @@ def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Pr
 
 
 def _names(reference: PackReference, checkpoint: Checkpoint) -> bool:
-    """Return whether the pack names exactly this checkpoint."""
+    """Return whether the pack names exactly this checkpoint, under any file names."""
     contents = reference.contents
-    return contents.weights == checkpoint.weights and dict(contents.checkpoint) == dict(checkpoint.sha256)
+    hashes = sorted(contents.checkpoint.values())
+    return contents.weights == checkpoint.weights and hashes == sorted(checkpoint.sha256.values())
 
 
 def _verify(reference: PackReference, candidate: Candidate, model: ModelSpec, other_size: ConvertAgain) -> VerifyReport:

@@ -16,6 +16,7 @@ from typing import IO, Final, overload
 
 import numpy as np
 
+from sshconvert.errors import ArtifactError
 from sshconvert.files import output_errors
 from sshconvert.graph import Shape
 from sshconvert.models.spec import ModelSpec
@@ -173,7 +174,10 @@ class LiveReference(Reference):
         if None not in self.runtime.declaration.input_shape[2:] or not self._model.takes_image:
             return None
         sample = other_size()
-        return Answer(sample, self._outputs(sample, 0, total=1))
+        try:
+            return Answer(sample, self._outputs(sample, 0, total=1))
+        except ArtifactError:  # the original takes one size only, as a layer of all pixels does
+            return None
 
     def at_shapes(self, shapes: Mapping[str, Shape]) -> Answer | None:
         sample = draw_tensors(NORMAL + "0", self._model, shapes)

@@ -18,7 +18,7 @@ from sshconvert.arrays import Array
 from sshconvert.contract import FREE, Declaration
 from sshconvert.convert import LARGER
 from sshconvert.digest import file_sha256
-from sshconvert.errors import ArtifactError, DetectionError
+from sshconvert.errors import ArtifactError, DetectionError, ShapeError
 from sshconvert.formats.registry import artifact_files
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
@@ -269,6 +269,8 @@ class _Judge:
             if again is None:
                 return {OTHER: f"the file takes {shape} only, and cannot be converted again"}
             other = load(again, self.model, self.rules.settings, key=candidate.runtime)
+        except ShapeError as error:
+            return {OTHER: f"the network takes {shape} only ({error})"}
         except ArtifactError as error:
             self.fail("load", str(error), sample=OTHER)
             return {}

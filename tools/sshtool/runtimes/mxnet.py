@@ -158,7 +158,7 @@ class Mxnet(Runtime):
         # Labels of loss heads have no effect at inference, but MXNet wants a value.
         if missing := [name for name in arguments if name not in arrays]:
             known = {name: arrays[name].shape for name in arguments if name in arrays}
-            shapes = dict(zip(arguments, symbol.infer_shape(**known)[0], strict=True))
+            shapes = dict(zip(arguments, symbol.infer_shape_partial(**known)[0], strict=True))
             arrays |= {name: self._mxnet.nd.zeros(shapes[name]) for name in missing}
         return symbol.bind(
             self._mxnet.cpu(),
