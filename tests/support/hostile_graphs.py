@@ -220,6 +220,22 @@ def _resized(graph: Graph) -> str:
     return graph.node("ReduceMax", [graph.node("Resize", ["data", "", scales], mode="nearest")], keepdims=0)
 
 
+def _tiled(graph: Graph) -> str:
+    counts = graph.constant([1, 1, 1 << 12, 1 << graph.chance.randrange(8, 40)])
+    return graph.node("ReduceMax", [graph.node("Tile", ["data", counts])], keepdims=0)
+
+
+def _wide_edges(graph: Graph) -> str:
+    """An edge as wide as a constant, or arithmetic on sizes, decide."""
+    widths = graph.constant([0, 0, 0, 0, 0, 0, 1 << 14, 1 << graph.chance.randrange(14, 40)])
+    if graph.chance.random() < 0.5:
+        size = graph.node("Shape", ["data"])
+        both = graph.node("Concat", [size, size], axis=0)
+        widths = graph.node("Mul", [both, graph.constant([0, 0, 0, 0, 0, 0, 99, 99])])
+    made = graph.node("Pad", ["data", widths], mode=graph.chance.choice(("constant", "edge")))
+    return graph.node("ReduceMax", [made], keepdims=0)
+
+
 def _many_tensors(graph: Graph) -> str:
     """None of them too large, and all of them alive until the end."""
     big = graph.node("Expand", [graph.scalar(), graph.constant([1 << 22])])
@@ -296,6 +312,8 @@ HARMS: Final[Mapping[str, Harm]] = {
     "a squared size": _squared,
     "Range": _counted,
     "Resize": _resized,
+    "Tile": _tiled,
+    "wide edges": _wide_edges,
     "many tensors": _many_tensors,
     "padding": _padded,
     "wide windows": _wide_windows,

@@ -80,9 +80,10 @@ def _branch(made: Representation) -> Any:
 def _state(made: Representation) -> Any:
     """Counts how often it was asked."""
     ops = made.ops
-    before = ops.read_value(ops.constant(np.zeros(1, np.float32)), "count", np.float32, [1])
+    name = f"count{len(made.sinks)}"
+    before = ops.read_value(ops.constant(np.zeros(1, np.float32)), name, np.float32, [1])
     after = ops.add(before, ops.constant(np.ones(1, np.float32)))
-    made.sinks.append(ops.assign(after, "count"))
+    made.sinks.append(ops.assign(after, name))
     return made.largest(after)
 
 
@@ -126,6 +127,15 @@ def _interpolate(made: Representation) -> Any:
 
 def _tile(made: Representation) -> Any:
     return made.largest(made.ops.tile(made.data, made.whole([1, 1, 1 << 12, 1 << 12])))
+
+
+def _wide_edges(made: Representation) -> Any:
+    """An edge as wide as a constant, or arithmetic on sizes, decide."""
+    ops = made.ops
+    widths = made.whole([0, 0, 1 << made.chance.randrange(14, 20), 1 << 14])
+    if made.chance.random() < 0.5:
+        widths = ops.multiply(ops.shape_of(made.data), made.whole([0, 0, 99, 99]))
+    return made.largest(ops.pad(made.data, made.whole([0] * 4), widths, "edge"))
 
 
 def _padding(made: Representation) -> Any:
@@ -179,6 +189,7 @@ HARMS: Final[Mapping[str, Harm]] = {
     "Range": _range,
     "Interpolate": _interpolate,
     "Tile": _tile,
+    "wide edges": _wide_edges,
     "padding": _padding,
     "wide windows": _wide_windows,
     "many tensors": _many_tensors,
