@@ -116,7 +116,8 @@ class _Sizes:
 
     def _trace(self, op: Any, op_type: str, output: Key) -> None:
         keys = set(_keys(op))
-        if op_type == "Constant" or (keys and keys <= self._fixed):
+        is_rank = op_type == "ShapeOf" and op.input_value(0).get_node().get_type_name() == "ShapeOf"
+        if op_type == "Constant" or is_rank or (keys and keys <= self._fixed):
             self._fixed.add(output)
         elif op_type == "ShapeOf" or (keys and keys <= self._fixed | self._sizes):
             self._sizes.add(output)
