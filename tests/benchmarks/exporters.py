@@ -36,7 +36,10 @@ import zoo
 from benchmark import COST, ROOT, find_python
 from project import SHARED
 from sshconvert.arrays import Array
+from sshconvert.cutting import cut
+from sshconvert.errors import ShapeError, SymbolError, UnsupportedGraphError
 from sshconvert.mxnet.params import write_params
+from sshconvert.network import read_symbol, resolve
 
 WORKER: Final = Path(__file__).with_name("exporters_worker.py")
 RESULTS: Final = "results.jsonl"
@@ -44,6 +47,9 @@ LIMIT: Final = 300  # seconds of CPU for a conversion
 CPU_EXCEEDED: Final = (-9, -24, 137, 152)  # SIGKILL and SIGXCPU, as a process and as a shell report them
 MXNET: Final = "mxnet"  # the original, whose outputs the others have to match
 PROGRAMS: Final = (MXNET, "mx2onnx", "mo", "sshtool-onnx", "sshtool-openvino")
+
+
+ParameterShapes = tuple[Mapping[str, tuple[int, ...]], Sequence[str]]
 
 
 class StepError(Exception):
@@ -105,23 +111,29 @@ class Exporters:
         with tempfile.TemporaryDirectory(dir=self.cache) as name:
             files = Files(network, Path(name), self.answers)
             np.savez(files.inputs, **zoo.inputs(network))  # type: ignore[arg-type]  # its flag may be an array, they say
-            try:
-                self._write(files)
-            except StepError as error:
-                files.error = str(error)
+            self._write(files)
             yield files
 
     def _write(self, files: Files) -> None:
         network = files.network
         text = network.symbol.read_text("utf-8")
         files.symbol.write_text(zoo.cut_symbol(text, network.cuts) if network.cuts else text, encoding="utf-8")
+        try:
+            shapes = self._shapes(files)
+        except StepError as error:
+            files.error = str(error)
+            shapes = own_shapes(network)
+        write_params(files.params, zoo.parameters(network, *shapes))
+
+    def _shapes(self, files: Files) -> ParameterShapes:
+        """Return the shapes that MXNet infers. They are kept, because a start of MXNet takes seconds."""
+        network = files.network
         shapes = self.cache / "shapes" / f"{network.name}.json"
         if not shapes.exists():
             shapes.parent.mkdir(exist_ok=True)
             given = json.dumps({**network.inputs, **network.labels})
             shapes.write_text(self._worker("shapes", files.symbol, given), encoding="utf-8")
-        found = json.loads(shapes.read_text("utf-8"))
-        write_params(files.params, zoo.parameters(network, *_parameter_shapes(network, found)))
+        return parameter_shapes(network, json.loads(shapes.read_text("utf-8")))
 
     def _worker(self, kind: str, *arguments: str | Path) -> str:
         return run_step([self.programs / "python", WORKER, kind, *arguments], peers.environment())
@@ -136,8 +148,8 @@ class Exporters:
         return Result(files.network.name, MXNET, not files.error, files.error, date=today())
 
     def _convert(self, files: Files, program: str) -> Result:
-        if files.error:
-            return Result(files.network.name, program, converted=False, reason=f"no files: {files.error}", date=today())
+        if files.error and not program.startswith("sshtool"):
+            return Result(files.network.name, program, converted=False, reason=files.error, date=today())
         command, environment, model = self._command(files, program)
         try:
             cost = json.loads(run_step([sys.executable, COST, "prlimit", f"--cpu={LIMIT}", *command], environment))
@@ -193,13 +205,21 @@ class Exporters:
         return zoo.difference(read(files.answers), read(outputs), ordered=program != "mo")
 
 
-def _parameter_shapes(
-    network: zoo.ZooNetwork, shapes: Mapping[str, Mapping[str, Sequence[int]]]
-) -> tuple[dict[str, tuple[int, ...]], list[str]]:
-    """Return the shapes of arguments and auxiliary states, and the names of the latter, without inputs and labels."""
+def parameter_shapes(network: zoo.ZooNetwork, shapes: Mapping[str, Mapping[str, Sequence[int]]]) -> ParameterShapes:
+    """Return the shapes of parameters and the names of auxiliary states, without inputs and labels."""
     heads = {*network.inputs, *network.labels} | {name for name in shapes["arguments"] if name.endswith("label")}
     both = {**shapes["arguments"], **shapes["auxiliaries"]}
     return {name: tuple(shape) for name, shape in both.items() if name not in heads}, list(shapes["auxiliaries"])
+
+
+def own_shapes(network: zoo.ZooNetwork) -> ParameterShapes:
+    """Return what sshconvert infers for a network that MXNet cannot load; nothing for one that it refuses too."""
+    try:
+        graph = cut(read_symbol(network.symbol), network.cuts)
+        resolved = resolve(graph, network.inputs, known=network.noted_shapes)
+    except (SymbolError, UnsupportedGraphError, ShapeError):
+        return {}, []
+    return resolved.parameters(network.inputs), sorted(resolved.auxiliaries())
 
 
 @dataclass
