@@ -8,6 +8,7 @@ prints a line for each network. `evaluate` computes the expected outputs; MXNet 
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import sys
@@ -128,6 +129,21 @@ def test_a_training_network_without_outputs_is_told_the_tensors_before_its_loss(
     (message,) = sshtool("convert", *files, "--input", "data=4,3,12,12", code=1).stderr.splitlines()
     assert "negative_mining (1 Custom" in message
     assert "--outputs, such as" in message
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param([[1.0, -2.0], [8.0]], 0.0, id="equal"),
+        pytest.param([[1.0, -2.5], [8.0]], 0.25, id="relative to the largest of the output"),
+        pytest.param([[8.0], [1.0, -2.0]], math.inf, id="another order"),
+        pytest.param([[1.0, -2.0]], math.inf, id="an output less"),
+        pytest.param([[1.0, math.nan], [8.0]], math.inf, id="not a number"),
+    ],
+)
+def test_a_difference_is_the_worst_of_all_outputs(found: Sequence[Sequence[float]], expected: float) -> None:
+    arrays = [np.array(values, np.float32) for values in found]
+    assert zoo.difference([np.array([1, -2], np.float32), np.array([8], np.float32)], arrays) == expected
 
 
 def write_checkpoint(network: ZooNetwork, folder: Path) -> tuple[Path, Path]:
