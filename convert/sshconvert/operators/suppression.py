@@ -199,7 +199,7 @@ class BoxSuppression(Operator):
         points = build.cast("points", build.node("never_wide", "Greater", [boxes, boxes]))
         boxes = boxes if self.overlap < 1 else points
         axis = build.integers("class_axis", (1,))
-        overlap = build.floats("overlap", [threshold_above(self.overlap)])
+        overlap = build.floats("overlap", [threshold_near(self.overlap, above=True)])
         worst = build.floats("least_score", [self.least])
         if not self.by_class:
             one = build.node("one_class", "Unsqueeze", [scores, axis])
@@ -270,24 +270,28 @@ class BoxSuppression(Operator):
         return build.node("formatted", "Concat", parts, axis=2)
 
 
-def threshold_above(overlap: float) -> float:
-    """Return the threshold of NonMaxSuppression for suppression above an overlap, for an overlap below 1.
+def threshold_near(overlap: float, *, above: bool) -> float:
+    """Return the threshold of NonMaxSuppression for suppression above an overlap below 1, or from that overlap on.
 
     OpenVINO suppresses at the threshold too, ONNX Runtime only above it, and OpenVINO's overlaps differ in the last
-    bit. So the threshold is two floats higher: an overlap between is unlikely, an overlap of exactly 1/2 or 1/3 is not.
+    bit. So the threshold is two floats apart: an overlap between is unlikely, an overlap of exactly 1/2 or 1/3 is not.
     """
     threshold = np.float32(overlap)
     for _ in range(2):
-        threshold = np.nextafter(threshold, np.float32(1))
+        threshold = np.nextafter(threshold, np.float32(above))
     return float(np.clip(threshold, np.finfo(np.float32).tiny, 1))  # OpenVINO takes subnormal numbers for 0
 
 
-def survivors(boxes: Array, classes: Array, overlap: float, form: str) -> list[int]:
-    """Return the numbers of the boxes [K, 4], the best first, that no better one of their class suppresses."""
+def survivors(boxes: Array, classes: Array, overlap: float, form: str = CORNER, *, above: bool = True) -> list[int]:
+    """Return the numbers of the boxes [K, 4], the best first, that no better one of their class suppresses.
+
+    A box suppresses those that it overlaps by more than `overlap`, or, unless `above`, by at least as much.
+    """
     remains = np.ones(len(boxes), bool)
+    limit = np.float32(overlap)
     for number, box in enumerate(boxes):
         if remains[number]:
             later = number + 1 + np.flatnonzero(remains[number + 1 :] & (classes[number + 1 :] == classes[number]))
             shares = overlap_matrix(box[None], boxes[later], form)[0]
-            remains[later[shares > np.float32(overlap)]] = False
+            remains[later[shares > limit if above else shares >= limit]] = False
     return [int(number) for number in np.flatnonzero(remains)]
