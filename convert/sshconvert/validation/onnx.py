@@ -106,6 +106,8 @@ OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     "GatherND": {"batch_dims"},
     "Gemm": {"alpha", "beta", "transA", "transB"},
     "HardSigmoid": {"alpha", "beta"},
+    "InstanceNormalization": {"epsilon"},
+    "LRN": {"alpha", "beta", "bias", "size"},
     "LogSoftmax": {"axis"},
     **dict.fromkeys(("GRU", "LSTM", "RNN"), _RECURRENT),
     "MaxRoiPool": {"pooled_shape", "spatial_scale"},
