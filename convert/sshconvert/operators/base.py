@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from sshconvert.arrays import Array, DType
@@ -38,6 +40,7 @@ class Operator(ABC):
         auxiliaries: The number of trailing inputs that are auxiliary states. MXNet 0.8 omits them from symbols.
         shapes_given: True if the parameters may have other shapes in the file than those of `parameter_shapes`.
         ignored: Names of inputs that have no effect at inference, such as labels. `cutting` removes them.
+        old_defaults: Attribute values that meant the default before MXNet 0.9.5.
         reads_values: False for an operator whose outputs depend only on the shapes of its inputs.
         weights: Its weight input, if it has one.
         value_preserving: The ONNX operators of `emit` whose outputs hold only values of their input. Quantization
@@ -52,6 +55,7 @@ class Operator(ABC):
     auxiliaries: ClassVar[int] = 0
     shapes_given: ClassVar[bool] = False
     ignored: ClassVar[tuple[str, ...]] = ()
+    old_defaults: ClassVar[Mapping[str, str]] = MappingProxyType({})
     reads_values: ClassVar[bool] = True
     weights: ClassVar[Weights | None] = None
     value_preserving: ClassVar[tuple[str, ...]] = ()

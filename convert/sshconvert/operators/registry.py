@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, TypeVar, cast
 
 from sshconvert.mxnet.symbol import Signature
@@ -13,12 +12,6 @@ OperatorClass = TypeVar("OperatorClass", bound=type[Operator])
 
 # The class of each operator by its name and aliases.
 OPERATORS: Final[Registry[type[Operator]]] = Registry("sshconvert.operators")
-
-# Unsupported operators that the symbol reader knows, so that messages give them their names in MXNet 1.9.
-_OTHERS: Final = (
-    *(Signature(name, old_defaults={"axis": "-1"}) for name in ("argmax", "argmin")),  # over all axes
-)
-_ALIASES: Final[Mapping[str, str]] = {}
 
 
 def register(operator: OperatorClass) -> OperatorClass:
@@ -35,12 +28,8 @@ def register_kind(base: type[Operator], name: str, *aliases: str, **members: Any
 def signatures() -> dict[str, Signature]:
     """Return the signatures that the symbol reader needs, by the operators' names and aliases."""
     return {
-        **{alias: Signature(name) for alias, name in _ALIASES.items()},
-        **{signature.name: signature for signature in _OTHERS},
-        **{
-            name: Signature(operator.name, operator.inputs, operator.auxiliaries)
-            for name, operator in OPERATORS.items()
-        },
+        name: Signature(operator.name, operator.inputs, operator.auxiliaries, operator.old_defaults)
+        for name, operator in OPERATORS.items()
     }
 
 

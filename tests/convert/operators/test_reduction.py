@@ -1,0 +1,125 @@
+"""Reductions along axes, and the indices of extrema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from dialects import written
+from one_node import DATA, IMAGE, lone
+from operands import small_integers
+from operator_suite import Case, OperatorSuite, suite_case
+from sshconvert.arrays import Array
+from sshconvert.errors import ShapeError
+from sshconvert.graph import Shape
+from sshconvert.network import parse_symbol, resolve
+from sshconvert.operators.reduction import FUNCTIONS
+
+SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=5).map(tuple)
+EXTREMA: Final = ("argmax", "argmin")
+
+
+def with_missing(shapes: Mapping[str, Shape], random: np.random.Generator) -> Mapping[str, Array]:
+    """Numbers of which a third is NaN."""
+    values = {name: random.normal(0, 1, shape) for name, shape in shapes.items()}
+    return {name: np.where(random.random(array.shape) < 1 / 3, np.nan, array) for name, array in values.items()}
+
+
+def near_one(shapes: Mapping[str, Shape], random: np.random.Generator) -> Mapping[str, Array]:
+    return {name: random.uniform(0.7, 1.4, shape) * random.choice([-1, 1], shape) for name, shape in shapes.items()}
+
+
+VALUES: Final = {"nansum": with_missing, "nanprod": with_missing, "prod": near_one}
+
+
+def reduction(name: str, shape: Shape, **attributes: Any) -> Case:
+    values = VALUES.get(name, small_integers if name in (*EXTREMA, "argmax_channel") else None)
+    return Case(name, {"data": shape}, attributes, values=values, tolerance=0 if name in EXTREMA else 1e-5)
+
+
+@st.composite
+def random_reduction(draw: Any) -> Case:
+    name = draw(st.sampled_from([*FUNCTIONS, "norm", *EXTREMA, "argmax_channel"]))
+    shape = draw(SHAPES)
+    if name == "argmax_channel":
+        return reduction(name, (3, *shape[:4]))
+    keep = {"keepdims": draw(st.booleans())}
+    axes = st.integers(-len(shape), len(shape) - 1)
+    if name in EXTREMA:
+        return reduction(name, shape, axis=draw(st.none() | axes), **keep)
+    several = st.lists(axes, unique_by=lambda axis: axis % len(shape), max_size=len(shape)).map(tuple)
+    axis = draw(st.none() | axes | several)
+    if name == "norm":
+        # MXNet takes at most two axes.
+        axis = axis[:2] if isinstance(axis, tuple) else axis
+        return reduction(name, shape, ord=draw(st.sampled_from([1, 2])), axis=axis, **keep)
+    case = reduction(name, shape, axis=axis, exclude=draw(st.booleans()), **keep)
+    if FUNCTIONS[name].takes_integers and draw(st.booleans()):
+        dtype = draw(st.sampled_from(["int32", "int64"]))
+        return Case(name, case.inputs, case.attributes, {"data": dtype}, small_integers)
+    return case
+
+
+class TestReductions(OperatorSuite):
+    cases = (
+        *(pytest.param(reduction(name, (2, 3, 4)), id=name) for name in FUNCTIONS),
+        *(pytest.param(reduction(name, IMAGE, axis=(-1, 2)), id=f"{name} of spatial axes") for name in FUNCTIONS),
+        suite_case("of one axis", "sum", IMAGE, axis=1),
+        suite_case("of the last axis, kept", "sum", IMAGE, axis=-1, keepdims=True),
+        suite_case("of all axes, kept", "sum", IMAGE, keepdims=True),
+        suite_case("of no axes", "sum", IMAGE, axis=()),
+        suite_case("of no axes, excluded", "sum", IMAGE, axis=(), exclude=True),
+        suite_case("of the others", "mean", IMAGE, axis=1, exclude=True),
+        suite_case("of the others, kept", "mean", IMAGE, axis=(0, -3), exclude=True, keepdims=True),
+        suite_case("of none of its axes", "max", (2, 3), axis=(0, 1), exclude=True),
+        suite_case("of a vector", "max", (5,), axis=0),
+        suite_case("of a vector, kept", "max", (5,), axis=0, keepdims=True),
+        suite_case("by its old name", "sum_axis", (2, 3, 4), axis=(0, 2)),
+        suite_case("by its old name", "max_axis", (2, 3, 4), axis=2),
+        *(
+            pytest.param(Case(name, {"data": (3, 4)}, {"axis": 1}, {"data": "int64"}, small_integers), id=f"{name} int")
+            for name in ("sum", "prod", "max", "min")
+        ),
+        suite_case("by default", "norm", IMAGE),
+        suite_case("of order 1", "norm", IMAGE, ord=1),
+        suite_case("of an axis", "norm", IMAGE, axis=1, keepdims=True),
+        suite_case("of order 1, of two axes", "norm", IMAGE, ord=1, axis=(3, -2), out_dtype="float32"),
+        *(pytest.param(reduction(name, IMAGE, axis=1), id=f"{name} of an axis") for name in EXTREMA),
+        *(pytest.param(reduction(name, IMAGE), id=f"{name} of all") for name in EXTREMA),
+        pytest.param(reduction("argmax", IMAGE, axis=-1, keepdims=True), id="argmax of the last axis, kept"),
+        pytest.param(reduction("argmax", IMAGE, axis=None, keepdims=True), id="argmax of all, kept"),
+        pytest.param(reduction("argmin", (7,), axis=0), id="argmin of a vector"),
+        pytest.param(Case("argmax", {"data": (3, 9)}, {"axis": 1}, {"data": "int32"}, small_integers), id="argmax int"),
+        pytest.param(reduction("argmax_channel", (3, 4, 5)), id="argmax_channel"),
+    )
+    unsupported = (
+        pytest.param(lone("sum", 1, axes="1"), "attribute axes='1' is not known", id="axes"),
+        pytest.param(lone("norm", 1, ord="3"), "attribute ord='3'", id="another norm"),
+        pytest.param(lone("norm", 1, out_dtype="int32"), "attribute out_dtype='int32'", id="another type"),
+        pytest.param(lone("argmax", 1, axis="(1, 2)"), "attribute axis='(1, 2)'", id="two axes"),
+    )
+    misshapen = (
+        pytest.param(lone("sum", 1, axis="4"), DATA, "are not all axes", id="no such axis"),
+        pytest.param(lone("sum", 1, axis="(1, -3)"), DATA, "repeat", id="an axis twice"),
+        pytest.param(lone("argmax", 1, axis="-5"), DATA, "are not all axes", id="no such negative axis"),
+    )
+    random = random_reduction()
+
+
+@pytest.mark.parametrize("name", ["mean", "nansum", "norm"])
+def test_means_and_norms_refuse_integers(name: str) -> None:
+    with pytest.raises(ShapeError, match=f"cannot compute {name} of int64"):
+        resolve(lone(name, 1), {"data": (3,)}, dtypes={"data": np.dtype(np.int64)})
+
+
+def test_an_axis_of_minus_one_meant_all_axes_in_old_symbols() -> None:
+    document = written(lone("argmax", 1, axis="-1"))
+
+    assert resolve(parse_symbol(json.dumps(document)), {"data": (2, 3)}).shapes[-1] == ((2,),)
+    del document["attrs"]
+    assert resolve(parse_symbol(json.dumps(document)), {"data": (2, 3)}).shapes[-1] == ((1,),)
