@@ -171,9 +171,7 @@ def passes(spec: ModelSpec, options: Options, quantization: Quantization | None 
 
 
 def _check_tensors(spec: ModelSpec, options: Options, quantization: Quantization | None) -> None:
-    """Raise PreprocessingError or UsageError for an option that needs an image."""
-    if options.postprocessing:
-        options.postprocessing.task(spec)
+    """Raise PreprocessingError for an option that needs an image."""
     wanted = {
         "the type uint8": options.input_type is InputType.UINT8,
         "the layout NHWC": options.layout is Layout.NHWC,

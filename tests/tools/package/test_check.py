@@ -103,7 +103,9 @@ OWN: Final = (
         ),
         pytest.param("own", OWN.replace("64, 64", "9999, 9999"), "is too large", id="a huge input"),
         pytest.param("own", OWN.replace("image", "# "), "not valid TOML", id="no TOML"),
-        pytest.param("own", OWN.replace(", image = {}", ""), "whose one input is an image", id="no image"),
+        pytest.param(
+            "own", OWN.replace(", image = {}", ""), "the models take an image, others than these", id="no image"
+        ),
         pytest.param("own", OWN, "FP32/ssh-mxnet.onnx: ", id="a description of another network"),
     ],
 )

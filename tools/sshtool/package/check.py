@@ -247,7 +247,7 @@ class Checker:
             return load_model(manifest.model)
         try:
             model = read_model(self.folder / DESCRIPTION, follow=False)
-            _check_shapes(model)
+            _check_inputs(model, manifest)
         except (ModelError, UsageError) as error:
             self.fail("declarations", DESCRIPTION, str(error).removeprefix(f"{self.folder / DESCRIPTION}: "))
             return None
@@ -330,8 +330,10 @@ class Checker:
         self.checks += [name for name in ("weights", "rebuild") if name not in self.checks]
 
 
-def _check_shapes(model: ModelSpec) -> None:
-    """Raises UsageError for inputs that are too large to draw."""
+def _check_inputs(model: ModelSpec, manifest: Manifest) -> None:
+    """Raises UsageError for inputs that are too large to draw, or others than those of the packaged models."""
+    if any(bool(item.input_layout) != model.takes_image for item in manifest.models):
+        raise UsageError(f"inputs: the models take {'tensors' if model.takes_image else 'an image'}, others than these")
     if model.takes_image:
         check_shape("shape", model.image_input.shape)
     for name, shape in model.input_shapes.items():

@@ -19,6 +19,7 @@ from sshconvert.options import Precision
 from sshconvert.passes.fp16 import SMALLEST_HALVED
 from sshconvert.tasks.faults import Editable, Fault, Stage
 
+IMAGE_WEIGHT: Final = 4  # the dimensions of a convolution's weight over images
 OTHER_TRAINING_SEED: Final = 4000
 OTHER_TRAINING_SPREAD: Final = 0.01
 UNKNOWN_WEIGHTS: Final = "params-sha256:" + "0" * 64
@@ -84,7 +85,10 @@ def exchange_two_layers(copy: Editable) -> None:
 
 def transpose_kernel(copy: Editable) -> None:
     name = _largest(copy)[0]
-    copy.set_weight(name, copy.weight(name).swapaxes(2, 3))
+    weight = copy.weight(name)
+    if weight.ndim < IMAGE_WEIGHT:
+        raise NotThereError(f"{name} has no kernel of two dimensions")
+    copy.set_weight(name, weight.swapaxes(2, 3))
 
 
 def flip_deconvolution(copy: Editable) -> None:

@@ -29,5 +29,10 @@ def load(path: Path, model: ModelSpec, settings: Settings = Settings(), *, key: 
         raise ArtifactError(f"{path}: does not exist; make it with `sshtool convert`")
     limits = confined()
     if limits is None or not runtime.needs_sandbox:
-        return runtime.load(path, model, settings)
-    return SandboxedRuntime(runtime, path, model, settings, limits)
+        loaded = runtime.load(path, model, settings)
+    else:
+        loaded = SandboxedRuntime(runtime, path, model, settings, limits)
+    if bool(loaded.declaration.tensors) == model.takes_image:
+        declared, wanted = ("an image", "tensors")[:: 1 if not loaded.declaration.tensors else -1]
+        raise ArtifactError(f"{path}: takes {declared}, and {model.name} takes {wanted}; give a file of this model")
+    return loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -41,7 +42,7 @@ def import_mxnet(threads: int = 0) -> Any:
 
 @contextlib.contextmanager
 def _without_fusion() -> Iterator[None]:
-    """Disable fusion. If a convolution and its ReLU are both outputs, fusion in MXNet 1.9.1 loses the ReLU."""
+    """Disable fusion. In MXNet 1.9.1 it gives a convolution that is an output the values of the layers behind it."""
     name = "MXNET_SUBGRAPH_BACKEND"
     before = os.environ.get(name)
     os.environ[name] = "NONE"
@@ -131,9 +132,7 @@ class Mxnet(Runtime):
     def layers(self, feed: Feed) -> Outputs:
         internals = self._symbol.get_internals()
         names = uniquely_named(internals.list_outputs(), set(internals.list_inputs()))
-        inner = self._mxnet.sym.Group([internals[name] for name in names])
-        with _without_fusion():
-            return self._run(inner, feed)
+        return self._run(self._mxnet.sym.Group([internals[name] for name in names]), feed)
 
     def inferences(self, feed: Feed) -> list[Inference]:
         """Return one computation, which uses all cores. MXNet does not guarantee concurrent computations."""
@@ -160,12 +159,13 @@ class Mxnet(Runtime):
             known = {name: arrays[name].shape for name in arguments if name in arrays}
             shapes = dict(zip(arguments, symbol.infer_shape_partial(**known)[0], strict=True))
             arrays |= {name: self._mxnet.nd.zeros(shapes[name]) for name in missing}
-        return symbol.bind(
-            self._mxnet.cpu(),
-            {name: arrays[name] for name in arguments},
-            aux_states={name: arrays[name] for name in auxiliaries},
-            grad_req="null",
-        )
+        with _without_fusion() if _has_inner_outputs(symbol) else contextlib.nullcontext():
+            return symbol.bind(
+                self._mxnet.cpu(),
+                {name: arrays[name] for name in arguments},
+                aux_states={name: arrays[name] for name in auxiliaries},
+                grad_req="null",
+            )
 
     def _prepared(self, feed: Feed) -> Mapping[str, Array]:
         """Return the inputs as the original takes them."""
@@ -204,6 +204,13 @@ def _declaration(checkpoint: Checkpoint) -> Declaration:
         mean_values=(),
         tensors=tuple(Tensor(item.name, item.dtype, item.shape) for item in model.inputs),
     )
+
+
+def _has_inner_outputs(symbol: Any) -> bool:
+    """Return whether a node of the symbol reads one of its outputs."""
+    document = json.loads(symbol.tojson())
+    read = {tuple(entry[:2]) for node in document["nodes"] for entry in node["inputs"]}
+    return any(tuple(head[:2]) in read for head in document["heads"])
 
 
 def uniquely_named(names: Sequence[str], variables: Collection[str]) -> list[str]:
