@@ -28,8 +28,8 @@ PLACE: Final = re.compile(r"(?<=<!-- exporters -->\n).*?(?=<!-- end -->)", re.DO
 RIVALS: Final = (("sshtool-onnx", "mx2onnx"), ("sshtool-openvino", "mo"))
 # What surrounds the statement in a peer's message.
 _NOISE: Final = re.compile(
-    r"^no files: |^\[ ERROR \]\s*|Exception occurred during running replacer.*?\): |mxnet\.base\.|(MXNetError: )+"
-    r"|\[\d\d:\d\d:\d\d\] \S+?:\d+: "
+    r"^sshtool convert: (\S+\.json: )?|^\[ ERROR \]\s*|Exception occurred during running replacer.*?\): "
+    r"|mxnet\.base\.|(MXNetError: )+|\[\d\d:\d\d:\d\d\] \S+?:\d+: "
 )
 
 Results = Mapping[tuple[str, str], Result]
@@ -38,27 +38,34 @@ Results = Mapping[tuple[str, str], Result]
 def markdown(results: Results, circumstances: Mapping[str, str]) -> str:
     """Return the circumstances, the summary and the table of all networks."""
     facts = "; ".join(f"{key} {value}" for key, value in circumstances.items())
-    return "\n\n".join([facts + ".", *(f"- {line}" for line in summary(results)), _table(results)]) + "\n"
+    ratios = [f"- {line}" for line in comparisons(results)]
+    return "\n".join([f"{facts}.", "", *_aligned(summary(results)), "", *ratios, "", _table(results)]) + "\n"
 
 
-def summary(results: Results) -> Iterator[str]:
-    """Yield a line for each program, and one for each ratio of costs."""
+def summary(results: Results) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of the summary: a program's counts, and its median costs where it converts."""
     names = networks(results)
-    able = [name for name in names if results[name, MXNET].converted]
-    yield f"{len(able)} of {len(names)} networks run in MXNet 1.9.1."
+    yield "program", "converted", "equal to 1e-5", "equal to 1e-4", "median CPU (s)", "median peak (MB)"
+    yield (
+        f"MXNet 1.9.1 runs {sum(_converted(results, name, MXNET) for name in names)} of {len(names)}",
+        *("" for _ in "12345"),
+    )
     for program in (each for each in PROGRAMS if each != MXNET):
-        own = [results[name, program] for name in names if (name, program) in results]
-        matched = [sum(result.matches(limit) for result in own) for limit in (EXACT, CLOSE)]
-        converted = sum(result.converted for result in own)
-        yield f"{program}: {converted} converted, {matched[0]} matched to 1e-5, {matched[1]} to 1e-4."
-    common = [name for name in names if all(_converted(results, name, program) for program in PROGRAMS)]
-    for ours, theirs in RIVALS:
-        for part, what in (("cpu", "CPU"), ("memory", "peak memory")):
+        own = [results[name, program] for name in names if _converted(results, name, program)]
+        matched = [str(sum(result.matches(limit) for result in own)) for limit in (EXACT, CLOSE)]
+        costs = [statistics.median(getattr(each, part) for each in own) if own else 0 for part in ("cpu", "memory")]
+        yield program, str(len(own)), *matched, f"{costs[0]:.2f}", f"{costs[1]:.0f}"
+
+
+def comparisons(results: Results) -> Iterator[str]:
+    """Yield the ratios of costs, over the networks that all programs convert."""
+    common = [name for name in networks(results) if all(_converted(results, name, each) for each in PROGRAMS)]
+    for ours, theirs in RIVALS if common else ():
+        for part, what in (("cpu", "CPU"), ("memory", "Peak memory")):
             ratios = [getattr(results[name, ours], part) / getattr(results[name, theirs], part) for name in common]
-            if ratios:
-                middle = statistics.median(ratios)
-                spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
-                yield f"{what} of {ours} to {theirs}: median {middle:.3f} ({spread}) of {len(ratios)} networks."
+            spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+            yield f"{what} of {ours} to {theirs}: median {statistics.median(ratios):.3f} ({spread})."
+    yield f"The ratios are those of the {len(common)} networks that all convert."
 
 
 def networks(results: Results) -> list[str]:
@@ -70,14 +77,21 @@ def _converted(results: Results, network: str, program: str) -> bool:
 
 
 def _table(results: Results) -> str:
-    heads = ("network", *(program for program in PROGRAMS if program != MXNET))
-    rows = [heads, tuple("---" for _ in heads)]
+    programs = [program for program in PROGRAMS if program != MXNET]
+    rows = [("network", *programs)]
     for name in networks(results):
-        cells = (_cell(results.get((name, program))) for program in heads[1:])
-        runs = "" if results[name, MXNET].converted else " †"
-        rows.append((f"{name}{runs}", *cells))
-    note = f"Each cell: difference; CPU seconds; peak MB. † MXNet 1.9.1 cannot run it. Limit: {LIMIT} s of CPU."
-    return "\n".join([note, "", *("| " + " | ".join(row) + " |" for row in rows)])
+        cells = (_cell(results.get((name, program))) for program in programs)
+        rows.append((f"{name}{'' if _converted(results, name, MXNET) else ' †'}", *cells))
+    note = f"A cell: difference; CPU seconds; peak MB. †: MXNet cannot run it. A conversion has {LIMIT} s of CPU."
+    return "\n".join([note, "", *_aligned(rows)])
+
+
+def _aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table, whose heads are the first row."""
+    for number, row in enumerate(rows):
+        yield f"| {' | '.join(row)} |"
+        if number == 0:
+            yield "|" + "---|" * len(row)
 
 
 def _cell(result: Result | None) -> str:
@@ -113,7 +127,12 @@ def main() -> None:
     facts = circumstances(results.values())
     text = markdown(results, facts)
     if options.json:
-        document = {"circumstances": facts, "summary": list(summary(results)), "results": _documents(results)}
+        document = {
+            "circumstances": facts,
+            "summary": list(summary(results)),
+            "ratios": list(comparisons(results)),
+            "results": _documents(results),
+        }
         options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     if options.write:
         README.write_text(PLACE.sub(lambda _: text, README.read_text("utf-8")), encoding="utf-8")
