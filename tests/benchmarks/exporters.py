@@ -46,6 +46,7 @@ RESULTS: Final = "results.jsonl"
 LIMIT: Final = 300  # seconds of CPU for a conversion
 CPU_EXCEEDED: Final = (-9, -24, 137, 152)  # SIGKILL and SIGXCPU, as a process and as a shell report them
 MXNET: Final = "mxnet"  # the original, whose outputs the others have to match
+CAUSE: Final = "Original exception message: "
 PROGRAMS: Final = (MXNET, "mx2onnx", "mo", "sshtool-onnx", "sshtool-openvino")
 
 
@@ -265,9 +266,10 @@ def run_step(command: Sequence[str | Path], environment: Mapping[str, str]) -> s
 
 
 def complaint(lines: Sequence[str]) -> str:
-    """Return the line that says what went wrong: the last one that names an error, else the last."""
-    named = [line for line in lines if "Error" in line or "ERROR" in line]
-    return (named or list(lines) or [""])[-1][:300]
+    """Return the line that says what went wrong: the cause that `mo` names, else the last that names an error."""
+    causes = [line.removeprefix(CAUSE) for line in lines if line.startswith(CAUSE)]
+    errors = [line for line in lines if "Error" in line or "ERROR" in line]
+    return (causes or errors or list(lines) or [""])[-1][:300]
 
 
 def read_results(cache: Path) -> dict[tuple[str, str], Result]:

@@ -236,7 +236,7 @@ def _scalar(attributes: Mapping[str, str]) -> float:
 def _seeded(name: str, shape: Shape, consumer: Mapping[str, Any], place: int, square: float) -> Array:
     """Return a parameter's value by what reads it; `square` is the mean square of the consumer's first input."""
     random = np.random.default_rng(crc32(name.encode()))
-    if "anchor" in name or "offset_" in name:
+    if ("anchor" in name or "offset_" in name) and not name.endswith(("weight", "bias")):
         return _grid(name, shape, random)
     low, high, scale = 0.5, 1.5, 1.0
     deviation = 0.0  # of normal numbers, otherwise the numbers are uniform
