@@ -296,11 +296,19 @@ class _ShapeInference:
         self.shapes[number] = outputs
 
     def _is_known(self, entry: Entry) -> bool:
-        """Return whether a shape is known. Takes a parameter's shape from `known` if nothing else gives it."""
+        """Return whether a shape is known. Takes a variable's own shape if nothing else gives it."""
         node = self.graph.nodes[entry.node]
-        if not self.shapes[entry.node] and node.is_variable and node.name in self.known:
-            self.shapes[entry.node] = (self.known[node.name],)
+        if not self.shapes[entry.node] and node.is_variable and (shape := self._own_shape(node)):
+            self.shapes[entry.node] = (shape,)
         return bool(self.shapes[entry.node])
+
+    def _own_shape(self, node: Node) -> Shape:
+        """Return the shape in the parameters, or in the symbol if it has no open size; empty if there is none."""
+        if node.name in self.known:
+            return self.known[node.name]
+        attributes = Attributes({"shape": node.attributes.get("__shape__", "()")})
+        shape = attributes.integers("shape", ())
+        return () if 0 in shape or attributes.problems else shape
 
     def _expect(self, entry: Entry, name: str, shape: Shape) -> None:
         """Set the shape of a parameter, or compare it with the known one."""

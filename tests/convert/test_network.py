@@ -198,3 +198,12 @@ def test_a_network_may_have_several_inputs_with_free_batches_of_their_own() -> N
 
 def test_an_operator_that_is_not_supported_is_refused_by_name() -> None:
     assert_unsupported(lone("Mystery", 1), "node: operator Mystery")
+
+
+def test_a_variable_whose_shape_nothing_else_gives_has_the_shape_in_its_symbol() -> None:
+    scale = Node("null", "scale", {"__shape__": "(1, 4, 1, 1)"})
+    graph = graph_of(scale, variable("data"), node("broadcast_mul", "product", (0, 1)))
+
+    assert resolve(graph, DATA).parameters(DATA) == {"scale": (1, 4, 1, 1)}
+    with pytest.raises(ShapeError, match="scale"):
+        resolve(graph_of(Node("null", "scale", {"__shape__": "(1, 0, 1, 1)"}), *graph.nodes[1:]), DATA)
