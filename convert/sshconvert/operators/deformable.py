@@ -13,7 +13,7 @@ from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import Attributes
 from sshconvert.operators.base import Operator, Weights, need
 from sshconvert.operators.registry import register
-from sshconvert.operators.windows import need_axes, read_by_axis, read_kernel, window_counts
+from sshconvert.operators.windows import CHANNELS_FIRST, need_axes, read_by_axis, read_kernel, window_counts
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
@@ -44,6 +44,7 @@ class _Deformable(Operator):
     @classmethod
     def read(cls, attributes: Attributes) -> _Deformable:
         kernel = read_kernel(attributes)
+        attributes.choice("layout", CHANNELS_FIRST, CHANNELS_FIRST[0])
         attributes.without_effect("im2col_step")
         if len(kernel) != PLANE:
             attributes.problems.append(f"kernel={kernel} is not supported: expected 2 sizes")

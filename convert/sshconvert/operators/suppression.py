@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +20,9 @@ from sshconvert.operators.registry import register
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
 
-MOST_PAIRS: Final = 1 << 25  # of candidates that are compared by class
+# Pairs of candidates that are compared by class: of one image, and of several images at once.
+MOST_PAIRS: Final = 1 << 23
+MOST_AT_ONCE: Final = 1 << 22
 
 
 @register
@@ -36,8 +40,8 @@ class BoxSuppression(Operator):
     name = "_contrib_box_nms"
     aliases = ("_contrib_box_non_maximum_suppression",)
     restrictions = (
-        f"`overlap_thresh` is not negative. Candidates of several classes make at most 2^{MOST_PAIRS.bit_length() - 1} "
-        "pairs. Overlaps of boxes in the format `center` may round differently at the threshold."
+        f"`overlap_thresh` is not negative. At most {math.isqrt(MOST_PAIRS)} candidates of an image have classes. "
+        "Overlaps of boxes in the format `center` may round differently at the threshold."
     )
 
     overlap: float
@@ -205,9 +209,7 @@ class BoxSuppression(Operator):
             one = build.node("one_class", "Unsqueeze", [scores, axis])
             selected = build.node("selected", "NonMaxSuppression", [boxes, one, count, overlap, worst])
             return ranks(build, selected, nothing)
-        by_class = self._by_class(build, rows, scores, count, least)
-        selected = build.node("chosen", "NonMaxSuppression", [boxes, by_class, count, overlap, worst])
-        found = ranks(build, selected, nothing, "class_")
+        found = self._by_class(build, (rows, scores, boxes, nothing), (count, overlap, worst), least)
         remains = build.node("remains", "Greater", [found, nothing])
         # A second suppression, of boxes without an area, sorts what remains of all classes.
         remaining = build.node("remaining", "Where", [remains, scores, least])
@@ -225,13 +227,27 @@ class BoxSuppression(Operator):
             low, high = (build.node(role, name, [low, half]) for role, name in (("first", "Sub"), ("end", "Add")))
         return build.node("corners", "Concat", [low, build.node("high", "Max", [low, high])], axis=2)
 
-    def _by_class(self, build: NodeBuilder, rows: str, scores: str, count: str, least: str) -> str:
+    def _by_class(self, build: NodeBuilder, tensors: Sequence[str], limits: Sequence[str], least: str) -> str:
+        """Emit the ranks of the candidates in their classes [N, K], for as many images at once as memory permits."""
+        images, candidates = math.prod(build.input_shapes[0][:-2]), self.candidates(build.input_shapes[0][-2])
+        need(candidates**2 <= MOST_PAIRS, f"{candidates} candidates by class are too many; end before it (--outputs)")
+        at_once = max(1, MOST_AT_ONCE // candidates**2)
+        if images <= at_once:
+            return self._ranks_by_class(build, tensors, limits, least)
+        need(not any(build.free_input()[:-2]), "needs a fixed size")
+        sizes = [min(at_once, images - first) for first in range(0, images, at_once)]
+        lengths = build.integers("images_at_once", sizes)
+        parts = [build.split(f"{tensor}_part", "Split", [tensor, lengths], len(sizes), axis=0) for tensor in tensors]
+        found = [self._ranks_by_class(build, part, limits, least) for part in zip(*parts, strict=True)]
+        return build.node("found", "Concat", found, axis=0)
+
+    def _ranks_by_class(self, build: NodeBuilder, tensors: Sequence[str], limits: Sequence[str], least: str) -> str:
+        rows, scores, boxes, nothing = tensors
+        by_class = self._class_scores(build, rows, scores, limits[0], least)
+        return ranks(build, build.node("chosen", "NonMaxSuppression", [boxes, by_class, *limits]), nothing, "class_")
+
+    def _class_scores(self, build: NodeBuilder, rows: str, scores: str, count: str, least: str) -> str:
         """Emit the scores of each class [N, K, K]; the number of a class is that of its first candidate."""
-        images, candidates = np.prod(build.input_shapes[0][:-2], dtype=int), self.candidates(build.input_shapes[0][-2])
-        need(
-            images * candidates**2 <= MOST_PAIRS,
-            f"{images} x {candidates} candidates by class are too many; choose outputs before it (--outputs)",
-        )
         axes = [build.integers(f"{role}_axis", (value,)) for role, value in (("row", 1), ("column", 2))]
         classes = build.node("row_classes", "Gather", [rows, build.integers("class_column", self.classes)], axis=2)
         whole = build.cast("whole_classes", classes, np.int32)  # MXNet cuts the fraction off

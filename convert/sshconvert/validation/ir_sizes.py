@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sshconvert.schema import one_line
-from sshconvert.validation.sizes import SLOW, SORTED, Tally, region_work, shapes_to_try
+from sshconvert.validation.sizes import CORNERS, SLOW, SORTED, Tally, region_work, shapes_to_try
 
 Key = tuple[str, int]  # an operation's name and the number of an output
 
@@ -157,7 +157,7 @@ class _Sizes:
         if op_type in ("AvgPool", "MaxPool"):
             return SLOW * elements * math.prod(map(int, op.get_attributes().get("kernel", ())))
         if op_type == "NonMaxSuppression":
-            return SLOW * inputs * math.prod(shapes[1][1:])
+            return SLOW * inputs // CORNERS * math.prod(shapes[1][1:])
         return max(elements, inputs) * (SORTED if op_type == "TopK" else 1)
 
 

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from sshconvert.arrays import Array
 from sshconvert.schema import one_line
-from sshconvert.validation.sizes import SLOW, SORTED, Shape, Tally, region_work
+from sshconvert.validation.sizes import CORNERS, SLOW, SORTED, Shape, Tally, region_work
 
 Rule = Callable[[onnx.NodeProto, list[Array]], Array]  # from a node and the values of its inputs
 
@@ -196,7 +196,7 @@ class _Sizes:
         if node.op_type == "ConvTranspose":
             return inputs * math.prod(self.shape(node.input[1])[1:])
         if node.op_type == "NonMaxSuppression":
-            return SLOW * inputs * math.prod(self.shape(node.input[1])[1:])
+            return SLOW * inputs // CORNERS * math.prod(self.shape(node.input[1])[1:])
         if products := self._products(node):
             return elements * products
         return max(elements, inputs) * (SORTED if node.op_type == "TopK" else 1)

@@ -42,6 +42,7 @@ _RANK: Final = 4
 # Products of a convolution in the time of one step of a slow operator, and of a comparison of two boxes.
 SLOW: Final = 8
 SORTED: Final = 32
+CORNERS: Final = 4  # numbers of a box
 
 MOST_SAMPLES: Final = 64  # of a bin of a region, along each axis
 
