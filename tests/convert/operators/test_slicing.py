@@ -38,10 +38,13 @@ def _slice_axis(draw: DrawFn) -> Case:
 
 
 def _windows(size: int) -> SearchStrategy[tuple[int | None, int | None, int | None]]:
-    """A begin, an end and a step that leave elements of an axis."""
-    limit = st.one_of(st.none(), st.integers(-7, 7))
+    """A begin, an end and a step that leave elements of an axis.
+
+    The begin is inside from the back: for another, MXNet's oneDNN build fails.
+    """
+    begin, limit = (st.one_of(st.none(), st.integers(least, 7)) for least in (-size, -7))
     steps = st.sampled_from((None, 1, 2, 3, -1, -2))
-    return st.tuples(limit, limit, steps).filter(lambda window: len(range(size)[slice(*window)]) > 0)
+    return st.tuples(begin, limit, steps).filter(lambda window: len(range(size)[slice(*window)]) > 0)
 
 
 @st.composite
@@ -93,6 +96,10 @@ class TestSlicing(OperatorSuite):
         suite_case("backwards", "slice", (2, 6, 7), begin=(None, 4, None), end=(None, 1, None), step=(1, -1, -2)),
         suite_case("backwards to the first", "slice", (4,), begin=(None,), end=(None,), step=(-1,)),
         suite_case("that reaches outside", "slice", (4, 5), begin=(1, 2), end=(9, 9)),
+        pytest.param(
+            Case("slice", {"data": (4, 5)}, {"begin": (-9,), "end": (3,)}, mxnet_differs="its oneDNN build fails"),
+            id="slice from before the front",
+        ),
         suite_case("backwards from outside", "slice", (5, 2), begin=(9,), end=(-9,), step=(-2,)),
         suite_case("of nothing", "slice", (4, 5), begin=(), end=()),
         suite_case("by its old name", "crop", (4, 5), begin=(1, 1), end=(3, 4)),
