@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from one_node import DATA, IMAGE, lone
+from one_node import DATA, IMAGE, lone, values_for
 from operator_suite import Case, OperatorSuite, suite_case
+from sshconvert.export import export
 from sshconvert.graph import Graph
+from sshconvert.ir import IntermediateRepresentation
 from sshconvert.network import resolve
+from sshconvert.passes.fp16 import StoreWeightsAsFp16
 
 SHAPES = st.lists(st.integers(1, 6), min_size=1, max_size=5).map(tuple)
 
@@ -49,6 +55,26 @@ class TestFullyConnected(OperatorSuite):
         SHAPES,
         st.fixed_dictionaries({"num_hidden": st.integers(1, 5), "no_bias": st.booleans(), "flatten": st.booleans()}),
     )
+
+
+def test_fp16_halves_large_weights_in_both_formats(tmp_path: Path) -> None:
+    network = resolve(lone("FullyConnected", 3, num_hidden="256"), DATA)
+    parameters = values_for(network.parameters(DATA))
+    model = export(network, parameters, DATA, name="test")
+    halved = StoreWeightsAsFp16().apply(model)
+
+    assert halved.stored == {"in1_fp16": np.float16}
+    assert halved.initializers["in2"].dtype == np.float32
+
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    model.write(tmp_path / "model.onnx")
+    representation = IntermediateRepresentation(tmp_path / "model.onnx", name="test", layout="")
+    sizes = {}
+    for name in ("fp32", "fp16"):
+        representation.save(tmp_path / f"{name}.xml", {})
+        sizes[name] = (tmp_path / f"{name}.bin").stat().st_size
+        representation.compress_to_fp16()
+    assert sizes["fp32"] - sizes["fp16"] == 2 * 256 * 256
 
 
 COSTS = (
