@@ -1,4 +1,4 @@
-"""Reductions along axes, and the indices of extrema.
+"""Reductions along axes, the indices of extrema, and cumulative sums.
 
 A reduction over all axes without `keepdims` gives the shape (1,), because MXNet has no scalars.
 """
@@ -18,6 +18,7 @@ from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import MAX_INTEGER, Attributes
 from sshconvert.operators.base import Operator, need
 from sshconvert.operators.binary import need_computable
+from sshconvert.operators.casting import converted
 from sshconvert.operators.registry import register, register_kind
 
 if TYPE_CHECKING:
@@ -248,3 +249,99 @@ class ArgmaxChannel(_Extremum):
     @classmethod
     def read(cls, attributes: Attributes) -> ArgmaxChannel:
         return cls(1, keep=False)
+
+
+@register
+@dataclass(frozen=True)
+class Moments(Operator):
+    """The mean and the variance along `axes`."""
+
+    name = "moments"
+
+    axes: tuple[int, ...]
+    keep: bool
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> Moments:
+        return cls(attributes.integers("axes", least=-MAX_INTEGER), attributes.boolean("keepdims", default=False))
+
+    def output_names(self) -> tuple[str, ...]:
+        return ("output0", "output1")
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        return (reduced_shape(inputs[0], reduced_axes(self.axes, False, inputs[0]), self.keep),) * 2
+
+    def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
+        need(inputs[0] == np.float32, f"cannot compute {self.name} of {inputs[0]}")
+        return inputs * 2
+
+    def flops(self, *inputs: Shape) -> float:
+        return 4 * math.prod(inputs[0]) / math.prod(self.output_shapes(inputs[0])[0])
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        axes, shape = reduced_axes(self.axes, False, inputs[0].shape), self.output_shapes(inputs[0].shape)[0]
+        return tuple(np.asarray(array).reshape(shape) for array in (inputs[0].mean(axes), inputs[0].var(axes)))
+
+    def emit(self, build: NodeBuilder) -> None:
+        (data,), axes = build.inputs, reduced_axes(self.axes, False, build.input_shapes[0])
+        means = self._mean(build, "means", data, axes)
+        deviations = build.node("deviations", "Sub", [data, means])
+        squares = build.node("squares", "Mul", [deviations, deviations])
+        variances = self._mean(build, "variances", squares, axes)
+        for output, tensor in zip(build.outputs, (means, variances), strict=True):
+            if self.keep:
+                build.output(output, "Identity", [tensor])
+            elif len(axes) == len(build.input_shapes[0]):
+                build.output(output, "Reshape", [tensor, build.integers("single", (1,))])
+            else:
+                build.output(output, "Squeeze", [tensor, build.integers("axes", axes)])
+
+    @staticmethod
+    def _mean(build: NodeBuilder, role: str, data: str, axes: Sequence[int]) -> str:
+        if build.opset >= AXES_AS_INPUT:
+            return build.node(role, "ReduceMean", [data, build.integers("axes", axes)], keepdims=1)
+        return build.node(role, "ReduceMean", [data], axes=tuple(axes), keepdims=1)
+
+
+@register
+@dataclass(frozen=True)
+class CumulativeSum(Operator):
+    """The sums of all elements so far along `axis`, or of all elements as one axis."""
+
+    name = "cumsum"
+    inputs = ("a",)
+    restrictions = "`axis` is not negative, as in MXNet."
+
+    axis: int | None
+    dtype: DType | None
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> CumulativeSum:
+        axis = attributes.optional_integer("axis")
+        name = attributes.choice("dtype", ("None", "float32", "int32", "int64"), "None")
+        return cls(axis, None if name == "None" else np.dtype(name))
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        if self.axis is None:
+            return ((math.prod(inputs[0]),),)
+        need(self.axis < len(inputs[0]), f"axis {self.axis} is not an axis of {inputs[0]}")
+        return inputs
+
+    def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
+        need_computable(*inputs)
+        return (self.dtype or inputs[0],)
+
+    def flops(self, *inputs: Shape) -> float:
+        return 1
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        data = inputs[0] if self.dtype is None else converted(inputs[0], self.dtype)
+        return (np.cumsum(data, self.axis),)
+
+    def emit(self, build: NodeBuilder) -> None:
+        (data,) = build.inputs
+        if build.input_dtypes[0] != build.output_dtypes[0]:
+            data = build.cast("converted", data, build.output_dtypes[0])
+        if self.axis is None:
+            data = build.node("flat", "Reshape", [data, build.integers("flat_shape", (-1,))])
+        build.finish("CumSum", [data, build.integers("axis", self.axis or 0)])

@@ -94,6 +94,7 @@ LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
     "Clamp": {"max", "min"},
     "Concat": {"axis"},
     "Const": {"element_type", "offset", "shape", "size"},
+    "CumSum": {"exclusive", "reverse"},
     "Convert": {"destination_type"},
     "Elu": {"alpha"},
     "FakeQuantize": _BROADCAST | {"levels"},

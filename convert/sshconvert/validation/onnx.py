@@ -101,6 +101,7 @@ OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     "Constant": {"value"},
     "Conv": _CONVOLUTION,
     "ConvTranspose": _CONVOLUTION | {"output_padding", "output_shape"},
+    "CumSum": {"exclusive", "reverse"},
     "Flatten": {"axis"},
     "Gather": {"axis"},
     "GatherND": {"batch_dims"},

@@ -1,4 +1,4 @@
-"""Reductions along axes, and the indices of extrema."""
+"""Reductions along axes, the indices of extrema, and cumulative sums."""
 
 from __future__ import annotations
 
@@ -44,16 +44,13 @@ def reduction(name: str, shape: Shape, **attributes: Any) -> Case:
 
 @st.composite
 def random_reduction(draw: Any) -> Case:
-    name = draw(st.sampled_from([*FUNCTIONS, "norm", *EXTREMA, "argmax_channel"]))
-    shape = draw(SHAPES)
-    if name == "argmax_channel":
-        return reduction(name, (3, *shape[:4]))
+    name, shape = draw(st.sampled_from([*FUNCTIONS, "norm", "moments"])), draw(SHAPES)
     keep = {"keepdims": draw(st.booleans())}
     axes = st.integers(-len(shape), len(shape) - 1)
-    if name in EXTREMA:
-        return reduction(name, shape, axis=draw(st.none() | axes), **keep)
     several = st.lists(axes, unique_by=lambda axis: axis % len(shape), max_size=len(shape)).map(tuple)
     axis = draw(st.none() | axes | several)
+    if name == "moments":
+        return reduction(name, shape, axes=0 if axis in (None, ()) else axis, **keep)
     if name == "norm":
         # MXNet takes at most two axes.
         axis = axis[:2] if isinstance(axis, tuple) else axis
@@ -63,6 +60,17 @@ def random_reduction(draw: Any) -> Case:
         dtype = draw(st.sampled_from(["int32", "int64"]))
         return Case(name, case.inputs, case.attributes, {"data": dtype}, small_integers)
     return case
+
+
+@st.composite
+def random_order(draw: Any) -> Case:
+    name, shape = draw(st.sampled_from([*EXTREMA, "argmax_channel", "cumsum"])), draw(SHAPES)
+    if name == "argmax_channel":
+        return reduction(name, (3, *shape[:4]))
+    if name == "cumsum":
+        return reduction(name, shape, axis=draw(st.none() | st.integers(0, len(shape) - 1)))
+    axis = draw(st.none() | st.integers(-len(shape), len(shape) - 1))
+    return reduction(name, shape, axis=axis, keepdims=draw(st.booleans()))
 
 
 class TestReductions(OperatorSuite):
@@ -96,19 +104,29 @@ class TestReductions(OperatorSuite):
         pytest.param(reduction("argmin", (7,), axis=0), id="argmin of a vector"),
         pytest.param(Case("argmax", {"data": (3, 9)}, {"axis": 1}, {"data": "int32"}, small_integers), id="argmax int"),
         pytest.param(reduction("argmax_channel", (3, 4, 5)), id="argmax_channel"),
+        suite_case("of spatial axes", "moments", IMAGE, axes=(2, -1)),
+        suite_case("of all axes", "moments", (3, 4), axes=(0, 1)),
+        suite_case("of an axis, kept", "moments", IMAGE, axes=1, keepdims=True),
+        suite_case("of all elements", "cumsum", IMAGE),
+        suite_case("along an axis", "cumsum", IMAGE, axis=2),
+        pytest.param(Case("cumsum", {"data": (3, 4)}, {"axis": 1}, {"data": "int32"}, small_integers), id="cumsum int"),
+        pytest.param(Case("cumsum", {"data": (3, 4)}, {"dtype": "int64"}, values=small_integers), id="cumsum to int"),
     )
     unsupported = (
         pytest.param(lone("sum", 1, axes="1"), "attribute axes='1' is not known", id="axes"),
         pytest.param(lone("norm", 1, ord="3"), "attribute ord='3'", id="another norm"),
         pytest.param(lone("norm", 1, out_dtype="int32"), "attribute out_dtype='int32'", id="another type"),
+        pytest.param(lone("moments", 1), "attribute axes is missing", id="no axes"),
+        pytest.param(lone("cumsum", 1, axis="-1"), "attribute axis='-1'", id="a negative axis"),
         pytest.param(lone("argmax", 1, axis="(1, 2)"), "attribute axis='(1, 2)'", id="two axes"),
     )
     misshapen = (
         pytest.param(lone("sum", 1, axis="4"), DATA, "are not all axes", id="no such axis"),
         pytest.param(lone("sum", 1, axis="(1, -3)"), DATA, "repeat", id="an axis twice"),
+        pytest.param(lone("cumsum", 1, axis="4"), DATA, "is not an axis", id="no axis to add along"),
         pytest.param(lone("argmax", 1, axis="-5"), DATA, "are not all axes", id="no such negative axis"),
     )
-    random = random_reduction()
+    random = st.one_of(random_reduction(), random_order())
 
 
 @pytest.mark.parametrize("name", ["mean", "nansum", "norm"])
