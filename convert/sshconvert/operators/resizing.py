@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from sshconvert.arrays import Array, DType
 from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import Attributes
-from sshconvert.operators.base import Operator, need, need_floats
+from sshconvert.operators.base import Operator, Weights, need, need_floats
+from sshconvert.operators.convolution import Deconvolution
 from sshconvert.operators.registry import register
+from sshconvert.operators.windows import Layout
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
@@ -21,33 +24,124 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True)
 class UpSampling(Operator):
-    """Nearest-neighbour upsampling of one input by an integer factor."""
+    """Upsampling by an integer factor.
+
+    `nearest` repeats the elements of each input, so that all inputs have `scale` times the size of the first, and joins
+    or adds them. `bilinear` is a deconvolution of each channel by weights, which need not be bilinear.
+    """
 
     name = "UpSampling"
-    restrictions = "NCHW only."
+    inputs = ("data", "weight")
+    weights = Weights("ConvTranspose", ("ConvolutionBackpropData", "GroupConvolutionBackpropData"))
+    restrictions = "NCHW only. Several inputs have sizes in fixed proportions."
 
     scale: int
+    count: int
+    is_sum: bool
+    bilinear: Deconvolution | None
 
     @classmethod
     def read(cls, attributes: Attributes) -> UpSampling:
-        attributes.without_effect("workspace", "num_filter", "multi_input_mode")
-        attributes.choice("sample_type", ("nearest",))
-        attributes.integer("num_args", 1, least=1, most=1)
-        return cls(attributes.integer("scale", least=1))
+        attributes.without_effect("workspace")
+        scale = attributes.integer("scale", least=1, most=1000)
+        count = attributes.integer("num_args", 1, least=1, most=MOST_INPUTS)
+        is_sum = attributes.choice("multi_input_mode", ("concat", "sum"), "concat") == "sum"
+        filters = attributes.integer("num_filter", 0)
+        bilinear = attributes.choice("sample_type", ("nearest", "bilinear")) == "bilinear"
+        return cls(scale, count, is_sum, _deconvolution(scale, filters) if bilinear else None)
+
+    def input_count(self) -> int:
+        return self.bilinear.input_count() if self.bilinear else self.count
+
+    def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
+        if self.bilinear is None:
+            return ()
+        need(self.bilinear.filters > 0, "attribute num_filter is missing")
+        return self.bilinear.parameter_shapes(data)
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
-        need(len(inputs[0]) == 4, f"UpSampling needs an NCHW input, not {inputs[0]}")
-        return ((*inputs[0][:2], *(size * self.scale for size in inputs[0][2:])),)
+        for shape in inputs:
+            need(len(shape) == 4, f"UpSampling needs an NCHW input, not {shape}")
+        if self.bilinear:
+            return self.bilinear.output_shapes(*inputs)
+        batch, channels, *sizes = inputs[0]
+        size = tuple(each * self.scale for each in sizes)
+        for shape in inputs:
+            factor = self._factor(shape, inputs[0])
+            fits = shape[0] == batch and tuple(each * factor for each in shape[2:]) == size
+            need(fits and (not self.is_sum or shape[1] == channels), f"{shape} does not fit beside {inputs[0]}")
+        total = channels if self.is_sum else sum(shape[1] for shape in inputs)
+        return ((batch, total, *size),)
+
+    def _factor(self, shape: Shape, first: Shape) -> int:
+        return first[2] * self.scale // shape[2]
+
+    def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
+        need_floats(*inputs)
+        return (inputs[0],)
+
+    def flops(self, *inputs: Shape) -> float:
+        return self.bilinear.flops(*inputs) if self.bilinear else 0
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        if self.bilinear:
+            return self.bilinear.evaluate(*inputs)
+        factors = [self._factor(array.shape, inputs[0].shape) for array in inputs]
+        large = [array.repeat(factor, 2).repeat(factor, 3) for array, factor in zip(inputs, factors, strict=True)]
+        return (functools.reduce(np.add, large) if self.is_sum else np.concatenate(large, 1),)
 
     def emit(self, build: NodeBuilder) -> None:
-        scales = build.constant("scales", np.array([1, 1, self.scale, self.scale], np.float32))
-        build.finish(
-            "Resize",
-            [build.inputs[0], "", scales],
-            mode="nearest",
-            coordinate_transformation_mode="asymmetric",
-            nearest_mode="floor",
-        )
+        if self.bilinear:
+            self.bilinear.emit(build)
+            return
+        shapes, larger = build.input_shapes, build.larger_input_shapes
+        factors = [self._factor(shape, shapes[0]) for shape in shapes]
+        same = factors == [self._factor(shape, larger[0]) for shape in larger]
+        need(same, "inputs whose sizes are not in fixed proportions need a fixed size")
+        if len(factors) == 1:
+            build.output(build.outputs[0], *self._resize(build, 0, factors[0]), **_NEAREST)
+            return
+        large = [
+            build.node(f"large{number}", *self._resize(build, number, factor), **_NEAREST)
+            for number, factor in enumerate(factors)
+        ]
+        if self.is_sum:
+            for number, tensor in enumerate(large[1:-1], 1):
+                large[0] = build.node(f"sum{number}", "Add", [large[0], tensor])
+            build.finish("Add", [large[0], large[-1]])
+        else:
+            build.finish("Concat", large, axis=1)
+
+    @staticmethod
+    def _resize(build: NodeBuilder, number: int, factor: int) -> tuple[str, list[str]]:
+        """Return the operator and the inputs of the node that enlarges an input."""
+        return "Resize", [build.inputs[number], "", build.floats(f"scales{number}", (1, 1, factor, factor))]
+
+
+MOST_INPUTS: Final = 1000
+
+_NEAREST: Final = {
+    "mode": "nearest",
+    "coordinate_transformation_mode": "asymmetric",
+    "nearest_mode": "floor",
+}
+
+
+def _deconvolution(scale: int, filters: int) -> Deconvolution:
+    """Return the deconvolution, of each channel, by which MXNet upsamples bilinearly."""
+    pad = scale // 2
+    return Deconvolution(
+        kernel=(2 * scale - scale % 2,) * 2,
+        stride=(scale,) * 2,
+        dilate=(1, 1),
+        pad=(pad, pad),
+        filters=filters,
+        groups=max(filters, 1),
+        bias=False,
+        layout=Layout(),
+        adjust=(0, 0),
+        target=(),
+    )
 
 
 @register

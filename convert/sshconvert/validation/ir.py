@@ -104,6 +104,7 @@ LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
     "Interpolate": {"antialias", "coordinate_transformation_mode", "cube_coeff", "mode", "nearest_mode"}
     | {"pads_begin", "pads_end", "shape_calculation_mode"},
     "GRUSequence": _RECURRENT | {"linear_before_reset"},
+    "GridSample": {"align_corners", "mode", "padding_mode"},
     "LRN": {"alpha", "beta", "bias", "size"},
     "LSTMSequence": _RECURRENT,
     "MatMul": {"transpose_a", "transpose_b"},

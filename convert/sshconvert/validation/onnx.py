@@ -106,6 +106,7 @@ OPERATORS: Final[Mapping[str, AbstractSet[str]]] = {
     "Gather": {"axis"},
     "GatherND": {"batch_dims"},
     "Gemm": {"alpha", "beta", "transA", "transB"},
+    "GridSample": {"align_corners", "mode", "padding_mode"},
     "HardSigmoid": {"alpha", "beta"},
     "InstanceNormalization": {"epsilon"},
     "LRN": {"alpha", "beta", "bias", "size"},
