@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -28,6 +27,9 @@ from sshconvert.operators.windows import (
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
+
+
+_MOST_COLUMNS: Final = 1 << 22  # elements of the windows that one product of matrices takes
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,6 @@ def _read_filters(attributes: Attributes, *, no_bias: bool) -> dict[str, Any]:
     }
 
 
-def _matrices(weight: Array, shape: Shape) -> Iterator[Array]:
-    """Yield the weights at each place in the kernel, in its order, as matrices of the groups of `shape`."""
-    places = weight.reshape(*weight.shape[:2], -1)
-    for number in range(places.shape[2]):
-        yield places[:, :, number].reshape(shape)
-
-
 @register
 @dataclass(frozen=True)
 class Convolution(_Filters):
@@ -144,12 +139,17 @@ class Convolution(_Filters):
         data, weight = (self.layout.array_first(array) for array in inputs[:2])
         batch, channels, *sizes = data.shape
         counts = window_counts(sizes, self._spans, self.stride, self.pad)
-        per_group = (self.groups, self.filters // self.groups, channels // self.groups)
-        sums = np.zeros((batch, *per_group[:2], math.prod(counts)))
-        views = taps(padded(data, self.pad, self.pad), self.kernel, self.stride, self.dilate, counts)
-        for matrix, view in zip(_matrices(weight, per_group), views, strict=True):
-            sums += matrix @ view.reshape(batch, self.groups, per_group[2], -1)
-        return self._finished(sums.reshape(batch, self.filters, *counts), inputs[2:])
+        surrounded = padded(data, self.pad, self.pad)
+        matrices = weight.reshape(self.groups, self.filters // self.groups, -1)
+        result = np.empty((batch, self.filters, *counts))
+        row = batch * channels * math.prod(self.kernel) * math.prod(counts[1:])
+        rows = max(1, _MOST_COLUMNS // row)
+        for first in range(0, counts[0], rows):  # in blocks, to save memory
+            block = (min(rows, counts[0] - first), *counts[1:])
+            views = taps(surrounded[:, :, first * self.stride[0] :], self.kernel, self.stride, self.dilate, block)
+            columns = np.stack(list(views), 2).reshape(batch, self.groups, matrices.shape[2], -1)
+            result[:, :, first : first + rows] = (matrices @ columns).reshape(batch, self.filters, *block)
+        return self._finished(result, inputs[2:])
 
     def emit(self, build: NodeBuilder) -> None:
         self._emit(build, "Conv", self.pad * 2)
@@ -217,9 +217,10 @@ class Deconvolution(_Filters):
         per_group = (self.groups, channels // self.groups, self.filters // self.groups)
         columns = data.reshape(batch, *per_group[:2], -1)
         sums = padded(np.zeros((batch, self.filters, *full)), (0,) * len(full), tuple(max(0, -cut) for cut in back))
+        matrices = weight.reshape(*per_group, -1).transpose(3, 0, 2, 1)
         views = taps(sums, self.kernel, self.stride, self.dilate, tuple(sizes))
-        for matrix, view in zip(_matrices(weight, per_group), views, strict=True):
-            np.add(view, (matrix.swapaxes(1, 2) @ columns).reshape(view.shape), out=view)
+        for matrix, view in zip(matrices, views, strict=True):
+            np.add(view, (matrix @ columns).reshape(view.shape), out=view)
         ends = (size - max(0, cut) for size, cut in zip(sums.shape[2:], back, strict=True))
         left = sums[:, :, *(slice(start, end) for start, end in zip(front, ends, strict=True))]
         return self._finished(left, inputs[2:])

@@ -38,7 +38,7 @@ def upsamplings(draw: st.DrawFn) -> Case:
         attributes |= {"sample_type": "bilinear", "num_filter": channels, "num_args": 2}
         return Case("UpSampling", {"data": (batch, channels, *size)}, attributes)
     mode = draw(st.sampled_from(("concat", "sum")))
-    shapes = [(batch, channels, *size)]
+    shapes: list[Shape] = [(batch, channels, *size)]
     for _ in range(draw(st.integers(0, 2))):
         factor = draw(st.sampled_from([each for each in range(1, scale + 1) if scale % each == 0]))
         others = channels if mode == "sum" else draw(st.integers(1, 3))
