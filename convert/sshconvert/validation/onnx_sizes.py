@@ -208,8 +208,8 @@ class _Sizes:
         if node.op_type == "QLinearConv":
             return math.prod(self.shape(node.input[3])[1:])
         if node.op_type in ("GRU", "LSTM", "RNN"):
-            time, batch, _ = self.shape(node.input[0])
-            return time * batch * sum(math.prod(self.shape(name)) for name in node.input[1:3])
+            weight, recurrence = self.shape(node.input[1]), self.shape(node.input[2])
+            return weight[1] * (weight[2] + recurrence[2]) // max(1, recurrence[2])
         if node.op_type in ("Gemm", "MatMul"):
             return self.shape(node.input[0])[-2 if _attribute(node, "transA", 0) else -1]
         if node.op_type in ("AveragePool", "MaxPool"):
