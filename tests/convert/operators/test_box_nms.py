@@ -108,7 +108,7 @@ class TestSuppression(OperatorSuite):
         replaced(nms("in another order of columns", **TURNED, out_format="center"), values=turned),
         replaced(nms("of centres", in_format="center", overlap_thresh=0.34), values=grid_candidates),
         replaced(nms("of random boxes", (2, 200, 6), **SSD), values=candidates),
-        replaced(nms("of more images than at once", (9, 700, 6), id_index=0, overlap_thresh=0.5), values=candidates),
+        replaced(nms("of more images than at once", (27, 400, 6), id_index=0, overlap_thresh=0.5), values=candidates),
         replaced(nms("without a candidate"), values=nothing_good),
         replaced(nms("of any number of boxes", (2, 9, 6), **{**SSD, "topk": 15}), free=(1,)),
     )
