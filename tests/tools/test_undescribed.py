@@ -33,6 +33,9 @@ NETWORKS: Final = {
     "mtcnn-det1-v0.8": Network(["--input", "data=1,3,97,131"]),
     "mtcnn-det3-v0.8": Network(["--input", "data=1,3,48,48"]),
     "mtcnn-det4-v0.8": Network(["--input", "data=1,15,24,24"]),
+    "cnocr-densenet-lite-gru-azurlane": Network(
+        ["--input", "data=4,1,32,280", "--outputs", "softmaxactivation0"], params="cnocr-azurlane"
+    ),
     "mtcnn-head-pnet-train": Network(
         ["--input", "data=4,3,12,12", "--outputs", "cls_prob,bbox_pred"], params="mtcnn-head-pnet"
     ),
