@@ -11,32 +11,39 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from sshconvert.checkpoint import Checkpoint, open_checkpoint
+    from sshconvert.checkpoint import Checkpoint, CheckpointFiles, open_checkpoint
     from sshconvert.convert import Artifact, convert
     from sshconvert.models.registry import load_model
+    from sshconvert.models.spec import InputSpec
     from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Postprocessing, Precision
+    from sshconvert.undescribed import describe
 
 __version__ = "0.1.0"
 __all__ = [
     "Artifact",
     "Checkpoint",
+    "CheckpointFiles",
     "Color",
     "Dynamic",
+    "InputSpec",
     "InputType",
     "Layout",
     "Options",
     "Postprocessing",
     "Precision",
     "convert",
+    "describe",
     "load_model",
     "open_checkpoint",
 ]
 
 _MODULES: Final = {
-    "checkpoint": ("Checkpoint", "open_checkpoint"),
+    "checkpoint": ("Checkpoint", "CheckpointFiles", "open_checkpoint"),
     "convert": ("Artifact", "convert"),
     "models.registry": ("load_model",),
+    "models.spec": ("InputSpec",),
     "options": ("Color", "Dynamic", "InputType", "Layout", "Options", "Postprocessing", "Precision"),
+    "undescribed": ("describe",),
 }
 _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
 

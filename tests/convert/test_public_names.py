@@ -38,18 +38,23 @@ def run(example: str, names: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_an_example_converts(names: dict[str, Any]) -> None:
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
     assert all(isinstance(artifact, Artifact) and artifact.path.is_file() for artifact in names["artifacts"])
+
+
+def test_an_example_converts_a_network_without_a_description(names: dict[str, Any]) -> None:
+    tensors = run(EXAMPLES[1].replace(SIZE, "64, 64"), names)["tensors"]
+    assert Path("artifacts", tensors.name, "FP32", f"{tensors.name}.onnx").is_file()
 
 
 def test_an_example_detects(names: dict[str, Any]) -> None:
     pytest.importorskip("onnxruntime")
-    assert isinstance(run(EXAMPLES[1], names)["detections"], Detections)
+    assert isinstance(run(EXAMPLES[2], names)["detections"], Detections)
 
 
 @pytest.mark.usefixtures("mxnet")
 def test_an_example_verifies(names: dict[str, Any]) -> None:
-    assert run(EXAMPLES[2], names)["result"].passed
+    assert run(EXAMPLES[3], names)["result"].passed
 
 
 def test_every_public_name_is_there_and_none_is_imported_before_it_is_asked_for() -> None:
