@@ -31,6 +31,8 @@ class Function:
 
     evaluate: Callable[[Array, Array], Array]
     emit: Emit
+    takes_integers: bool = True
+    restrictions: str = ""
 
 
 def is_integer(build: NodeBuilder) -> bool:
@@ -40,6 +42,12 @@ def is_integer(build: NodeBuilder) -> bool:
 def number(build: NodeBuilder, role: str, value: float) -> str:
     """Add a constant in the type of the output."""
     return build.constant(role, np.array(value, build.output_dtypes[0]))
+
+
+def need_operands(name: str, function: Function, *dtypes: DType) -> None:
+    """Raise ShapeError unless the function takes inputs of these types."""
+    need_computable(*dtypes)
+    need(function.takes_integers or dtypes[0].kind == "f", f"cannot compute {name} of {dtypes[0]}")
 
 
 def need_computable(*dtypes: DType) -> None:
@@ -127,24 +135,17 @@ def _emit_power(build: NodeBuilder, lhs: str, rhs: str) -> None:
         build.finish("Pow", [lhs, rhs])
 
 
-def _hypot(lhs: Array, rhs: Array) -> Array:
-    return np.asarray(np.hypot(lhs, rhs)).astype(lhs.dtype)
-
-
 def _emit_hypot(build: NodeBuilder, lhs: str, rhs: str) -> None:
-    if is_integer(build):
-        lhs, rhs = (build.cast(role, side) for role, side in (("one", lhs), ("other", rhs)))
     squares = [build.node(role, "Mul", [side, side]) for role, side in (("lhs_square", lhs), ("rhs_square", rhs))]
-    total = build.node("squares", "Add", squares)
-    if is_integer(build):
-        build.finish_cast(build.node("root", "Sqrt", [total]))
-    else:
-        build.finish("Sqrt", [total])
+    build.finish("Sqrt", [build.node("squares", "Add", squares)])
 
 
 def _logic(function: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
     return lambda lhs, rhs: np.asarray(function(lhs, rhs)).astype(lhs.dtype)
 
+
+_MODULO: Final = "Of fractions, OpenVINO's result is exact to 1e-7 of the dividend."
+_HYPOT: Final = "The inputs are float32, and their squares too."
 
 ARITHMETIC: Final[Mapping[str, Function]] = MappingProxyType(
     {
@@ -152,11 +153,11 @@ ARITHMETIC: Final[Mapping[str, Function]] = MappingProxyType(
         "sub": Function(np.subtract, _node("Sub")),
         "mul": Function(np.multiply, _node("Mul")),
         "div": Function(_divide, _emit_divide),
-        "mod": Function(_modulo, _emit_modulo),
+        "mod": Function(_modulo, _emit_modulo, restrictions=_MODULO),
         "power": Function(_power, _emit_power),
         "maximum": Function(np.maximum, _node("Max")),
         "minimum": Function(np.minimum, _node("Min")),
-        "hypot": Function(_hypot, _emit_hypot),
+        "hypot": Function(np.hypot, _emit_hypot, takes_integers=False, restrictions=_HYPOT),
     }
 )
 COMPARISONS: Final[Mapping[str, Function]] = MappingProxyType(

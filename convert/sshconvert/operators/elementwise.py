@@ -17,7 +17,7 @@ from sshconvert.graph import Shape
 from sshconvert.messages import shown
 from sshconvert.mxnet.attributes import Attributes
 from sshconvert.operators.base import Operator
-from sshconvert.operators.binary import FUNCTIONS, Function, need_computable
+from sshconvert.operators.binary import FUNCTIONS, Function, need_computable, need_operands
 from sshconvert.operators.registry import register, register_kind
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class _Binary(Operator):
         return cls()
 
     def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
-        need_computable(*inputs)
+        need_operands(self.name, self.function, *inputs)
         return (inputs[0],)
 
     def flops(self, *inputs: Shape) -> float:
@@ -79,15 +79,11 @@ class _Binary(Operator):
 
 
 class _Elementwise(_Binary):
-    restrictions = "Both inputs have the same shape."
-
     def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
         return (data,)
 
 
 class _Broadcasting(_Binary):
-    restrictions = "Sizes of 1, and missing first axes, are repeated."
-
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         try:
             return (np.broadcast_shapes(*inputs),)
@@ -95,9 +91,15 @@ class _Broadcasting(_Binary):
             raise ShapeError(f"the shapes {shown(list(inputs))} do not broadcast") from None
 
 
-for _key, _function in FUNCTIONS.items():
-    register_kind(_Elementwise, *_ELEMENTWISE[_key], function=_function)
-    register_kind(_Broadcasting, f"broadcast_{_key}", *_BROADCAST_ALIASES.get(_key, ()), function=_function)
+def _add_operators() -> None:
+    for key, function in FUNCTIONS.items():
+        same = f"Both inputs have the same shape. {function.restrictions}".strip()
+        register_kind(_Elementwise, *_ELEMENTWISE[key], function=function, restrictions=same)
+        name, aliases = f"broadcast_{key}", _BROADCAST_ALIASES.get(key, ())
+        register_kind(_Broadcasting, name, *aliases, function=function, restrictions=function.restrictions)
+
+
+_add_operators()
 
 
 @register

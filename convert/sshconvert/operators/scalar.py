@@ -17,7 +17,7 @@ from sshconvert.arrays import Array, DType
 from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import MAX_FLOAT32, Attributes
 from sshconvert.operators.base import Operator
-from sshconvert.operators.binary import FUNCTIONS, Function, need_computable, number
+from sshconvert.operators.binary import FUNCTIONS, Function, need_computable, need_operands, number
 from sshconvert.operators.registry import register_kind
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ class _Scalar(Operator):
         return cls(attributes.number("scalar", 1, least=-MAX_FLOAT32), attributes.boolean("is_int", default=True))
 
     def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
+        outputs = inputs if self.is_int else (np.dtype(np.float32),)
         need_computable(*inputs)
-        return inputs if self.is_int else (np.dtype(np.float32),)
+        need_operands(self.name, self.function, *outputs)
+        return outputs
 
     def flops(self, *inputs: Shape) -> float:
         return 1
@@ -73,7 +75,8 @@ def _add_operators() -> None:
             name = f"_{'r' * is_reversed}{kind}_scalar"
             # Old symbols write `_RMinusScalar` and `_GreaterEqualScalar`.
             old = f"_{'R' * is_reversed}{''.join(word.capitalize() for word in kind.split('_'))}Scalar"
-            register_kind(_Scalar, name, old, *_ALIASES.get(name, ()), function=function, is_reversed=is_reversed)
+            members = {"function": function, "is_reversed": is_reversed, "restrictions": function.restrictions}
+            register_kind(_Scalar, name, old, *_ALIASES.get(name, ()), **members)
 
 
 _add_operators()
