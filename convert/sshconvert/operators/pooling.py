@@ -377,10 +377,36 @@ class AdaptiveAvgPooling2D(Operator):
             kernel = [size // windows for size, windows in zip(sizes, self.size, strict=True)]
             build.finish("AveragePool", [data], kernel_shape=kernel, strides=kernel)
         else:
-            need(not is_free, "adaptive pooling into more than one window needs a fixed size")
-            rows, columns = (_averages(s, w) for s, w in zip(sizes, self.size, strict=True))
-            lines = build.node("lines", "MatMul", [build.floats("rows", rows), data])
-            build.finish("MatMul", [lines, build.floats("columns", columns.T)])
+            shape = build.node("shape", "Shape", [data]) if is_free else ""
+            rows = self._emit_matrix(build, shape, 2)
+            lines = build.node("lines", "MatMul", [rows, data])
+            columns = build.node("turned", "Transpose", [self._emit_matrix(build, shape, 3)], perm=(1, 0))
+            build.finish("MatMul", [lines, columns])
+
+    def _emit_matrix(self, build: NodeBuilder, shape: str, axis: int) -> str:
+        """Emit `_averages` for an axis."""
+        windows = self.size[axis - 2]
+        if build.free_input()[axis]:
+            return _emit_averages(build, shape, axis, windows)
+        return build.floats(f"means{axis}", _averages(build.input_shapes[0][axis], windows))
+
+
+def _emit_averages(build: NodeBuilder, shape: str, axis: int, windows: int) -> str:
+    """Emit `_averages` for the size of an axis in each run, in float32, in which MXNet computes the windows too."""
+    length = build.node(f"length{axis}", "Gather", [shape, build.integers(f"axis{axis}", axis)])
+    bounds = [build.integers(f"{role}{axis}", number) for role, number in (("first", 0), ("step", 1))]
+    range_ = build.node(f"range{axis}", "Range", [bounds[0], length, bounds[1]])
+    places, size = build.cast(f"places{axis}", range_), build.cast(f"size{axis}", length)
+    ends = []
+    for role, shift, rounding in (("start", 0, "Floor"), ("end", 1, "Ceil")):
+        numbers = build.floats(f"{role}s{axis}", np.arange(windows)[:, None] + shift)
+        product = build.node(f"{role}_product{axis}", "Mul", [numbers, size])
+        exact = build.node(f"{role}_exact{axis}", "Div", [product, build.floats(f"{role}_windows{axis}", windows)])
+        ends.append(build.node(f"{role}{axis}_place", rounding, [exact]))
+    after = build.node(f"after{axis}", "GreaterOrEqual", [places, ends[0]])
+    before = build.node(f"before{axis}", "Less", [places, ends[1]])
+    inside = build.cast(f"ones{axis}", build.node(f"inside{axis}", "And", [after, before]))
+    return build.node(f"means{axis}", "Div", [inside, build.node(f"count{axis}", "Sub", [ends[1], ends[0]])])
 
 
 def _averages(size: int, windows: int) -> Array:
