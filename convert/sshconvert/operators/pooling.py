@@ -124,6 +124,9 @@ class Pooling(Operator):
 
     def emit(self, build: NodeBuilder) -> None:
         data = self._raised(build, self.layout.enter(build))
+        if self.function == "max" and any(node.op_type == "Pad" and data in node.output for node in build.nodes):
+            # ONNX Runtime 1.31 fuses zeros of a Pad into a MaxPool, whose padding is minus infinity. A node separates.
+            data = build.node("separate", "Concat", [data], axis=1)
         if self.is_global:
             self._emit_global(build, data)
             return
@@ -196,7 +199,7 @@ class Pooling(Operator):
             return
         size = math.prod(self.kernel)
         factor = size / elements if self.function == "avg" else np.array(float(size))
-        if (factor == 1).all():
+        if (factor == 1).all() and self.power == 1:
             self.layout.finish(build, "AveragePool", [data], **attributes, count_include_pad=1)
             return
         average = build.node("average", "AveragePool", [data], **attributes, count_include_pad=1)

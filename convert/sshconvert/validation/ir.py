@@ -68,6 +68,7 @@ _ARRANGING: Final[Mapping[str, AbstractSet[str]]] = {
     "GatherElements": {"axis"},
     "ReverseSequence": {"batch_axis", "seq_axis"},
     "ScatterElementsUpdate": {"reduction", "use_init_val"},
+    "ScatterNDUpdate": {"reduction"},
     "SpaceToDepth": {"block_size", "mode"},
 }
 
@@ -86,7 +87,7 @@ LAYERS: Final[Mapping[str, AbstractSet[str]]] = {
     **dict.fromkeys(
         ("Exp", "Identity", "ReLU", "Relu", "Result", "Sigmoid", "SoftPlus", "SoftSign", "Squeeze", "Tanh"), _NONE
     ),
-    **dict.fromkeys(("ScatterNDUpdate", "Slice", "Transpose", "Unsqueeze", "VariadicSplit"), _NONE),
+    **dict.fromkeys(("Slice", "Transpose", "Unsqueeze", "VariadicSplit"), _NONE),
     **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"), _KEEP),
     "AvgPool": _POOLING | {"exclude-pad"},
     "BatchNormInference": {"epsilon"},

@@ -161,6 +161,10 @@ class TestPooling(OperatorSuite):
         *kind_cases("NDHWC", (1, 5, 4, 6, 2), kernel=(3, 2, 1), layout="NDHWC"),
         *kind_cases("of all NHWC", (2, 9, 8, 4), global_pool=True, layout="NHWC"),
         *(
+            suite_case(f"power {p} of single elements", "Pooling", IMAGE, kernel=(1, 1), pool_type="lp", p_value=p)
+            for p in (1, 2, 3)
+        ),
+        *(
             suite_case(f"power {p}", "Pooling", IMAGE, kernel=(3, 2), pool_type="lp", p_value=p, pad=(1, 1))
             for p in (1, 2, 3)
         ),
@@ -200,6 +204,15 @@ class TestPooling(OperatorSuite):
             for stride in (1, 2)
         ),
         suite_case("max padded", "Pooling_v1", IMAGE, kernel=(3, 3), stride=(2, 2), pad=(1, 1)),
+        pytest.param(
+            Case(
+                "Pooling_v1",
+                {"data": IMAGE},
+                {"kernel": (3, 3), "pad": (1, 1)},
+                values=lambda shapes, random: {"data": -random.uniform(1, 2, shapes["data"])},
+            ),
+            id="Pooling_v1 max padded, less than the padding",
+        ),
         suite_case("max full", "Pooling_v1", (1, 2, 8, 7), kernel=(3, 3), stride=(2, 2), pooling_convention="full"),
         suite_case(
             "max full padded",

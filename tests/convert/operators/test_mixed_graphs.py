@@ -1,0 +1,188 @@
+"""Random networks over every operator: MXNet, `evaluate`, ONNX Runtime and OpenVINO compute the same."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import numpy as np
+import pytest
+
+from mixed_graphs import Builder, MixedGraph, UnfitError, mixed_graph
+from one_node import run_mxnet, run_onnx
+from operator_suite import assert_close, run_openvino
+from operator_templates import TEMPLATES, WITHOUT_TEMPLATE
+from sshconvert.arrays import Array
+from sshconvert.cutting import cut
+from sshconvert.errors import ShapeError
+from sshconvert.evaluation import evaluate
+from sshconvert.export import export
+from sshconvert.graph import Dimensions, Shape
+from sshconvert.network import Network, parse_symbol, resolve
+from sshconvert.onnx.model import OnnxModel
+from sshconvert.operators.registry import OPERATORS
+from sshtool.runtimes.mxnet import _without_fusion, import_mxnet
+
+DOSE: Final = 40
+FULL_DOSE: Final = 10_000
+FREE_DOSE: Final = 40
+# Of an output's largest value, as for one operator: by construction noise of three times float32's precision in every
+# node changes an output by 2e-6 at most.
+TOLERANCE: Final = 1e-5
+
+
+def network_of(graph: MixedGraph, inputs: dict[str, Shape]) -> Network:
+    known = {name: array.shape for name, array in graph.parameters.items()}
+    return resolve(cut(parse_symbol(graph.symbol)), inputs, known=known, dtypes=graph.dtypes)
+
+
+def mxnet_outputs(graph: MixedGraph) -> list[Array]:
+    mxnet = import_mxnet()
+    symbol = mxnet.sym.load_json(graph.symbol)
+    arguments, _, auxiliaries = symbol.infer_shape(**{name: array.shape for name, array in graph.values.items()})
+    names = symbol.list_arguments() + symbol.list_auxiliary_states()
+    shapes = dict(zip(names, arguments + auxiliaries, strict=True))
+    values = {name: graph.values.get(name, np.zeros(shape, np.float32)) for name, shape in shapes.items()}
+    with _without_fusion():
+        return run_mxnet(mxnet, symbol, values)
+
+
+def differences(graph: MixedGraph, folder: Path) -> dict[str, float]:
+    """Return each program's largest difference from `evaluate`, relative to the largest value of its output.
+
+    Integers, shapes and types are the same.
+    """
+    network = network_of(graph, graph.input_shapes)
+    exact = evaluate(network, graph.values)
+    model = export(network, graph.parameters, graph.input_shapes, name="random")
+    computed = {
+        "ONNX Runtime": run_onnx(model, folder, graph.values),
+        "OpenVINO": run_openvino(model, folder, graph.values),
+        **({"MXNet": mxnet_outputs(graph)} if find_spec("mxnet") else {}),
+    }
+    types = [network.dtype(entry) for entry in network.graph.outputs]
+    worst = {}
+    for program, outputs in computed.items():
+        if program != "OpenVINO":  # it may narrow int64
+            assert [output.dtype for output in outputs] == types, program
+        pairs = zip(outputs, exact.items(), strict=True)
+        worst[program] = max(difference(output, array, f"{program}, {name}") for output, (name, array) in pairs)
+    return worst
+
+
+def difference(output: Array, exact: Array, place: str) -> float:
+    assert output.shape == exact.shape, place
+    if exact.dtype.kind != "f":
+        np.testing.assert_array_equal(output, exact, err_msg=place)
+        return 0
+    assert np.isfinite(output).all(), place
+    return float(np.abs(output - exact).max() / (np.abs(exact).max() or 1))
+
+
+def assert_alike(seed: int, folder: Path) -> dict[str, float]:
+    """Return the difference of each program."""
+    graph = mixed_graph(seed, TEMPLATES)
+    worst = differences(graph, folder)
+    assert max(worst.values()) <= TOLERANCE, (seed, worst, graph.operators)
+    return worst
+
+
+def larger(shape: Shape, more: int) -> Shape:
+    """Return the shape with a larger first axis, and larger last axes of an image."""
+    axes = (0, 2, 3) if len(shape) == 4 else (0,)
+    return tuple(size + more * (axis in axes) for axis, size in enumerate(shape))
+
+
+def free_export(graph: MixedGraph) -> OnnxModel:
+    """Export the network once for inputs of any size. Raises ShapeError where that is impossible."""
+    shapes = graph.input_shapes
+    one, other = network_of(graph, shapes), network_of(graph, {n: larger(s, 2) for n, s in shapes.items()})
+    if one.parameters(shapes) != other.parameters(shapes):
+        raise ShapeError("(FullyConnected): the parameters depend on the size")
+    named: dict[str, Dimensions] = {
+        name: tuple(
+            "nchwd"[axis] if size != grown else size
+            for axis, (size, grown) in enumerate(zip(shape, larger(shape, 2), strict=True))
+        )
+        for name, shape in shapes.items()
+    }
+    return export(one, graph.parameters, named, name="random", larger=other)
+
+
+@pytest.mark.parametrize("seeds", [range(at, at + 10) for at in range(0, DOSE, 10)], ids=str)
+def test_random_networks_compute_the_same_everywhere(seeds: range, tmp_path: Path) -> None:
+    for seed in seeds:
+        assert_alike(seed, tmp_path)
+
+
+def test_random_networks_for_any_size_compute_what_those_of_one_size_compute(tmp_path: Path) -> None:
+    exported = 0
+    for seed in range(FREE_DOSE):
+        graph = mixed_graph(seed, TEMPLATES)
+        try:
+            free = free_export(graph)
+        except ShapeError as error:
+            assert re.search(r"\(\w+\): ", str(error)), (seed, str(error))  # noqa: PT017  # either outcome is right
+            continue
+        exported += 1
+        for more in (0, 3):
+            inputs = {name: larger(shape, more) for name, shape in graph.input_shapes.items()}
+            values = {**graph.values, **{name: np.resize(graph.values[name], inputs[name]) for name in inputs}}
+            fixed = run_onnx(
+                export(network_of(graph, inputs), graph.parameters, inputs, name="fixed"), tmp_path, values
+            )
+            for one, two in zip(run_onnx(free, tmp_path, values), fixed, strict=True):
+                assert_close(one, two, TOLERANCE, f"seed {seed}, {more} more")
+
+    assert exported >= FREE_DOSE // 10
+
+
+def test_each_operator_has_a_template_or_a_reason() -> None:
+    assert {*TEMPLATES} | {*WITHOUT_TEMPLATE} == {kind.name for kind in OPERATORS.values()}
+    assert not {*TEMPLATES} & {*WITHOUT_TEMPLATE}
+
+
+def test_the_random_networks_hold_every_operator() -> None:
+    counts = Counter(name for seed in range(1500) for name in mixed_graph(seed, TEMPLATES).operators)
+
+    assert {*counts} == {*TEMPLATES}
+
+
+def test_the_random_networks_have_the_variety_that_they_promise() -> None:
+    graphs = [mixed_graph(seed, TEMPLATES) for seed in range(200)]
+    sizes = {len(graph.operators) for graph in graphs}
+
+    assert {3, 15} <= sizes <= {*range(3, 16)}
+    assert {array.ndim for graph in graphs for array in graph.values.values()} >= {1, 2, 3, 4, 5}
+    assert any(len(graph.inputs) > 2 for graph in graphs)
+    assert any(len(graph.graph.outputs) > 2 for graph in graphs)
+    assert {str(dtype) for graph in graphs for dtype in graph.dtypes.values()} == {"int32", "int64"}
+
+
+def test_a_seed_gives_the_same_network_again() -> None:
+    assert mixed_graph(7, TEMPLATES).symbol == mixed_graph(7, TEMPLATES).symbol
+    assert mixed_graph(7, TEMPLATES).symbol != mixed_graph(8, TEMPLATES).symbol
+
+
+def test_a_node_that_depends_on_rounding_is_not_added() -> None:
+    builder = Builder(Random(0), np.random.default_rng(0))  # noqa: S311  # no secret
+    (sine,) = builder.apply("sin", builder.made(np.linspace(1, 2, 6)))
+    (scaled,) = builder.apply("_plus_scalar", sine, scalar=1000)
+
+    with pytest.raises(UnfitError, match="depends on rounding"):
+        builder.apply("_minus_scalar", scaled, scalar=1000)
+
+
+@pytest.mark.long
+def test_ten_thousand_random_networks_compute_the_same_everywhere(tmp_path: Path, record_property: Any) -> None:
+    worst: dict[str, float] = {}
+    for seed in range(FULL_DOSE):
+        for program, value in assert_alike(seed, tmp_path).items():
+            worst[program] = max(value, worst.get(program, 0))
+    for program, value in worst.items():
+        print(f"{value:.1e} {program}")  # noqa: T201  # what a run is for
+        record_property(program, value)
