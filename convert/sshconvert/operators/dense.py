@@ -27,6 +27,7 @@ class FullyConnected(Operator):
     name = "FullyConnected"
     inputs = ("data", "weight", "bias")
     weights = Weights("Gemm", ("MatMul",))
+    value_preserving = ("Flatten", "Reshape")
 
     hidden: int
     bias: bool

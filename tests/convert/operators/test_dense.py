@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from one_node import DATA, IMAGE, lone, values_for
+from one_node import DATA, IMAGE, lone, run_onnx, values_for
 from operator_suite import Case, OperatorSuite, suite_case
 from sshconvert.export import export
 from sshconvert.graph import Graph
 from sshconvert.ir import IntermediateRepresentation
 from sshconvert.network import resolve
 from sshconvert.passes.fp16 import StoreWeightsAsFp16
+from sshconvert.passes.int8 import Quantization, Quantize, WeightLevels
 
 SHAPES = st.lists(st.integers(1, 6), min_size=1, max_size=5).map(tuple)
 
@@ -75,6 +76,22 @@ def test_fp16_halves_large_weights_in_both_formats(tmp_path: Path) -> None:
         sizes[name] = (tmp_path / f"{name}.bin").stat().st_size
         representation.compress_to_fp16()
     assert sizes["fp32"] - sizes["fp16"] == 2 * 256 * 256
+
+
+def test_int8_rounds_the_weights_of_each_hidden_number(tmp_path: Path) -> None:
+    network = resolve(lone("FullyConnected", 3, num_hidden="6"), DATA)
+    parameters = values_for(network.parameters(DATA))
+    model = export(network, parameters, DATA, name="test")
+    scale = np.abs(parameters["in1"]).max(1) / 127
+    rounded = Quantize(Quantization({}, {"node": WeightLevels(scale, 0)})).apply(model)
+    data = values_for(DATA)
+
+    (exact,), (approximate,) = run_onnx(model, tmp_path, data), run_onnx(rounded, tmp_path, data)
+
+    assert [node.op_type for node in rounded.nodes] == ["Flatten", "DequantizeLinear", "Gemm"]
+    steps = scale * np.abs(data["data"]).sum() / 2
+    assert (np.abs(approximate - exact) <= steps).all()
+    assert (approximate != exact).any()
 
 
 COSTS = (
