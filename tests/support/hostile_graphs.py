@@ -288,6 +288,12 @@ def _multiplied(graph: Graph) -> str:
     return graph.node("ReduceMax", [big], keepdims=0)
 
 
+def _neighbours(graph: Graph) -> str:
+    """A sum over more channels than there are, for which a runtime makes room."""
+    size = (1 << graph.chance.randrange(12, 31)) - 1
+    return graph.node("ReduceMax", [graph.node("LRN", ["data"], size=size)], keepdims=0)
+
+
 def _data_decide(graph: Graph) -> str:
     operator = graph.chance.choice(("NonZero", "Unique", "Compress", "Tile", "Pad", "OneHot", "SequenceEmpty"))
     inputs = ["data", graph.whole(), graph.constant([0.0, 1.0], np.float32)]
@@ -320,6 +326,7 @@ HARMS: Final[Mapping[str, Harm]] = {
     "many boxes": _many_boxes,
     "regions": _regions,
     "a product of matrices": _multiplied,
+    "many neighbours": _neighbours,
     "sizes that data decide": _data_decide,
 }
 

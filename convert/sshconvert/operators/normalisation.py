@@ -326,7 +326,7 @@ class LRN(Operator):
     """Division by (knorm + alpha / nsize * the sum of squares of `nsize` neighbouring channels) to the power `beta`."""
 
     name = "LRN"
-    restrictions = "NCHW only."
+    restrictions = "NCHW only. `nsize` is odd."
 
     alpha: float
     beta: float
@@ -339,7 +339,10 @@ class LRN(Operator):
             float(np.float32(attributes.number(name, default, least=-MAX_FLOAT32)))
             for name, default in (("alpha", 1e-4), ("beta", 0.75), ("knorm", 2))
         )
-        return cls(alpha, beta, bias, attributes.integer("nsize", least=1))
+        size = attributes.integer("nsize", least=1)
+        if size % 2 == 0:
+            attributes.problems.append(f"attribute nsize='{size}' is not supported: expected an odd number")
+        return cls(alpha, beta, bias, size)
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         need(len(inputs[0]) == 4, f"LRN needs an NCHW input, not {inputs[0]}")
@@ -350,17 +353,23 @@ class LRN(Operator):
         return (inputs[0],)
 
     def flops(self, *inputs: Shape) -> float:
-        return 2 * self.size + 3
+        return 2 * self._near(inputs[0][1]) + 3
+
+    def _near(self, channels: int) -> int:
+        """Return the number of neighbours that there can be."""
+        return min(self.size, 2 * channels - 1)
 
     def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
-        before = (self.size - 1) // 2
-        squares = np.pad(inputs[0] ** 2, ((0, 0), (before, self.size - 1 - before), (0, 0), (0, 0)))
         channels = inputs[0].shape[1]
-        sums = sum(squares[:, first : first + channels] for first in range(self.size))
+        near = self._near(channels)
+        squares = np.pad(inputs[0] ** 2, ((0, 0), (near // 2, near // 2), (0, 0), (0, 0)))
+        sums = sum(squares[:, first : first + channels] for first in range(near))
         return (inputs[0] / (self.bias + self.alpha / self.size * sums) ** self.beta,)
 
     def emit(self, build: NodeBuilder) -> None:
-        build.finish("LRN", build.inputs, alpha=self.alpha, beta=self.beta, bias=self.bias, size=self.size)
+        near = self._near(build.input_shapes[0][1])
+        alpha = self.alpha * near / self.size  # which ONNX divides by the number of neighbours
+        build.finish("LRN", build.inputs, alpha=alpha, beta=self.beta, bias=self.bias, size=near)
 
 
 @register

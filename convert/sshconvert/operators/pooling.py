@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
@@ -337,6 +337,9 @@ class PoolingV1(Pooling):
         return (*shape[:2], *(size + 2 * pad for size, pad in zip(shape[2:], self.pad, strict=True)))
 
 
+_MOST_WINDOWS: Final = 1000  # along an axis, as in older versions of MXNet: they become a matrix
+
+
 @register
 @dataclass(frozen=True)
 class AdaptiveAvgPooling2D(Operator):
@@ -358,6 +361,7 @@ class AdaptiveAvgPooling2D(Operator):
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         need(len(inputs[0]) == 4, f"adaptive pooling needs an NCHW input, not {inputs[0]}")
+        need(max(self.size) <= _MOST_WINDOWS, f"{self.size} windows are more than {_MOST_WINDOWS}")
         return ((*inputs[0][:2], *self.size),)
 
     def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,6 +16,16 @@ from sshconvert.operators.registry import register
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
+
+
+_MOST_PLACES: Final = 1 << 24  # of an output: they become a constant
+
+
+def _read_size(attributes: Attributes) -> Shape:
+    size = attributes.integers("target_shape", least=1, length=2)
+    if math.prod(size) > _MOST_PLACES:
+        attributes.problems.append(f"attribute target_shape='{size}' has more than {_MOST_PLACES} places")
+    return size
 
 
 def _places(size: Shape) -> Array:
@@ -114,7 +125,7 @@ class SpatialTransformer(_Sampler):
         attributes.without_effect("cudnn_off")
         attributes.choice("transform_type", ("affine",))
         attributes.choice("sampler_type", ("bilinear",))
-        return cls(attributes.integers("target_shape", least=1, length=2))
+        return cls(_read_size(attributes))
 
     def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
         return ((data[0], 6),)
@@ -154,7 +165,7 @@ class GridGenerator(Operator):
         if attributes.choice("transform_type", ("affine", "warp")) == "warp":
             attributes.without_effect("target_shape")
             return cls(())
-        return cls(attributes.integers("target_shape", least=1, length=2))
+        return cls(_read_size(attributes))
 
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         data = inputs[0]

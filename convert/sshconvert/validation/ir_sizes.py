@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sshconvert.schema import one_line
-from sshconvert.validation.sizes import CORNERS, SLOW, SORTED, Tally, region_work, shapes_to_try
+from sshconvert.validation.sizes import CORNERS, SLOW, SORTED, Tally, neighbours, region_work, shapes_to_try
 
 Key = tuple[str, int]  # an operation's name and the number of an output
 
@@ -156,6 +156,8 @@ class _Sizes:
             return elements * region_work(shapes[0], int(op.get_attributes()["sampling_ratio"]))
         if op_type in ("AvgPool", "MaxPool"):
             return SLOW * elements * math.prod(map(int, op.get_attributes().get("kernel", ())))
+        if op_type == "LRN":
+            return elements * neighbours(int(op.get_attributes()["size"]), shapes[0][1])
         if op_type == "NonMaxSuppression":
             return SLOW * inputs // CORNERS * math.prod(shapes[1][1:])
         return max(elements, inputs) * (SORTED if op_type == "TopK" else 1)

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from sshconvert.arrays import Array
 from sshconvert.schema import one_line
-from sshconvert.validation.sizes import CORNERS, SLOW, SORTED, Shape, Tally, region_work
+from sshconvert.validation.sizes import CORNERS, SLOW, SORTED, Shape, Tally, neighbours, region_work
 
 Rule = Callable[[onnx.NodeProto, list[Array]], Array]  # from a node and the values of its inputs
 
@@ -217,7 +217,9 @@ class _Sizes:
         return self._regions(node)
 
     def _regions(self, node: onnx.NodeProto) -> int:
-        """The products for each element of pooled regions, 0 for other operators."""
+        """The products for each element of pooled regions or of sums over channels, 0 for other operators."""
+        if node.op_type == "LRN":
+            return neighbours(_attribute(node, "size", 1), self.shape(node.input[0])[1])
         if node.op_type == "MaxRoiPool":
             return region_work(self.shape(node.input[0]))
         if node.op_type == "RoiAlign":

@@ -120,3 +120,13 @@ def region_work(data: Sequence[int], samples: int | None = None) -> int:
     if not 1 <= samples <= MOST_SAMPLES:
         raise ValueError(f"it takes {samples} samples of a bin, expected 1 to {MOST_SAMPLES}")
     return SLOW * samples**2
+
+
+def neighbours(size: int, channels: int) -> int:
+    """Return the channels that a local normalisation adds up. Raises ValueError for more than there are around one.
+
+    Runtimes make room for them.
+    """
+    if not 0 < size < 2 * channels:
+        raise ValueError(f"it adds up {size} channels of {channels}")
+    return size

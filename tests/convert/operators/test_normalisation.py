@@ -106,7 +106,7 @@ class TestNormalisation(OperatorSuite):
         suite_case("by default", "GroupNorm", (2, 6, 5)),
         suite_case("of images", "GroupNorm", (2, 6, 3, 4), num_groups=3),
         suite_case("with its statistics", "GroupNorm", (2, 6, 3, 4), num_groups=2, output_mean_var=True, eps=0.5),
-        *(suite_case(f"of {size}", "LRN", (2, 6, 3, 2), nsize=size) for size in (1, 3, 5, 15)),
+        *(suite_case(f"of {size}", "LRN", (2, 6, 3, 2), nsize=size) for size in (1, 3, 5, 15, 10001)),
         suite_case("with everything", "LRN", IMAGE, nsize=5, alpha=0.5, beta=0.3, knorm=1),
         suite_case("as in AlexNet", "LRN", IMAGE, nsize=5, alpha=0.0001, beta=0.75, knorm=1),
         *(suite_case(mode, "L2Normalization", IMAGE, mode=mode) for mode in ("instance", "channel", "spatial")),
@@ -125,6 +125,7 @@ class TestNormalisation(OperatorSuite):
         pytest.param(lone("_contrib_SyncBatchNorm", 5, output_mean_var="True"), "output_mean_var='True'", id="sync"),
         pytest.param(lone("L2Normalization", 1, mode="batch"), "attribute mode='batch'", id="L2 mode"),
         pytest.param(lone("LRN", 1), "attribute nsize is missing", id="LRN without its size"),
+        pytest.param(lone("LRN", 1, nsize="4"), "attribute nsize='4' is not supported: expected an odd", id="LRN of 4"),
         pytest.param(lone("GroupNorm", 3, num_groups="0"), "attribute num_groups='0'", id="no groups"),
     )
     misshapen = (

@@ -277,6 +277,9 @@ class TestPooling(OperatorSuite):
             lone("Pooling_v1", 1, kernel="(2,)"), {"data": (1, 4, 8)}, "two spatial axes", id="old pooling in 1-D"
         ),
         pytest.param(lone("_contrib_AdaptiveAvgPooling2D", 1), {"data": (1, 4, 8)}, "NCHW", id="adaptive in 1-D"),
+        pytest.param(
+            lone("_contrib_AdaptiveAvgPooling2D", 1, output_size="1001"), DATA, "more than 1000", id="many windows"
+        ),
     )
     random = st.one_of(
         random_pooling().filter(holds_data),

@@ -54,6 +54,9 @@ class TestSampling(OperatorSuite):
         suite_case("affine", "SpatialTransformer", (2, 3, 5, 4), (2, 6), target_shape=(4, 6), **TRANSFORMER),
     )
     unsupported = (
+        pytest.param(
+            lone("GridGenerator", 1, transform_type="affine", target_shape="(9999, 9999)"), "places", id="large grid"
+        ),
         pytest.param(lone("GridGenerator", 1), "attribute transform_type is missing", id="no transform"),
         pytest.param(
             lone("GridGenerator", 1, transform_type="affine"), "attribute target_shape is missing", id="no target"
