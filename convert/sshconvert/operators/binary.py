@@ -144,7 +144,7 @@ def _logic(function: Callable[[Array, Array], Array]) -> Callable[[Array, Array]
     return lambda lhs, rhs: np.asarray(function(lhs, rhs)).astype(lhs.dtype)
 
 
-_MODULO: Final = "Of fractions, OpenVINO's result is exact to 1e-7 of the dividend."
+_MODULO: Final = "Of fractions, OpenVINO rounds: a dividend within 1e-7 of a multiple counts as that multiple."
 _HYPOT: Final = "The inputs are float32, and their squares too."
 
 ARITHMETIC: Final[Mapping[str, Function]] = MappingProxyType(
