@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -11,11 +12,13 @@ import pytest
 from hypothesis import strategies as st
 
 from dialects import written
-from one_node import DATA, IMAGE, lone
+from one_node import DATA, IMAGE, lone, run_onnx, values_for
 from operands import small_integers
 from operator_suite import Case, OperatorSuite, suite_case
 from sshconvert.arrays import Array
 from sshconvert.errors import ShapeError
+from sshconvert.evaluation import evaluate
+from sshconvert.export import export
 from sshconvert.graph import Shape
 from sshconvert.network import parse_symbol, resolve
 from sshconvert.operators.reduction import FUNCTIONS
@@ -133,6 +136,23 @@ class TestReductions(OperatorSuite):
 def test_means_and_norms_refuse_integers(name: str) -> None:
     with pytest.raises(ShapeError, match=f"cannot compute {name} of int64"):
         resolve(lone(name, 1), {"data": (3,)}, dtypes={"data": np.dtype(np.int64)})
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("name", [*FUNCTIONS, "norm", "moments"])
+def test_axes_are_where_the_operator_set_reads_them(
+    name: str, opset: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sshconvert.export.OPSET", opset)
+    network = reduction(name, (2, 3, 4), **{"axes" if name == "moments" else "axis": (0, 2)}).network()
+    values = values_for(network.parameters([]))
+    model = export(network, {}, {"data": (2, 3, 4)}, name="test")
+
+    outputs = run_onnx(model, tmp_path, values)
+
+    assert model.opset == opset
+    for output, exact in zip(outputs, evaluate(network, values).values(), strict=True):
+        np.testing.assert_allclose(output, exact, rtol=1e-5)
 
 
 def test_an_axis_of_minus_one_meant_all_axes_in_old_symbols() -> None:
