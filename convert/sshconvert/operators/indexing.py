@@ -28,7 +28,6 @@ class Where(Operator):
 
     name = "where"
     inputs = ("condition", "x", "y")
-    value_preserving = ("Where",)
     restrictions = "The condition has the shape of the other inputs, or their first size as its only one."
 
     @classmethod
