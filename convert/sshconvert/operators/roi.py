@@ -200,6 +200,153 @@ class RoiPooling(_RegionPooling):
         build.finish("MaxRoiPool", build.inputs, pooled_shape=self.size, spatial_scale=self.scale)
 
 
+@register
+@dataclass(frozen=True)
+class PsRoiPooling(_RegionPooling):
+    """The mean of each bin of a region, from a channel of its own; 0 for a bin outside the map.
+
+    The channels are [output channels, groups, groups], and a bin reads the group at its place.
+    """
+
+    name = "_contrib_PSROIPooling"
+    restrictions = "Maps of a fixed batch, height and width. The image of a region exists."
+
+    outputs: int
+    groups: int
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> PsRoiPooling:
+        bins = attributes.integer("pooled_size", least=1)
+        return cls(
+            size=(bins, bins),
+            scale=attributes.number("spatial_scale", None),
+            outputs=attributes.integer("output_dim", least=1),
+            groups=attributes.integer("group_size", 0) or bins,
+        )
+
+    def channels(self, channels: int) -> int:
+        expected = self.outputs * self.groups**2
+        need(channels == expected, f"{channels} channels, expected {expected}")
+        return self.outputs
+
+    @property
+    def own_groups(self) -> Array:
+        """The group of each bin along an axis."""
+        return np.arange(self.size[0]) * self.groups // self.size[0]
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        data, regions = inputs[0], inputs[1].astype(np.float32)
+        outputs = np.zeros(self.output_shapes(data.shape, regions.shape)[0])
+        grouped = data.reshape(len(data), self.outputs, self.groups, self.groups, *data.shape[2:])
+        for output, region in zip(outputs, regions, strict=True):
+            columns, rows = (self._bounds(region[axis], region[axis + 2], data.shape[4 - axis]) for axis in (1, 2))
+            for row, (top, bottom) in enumerate(rows):
+                for column, (left, right) in enumerate(columns):
+                    if top < bottom and left < right:
+                        own = grouped[int(region[0]), :, self.own_groups[row], self.own_groups[column]]
+                        output[:, row, column] = own[:, top:bottom, left:right].mean(axis=(1, 2))
+        return (outputs,)
+
+    def _bounds(self, first: Any, last: Any, length: int) -> Array:
+        """Return the first pixel of each bin along one axis, and the one behind its last: [bins, 2]."""
+        begin, end = (np.float32(place) * np.float32(self.scale) for place in (_rounded(first), _rounded(last) + 1))
+        step = max(end - begin, np.float32(0.1)) / np.float32(self.size[0])
+        ends = np.arange(self.size[0] + 1, dtype=np.float32) * step + begin
+        bounds: Array = np.clip(np.stack([np.floor(ends[:-1]), np.ceil(ends[1:])], axis=1), 0, length)
+        return bounds.astype(np.int64)
+
+    def emit(self, build: NodeBuilder) -> None:
+        """Emit the sums of all bins as products of the map with the rows, then the columns, of each bin."""
+        images, _, height, width = build.input_shapes[0]
+        need(not any(build.free_input()), "needs a fixed size")
+        bins = self.size[0]
+        low, high, image = self._emit_bounds(build, (width, height))
+        lengths = build.node("lengths", "Max", [build.node("spans", "Sub", [high, low]), build.floats("no_length", 0)])
+        ones = build.integers("axes", (1, 1))
+        sides = [build.split(role, "Split", [pair, ones], 2, axis=1) for role, pair in (("low", low), ("high", high))]
+        across, down = (
+            self._inside(build, role, sides[0][axis], sides[1][axis], pixels)
+            for axis, (role, pixels) in enumerate(
+                (("columns", np.arange(width)), ("rows", np.tile(np.arange(height), images)))
+            )
+        )
+        own = build.node("is_own", "Equal", [image, build.floats("image_rows", np.repeat(np.arange(images), height))])
+        down = build.node("own_rows", "Mul", [down, build.cast("own", own)])
+        down = build.node("rows_by_bin", "Transpose", [down], perm=(1, 0, 2))
+        down = build.node("rows_of_bins", "Unsqueeze", [down, build.integers("bin_axis", (1,))])
+        sums = build.node("row_sums", "MatMul", [down, self._by_group(build)])
+        shape = build.integers("sums_shape", (bins, bins, -1, self.outputs, width))
+        sums = build.node("sums", "Reshape", [sums, shape])
+        across = build.node("columns_by_bin", "Transpose", [across], perm=(1, 0, 2))
+        across = build.node(
+            "columns_of_bins", "Reshape", [across, build.integers("columns_shape", (1, bins, -1, 1, width))]
+        )
+        masked = build.node("masked", "Mul", [sums, across])
+        total = build.node("total", "ReduceSum", [masked, build.integers("width_axis", (4,))], keepdims=0)
+        total = build.node("by_region", "Transpose", [total], perm=(2, 3, 0, 1))
+        wide, tall = build.split("wide", "Split", [lengths, ones], 2, axis=1)
+        tall = build.node("tall_columns", "Transpose", [tall], perm=(0, 2, 1))
+        area = build.node("area", "Max", [build.node("areas", "Mul", [tall, wide]), build.floats("least_area", 1)])
+        area = build.node("bin_area", "Unsqueeze", [area, build.integers("channel_axis", (1,))])
+        build.finish("Div", [total, area])
+
+    def _emit_bounds(self, build: NodeBuilder, sizes: Shape) -> tuple[str, str, str]:
+        """Emit the bounds of each bin across and down [R, 2, bins], and the image of each region [R, 1, 1]."""
+        image, corners = build.split(
+            "image", "Split", [build.inputs[1], build.integers("parts", (1, REGION - 1))], 2, axis=1
+        )
+        length = build.node("absolute", "Abs", [corners])
+        whole = build.node("whole", "Floor", [length])
+        rest = build.node("rest", "Sub", [length, whole])
+        more = build.cast("more", build.node("is_more", "GreaterOrEqual", [rest, build.floats("half", 0.5)]))
+        rounded = build.node(
+            "rounded", "Mul", [build.node("up", "Add", [whole, more]), build.node("sign", "Sign", [corners])]
+        )
+        ends = build.node("ends", "Add", [rounded, build.floats("behind", (0, 0, 1, 1))])
+        places = build.node("scaled", "Mul", [ends, build.floats("scale", self.scale)])
+        pairs = build.node("pairs", "Reshape", [places, build.integers("pairs_shape", (-1, 4, 1))])
+        begin, end = build.split("begin", "Split", [pairs, build.integers("corner_parts", (2, 2))], 2, axis=1)
+        extent = build.node("extent", "Max", [build.node("size", "Sub", [end, begin]), build.floats("least", 0.1)])
+        step = build.node("step", "Div", [extent, build.floats("bins", self.size[0])])
+        limit, zero = build.floats("limit", np.array(sizes)[:, None]), build.floats("zero", 0)
+        bounds = []
+        for role, operator, first in (("low", "Floor", 0), ("high", "Ceil", 1)):
+            numbers = build.floats(f"{role}_numbers", np.arange(self.size[0]) + first)
+            place = build.node(f"{role}_place", "Add", [build.node(f"{role}_offset", "Mul", [step, numbers]), begin])
+            pixel = build.node(f"{role}_pixel", operator, [place])
+            bounds.append(
+                build.node(f"{role}_bound", "Min", [build.node(f"{role}_from_0", "Max", [pixel, zero]), limit])
+            )
+        number = build.cast("image_float", build.cast("image_number", image, np.int64))
+        return bounds[0], bounds[1], build.node("image_column", "Unsqueeze", [number, build.integers("last", (2,))])
+
+    @staticmethod
+    def _inside(build: NodeBuilder, role: str, low: str, high: str, pixels: Array) -> str:
+        """Emit which pixels along an axis are in each bin: float32 [R, bins, pixels]."""
+        numbers = build.floats(f"{role}_pixels", pixels)
+        first, end = (
+            build.node(f"{role}_{side}", "Transpose", [bound], perm=(0, 2, 1))
+            for side, bound in (("first", low), ("end", high))
+        )
+        from_first = build.cast(f"{role}_behind", build.node(f"{role}_reached", "GreaterOrEqual", [numbers, first]))
+        to_end = build.cast(f"{role}_before", build.node(f"{role}_left", "Greater", [end, numbers]))
+        return build.node(role, "Mul", [from_first, to_end])
+
+    def _by_group(self, build: NodeBuilder) -> str:
+        """Emit the map by the groups of the bins: [bins, bins, images * height, channels * width]."""
+        images, _, height, width = build.input_shapes[0]
+        shape = (images, self.outputs, self.groups, self.groups, height, width)
+        data = build.node("grouped", "Reshape", [build.inputs[0], build.integers("grouped_shape", shape)])
+        data = build.node("by_group", "Transpose", [data], perm=(2, 3, 0, 4, 1, 5))
+        flat = build.integers("flat_shape", (self.groups, self.groups, images * height, self.outputs * width))
+        data = build.node("flat", "Reshape", [data, flat])
+        if self.groups != self.size[0]:
+            own = build.integers("own_groups", self.own_groups)
+            data = build.node("own_down", "Gather", [data, own], axis=0)
+            data = build.node("own_across", "Gather", [data, own], axis=1)
+        return data
+
+
 def _rounded(value: Any) -> int:
     """Round half away from 0."""
     return int(math.copysign(math.floor(abs(float(value)) + 0.5), value))

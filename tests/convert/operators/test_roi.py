@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from sshconvert.evaluation import evaluate
 from sshconvert.export import export
 from sshconvert.graph import Shape
 
-ALIGN, POOLING = "_contrib_ROIAlign", "ROIPooling"
+ALIGN, POOLING, SENSITIVE = "_contrib_ROIAlign", "ROIPooling", "_contrib_PSROIPooling"
 MAP = (2, 8, 9, 7)
 
 
@@ -77,6 +78,24 @@ random_pooling = st.builds(
 )
 
 
+def sensitive(data: Shape, **attributes: Value) -> Case:
+    """The case of a pooling of a map with as many images and pixels as `data`."""
+    groups = attributes.get("group_size") or attributes["pooled_size"]
+    shape = (data[0], attributes["output_dim"] * groups**2, *data[2:])
+    return replace(region_case(SENSITIVE, shape, 9, **attributes), free=())
+
+
+random_sensitive = st.builds(
+    lambda height, width, attributes: sensitive((2, 0, height, width), **attributes),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.fixed_dictionaries(
+        {"spatial_scale": scales, "pooled_size": st.integers(1, 4), "output_dim": st.integers(1, 3)},
+        optional={"group_size": st.integers(0, 4)},
+    ),
+)
+
+
 class TestRegions(OperatorSuite):
     cases = (
         named("of samples", ALIGN, sample_ratio=2),
@@ -94,6 +113,13 @@ class TestRegions(OperatorSuite):
         ),
         named("of maxima", POOLING),
         named("of one maximum", POOLING, pooled_size="(1, 1)", spatial_scale=0.1),
+        pytest.param(
+            sensitive(MAP, pooled_size=3, output_dim=2, spatial_scale=0.0625), id="_contrib_PSROIPooling of means"
+        ),
+        pytest.param(
+            sensitive(MAP, pooled_size=4, group_size=3, output_dim=1, spatial_scale=0.1),
+            id="_contrib_PSROIPooling of fewer groups",
+        ),
         named("of more bins than pixels", POOLING, pooled_size="(14, 14)"),
     )
     unsupported = (
@@ -118,13 +144,19 @@ class TestRegions(OperatorSuite):
             id="a channel each",
         ),
         pytest.param(
+            lone(SENSITIVE, 2, pooled_size="3", output_dim="1", spatial_scale="1"),
+            {"data": MAP, "in1": (3, 5)},
+            "8 channels, expected 9",
+            id="channels of groups",
+        ),
+        pytest.param(
             lone(POOLING, 2, pooled_size="(3, 3)", spatial_scale="1"),
             {"data": (2, 3, 4), "in1": (3, 5)},
             "NCHW",
             id="a row",
         ),
     )
-    random = st.one_of(random_align, random_pooling)
+    random = st.one_of(random_align, random_pooling, random_sensitive)
 
 
 @pytest.mark.parametrize("sensitive", [False, True])
