@@ -308,3 +308,15 @@ def test_info_counts_the_operators_of_forks(zoo: Path) -> None:
     result = json.loads(sshtool("info", "--symbol", symbol, "--json").stdout)["result"]
     unknown = {problem.split()[0]: count for problem, count in result["unsupported"].items()}
     assert unknown == {"QActivation": 2, "QConvolution": 1, "QFullyConnected": 1}
+
+
+def test_info_describes_a_network_that_ends_in_losses(tmp_path: Path) -> None:
+    nodes = [node("null", "data"), node("Activation", "act", 0, act_type="relu"), node("MakeLoss", "loss", 1)]
+    write_symbol(tmp_path / "trained-symbol.json", nodes, 2)
+    options = ["--symbol", tmp_path / "trained-symbol.json", "--input", "data=2,3", "--json"]
+    whole, inner = (
+        json.loads(sshtool("info", *options, *more).stdout)["result"] for more in ((), ("--outputs", "act"))
+    )
+    assert whole["operators"] == {"Activation": 1, "MakeLoss": 1}
+    assert "choose outputs before them with --outputs, such as act" in whole["problem"]
+    assert (inner["problem"], inner["outputs"]) == ("", {"act": [2, 3]})

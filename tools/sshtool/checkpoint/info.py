@@ -106,16 +106,16 @@ def info_of_network(
 
     Raises SymbolError, ParamsError, and UnsupportedGraphError for `outputs` that no operator computes.
     """
-    graph = cut(read_symbol(files.symbol), outputs)
+    graph, problem = _cut(read_symbol(files.symbol), outputs)
     weights, parameters = _parameters(files, graph)
     shapes = _input_shapes(graph, inputs, parameters if files.params else None)
     known = {name: shape for name, shape in shapes.items() if shape}
-    network, problem = None, ""
+    network = None
     try:
         stored = {name: array.shape for name, array in parameters.items()}
         network = resolve(graph, known, known=stored, dtypes={item.name: item.numpy for item in inputs})
     except UnsupportedGraphError:
-        problem = "the network has operators, attributes or outputs that are not supported"
+        problem = problem or "the network has operators, attributes or outputs that are not supported"
     except ShapeError as error:
         unknown = ", ".join(name for name, shape in shapes.items() if not shape)
         problem = f"the shape of {unknown} is not known; give --input {unknown}=SHAPE" if unknown else str(error)
@@ -151,9 +151,19 @@ def other_network(checkpoint: Path, model: ModelSpec) -> CheckpointFiles | None:
         files = CheckpointFiles.of(checkpoint)
     except CheckpointError:
         return None
-    if not is_file(files.symbol) or output_names(cut(read_symbol(files.symbol))) == model.output_names:
+    if not is_file(files.symbol) or output_names(read_symbol(files.symbol)) == model.output_names:
         return None
     return files
+
+
+def _cut(graph: Graph, outputs: Sequence[str]) -> tuple[Graph, str]:
+    """Return what computes the outputs. A network that ends in losses stays whole, and the text says how to cut it."""
+    try:
+        return cut(graph, outputs), ""
+    except UnsupportedGraphError as error:
+        if outputs:
+            raise
+        return graph, str(error)
 
 
 def _operators(graph: Graph) -> dict[str, int]:
@@ -178,11 +188,13 @@ def _input_shapes(
 ) -> dict[str, Shape | None]:
     """The given inputs, and the variables without parameters, with the shapes that they state themselves.
 
-    Without a file of parameters, the given inputs are all, or else the first variable is the input.
+    Without a file of parameters, the given inputs are all, or else those that an operator reads first are inputs.
     """
     given: dict[str, Shape | None] = {item.name: item.shape for item in inputs if item.name in graph.variables}
     if stored is None:
-        names = [] if given else list(graph.variables[:1])
+        first = {node.inputs[0].node for node in graph.nodes if node.inputs}
+        names = [node.name for number, node in enumerate(graph.nodes) if node.is_variable and number in first]
+        names = [] if given else names
     else:
         names = [name for name in graph.variables if name not in stored and name not in given]
     attributes = {node.name: node.attributes for node in graph.nodes if node.is_variable}
