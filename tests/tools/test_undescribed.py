@@ -313,7 +313,7 @@ def test_info_counts_the_operators_of_forks(zoo: Path) -> None:
 def test_info_describes_a_network_that_ends_in_losses(tmp_path: Path) -> None:
     nodes = [node("null", "data"), node("Activation", "act", 0, act_type="relu"), node("MakeLoss", "loss", 1)]
     write_symbol(tmp_path / "trained-symbol.json", nodes, 2)
-    options = ["--symbol", tmp_path / "trained-symbol.json", "--input", "data=2,3", "--json"]
+    options = ["--symbol", str(tmp_path / "trained-symbol.json"), "--input", "data=2,3", "--json"]
     whole, inner = (
         json.loads(sshtool("info", *options, *more).stdout)["result"] for more in ((), ("--outputs", "act"))
     )
