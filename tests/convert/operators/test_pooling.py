@@ -236,19 +236,6 @@ class TestPooling(OperatorSuite):
         suite_case("sum padded", "Pooling_v1", IMAGE, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="sum"),
         suite_case("global", "Pooling_v1", IMAGE, global_pool=True, kernel=(2, 2), pad=(1, 1), pool_type="avg"),
         suite_case("by another name", "_npx_pooling", IMAGE, kernel=(2, 2)),
-        # Of these sizes, none is a multiple in both axes: an AveragePool would round differently at a fixed size.
-        *(
-            suite_case(f"to {size}", "_contrib_AdaptiveAvgPooling2D", (2, 3, 7, 8), output_size=size)
-            for size in ((), 1, (4,), (7, 8), (9, 10), (7, 1))
-        ),
-        *(
-            pytest.param(
-                Case("_contrib_AdaptiveAvgPooling2D", {"data": (2, 3, 6, 10)}, {"output_size": size}, free=(0,)),
-                id=f"_contrib_AdaptiveAvgPooling2D evenly to {size}",
-            )
-            for size in (2, (3, 5), (1, 2), (6, 10), (7, 4), (4, 1))
-        ),
-        suite_case("by default", "_contrib_AdaptiveAvgPooling2D", (2, 3, 7, 8)),
     )
     unsupported = (
         pytest.param(pooling(pool_type="median"), "attribute pool_type='median'", id="median pooling"),
@@ -262,9 +249,6 @@ class TestPooling(OperatorSuite):
         pytest.param(
             lone("Pooling_v1", 1, kernel="(2, 2)", pool_type="lp"), "attribute pool_type='lp'", id="old Lp pooling"
         ),
-        pytest.param(
-            lone("_contrib_AdaptiveAvgPooling2D", 1, output_size="0"), "attribute output_size='0'", id="output 0"
-        ),
     )
     misshapen = (
         pytest.param(pooling(kernel="(9, 2)"), DATA, "a window of 9 does not fit into 8", id="pooling window"),
@@ -276,19 +260,8 @@ class TestPooling(OperatorSuite):
         pytest.param(
             lone("Pooling_v1", 1, kernel="(2,)"), {"data": (1, 4, 8)}, "two spatial axes", id="old pooling in 1-D"
         ),
-        pytest.param(lone("_contrib_AdaptiveAvgPooling2D", 1), {"data": (1, 4, 8)}, "NCHW", id="adaptive in 1-D"),
-        pytest.param(
-            lone("_contrib_AdaptiveAvgPooling2D", 1, output_size="1001"), DATA, "more than 1000", id="many windows"
-        ),
     )
-    random = st.one_of(
-        random_pooling().filter(holds_data),
-        st.builds(
-            lambda shape, size: Case("_contrib_AdaptiveAvgPooling2D", {"data": shape}, {"output_size": size}),
-            st.tuples(*[st.integers(1, 9)] * 4),
-            st.one_of(st.integers(1, 9), st.tuples(st.integers(1, 9), st.integers(1, 9))),
-        ),
-    )
+    random = random_pooling().filter(holds_data)
 
 
 COSTS: Final = [
