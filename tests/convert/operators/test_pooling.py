@@ -209,7 +209,7 @@ class TestPooling(OperatorSuite):
                 "Pooling_v1",
                 {"data": IMAGE},
                 {"kernel": (3, 3), "pad": (1, 1)},
-                values=lambda shapes, random: {"data": -random.uniform(1, 2, shapes["data"])},
+                values=lambda shapes, random: {name: -random.uniform(1, 2, shape) for name, shape in shapes.items()},
             ),
             id="Pooling_v1 max padded, less than the padding",
         ),
