@@ -139,10 +139,12 @@ def inputs(network: ZooNetwork) -> dict[str, Array]:
     values = {}
     for name, shape in network.inputs.items():
         random = np.random.default_rng(crc32(name.encode()))
-        array = random.standard_normal(shape, np.float32)
         if takes_pixels(network):
-            array = random.integers(0, 256, shape).astype(np.float32)
-        values[name] = array
+            values[name] = random.integers(0, 256, shape).astype(np.float32)
+        elif network.name.startswith("cnocr"):
+            values[name] = random.random(shape, np.float32)  # its networks read grey levels
+        else:
+            values[name] = random.standard_normal(shape, np.float32)
     return values
 
 
@@ -168,30 +170,52 @@ def _attributes(node: Mapping[str, Any]) -> Mapping[str, str]:
     return {**node.get("param", {}), **node.get("attr", {}), **node.get("attrs", {})}
 
 
+@dataclass(frozen=True)
+class Moments:
+    """What a tensor's values are expected to be like: rough, but right enough to keep activations near 1."""
+
+    mean: float
+    variance: float
+
+    @classmethod
+    def of(cls, mean: float, square: float) -> Moments:
+        return cls(mean, max(square - mean**2, 1e-12))
+
+    @property
+    def square(self) -> float:
+        return self.mean**2 + self.variance
+
+    def scaled(self, factor: float) -> Moments:
+        return Moments(self.mean * factor, self.variance * factor**2)
+
+    def rectified(self) -> Moments:
+        """Those of `max(x, 0)` for normal x."""
+        deviation = math.sqrt(self.variance)
+        ratio = self.mean / deviation
+        below = math.erfc(-ratio / math.sqrt(2)) / 2
+        density = math.exp(-(ratio**2) / 2) / math.sqrt(2 * math.pi)
+        mean = self.mean * below + deviation * density
+        return Moments.of(mean, self.square * below + self.mean * deviation * density)
+
+    def leaky(self, slope: float) -> Moments:
+        positive, negative = self.rectified(), self.scaled(-1).rectified()
+        return Moments.of(positive.mean - slope * negative.mean, positive.square + slope**2 * negative.square)
+
+
 MEAN_RECIPROCAL: Final = math.log(3)  # of uniform numbers from 0.5 to 1.5
 MEAN_SQUARE: Final = 13 / 12  # as above
-PIXELS: Final = 5418.0  # the variance of 0 to 255
+PIXELS: Final = Moments(127.5, 5418)
 WEIGHTED: Final = ("Convolution", "Deconvolution", "FullyConnected", "BatchNorm", "Embedding", "RNN")
-SUMS: Final = ("elemwise_add", "_Plus", "_plus", "add_n", "elemwise_sub")
+SUMS: Final = ("elemwise_add", "_Plus", "_plus", "add_n", "broadcast_add")
 PRODUCTS: Final = ("elemwise_mul", "broadcast_mul", "_mul")
-# The mean square of an operator's output, for an input of mean square 1.
-GAINS: Final = {
-    "relu": 0.5,
-    "sigmoid": 0.3,
-    "tanh": 0.4,
-    "softrelu": 1.0,
-    "softsign": 0.3,
-    "LeakyReLU": 0.5,
-    "L2Normalization": 1 / 400,
-    "sum": 2.0,
-}
+SQUASHED: Final = {"sigmoid": Moments(0.5, 0.04), "tanh": Moments(0, 0.4), "L2Normalization": Moments(0, 1 / 400)}
 AUXILIARIES: Final = ((3, "moving_mean"), (4, "moving_var"))  # of BatchNorm, with their places
 
 
 def seeded_parameters(nodes: Sequence[Mapping[str, Any]], shapes: Mapping[str, Shape]) -> dict[str, Array]:
     """Return a value for each name of `shapes`, which are variables of the symbol's `nodes`. The same for the same."""
     values: dict[str, Array] = {}
-    squares: list[float] = []  # the expected mean square of each node's output
+    moments: list[Moments] = []  # of each node's output
     begins_with_pixels = _begins_with_arithmetic(nodes)
     for node in nodes:
         sources = [source[0] for source in node["inputs"]]
@@ -200,53 +224,74 @@ def seeded_parameters(nodes: Sequence[Mapping[str, Any]], shapes: Mapping[str, S
             names |= {place: f"{node['name']}_{suffix}" for place, suffix in AUXILIARIES}
         for place, name in sorted(names.items()):
             if name in shapes and name not in values:
-                values[name] = value = _seeded(name, shapes[name], node, place, squares[sources[0]])
-                if place < len(sources):
-                    squares[sources[place]] = float(np.mean(np.square(value, dtype=np.float64))) if value.size else 1
-        is_centred = bool(sources) and nodes[sources[0]]["op"] in WEIGHTED
+                values[name] = value = _seeded(name, shapes[name], node, place, moments[sources[0]])
+                if place < len(sources) and value.size:
+                    wide = value.astype(np.float64)
+                    moments[sources[place]] = Moments(float(wide.mean()), float(wide.var()))
         is_pixels = node["name"] == "data" and begins_with_pixels
-        squares.append(PIXELS if is_pixels else _square(node, [squares[source] for source in sources], is_centred))
+        moments.append(PIXELS if is_pixels else _moments(node, [moments[source] for source in sources]))
     return values
 
 
-def _square(node: Mapping[str, Any], squares: Sequence[float], is_centred: bool) -> float:
-    """Return the expected mean square of a node's output: rough, but it never grows with the depth."""
-    operator, attributes = node["op"], _attributes(node)
-    if not squares or operator in WEIGHTED:
-        return 1.02  # with the biases
-    first = squares[0]
-    return {
-        **dict.fromkeys(SUMS, sum(squares)),
-        **dict.fromkeys(PRODUCTS, math.prod(squares)),
-        "Concat": sum(squares) / len(squares),
-        "broadcast_add": sum(squares) if squares[-1] <= first else first,
-        "broadcast_div": first / (squares[-1] or 1),
-        "_mul_scalar": first * _scalar(attributes) ** 2,
-        "_div_scalar": first / (_scalar(attributes) or 1) ** 2,
-        "Pooling": first * (1.7 if attributes.get("pool_type", "max") == "max" else 1),
-        # After a sum, most of it is positive.
-        "Activation": first * GAINS.get(attributes.get("act_type", ""), 1.0) if is_centred else first,
-    }.get(operator, first * GAINS.get(operator, 1.0)) or 1.0
+def _moments(node: Mapping[str, Any], inputs: Sequence[Moments]) -> Moments:
+    """Return the moments of a node's output from those of its inputs."""
+    attributes = _attributes(node)
+    operator = attributes.get("act_type", node["op"]) if node["op"] == "Activation" else node["op"]
+    if not inputs or operator in WEIGHTED:
+        return Moments(0, 1.02)  # with the biases
+    first, last = inputs[0], inputs[-1]
+    scalar = _scalar(attributes)
+    return _combined(operator, inputs) or {
+        "relu": first.rectified(),
+        "clip": first.rectified(),
+        "LeakyReLU": first.leaky(float(attributes.get("slope", 0.25))),
+        "_mul_scalar": first.scaled(scalar),
+        "_div_scalar": first.scaled(1 / scalar if scalar else 1),
+        "_plus_scalar": Moments(first.mean + scalar, first.variance),
+        "_minus_scalar": Moments(first.mean - scalar, first.variance),
+        "broadcast_div": first.scaled(max(last.square, 1e-12) ** -0.5),
+        "Pooling": _pooled(first, attributes),
+        **SQUASHED,
+    }.get(operator, first)
+
+
+def _combined(operator: str, inputs: Sequence[Moments]) -> Moments | None:
+    means, squares = [each.mean for each in inputs], [each.square for each in inputs]
+    if operator in SUMS or operator in ("elemwise_sub", "_sub", "broadcast_sub"):
+        total = sum(means) if operator in SUMS else means[0] - means[1]
+        return Moments(total, sum(each.variance for each in inputs))
+    if operator in PRODUCTS:
+        return Moments.of(math.prod(means), 1.2 * math.prod(squares))  # a gate follows its tensor
+    if operator == "Concat":
+        return Moments.of(sum(means) / len(means), sum(squares) / len(squares))
+    return inputs[0].scaled(2) if operator == "sum" else None
+
+
+def _pooled(data: Moments, attributes: Mapping[str, str]) -> Moments:
+    if attributes.get("pool_type", "max") != "max":
+        return data
+    return Moments(data.mean + 1.2 * math.sqrt(data.variance), 0.6 * data.variance)
 
 
 def _scalar(attributes: Mapping[str, str]) -> float:
     return float(attributes.get("scalar", 1))
 
 
-def _seeded(name: str, shape: Shape, consumer: Mapping[str, Any], place: int, square: float) -> Array:
-    """Return a parameter's value by what reads it; `square` is the mean square of the consumer's first input."""
+def _seeded(name: str, shape: Shape, consumer: Mapping[str, Any], place: int, data: Moments) -> Array:
+    """Return a parameter's value by what reads it; `data` is the reader's first input."""
     random = np.random.default_rng(crc32(name.encode()))
     if ("anchor" in name or "offset_" in name) and not name.endswith(("weight", "bias")):
         return _grid(name, shape, random)
     low, high, scale = 0.5, 1.5, 1.0
-    deviation = 0.0  # of normal numbers, otherwise the numbers are uniform
+    centre, deviation = 0.0, 0.0  # of normal numbers; without a deviation, the numbers are uniform
     if consumer["op"] == "BatchNorm" and place > 0:
-        scale = {1: MEAN_SQUARE**-0.5, 4: MEAN_RECIPROCAL * square}.get(place, 1.0)
-        deviation = {2: 0.1, 3: 0.1 * math.sqrt(square)}.get(place, 0.0)
+        scale = {1: MEAN_SQUARE**-0.5, 4: MEAN_RECIPROCAL * data.variance}.get(place, 1.0)
+        deviation = {2: 0.1, 3: 0.1 * math.sqrt(data.variance)}.get(place, 0.0)
+        centre = data.mean if place == 3 else 0.0
     elif name.endswith(("bias", "beta")):
         deviation = 0.1
     elif name.endswith("weight"):
-        deviation = _deviation(shape, consumer, square)
+        deviation = _deviation(shape, consumer, data.square)
     elif consumer["op"] == "LeakyReLU":
         low, high = 0.1, 0.4
     elif name.endswith("scale") and len(shape) == 4 and shape[1] > 3:
@@ -254,7 +299,7 @@ def _seeded(name: str, shape: Shape, consumer: Mapping[str, Any], place: int, sq
     elif name.endswith(("init_mean", "init_scale")) and consumer["op"] in ("broadcast_sub", "broadcast_div"):
         scale = 127.0 if name.endswith("init_mean") else 64.0
     if deviation:
-        return np.float32(deviation) * random.standard_normal(shape, np.float32)
+        return np.float32(centre) + np.float32(deviation) * random.standard_normal(shape, np.float32)
     return (scale * random.uniform(low, high, shape)).astype(np.float32)
 
 
