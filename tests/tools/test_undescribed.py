@@ -197,6 +197,33 @@ def test_inputs_of_other_types_and_ranks_are_fed_as_they_are(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("mxnet")
+def test_indices_and_clips_are_inputs_with_free_sizes(tmp_path: Path) -> None:
+    nodes = [
+        node("null", "ids"),
+        node("null", "table"),
+        node("Embedding", "rows", 0, 1, input_dim="8", output_dim="5"),
+        node("null", "clip"),
+        node("null", "weight"),
+        node("Convolution", "conv", 3, 4, kernel="(2, 2, 2)", num_filter="4", no_bias="True"),
+        node("mean", "clip_mean", 5, axis="(2, 3, 4)"),
+    ]
+    write_symbol(tmp_path / "clip-symbol.json", nodes, 2, 6)
+    random = np.random.default_rng(2)
+    shapes = {"arg:table": (8, 5), "arg:weight": (4, 3, 2, 2, 2)}
+    arrays = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    write_params(tmp_path / "clip-0000.params", arrays)
+    options = ["--params", str(tmp_path / "clip-0000.params"), "-o", str(tmp_path), "-q"]
+    options += ["--input", "ids=2,6:int64", "--input", "clip=1,3,4,6,6"]
+    sshtool("convert", *options, "--dynamic", "all")
+    report = json.loads(sshtool("verify", *options, "--json").stdout)["result"]["report"]
+    assert report["passed"], report["failures"]
+    for artifact in report["artifacts"]:
+        declared = {item["name"]: (item["dtype"], item["shape"]) for item in artifact["declaration"]["tensors"]}
+        assert declared == {"ids": ("int64", [-1, 6]), "clip": ("float32", [-1, 3, -1, -1, -1])}
+        assert artifact["samples"][-1]["sample"] == "other-size"
+
+
+@pytest.mark.usefixtures("mxnet")
 def test_a_network_of_tensors_is_packaged_checked_and_measured(tmp_path: Path) -> None:
     prefix = small_network(tmp_path, parameters())
     options = ["--checkpoint", str(prefix), "--epoch", "12", "--input", "data=1,3,6,6", "-o", str(tmp_path), "-q"]

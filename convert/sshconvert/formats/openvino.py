@@ -67,7 +67,8 @@ class OpenVinoIr(Format):
             model = import_openvino().Core().read_model(path)  # a path may have bytes that a string cannot
         except RuntimeError as error:
             raise ArtifactError(f"{path}: OpenVINO cannot read it ({one_line(error)}); convert again") from None
-        return Contract(metadata, tuple(map(_tensor, model.inputs)), tuple(map(_tensor, model.outputs)))
+        inputs = tuple(_tensor(port, port.get_node().get_friendly_name()) for port in model.inputs)
+        return Contract(metadata, inputs, tuple(map(_tensor, model.outputs)))
 
     @classmethod
     def read_metadata(cls, path: Path) -> Mapping[str, str]:
@@ -96,10 +97,12 @@ class OpenVinoIr(Format):
         replace_files([part, *cls.companions(part)], [path, *cls.companions(path)], folder.parent)
 
 
-def _tensor(port: Any) -> Tensor:
+def _tensor(port: Any, usual: str = "") -> Tensor:
+    """Return an input or output. Of several names, an input has the `usual` one, that of its layer."""
     kind = port.element_type.get_type_name()
     shape = tuple(size.get_length() if size.is_static else FREE for size in port.partial_shape)
-    return Tensor(port.any_name, _TYPES.get(kind, kind), shape)
+    name = usual if usual in port.get_names() else port.any_name
+    return Tensor(name, _TYPES.get(kind, kind), shape)
 
 
 def _screen(path: Path) -> None:

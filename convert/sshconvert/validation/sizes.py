@@ -105,7 +105,9 @@ def _shape_of_size(declared: Sequence[int | None], sizes: tuple[int, int, int]) 
         last = declared[3] == CHANNELS and declared[1] != CHANNELS  # NHWC
         usual = [batch, height, width, CHANNELS] if last else [batch, CHANNELS, height, width]
     else:
-        usual = [batch, *[height] * len(declared)][: len(declared)]
+        free = sum(size is None for size in declared[1:])
+        side = height if free <= 2 else round(height ** (2 / free))  # as many elements as an image has
+        usual = [batch, *[side] * len(declared)][: len(declared)]
     return tuple(other if size is None else size for size, other in zip(declared, usual, strict=True))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from sshconvert.errors import ArtifactError, UsageError
+from sshconvert.messages import listed
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file
+from sshconvert.schema import one_line
 from sshtool.runtimes.base import Runtime, Settings
 from sshtool.runtimes.registry import runtimes_for, usual_runtime
 from sshtool.runtimes.sandboxed import SandboxedRuntime
@@ -35,4 +37,10 @@ def load(path: Path, model: ModelSpec, settings: Settings = Settings(), *, key: 
     if bool(loaded.declaration.tensors) == model.takes_image:
         declared, wanted = ("an image", "tensors")[:: 1 if not loaded.declaration.tensors else -1]
         raise ArtifactError(f"{path}: takes {declared}, and {model.name} takes {wanted}; give a file of this model")
+    names = {tensor.name for tensor in loaded.declaration.tensors}
+    if names and names != set(model.input_shapes):
+        raise ArtifactError(
+            f"{path}: takes {one_line(listed(sorted(names), ', '))}, and {model.name} takes "
+            f"{', '.join(model.input_shapes)}; give a file of this model"
+        )
     return loaded

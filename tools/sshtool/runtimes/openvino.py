@@ -199,7 +199,10 @@ outputs = list(model(data).values())""",
 
 
 def _name(port: Any) -> str:
-    return str(port.any_name) if port.get_names() else ""
+    """Return the name of an input. It has others too if the first operation behind it was removed."""
+    name = str(port.get_node().get_friendly_name())
+    names = port.get_names()
+    return name if name in names or not names else str(port.any_name)
 
 
 def _tensor(port: Any) -> Tensor:
