@@ -6,9 +6,10 @@ scores that may be equal are never sorted by TopK alone.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sshconvert.onnx.builder import Builder
+if TYPE_CHECKING:
+    from sshconvert.onnx.builder import Builder
 
 MOST_CANDIDATES: Final = 1 << 23  # float32 holds the keys, integers of up to twice their number
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from sshconvert.operators.windows import window_counts
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
 
-MOST_DISPLACEMENTS = 1 << 12
+MOST_DISPLACEMENTS: Final = 1 << 12
 
 
 @register

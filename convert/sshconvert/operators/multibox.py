@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -12,14 +12,14 @@ from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import MAX_FLOAT32, MAX_INTEGER, Attributes
 from sshconvert.onnx.ranking import MOST_CANDIDATES, best_places, gather_rows, ranks
 from sshconvert.operators.base import Operator, need
+from sshconvert.operators.box_nms import survivors, threshold_near
 from sshconvert.operators.boxes import COORDINATES
 from sshconvert.operators.registry import register
-from sshconvert.operators.suppression import survivors, threshold_near
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
 
-COLUMNS = 2 + COORDINATES  # the class, the score and the corners
+COLUMNS: Final = 2 + COORDINATES  # the class, the score and the corners
 
 
 @register

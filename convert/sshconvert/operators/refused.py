@@ -29,12 +29,15 @@ _QUANTIZED: Final = "quantized to 8 bits by MXNet; convert the original checkpoi
 _BINARY: Final = "of BMXNet, a fork with weights of one bit"
 _CONTROL: Final = "control flow, whose body runs a number of times that depends on the values"
 _SELECTION: Final = "rows where a mask is not 0, whose number depends on the values; `where` keeps all rows"
+_REGIONS: Final = "a pooling of moved or turned regions, which ONNX has no operator for"
 _RANDOM: Final = "random numbers, which differ from run to run"
 
 OTHERS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("QConvolution", "QConvolution_v1", "QFullyConnected", "QActivation"), _BINARY),
     "ChannelwiseConvolution": "of a fork; MXNet has Convolution with num_group for it",
     **dict.fromkeys(("_contrib_boolean_mask", "_npi_boolean_mask"), _SELECTION),
+    **dict.fromkeys(("_contrib_DeformablePSROIPooling", "DeformablePSROIPooling"), _REGIONS),
+    **dict.fromkeys(("_contrib_RROIAlign", "RROIAlign"), _REGIONS),
     **dict.fromkeys(("_foreach", "_while_loop", "_cond"), _CONTROL),
     **dict.fromkeys(("_contrib_quantize", "_contrib_quantize_v2", "_contrib_dequantize"), _QUANTIZED),
     **dict.fromkeys(("_contrib_requantize", "_contrib_quantized_conv", "_contrib_quantized_pooling"), _QUANTIZED),

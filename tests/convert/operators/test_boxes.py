@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from one_node import DATA, Parameter, lone
-from operator_suite import Case, OperatorSuite, suite_case
+from one_node import DATA, Parameter, lone, run_onnx
+from operator_suite import Case, OperatorSuite, run_openvino, suite_case
 from sshconvert.arrays import Array
+from sshconvert.evaluation import evaluate
+from sshconvert.export import export
 from sshconvert.graph import Shape
 
 STDS = {"std0": 0.1, "std1": 0.1, "std2": 0.2, "std3": 0.2}
@@ -77,3 +80,16 @@ class TestBoxes(OperatorSuite):
         pytest.param(lone("_contrib_box_iou", 2), {"data": (8, 4), "in1": (4,)}, "(…, 4)", id="one box without axes"),
     )
     random = st.one_of(decoded, overlaps)
+
+
+def test_with_a_free_batch_boxes_are_decoded_from_the_same_anchors(tmp_path: Path) -> None:
+    cases = [Case("_contrib_box_decode", {"data": (images, 5, 4), "other": (1, 5, 4)}, STDS) for images in (1, 2, 3)]
+    networks = [tested.network() for tested in cases]
+
+    model = export(networks[0], {}, {"data": ("n", 5, 4), "other": (1, 5, 4)}, name="test", larger=networks[1])
+
+    for tested, network in zip(cases, networks, strict=True):
+        values = tested.arrays(tested.inputs)
+        (exact,) = evaluate(network, values).values()
+        for outputs in (run_onnx(model, tmp_path, values), run_openvino(model, tmp_path, values)):
+            np.testing.assert_allclose(outputs[0], exact, rtol=0, atol=1e-5)
