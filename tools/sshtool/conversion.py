@@ -9,6 +9,7 @@ from sshconvert.checkpoint import CheckpointFiles
 from sshconvert.convert import Artifact, convert, plan
 from sshconvert.finite import NonFinite
 from sshconvert.libraries import require
+from sshconvert.messages import listed
 from sshconvert.options import Options
 from sshconvert.reading import is_there
 from sshtool.checkpoint.archive import opened
@@ -55,6 +56,8 @@ def convert_checkpoint(
     path = workspace.source(checkpoint)
     notes: list[str] = []
     with opened(path, workspace.model, allow_nonfinite=allow_nonfinite) as loaded:
+        if loaded.unused:
+            notes.append(f"parameters that no node reads are left out: {listed(loaded.unused, ', ')}")
         check(loaded, options, quantization_options)
         if dry_run:
             artifacts = plan(workspace.model.name, workspace.folder, options)

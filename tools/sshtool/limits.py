@@ -33,6 +33,8 @@ MOST_ROUNDS: Final = 10_000
 LONGEST_DURATION: Final = 86_400.0  # seconds
 MOST_DRAWN: Final = 10_000  # scenes of a data set
 MOST_SEED: Final = 100_000
+MOST_EPOCH: Final = 999_999  # of a parameter file's name
+MOST_SCALE: Final = 1e6  # of an image
 MOST_POINTS: Final = 100.0  # average precision
 
 # The process that runs models: gigabytes, and seconds without an answer.

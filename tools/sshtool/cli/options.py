@@ -108,7 +108,11 @@ class Network(Place):
     )
     epoch: Annotated[
         int | None,
-        Option("With --checkpoint PREFIX: the files are PREFIX-symbol.json and PREFIX-<epoch>.params.", min=0),
+        Option(
+            "With --checkpoint PREFIX: the files are PREFIX-symbol.json and PREFIX-<epoch>.params.",
+            min=0,
+            max=limits.MOST_EPOCH,
+        ),
     ] = None
     input: Annotated[
         tuple[str, ...],
@@ -120,7 +124,9 @@ class Network(Place):
     mean: Annotated[
         str, Option("Its input is an image minus this: a number for each channel in the order of --color, or one.")
     ] = ""
-    scale: Annotated[float | None, Option("Its input is an image times this, after --mean.", min=0)] = None
+    scale: Annotated[
+        float | None, Option("Its input is an image times this, after --mean.", min=0, max=limits.MOST_SCALE)
+    ] = None
     color: Annotated[str, Option("Its input is an image of rgb or bgr; rgb with --mean or --scale alone.")] = ""
 
     def open(self, checkpoint: Path | None = None) -> tuple[Workspace, Path | CheckpointFiles | None]:
