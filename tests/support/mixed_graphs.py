@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -30,12 +31,17 @@ from sshconvert.operators.registry import OPERATORS
 
 NOISE: Final = 2e-7  # of a tensor's largest value: several times the rounding of float32
 SPREAD: Final = 2e-6  # of a tensor's largest value: what the noise of all nodes before it may add up to
+WHOLE: Final = re.compile(  # operators whose whole numbers are exact; a quotient of equals may differ from 1
+    "equal|greater|lesser|logical|arg|topk|sign|round|rint|ceil|floor|trunc|fix|hot|zeros|ones|full|range|eye|add|plus|sub"
+    "|minus|mul|sum|square|abs|max|min|clip|relu|array|cast"
+)
 MOST_ELEMENTS: Final = 2048
 MOST_AXES: Final = 5
 LARGEST: Final = 1e4
 LARGEST_INTEGER: Final = 1e6
 SMALLEST: Final = 1e-3  # the largest absolute value of a tensor that is not 0
 FLOAT32: Final = np.dtype(np.float32)
+MOST_NODES: Final = 15
 ATTEMPTS: Final = 30  # for a node
 
 Template: TypeAlias = "Callable[[Builder], object]"
@@ -239,14 +245,14 @@ class Builder:
             dtypes = operator.output_dtypes(*(t.dtype for t in used))
         except ShapeError as error:
             raise UnfitError(str(error)) from None
-        if any(math.prod(shape) > MOST_ELEMENTS or not 1 <= len(shape) <= MOST_AXES for shape in shapes):
-            raise UnfitError("too many elements or axes")
+        if any(not 0 < math.prod(shape) <= MOST_ELEMENTS or not 1 <= len(shape) <= MOST_AXES for shape in shapes):
+            raise UnfitError("too many elements or axes, or none")
         with np.errstate(all="ignore"):
             runs = [operator.evaluate(*(t.values[run] for t in used)) for run in range(3)]
         label = f"{name.strip('_').lower()}{len(self.nodes)}"
         self.nodes.append(Node(name, label, texts, tuple(t.entry for t in inputs)))
         outputs = [
-            Tensor(Entry(len(self.nodes) - 1, number), dtype, self._noisy(tuple(values), used, dtype))
+            Tensor(Entry(len(self.nodes) - 1, number), dtype, self._noisy(name, tuple(values), used, dtype))
             for number, (dtype, values) in enumerate(zip(dtypes, zip(*runs, strict=True), strict=True))
         ]
         self.tensors += outputs
@@ -279,7 +285,7 @@ class Builder:
             return self.numbers.normal(0, scale, shape)
         return self.numbers.normal(0.5 if role == "gamma" else 0, 0.5, shape)
 
-    def _noisy(self, values: tuple[Array, ...], inputs: Sequence[Tensor], dtype: DType) -> tuple[Array, ...]:
+    def _noisy(self, name: str, values: tuple[Array, ...], inputs: Sequence[Tensor], dtype: DType) -> tuple[Array, ...]:
         """Add noise to the results that rounding can change. Raise UnfitError if they already depend on it."""
         exact, *others = values
         if not all(np.isfinite(value).all() for value in values):
@@ -293,7 +299,7 @@ class Builder:
         if dtype.kind != "f":
             return values
         known = np.concatenate([np.unique(t.value) for t in inputs]) if inputs else np.zeros(0)
-        rounded = ~(np.isin(exact, known) | (exact == np.round(exact)))
+        rounded = ~(np.isin(exact, known) | ((exact == np.round(exact)) & bool(WHOLE.search(name))))
         noise = [self.numbers.choice((-1, 1), exact.shape) * (rounded * NOISE * scale) for _ in others]
         return (exact, *(other + more for other, more in zip(others, noise, strict=True)))
 
@@ -326,14 +332,14 @@ def mixed_graph(seed: int, templates: Mapping[str, Template]) -> MixedGraph:
     builder = Builder(random, np.random.default_rng(seed))
     builder.made(builder.numbers.normal(0.3, 1, builder.shape(random.choice((2, 3, 4, 4, 5)))))
     names = sorted(templates)
-    size = random.randint(3, 13)
+    size = random.randint(3, MOST_NODES)
     for _ in range(ATTEMPTS * size):
         mark = builder.mark()
         try:
             templates[random.choice(names)](builder)
         except UnfitError:
             builder.back_to(mark)
-        if sum(not node.is_variable for node in builder.nodes) > 15:
+        if sum(not node.is_variable for node in builder.nodes) > MOST_NODES:
             builder.back_to(mark)
         if sum(not node.is_variable for node in builder.nodes) >= size:
             break

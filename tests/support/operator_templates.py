@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -76,8 +77,10 @@ def _smooth(g: Builder, name: str) -> None:
 
 @_of("Cast", "amp_cast")
 def _cast(g: Builder, name: str) -> None:
-    types = ("float32",) if name == "amp_cast" else ("float32", "int32", "int64", "int8", "uint8")
-    dtype = g.random.choice(types)
+    if name == "amp_cast":
+        g.apply(name, g.tensor() if g.flag() else g.integers(-4, 9, g.shape(2), "int32"), dtype="float32")
+        return
+    dtype = g.random.choice(("float32", "int32", "int64", "int8", "uint8"))
     g.apply(name, g.between(0, 100) if dtype == "uint8" else g.operand(), dtype=dtype)
 
 
@@ -700,6 +703,8 @@ def _index_type(g: Builder) -> str:
 @_of("pick")
 def _pick(g: Builder, name: str) -> None:
     data = g.tensor((2, 3, 4))
+    if re.search("slice|split|crop", g.nodes[data.entry.node].operator, re.IGNORECASE):
+        raise UnfitError("OpenVINO drops a slice before GatherElements")
     axis = g.random.randrange(data.rank)
     keep = g.flag()
     shape = (*data.shape[:axis], *((1,) if keep else ()), *data.shape[axis + 1 :])
@@ -759,6 +764,18 @@ def _sequence(g: Builder, name: str) -> None:
 
 
 # --- images and boxes -----------------------------------------------------------------------------------------------
+
+
+@_of("_image_to_tensor")
+def _to_tensor(g: Builder, name: str) -> None:
+    shape = (5, 4, 3) if g.flag() else (2, 3, 4, 1)
+    g.apply(name, g.made(g.numbers.integers(0, 256, shape), g.random.choice(("uint8", "float32")), constant=False))
+
+
+@_of("_image_normalize")
+def _normalize(g: Builder, name: str) -> None:
+    data = g.tensor((3, 4), lambda t: t.shape[-3] in (1, 3))
+    g.apply(name, data, mean=tuple(0.25 for _ in range(data.shape[-3])), std=g.random.choice(((0.5,), (2,))))
 
 
 @_of("UpSampling")
@@ -876,7 +893,7 @@ def _proposal(g: Builder, name: str) -> None:
     g.apply(name, g.made(scores), g.made(deltas), g.made(info), **a)
 
 
-@_of("_contrib_ROIAlign", "ROIPooling")
+@_of("_contrib_ROIAlign", "ROIPooling", "_contrib_PSROIPooling")
 def _regions(g: Builder, name: str) -> None:
     data = g.tensor(4, lambda t: min(t.shape[2:]) > 2)
     count = g.random.randint(1, 4)
@@ -886,7 +903,11 @@ def _regions(g: Builder, name: str) -> None:
     image = g.numbers.integers(0, data.shape[0], (count, 1))
     regions = np.concatenate([image, low, high], axis=-1)
     a: dict[str, Any] = {"pooled_size": (g.random.randint(1, 3), g.random.randint(1, 3)), "spatial_scale": 1.0}
-    if name == "ROIPooling":
+    if name == "_contrib_PSROIPooling":
+        bins = g.random.choice([bins for bins in (1, 2) if data.shape[1] % bins**2 == 0])
+        regions, a = np.round(regions), {"pooled_size": bins, "spatial_scale": 1.0}
+        a |= {"output_dim": data.shape[1] // bins**2, "group_size": bins}
+    elif name == "ROIPooling":
         regions = np.round(regions)
     else:
         a |= {"sample_ratio": g.random.randint(1, 2), "aligned": g.flag()}
