@@ -15,7 +15,7 @@ from sshconvert.graph import Dimensions, Entry, Node, Shape
 from sshconvert.network import FLOAT32, Network
 from sshconvert.onnx.builder import Builder, NodeBuilder, free_dimensions
 from sshconvert.onnx.model import OPSET, OnnxModel
-from sshconvert.operators.base import Operator
+from sshconvert.operators.base import Operator, need
 
 LARGEST_FOLDED: Final = 1 << 20  # elements of a constant that is larger than the inputs of its node
 
@@ -64,6 +64,8 @@ class _Export:
             if operator is None:
                 continue
             try:
+                ranks = [[*map(len, each.shapes[number])] for each in (network, self.larger)]
+                need(ranks[0] == ranks[1], "its number of dimensions depends on the size of the inputs")
                 if not self.fold(number, node, operator, inputs):
                     operator.emit(self.node_builder(number, node, opset))
             except ShapeError as error:
