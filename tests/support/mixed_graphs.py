@@ -35,7 +35,10 @@ WHOLE: Final = re.compile(  # operators whose whole numbers are exact; a quotien
     "equal|greater|lesser|logical|arg|topk|sign|round|rint|ceil|floor|trunc|fix|hot|zeros|ones|full|range|eye|add|plus|sub"
     "|minus|mul|sum|square|abs|max|min|clip|relu|array|cast"
 )
-ALWAYS_OUTPUTS: Final = ("pick", "batch_take")  # MXNet fails where readers need no more than their shapes
+ALWAYS_OUTPUTS: Final = (  # MXNet fails where the readers need no more than the shape
+    *("pick", "batch_take", "Crop", "GridGenerator", "BilinearSampler", "SpatialTransformer", "Correlation"),
+    *("_contrib_SyncBatchNorm", "ROIPooling", "SVMOutput", "_contrib_PSROIPooling", "_contrib_ROIAlign"),
+)
 MOST_ELEMENTS: Final = 2048
 MOST_AXES: Final = 5
 LARGEST: Final = 1e4
@@ -301,8 +304,8 @@ class Builder:
             return values
         known = np.concatenate([np.unique(t.value) for t in inputs]) if inputs else np.zeros(0)
         rounded = ~(np.isin(exact, known) | ((exact == np.round(exact)) & bool(WHOLE.search(name))))
-        noise = [self.numbers.choice((-1, 1), exact.shape) * (rounded * NOISE * scale) for _ in others]
-        return (exact, *(other + more for other, more in zip(others, noise, strict=True)))
+        noise = self.numbers.choice((-1, 1), exact.shape) * (rounded * NOISE * scale)
+        return exact, others[0] + noise, others[1] - noise
 
     def mark(self) -> tuple[int, int, list[str], int]:
         return len(self.nodes), len(self.tensors), [*self.values], len(self.inputs)
