@@ -195,9 +195,16 @@ def test_a_node_that_depends_on_rounding_is_not_added() -> None:
 @pytest.mark.long
 def test_ten_thousand_random_networks_compute_the_same_everywhere(tmp_path: Path, record_property: Any) -> None:
     worst: dict[str, float] = {}
+    failures: dict[int, str] = {}
     for seed in range(FULL_DOSE):
-        for program, value in assert_alike(seed, tmp_path).items():
-            worst[program] = max(value, worst.get(program, 0))
+        try:
+            found = assert_alike(seed, tmp_path)
+        except Exception as error:  # noqa: BLE001  # MXNet's and OpenVINO's have no common base; all are shown below
+            failures[seed] = " ".join(str(error).split())[:300]
+            continue
+        worst = {program: max(value, worst.get(program, 0)) for program, value in found.items()}
     for program, value in worst.items():
         print(f"{value:.1e} {program}")  # noqa: T201  # what a run is for
         record_property(program, value)
+
+    assert failures == {}
