@@ -35,10 +35,10 @@ WHOLE: Final = re.compile(  # operators whose whole numbers are exact; a quotien
     "equal|greater|lesser|logical|arg|topk|sign|round|rint|ceil|floor|trunc|fix|hot|zeros|ones|full|range|eye|add|plus|sub"
     "|minus|mul|sum|square|abs|max|min|clip|relu|array|cast"
 )
-ALWAYS_OUTPUTS: Final = (  # MXNet fails where the readers need no more than the shape
-    *("pick", "batch_take", "Crop", "GridGenerator", "BilinearSampler", "SpatialTransformer", "Correlation"),
-    *("_contrib_SyncBatchNorm", "ROIPooling", "SVMOutput", "_contrib_PSROIPooling", "_contrib_ROIAlign"),
-)
+LIKE: Final = {  # operators that read only the shape of their second input
+    *("slice_like", "broadcast_like", "reshape_like", "_identity_with_attr_like_rhs", "Crop"),
+    "_contrib_BilinearResize2D",
+}
 MOST_ELEMENTS: Final = 2048
 MOST_AXES: Final = 5
 LARGEST: Final = 1e4
@@ -317,11 +317,19 @@ class Builder:
         self.values = {name: self.values[name] for name in names}
 
     def finish(self) -> MixedGraph:
-        """Return the network. Its outputs are the tensors that no node reads, and now and then one more."""
-        read = {entry for node in self.nodes for entry in node.inputs}
+        """Return the network. Its outputs are the tensors whose values no node reads, and now and then one more.
+
+        MXNet cannot compute some operators of whose output only the shape is read.
+        """
+        read = {
+            entry
+            for node in self.nodes
+            if not node.is_variable and OPERATORS[node.operator].reads_values
+            for entry in (node.inputs[:1] if node.operator in LIKE else node.inputs)
+        }
         computed = [t.entry for t in self.tensors if not self.nodes[t.entry.node].is_variable]
-        outputs = [e for e in computed if e not in read or self.nodes[e.node].operator in ALWAYS_OUTPUTS]
-        inner = [entry for entry in computed if entry not in outputs]
+        outputs = [entry for entry in computed if entry not in read]
+        inner = [entry for entry in computed if entry in read]
         if inner and self.random.random() < 0.3:
             outputs.insert(self.random.randint(0, len(outputs)), self.random.choice(inner))
         graph = Graph(tuple(self.nodes), tuple(outputs), "random-symbol.json")
