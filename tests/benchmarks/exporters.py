@@ -157,7 +157,7 @@ class Exporters:
         except StepError as error:
             return Result(files.network.name, program, converted=False, reason=str(error), date=today())
         try:
-            difference, mismatch = self._compare(files, program, model), ""
+            difference, mismatch = self._compare(files, program, model), files.network.undefined
         except (StepError, FileNotFoundError) as error:
             difference, mismatch = None, str(error)
         return Result(
@@ -193,7 +193,7 @@ class Exporters:
         return command, self.environment, out
 
     def _compare(self, files: Files, program: str, model: Path) -> float | None:
-        if not files.answers.exists() and not self._reference(files).converted:
+        if files.network.undefined or not (files.answers.exists() or self._reference(files).converted):
             return None
         outputs = files.folder / "outputs.npz"
         if model.is_dir():

@@ -99,9 +99,10 @@ def _cell(result: Result | None) -> str:
         return ""
     if not result.converted:
         return f"✗ {_short(result.reason)}"
-    found = f"{result.difference:.0e}" if result.difference is not None else _short(result.mismatch) or "—"
-    mark = "≠ " if result.mismatch or (result.difference is not None and not result.matches(CLOSE)) else ""
-    return f"{mark}{found}; {result.cpu or 0:.1f}; {result.memory or 0:.0f}"
+    cost = f"{result.cpu or 0:.1f}; {result.memory or 0:.0f}"
+    if result.difference is None:
+        return f"{_short(result.mismatch) or '—'}; {cost}"
+    return f"{'' if result.matches(CLOSE) else '≠ '}{result.difference:.0e}; {cost}"
 
 
 def _short(reason: str) -> str:

@@ -24,6 +24,8 @@ from sshconvert.arrays import Array
 from sshconvert.graph import Shape
 from sshconvert.mxnet.params import read_params
 
+# It leaves what was in memory for regions of another pyramid level: two plans of memory differ by 0.77.
+UNDEFINED: Final = {"gluoncv-mask_rcnn_fpn_*": "MXNet contradicts itself"}
 FEATURES: Final = 512  # before the recurrent layers of cnocr's networks
 
 
@@ -44,6 +46,11 @@ class ZooNetwork:
     def nodes(self) -> Sequence[Mapping[str, Any]]:
         nodes: Sequence[Mapping[str, Any]] = json.loads(self.symbol.read_text("utf-8"))["nodes"]
         return nodes
+
+    @property
+    def undefined(self) -> str:
+        """Why MXNet's outputs are arbitrary, "" if they are not."""
+        return next((reason for pattern, reason in UNDEFINED.items() if fnmatchcase(self.name, pattern)), "")
 
     @property
     def noted_shapes(self) -> dict[str, Shape]:
@@ -332,7 +339,7 @@ def _grid(name: str, shape: Shape, random: np.random.Generator) -> Array:
 
 
 MOST_TIED: Final = 16  # rows that rank equally
-ROUNDING: Final = 1e-6
+ROUNDING: Final = 1e-5
 
 
 def difference(expected: Sequence[Array], found: Sequence[Array], *, ordered: bool = True) -> float:
