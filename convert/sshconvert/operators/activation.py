@@ -146,7 +146,13 @@ class HardSigmoid(Operator):
         return (np.clip(self.alpha * inputs[0] + self.beta, 0, 1),)
 
     def emit(self, build: NodeBuilder) -> None:
-        build.finish("HardSigmoid", build.inputs, alpha=self.alpha, beta=self.beta)
+        if self.alpha and self.beta:
+            build.finish("HardSigmoid", build.inputs, alpha=self.alpha, beta=self.beta)
+            return
+        # OpenVINO 2026.4 computes wrong values where one of them is 0.
+        scaled = build.node("scaled", "Mul", [build.inputs[0], build.floats("alpha", self.alpha)])
+        moved = build.node("moved", "Add", [scaled, build.floats("beta", self.beta)])
+        build.finish("Clip", [moved, build.floats("zero", 0), build.floats("one", 1)])
 
 
 def _error_function(data: Array) -> Array:

@@ -369,7 +369,13 @@ class LRN(Operator):
     def emit(self, build: NodeBuilder) -> None:
         near = self._near(build.input_shapes[0][1])
         alpha = self.alpha * near / self.size  # which ONNX divides by the number of neighbours
-        build.finish("LRN", build.inputs, alpha=alpha, beta=self.beta, bias=self.bias, size=near)
+        if self.bias == 1 or self.bias <= 0:
+            build.finish("LRN", build.inputs, alpha=alpha, beta=self.beta, bias=self.bias, size=near)
+            return
+        # OpenVINO 2026.4 computes wrong values where the bias is below 1. So the factor bias^-beta stands outside.
+        scaled = {"alpha": alpha / self.bias, "beta": self.beta, "bias": 1.0, "size": near}
+        ratio = build.node("ratio", "LRN", build.inputs, **scaled)
+        build.finish("Mul", [ratio, build.floats("factor", self.bias**-self.beta)])
 
 
 @register

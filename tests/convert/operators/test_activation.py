@@ -76,6 +76,8 @@ class TestActivation(OperatorSuite):
         *(edge_case(kind) for kind in ("relu", "sigmoid", "softsign", "hard_sigmoid")),
         integer_case("of integers", "relu", "int32", (2, 5)),
         suite_case("by another name", "_npx_relu", IMAGE),
+        suite_case("without its slope", "hard_sigmoid", IMAGE, alpha=0, beta=0.25),
+        suite_case("without its offset", "hard_sigmoid", IMAGE, alpha=0.5, beta=0),
         suite_case("with its slope", "hard_sigmoid", IMAGE, alpha=-0.5, beta=0.25),
         *(suite_case(kind, "LeakyReLU", IMAGE, act_type=kind) for kind in ("leaky", "elu", "selu", "gelu", "rrelu")),
         *(edge_case("LeakyReLU", act_type=kind) for kind in ("leaky", "elu", "selu", "rrelu")),

@@ -108,6 +108,7 @@ class TestNormalisation(OperatorSuite):
         suite_case("with its statistics", "GroupNorm", (2, 6, 3, 4), num_groups=2, output_mean_var=True, eps=0.5),
         *(suite_case(f"of {size}", "LRN", (2, 6, 3, 2), nsize=size) for size in (1, 3, 5, 15, 10001)),
         suite_case("with everything", "LRN", IMAGE, nsize=5, alpha=0.5, beta=0.3, knorm=1),
+        *(suite_case(f"with knorm {k}", "LRN", IMAGE, nsize=3, alpha=0.5, knorm=k) for k in (0.0001, 0.5, 1.5, 2)),
         suite_case("as in AlexNet", "LRN", IMAGE, nsize=5, alpha=0.0001, beta=0.75, knorm=1),
         *(suite_case(mode, "L2Normalization", IMAGE, mode=mode) for mode in ("instance", "channel", "spatial")),
         *(suite_case(f"{mode} of rows", "L2Normalization", (2, 3, 4), mode=mode) for mode in ("channel", "spatial")),
