@@ -316,7 +316,7 @@ def test_less_than_30_different_images_are_noted(
             images.read(number)
         return Quantization({}, {})
 
-    monkeypatch.setattr("sshtool.quantization.calibrate", read_all)
+    monkeypatch.setattr("sshconvert.calibration.calibrate", read_all)
     notes: list[str] = []
     quantization_for(plain_checkpoint, INT8, QuantizationOptions(folder), note=notes.append)
     assert [f"of which {count} are different" in note for note in notes] == [True] * (count < 30)
@@ -446,7 +446,7 @@ def test_the_search_leaves_the_worst_layer_in_float_and_says_so(
     demo_checkpoint: Checkpoint, demo_quantization: Quantization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoiled = coarse(demo_quantization, ["conv4_2"])
-    monkeypatch.setattr("sshtool.quantization.calibrate", lambda *_, **__: spoiled)
+    monkeypatch.setattr("sshconvert.calibration.calibrate", lambda *_, **__: spoiled)
     found = quantization_for(demo_checkpoint, INT8, QuantizationOptions(max_drop=5))
     assert found is not None
     assert "conv4_2" in found.ignored
@@ -461,7 +461,7 @@ def test_a_drop_that_cannot_be_kept_is_an_error_and_nothing_is_written(
     demo_checkpoint: Checkpoint, demo_quantization: Quantization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoiled = coarse(demo_quantization, list(demo_quantization.weights)[:12])
-    monkeypatch.setattr("sshtool.quantization.calibrate", lambda *_, **__: spoiled)
+    monkeypatch.setattr("sshconvert.calibration.calibrate", lambda *_, **__: spoiled)
     path, out = demo_checkpoint.params_path, tmp_path / "out"
     with pytest.raises(PrecisionError, match=r"--max-drop.*INT8"):
         convert_checkpoint(Workspace(MODEL, out), INT8, QuantizationOptions(max_drop=5), checkpoint=path)

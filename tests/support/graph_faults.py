@@ -459,7 +459,7 @@ def _sum(damaged: Damaged) -> Refusal:
         n for n in range(number) if damaged.shapes[n] != damaged.shape_of(node) and n in (0, *damaged.operators())
     ]
     node["inputs"][1] = [damaged.choose(others), 0, 0]
-    return ShapeError, f"{_operator_place(node)}shapes {damaged.shape_of(node)} and {damaged.shape_of(node, 1)} differ"
+    return ShapeError, f"has shape {damaged.shape_of(node, 1)}, expected {damaged.shape_of(node)}"
 
 
 @_fault("concatenation of different shapes")
@@ -513,7 +513,7 @@ def _misplaced(damaged: Damaged) -> Refusal:
 def _enlargement(damaged: Damaged) -> Refusal:
     node = damaged.nodes[damaged.choose(damaged.operators("UpSampling"))]
     node["attrs"]["scale"] = "2147483647"
-    return ShapeError, f"{_operator_place(node)}its output: shape ("
+    return UnsupportedGraphError, "attribute scale='2147483647' is not supported"
 
 
 @_fault("weights of another shape")

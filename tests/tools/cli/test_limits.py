@@ -22,6 +22,7 @@ from sshtool import limits, selection
 from sshtool.cli.app import app
 from sshtool.runtimes.loading import load
 from sshtool.selection import select_images
+from verb_commands import verb_commands
 
 MODEL: Final = load_model("ssh-mxnet")
 ARABIC_ONE: Final = "\N{ARABIC-INDIC DIGIT ONE}"
@@ -49,7 +50,7 @@ MOST_LINES: Final = 8  # of an error, with the frame that Typer draws around it
 
 def options() -> Iterator[tuple[str, str, type, OptionInfo]]:
     """Every option: verb, name, type, and what Typer was told."""
-    for command in app.registered_commands:
+    for command in verb_commands():
         callback: Any = command.callback
         for name, hint in get_type_hints(callback, include_extras=True).items():
             if get_origin(hint) is Annotated:

@@ -17,7 +17,8 @@ from project import ROOT
 from small_model import write_small_models
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.models.registry import load_model
-from sshtool.cli.app import app
+from sshtool.cli.app import VERBS, app
+from verb_commands import verb_commands
 
 pytestmark = pytest.mark.independent
 
@@ -45,7 +46,7 @@ class PathOption:
 
 
 def path_options() -> Iterator[PathOption]:
-    for command in app.registered_commands:
+    for command in verb_commands():
         assert command.callback is not None
         verb = command.name or command.callback.__name__.replace("_", "-")
         for name, hint in typing.get_type_hints(command.callback, include_extras=True).items():
@@ -113,7 +114,7 @@ def check_name(option: PathOption, name: str, workspace: Path) -> None:
 
 def test_every_verb_takes_paths() -> None:
     verbs = {option.verb for option in OPTIONS}
-    assert len(verbs) == len(app.registered_commands)
+    assert len(verbs) == len(VERBS)
     assert len(OPTIONS) > 45
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from sshtool.cli.verbs import add
+from sshtool.cli.verbs import Verb, add
 
 VERBS: Final = (  # in the order of the help
     "download",
@@ -47,12 +47,17 @@ class _Commands(Mapping[str, Any]):
         return len(VERBS)
 
 
+def verb_type(name: str) -> type[Verb]:
+    """The class of a verb: for `demo-dataset`, for example, `DemoDataset` of the module `demo_dataset`."""
+    module = import_module(f"sshtool.cli.{name.replace('-', '_')}")
+    kind: type[Verb] = vars(module)[name.title().replace("-", "")]
+    return kind
+
+
 @cache
 def _command(name: str) -> Any:
-    """The command of a verb. `demo-dataset`, for example, is the class `DemoDataset` of the module `demo_dataset`."""
-    module = import_module(f"sshtool.cli.{name.replace('-', '_')}")
     only = typer.Typer(add_completion=False)
-    add(only, name, vars(module)[name.title().replace("-", "")])
+    add(only, name, verb_type(name))
     return typer.main.get_command(only)
 
 

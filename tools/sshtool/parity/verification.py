@@ -177,15 +177,14 @@ def find_reference(
     if options.reference is not None:
         return read_pack(options.reference, model)
     assert checkpoint is not None  # `open_if_needed` yields None only with a pack
+    images = user_images(options.images, model)
     try:
         runtime = Mxnet(checkpoint, _as_stored(options.rules.settings))
     except RuntimeUnavailableError as error:
         if checkpoint.is_demo and not options.images:
             return demo_pack(model)
         raise RuntimeUnavailableError(f"{error}; or give --reference, a pack made where MXNet is installed") from None
-    return LiveReference(
-        runtime, model, scenes=options.scenes, images=user_images(options.images, model), progress=progress
-    )
+    return LiveReference(runtime, model, scenes=options.scenes, images=images, progress=progress)
 
 
 def user_images(images: Sequence[str], model: ModelSpec) -> dict[str, Draw]:
