@@ -214,7 +214,7 @@ def _endless_name(damaged: Damaged) -> Refusal:
 @_fault("operator that is not known")
 def _unknown_operator(damaged: Damaged) -> Refusal:
     node = damaged.nodes[damaged.choose(damaged.operators())]
-    node["op"] = damaged.random.choice(("Scarce", "_npi_hsplit", "convolution", "_", "BatchNorm_v1"))
+    node["op"] = damaged.random.choice(("Scarce", "_npi_hsplit", "convolution", "_", "BatchNorm_v9"))
     return UnsupportedGraphError, f"{node['name']}: operator {node['op']}"
 
 
