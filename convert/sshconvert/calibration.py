@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 
-from sshconvert.arrays import Pixels
+from sshconvert.arrays import Array, Pixels
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import PRESET, QUANTIZED_BY
 from sshconvert.convert import to_onnx
@@ -189,9 +189,21 @@ def _read(quantized: onnx.ModelProto, plain: OnnxModel) -> Quantization:
                         raise PrecisionError(f"INT8: NNCF moved the zero of {node.name}'s weights; convert to FP16")
                     weights[node.name] = WeightLevels(step, _axis(pairs[tensor]))
                 elif node.op_type not in UNROUNDED:
-                    levels = Levels(float(step), int(offset), offset.dtype == np.int8, _served(plain, node.name))
+                    levels = Levels(
+                        _of_all_channels(step, node), int(offset), offset.dtype == np.int8, _served(plain, node.name)
+                    )
                     inputs[node.name, number] = levels
     return Quantization(inputs, weights)
+
+
+def _of_all_channels(step: Array, node: onnx.NodeProto) -> float:
+    """Return the step of a layer's input. Raises PrecisionError if each channel has its own."""
+    if step.size != 1:
+        raise PrecisionError(
+            f"INT8: NNCF gives each channel before {node.name} its own levels, as it does before a depthwise "
+            "convolution, and this is not supported; convert to FP16"
+        )
+    return float(step)
 
 
 def _axis(node: onnx.NodeProto) -> int:

@@ -75,6 +75,7 @@ _SCORE: Final = "score_threshold"
 _IOU: Final = "iou_threshold"
 _TOP_K: Final = "top_k"
 _NO_MEAN: Final = "0 0 0"
+_GREY: Final = (128.0, 128.0, 128.0)
 
 
 @dataclass(frozen=True)
@@ -288,8 +289,9 @@ def other_color(declared: str) -> str:
 
 
 def other_mean(declared: str, model: ModelSpec) -> str:
-    """Return the mean that the file does not declare: none if it declares one, else the model's."""
-    return " ".join(map(str, model.image.mean)) if declared in ("", _NO_MEAN) else _NO_MEAN
+    """Return the mean that the file does not declare: none if it declares one, else the model's, or that of grey."""
+    mean = model.image.mean if any(model.image.mean) else _GREY
+    return " ".join(map(str, mean)) if declared in ("", _NO_MEAN) else _NO_MEAN
 
 
 def declaration_of(path: Path, metadata: Mapping[str, Any], inputs: Sequence[Tensor]) -> Declaration:

@@ -5,6 +5,7 @@ Most are mistakes that converters or their users have made; the others come from
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from sshconvert.arrays import Floats
 from sshconvert.checkpoint import DEMO
-from sshconvert.contract import COLOR_ORDER, MEAN_VALUES, WEIGHTS, other_color, other_mean
+from sshconvert.contract import CHANNELS, COLOR_ORDER, MEAN_VALUES, WEIGHTS, other_color, other_mean
 from sshconvert.editable import NotThereError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Precision
@@ -27,8 +28,12 @@ UNKNOWN_WEIGHTS: Final = "params-sha256:" + "0" * 64
 
 def leave_channels_unreversed(copy: Editable) -> None:
     first = next(iter(copy.convolutions), "")
-    copy.set_mean(copy.mean()[::-1])
-    copy.set_weight(first, copy.weight(first)[:, ::-1])
+    weight = copy.weight(first)
+    if weight.shape[1] != CHANNELS:
+        raise NotThereError(f"{first} does not read the image")
+    with contextlib.suppress(NotThereError):  # no mean to reverse
+        copy.set_mean(copy.mean()[::-1])
+    copy.set_weight(first, weight[:, ::-1])
 
 
 def reverse_output_order(copy: Editable) -> None:
