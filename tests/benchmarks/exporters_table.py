@@ -29,6 +29,7 @@ RIVALS: Final = (("sshtool-onnx", "mx2onnx"), ("sshtool-openvino", "mo"))
 # What surrounds the statement in a peer's message.
 _NOISE: Final = re.compile(
     r"^sshtool convert: (\S+\.json: )?|^\[ ERROR \]\s*|Exception occurred during running replacer.*?\): "
+    r"|onnxruntime\.capi\.\S+ : \[ONNXRuntimeError\] : \d+ : |Load model from \S+ failed:|\S*/\S+/"
     r"|mxnet\.base\.|(MXNetError: )+|\[\d\d:\d\d:\d\d\] \S+?:\d+: "
 )
 
