@@ -86,14 +86,15 @@ class Dot(_Transposing):
         return (np.asarray(product).reshape(product.shape or (1,)),)
 
     def emit(self, build: NodeBuilder) -> None:
+        # Vectors become matrices: ONNX Runtime multiplies a transposed matrix by a vector wrongly.
         (lhs, rhs), (before, after) = build.inputs, build.input_shapes
         if self.transpose_lhs and len(before) > 1:
             lhs = build.node("columns", "Transpose", [lhs], perm=_moved(before, 0, -1))
         if self.transpose_rhs and len(after) > 1:
             rhs = build.node("rows", "Transpose", [rhs], perm=_moved(after, -1, 0))
-        if len(before) == len(after) == 1:
+        if len(before) == 1:
             lhs = build.node("row", "Reshape", [lhs, build.integers("row_shape", (1, -1))])
-        if len(after) <= 2:
+        if len(after) == 2 and len(before) > 1:
             build.finish("MatMul", [lhs, rhs])
             return
         need(sum(build.free_output) <= 1 and not any(build.free_input(1)), "needs a fixed size")

@@ -20,9 +20,11 @@ NUMBERS = ("float32", "int32", "int64", "int8", "uint8")
 
 @st.composite
 def random_cast(draw: Any) -> Case:
-    shape, source = draw(SHAPES), draw(st.sampled_from(["float32", "int32", "int64"]))
-    types = {} if source == "float32" else {"data": source}
     name = draw(st.sampled_from(["Cast", "amp_cast", "_copy", "BlockGrad"]))
+    # MXNet fails on amp_cast of int64.
+    sources = ["float32", "int32"] if name == "amp_cast" else ["float32", "int32", "int64"]
+    shape, source = draw(SHAPES), draw(st.sampled_from(sources))
+    types = {} if source == "float32" else {"data": source}
     if name in ("_copy", "BlockGrad"):
         return Case(name, {"data": shape}, dtypes=types, values=small_integers)
     target = draw(st.sampled_from(NUMBERS)) if name == "Cast" else "float32"

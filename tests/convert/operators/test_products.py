@@ -75,6 +75,8 @@ class TestProducts(OperatorSuite):
         pytest.param(product("dot", (3,), (3,)), id="dot of vectors"),
         pytest.param(product("dot", (2, 3), (3,)), id="dot of a matrix and a vector"),
         pytest.param(product("dot", (3,), (3, 2)), id="dot of a vector and a matrix"),
+        pytest.param(product("dot", (5, 4), (5,), transpose_a=True), id="dot of a transposed matrix and a vector"),
+        pytest.param(product("dot", (3,), (2, 3), transpose_b=True), id="dot of a vector and a transposed matrix"),
         pytest.param(product("dot", (2, 3), (3, 4)), id="dot of matrices"),
         pytest.param(product("dot", (3, 2), (4, 3), transpose_a=True, transpose_b=True), id="dot of transposed ones"),
         pytest.param(product("dot", (2, 3, 4), (4, 5, 6)), id="dot of tensors"),

@@ -33,11 +33,16 @@ def with_missing(shapes: Mapping[str, Shape], random: np.random.Generator) -> Ma
     return {name: np.where(random.random(array.shape) < 1 / 3, np.nan, array) for name, array in values.items()}
 
 
+def near_one_or_missing(shapes: Mapping[str, Shape], random: np.random.Generator) -> Mapping[str, Array]:
+    values, missing = near_one(shapes, random), with_missing(shapes, random)
+    return {name: np.where(np.isnan(missing[name]), np.nan, array) for name, array in values.items()}
+
+
 def near_one(shapes: Mapping[str, Shape], random: np.random.Generator) -> Mapping[str, Array]:
-    return {name: random.uniform(0.7, 1.4, shape) * random.choice([-1, 1], shape) for name, shape in shapes.items()}
+    return {name: random.uniform(0.8, 1.25, shape) * random.choice([-1, 1], shape) for name, shape in shapes.items()}
 
 
-VALUES: Final = {"nansum": with_missing, "nanprod": with_missing, "prod": near_one}
+VALUES: Final = {"nansum": with_missing, "nanprod": near_one_or_missing, "prod": near_one}
 
 
 def reduction(name: str, shape: Shape, **attributes: Any) -> Case:
