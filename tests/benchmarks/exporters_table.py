@@ -17,6 +17,7 @@ from typing import Final
 
 import benchmark
 import peers
+import zoo
 from exporters import LIMIT, MXNET, PROGRAMS, Result, read_results
 from operator_table import README
 
@@ -29,7 +30,7 @@ RIVALS: Final = (("sshtool-onnx", "mx2onnx"), ("sshtool-openvino", "mo"))
 # What surrounds the statement in a peer's message.
 _NOISE: Final = re.compile(
     r"^sshtool convert: (\S+\.json: )?|^\[ ERROR \]\s*|Exception occurred during running replacer.*?\): "
-    r"|onnxruntime\.capi\.\S+ : \[ONNXRuntimeError\] : \d+ : |Load model from \S+ failed:|\S*/\S+/"
+    r"|onnxruntime\.capi\.\S+: \[ONNXRuntimeError\] : \d+ : |Load model from \S+ failed:|\S*/\S+/"
     r"|mxnet\.base\.|(MXNetError: )+|\[\d\d:\d\d:\d\d\] \S+?:\d+: "
 )
 
@@ -102,7 +103,8 @@ def _cell(result: Result | None) -> str:
         return f"✗ {_short(result.reason)}"
     cost = f"{result.cpu or 0:.1f}; {result.memory or 0:.0f}"
     if result.difference is None:
-        return f"{_short(result.mismatch) or '—'}; {cost}"
+        is_wrong = result.mismatch and result.mismatch not in zoo.UNDEFINED.values()
+        return f"{'≠ ' if is_wrong else ''}{_short(result.mismatch) or '—'}; {cost}"
     return f"{'' if result.matches(CLOSE) else '≠ '}{result.difference:.0e}; {cost}"
 
 

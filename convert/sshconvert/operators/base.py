@@ -70,13 +70,13 @@ class Operator(ABC):
     def emit(self, build: NodeBuilder) -> None:
         """Add the ONNX nodes that compute the outputs. Raises ShapeError if ONNX cannot express the operator."""
 
+    @abstractmethod
     def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
         """Compute the outputs by the operator's definition, independent of `emit`.
 
         Floating-point arrays are float64, and integers are int64. Constants of MXNet keep the precision that MXNet
         gives them: a scalar attribute is rounded to float32 first.
         """
-        raise NotImplementedError(f"{self.name} has no evaluate")
 
     @property
     def opset(self) -> int:

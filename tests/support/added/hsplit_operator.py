@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from sshconvert.arrays import Array
 from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import Attributes
 from sshconvert.onnx.builder import NodeBuilder
@@ -30,6 +33,9 @@ class HSplit(Operator):
         part, rest = divmod(inputs[0][1], self.count)
         need(rest == 0, f"{inputs[0]} cannot be cut into {self.count} parts")
         return ((inputs[0][0], part, *inputs[0][2:]),) * self.count
+
+    def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
+        return tuple(np.split(inputs[0], self.count, axis=1))
 
     def emit(self, build: NodeBuilder) -> None:
         build.finish("Split", build.inputs, axis=1)
