@@ -62,12 +62,18 @@ def ranks(build: Builder, selected: str, nothing: str, role: str = "") -> str:
 
     `selected` are indices of NonMaxSuppression, and `nothing` is 0 for each candidate, which others keep.
     """
-    indices = build.node(
+    places, falling = selected_ranks(build, selected, role)
+    return build.node(f"{role}ranked", "ScatterND", [nothing, places, falling])
+
+
+def selected_ranks(build: Builder, selected: str, role: str = "") -> tuple[str, str]:
+    """Emit image and number of each selected candidate: int64 [M, 2], and its rank: float32 [M]."""
+    places = build.node(
         f"{role}selected_places", "Gather", [selected, build.integers(f"{role}image_and_box", (0, 2))], axis=1
     )
-    shape = build.node(f"{role}selected_shape", "Shape", [indices])
+    shape = build.node(f"{role}selected_shape", "Shape", [places])
     number = build.node(f"{role}selected_number", "Gather", [shape, build.integers(f"{role}first_axis", 0)])
     falling = build.node(
         f"{role}falling", "Range", [number, build.integers(f"{role}last", 0), build.integers(f"{role}downwards", -1)]
     )
-    return build.node(f"{role}ranked", "ScatterND", [nothing, indices, build.cast(f"{role}ranks", falling)])
+    return places, build.cast(f"{role}ranks", falling)

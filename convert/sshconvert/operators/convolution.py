@@ -231,4 +231,4 @@ class Deconvolution(_Filters):
         front, back = self._cuts(self.layout.first(build.input_shapes[0])[2:])
         added = tuple(max(0, -cut) for cut in back)
         pads = front + tuple(max(0, cut) for cut in back)
-        self._emit(build, "ConvTranspose", pads, **({"output_padding": added} if any(added) else {}))
+        self._emit(build, "ConvTranspose", pads, output_padding=added)

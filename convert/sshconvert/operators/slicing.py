@@ -274,8 +274,9 @@ class Crop(Operator):
         else:
             begin = build.integers("begin", self.offset)
         end = build.node("end", "Add", [begin, size]) if self.centre or any(self.offset) else size
-        steps = build.integers("steps", (1, 1))  # else OpenVINO computes them, from the size of `begin`
-        window = build.node("window", "Slice", [build.inputs[0], begin, end, axes, steps])
+        # Without steps, OpenVINO computes them from the size of a computed `begin`.
+        steps = [build.integers("steps", (1, 1))] if self.centre else []
+        window = build.node("window", "Slice", [build.inputs[0], begin, end, axes, *steps])
         build.finish("Split", [build.node("rows", "Split", [window, sizes[0]], axis=2), sizes[1]], axis=3)
 
     def _begin(self, data: Shape, size: Shape) -> Shape:

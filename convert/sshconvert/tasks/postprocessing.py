@@ -15,7 +15,7 @@ from sshconvert.errors import UsageError
 from sshconvert.graph import Dimensions
 from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
-from sshconvert.onnx.ranking import best_places, gather_rows, ranks, row_count
+from sshconvert.onnx.ranking import best_places, gather_rows, row_count, selected_ranks
 from sshconvert.tasks.anchors import AnchorHead
 from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.inside import BOXES, COUNT, OUTPUTS, SCORES
@@ -164,7 +164,8 @@ def _suppress(build: Builder, faces: _Candidates, task: DetectionTask) -> str:
             build.floats("no_score", [0]),
         ],
     )
-    return ranks(build, selected, build.node("unranked", "Mul", [scores, nothing]))
+    places, falling = selected_ranks(build, selected)
+    return build.node("ranked", "ScatterND", [build.node("unranked", "Mul", [scores, nothing]), places, falling])
 
 
 def _choose(build: Builder, ranked: str, faces: _Candidates, top_k: int) -> int | str:
