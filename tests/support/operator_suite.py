@@ -254,7 +254,7 @@ def run_openvino(model: OnnxModel, folder: Path, inputs: Mapping[str, Array]) ->
 
 
 def check_files(graph: Openvino, folder: Path) -> None:
-    """Let the ONNX file, and the IR that OpenVINO makes of it, pass the checks of strangers' files."""
+    """Check the ONNX file, and the IR that OpenVINO writes from it, as files from strangers."""
     read_onnx(folder / "model.onnx")
     openvino = pytest.importorskip("openvino", reason="openvino is not installed")
     openvino.save_model(graph, folder / "model.xml", compress_to_fp16=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,32 +14,35 @@ from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import MAX_FLOAT32, Attributes
 from sshconvert.operators.base import Operator, need_floats
 from sshconvert.operators.registry import register
+from sshconvert.operators.unary import FUNCTIONS, Function
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
 
 
-def _sigmoid(data: Array) -> Array:
-    return np.exp(-np.logaddexp(0, -data))
-
-
-# The definition of each function, and its ONNX operator.
-_FUNCTIONS: Final[dict[str, tuple[Callable[[Array], Array], str]]] = {
-    "relu": (lambda data: np.maximum(data, 0), "Relu"),
-    "sigmoid": (_sigmoid, "Sigmoid"),
-    "tanh": (np.tanh, "Tanh"),
-    "softrelu": (lambda data: np.logaddexp(0, data), "Softplus"),
-    "softsign": (lambda data: data / (1 + np.abs(data)), "Softsign"),
+_FUNCTIONS: Final = {
+    "relu": FUNCTIONS["relu"],
+    "sigmoid": FUNCTIONS["sigmoid"],
+    "tanh": FUNCTIONS["tanh"],
+    "softrelu": Function(lambda data: np.logaddexp(0, data), lambda build, data: build.finish("Softplus", [data])),
+    "softsign": FUNCTIONS["softsign"],
 }
 
 
+@register
 @dataclass(frozen=True)
-class _Function(Operator):
-    """One of `_FUNCTIONS`."""
+class Activation(Operator):
+    """An elementwise activation function without parameters, of floating-point numbers."""
 
+    name = "Activation"
+    aliases = ("_npx_activation",)
     value_preserving = ("Relu",)
 
     function: str
+
+    @classmethod
+    def read(cls, attributes: Attributes) -> Activation:
+        return cls(attributes.choice("act_type", tuple(_FUNCTIONS)))
 
     def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
         need_floats(inputs[0])
@@ -51,71 +53,10 @@ class _Function(Operator):
 
     def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
         with np.errstate(invalid="ignore"):  # the softsign of infinity is NaN, also in MXNet
-            return (_FUNCTIONS[self.function][0](inputs[0]),)
+            return (_FUNCTIONS[self.function].evaluate(inputs[0]),)
 
     def emit(self, build: NodeBuilder) -> None:
-        build.finish(_FUNCTIONS[self.function][1], build.inputs)
-
-
-@register
-@dataclass(frozen=True)
-class Activation(_Function):
-    """An elementwise activation function without parameters."""
-
-    name = "Activation"
-    aliases = ("_npx_activation",)
-
-    @classmethod
-    def read(cls, attributes: Attributes) -> Activation:
-        return cls(attributes.choice("act_type", tuple(_FUNCTIONS)))
-
-
-@register
-@dataclass(frozen=True)
-class Sigmoid(_Function):
-    """1 / (1 + exp(-x))."""
-
-    name = "sigmoid"
-    aliases = ("_npx_sigmoid", "_sparse_sigmoid")
-
-    @classmethod
-    def read(cls, attributes: Attributes) -> Sigmoid:
-        return cls("sigmoid")
-
-
-@register
-@dataclass(frozen=True)
-class Softsign(_Function):
-    """x / (1 + |x|)."""
-
-    name = "softsign"
-
-    @classmethod
-    def read(cls, attributes: Attributes) -> Softsign:
-        return cls("softsign")
-
-
-@register
-@dataclass(frozen=True)
-class Relu(_Function):
-    """The larger of x and 0, also of integers."""
-
-    name = "relu"
-    aliases = ("_npx_relu", "_sparse_relu")
-
-    @classmethod
-    def read(cls, attributes: Attributes) -> Relu:
-        return cls("relu")
-
-    def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
-        return (inputs[0],)
-
-    def emit(self, build: NodeBuilder) -> None:
-        dtype = build.input_dtypes[0]
-        if dtype.kind == "f":
-            build.finish("Relu", build.inputs)
-        else:
-            build.finish("Max", [build.inputs[0], build.constant("zero", np.zeros((), dtype))])
+        _FUNCTIONS[self.function].emit(build, build.inputs[0])
 
 
 @register

@@ -12,7 +12,8 @@ from sshconvert.arrays import Array
 from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import Attributes
 from sshconvert.operators.base import Operator, need
-from sshconvert.operators.registry import register
+from sshconvert.operators.registry import register, register_kind
+from sshconvert.operators.unary import sigmoid
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
@@ -69,8 +70,9 @@ class SoftmaxOutput(_Head):
         build.finish("Reshape", [softmax, build.node("shape", "Shape", [data])])
 
 
+@dataclass(frozen=True)
 class _Regression(_Head):
-    """A head whose loss is that of a regression."""
+    """The data itself. The loss serves training."""
 
     @classmethod
     def read(cls, attributes: Attributes) -> Operator:
@@ -84,20 +86,8 @@ class _Regression(_Head):
         build.finish("Identity", build.inputs[:1])
 
 
-@register
-@dataclass(frozen=True)
-class LinearRegressionOutput(_Regression):
-    """The data itself."""
-
-    name = "LinearRegressionOutput"
-
-
-@register
-@dataclass(frozen=True)
-class MAERegressionOutput(_Regression):
-    """The data itself."""
-
-    name = "MAERegressionOutput"
+register_kind(_Regression, "LinearRegressionOutput")
+register_kind(_Regression, "MAERegressionOutput")
 
 
 @register
@@ -111,7 +101,7 @@ class LogisticRegressionOutput(_Regression):
         return 3
 
     def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
-        return (0.5 + 0.5 * np.tanh(inputs[0] / 2),)  # the same, without overflow
+        return (sigmoid(inputs[0]),)
 
     def emit(self, build: NodeBuilder) -> None:
         build.finish("Sigmoid", build.inputs[:1])

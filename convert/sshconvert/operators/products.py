@@ -14,15 +14,11 @@ from sshconvert.arrays import Array, DType
 from sshconvert.graph import Shape
 from sshconvert.messages import shown
 from sshconvert.mxnet.attributes import MAX_FLOAT32, MAX_INTEGER, Attributes
-from sshconvert.operators.base import Operator, need
+from sshconvert.operators.base import Operator, need, need_floats
 from sshconvert.operators.registry import register
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
-
-
-def _need_floats(*dtypes: DType) -> None:
-    need(all(dtype == np.float32 for dtype in dtypes), f"inputs of the types {', '.join(map(str, dtypes))}")
 
 
 def _moved(shape: Sequence[int], source: int, target: int) -> list[int]:
@@ -42,7 +38,7 @@ class _Transposing(Operator):
     transpose_rhs: bool
 
     def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
-        _need_floats(*inputs)
+        need_floats(*inputs)
         return (inputs[0],)
 
 
@@ -319,7 +315,7 @@ class KhatriRao(Operator):
         return ((math.prod(shape[0] for shape in inputs), inputs[0][1]),)
 
     def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
-        _need_floats(*inputs)
+        need_floats(*inputs)
         return (inputs[0],)
 
     def flops(self, *inputs: Shape) -> float:

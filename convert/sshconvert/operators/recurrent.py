@@ -13,6 +13,7 @@ from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import Attributes
 from sshconvert.operators.base import Operator, need
 from sshconvert.operators.registry import register
+from sshconvert.operators.unary import sigmoid
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
@@ -153,13 +154,13 @@ class RNN(Operator):
     def _step(self, step: Array, recurrent: Array, states: Sequence[Array]) -> list[Array]:
         if self.mode == "lstm":
             entering, forget, candidate, leaving = np.split(step + recurrent, 4, axis=1)
-            cell = _sigmoid(forget) * states[1] + _sigmoid(entering) * np.tanh(candidate)
-            return [_sigmoid(leaving) * np.tanh(cell), cell]
+            cell = sigmoid(forget) * states[1] + sigmoid(entering) * np.tanh(candidate)
+            return [sigmoid(leaving) * np.tanh(cell), cell]
         if self.mode == "gru":
             reset, update, candidate = np.split(step, 3, axis=1)
             reset_state, update_state, candidate_state = np.split(recurrent, 3, axis=1)
-            share = _sigmoid(update + update_state)
-            hidden = np.tanh(candidate + _sigmoid(reset + reset_state) * candidate_state)
+            share = sigmoid(update + update_state)
+            hidden = np.tanh(candidate + sigmoid(reset + reset_state) * candidate_state)
             return [share * states[0] + (1 - share) * hidden]
         return [np.tanh(step + recurrent) if self.mode == "rnn_tanh" else np.maximum(step + recurrent, 0)]
 
@@ -258,8 +259,3 @@ class RnnParamConcat(Operator):
 
     def emit(self, build: NodeBuilder) -> None:
         build.finish("Concat", build.inputs, axis=0)
-
-
-def _sigmoid(array: Array) -> Array:
-    """1 / (1 + exp(-array)), without overflow."""
-    return np.asarray(0.5 + 0.5 * np.tanh(array / 2))

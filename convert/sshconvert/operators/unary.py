@@ -30,11 +30,12 @@ _ALMOST_HALF: Final = float(np.nextafter(np.float32(0.5), np.float32(0)))
 
 @dataclass(frozen=True)
 class Function:
-    """A function: its definition in NumPy, the ONNX nodes that finish an MXNet node, and whether it takes integers."""
+    """A function: its definition in NumPy, the ONNX nodes that finish an MXNet node, and its operations per element."""
 
     evaluate: Callable[[Array], Array]
     emit: Callable[[NodeBuilder, str], None]
     takes_integers: bool = False
+    flops: int = 1
 
 
 def _node(operator: str) -> Callable[[NodeBuilder, str], None]:
@@ -55,6 +56,18 @@ def _scaled(operator: str, factor: float) -> Callable[[NodeBuilder, str], None]:
 
 def _times(factor: float) -> Callable[[NodeBuilder, str], None]:
     return lambda build, data: build.finish("Mul", [data, number(build, "factor", factor)])
+
+
+def sigmoid(data: Array) -> Array:
+    """Return 1 / (1 + exp(-data)), without overflow."""
+    return np.asarray(np.exp(-np.logaddexp(0, -data)))
+
+
+def _emit_relu(build: NodeBuilder, data: str) -> None:
+    if is_integer(build):
+        build.finish("Max", [data, number(build, "zero", 0)])
+    else:
+        build.finish("Relu", [data])
 
 
 def _emit_square(build: NodeBuilder, data: str) -> None:
@@ -167,8 +180,15 @@ FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
         "degrees": Function(np.degrees, _times(180 / math.pi)),
         "radians": Function(np.radians, _times(math.pi / 180)),
         "erf": Function(_erf, _node("Erf")),
+        "relu": Function(lambda data: np.maximum(data, 0), _emit_relu, takes_integers=True, flops=2),
+        "sigmoid": Function(sigmoid, _node("Sigmoid"), flops=2),
+        "softsign": Function(lambda data: data / (1 + np.abs(data)), _node("Softsign"), flops=2),
     }
 )
+_ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
+    "relu": ("_npx_relu", "_sparse_relu"),
+    "sigmoid": ("_npx_sigmoid", "_sparse_sigmoid"),
+}
 
 
 @dataclass(frozen=True)
@@ -187,7 +207,7 @@ class _Unary(Operator):
         return inputs
 
     def flops(self, *inputs: Shape) -> float:
-        return 1
+        return self.function.flops
 
     def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
         with np.errstate(all="ignore"):
@@ -198,7 +218,7 @@ class _Unary(Operator):
 
 
 for _name, _function in FUNCTIONS.items():
-    register_kind(_Unary, _name, function=_function)
+    register_kind(_Unary, _name, *_ALIASES.get(_name, ()), function=_function)
 
 
 @register

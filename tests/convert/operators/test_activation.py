@@ -29,10 +29,6 @@ def edge_case(operator: str, **attributes: Any) -> Any:
     return pytest.param(case, id=f"{operator} edges {attributes}")
 
 
-def integer_case(name: str, operator: str, dtype: str, shape: Shape, **attributes: Any) -> Any:
-    return pytest.param(Case(operator, {"data": shape}, attributes, {"data": dtype}), id=f"{operator} {name}")
-
-
 def prelu(name: str, data: Shape, gamma: Shape | None = None) -> Any:
     inputs = {"data": data} if gamma is None else {"data": data, "gamma": gamma}
     return pytest.param(Case("LeakyReLU", inputs, {"act_type": "prelu"}), id=f"prelu {name}")
@@ -60,7 +56,6 @@ RANDOM: Final = st.one_of(
         st.sampled_from(("leaky", "elu", "selu", "gelu", "rrelu")),
         SLOPES,
     ),
-    st.builds(lambda s, name: Case(name, {"data": s}), SHAPES, st.sampled_from(("relu", "sigmoid", "softsign"))),
     st.builds(
         lambda s, alpha, beta: Case("hard_sigmoid", {"data": s}, {"alpha": alpha, "beta": beta}), SHAPES, SLOPES, SLOPES
     ),
@@ -72,10 +67,8 @@ class TestActivation(OperatorSuite):
     cases = (
         *(suite_case(kind, "Activation", IMAGE, act_type=kind) for kind in TYPES),
         *(edge_case("Activation", act_type=kind) for kind in TYPES),
-        *(suite_case("of vectors", kind, (3, 5)) for kind in ("relu", "sigmoid", "softsign", "hard_sigmoid")),
-        *(edge_case(kind) for kind in ("relu", "sigmoid", "softsign", "hard_sigmoid")),
-        integer_case("of integers", "relu", "int32", (2, 5)),
-        suite_case("by another name", "_npx_relu", IMAGE),
+        suite_case("of vectors", "hard_sigmoid", (3, 5)),
+        edge_case("hard_sigmoid"),
         suite_case("without its slope", "hard_sigmoid", IMAGE, alpha=0, beta=0.25),
         suite_case("without its offset", "hard_sigmoid", IMAGE, alpha=0.5, beta=0),
         suite_case("with its slope", "hard_sigmoid", IMAGE, alpha=-0.5, beta=0.25),

@@ -83,8 +83,9 @@ class TestFunctions(OperatorSuite):
         ),
         *(
             pytest.param(unary(name, (3, 4), "int64"), id=f"{name} of int64")
-            for name in ("abs", "sign", "negative", "square", "logical_not", "floor")
+            for name in ("abs", "sign", "negative", "square", "logical_not", "floor", "relu")
         ),
+        suite_case("by another name", "_npx_relu", IMAGE),
         suite_case("of both limits", "clip", IMAGE, a_min=-0.3, a_max=0.7),
         suite_case("of one value", "clip", (3, 4), a_min=0.1, a_max=0.1),
         pytest.param(
@@ -112,6 +113,7 @@ EDGES: Final = (
     ("cbrt", [-27, 0, np.inf], [-3, 0, np.inf]),
     ("rsqrt", [0, 4, np.inf], [np.inf, 0.5, 0]),
     ("sign", [-np.inf, 0, 2], [-1, 0, 1]),
+    ("sigmoid", [-np.inf, 0, 800], [0, 0.5, 1]),
 )
 
 

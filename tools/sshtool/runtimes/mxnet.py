@@ -100,7 +100,7 @@ class Mxnet(Runtime):
         return contents
 
     def _load(self, checkpoint: Checkpoint) -> Any:
-        """Load the symbol. If MXNet lacks an operator of it, load the part that the outputs need. Raises MXNetError."""
+        """Load the symbol, or only the part that computes the outputs if MXNet lacks an operator. Raises MXNetError."""
         path = checkpoint.symbol_path
         try:
             return self._mxnet.sym.load(str(path))
