@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -244,6 +245,17 @@ def test_a_network_of_tensors_is_packaged_checked_and_measured(tmp_path: Path) -
     assert "mxnet FP32" in {item["label"] for item in speeds["candidates"]}
 
 
+@pytest.mark.parametrize("runtimes", [[], ["--runtime", "onnxruntime"]], ids=["all", "one"])
+def test_artifacts_are_measured_whether_or_not_mxnet_is_installed(runtimes: list[str], tmp_path: Path) -> None:
+    small_network(tmp_path, parameters())
+    options = ["--params", str(tmp_path / "net-0012.params"), "--input", "data=1,3,6,6", "-o", str(tmp_path), "-q"]
+    sshtool("convert", *options, "--format", "onnx")
+    speeds = json.loads(sshtool("bench", *options, *runtimes, "--runs", "2", "--rounds", "1", "--json").stdout)
+    labels = [item["label"].removesuffix(" (onnxruntime)") for item in speeds["result"]["candidates"]]
+    by_mxnet = find_spec("mxnet") is not None and not runtimes
+    assert labels == ["onnx FP32", *(["mxnet FP32"] if by_mxnet else [])]
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 REFUSED: Final = {
@@ -251,6 +263,8 @@ REFUSED: Final = {
     "an unknown input": (["--input", "image=1,3,4,4"], "convert", "has no input image; its inputs are data"),
     "an unknown output": (["--input", "data=1,3,4,4", "--outputs", "x"], "convert", "no operator computes x"),
     "no shape of an input": (["--input", "data"], "convert", "is not NAME=SHAPE"),
+    "a letter among sizes": (["--input", "data=1,3,x"], "convert", "is not NAME=SHAPE"),
+    "a size left out": (["--input", "data=1,,3,4"], "convert", "is not NAME=SHAPE"),
     "an unknown type": (["--input", "data=1,3,4,4:float8"], "convert", "dtype"),
     "a mean of two": (["--input", "data=1,3,4,4", "--mean", "1,2"], "convert", "not three numbers from 0 to 255"),
     "an image of rank 2": (["--input", "data=1,3", "--color", "rgb"], "convert", "an image's shape is"),

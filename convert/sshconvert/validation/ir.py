@@ -202,11 +202,11 @@ class _Layers:
         unknown = sorted(set(attributes) - known)
         if unknown and name not in _DESCRIBING:
             owner = self._type if name == "data" else name
-            raise ValueError(f"the attribute {one_line(unknown[0])!r} of {owner} is in no converted detector")
+            raise ValueError(f"the attribute {one_line(unknown[0])!r} of {owner} is in no converted network")
 
     def _check_place(self, ancestors: list[str], name: str) -> None:
         if ancestors and name not in _CHILDREN.get(ancestors[-1], set()):
-            raise ValueError(f"it has a {one_line(name)!r} in a {ancestors[-1]}, which no converted detector has")
+            raise ValueError(f"it has a {one_line(name)!r} in a {ancestors[-1]}, which no converted network has")
         if len(ancestors) == 1:
             if name in self._once:
                 raise ValueError(f"it has {name} twice: it is more than one network")
@@ -215,7 +215,7 @@ class _Layers:
     def _begin(self, attributes: Mapping[str, str]) -> None:
         self._type = attributes.get("type", "")
         if self._type not in LAYERS:
-            raise ValueError(f"its layer {one_line(self._type)!r} is in no converted detector")
+            raise ValueError(f"its layer {one_line(self._type)!r} is in no converted network")
         version = attributes.get("version", "")
         if version not in _OPSETS:
             raise ValueError(f"its layer {self._type} is of the operator set {one_line(version)!r}, which is unknown")

@@ -177,7 +177,7 @@ def _check_fields(message: Any) -> None:
     allowed = _FIELDS.get(name, set())
     for field, value in message.ListFields():
         if field.name not in allowed:
-            raise ValueError(f"it has a {field.name} in a {name}, which no converted detector has")
+            raise ValueError(f"it has a {field.name} in a {name}, which no converted network has")
         if field.type == field.TYPE_MESSAGE:
             for inner in value if isinstance(value, Sequence) else [value]:
                 _check_fields(inner)
@@ -215,7 +215,7 @@ def _check_shape(tensor: onnx.TensorProto, length: int | None) -> None:
     if min(tensor.dims, default=0) < 0 or elements > MOST_WEIGHTS:
         raise ValueError(f"the weights {name!r} claim the shape {list(tensor.dims)[:8]}")
     if tensor.data_type not in _BYTES:
-        raise ValueError(f"the weights {name!r} are of type {tensor.data_type}, which no converted detector has")
+        raise ValueError(f"the weights {name!r} are of type {tensor.data_type}, which no converted network has")
     if length not in (None, elements * _BYTES[tensor.data_type]):
         raise ValueError(f"the weights {name!r} claim {elements} elements in {length} bytes")
 
@@ -251,18 +251,18 @@ def _check_node(node: onnx.NodeProto) -> None:
     operators = {"": OPERATORS, CONTRIBUTED: CONTRIBUTED_OPERATORS}.get(node.domain, {})
     name = one_line(f"{node.domain}.{node.op_type}".lstrip("."))
     if node.op_type not in operators:
-        raise ValueError(f"its operator {name!r} is in no converted detector")
+        raise ValueError(f"its operator {name!r} is in no converted network")
     if not node.output or not node.output[0]:
         raise ValueError(f"one of its nodes ({name}) computes nothing")
     for attribute in node.attribute:
         subject = f"the attribute {one_line(attribute.name)!r} of {name}"
         if attribute.name not in operators[node.op_type]:
-            raise ValueError(f"{subject} is in no converted detector")
+            raise ValueError(f"{subject} is in no converted network")
         if attribute.HasField("t"):
             _check_inside(attribute.t)
         longest = max(map(len, attribute.strings), default=len(attribute.s))
         if max(longest, len(attribute.strings)) > LONGEST_TEXT or (attribute.name in _ZERO and attribute.i != 0):
-            raise ValueError(f"{subject} has a value that no converted detector has")
+            raise ValueError(f"{subject} has a value that no converted network has")
 
 
 def _check_sizes(model: onnx.ModelProto) -> None:

@@ -72,9 +72,9 @@ class Tally:
         self._total -= elements
         self._work -= max(work, elements)
         if self._total < 0:
-            raise ValueError(f"it computes more values than any detector {at}")
+            raise ValueError(f"it computes more values than any network {at}")
         if self._work < 0:
-            raise ValueError(f"it takes more work than any detector {at}")
+            raise ValueError(f"it takes more work than any network {at}")
 
 
 def parse_size(text: str) -> int:

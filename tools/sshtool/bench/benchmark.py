@@ -209,11 +209,16 @@ def _in_precisions(
 
 
 def _original(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> Iterator[BenchCandidate]:
-    """MXNet with the checkpoint, if the options name either, or by default if both are present."""
+    """MXNet with the checkpoint, if the options name either, or by default if both are present.
+
+    The files of a network without a description name the network, not MXNet.
+    """
     among_artifacts = any(RUNTIMES[MXNET].loads(artifact) for artifact in options.artifacts)
-    explicit = (MXNET in options.runtimes and not among_artifacts) or options.checkpoint is not None
     path = workspace.source(options.checkpoint)
-    by_default = not options.runtimes and not options.artifacts and isinstance(path, Path) and is_folder(path)
+    files = path if isinstance(path, CheckpointFiles) else None
+    explicit = (MXNET in options.runtimes and not among_artifacts) or (options.checkpoint is not None and not files)
+    is_there = files is not None or (isinstance(path, Path) and is_folder(path))
+    by_default = not options.runtimes and not options.artifacts and is_there
     if not explicit and not by_default:
         return
     if options.runtimes and MXNET not in options.runtimes:
@@ -224,7 +229,6 @@ def _original(workspace: Workspace, options: BenchOptions, stack: ExitStack) -> 
         return
     opening = opened(path, workspace.model, allow_nonfinite=options.settings.allow_nonfinite)
     checkpoint = stack.enter_context(opening)
-    files = path if isinstance(path, CheckpointFiles) else None
     symbol = files.symbol if files else None
     yield BenchCandidate("mxnet FP32", checkpoint.params_path, MXNET, F32, optional=not explicit, symbol=symbol)
 

@@ -54,14 +54,22 @@ def shape_of(text: str) -> Shape | None:
     """N,C,H,W as a shape; None for an empty text."""
     if not text:
         return None
-    try:
-        shape = tuple(whole_number(part.strip()) for part in text.strip("[]() ").replace("x", ",").split(","))
-    except ValueError:
-        shape = ()
+    shape = _sizes_of(text)
     if len(shape) != 4 or 0 in shape:
         raise UsageError(f"--input-shape: {shown(text)} is not N,C,H,W; write for example 1,3,640,640")
     limits.check_shape("--input-shape", shape)
     return shape
+
+
+def _sizes_of(text: str) -> Shape:
+    """Sizes as "1,3,48,48", "1x3x48x48" or "(5,)"; empty for any other text."""
+    inner = text.strip("[]() ")
+    if inner != text.strip():  # a tuple of one number ends with a comma
+        inner = inner.removesuffix(",")
+    try:
+        return tuple(whole_number(part.strip()) for part in inner.replace("x", ",").split(","))
+    except ValueError:
+        return ()
 
 
 def input_of(text: str) -> InputSpec:
@@ -73,10 +81,7 @@ def input_of(text: str) -> InputSpec:
 
     name, _, rest = text.rpartition("=")
     sizes, _, dtype = rest.partition(":")
-    try:
-        shape = tuple(whole_number(part.strip()) for part in sizes.strip("[]() ").replace("x", ",").split(",") if part)
-    except ValueError:
-        shape = ()
+    shape = _sizes_of(sizes)
     if not name or not shape or 0 in shape:
         raise UsageError(f"--input: {shown(text)} is not NAME=SHAPE; write for example data=1,3,112,112")
     limits.check_elements(f"--input {name}", shape)
