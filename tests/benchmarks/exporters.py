@@ -40,6 +40,7 @@ from sshconvert.cutting import cut
 from sshconvert.errors import ShapeError, SymbolError, UnsupportedGraphError
 from sshconvert.mxnet.params import write_params
 from sshconvert.network import read_symbol, resolve
+from sshtool.runtimes.symbol_cut import cut_symbol
 
 WORKER: Final = Path(__file__).with_name("exporters_worker.py")
 RESULTS: Final = "results.jsonl"
@@ -118,7 +119,7 @@ class Exporters:
     def _write(self, files: Files) -> None:
         network = files.network
         text = network.symbol.read_text("utf-8")
-        files.symbol.write_text(zoo.cut_symbol(text, network.cuts) if network.cuts else text, encoding="utf-8")
+        files.symbol.write_text(cut_symbol(text, network.cuts) if network.cuts else text, encoding="utf-8")
         try:
             shapes = self._shapes(files)
         except StepError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -13,7 +12,7 @@ import pytest
 from sshconvert.arrays import Array
 from sshconvert.errors import ShapeError, UnsupportedGraphError
 from sshconvert.export import export
-from sshconvert.graph import Dimensions, Entry, Graph, Node, Shape
+from sshconvert.graph import Entry, Graph, Node, Shape
 from sshconvert.network import Network, parse_symbol, resolve
 from sshconvert.onnx.model import OnnxModel
 
@@ -24,24 +23,6 @@ Parameter: TypeAlias = Any  # what `pytest.param` makes, a class without a publi
 
 DATA: Final = {"data": (1, 4, 8, 8)}
 IMAGE: Final = (2, 4, 9, 8)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One operator over variables of these shapes, by name and in order, with the attributes given to `mx.sym`."""
-
-    operator: str
-    inputs: Mapping[str, Shape]
-    attributes: Mapping[str, Value]
-
-    def symbol(self, mxnet: Mxnet) -> Symbol:
-        variables = [mxnet.sym.Variable(name) for name in self.inputs]
-        return getattr(mxnet.sym, self.operator)(*variables, name="node", **self.attributes)
-
-
-def case(name: str, operator: str, *shapes: Shape, **attributes: Value) -> Parameter:
-    inputs = dict(zip(("data", "other", "third"), shapes, strict=False))
-    return pytest.param(Case(operator, inputs, attributes), id=f"{operator} {name}")
 
 
 def network_of(symbol: Symbol, inputs: Mapping[str, Shape]) -> Network:
@@ -94,53 +75,6 @@ def assert_like_mxnet(mxnet: Mxnet, symbol: Symbol, inputs: Mapping[str, Shape],
     assert [value.shape for value in ours] == [value.shape for value in theirs]
     for our_value, their_value in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(our_value, their_value, rtol=1e-5, atol=1e-5)
-
-
-def assert_shapes_like_mxnet(tested: Case, mxnet: Mxnet) -> None:
-    symbol = tested.symbol(mxnet)
-
-    network = network_of(symbol, tested.inputs)
-
-    arguments, outputs, auxiliaries = symbol.infer_shape(**tested.inputs)
-    names = symbol.list_arguments() + symbol.list_auxiliary_states()
-    theirs = dict(zip(names, arguments + auxiliaries, strict=True))
-    assert network.parameters({}) == theirs
-    assert network.output_shapes() == {"node": outputs[0]}
-
-
-NOT_FREE: Final = "needs a fixed size"
-
-
-def assert_same_at_every_size(tested: Case, mxnet: Mxnet, folder: Path) -> None:
-    """Export once for any batch, height and width; run at two sizes, and compare with what is made for each."""
-    symbol = tested.symbol(mxnet)
-    images = {name: shape for name, shape in tested.inputs.items() if len(shape) == 4}
-    if images.keys() != tested.inputs.keys():
-        pytest.skip("only images have a size to be free")
-    axis = tested.attributes.get("dim", 1) if tested.operator == "Concat" else 1  # which is not free
-    sizes = [tested.inputs, *({n: _larger(s, by, axis) for n, s in images.items()} for by in ((1, 8, 16), (3, 5, 2)))]
-    named: dict[str, Dimensions] = {
-        name: tuple(shape[i] if i in (1, axis) else "nchw"[i] for i in range(4)) for name, shape in images.items()
-    }
-    try:
-        networks = [network_of(symbol, inputs) for inputs in sizes]
-        values = values_for(networks[0].parameters(tested.inputs))
-        free = export(networks[0], values, named, name="test", larger=networks[1])
-    except ShapeError as error:
-        if not any(reason in str(error) for reason in (NOT_FREE, "cannot be reshaped", "does not split")):
-            raise
-        pytest.skip(str(error))
-    for network, inputs in zip(networks, sizes, strict=True):
-        fed = values | values_for(inputs)
-        static = run_onnx(export(network, values, inputs, name="test"), folder, fed)
-        for one, other in zip(run_onnx(free, folder, fed), static, strict=True):
-            np.testing.assert_array_equal(one, other)
-
-
-def _larger(shape: Shape, by: tuple[int, int, int], kept: int) -> Shape:
-    batch, height, width = by
-    grown = (shape[0] + batch, shape[1], shape[2] + height, shape[3] + width)
-    return tuple(shape[axis] if axis in (1, kept) else size for axis, size in enumerate(grown))
 
 
 def graph_of(*nodes: Node, outputs: Sequence[int] = (-1,)) -> Graph:

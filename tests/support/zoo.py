@@ -112,29 +112,6 @@ def _network(folder: Path, row: Mapping[str, str]) -> ZooNetwork:
     )
 
 
-def cut_symbol(text: str, names: Sequence[str]) -> str:
-    """Return the symbol JSON that computes these nodes, in the same dialect: nothing but what they need."""
-    symbol = json.loads(text)
-    nodes = symbol["nodes"]
-    heads = [next(number for number, node in enumerate(nodes) if node["name"] == name) for name in names]
-    needed: set[int] = set()
-    pending = list(heads)
-    while pending:
-        number = pending.pop()
-        if number not in needed:
-            needed.add(number)
-            pending += (source[0] for source in nodes[number]["inputs"])
-    numbers = {old: new for new, old in enumerate(sorted(needed))}
-    kept = [nodes[old] for old in numbers]
-    for node in kept:
-        node["inputs"] = [[numbers[old], *rest] for old, *rest in node["inputs"]]
-    symbol["nodes"] = kept
-    symbol["arg_nodes"] = [number for number, node in enumerate(kept) if node["op"] == "null"]
-    symbol["heads"] = [[numbers[head], 0, 0] for head in heads]
-    symbol.pop("node_row_ptr", None)
-    return json.dumps(symbol, indent=2)
-
-
 def parameters(network: ZooNetwork, shapes: Mapping[str, Shape], auxiliaries: Sequence[str]) -> dict[str, Array]:
     """Return the network's weights by their full names: the trained ones, else seeded ones of these shapes."""
     if network.trained:

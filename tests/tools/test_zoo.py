@@ -33,6 +33,7 @@ from sshconvert.graph import Shape
 from sshconvert.mxnet.params import read_params, write_params
 from sshconvert.network import Network, read_symbol, resolve
 from sshtool.runtimes.mxnet import import_mxnet
+from sshtool.runtimes.symbol_cut import cut_symbol
 from zoo import ZooNetwork
 
 FOLDER: Final = SHARED / "data" / "zoo"
@@ -195,7 +196,7 @@ def run_mxnet(network: ZooNetwork, symbol: Path, params: Path, folder: Path) -> 
     import_mxnet()
     text = symbol.read_text("utf-8")
     cut_off = folder / "cut-symbol.json"
-    cut_off.write_text(zoo.cut_symbol(text, network.cuts) if network.cuts else text, encoding="utf-8")
+    cut_off.write_text(cut_symbol(text, network.cuts) if network.cuts else text, encoding="utf-8")
     labels = json.dumps(dict(network.labels))
     exporters_worker.answers(str(cut_off), str(params), str(folder / "inputs.npz"), labels, str(folder / "mxnet.npz"))
     return read(folder / "mxnet.npz")

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from one_node import lone
+from one_node import lone, node, variable
 from operator_suite import Case, OperatorSuite, suite_case
 from sshconvert.arrays import Array
-from sshconvert.graph import Shape
+from sshconvert.errors import ShapeError
+from sshconvert.export import export
+from sshconvert.graph import Entry, Graph, Node, Shape
+from sshconvert.network import resolve
+from sshconvert.onnx.model import OnnxModel
 
 MODES: Final = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
@@ -67,3 +71,29 @@ class TestRecurrent(OperatorSuite):
         st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 4)),
         st.integers(1, 5),
     )
+
+
+def first_state_read_twice() -> Graph:
+    """A recurrent layer that begins with zeros, whose first and last states are added."""
+    zeros = Node("_zeros", "zeros", {"shape": "(1, 0, 4)"})
+    layer = node("RNN", "layer", (0, 1, 2), mode="gru", state_size="4", num_layers="1", state_outputs="True")
+    nodes = (variable("data"), variable("parameters"), zeros, layer)
+    added = Node("elemwise_add", "added", {}, (Entry(3, 1), Entry(2)))
+    return Graph((*nodes, added), (Entry(3), Entry(4)), "model-symbol.json")
+
+
+def exported(graph: Graph, batches: tuple[int, int]) -> OnnxModel:
+    one, other = (resolve(graph, {"data": (5, batch, 3)}) for batch in batches)
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in one.parameters({"data": ()}).items()}
+    batch: int | str = "n" if one.shapes != other.shapes else batches[0]
+    return export(one, arrays, {"data": (5, batch, 3)}, name="test", larger=other)
+
+
+def test_zeros_of_a_free_size_serve_as_a_first_state_and_nothing_else() -> None:
+    graph = first_state_read_twice()
+    only_layer = Graph(graph.nodes[:4], (Entry(3),), graph.source)
+
+    assert exported(only_layer, (2, 7)).outputs == {"layer": (5, "", 4)}
+    assert exported(graph, (2, 2)).outputs == {"layer": (5, 2, 4), "added": (1, 2, 4)}
+    with pytest.raises(ShapeError, match=r"zeros.*needs a fixed size"):
+        exported(graph, (2, 7))
