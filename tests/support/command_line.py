@@ -13,9 +13,21 @@ def sshtool(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProces
     """Run `sshtool` in a new process, and require this exit code and no traceback."""
     command = [sys.executable, "-m", "sshtool", *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == code, f"{result.stdout}{result.stderr}exit code {result.returncode}"
+    assert result.returncode == code, _described(result)
     assert "Traceback" not in result.stderr
     return result
+
+
+def _described(result: subprocess.CompletedProcess[str]) -> str:
+    """The end of the output, and last the reasons, because a log may keep the last lines only."""
+    reasons: list[Any] = []
+    try:
+        document = json.loads(result.stdout)
+        reasons = [document.get("error"), document["result"]["report"]["failures"][:5]]
+    except (ValueError, TypeError, KeyError):
+        pass  # no document, or one of another verb
+    shown = f"{result.stdout[-3000:]}{result.stderr[-3000:]}"
+    return f"{shown}\n{json.dumps(reasons, indent=1)}\nexit code {result.returncode}"
 
 
 def json_of(script: str, *arguments: str | Path | int, seconds: int = 120) -> Any:
