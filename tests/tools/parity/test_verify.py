@@ -516,6 +516,19 @@ def test_a_pack_is_not_believed_what_can_be_computed_again(
     assert any(checkpoint.weights in note for note in report.notes)  # a claim
 
 
+def test_another_checkpoint_in_the_output_folder_is_not_converted_for_a_pack(
+    small_dir: Path, pack: Path, full_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    workspace = Workspace(MODEL, tmp_path)
+    shutil.copytree(full_checkpoint.params_path.parent, workspace.checkpoint)
+    options = VerifyOptions((small_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx",), reference=pack)
+    result = verify_artifacts(workspace, options)
+    assert result.passed, result.report.failures
+    assert [*result.report.artifacts[0].skipped] == [OTHER]
+    with pytest.raises(UsageError, match="--layers"):
+        verify_artifacts(workspace, replace(options, layers=True))
+
+
 @pytest.mark.usefixtures("mxnet")
 def test_users_images_are_compared_too(output_dir: Path, checkpoint: Checkpoint, tmp_path: Path) -> None:
     Image.fromarray(draw_scene(77, 300, 200).image[..., ::-1]).save(tmp_path / "mine.png")

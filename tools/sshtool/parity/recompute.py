@@ -42,7 +42,7 @@ def prove(
     if reference.is_shipped:
         return ""
     weights = reference.contents.weights
-    if checkpoint is not None and _names(reference, checkpoint):
+    if checkpoint is not None and is_of(reference, checkpoint):
         check_answers(reference, checkpoint, progress)
     elif weights == DEMO:
         with demo_checkpoint(model) as demo_weights:
@@ -61,11 +61,7 @@ def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Pr
     Raises ReferencePackError if the pack names another checkpoint or has other answers, and RuntimeUnavailableError if
     no runtime is installed.
     """
-    if not _names(reference, checkpoint):
-        raise ReferencePackError(
-            f"{reference.path}: has answers of other files than {checkpoint.params_path} "
-            f"({one_line(reference.contents.weights)}); make another pack with `sshtool reference`"
-        )
+    require_of(reference, checkpoint)
     with scratch_folder() as folder:
 
         def converted(shape: tuple[int, ...] | None, name: str) -> Path:
@@ -88,7 +84,16 @@ def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Pr
         )
 
 
-def _names(reference: PackReference, checkpoint: Checkpoint) -> bool:
+def require_of(reference: PackReference, checkpoint: Checkpoint) -> None:
+    """Raise ReferencePackError if the pack names another checkpoint."""
+    if not is_of(reference, checkpoint):
+        raise ReferencePackError(
+            f"{reference.path}: has answers of other files than {checkpoint.params_path} "
+            f"({one_line(reference.contents.weights)}); make another pack with `sshtool reference`"
+        )
+
+
+def is_of(reference: PackReference, checkpoint: Checkpoint) -> bool:
     """Return whether the pack names exactly this checkpoint, under any file names."""
     contents = reference.contents
     hashes = sorted(contents.checkpoint.values())

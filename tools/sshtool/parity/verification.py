@@ -29,7 +29,7 @@ from sshtool.images import Resize, fit, read_image
 from sshtool.limits import MOST_VERIFIED, check_number
 from sshtool.parity.layers import Divergence, first_divergence
 from sshtool.parity.pack import PackReference, demo_pack, read_pack
-from sshtool.parity.recompute import check_answers, prove
+from sshtool.parity.recompute import check_answers, is_of, prove, require_of
 from sshtool.parity.reference import Draw, LiveReference, Reference
 from sshtool.parity.samples import OTHER_SHAPE, OTHER_TENSORS, Sample
 from sshtool.parity.selftest import SelfTestReport, self_test
@@ -93,10 +93,11 @@ def verify_artifacts(
     model, settings = workspace.model, options.rules.settings
     choice = {"runtime": options.runtime, "inference_precision": settings.inference_precision}
     candidates = find_candidates(workspace, options.artifacts, **choice, profile=options.profile)
-    with open_if_needed(workspace, options) as checkpoint, scratch_folder() as folder:
+    with open_if_needed(workspace, options) as stored, scratch_folder() as folder:
+        reference = find_reference(model, stored, options, progress=progress)
+        checkpoint = _of_reference(reference, stored, options)
         if options.layers and checkpoint is None:
             raise UsageError("--layers: there is no checkpoint to compare the layers with; give --checkpoint")
-        reference = find_reference(model, checkpoint, options, progress=progress)
         claims = _claims(model, reference, checkpoint, options, progress)
         again = ConvertedAgain(model, checkpoint, folder)
         report = verify(model, reference, candidates, options.rules, convert_again=again.path, progress=progress)
@@ -119,6 +120,18 @@ def verify_artifacts(
         if not options.artifacts:
             write_record(workspace.verification, result)
         return result
+
+
+def _of_reference(reference: Reference, stored: Checkpoint | None, options: VerifyOptions) -> Checkpoint | None:
+    """Return the checkpoint of the reference. None if the output folder holds none or another than a pack names.
+
+    Raises ReferencePackError if `options` names another checkpoint than the pack.
+    """
+    if stored is None or not isinstance(reference, PackReference):
+        return stored
+    if options.checkpoint is not None:
+        require_of(reference, stored)
+    return stored if is_of(reference, stored) else None
 
 
 def _claims(
