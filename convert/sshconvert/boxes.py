@@ -1,7 +1,7 @@
 """Overlap and suppression of boxes.
 
-A box is (x1, y1, x2, y2) in pixels and includes its corner pixels: its width is x2 - x1 + 1. Boxes are float [K, 4];
-further columns are ignored.
+A box is (x1, y1, x2, y2) in pixels: its width is x2 - x1 + `last_pixel`. That is 1 for boxes that include their corner
+pixels, and 0 for boxes whose corners are points. Boxes are float [K, 4]; further columns are ignored.
 """
 
 from __future__ import annotations
@@ -17,53 +17,55 @@ from sshconvert.arrays import Array, Flags, Indices
 BLOCK: Final = 64
 
 
-def overlaps(boxes: Array, others: Array) -> Array:
+def overlaps(boxes: Array, others: Array, last_pixel: int = 1) -> Array:
     """Return the intersection over union of every pair, [K, M], in the precision of the boxes.
 
     Boxes without extent overlap by 0.
     """
-    first, second = _ends_and_areas(boxes), _ends_and_areas(others)
+    first, second = _ends_and_areas(boxes, last_pixel), _ends_and_areas(others, last_pixel)
     buffer = np.empty(4 * len(boxes) * len(others), np.result_type(first, second))
-    ratios = _overlaps(first, second, buffer)
+    ratios = _overlaps(first, second, buffer, last_pixel)
     return np.where(ratios > 0, ratios, 0)
 
 
-def suppress(boxes: Array, iou_threshold: float, *, inclusive: bool = True) -> Indices:
+def suppress(boxes: Array, iou_threshold: float, *, inclusive: bool = True, last_pixel: int = 1) -> Indices:
     """Suppress boxes that overlap a better one: greedy non-maximum suppression.
 
     Args:
         boxes: best first.
         iou_threshold: above 0. A box is removed if its overlap with a better box that stays is at least this.
         inclusive: False keeps a box whose overlap equals the threshold.
+        last_pixel: 1 if boxes include their corner pixels, otherwise 0.
 
     Returns:
         The ascending indices of the boxes that stay.
 
     """
     exceeds = np.greater_equal if inclusive else np.greater
-    indices, candidates = np.arange(len(boxes)), _ends_and_areas(boxes)
+    indices, candidates = np.arange(len(boxes)), _ends_and_areas(boxes, last_pixel)
     # One buffer for all blocks: allocating memory costs as much as computing in it.
     buffer = np.empty(4 * BLOCK * len(boxes), np.result_type(boxes, np.float16))
     kept = [indices[:0]]
     # Earlier blocks have removed the boxes that they suppress, so only boxes of one block compete in it.
     while indices.size:
         block = candidates[:, :BLOCK]
-        stay = _independent(exceeds(_overlaps(block, block, buffer), iou_threshold))
+        stay = _independent(exceeds(_overlaps(block, block, buffer, last_pixel), iou_threshold))
         kept.append(indices[stay])
         indices, candidates = indices[BLOCK:], candidates[:, BLOCK:]
-        suppressed = exceeds(_overlaps(block[:, stay], candidates, buffer), iou_threshold).any(axis=0)
+        ratios = _overlaps(block[:, stay], candidates, buffer, last_pixel)
+        suppressed = exceeds(ratios, iou_threshold).any(axis=0)
         remaining = np.flatnonzero(~suppressed)
         indices, candidates = indices[remaining], candidates.take(remaining, axis=1)
     return np.concatenate(kept)
 
 
-def _ends_and_areas(boxes: Array) -> Array:
+def _ends_and_areas(boxes: Array, last_pixel: int) -> Array:
     """Return the rows x2, y2, -x1, -y1 and area, [5, K]: each end of an intersection is a minimum of two ends."""
     x1, y1, x2, y2 = boxes.T[:4]
-    return np.stack([x2, y2, -x1, -y1, (x2 - x1 + 1) * (y2 - y1 + 1)])
+    return np.stack([x2, y2, -x1, -y1, (x2 - x1 + last_pixel) * (y2 - y1 + last_pixel)])
 
 
-def _overlaps(boxes: Array, others: Array, buffer: Array) -> Array:
+def _overlaps(boxes: Array, others: Array, buffer: Array, last_pixel: int) -> Array:
     """Return intersections over unions, [K, L], of `_ends_and_areas` [5, K] and [5, L], as a view of `buffer`.
 
     Two boxes without extent give NaN.
@@ -74,7 +76,7 @@ def _overlaps(boxes: Array, others: Array, buffer: Array) -> Array:
     with np.errstate(all="ignore"):
         np.minimum(boxes[:4, :, None], others[:4, None], out=ends)
         np.add(sides, ends[2:], out=sides)
-        np.add(sides, 1, out=sides)
+        np.add(sides, last_pixel, out=sides)
         np.maximum(sides, 0, out=sides)
         width, height = sides
         intersections = np.multiply(width, height, out=width)

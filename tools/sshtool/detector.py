@@ -86,7 +86,7 @@ class Detector:
             raise DetectionError(f"{self._path}: is not this model ({error}); convert again") from None
         problems = [self._problem(outputs, number) for number in range(len(images))]
         return [
-            problem or image.placement.to_image(detections)
+            problem or image.placement.to_image(detections, self.task.last_pixel)
             for image, detections, problem in zip(images, decoded, problems, strict=True)
         ]
 

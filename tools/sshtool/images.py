@@ -88,8 +88,9 @@ class Resize(StrEnum):
 class Placement:
     """The place of an image of `height` x `width` in the network's input: scaled, at the upper left corner.
 
-    Coordinates are relative to pixel centres: pixel k covers k - 0.5 to k + 0.5, and image and input begin at -0.5.
-    Therefore x_image = (x_input + 0.5) / scale - 0.5.
+    Coordinates of boxes that include their corner pixels are relative to pixel centres: pixel k covers k - 0.5 to
+    k + 0.5, and image and input begin at -0.5. Therefore x_image = (x_input + 0.5) / scale - 0.5. Coordinates of other
+    boxes begin at 0.
     """
 
     height: int
@@ -97,12 +98,16 @@ class Placement:
     scale_y: float
     scale_x: float
 
-    def to_image(self, detections: Detections) -> Detections:
-        """Move detections from the input to the image and clip their boxes. Drops detections in the padding."""
-        moved = detections.moved(lambda points: (points + 0.5) / (self.scale_x, self.scale_y) - 0.5)
+    def to_image(self, detections: Detections, last_pixel: int = 1) -> Detections:
+        """Move detections from the input to the image and clip their boxes. Drops detections in the padding.
+
+        `last_pixel` is 1 for boxes with the corner pixels included, otherwise 0.
+        """
+        half = last_pixel / 2
+        moved = detections.moved(lambda points: (points + half) / (self.scale_x, self.scale_y) - half)
         left, top, _, _ = moved.boxes.T
-        inside = (left < self.width - 0.5) & (top < self.height - 0.5)
-        return moved[inside].clipped((self.height, self.width)).as_float32()
+        inside = (left < self.width - half) & (top < self.height - half)
+        return moved[inside].clipped((self.height, self.width), last_pixel).as_float32()
 
 
 def read_image(path: Path) -> Pixels:

@@ -13,6 +13,7 @@ import numpy as np
 import pydantic
 
 from sshconvert.errors import DetectionError
+from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.schema import Positive
 from sshconvert.tasks.anchor_faults import box_faults, channel_faults, score_faults
@@ -21,7 +22,7 @@ from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
 from sshconvert.tasks.inside import Inside
-from sshconvert.tasks.postprocessing import append_postprocessing
+from sshconvert.tasks.postprocessing import Candidates, append_postprocessing, decode_head
 from sshconvert.tasks.registry import TASKS
 from sshconvert.tasks.results import Detections
 
@@ -95,15 +96,10 @@ class AnchorDetection(DetectionTask):
         return sum(min(count, self.candidates_per_stride or count) for count in counts)
 
     def append_to(self, model: OnnxModel, *, input_name: str, top_k: int, keep_heads: bool) -> OnnxModel:
-        return append_postprocessing(
-            model,
-            self.heads,
-            self,
-            input_name=input_name,
-            most=self.candidates_per_stride,
-            top_k=top_k,
-            keep_heads=keep_heads,
-        )
+        def candidates(build: Builder, limits: str) -> list[Candidates]:
+            return [decode_head(build, model, head, self.candidates_per_stride, limits) for head in self.heads]
+
+        return append_postprocessing(model, self, candidates, input_name=input_name, top_k=top_k, keep_heads=keep_heads)
 
     def metadata(self) -> dict[str, str]:
         return {"strides": " ".join(str(head.stride) for head in self.heads)}
@@ -113,9 +109,9 @@ class AnchorDetection(DetectionTask):
             *channel_faults(self.heads, self.noun),
             *inside_faults(self.noun),
             *box_faults(self.heads),
-            *threshold_faults(),
+            *threshold_faults(self.score_threshold, self.iou_threshold),
             *score_faults(self.heads, self.noun),
-            *image_faults(self.noun),
+            *image_faults(self.noun, self.last_pixel),
         )
 
     def meaning(self, output: str) -> str:

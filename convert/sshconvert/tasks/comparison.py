@@ -51,17 +51,21 @@ class DetectionComparison:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The task's thresholds, and how close to them a detection may go either way. `overlap` is the IoU."""
+    """The task's thresholds, and how close to them a detection may go either way.
+
+    `overlap` is the intersection over union of boxes that include their corner pixels if `last_pixel` is 1.
+    """
 
     score: float
     score_tolerance: float
     overlap: float
     overlap_tolerance: float
+    last_pixel: int = 1
 
     def near(self, alone: Detections, others: Detections) -> Flags:
         """Return which of the unmatched detections `alone` lie within the tolerance of a threshold."""
         better = others.scores[None] >= alone.scores[:, None] - self.score_tolerance
-        largest = np.where(better, overlaps(alone.boxes, others.boxes), 0).max(axis=1, initial=0)
+        largest = np.where(better, overlaps(alone.boxes, others.boxes, self.last_pixel), 0).max(axis=1, initial=0)
         near_score = np.abs(alone.scores - self.score) < self.score_tolerance
         return np.asarray(near_score | (np.abs(largest - self.overlap) <= self.overlap_tolerance))
 
@@ -73,7 +77,7 @@ def compare_detections(
 
     Pairs overlap by at least `overlap`. `scores` is the tolerance of the scores of a pair.
     """
-    pairs = match(expected, actual, overlap)
+    pairs = match(expected, actual, overlap, thresholds.last_pixel)
     rows, columns = pairs[:, 0], pairs[:, 1]
     original, other = expected[rows], actual[columns]
     corners = np.abs(original.boxes - other.boxes)
@@ -98,12 +102,12 @@ def compare_detections(
     )
 
 
-def match(expected: Detections, actual: Detections, overlap: float) -> Indices:
+def match(expected: Detections, actual: Detections, overlap: float, last_pixel: int = 1) -> Indices:
     """Match detections of one class that overlap by at least `overlap`, the largest overlaps first.
 
     Returns their indices, [M, 2].
     """
-    table = overlaps(expected.boxes, actual.boxes)
+    table = overlaps(expected.boxes, actual.boxes, last_pixel)
     if expected.class_ids is not None and actual.class_ids is not None:
         table = np.where(expected.class_ids[:, None] == actual.class_ids, table, -1)
     rows, columns = np.nonzero(table >= overlap)

@@ -6,7 +6,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, Final, Self
 
-from sshconvert.arrays import Array
+import numpy as np
+
+from sshconvert.arrays import Array, Indices
 from sshconvert.boxes import suppress
 from sshconvert.errors import UsageError
 from sshconvert.schema import Share
@@ -40,6 +42,8 @@ class DetectionTask(Task):
     inside_outputs: ClassVar[tuple[str, ...]] = inside.OUTPUTS
     pipeline_tag: ClassVar[str] = "object-detection"
     quality_measure: ClassVar[str] = "AP@0.5"
+    last_pixel: ClassVar[int] = 1  # 1 if boxes include their corner pixels: a width is x2 - x1 + last_pixel
+    suppresses_equal: ClassVar[bool] = True  # whether an overlap equal to the threshold suppresses
 
     @property
     def noun(self) -> str:
@@ -80,7 +84,24 @@ class DetectionTask(Task):
         """Return the detections among the candidates of one image, possibly of several scales; best first."""
         # A box suppresses only boxes with lower scores, so the threshold may be applied before the suppression.
         best = candidates.from_score(self.score_threshold).best_first()
-        return best[suppress(best.boxes, self.iou_threshold)]
+        return best[self._kept(best)]
+
+    def _kept(self, best: Detections) -> Indices:
+        """Return the ascending indices of the detections that stay. Only boxes of one class suppress each other."""
+        classes = best.class_ids if best.class_ids is not None else np.zeros(len(best), np.intp)
+        groups = [np.flatnonzero(classes == number) for number in np.unique(classes)]
+        kept = [
+            group[
+                suppress(
+                    best.boxes[group],
+                    self.iou_threshold,
+                    inclusive=self.suppresses_equal,
+                    last_pixel=self.last_pixel,
+                )
+            ]
+            for group in groups
+        ]
+        return np.sort(np.concatenate([np.zeros(0, np.intp), *kept]))
 
     def with_thresholds(self, score: float | None = None, iou: float | None = None) -> Self:
         thresholds = {"score_threshold": score, "iou_threshold": iou}
@@ -118,6 +139,7 @@ class DetectionTask(Task):
             score_tolerance=scores.at(self.score_threshold),
             overlap=self.iou_threshold,
             overlap_tolerance=profile.suppression,
+            last_pixel=self.last_pixel,
         )
         return tuple(
             compare_detections(original, other, overlap=profile.overlap, scores=scores, thresholds=thresholds)
@@ -138,10 +160,14 @@ class DetectionTask(Task):
         return [result.from_score(THRESHOLD).boxes for result in results]
 
     def quality(self, results: Sequence[Detections], truths: Sequence[Array]) -> float:
-        return average_precision(results, truths)
+        return average_precision(results, truths, last_pixel=self.last_pixel)
 
     def faults(self) -> tuple[Fault, ...]:
-        return (*inside_faults(self.noun), *threshold_faults(), *image_faults(self.noun))
+        return (
+            *inside_faults(self.noun),
+            *threshold_faults(self.score_threshold, self.iou_threshold),
+            *image_faults(self.noun, self.last_pixel),
+        )
 
     def meaning(self, output: str) -> str:
         return {
@@ -154,9 +180,11 @@ class DetectionTask(Task):
         if declared is None:
             return ""
         return (
-            "Boxes are x1, y1, x2, y2 in pixels of the input, corner pixels included, the best first. The rows after "
-            f"the `count` {self.noun}s are\nzeros. The model drops scores below {declared.score_threshold}, and "
-            f"suppresses boxes that overlap a better one by {declared.iou_threshold} or more."
+            f"Boxes are x1, y1, x2, y2 in pixels of the input,{' corner pixels included,' if self.last_pixel else ''} "
+            f"the best first. The rows after the `count` {self.noun}s are\nzeros. The model drops scores below "
+            f"{declared.score_threshold}, and suppresses boxes that overlap a better one by "
+            f"{'' if self.suppresses_equal else 'more than '}{declared.iou_threshold}"
+            f"{' or more' if self.suppresses_equal else ''}."
         )
 
     def usage(self, *, inside: bool) -> tuple[str, str] | None:

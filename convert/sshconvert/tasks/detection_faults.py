@@ -32,19 +32,20 @@ def inside_faults(noun: str) -> tuple[Fault, ...]:
     return tuple(Fault(Stage.INSIDE, name, plant) for name, plant in plants.items())
 
 
-def threshold_faults() -> tuple[Fault, ...]:
-    """Return the faults of decoding with other thresholds than the task's."""
+def threshold_faults(score: float, overlap: float) -> tuple[Fault, ...]:
+    """Return the faults of decoding with other thresholds than the task's, a `score` and an `overlap`."""
     return (
-        Fault(Stage.DECODING, "NMS at the wrong threshold", decode=_with(iou=0.5)),
-        Fault(Stage.DECODING, "score threshold too high", decode=_with(score=0.5)),
-        Fault(Stage.DECODING, "score threshold too low", decode=_with(score=0.02)),
+        Fault(Stage.DECODING, "NMS at the wrong threshold", decode=_with(iou=min(overlap + 0.2, 1.0))),
+        Fault(Stage.DECODING, "score threshold too high", decode=_with(score=max(0.5, (1 + score) / 2))),
+        Fault(Stage.DECODING, "score threshold too low", decode=_with(score=0.4 * score)),
     )
 
 
-def image_faults(noun: str) -> tuple[Fault, ...]:
+def image_faults(noun: str, last_pixel: int) -> tuple[Fault, ...]:
     """Return the faults of decoding with another size, or another image of the batch."""
+    wrong, right = ("W", "W - 1") if last_pixel else ("W + 1", "W")
     return (
-        Fault(Stage.DECODING, "boxes clipped to W instead of W - 1", decode=_clip_a_pixel_late),
+        Fault(Stage.DECODING, f"boxes clipped to {wrong} instead of {right}", decode=_clip_a_pixel_late),
         Fault(Stage.DECODING, "boxes not clipped", decode=_clip_never),
         Fault(
             Stage.DECODING, f"first image's {noun}s for the whole batch", decode=_take_first_image, at_other_size=True

@@ -1,11 +1,12 @@
-"""ONNX nodes that decode the heads in the network, by the rules of `sshconvert.tasks.anchor_detection`.
+"""ONNX nodes that turn candidates into detections in the network, and those that decode heads with anchors.
 
-`sshconvert.tasks.inside` describes the outputs.
+The rules are those of `sshconvert.tasks.detection` and `sshconvert.tasks.anchor_detection`. `sshconvert.tasks.inside`
+describes the outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,33 +22,33 @@ from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.inside import BOXES, COUNT, OUTPUTS, SCORES
 
 _CORNERS: Final = 4
+_CHANNELS: Final = 3
 
 
 def append_postprocessing(
     model: OnnxModel,
-    heads: Sequence[AnchorHead],
     task: DetectionTask,
+    decode: Callable[[Builder, str], Sequence[Candidates]],
     *,
     input_name: str,
-    most: int | None,
     top_k: int,
     keep_heads: bool = False,
 ) -> OnnxModel:
     """Append decoding and suppression in standard operators, with the thresholds of `task`.
 
-    The input is [N, C, H, W]. `most` limits the candidates of a head, `top_k` the detections of an image. With
-    `keep_heads`, the tensors of the heads stay outputs. Raises UsageError for conflicting names of tensors.
+    The input is [N, 3, H, W] or [N, H, W, 3]. `decode` emits the candidates of each head, clipped to the tensor whose
+    name it takes. `top_k` limits the detections of an image. With `keep_heads`, the tensors of the heads stay outputs.
+    Raises UsageError for conflicting names of tensors.
     """
     if conflicts := sorted({*OUTPUTS} & {*model.names}):
         raise UsageError(f"--postprocess: the network already has tensors named {', '.join(conflicts)}; omit it")
     build = Builder({*model.names, *OUTPUTS}, "faces_")
-    limits = _limits(build, input_name)
-    candidates = [_decode(build, model, head, most, limits) for head in heads]
+    candidates = decode(build, _limits(build, model, input_name, task.last_pixel))
     boxes = build.node("all_boxes", "Concat", [item.boxes for item in candidates], axis=1)
     scores = build.node("all_scores", "Concat", [item.scores for item in candidates], axis=1)
     counts = [item.count for item in candidates]
     total = sum(counts) if None not in counts else None  # type: ignore[arg-type]  # without None
-    joined = _Candidates(boxes, scores, total)
+    joined = Candidates(boxes, scores, total)
     size = _choose(build, _suppress(build, joined, task), joined, top_k)
     batch = next(iter(model.outputs.values()))[0]
     outputs: dict[str, Dimensions] = {BOXES: (batch, size, _CORNERS), SCORES: (batch, size), COUNT: (batch,)}
@@ -59,7 +60,7 @@ def append_postprocessing(
 
 
 @dataclass(frozen=True)
-class _Candidates:
+class Candidates:
     """The names of the tensors with boxes [N, S, 4] and scores [N, S], and S if the input size is fixed."""
 
     boxes: str
@@ -67,15 +68,17 @@ class _Candidates:
     count: int | None
 
 
-def _limits(build: Builder, input_name: str) -> str:
-    """Emit the last column and row of the input, as x, y, x, y."""
+def _limits(build: Builder, model: OnnxModel, input_name: str, last_pixel: int) -> str:
+    """Emit the largest coordinates of boxes in the input, as x, y, x, y."""
+    dimensions = model.inputs[input_name]
+    last = dimensions[3] == _CHANNELS and dimensions[1] != _CHANNELS  # [N, H, W, 3]
     shape = build.node("input_shape", "Shape", [input_name])
-    sizes = build.node("sizes", "Gather", [shape, build.integers("corners", [3, 2, 3, 2])])
+    sizes = build.node("sizes", "Gather", [shape, build.integers("corners", [2, 1, 2, 1] if last else [3, 2, 3, 2])])
     as_float = build.cast("sizes_float", sizes)
-    return build.node("limits", "Sub", [as_float, build.floats("one", 1)])
+    return build.node("limits", "Sub", [as_float, build.floats("one", last_pixel)]) if last_pixel else as_float
 
 
-def _decode(build: Builder, model: OnnxModel, head: AnchorHead, most: int | None, limits: str) -> _Candidates:
+def decode_head(build: Builder, model: OnnxModel, head: AnchorHead, most: int | None, limits: str) -> Candidates:
     """Emit the best candidates of one head, by the arithmetic of `anchors.apply_deltas` and `Detections.clipped`.
 
     Intermediate tensors are [N, H, W, A, …], in the order of `AnchorHead.anchors`.
@@ -97,7 +100,8 @@ def _decode(build: Builder, model: OnnxModel, head: AnchorHead, most: int | None
         head.sizes if any(width != height for width, height in head.sizes) else [size[:1] for size in head.sizes],
     )
     centres = build.node(f"{at}_moved", "Mul", [move, sizes])
-    centres = build.node(f"{at}_centres", "Add", [centres, _grid(build, head)])
+    places = grid(build, head.scores, head.stride, head.centre)
+    centres = build.node(f"{at}_centres", "Add", [centres, places])
     reach = build.node(f"{at}_grown", "Mul", [build.node(f"{at}_exp", "Exp", [grow]), sizes])
     reach = build.node(f"{at}_inner", "Sub", [reach, build.floats(f"{at}_one", 1)])
     reach = build.node(f"{at}_reach", "Mul", [reach, build.floats(f"{at}_half", 0.5)])
@@ -107,13 +111,13 @@ def _decode(build: Builder, model: OnnxModel, head: AnchorHead, most: int | None
     boxes = build.node(f"{at}_clipped", "Min", [boxes, limits])
     boxes = build.node(f"{at}_boxes", "Reshape", [boxes, build.integers(f"{at}_rows", (0, -1, _CORNERS))])
     count = height * width * anchors if isinstance(height, int) and isinstance(width, int) else None
-    return _best(build, _Candidates(boxes, scores, count), most, f"{at}_best")
+    return _best(build, Candidates(boxes, scores, count), most, f"{at}_best")
 
 
-def _grid(build: Builder, head: AnchorHead) -> str:
-    """Emit the anchors' centres: float32 [H, W, 1, 2], x and y."""
-    at, first = f"stride{head.stride}", head.centre
-    shape = build.node(f"{at}_shape", "Shape", [head.scores])
+def grid(build: Builder, tensor: str, stride: int, first: float) -> str:
+    """Emit `first` plus `stride` times the column and row of each cell of a tensor: float32 [H, W, 1, 2], x and y."""
+    at = f"stride{stride}"
+    shape = build.node(f"{at}_shape", "Shape", [tensor])
     ones = build.integers(f"{at}_ones", (1, 1))
     cells = build.node(f"{at}_cells", "Gather", [shape, build.integers(f"{at}_spatial", (2, 3))])
     target = build.node(f"{at}_target", "Concat", [cells, ones], axis=0)
@@ -123,14 +127,14 @@ def _grid(build: Builder, head: AnchorHead) -> str:
         bounds = [build.integers(f"{at}_{name}_{role}", value) for role, value in (("first", 0), ("step", 1))]
         numbers = build.node(f"{at}_{name}", "Range", [bounds[0], size, bounds[1]])
         places = build.cast(f"{at}_{name}_float", numbers)
-        places = build.node(f"{at}_{name}_scaled", "Mul", [places, build.floats(f"{at}_{name}_stride", head.stride)])
+        places = build.node(f"{at}_{name}_scaled", "Mul", [places, build.floats(f"{at}_{name}_stride", stride)])
         places = build.node(f"{at}_{name}_centres", "Add", [places, build.floats(f"{at}_{name}_offset", first)])
         shaped = build.node(f"{at}_{name}_line", "Reshape", [places, build.integers(f"{at}_{name}_shape", around)])
         planes.append(build.node(f"{at}_{name}_plane", "Expand", [shaped, target]))
     return build.node(f"{at}_grid", "Concat", planes, axis=3)
 
 
-def _best(build: Builder, candidates: _Candidates, most: int | None, role: str) -> _Candidates:
+def _best(build: Builder, candidates: Candidates, most: int | None, role: str) -> Candidates:
     """Emit the `most` best candidates of each image in their order. The first of equal scores win."""
     if most is None:
         return candidates
@@ -141,15 +145,21 @@ def _best(build: Builder, candidates: _Candidates, most: int | None, role: str) 
         gather_rows(build, values, places, f"{role}_{name}")
         for name, values in (("boxes", candidates.boxes), ("scores", candidates.scores))
     )
-    return _Candidates(boxes, scores, None if candidates.count is None else min(candidates.count, most))
+    return Candidates(boxes, scores, None if candidates.count is None else min(candidates.count, most))
 
 
-def _suppress(build: Builder, faces: _Candidates, task: DetectionTask) -> str:
+def _suppress(build: Builder, faces: Candidates, task: DetectionTask) -> str:
     """Emit a rank for each candidate: float32 [N, S], the largest for the best detection, 0 for a suppressed candidate.
 
-    NonMaxSuppression suppresses overlaps above its threshold, upstream also those equal to it, so the threshold is the
-    next smaller float. The operator selects the highest scores first, and the first of equal scores.
+    NonMaxSuppression suppresses overlaps above its threshold. If the task also suppresses those equal to it, the
+    threshold is the next smaller float. The operator selects the highest scores first, and the first of equal scores.
     """
+    threshold = np.float32(task.iou_threshold)
+    if task.suppresses_equal:
+        threshold = np.nextafter(threshold, np.float32(0))
+    boxes = faces.boxes
+    if task.last_pixel:
+        boxes = build.node("with_last_pixel", "Add", [boxes, build.floats("last_pixel", [0, 0, 1, 1])])
     good = build.node("good", "GreaterOrEqual", [faces.scores, build.floats("score_threshold", task.score_threshold)])
     nothing = build.floats("nothing", 0)
     scores = build.node("good_scores", "Where", [good, faces.scores, nothing])
@@ -157,10 +167,10 @@ def _suppress(build: Builder, faces: _Candidates, task: DetectionTask) -> str:
         "selected",
         "NonMaxSuppression",
         [
-            build.node("with_last_pixel", "Add", [faces.boxes, build.floats("last_pixel", [0, 0, 1, 1])]),
+            boxes,
             build.node("one_class", "Unsqueeze", [scores, build.integers("class_axis", [1])]),
             row_count(build, faces.scores, "candidates"),
-            build.floats("iou_threshold", [np.nextafter(np.float32(task.iou_threshold), np.float32(0))]),
+            build.floats("iou_threshold", [threshold]),
             build.floats("no_score", [0]),
         ],
     )
@@ -168,7 +178,7 @@ def _suppress(build: Builder, faces: _Candidates, task: DetectionTask) -> str:
     return build.node("ranked", "ScatterND", [build.node("unranked", "Mul", [scores, nothing]), places, falling])
 
 
-def _choose(build: Builder, ranked: str, faces: _Candidates, top_k: int) -> int | str:
+def _choose(build: Builder, ranked: str, faces: Candidates, top_k: int) -> int | str:
     """Emit the outputs. Returns K, or "" if it depends on the run."""
     number = build.node(
         "top_number", "Min", [row_count(build, faces.scores, "top"), build.integers("top_most", [top_k])]
@@ -185,5 +195,5 @@ def _choose(build: Builder, ranked: str, faces: _Candidates, top_k: int) -> int 
     return "" if faces.count is None else min(top_k, faces.count)
 
 
-def _named(faces: _Candidates) -> Mapping[str, str]:
+def _named(faces: Candidates) -> Mapping[str, str]:
     return {"boxes": faces.boxes, "scores": faces.scores}

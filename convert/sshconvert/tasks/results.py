@@ -24,7 +24,8 @@ class Detections:
     """The objects in one image.
 
     Attributes:
-        boxes: float [K, 4]: x1, y1, x2, y2 in pixels, with the corner pixels included.
+        boxes: float [K, 4]: x1, y1, x2, y2 in pixels, with the corner pixels included or not, as the task says
+            (`DetectionTask.last_pixel`).
         scores: float [K], 0-1.
         class_ids: int [K], or None if the task has one class.
         landmarks: float [K, P, 2]: x and y of points in pixels, or None.
@@ -63,10 +64,10 @@ class Detections:
         landmarks = None if self.landmarks is None else self.landmarks.astype(np.float32)
         return replace(self, boxes=self.boxes.astype(np.float32), landmarks=landmarks)
 
-    def clipped(self, image_size: tuple[int, ...]) -> Detections:
-        """Return the detections with boxes clipped to the pixels of an image of (height, width)."""
+    def clipped(self, image_size: tuple[int, ...], last_pixel: int = 1) -> Detections:
+        """Return the detections with boxes clipped to an image of (height, width), up to W - `last_pixel`."""
         height, width = image_size
-        limits = np.array([width - 1, height - 1, width - 1, height - 1], self.boxes.dtype)
+        limits = np.array([width, height, width, height], self.boxes.dtype) - self.boxes.dtype.type(last_pixel)
         return replace(self, boxes=np.clip(self.boxes, 0, limits))
 
     def from_score(self, least: float) -> Detections:

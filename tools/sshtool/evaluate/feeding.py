@@ -128,7 +128,7 @@ class Fitted(Feed):
     def find(self, image: Pixels, run: Run) -> Predictions:
         pixels, placement = fit(image, *self._size, self._mode, self._padding)
         detections = self._task.select(_candidates(run(pixels), self._size, self._task))
-        return _predictions(placement.to_image(detections))
+        return _predictions(placement.to_image(detections, self._task.last_pixel))
 
 
 def accepts(declaration: Declaration, size: Size) -> bool:
