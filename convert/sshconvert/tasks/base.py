@@ -28,7 +28,7 @@ from sshconvert.onnx.model import OnnxModel
 from sshconvert.schema import Strict
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.faults import Fault, Outputs, Size
-from sshconvert.tasks.findings import Discrepancy, ImageComparison
+from sshconvert.tasks.findings import Discrepancy
 from sshconvert.tasks.inside import Inside
 from sshconvert.tasks.results import Box
 from sshconvert.tasks.tolerances import Profile, Tolerance
@@ -42,6 +42,7 @@ class Task(Strict, ABC):
     inside_outputs: ClassVar[tuple[str, ...]] = ()  # outputs of a file with the post-processing inside
     quality_measure: ClassVar[str] = ""  # the name of the figure that `quality` returns
     pipeline_tag: ClassVar[str] = ""  # Hugging Face's name of the task
+    comparison: ClassVar[type[Any]] = DetectionComparison  # of an image; its field `problem` has a default
 
     @abstractmethod
     def outputs(self) -> tuple[str, ...]:
@@ -82,16 +83,28 @@ class Task(Strict, ABC):
 
     def compare(
         self, expected: Sequence[Any], actual: Sequence[Any], profile: Profile, allowed: Callable[[str], Tolerance]
-    ) -> tuple[DetectionComparison, ...]:
+    ) -> tuple[Any, ...]:
         """Compare the results of each image. `allowed` returns the tolerance of an output.
 
         If a task does not override this method, verification only compares the outputs.
         """
         return ()
 
-    def judge(self, compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Discrepancy]:
-        """Yield the differences that are too large over all samples."""
+    def judge(self, compared: Sequence[tuple[str, Any]], profile: Profile) -> Iterator[Discrepancy]:
+        """Yield the differences that are too large over all samples: pairs of a sample and an image's comparison."""
         yield from ()
+
+    def figures(self, compared: Sequence[Any]) -> dict[str, str]:
+        """Return the result of each of the task's checks in words, for the reports of other results than detections."""
+        return {}
+
+    def words(self, outputs: Outputs, image_size: Size) -> list[str]:
+        """Return each image's result in words, for the reports of other results than detections."""
+        return []
+
+    def has_own_scale(self) -> bool:
+        """Whether outputs have any scale. The absolute part of their tolerance is then relative to their range."""
+        return False
 
     def rows(self, outputs: Outputs, image_size: Size, digits: int | None = 4) -> list[tuple[Box, ...]]:
         """Return the result of each image for reports: boxes with scores, rounded; None keeps all digits.

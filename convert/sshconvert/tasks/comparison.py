@@ -1,4 +1,4 @@
-"""Comparison of the detections of two runs."""
+"""Comparison of the results of two runs, image by image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from sshconvert.arrays import Flags, Indices
 from sshconvert.boxes import overlaps
-from sshconvert.tasks.results import Box, Detections
+from sshconvert.tasks.results import Box, Detections, Scores, Vectors
 from sshconvert.tasks.tolerances import Tolerance
 
 
@@ -126,3 +126,83 @@ def _overtaken(ranks: Sequence[int] | Indices) -> int:
     """Return the number of ranks that are lower than an earlier one."""
     highest = np.maximum.accumulate(np.asarray(ranks, np.intp)) if len(ranks) else np.zeros(0, np.intp)
     return int(np.sum(np.asarray(ranks) < highest))
+
+
+@dataclass(frozen=True)
+class VectorComparison:
+    """The embeddings of an image in two runs.
+
+    Attributes:
+        cosine: The cosine of the angle between both.
+        distance: The Euclidean distance of the decoded vectors, which the length of one shows in, too.
+        lengths: The lengths of the network's vectors, of the original and of the other run.
+        problem: Why there is no comparison.
+
+    """
+
+    cosine: float = 0.0
+    distance: float = 0.0
+    lengths: tuple[float, float] = (0.0, 0.0)
+    problem: str = ""
+
+
+def compare_vectors(expected: Vectors, actual: Vectors) -> VectorComparison:
+    """Compare two embeddings. One of another size has a problem."""
+    if len(expected) != len(actual):
+        return VectorComparison(problem=f"the embedding has {len(actual)} numbers, expected {len(expected)}")
+    return VectorComparison(expected.cosine(actual), expected.distance(actual), (expected.length, actual.length))
+
+
+@dataclass(frozen=True)
+class ClassComparison:
+    """The best classes of an image in two runs.
+
+    Attributes:
+        expected: The original's k best classes, best first.
+        found: Those of the other run.
+        differing: The ranks, from 0, at which the classes differ by more than a tie within the tolerance.
+        ties: The number of ranks whose classes differ within the tolerance.
+        largest_score: The largest difference of a probability.
+        score_share: The largest difference of a probability over its tolerance.
+        problem: Why there is no comparison.
+
+    """
+
+    expected: tuple[int, ...] = ()
+    found: tuple[int, ...] = ()
+    differing: tuple[int, ...] = ()
+    ties: int = 0
+    largest_score: float = 0.0
+    score_share: float = 0.0
+    problem: str = ""
+
+
+def compare_scores(expected: Scores, actual: Scores, top_k: int, tolerance: Tolerance) -> ClassComparison:
+    """Compare the `top_k` best classes and all probabilities.
+
+    Two classes at one rank tie if the original's scores differ by no more than both tolerances. The absolute part of
+    the tolerance is relative to the largest output. For logits, the tolerance d of an output gives the tolerance
+    p * (exp(2 d) - 1) of a probability p.
+    """
+    if len(expected) != len(actual):
+        return ClassComparison(problem=f"the output has {len(actual)} classes, expected {len(expected)}")
+    scaled = Tolerance(tolerance.atol * float(np.abs(expected.raw).max(initial=0)), tolerance.rtol)
+    allowed = np.maximum(scaled.at(expected.raw), np.finfo(np.float32).tiny)
+    best, other = expected.best(top_k), actual.best(top_k)
+    apart = [rank for rank, pair in enumerate(zip(best, other, strict=True)) if pair[0] != pair[1]]
+    far = [
+        rank
+        for rank in apart
+        if abs(expected.raw[best[rank]] - expected.raw[other[rank]]) > allowed[best[rank]] + allowed[other[rank]]
+    ]
+    if expected.raw is not expected.values:
+        allowed = expected.values * np.expm1(np.minimum(2 * allowed.max(), 1.0)) + np.finfo(np.float32).eps
+    distance = np.abs(expected.values - actual.values)
+    return ClassComparison(
+        tuple(best),
+        tuple(other),
+        tuple(far),
+        len(apart) - len(far),
+        float(distance.max(initial=0)),
+        float((distance / allowed).max(initial=0)),
+    )

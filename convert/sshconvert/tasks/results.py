@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sshconvert.arrays import Array, Doubles, Flags, Indices
+from sshconvert.errors import DetectionError
 
 # A detection in a report: x1, y1, x2, y2 and score.
 Box = tuple[float, ...]
@@ -82,3 +83,76 @@ class Detections:
         """Return x1, y1, x2, y2 and score of each detection, rounded; None keeps all digits."""
         rows = ((*box, score) for box, score in zip(self.boxes.tolist(), self.scores.tolist(), strict=True))
         return tuple(row if digits is None else tuple(round(value, digits) for value in row) for row in rows)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The embedding of one image.
+
+    Attributes:
+        values: float64 [D], of length 1, or zeros for an output of zeros.
+        length: The Euclidean length of the network's own vector.
+
+    """
+
+    values: Doubles
+    length: float
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @classmethod
+    def of(cls, output: Array) -> Vectors:
+        """Return the unit vector of an output [D]."""
+        values = output.astype(np.float64)
+        length = float(np.linalg.norm(values))
+        return cls(values / length if length else values, length)
+
+    def cosine(self, other: Vectors) -> float:
+        """Return the cosine of the angle to another vector, -1 to 1; 0 if one is zero."""
+        return float(np.clip(self.values @ other.values, -1, 1))
+
+    def distance(self, other: Vectors) -> float:
+        """Return the Euclidean distance to another vector, 0-2."""
+        return float(np.linalg.norm(self.values - other.values))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of the classes for one image.
+
+    Attributes:
+        values: float64 [classes], probabilities.
+        raw: The network's own output, float64 [classes]: probabilities or logits.
+        labels: A name for each class, or ().
+
+    """
+
+    values: Doubles
+    raw: Doubles
+    labels: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @classmethod
+    def of(cls, output: Array, labels: tuple[str, ...], *, are_probabilities: bool) -> Scores:
+        """Return the scores of an output [classes]. Raises DetectionError if labels or values do not fit."""
+        raw = output.astype(np.float64)
+        if labels and len(labels) != len(raw):
+            raise DetectionError(f"the output has {len(raw)} classes, and there are {len(labels)} labels")
+        if are_probabilities:
+            if raw.min(initial=0) < 0:
+                raise DetectionError("the output holds negative numbers, which are no probabilities")
+            return cls(raw, raw, labels)
+        powers = np.exp(raw - raw.max())
+        return cls(powers / powers.sum(), raw, labels)
+
+    def best(self, count: int) -> list[int]:
+        """Return the numbers of the best classes, best first. Equal scores keep the order of the classes."""
+        order: list[int] = np.argsort(-self.raw, kind="stable")[:count].tolist()
+        return order
+
+    def label(self, number: int) -> str:
+        """Return the name of a class: its label, or its number."""
+        return self.labels[number] if self.labels else f"class {number}"

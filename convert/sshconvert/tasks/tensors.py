@@ -26,6 +26,9 @@ class Tensors(Task):
     def outputs(self) -> tuple[str, ...]:
         return self.names
 
+    def has_own_scale(self) -> bool:
+        return True
+
     def decode(self, outputs: Outputs, image_size: Size) -> list[dict[str, Array]]:
         missing = [name for name in self.names if name not in outputs]
         if missing:

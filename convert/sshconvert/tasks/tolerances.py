@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from sshconvert.arrays import Floats
+from sshconvert.arrays import Doubles, Floats
 from sshconvert.errors import UsageError
 from sshconvert.numerals import number
 
-Number = TypeVar("Number", float, Floats)
+Number = TypeVar("Number", float, Floats, Doubles)
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Profile:
         matched: The least share of all detections that both sides have, 0-1.
         excused: The limit for detections near a threshold.
         score_sum: The largest relative difference of the sum of all matched scores.
+        cosine: The least cosine of an embedding to the original's.
         layer: The largest difference of a tensor inside the network, relative to the tensor's range.
         left_out: Samples that are not compared, and why.
         undecided: Samples whose detections are compared but not judged, and why.
@@ -74,6 +75,7 @@ class Profile:
     score_sum: float
     layer: float
     reason: str
+    cosine: float
     left_out: Mapping[str, str] = field(default_factory=dict)
     undecided: Mapping[str, str] = field(default_factory=dict)
 
@@ -91,6 +93,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             excused=Excuses(2, 0.01),
             score_sum=1e-2,
             layer=1e-4,
+            cosine=0.999999,
             reason="the same numbers added up in another order: at most 1e-5 measured on fitted and on random weights, "
             "times five for processors that order them otherwise; stored halves are off by 4 to 50 times as much",
         ),
@@ -104,6 +107,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             excused=Excuses(2, 0.02),
             score_sum=1e-2,
             layer=1e-2,
+            cosine=0.9999,
             reason="each weight is rounded by up to 1/2048 of itself: at most 2.6e-3 measured, times four; one "
             "detection in 200 may go either way in the suppression",
         ),
@@ -117,6 +121,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             excused=Excuses(3, 0.1),
             score_sum=0.05,
             layer=8e-2,
+            cosine=0.99,
             reason="weights and every value between layers are rounded by up to 1/256 of themselves, eight times as "
             "coarsely as stored halves: at most 0.034 measured, times two",
             undecided={
@@ -134,6 +139,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             excused=Excuses(4, 0.4),
             score_sum=0.1,
             layer=0.25,
+            cosine=0.8,
             reason="256 levels for each tensor: at most 0.06 measured, times four; single scores move, so that what "
             "counts is the accuracy over a dataset; these limits tell a calibrated model from a broken one",
             left_out={"noise": "is like no image that INT8 was calibrated on: most of it is beyond the levels"},

@@ -13,6 +13,7 @@ from sshconvert.contract import licence_of
 from sshconvert.libraries import YAML, importing
 from sshconvert.models.spec import ModelSpec, Published
 from sshconvert.tasks.base import Task
+from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.inside import Inside
 from sshtool.package.evidence import Bench, BenchedArtifact, EvaluatedArtifact
 from sshtool.package.manifest import PackagedModel, Provenance, Verification
@@ -43,7 +44,10 @@ class CardModel:
 
     @property
     def matched(self) -> str:
-        return summary.matched(self.report) if self.report else ""
+        if self.report is None:
+            return ""
+        figures = [f"{name}: {figure}" for name, figure in self.report.figures.items()]
+        return "; ".join(figures) or summary.matched(self.report)
 
     @property
     def largest(self) -> str:
@@ -80,7 +84,7 @@ def render_card(
         source=source,
         verification=verification,
         models=described,
-        results=type(model.task).compare is not Task.compare,
+        results=_results(model.task),
         first=models[0],
         inputs=[models[0].input, *models[0].other_inputs],
         preprocessing_outside=any(models[0].mean_values),
@@ -150,6 +154,13 @@ def _front_matter(model: ModelSpec, source: Provenance, described: Sequence[Card
     if metrics := _metrics(model, described):
         front["model-index"] = [{"name": model.name, "results": metrics}]
     return Markdown(yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=math.inf))
+
+
+def _results(task: Task) -> str:
+    """The head of the column of compared results, "" for a task that compares none."""
+    if type(task).compare is Task.compare:
+        return ""
+    return "detections matched" if isinstance(task, DetectionTask) else "results"
 
 
 def _metrics(model: ModelSpec, described: Sequence[CardModel]) -> list[dict[str, Any]]:

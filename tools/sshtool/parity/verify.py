@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -23,12 +23,11 @@ from sshconvert.formats.registry import artifact_files
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.base import Task
-from sshconvert.tasks.comparison import DetectionComparison
+from sshconvert.tasks.comparison import ClassComparison, DetectionComparison, VectorComparison
 from sshconvert.tasks.faults import Decode, Size
 from sshconvert.tasks.findings import Discrepancy
 from sshconvert.tasks.inside import NOT_DECODED, Inside
 from sshconvert.tasks.results import Box
-from sshconvert.tasks.tensors import RAW
 from sshconvert.tasks.tolerances import PROFILES, Overrides, Profile, Tolerance
 from sshtool.candidates import Candidate, labelled
 from sshtool.environment import environment
@@ -66,8 +65,9 @@ class Failure:
 class SampleComparison:
     """The comparison of one artifact with the original on one batch of images.
 
-    `images` names the sample of each image, `sample` that of the first. `detections` has a comparison for each image.
-    If the file's shape is fixed, another conversion of the checkpoint runs at the sample's shape (`converted_again`).
+    `images` names the sample of each image, `sample` that of the first. `detections` has a comparison for each image,
+    `results` instead for a task with other results. If the file's shape is fixed, another conversion of the checkpoint
+    runs at the sample's shape (`converted_again`).
     """
 
     sample: str
@@ -75,6 +75,12 @@ class SampleComparison:
     tensors: tuple[TensorComparison, ...]
     detections: tuple[DetectionComparison, ...]
     converted_again: bool = False
+    results: tuple[VectorComparison | ClassComparison, ...] = ()
+
+    @property
+    def compared(self) -> tuple[Any, ...]:
+        """The comparison of each image's result, whatever the task."""
+        return self.detections or self.results
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class ArtifactReport:
     """The comparisons of one artifact.
 
     `label` names it in the report, for example "onnx FP16". `inference_precision` is the type that the runtime reports.
+    `figures` are the results of the task's checks in words, by their names, unless its results are detections.
     """
 
     label: str
@@ -100,16 +107,21 @@ class ArtifactReport:
     extra: int
     near_threshold: int
     passed: bool
+    figures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SampleReport:
-    """One sample: its purpose, its shape [N, H, W, C], and the original's detections in each image."""
+    """One sample: its purpose, its shape [N, H, W, C], and the original's detections in each image.
+
+    `words` are the original's other results, one for each image.
+    """
 
     name: str
     purpose: str
     shape: tuple[int, ...]
     detections: tuple[tuple[Box, ...], ...]
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -300,13 +312,15 @@ class _Judge:
         for tensor in tensors:
             self.judge_tensor(tensor, names)
         size = group[0].sample.image_size
-        detections = self.compare_results(expected, outputs, names, size, profile, inside)
-        return [SampleComparison(names[0], names, tensors, detections)]
+        results = self.compare_results(expected, outputs, names, size, profile, inside)
+        if self.model.task.comparison is DetectionComparison:
+            return [SampleComparison(names[0], names, tensors, results)]
+        return [SampleComparison(names[0], names, tensors, (), results=results)]
 
     def tolerance(self, profile: Profile, output: str, expected: Array) -> Tolerance:
         """Return the tolerance of an output. Its absolute part is relative to the range of a tensor of any scale."""
         tolerance = self.rules.overrides.tolerance(profile, output)
-        if self.model.takes_image and self.model.task.kind != RAW:
+        if self.model.takes_image and not self.model.task.has_own_scale():
             return tolerance
         own = {"", output} & self.rules.overrides.atol.keys()
         largest = 1.0 if own else float(np.abs(expected).max(initial=0))
@@ -344,7 +358,7 @@ class _Judge:
         size: Size,
         profile: Profile,
         inside: Inside | None,
-    ) -> tuple[DetectionComparison, ...]:
+    ) -> tuple[Any, ...]:
         task, top_k = self.model.task, None
         if type(task).compare is Task.compare:
             return ()
@@ -358,7 +372,7 @@ class _Judge:
             decode = self.rules.decode or type(task).decode
             results = task.decode_inside(outputs) if inside else decode(task, outputs, size)
         except DetectionError as error:
-            return tuple(DetectionComparison(problem=str(error)) for _ in images)
+            return tuple(task.comparison(problem=str(error)) for _ in images)
         return task.compare(original, results, profile, lambda output: self.rules.overrides.tolerance(profile, output))
 
     def fail_all(self, findings: Iterable[Discrepancy]) -> None:
@@ -370,15 +384,19 @@ class _Judge:
         compared = [
             pair
             for item in comparisons
-            if item.detections
-            for pair in zip(item.images, item.detections, strict=True)
+            if item.compared
+            for pair in zip(item.images, item.compared, strict=True)
             if pair[0] not in profile.undecided
         ]
         self.fail_all(self.model.task.judge(compared, profile))
         problems = {comparison.problem: sample for sample, comparison in reversed(compared)}
         for problem, sample in problems.items():
             if problem not in ("", NOT_DECODED):
-                self.fail("detections", problem, sample=sample)
+                self.fail(
+                    "detections" if self.model.task.comparison is DetectionComparison else "results",
+                    problem,
+                    sample=sample,
+                )
 
     def report(
         self,
@@ -408,6 +426,7 @@ class _Judge:
             extra=sum(len(image.extra) for image in images),
             near_threshold=sum(len(image.near_threshold) for image in images),
             passed=not self.failures,
+            figures=self.model.task.figures([image for item in comparisons for image in item.results]),
         )
 
 
@@ -541,6 +560,7 @@ def _describe_samples(
             answer.sample.purpose,
             answer.sample.shape,
             tuple(model.task.rows(answer.outputs, answer.sample.image_size)),
+            tuple(model.task.words(answer.outputs, answer.sample.image_size)),
         )
         for answer in chain(answers, (other,) if other else ())
     )

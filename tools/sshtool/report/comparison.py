@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from sshconvert.messages import count
 from sshtool.parity.selftest import HealthyResult, SelfTestReport, Verdict
 from sshtool.parity.verify import ArtifactReport, VerifyReport
-from sshtool.report.summary import columns, excused, has_results, headline, limit, matched
+from sshtool.report.summary import columns, excused, figure_names, has_results, headline, limit, matched
 from sshtool.report.terminal import lines, table
 
 # The number of listed failures. `--json` and the reports hold all.
@@ -29,7 +29,8 @@ def comparison_table(report: VerifyReport, *, plain: bool) -> RenderableType:
     figures: dict[str, Callable[[ArtifactReport], str]] = {
         **{name: partial(_difference, output=name) for name in report.outputs},
         "tolerance": _tolerance,
-        **(results if has_results(report) else {}),
+        **(results if has_results(report) and not figure_names(report) else {}),
+        **{name: partial(_figure, name=name) for name in figure_names(report)},
         "runtime": lambda artifact: artifact.runtime,
     }
     rows = [
@@ -49,6 +50,10 @@ def comparison_table(report: VerifyReport, *, plain: bool) -> RenderableType:
 def _failures(report: VerifyReport) -> Sequence[str]:
     messages = [f"{item.artifact}, {item.sample or 'all'}: {item.message}" for item in report.failures]
     return messages[:LISTED] + ([f"and {len(messages) - LISTED} more"] if len(messages) > LISTED else [])
+
+
+def _figure(artifact: ArtifactReport, name: str) -> str:
+    return artifact.figures.get(name, "not compared")
 
 
 def _difference(artifact: ArtifactReport, output: str) -> str:

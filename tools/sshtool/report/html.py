@@ -58,7 +58,8 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
     """
     artifacts = summary.columns(report)
     loaded = [column for column in artifacts if column.report]
-    results = summary.has_results(report)
+    names = summary.figure_names(report)
+    results = summary.has_results(report) and not names
     chosen = pictured(report)
     shown = [
         (sample, overlay.pictures(sample, images.get(sample.name), loaded))
@@ -85,6 +86,7 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
                 if results
                 else []
             ),
+            *(Row(name, tuple(_figure_cell(column, name) for column in artifacts), "all samples") for name in names),
         ],
         samples=[
             Row(item.name, tuple(_sample_cell(column, item.name) for column in artifacts), item.purpose)
@@ -99,6 +101,7 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
         profiles={column.report.profile.name: column.report.profile for column in loaded if column.report}.values(),
         not_pictured=len(report.samples) - len(shown),
         threshold=THRESHOLD,
+        figure_names=names,
         steps=_legend(),
         plot=histogram,
     )
@@ -146,13 +149,21 @@ def _detections_cell(column: Column) -> Cell:
     return Cell(summary.matched(artifact), detail, LAST if failed else 0, not failed)
 
 
+def _figure_cell(column: Column, name: str) -> Cell:
+    if column.report is None:
+        return Cell("not loaded", "", LAST, passed=False)
+    failed = any(failure.check == name for failure in column.failures)
+    return Cell(column.report.figures.get(name, "not compared"), "", LAST if failed else 0, not failed)
+
+
 def _sample_cell(column: Column, sample: str) -> Cell:
     failures = [failure for failure in column.failures if failure.sample == sample]
     compared = column.on(sample)
     if compared is None:
         return _uncompared_cell(column, sample, failures)
     if compared.tensors:
-        cell = _tensor_cell(max(compared.tensors, key=summary.severity), _matches(compared))
+        words = "" if compared.results else _matches(compared)
+        cell = _tensor_cell(max(compared.tensors, key=summary.severity), words)
     else:  # the file computes detections alone
         cell = Cell(_matches(compared), step=0, passed=True)
     return cell if not failures else Cell(cell.text, cell.detail, max(cell.step, PASSING + 1), passed=False)

@@ -54,6 +54,8 @@ def render_junit(report: VerifyReport) -> str:
 def _result_checks(report: VerifyReport) -> Sequence[str]:
     """The checks of results, unless the task compares tensors alone."""
     compared = [item for artifact in report.artifacts for item in artifact.samples]
+    if named := [name for artifact in report.artifacts for name in artifact.figures]:
+        return named
     return () if compared and not any(item.detections for item in compared) else DetectionTask.checks
 
 

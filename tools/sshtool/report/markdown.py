@@ -13,6 +13,7 @@ from sshtool.report.summary import (
     columns,
     excess,
     figure,
+    figure_names,
     headline,
     limit,
     matched,
@@ -44,11 +45,14 @@ def _comparison(report: VerifyReport, artifacts: Sequence[Column]) -> Iterable[s
     if not artifacts:
         return
     rows = [[output, *(_difference(column, output) for column in artifacts)] for output in report.outputs]
-    rows += [
-        ["detections matched", *(matched(column.report) if column.report else "" for column in artifacts)],
-        ["missing, extra, near the threshold", *map(_stray, artifacts)],
-        ["verdict", *("passed" if column.passed else "❌ failed" for column in artifacts)],
-    ]
+    if names := figure_names(report):
+        rows += [[name, *(_figure(column, name) for column in artifacts)] for name in names]
+    else:
+        rows += [
+            ["detections matched", *(matched(column.report) if column.report else "" for column in artifacts)],
+            ["missing, extra, near the threshold", *map(_stray, artifacts)],
+        ]
+    rows.append(["verdict", *("passed" if column.passed else "❌ failed" for column in artifacts)])
     yield _table(["Largest difference", *(column.label for column in artifacts)], rows)
 
 
@@ -57,6 +61,11 @@ def _difference(column: Column, output: str) -> str:
     if largest is None:
         return "❌ not compared"
     return f"{'' if largest.tensor.passed else '❌ '}{figure(largest.tensor)}"
+
+
+def _figure(column: Column, name: str) -> str:
+    failed = any(failure.check == name for failure in column.failures)
+    return f"{'❌ ' if failed else ''}{column.report.figures.get(name, '')}" if column.report else ""
 
 
 def _stray(column: Column) -> str:
@@ -89,7 +98,8 @@ def _details(report: VerifyReport, artifacts: Sequence[Column]) -> Iterable[str]
     yield _table(
         ["Profile", "Elements", "Detections", "Near a threshold", "Corners", "Why"], map(_profile, profiles.values())
     )
-    yield _table(["Sample", "Shape", "Detections", "What for"], map(_sample, report.samples))
+    results = "Results" if figure_names(report) else "Detections"
+    yield _table(["Sample", "Shape", results, "What for"], map(_sample, report.samples))
     yield _table(["Environment", ""], report.environment.items())
     yield "</details>"
 
@@ -116,8 +126,8 @@ def _profile(profile: Profile) -> Sequence[str]:
 
 
 def _sample(sample: SampleReport) -> Sequence[str]:
-    counts = ", ".join(str(len(boxes)) for boxes in sample.detections)
-    return sample.name, sizes(sample.shape), counts, sample.purpose
+    results = "; ".join(sample.words) or ", ".join(str(len(boxes)) for boxes in sample.detections)
+    return sample.name, sizes(sample.shape), results, sample.purpose
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -61,6 +61,11 @@ def has_results(report: VerifyReport) -> bool:
     return not samples or any(sample.detections for sample in samples)
 
 
+def figure_names(report: VerifyReport) -> tuple[str, ...]:
+    """The names of the checks of results that are no detections, over all artifacts."""
+    return tuple(dict.fromkeys(name for artifact in report.artifacts for name in artifact.figures))
+
+
 def summary(report: VerifyReport) -> str:
     """The verdict as a sentence."""
     artifacts, samples = columns(report), len(report.samples)
