@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from sshconvert.arrays import Array
-from sshconvert.editable import NotThereError
 from sshconvert.tasks.anchors import AnchorHead
-from sshconvert.tasks.faults import Decode, Editable, Fault, Outputs, Size, Stage
+from sshconvert.tasks.detection_faults import permute_channels, swap_outputs
+from sshconvert.tasks.faults import Decode, Fault, Outputs, Size, Stage
 from sshconvert.tasks.results import Detections
 
 Heads = Sequence[AnchorHead]
@@ -22,13 +22,19 @@ def channel_faults(heads: Heads, noun: str) -> tuple[Fault, ...]:
     """Return faults in the order of outputs, anchors and channels."""
     last = heads[-1]
     return (
-        Fault(Stage.OUTPUTS, "two outputs swapped", lambda copy: _swap_scores(copy, heads)),
+        Fault(
+            Stage.OUTPUTS, "two outputs swapped", lambda copy: swap_outputs(copy, [head.scores for head in heads[-2:]])
+        ),
         # Each anchor gets the deltas of the one before, and the first those of the last.
-        Fault(Stage.CHANNELS, "anchors exchanged", lambda copy: _roll_channels(copy, last.boxes, 4)),
+        Fault(
+            Stage.CHANNELS,
+            "anchors exchanged",
+            lambda copy: permute_channels(copy, last.boxes, np.roll(np.arange(4 * len(last.sizes)), 4)),
+        ),
         Fault(
             Stage.CHANNELS,
             f"background and {noun} exchanged",
-            lambda copy: _roll_channels(copy, last.scores, len(last.sizes)),
+            lambda copy: permute_channels(copy, last.scores, np.roll(np.arange(2 * len(last.sizes)), len(last.sizes))),
         ),
     )
 
@@ -46,27 +52,6 @@ def score_faults(heads: Heads, noun: str) -> tuple[Fault, ...]:
     """Return the fault of reading the wrong half of the score channels."""
     name = f"background score taken for {noun} score"
     return (Fault(Stage.DECODING, name, decode=_decode(heads, _take_background)),)
-
-
-def _swap_scores(copy: Editable, heads: Heads) -> None:
-    """Exchange the score outputs of the last two strides, which differ only in height and width."""
-    order = copy.outputs
-    names = [head.scores for head in heads[-2:]]
-    if len(names) < 2 or not {*names} <= {*order}:
-        raise NotThereError("the heads are not outputs of the file")
-    first, second = names
-    copy.rename_outputs({first: second, second: first})
-    copy.reorder_outputs(order)
-
-
-def _roll_channels(copy: Editable, output: str, distance: int) -> None:
-    """Move the channels of an output by a distance, and the last channels to the front."""
-    name = copy.convolution_behind(output)
-    weight, bias = copy.weight(name), copy.bias(name)
-    order = np.roll(np.arange(len(weight)), distance)
-    copy.set_weight(name, weight[order])
-    if bias is not None:
-        copy.set_bias(name, bias[order])
 
 
 def _decode(heads: Heads, change: Change) -> Decode:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from sshconvert.arrays import Floats
-from sshconvert.editable import Arithmetic
+from sshconvert.arrays import Floats, Indices
+from sshconvert.editable import Arithmetic, NotThereError
 from sshconvert.tasks.faults import Editable, Fault, Outputs, Size, Stage
 from sshconvert.tasks.inside import BOXES, COUNT, SCORES
 from sshconvert.tasks.results import Detections
@@ -51,6 +51,25 @@ def image_faults(noun: str, last_pixel: int) -> tuple[Fault, ...]:
             Stage.DECODING, f"first image's {noun}s for the whole batch", decode=_take_first_image, at_other_size=True
         ),
     )
+
+
+def swap_outputs(copy: Editable, names: Sequence[str]) -> None:
+    """Exchange two outputs, such as those of two strides, which differ only in height and width."""
+    order = copy.outputs
+    if len(names) < 2 or not {*names} <= {*order}:
+        raise NotThereError("the heads are not outputs of the file")
+    first, second = names
+    copy.rename_outputs({first: second, second: first})
+    copy.reorder_outputs(order)
+
+
+def permute_channels(copy: Editable, output: str, order: Indices) -> None:
+    """Give each channel of an output the weights of the channel that `order` names."""
+    name = copy.convolution_behind(output)
+    weight, bias = copy.weight(name), copy.bias(name)
+    copy.set_weight(name, weight[order])
+    if bias is not None:
+        copy.set_bias(name, bias[order])
 
 
 def _scores(by: Arithmetic, value: float) -> Callable[[Editable], None]:
