@@ -117,6 +117,12 @@ class NodeBuilder(Builder):
         """The free dimensions of an input."""
         return free_dimensions(self.input_shapes[number], self.larger_input_shapes[number])
 
+    def sizes(self, role: str, number: int = 0) -> str:
+        """Return a tensor of int64 with the sizes of an input in each run: a constant if no size is free."""
+        if any(self.free_input(number)):
+            return self.node(role, "Shape", [self.inputs[number]])
+        return self.integers(role, self.input_shapes[number])
+
     @property
     def free_output(self) -> Free:
         """The free dimensions of the first output."""

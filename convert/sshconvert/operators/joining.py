@@ -48,6 +48,7 @@ class Concat(_Joining):
     name = "Concat"
     aliases = ("concat",)
     restrictions = "The inputs differ only along `dim`."
+    value_preserving = ("Concat", "Unsqueeze", "Squeeze")
 
     @classmethod
     def read(cls, attributes: Attributes) -> Concat:
@@ -64,7 +65,13 @@ class Concat(_Joining):
         return (np.concatenate(inputs, self.axis),)
 
     def emit(self, build: NodeBuilder) -> None:
-        build.finish("Concat", build.inputs, axis=axis_in(self.axis, build.output_shapes[0]))
+        if len(build.output_shapes[0]) > 1:
+            build.finish("Concat", build.inputs, axis=axis_in(self.axis, build.output_shapes[0]))
+            return
+        # OpenVINO 2026.4 computes Abs of a joined vector in the vector's memory, also if other nodes read the vector.
+        first = build.integers("first", (0,))
+        rows = [build.node("row", "Unsqueeze", [vector, first]) for vector in build.inputs]
+        build.finish("Squeeze", [build.node("joined", "Concat", rows, axis=1), first])
 
 
 @register

@@ -215,7 +215,9 @@ class BroadcastLike(_Broadcasting):
     def emit(self, build: NodeBuilder) -> None:
         pairs = self._pairs(*build.input_shapes)
         if not self.axes:
-            sizes = build.node("sizes", "Shape", [build.inputs[1]])
+            sizes = build.sizes("sizes", 1)
+        elif not any(build.free_output):
+            sizes = build.integers("sizes", build.output_shapes[0])
         else:
             one = build.integers("one", (1,))
             parts = [

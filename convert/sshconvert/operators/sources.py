@@ -222,7 +222,7 @@ class _UniformLike(Operator):
 
     def emit(self, build: NodeBuilder) -> None:
         value = build.constant("value", np.array(self.constant, build.output_dtypes[0]))
-        build.finish("Expand", [value, build.node("shape", "Shape", build.inputs)])
+        build.finish("Expand", [value, build.sizes("shape")])
 
 
 register_kind(_UniformLike, "zeros_like", constant=0)

@@ -150,6 +150,31 @@ def test_a_number_of_dimensions_that_depends_on_the_size_is_refused_by_name() ->
         free_export(builder.finish())
 
 
+def test_absolute_values_leave_a_joined_vector_as_it_is(tmp_path: Path) -> None:
+    """OpenVINO computes Abs in the memory of a Concat of vectors, whatever else reads it."""
+    builder = Builder(Random(0), np.random.default_rng(0))  # noqa: S311  # no secret
+    (negative,) = builder.apply("negative", builder.made(np.linspace(1, 3, 40), constant=False))
+    (joined,) = builder.apply("Concat", negative, negative, num_args=2, dim=0)
+    for function in ("abs", "round", "tanh"):
+        builder.apply(function, joined)
+
+    assert max(differences(builder.finish(), tmp_path).values()) <= TOLERANCE
+
+
+def test_tensors_like_computed_ones_are_outputs(tmp_path: Path) -> None:
+    """The check of a file refuses sizes that data or arithmetic decide, and takes these."""
+    builder = Builder(Random(0), np.random.default_rng(0))  # noqa: S311  # no secret
+    (cropped,) = builder.apply(
+        "Crop", builder.made(np.ones((1, 4, 3, 7)), constant=False), num_args=1, h_w=(3, 5), center_crop=True
+    )
+    (row,) = builder.apply("mean", cropped, axis=(2, 3), keepdims=True)
+    builder.apply("broadcast_like", row, cropped)
+    builder.apply("ones_like", cropped)
+    graph = builder.finish()
+
+    assert max(differences(graph, tmp_path).values()) <= TOLERANCE
+
+
 def test_each_operator_has_a_template_or_a_reason() -> None:
     assert {*TEMPLATES} | {*WITHOUT_TEMPLATE} == {kind.name for kind in OPERATORS.values()}
     assert not {*TEMPLATES} & {*WITHOUT_TEMPLATE}
