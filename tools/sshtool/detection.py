@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -17,7 +17,7 @@ from sshconvert.arrays import Pixels
 from sshconvert.errors import ImageError, NonfiniteError, UsageError
 from sshconvert.libraries import PILLOW, require
 from sshconvert.tasks.detection import detection_task
-from sshconvert.tasks.results import Detections
+from sshconvert.tasks.results import Box, Detections, landmarks_of
 from sshtool.candidates import usual_artifact
 from sshtool.detector import Detector, DetectorOptions, Fitted
 from sshtool.document import Error
@@ -43,10 +43,15 @@ class ImageJob:
 
 @dataclass(frozen=True)
 class Detection:
-    """A box (x1, y1, x2, y2 in pixels of the upright image, corner pixels included) and its score."""
+    """A box (x1, y1, x2, y2 in pixels of the upright image, corner pixels included) and its score.
+
+    `landmarks` are points (x, y) in the same pixels, `attributes` values 0-1 by name, if the task has any.
+    """
 
     box: tuple[float, float, float, float]
     score: float
+    landmarks: tuple[tuple[float, float], ...] = ()
+    attributes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class DetectionLine(TypedDict):
 
     box: tuple[float, float, float, float]
     score: float
+    landmarks: NotRequired[list[tuple[float, float]]]
+    attributes: NotRequired[dict[str, float]]
 
 
 class PlannedLine(TypedDict):
@@ -202,7 +209,15 @@ def as_json(item: Outcome) -> dict[str, Any]:
 
 
 def _rounded(detection: Detection) -> dict[str, Any]:
-    return {"box": [round(value, BOX_DIGITS) for value in detection.box], "score": round(detection.score, SCORE_DIGITS)}
+    line: dict[str, Any] = {
+        "box": [round(value, BOX_DIGITS) for value in detection.box],
+        "score": round(detection.score, SCORE_DIGITS),
+    }
+    if detection.landmarks:
+        line["landmarks"] = [[round(value, BOX_DIGITS) for value in point] for point in detection.landmarks]
+    if detection.attributes:
+        line["attributes"] = {name: round(value, SCORE_DIGITS) for name, value in detection.attributes.items()}
+    return line
 
 
 def _jobs(images: Sequence[Path], folder: Path | None) -> tuple[ImageJob, ...]:
@@ -236,11 +251,10 @@ class _Read:
 
 
 def _detect_group(detector: Detector, jobs: Sequence[ImageJob]) -> list[Detected | NotRead]:
-    precision = detector.runtime.inference_precision
     read = [_read(detector, job) for job in jobs]
     detections = iter(detector.find_in_fitted([item.fitted for item in read if isinstance(item, _Read)]))
     return [
-        item if isinstance(item, NotRead) else _outcome(job, item, next(detections), precision)
+        item if isinstance(item, NotRead) else _outcome(detector, job, item, next(detections))
         for job, item in zip(jobs, read, strict=True)
     ]
 
@@ -254,7 +268,7 @@ def _read(detector: Detector, job: ImageJob) -> _Read | NotRead:
 
 
 def _outcome(
-    job: ImageJob, read: _Read, detections: Detections | NonfiniteError, inference_precision: str
+    detector: Detector, job: ImageJob, read: _Read, detections: Detections | NonfiniteError
 ) -> Detected | NotRead:
     if isinstance(detections, NonfiniteError):
         return NotRead(job.image, type(detections).__name__, f"{job.image}: {detections}")
@@ -267,6 +281,11 @@ def _outcome(
                 save_picture(job.picture, image, rows)
     except ImageError as error:
         return NotRead(job.image, type(error).__name__, str(error))
-    best_first = tuple(Detection((x1, y1, x2, y2), score) for x1, y1, x2, y2, score in rows)
-    placement = read.fitted.placement
-    return Detected(job.image, placement.width, placement.height, best_first, job.picture, inference_precision)
+    best_first = tuple(map(_detection, rows, detections.attribute_rows(detector.task.columns.attributes)))
+    placement, precision = read.fitted.placement, detector.runtime.inference_precision
+    return Detected(job.image, placement.width, placement.height, best_first, job.picture, precision)
+
+
+def _detection(row: Box, attributes: Mapping[str, float]) -> Detection:
+    x1, y1, x2, y2, score, *_ = row
+    return Detection((x1, y1, x2, y2), score, landmarks_of(row), attributes)

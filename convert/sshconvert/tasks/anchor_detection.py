@@ -21,7 +21,7 @@ from sshconvert.tasks.anchors import AnchorHead, highest
 from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
-from sshconvert.tasks.inside import Inside
+from sshconvert.tasks.inside import Columns, Inside
 from sshconvert.tasks.postprocessing import Candidates, append_postprocessing, decode_head
 from sshconvert.tasks.registry import TASKS
 from sshconvert.tasks.results import Detections
@@ -63,6 +63,8 @@ class AnchorDetection(DetectionTask):
         names = self.outputs()
         if len(set(names)) < len(names):
             raise ValueError("two outputs have the same name")
+        if len({(head.landmarks and head.points, head.attribute_names) for head in self.heads}) > 1:
+            raise ValueError("the heads have different landmarks or attributes")
         return self
 
     def outputs(self) -> tuple[str, ...]:
@@ -71,8 +73,16 @@ class AnchorDetection(DetectionTask):
     def score_outputs(self) -> tuple[str, ...]:
         return tuple(head.scores for head in self.heads)
 
+    def attribute_outputs(self) -> tuple[str, ...]:
+        return tuple(head.attributes.tensor for head in self.heads if head.attributes)
+
+    @property
+    def columns(self) -> Columns:
+        first = self.heads[0]
+        return Columns(first.points if first.landmarks else 0, first.attribute_names)
+
     def linear_outputs(self) -> tuple[str, ...]:
-        return tuple(head.boxes for head in self.heads)
+        return tuple(name for head in self.heads for name in (head.boxes, head.landmarks) if name)
 
     def candidates(self, outputs: Outputs, image_size: Size) -> list[Detections]:
         """Return each stride's candidates with the highest scores above the threshold, in the order of the anchors."""
@@ -124,6 +134,11 @@ class AnchorDetection(DetectionTask):
                 )
             if output == head.boxes:
                 return f": stride {head.stride}; (dx, dy, dw, dh) of each anchor"
+            if output == head.landmarks:
+                return f": stride {head.stride}; (dx, dy) of {head.points} landmarks of each anchor"
+            if head.attributes and output == head.attributes.tensor:
+                blocks = ", ".join(name or "unused" for name in head.attributes.blocks)
+                return f": stride {head.stride}; blocks of {count} channels, one an anchor: {blocks}"
         return super().meaning(output)
 
     def card(self, declared: Inside | None) -> str:
@@ -174,7 +189,7 @@ class AnchorDetection(DetectionTask):
         batch = outputs[self.outputs()[0]].shape[:1]
         for head in self.heads:
             cells = outputs[head.scores].shape[2:]
-            for name, channels in ((head.scores, 2), (head.boxes, 4)):
+            for name, channels in head.tensors:
                 expected = (*batch, channels * len(head.sizes), *cells)
                 if len(expected) != 4 or outputs[name].shape != expected:
                     raise DetectionError(

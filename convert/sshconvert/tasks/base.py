@@ -39,7 +39,6 @@ class Task(Strict, ABC):
 
     kind: str
 
-    inside_outputs: ClassVar[tuple[str, ...]] = ()  # outputs of a file with the post-processing inside
     quality_measure: ClassVar[str] = ""  # the name of the figure that `quality` returns
     pipeline_tag: ClassVar[str] = ""  # Hugging Face's name of the task
     comparison: ClassVar[type[Any]] = DetectionComparison  # of an image; its field `problem` has a default
@@ -51,6 +50,11 @@ class Task(Strict, ABC):
     @abstractmethod
     def decode(self, outputs: Outputs, image_size: Size) -> list[Any]:
         """Return the result of each image of a batch. Raises DetectionError for outputs that do not fit the task."""
+
+    @property
+    def inside_outputs(self) -> tuple[str, ...]:
+        """The outputs of a file with the post-processing inside."""
+        return ()
 
     # --- conversion ---------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sshconvert.arrays import Flags, Indices
+from sshconvert.arrays import Array, Flags, Indices
 from sshconvert.boxes import overlaps
 from sshconvert.tasks.results import Box, Detections, Scores, Vectors
 from sshconvert.tasks.tolerances import Tolerance
@@ -23,6 +23,11 @@ class DetectionComparison:
             the tolerance of a threshold. They count neither as missing nor as extra.
         largest_corner: The largest distance of a corner, in pixels.
         score_share: The largest difference of a score over its tolerance.
+        landmarks: The number of compared landmarks.
+        attributes: The number of compared attributes.
+        largest_landmark: The largest distance of a coordinate of a landmark, in pixels.
+        largest_attribute: The largest difference of an attribute.
+        attribute_share: The largest difference of an attribute over its tolerance.
         score_sums: The sums of the matched scores of the original and of the other run.
         order_changes: The number of matched detections that another one has overtaken.
         found: All detections of the other run.
@@ -38,6 +43,11 @@ class DetectionComparison:
     largest_corner: float = 0.0
     largest_score: float = 0.0
     score_share: float = 0.0
+    landmarks: int = 0
+    attributes: int = 0
+    largest_landmark: float = 0.0
+    largest_attribute: float = 0.0
+    attribute_share: float = 0.0
     score_sums: tuple[float, float] = (0.0, 0.0)
     order_changes: int = 0
     found: tuple[Box, ...] = ()
@@ -71,18 +81,28 @@ class Thresholds:
 
 
 def compare_detections(
-    expected: Detections, actual: Detections, *, overlap: float, scores: Tolerance, thresholds: Thresholds
+    expected: Detections,
+    actual: Detections,
+    *,
+    overlap: float,
+    scores: Tolerance,
+    thresholds: Thresholds,
+    attributes: Tolerance = Tolerance(0, 0),  # noqa: B008  # frozen
 ) -> DetectionComparison:
     """Match detections one to one and classify the unmatched ones.
 
-    Pairs overlap by at least `overlap`. `scores` is the tolerance of the scores of a pair.
+    Pairs overlap by at least `overlap`. `scores` and `attributes` are the tolerances of a pair. Both sides have the
+    same landmarks and attributes.
     """
     pairs = match(expected, actual, overlap, thresholds.last_pixel)
     rows, columns = pairs[:, 0], pairs[:, 1]
     original, other = expected[rows], actual[columns]
     corners = np.abs(original.boxes - other.boxes)
-    distance = np.abs(original.scores - other.scores)
-    allowed = np.maximum(scores.at(original.scores), np.finfo(np.float32).tiny)  # the user's tolerance may be 0
+    largest_score, score_share = _difference(original.scores, other.scores, scores)
+    points = _distance(original.landmarks, other.landmarks)
+    largest_attribute, attribute_share = 0.0, 0.0
+    if original.attributes is not None and other.attributes is not None:
+        largest_attribute, attribute_share = _difference(original.attributes, other.attributes, attributes)
     lost, gained = (
         side[np.setdiff1d(np.arange(len(side)), matched)] for side, matched in ((expected, rows), (actual, columns))
     )
@@ -94,12 +114,29 @@ def compare_detections(
         extra=gained[~near_gained].rows(),
         near_threshold=lost[near_lost].rows() + gained[near_gained].rows(),
         largest_corner=float(corners.max(initial=0)),
-        largest_score=float(distance.max(initial=0)),
-        score_share=float((distance / allowed).max(initial=0)),
+        largest_score=largest_score,
+        score_share=score_share,
+        landmarks=points.size // 2,
+        attributes=0 if original.attributes is None else original.attributes.size,
+        largest_landmark=float(points.max(initial=0)),
+        largest_attribute=largest_attribute,
+        attribute_share=attribute_share,
         score_sums=(float(original.scores.sum()), float(other.scores.sum())),
         order_changes=_overtaken(columns[np.argsort(rows)]),
         found=actual.rows(),
     )
+
+
+def _difference(expected: Array, actual: Array, tolerance: Tolerance) -> tuple[float, float]:
+    """Return the largest difference of two arrays, and the largest over its tolerance."""
+    distance = np.abs(expected - actual)
+    allowed = np.maximum(tolerance.at(expected), np.finfo(np.float32).tiny)  # the user's tolerance may be 0
+    return float(distance.max(initial=0)), float((distance / allowed).max(initial=0))
+
+
+def _distance(expected: Array | None, actual: Array | None) -> Array:
+    """Return the distance of each coordinate of the landmarks, [K, P, 2]; empty without landmarks."""
+    return np.zeros(0) if expected is None or actual is None else np.abs(expected - actual)
 
 
 def match(expected: Detections, actual: Detections, overlap: float, last_pixel: int = 1) -> Indices:

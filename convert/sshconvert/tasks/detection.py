@@ -19,7 +19,7 @@ from sshconvert.tasks.comparison import DetectionComparison, Thresholds, compare
 from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
 from sshconvert.tasks.findings import Discrepancy, ImageComparison, judge_detections
-from sshconvert.tasks.inside import Inside
+from sshconvert.tasks.inside import Columns, Inside
 from sshconvert.tasks.results import Box, Detections
 from sshconvert.tasks.tolerances import Profile, Tolerance
 
@@ -38,8 +38,15 @@ class DetectionTask(Task):
     score_threshold: Share
     iou_threshold: Share
 
-    checks: ClassVar[tuple[str, ...]] = ("detections", "excused", "corners", "scores", inside.CHECK)
-    inside_outputs: ClassVar[tuple[str, ...]] = inside.OUTPUTS
+    checks: ClassVar[tuple[str, ...]] = (
+        "detections",
+        "excused",
+        "corners",
+        "scores",
+        "landmarks",
+        "attributes",
+        inside.CHECK,
+    )
     pipeline_tag: ClassVar[str] = "object-detection"
     quality_measure: ClassVar[str] = "AP@0.5"
     last_pixel: ClassVar[int] = 1  # 1 if boxes include their corner pixels: a width is x2 - x1 + last_pixel
@@ -49,6 +56,15 @@ class DetectionTask(Task):
     def noun(self) -> str:
         """The word for one detection."""
         return self.labels[0] if len(self.labels) == 1 else "object"
+
+    @property
+    def columns(self) -> Columns:
+        """The landmarks and attributes of each detection."""
+        return Columns()
+
+    @property
+    def inside_outputs(self) -> tuple[str, ...]:
+        return self.columns.outputs
 
     @abstractmethod
     def candidates(self, outputs: Outputs, image_size: Size) -> list[Detections]:
@@ -60,6 +76,10 @@ class DetectionTask(Task):
     @abstractmethod
     def score_outputs(self) -> tuple[str, ...]:
         """Return the names of the outputs that hold scores."""
+
+    def attribute_outputs(self) -> tuple[str, ...]:
+        """Return the names of the outputs that hold attributes."""
+        return ()
 
     @abstractmethod
     def most_candidates(self, outputs: Outputs) -> int:
@@ -118,12 +138,12 @@ class DetectionTask(Task):
         return self.with_thresholds(threshold)
 
     def decode_inside(self, outputs: Outputs) -> list[Detections]:
-        return inside.detections_of(outputs)
+        return inside.detections_of(outputs, self.columns)
 
     def problems_inside(self, expected: Outputs, actual: Outputs, declared: Inside) -> Sequence[Discrepancy]:
         images = len(next(iter(expected.values())))
         most = min(declared.top_k, self.most_candidates(expected))
-        return inside.problems(actual, images=images, most=most, inside=declared, noun=self.noun)
+        return inside.problems(actual, images=images, most=most, inside=declared, noun=self.noun, columns=self.columns)
 
     def compare(
         self,
@@ -132,8 +152,8 @@ class DetectionTask(Task):
         profile: Profile,
         allowed: Callable[[str], Tolerance],
     ) -> tuple[DetectionComparison, ...]:
-        limits = [allowed(name) for name in self.score_outputs()]
-        scores = Tolerance(max(limit.atol for limit in limits), max(limit.rtol for limit in limits))
+        scores = _widest(map(allowed, self.score_outputs()))
+        attributes = _widest(map(allowed, self.attribute_outputs()))
         thresholds = Thresholds(
             score=self.score_threshold,
             score_tolerance=scores.at(self.score_threshold),
@@ -142,7 +162,14 @@ class DetectionTask(Task):
             last_pixel=self.last_pixel,
         )
         return tuple(
-            compare_detections(original, other, overlap=profile.overlap, scores=scores, thresholds=thresholds)
+            compare_detections(
+                original,
+                other,
+                overlap=profile.overlap,
+                scores=scores,
+                attributes=attributes,
+                thresholds=thresholds,
+            )
             for original, other in zip(expected, actual, strict=True)
         )
 
@@ -189,6 +216,14 @@ class DetectionTask(Task):
 
     def usage(self, *, inside: bool) -> tuple[str, str] | None:
         return (f"From the outputs to {self.noun}s", _USAGE.format(noun=self.noun)) if inside else None
+
+
+def _widest(limits: Iterable[Tolerance]) -> Tolerance:
+    """Return the largest of tolerances, each part by itself."""
+    several = list(limits)
+    return Tolerance(
+        max((limit.atol for limit in several), default=0), max((limit.rtol for limit in several), default=0)
+    )
 
 
 def detection_task(model: str, task: Task) -> DetectionTask:

@@ -88,6 +88,20 @@ def _distances(compared: Sequence[ImageComparison], profile: Profile) -> Iterato
                 sample,
                 excess=image.score_share,
             )
+        if not image.largest_landmark <= profile.corner:
+            yield Discrepancy(
+                "landmarks",
+                f"a matched landmark is off by {image.largest_landmark:.3g} pixels, {profile.corner:g} allowed",
+                sample,
+                excess=image.largest_landmark / profile.corner,
+            )
+        if not image.attribute_share <= 1:
+            yield Discrepancy(
+                "attributes",
+                f"a matched attribute is off by more than its tolerance, by up to {image.largest_attribute:.3g}",
+                sample,
+                excess=image.attribute_share,
+            )
     expected, other = (sum(image.score_sums[side] for _, image in compared) for side in (0, 1))
     allowed = profile.score_sum * expected + profile.tensors.atol
     if not abs(other - expected) <= allowed:

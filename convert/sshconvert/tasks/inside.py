@@ -5,6 +5,8 @@ For N images and at most K detections of each, in pixels of the network's input:
 - `boxes`: float32 [N, K, 4], x1, y1, x2, y2 with the corner pixels included, best first; zeros after the last
 - `scores`: float32 [N, K]
 - `count`: int32 [N], the number of detections
+- `landmarks`: float32 [N, K, P, 2], x and y of P points of each detection, not clipped, if the task has any
+- `attributes`: float32 [N, K, A], in the order of the task's names, if it has any
 
 K is the smaller of `top_k` and the number of candidates.
 """
@@ -19,14 +21,16 @@ import numpy as np
 
 from sshconvert.arrays import Array
 from sshconvert.errors import DetectionError
+from sshconvert.graph import Dimensions
 from sshconvert.tasks.findings import Discrepancy
 from sshconvert.tasks.results import Detections
 
 BOXES: Final = "boxes"
 SCORES: Final = "scores"
 COUNT: Final = "count"
-OUTPUTS: Final = (BOXES, SCORES, COUNT)
-TYPES: Final[Mapping[str, type]] = {BOXES: np.float32, SCORES: np.float32, COUNT: np.int32}
+LANDMARKS: Final = "landmarks"
+ATTRIBUTES: Final = "attributes"
+OUTPUTS: Final = (BOXES, SCORES, COUNT)  # of every task
 
 CHECK: Final = "faces"  # the name of the check in reports
 # The problem of results that are not compared, because findings of that check describe their problems.
@@ -42,46 +46,84 @@ class Inside:
     top_k: int
 
 
-def detections_of(outputs: Mapping[str, Array]) -> list[Detections]:
+@dataclass(frozen=True)
+class Columns:
+    """What each detection of a task has beside box and score: a number of landmarks, and named attributes."""
+
+    points: int = 0
+    attributes: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs, in their order."""
+        return tuple(self.shapes(0, 0))
+
+    def shapes(self, images: int | str, most: int | str) -> dict[str, Dimensions]:
+        """Return the shape of each output, for at most `most` detections an image. A text stands for any number."""
+        shapes: dict[str, Dimensions] = {BOXES: (images, most, 4), SCORES: (images, most), COUNT: (images,)}
+        if self.points:
+            shapes[LANDMARKS] = (images, most, self.points, 2)
+        if self.attributes:
+            shapes[ATTRIBUTES] = (images, most, len(self.attributes))
+        return shapes
+
+
+def detections_of(outputs: Mapping[str, Array], columns: Columns) -> list[Detections]:
     """The detections of each image. Raises DetectionError if the outputs are others."""
     boxes, scores, counts = (outputs.get(name, np.zeros(0)) for name in OUTPUTS)
-    fits = boxes.ndim == 3 and boxes.shape[2] == 4 and scores.shape == boxes.shape[:2]
-    fits = fits and counts.shape == boxes.shape[:1] and counts.dtype.kind in "iu"
+    shapes = columns.shapes(*boxes.shape[:2]) if boxes.ndim > 1 else columns.shapes(0, 0)
+    fits = all(name in outputs and outputs[name].shape == shape for name, shape in shapes.items())
+    fits = fits and counts.dtype.kind in "iu"
     if not fits or ((counts < 0) | (counts > scores.shape[1])).any():
-        raise DetectionError(f"the outputs are not {', '.join(OUTPUTS)}: [N, K, 4], [N, K] and [N], 0 to K")
-    images = zip(boxes, scores, counts.tolist(), strict=True)
-    return [Detections(corners[:count], values[:count]) for corners, values, count in images]
+        forms = (f"[{', '.join(map(str, shape))}]" for shape in columns.shapes("N", "K").values())
+        raise DetectionError(f"the outputs are not {', '.join(shapes)}: {', '.join(forms)}; count is 0 to K")
+    names = ("boxes", "scores", LANDMARKS, ATTRIBUTES)
+    return [
+        Detections(**{name: outputs[name][image, :count] for name in names if name in shapes})
+        for image, count in enumerate(counts.tolist())
+    ]
 
 
 def problems(
-    outputs: Mapping[str, Array], *, images: int, most: int, inside: Inside, noun: str
+    outputs: Mapping[str, Array],
+    *,
+    images: int,
+    most: int,
+    inside: Inside,
+    noun: str,
+    columns: Columns = Columns(),  # frozen
 ) -> tuple[Discrepancy, ...]:
     """Return the problems of the outputs for `images` images with at most `most` detections each.
 
     Values are checked only if shapes and types are right. `noun` is the word for a detection.
     """
-    return tuple(_shapes(outputs, images, most)) or tuple(_values(outputs, inside, noun))
+    found = tuple(_shapes(outputs, columns.shapes(images, most)))
+    return found or tuple(_values(outputs, columns, inside, noun))
+
+
+def _type(output: str) -> type:
+    return np.int32 if output == COUNT else np.float32
 
 
 def _finding(output: str, text: str) -> Discrepancy:
     return Discrepancy(CHECK, f"{output} {text}", output=output)
 
 
-def _shapes(outputs: Mapping[str, Array], images: int, most: int) -> Iterator[Discrepancy]:
-    shapes = {BOXES: (images, most, 4), SCORES: (images, most), COUNT: (images,)}
+def _shapes(outputs: Mapping[str, Array], shapes: Mapping[str, Dimensions]) -> Iterator[Discrepancy]:
     for name, shape in shapes.items():
         if name not in outputs:
             yield _finding(name, "is missing")
             continue
         if outputs[name].shape != shape:
             yield _finding(name, f"has shape {outputs[name].shape}, expected {shape}")
-        if outputs[name].dtype != TYPES[name]:
-            yield _finding(name, f"is {outputs[name].dtype}, expected {np.dtype(TYPES[name])}")
+        if outputs[name].dtype != _type(name):
+            yield _finding(name, f"is {outputs[name].dtype}, expected {np.dtype(_type(name))}")
 
 
-def _values(outputs: Mapping[str, Array], inside: Inside, noun: str) -> Iterator[Discrepancy]:
-    boxes, scores, counts = (outputs[name] for name in OUTPUTS)
-    for name, array in ((BOXES, boxes), (SCORES, scores)):
+def _values(outputs: Mapping[str, Array], columns: Columns, inside: Inside, noun: str) -> Iterator[Discrepancy]:
+    scores, counts = outputs[SCORES], outputs[COUNT]
+    by_row = {name: outputs[name] for name in columns.outputs if name != COUNT}
+    for name, array in by_row.items():
         if count := np.count_nonzero(~np.isfinite(array)):
             yield _finding(name, f"has {count} values that are not finite")
     most = scores.shape[1]
@@ -89,7 +131,8 @@ def _values(outputs: Mapping[str, Array], inside: Inside, noun: str) -> Iterator
         yield _finding(COUNT, f"is {', '.join(map(str, counts.tolist()[:4]))}, expected 0 to {most}")
         return
     counted = np.arange(most) < counts[:, None]
-    for name, filled in ((BOXES, (boxes != 0).any(axis=2)), (SCORES, scores != 0)):
+    for name, array in by_row.items():
+        filled = (array.reshape(len(array), most, -1) != 0).any(axis=2)
         if count := np.count_nonzero(filled & ~counted):
             yield _finding(name, f"has {count} rows behind the last {noun} that are not zero")
     # If the count is too high, it includes a row of zeros, whose score is below the threshold.

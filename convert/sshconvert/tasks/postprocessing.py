@@ -6,20 +6,19 @@ describes the outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
 
 from sshconvert.errors import UsageError
-from sshconvert.graph import Dimensions
 from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.onnx.ranking import best_places, gather_rows, row_count, selected_ranks
 from sshconvert.tasks.anchors import AnchorHead
 from sshconvert.tasks.detection import DetectionTask
-from sshconvert.tasks.inside import BOXES, COUNT, OUTPUTS, SCORES
+from sshconvert.tasks.inside import ATTRIBUTES, BOXES, COUNT, LANDMARKS, SCORES
 
 _CORNERS: Final = 4
 _CHANNELS: Final = 3
@@ -40,32 +39,47 @@ def append_postprocessing(
     name it takes. `top_k` limits the detections of an image. With `keep_heads`, the tensors of the heads stay outputs.
     Raises UsageError for conflicting names of tensors.
     """
-    if conflicts := sorted({*OUTPUTS} & {*model.names}):
+    if conflicts := sorted({*task.inside_outputs} & {*model.names}):
         raise UsageError(f"--postprocess: the network already has tensors named {', '.join(conflicts)}; omit it")
-    build = Builder({*model.names, *OUTPUTS}, "faces_")
-    candidates = decode(build, _limits(build, model, input_name, task.last_pixel))
-    boxes = build.node("all_boxes", "Concat", [item.boxes for item in candidates], axis=1)
-    scores = build.node("all_scores", "Concat", [item.scores for item in candidates], axis=1)
-    counts = [item.count for item in candidates]
-    total = sum(counts) if None not in counts else None  # type: ignore[arg-type]  # without None
-    joined = Candidates(boxes, scores, total)
+    build = Builder({*model.names, *task.inside_outputs}, "faces_")
+    joined = _join(build, decode(build, _limits(build, model, input_name, task.last_pixel)))
     size = _choose(build, _suppress(build, joined, task), joined, top_k)
     batch = next(iter(model.outputs.values()))[0]
-    outputs: dict[str, Dimensions] = {BOXES: (batch, size, _CORNERS), SCORES: (batch, size), COUNT: (batch,)}
     return replace(
         build.extend(model),
-        outputs={**outputs, **(model.outputs if keep_heads else {})},
+        outputs={**task.columns.shapes(batch, size), **(model.outputs if keep_heads else {})},
         types={**model.types, COUNT: np.int32},
     )
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The names of the tensors with boxes [N, S, 4] and scores [N, S], and S if the input size is fixed."""
+    """The names of tensors with all candidates of each image, and their number S if the input size is fixed.
+
+    Boxes are [N, S, 4], scores [N, S], landmarks [N, S, P, 2] and attributes [N, S, A]; "" without them.
+    """
 
     boxes: str
     scores: str
     count: int | None
+    landmarks: str = ""
+    attributes: str = ""
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The name of each tensor, by its field."""
+        named = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "count"}
+        return {name: tensor for name, tensor in named.items() if tensor}
+
+
+def _join(build: Builder, parts: Sequence[Candidates]) -> Candidates:
+    names = list(parts[0].columns)
+    columns = {
+        name: build.node(f"all_{name}", "Concat", [part.columns[name] for part in parts], axis=1) for name in names
+    }
+    counts = [part.count for part in parts]
+    total = sum(counts) if None not in counts else None  # type: ignore[arg-type]  # without None
+    return Candidates(**columns, count=total)
 
 
 def _limits(build: Builder, model: OnnxModel, input_name: str, last_pixel: int) -> str:
@@ -99,6 +113,9 @@ def decode_head(build: Builder, model: OnnxModel, head: AnchorHead, most: int | 
         f"{at}_sizes",
         head.sizes if any(width != height for width, height in head.sizes) else [size[:1] for size in head.sizes],
     )
+    if head.box_std != (1, 1, 1, 1):
+        move = build.node(f"{at}_move_scaled", "Mul", [move, build.floats(f"{at}_move_std", head.box_std[:2])])
+        grow = build.node(f"{at}_grow_scaled", "Mul", [grow, build.floats(f"{at}_grow_std", head.box_std[2:])])
     centres = build.node(f"{at}_moved", "Mul", [move, sizes])
     places = grid(build, head.scores, head.stride, head.centre)
     centres = build.node(f"{at}_centres", "Add", [centres, places])
@@ -111,7 +128,37 @@ def decode_head(build: Builder, model: OnnxModel, head: AnchorHead, most: int | 
     boxes = build.node(f"{at}_clipped", "Min", [boxes, limits])
     boxes = build.node(f"{at}_boxes", "Reshape", [boxes, build.integers(f"{at}_rows", (0, -1, _CORNERS))])
     count = height * width * anchors if isinstance(height, int) and isinstance(width, int) else None
-    return _best(build, Candidates(boxes, scores, count), most, f"{at}_best")
+    landmarks, attributes = _landmarks(build, head, places), _attributes(build, head)
+    return _best(build, Candidates(boxes, scores, count, landmarks, attributes), most, f"{at}_best")
+
+
+def _landmarks(build: Builder, head: AnchorHead, centres: str) -> str:
+    """Emit the landmarks, by the arithmetic of `anchors.move_points`: [N, S, P, 2]. Returns "" without landmarks."""
+    if head.landmarks is None:
+        return ""
+    at, anchors = f"stride{head.stride}_landmark", len(head.sizes)
+    deltas = build.node(f"{at}_deltas_nhwc", "Transpose", [head.landmarks], perm=(0, 2, 3, 1))
+    shape = build.integers(f"{at}_by_anchor", (0, 0, 0, anchors, 2 * head.points))
+    deltas = build.node(f"{at}_deltas", "Reshape", [deltas, shape])
+    if head.landmark_std != 1:
+        deltas = build.node(f"{at}_scaled", "Mul", [deltas, build.floats(f"{at}_std", head.landmark_std)])
+    # Sizes and places repeat for each point, so that the arithmetic needs no sixth dimension.
+    places = build.node(f"{at}_places", "Tile", [centres, build.integers(f"{at}_points", (1, 1, 1, head.points))])
+    sizes = build.floats(f"{at}_sizes", [[*size] * head.points for size in head.sizes])
+    points = build.node(f"{at}_moved", "Add", [build.node(f"{at}_reach", "Mul", [deltas, sizes]), places])
+    return build.node(f"{at}s", "Reshape", [points, build.integers(f"{at}_rows", (0, -1, head.points, 2))])
+
+
+def _attributes(build: Builder, head: AnchorHead) -> str:
+    """Emit the attributes: [N, S, A]. Returns "" without attributes."""
+    if head.attributes is None:
+        return ""
+    at, anchors = f"stride{head.stride}_attribute", len(head.sizes)
+    blocks = build.node(f"{at}_nhwc", "Transpose", [head.attributes.tensor], perm=(0, 2, 3, 1))
+    channels = [block * anchors + anchor for anchor in range(anchors) for block in head.attributes.numbers]
+    chosen = build.node(f"{at}_chosen", "Gather", [blocks, build.integers(f"{at}_channels", channels)], axis=3)
+    rows = build.integers(f"{at}_rows", (0, -1, len(head.attributes.numbers)))
+    return build.node(f"{at}s", "Reshape", [chosen, rows])
 
 
 def grid(build: Builder, tensor: str, stride: int, first: float) -> str:
@@ -141,11 +188,10 @@ def _best(build: Builder, candidates: Candidates, most: int | None, role: str) -
     count = row_count(build, candidates.scores, role)
     number = build.node(f"{role}_number", "Min", [count, build.integers(f"{role}_most", [most])])
     places = best_places(build, candidates.scores, count, number, role)
-    boxes, scores = (
-        gather_rows(build, values, places, f"{role}_{name}")
-        for name, values in (("boxes", candidates.boxes), ("scores", candidates.scores))
-    )
-    return Candidates(boxes, scores, None if candidates.count is None else min(candidates.count, most))
+    columns = {
+        name: gather_rows(build, values, places, f"{role}_{name}") for name, values in candidates.columns.items()
+    }
+    return Candidates(**columns, count=None if candidates.count is None else min(candidates.count, most))
 
 
 def _suppress(build: Builder, faces: Candidates, task: DetectionTask) -> str:
@@ -186,14 +232,15 @@ def _choose(build: Builder, ranked: str, faces: Candidates, top_k: int) -> int |
     order, places = build.split("chosen", "TopK", [ranked, number], 2, axis=1)
     present = build.node("there", "Greater", [order, build.floats("no_rank", 0)])
     present_float = build.cast("there_float", present)
-    boxes, scores = (gather_rows(build, values, places, f"chosen_{role}") for role, values in _named(faces).items())
+    columns = {name: gather_rows(build, values, places, f"chosen_{name}") for name, values in faces.columns.items()}
     mask = build.node("there_box", "Unsqueeze", [present_float, build.integers("box_axis", [2])])
-    build.output(BOXES, "Mul", [boxes, mask])
-    build.output(SCORES, "Mul", [scores, present_float])
+    build.output(BOXES, "Mul", [columns["boxes"], mask])
+    build.output(SCORES, "Mul", [columns["scores"], present_float])
     present_integer = build.cast("there_integer", present, np.int32)
     build.output(COUNT, "ReduceSum", [present_integer, build.integers("faces_axis", [1])], keepdims=0)
+    if faces.landmarks:
+        point = build.node("there_point", "Unsqueeze", [mask, build.integers("point_axis", [3])])
+        build.output(LANDMARKS, "Mul", [columns["landmarks"], point])
+    if faces.attributes:
+        build.output(ATTRIBUTES, "Mul", [columns["attributes"], mask])
     return "" if faces.count is None else min(top_k, faces.count)
-
-
-def _named(faces: Candidates) -> Mapping[str, str]:
-    return {"boxes": faces.boxes, "scores": faces.scores}

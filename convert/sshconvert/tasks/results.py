@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from sshconvert.arrays import Array, Doubles, Flags, Indices
 from sshconvert.errors import DetectionError
 
-# A detection in a report: x1, y1, x2, y2 and score.
+# A detection in a report: x1, y1, x2, y2 and score, then x and y of each landmark.
 Box = tuple[float, ...]
+
+_SCORE: Final = 4
 
 
 def score_of(box: Box) -> float:
     """Return the score of a box of a report."""
-    return box[-1]
+    return box[_SCORE]
+
+
+def landmarks_of(box: Box) -> tuple[tuple[float, float], ...]:
+    """Return x and y of each landmark of a box of a report."""
+    return tuple(zip(box[_SCORE + 1 :: 2], box[_SCORE + 2 :: 2], strict=True))
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,17 @@ class Detections:
         """Return the detections by score, highest first. Equal scores keep their order."""
         return self[np.argsort(-self.scores, kind="stable")]
 
+    def attribute_rows(self, names: Sequence[str]) -> tuple[dict[str, float], ...]:
+        """Return the attributes of each detection by name; the task gives the names of the columns."""
+        if self.attributes is None:
+            return tuple({} for _ in range(len(self)))
+        return tuple(dict(zip(names, row, strict=True)) for row in self.attributes.tolist())
+
     def rows(self, digits: int | None = 4) -> tuple[Box, ...]:
-        """Return x1, y1, x2, y2 and score of each detection, rounded; None keeps all digits."""
-        rows = ((*box, score) for box, score in zip(self.boxes.tolist(), self.scores.tolist(), strict=True))
+        """Return a `Box` for each detection, rounded; None keeps all digits."""
+        points = [()] * len(self) if self.landmarks is None else self.landmarks.reshape(len(self), -1).tolist()
+        columns = zip(self.boxes.tolist(), self.scores.tolist(), points, strict=True)
+        rows = ((*box, score, *around) for box, score, around in columns)
         return tuple(row if digits is None else tuple(round(value, digits) for value in row) for row in rows)
 
 

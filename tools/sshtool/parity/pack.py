@@ -63,15 +63,16 @@ _HEADER: Final = re.compile(
 
 Name = Annotated[str, pydantic.StringConstraints(pattern=r"^\w[\w-]*$", max_length=100)]
 Text = Annotated[str, pydantic.StringConstraints(max_length=200)]
+Row = Annotated[tuple[float, ...], pydantic.Field(min_length=5, max_length=3000)]
 
 
 class PackedSample(Strict):
-    """A sample, and for each of its images the boxes with scores that MXNet's outputs decode to."""
+    """A sample, and for each of its images the rows (`Task.rows`) that MXNet's outputs decode to."""
 
     name: Name
     shape: tuple[Dimension, ...]  # N, H, W, C of images; of tensors, the first one's
     images_sha256: Sha256
-    detections: tuple[tuple[tuple[float, float, float, float, float], ...], ...]
+    detections: tuple[tuple[Row, ...], ...]
 
 
 class Contents(Strict):
@@ -296,9 +297,8 @@ def _check_detections(outputs: Outputs, size: Size, packed: PackedSample, model:
     except DetectionError as error:
         raise ReferencePackError(f"{path}: {packed.name}: {error}") from None
     for boxes, stored in zip(decoded, packed.detections, strict=True):
-        rows = np.array(boxes).reshape(-1, 5)
-        expected = np.array(stored).reshape(-1, 5)
-        if rows.shape != expected.shape or np.abs(rows - expected).max(initial=0) > SAME_DETECTION:
+        lengths = [len(row) for row in boxes] == [len(row) for row in stored]
+        if not lengths or np.abs(np.array(boxes) - np.array(stored)).max(initial=0) > SAME_DETECTION:
             raise ReferencePackError(
                 f"{path}: {packed.name} decodes to other detections than when the pack was made; "
                 "make it again with this version"

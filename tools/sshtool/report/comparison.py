@@ -82,7 +82,12 @@ def _farthest(artifact: ArtifactReport) -> str:
     images = [image for item in artifact.samples for image in item.detections]
     corner = max((image.largest_corner for image in images), default=0.0)
     score = max((image.largest_score for image in images), default=0.0)
-    return f"{corner:.2g} px, {score:.1e}"
+    texts = [f"{corner:.2g} px, {score:.1e}"]
+    if any(image.landmarks for image in images):
+        texts.append(f"landmarks {max(image.largest_landmark for image in images):.2g} px")
+    if any(image.attributes for image in images):
+        texts.append(f"attributes {max(image.largest_attribute for image in images):.1e}")
+    return ", ".join(texts)
 
 
 def self_test_table(report: SelfTestReport, *, plain: bool) -> RenderableType:

@@ -56,7 +56,11 @@ def _result_checks(report: VerifyReport) -> Sequence[str]:
     compared = [item for artifact in report.artifacts for item in artifact.samples]
     if named := [name for artifact in report.artifacts for name in artifact.figures]:
         return named
-    return () if compared and not any(item.detections for item in compared) else DetectionTask.checks
+    images = [image for item in compared for image in item.detections]
+    if compared and not images:
+        return ()
+    absent = {name for name in ("landmarks", "attributes") if not any(getattr(image, name) for image in images)}
+    return tuple(name for name in DetectionTask.checks if name not in absent)
 
 
 def _cases(column: Column, outputs: Sequence[str], checks: Sequence[str]) -> list[_Case]:

@@ -14,7 +14,7 @@ from sshconvert.arrays import Pixels
 from sshconvert.libraries import PILLOW, importing
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.detection import THRESHOLD
-from sshconvert.tasks.results import Box, score_of
+from sshconvert.tasks.results import Box, landmarks_of, score_of
 from sshtool.parity.verify import SampleReport
 from sshtool.report.summary import Column
 
@@ -28,6 +28,8 @@ COLOURS: Final = ("#56b4e9", "#ffb000", "#2ee6a6", "#ff7ac6", "#f0e442", "#b79cf
 
 # The length of a dash, in pixels. The dashes of artifacts alternate along a line, so that equal boxes show all colours.
 DASH: Final = 7
+# The length of an arm of a landmark's cross, in pixels.
+ARM: Final = 2
 # The number of boxes up to which their scores do not hide the picture.
 MOST_SCORES: Final = 40
 
@@ -160,6 +162,10 @@ def _describe(item: DetectionComparison) -> str:
         parts += [f"{amount} {meaning}"] if amount else []
     if item.matched:
         parts.append(f"corners within {item.largest_corner:.2g} pixels, scores within {item.largest_score:.2g}")
+    if item.landmarks:
+        parts.append(f"{item.landmarks} landmarks within {item.largest_landmark:.2g} pixels")
+    if item.attributes:
+        parts.append(f"{item.attributes} attributes within {item.largest_attribute:.2g}")
     return ", ".join(parts)
 
 
@@ -177,7 +183,7 @@ def _differences(comparisons: Mapping[Style, DetectionComparison]) -> Iterable[D
 
 
 def _place(box: Box) -> str:
-    x1, y1, x2, y2, score = box
+    x1, y1, x2, y2, score, *_ = box
     return f"score {score:.4f}, from {x1:.1f}, {y1:.1f} to {x2:.1f}, {y2:.1f}"
 
 
@@ -192,12 +198,18 @@ def faint(boxes: Iterable[Box]) -> list[Box]:
 
 
 def path(boxes: Iterable[Box], *, crossed: bool = False) -> str:
-    """Boxes as one SVG path, each with a cross through it if `crossed`. Each box begins at its upper left corner."""
+    """Boxes as one SVG path, each with a cross through it if `crossed`, and a small cross on each landmark.
+
+    Each box begins at its upper left corner.
+    """
     parts = []
-    for x1, y1, x2, y2, *_ in boxes:
+    for box in boxes:
+        x1, y1, x2, y2, *_ = box
         parts.append(f"M{x1:.1f} {y1:.1f}H{x2:.1f}V{y2:.1f}H{x1:.1f}Z")
         if crossed:
             parts.append(f"L{x2:.1f} {y2:.1f}M{x2:.1f} {y1:.1f}L{x1:.1f} {y2:.1f}")
+        for x, y in landmarks_of(box):
+            parts.append(f"M{x - ARM:.1f} {y:.1f}h{2 * ARM}M{x:.1f} {y - ARM:.1f}v{2 * ARM}")
     return "".join(parts)
 
 
