@@ -203,12 +203,12 @@ def _suppress(build: Builder, faces: Candidates, task: DetectionTask) -> str:
     threshold = np.float32(task.iou_threshold)
     if task.suppresses_equal:
         threshold = np.nextafter(threshold, np.float32(0))
-    boxes = faces.boxes
-    if task.last_pixel:
-        boxes = build.node("with_last_pixel", "Add", [boxes, build.floats("last_pixel", [0, 0, 1, 1])])
     good = build.node("good", "GreaterOrEqual", [faces.scores, build.floats("score_threshold", task.score_threshold)])
     nothing = build.floats("nothing", 0)
     scores = build.node("good_scores", "Where", [good, faces.scores, nothing])
+    boxes = faces.boxes
+    if task.last_pixel:
+        boxes = build.node("with_last_pixel", "Add", [boxes, build.floats("last_pixel", [0, 0, 1, 1])])
     selected = build.node(
         "selected",
         "NonMaxSuppression",
