@@ -82,7 +82,7 @@ def calibrate(
 
 def original(checkpoint: Checkpoint, options: Options) -> OnnxModel:
     """Return the original network: one image of a fixed size, RGB minus the mean, as input; the heads as outputs."""
-    _, channels, height, width = options.input_shape or checkpoint.model.image_input.shape
+    _, channels, height, width = options.input_shape or checkpoint.model.image_shape
     return to_onnx(
         checkpoint,
         replace(

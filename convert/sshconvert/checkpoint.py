@@ -122,13 +122,18 @@ def open_checkpoint(path: Path | CheckpointFiles, model: ModelSpec, *, allow_non
     symbol_path, params_path = locate(path, model)
     symbol = snapshot_symbol(symbol_path)
     whole = parse_symbol(bytes(symbol.data), source=str(symbol_path))
-    is_raw = isinstance(model.task, Tensors)  # its outputs may be any tensors of the network
-    _check_ends(whole, model, inner=is_raw)
-    graph = cut(whole, model.output_names if is_raw else ())
+    is_raw = isinstance(model.task, Tensors)
+    inner = is_raw or bool(model.outputs)  # the outputs may be any tensors of the network
+    _check_ends(whole, model, inner=inner)
+    graph = cut(whole, model.tensors if inner else (), model.output_names if model.outputs else ())
+    if taken := sorted(set(graph.names) & set(graph.variables)):
+        raise CheckpointError(
+            f"{symbol_path}: {listed(taken, ', ')}: inputs or parameters have these names; give the outputs others"
+        )
     params = snapshot_params(params_path)
     arrays = parse_params(params.data, source=str(params_path))
     names = variable_names(whole, arrays)
-    unused = _unused(whole, graph, names, extra=is_raw)
+    unused = _unused(whole, graph, names, extra=inner)
     used = {name: array for name, array in arrays.items() if name not in unused}
     parameters = bind(graph, used, model, source=params_path)
     nonfinite = find_nonfinite(parameters)

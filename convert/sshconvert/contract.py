@@ -110,7 +110,7 @@ class Declaration:
 
     def image_size(self, model: ModelSpec) -> tuple[int, int]:
         """Return the height and width to feed: the declared ones, or the model's own for free dimensions."""
-        _, _, own_height, own_width = model.image_input.shape
+        _, _, own_height, own_width = model.image_shape
         _, _, height, width = self.input_shape
         return height or own_height, width or own_width
 
@@ -130,7 +130,7 @@ class Declaration:
         free = [size is None for size in self.input_shape]
         freed = {(False, False): Dynamic.NOTHING, (True, False): Dynamic.BATCH, (False, True): Dynamic.SIZE}
         batch, channels, height, width = self.input_shape
-        _, _, own_height, own_width = model.image_input.shape
+        _, _, own_height, own_width = model.image_shape
         inside = self.faces
         return Options(
             (form,),

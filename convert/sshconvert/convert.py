@@ -20,7 +20,7 @@ from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Dynamic, InputType, Layout, Options, Precision
 from sshconvert.passes.base import Pass
 from sshconvert.passes.fp16 import StoreWeightsAsFp16
-from sshconvert.passes.input_form import TakeBytes, TakeChannelsLast
+from sshconvert.passes.input_form import TakeBytes, TakeChannelsFirst, TakeChannelsLast
 from sshconvert.passes.preprocessing import BakePreprocessing
 
 if TYPE_CHECKING:
@@ -196,7 +196,8 @@ def _export(checkpoint: Checkpoint, options: Options) -> OnnxModel:
     model = checkpoint.model
     shapes = model.input_shapes
     if options.input_shape:
-        shapes = {_checked(model, options.input_shape): options.input_shape}
+        name = _checked(model, options.input_shape)
+        shapes = {name: model.image_input.laid_out(options.input_shape)}
     named = {item.name: _named(model, item, shapes[item.name], options.dynamic) for item in model.inputs}
     network = larger = checkpoint.resolve(shapes)
     if named != shapes:
@@ -207,14 +208,17 @@ def _export(checkpoint: Checkpoint, options: Options) -> OnnxModel:
         larger = checkpoint.resolve(enlarged)
     elif options.dynamic is not Dynamic.NOTHING:
         raise ShapeError(f"{model.name}: no dimension of {', '.join(shapes)} is one that {options.dynamic.value} frees")
-    return export(network, checkpoint.parameters, named, name=model.name, larger=larger)
+    exported = export(network, checkpoint.parameters, named, name=model.name, larger=larger)
+    if model.takes_image and model.image_input.is_channels_last:
+        return TakeChannelsFirst(model.image_input.name).apply(exported)  # all passes take [N, C, H, W]
+    return exported
 
 
 def _checked(model: ModelSpec, shape: Shape) -> str:
     """Return the name of the image whose shape this is. Raises ShapeError."""
     if not model.takes_image:
         raise ShapeError(f"{model.name}: one input shape, but its inputs are tensors with their own shapes")
-    own = model.image_input.shape
+    own = model.image_shape
     if len(shape) != len(own) or shape[1] != own[1]:
         raise ShapeError(f"input shape {shape}: expected N, {own[1]}, H, W")
     return model.image_input.name

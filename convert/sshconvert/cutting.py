@@ -18,8 +18,8 @@ SUFFIX: Final = "_output"
 MOST_SUGGESTED: Final = 8  # outputs in a message
 
 
-def cut(graph: Graph, outputs: Sequence[str] = ()) -> Graph:
-    """Return the graph that computes `outputs`, or the graph's own outputs if there are none.
+def cut(graph: Graph, outputs: Sequence[str] = (), names: Sequence[str] = ()) -> Graph:
+    """Return the graph that computes `outputs`, or the graph's own outputs if there are none. `names` are their names.
 
     An output is any tensor of an operator by MXNet's name, with or without the suffix `_output`. Inputs without effect
     at inference, such as the labels of loss heads, disappear, and all nodes that no output needs.
@@ -42,7 +42,7 @@ def cut(graph: Graph, outputs: Sequence[str] = ()) -> Graph:
         return tuple(Entry(numbers[entry.node], entry.output) for entry in entries)
 
     nodes = tuple(replace(graph.nodes[old], inputs=moved(inputs[old])) for old in numbers)
-    network = Graph(nodes, moved(chosen), graph.source)
+    network = Graph(nodes, moved(chosen), graph.source, tuple(names))
     _refuse_losses(network)
     return network
 

@@ -30,8 +30,8 @@ def export(
 ) -> OnnxModel:
     """Export a network.
 
-    Inputs, outputs and nodes keep MXNet's names, and outputs MXNet's order. Raises ShapeError for a node that ONNX
-    cannot express at these shapes.
+    Inputs, outputs and nodes keep MXNet's names, except for outputs that the graph renames, and outputs MXNet's order.
+    Raises ShapeError for a node that ONNX cannot express at these shapes.
 
     Args:
         network: the resolved graph.
@@ -145,11 +145,21 @@ class _Export:
 
 
 def _tensor_names(network: Network, build: Builder) -> list[list[str]]:
-    """Return the names of each node's outputs. A node with one output shares its name with the output."""
+    """Return the names of each node's outputs. A node with one output shares its name with the output.
+
+    An output that the graph renames has its new name; an inner tensor of that name gets underscores behind it.
+    """
+    graph = network.graph
+    renamed = dict(zip(graph.outputs, graph.names, strict=False))
+    build.taken |= set(graph.names)
     names: list[list[str]] = []
-    for number, (node, shapes) in enumerate(zip(network.graph.nodes, network.shapes, strict=True)):
-        originals = (network.tensor_name(Entry(number, output)) for output in range(len(shapes)))
-        names.append([name if name == node.name else build.name(name) for name in originals])
+    for number, (node, shapes) in enumerate(zip(graph.nodes, network.shapes, strict=True)):
+        own: list[str] = []
+        for entry in (Entry(number, output) for output in range(len(shapes))):
+            name = network.tensor_name(entry)
+            is_free = name == node.name and name not in graph.names
+            own.append(renamed.get(entry) or (name if is_free else build.name(name)))
+        names.append(own)
     return names
 
 

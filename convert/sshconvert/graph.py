@@ -40,12 +40,14 @@ class Node:
 class Graph:
     """A network with the meaning that MXNet 1.9 gives it. A node follows its inputs.
 
-    `source` names the file in messages.
+    `source` names the file in messages. `names` are the names of the outputs if a model renames them; otherwise it is
+    empty, and the outputs have MXNet's names.
     """
 
     nodes: tuple[Node, ...]
     outputs: tuple[Entry, ...]
     source: str = field(compare=False)
+    names: tuple[str, ...] = ()
 
     @property
     def variables(self) -> tuple[str, ...]:

@@ -78,7 +78,8 @@ class Network:
 
     def output_shapes(self) -> dict[str, Shape]:
         """Return the shape of every output by name, in order."""
-        return {self.tensor_name(entry): self.shape(entry) for entry in self.graph.outputs}
+        names = self.graph.names or map(self.tensor_name, self.graph.outputs)
+        return {name: self.shape(entry) for name, entry in zip(names, self.graph.outputs, strict=True)}
 
     def flops(self) -> float:
         """Count a run's operations by the rules in `sshconvert.operators` (the model card counts preprocessing too)."""
@@ -101,7 +102,7 @@ def parse_symbol(text: str | bytes, *, source: str = "symbol") -> Graph:
 
 def output_names(graph: Graph) -> tuple[str, ...]:
     """Return the name of each output. An unsupported operator gets MXNet's usual names."""
-    return tuple(tensor_name(graph.nodes[entry.node], entry.output) for entry in graph.outputs)
+    return graph.names or tuple(tensor_name(graph.nodes[entry.node], entry.output) for entry in graph.outputs)
 
 
 def tensor_name(node: Node, output: int) -> str:

@@ -12,13 +12,14 @@ from sshconvert.reading import open_regular
 
 HEAD: Final = 512  # bytes: up to and including the mark of a tar archive
 
-EMPTY, PARAMS, SYMBOL, ONNX, IR, ZIP, PACK, IMAGE = (
+EMPTY, PARAMS, SYMBOL, ONNX, IR, ZIP, TAR, PACK, IMAGE = (
     "an empty file",
     "an MXNet .params file",
     "an MXNet symbol",
     "an ONNX model",
     "an OpenVINO IR",
     "a zip archive",
+    "a tar archive",
     "a NumPy archive, as reference packs are",
     "an image",
 )
@@ -59,7 +60,7 @@ _TESTS: Final[Mapping[str, Callable[[bytes], bool]]] = MappingProxyType(
         "a safetensors file": _is_safetensors,
         "a TensorFlow Lite model": lambda head: head[4:8] == b"TFL3",
         "a NumPy array": _begins(b"\x93NUMPY"),
-        "a tar archive": lambda head: head[257:262] == b"ustar",
+        TAR: lambda head: head[257:262] == b"ustar",
         "a gzip file, such as a tar.gz archive": _begins(b"\x1f\x8b"),
         "a 7z, rar, xz, bzip2 or zstd archive": _begins(
             b"7z\xbc\xaf\x27\x1c", b"Rar!", b"\xfd7zXZ\x00", b"BZh", b"\x28\xb5\x2f\xfd"

@@ -237,7 +237,7 @@ def test_an_archive_that_is_not_the_pinned_one_needs_allow_unverified(archive: P
 
 def test_the_pinned_archive_is_verified_by_size_and_hash(archive: Path, tmp_path: Path) -> None:
     text = parse_model_text().replace("73_316_283", str(archive.stat().st_size))
-    pinned = parse_model(text.replace(MODEL.archive.sha256, file_sha256(archive)).encode(), source="test")
+    pinned = parse_model(text.replace(MODEL.archive.digest, file_sha256(archive)).encode(), source="test")
     workspace = Workspace(pinned, tmp_path)
     assert download(workspace, DownloadOptions(from_archive=archive)).verified
     with archive.open("ab") as file:

@@ -148,7 +148,7 @@ def _package(
     model = workspace.model
     write_record(workspace.verification, VerifyResult(report))
     size = report.artifacts[0].declaration.sample_size(model)
-    shipped = checkpoint.is_demo and size == model.image_input.shape[2:]
+    shipped = checkpoint.is_demo and size == model.image_shape[2:]
     if isinstance(reference, LiveReference) and not shipped:
         _keep_answers(workspace.reference_pack, checkpoint, reference, report)
     options = PackageOptions(artifacts=tuple(item.path for item in report.artifacts))
@@ -175,4 +175,4 @@ def _save_picture(path: Path | None, reference: Reference, model: ModelSpec, opt
 
 
 def _size(model: ModelSpec, options: Options) -> Size:
-    return (options.input_shape or model.image_input.shape)[2:] if model.takes_image else ()
+    return (options.input_shape or model.image_shape)[2:] if model.takes_image else ()

@@ -158,7 +158,7 @@ def _scenes(options: Options, model: ModelSpec, seeds: range) -> CalibrationImag
 
 
 def _size(options: Options, model: ModelSpec) -> tuple[int, int]:
-    _, _, height, width = options.input_shape or model.image_input.shape
+    _, _, height, width = options.input_shape or model.image_shape
     return height, width
 
 
@@ -182,7 +182,7 @@ class _LayerSearch:
     ) -> None:
         self.checkpoint, self.images, self.progress = checkpoint, images, progress
         self.int8, self.task = int8, checkpoint.model.task
-        _, channels, *size = options.input_shape or checkpoint.model.image_input.shape
+        _, channels, *size = options.input_shape or checkpoint.model.image_shape
         # A batch of one, without post-processing inside: neither changes the results.
         self.options = replace(options, input_shape=(1, channels, *size), dynamic=Dynamic.NOTHING, postprocessing=None)
         self.truths, self.best = self.measure_float()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pydantic
 
+from sshconvert.digest import Algorithm
 from sshconvert.errors import ModelError
 from sshconvert.schema import Dimension, Positive, Strict, TensorName
 from sshconvert.tasks.base import Task
 from sshconvert.tasks.registry import parse_task
 
 Sha256 = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Sha384 = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{96}$")]
 FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^\w([\w.-]*\w)?$", max_length=100)]
+FolderName = Annotated[str, pydantic.StringConstraints(pattern=r"^\w([\w.-]*\w)?(/\w([\w.-]*\w)?)*$", max_length=200)]
 ModelName = Annotated[
     str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$", max_length=100)
 ]
@@ -25,22 +28,47 @@ Figure = Annotated[float, pydantic.Field(gt=0)]
 
 
 class PinnedFile(Strict):
-    """A file with its size and hash."""
+    """A file with its size and one hash, SHA-256 or SHA-384."""
 
     name: FileName
     size: Positive
-    sha256: Sha256
+    sha256: Sha256 | None = None
+    sha384: Sha384 | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _has_one_hash(self) -> Self:
+        if (self.sha256 is None) == (self.sha384 is None):
+            raise ValueError("give sha256 or sha384")
+        return self
+
+    @property
+    def algorithm(self) -> Algorithm:
+        return "sha256" if self.sha256 else "sha384"
+
+    @property
+    def digest(self) -> str:
+        """The hash in hexadecimal."""
+        return self.sha256 or self.sha384 or ""
 
 
 class SourceSpec(Strict):
-    """A URL of the archive, which worked until `dead_since`."""
+    """A URL of a file, which worked until `dead_since`."""
 
     url: Url
     dead_since: str = ""
 
 
+class LooseFile(PinnedFile):
+    """One of the checkpoint's two files, and its URLs."""
+
+    sources: tuple[SourceSpec, ...] = ()
+
+
 class CheckpointSpec(Strict):
-    """The checkpoint's two files, upstream's archive of them, and the URLs of the archive.
+    """The checkpoint's two files, and their origin: an archive of both, or each file by itself.
+
+    `folder` is the folder inside the archive in which both files lie; "" stands for the root, or one enclosing folder
+    of any name. `sources` are the URLs of the archive.
 
     If the description names no files, it is a folder's only pair of `NAME-symbol.json` and `NAME-0000.params`.
     """
@@ -48,15 +76,32 @@ class CheckpointSpec(Strict):
     symbol: FileName = ""
     params: FileName = ""
     archive: PinnedFile | None = None
+    folder: FolderName | Literal[""] = ""
     sources: tuple[SourceSpec, ...] = ()
+    files: tuple[LooseFile, ...] = ()
 
     @pydantic.model_validator(mode="after")
     def _names_are_a_pair(self) -> CheckpointSpec:
-        if bool(self.symbol) != bool(self.params) or (self.archive and not self.symbol):
+        if bool(self.symbol) != bool(self.params) or ((self.archive or self.files) and not self.symbol):
             raise ValueError("name both symbol and params")
         if self.symbol and self.symbol.casefold() == self.params.casefold():
             raise ValueError("symbol and params have the same name")
         return self
+
+    @pydantic.model_validator(mode="after")
+    def _has_one_origin(self) -> CheckpointSpec:
+        if self.files and (self.archive or self.sources):
+            raise ValueError("give an archive with its sources, or files with theirs")
+        if self.files and [file.name for file in self.files] != [self.symbol, self.params]:
+            raise ValueError(f"files: expected {self.symbol} and {self.params}")
+        if self.folder and not self.archive:
+            raise ValueError("folder: it is a folder of the archive; name the archive")
+        return self
+
+    @property
+    def all_sources(self) -> tuple[SourceSpec, ...]:
+        """The sources of the archive, or of the two files."""
+        return (*self.sources, *(source for file in self.files for source in file.sources))
 
 
 class ImageSpec(Strict):
@@ -95,7 +140,7 @@ class ImageSpec(Strict):
 
 
 class InputSpec(Strict):
-    """An input of the original network. `layout` has a letter for each dimension: NCHW for an image."""
+    """An input of the original network. `layout` has a letter for each dimension: NCHW or NHWC for an image."""
 
     name: TensorName
     shape: tuple[Dimension, ...] = pydantic.Field(min_length=1, max_length=8)
@@ -107,10 +152,28 @@ class InputSpec(Strict):
     def numpy(self) -> np.dtype[Any]:
         return np.dtype(self.dtype)
 
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether the input is an image whose last dimension are the channels."""
+        return self.image is not None and self.layout == "NHWC"
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of an image as [N, C, H, W], whatever its layout."""
+        if not self.is_channels_last:
+            return self.shape
+        batch, height, width, channels = self.shape
+        return batch, channels, height, width
+
+    def laid_out(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return a shape [N, C, H, W] in the input's layout."""
+        batch, channels, height, width = image_shape
+        return (batch, height, width, channels) if self.is_channels_last else image_shape
+
     @pydantic.model_validator(mode="after")
     def _fits(self) -> InputSpec:
-        if self.image and (len(self.shape) != 4 or self.shape[1] != 3 or self.layout not in ("", "NCHW")):
-            raise ValueError("an image's shape is [N, 3, H, W]")
+        if self.image and (len(self.shape) != 4 or self.layout not in ("", "NCHW", "NHWC") or self.image_shape[1] != 3):
+            raise ValueError("an image's shape is [N, 3, H, W], or [N, H, W, 3] with the layout NHWC")
         if self.image and self.dtype != "float32":
             raise ValueError("an image's dtype is float32")
         if self.layout and len(self.layout) != len(self.shape):
@@ -143,7 +206,11 @@ class Licence(Strict):
 
 
 class ModelSpec(Strict):
-    """A model."""
+    """A model.
+
+    `outputs` are MXNet's tensors, with or without the suffix `_output`, by the names of the task's outputs that differ
+    from them. A tensor may lie inside the network, whose remaining nodes then fall away.
+    """
 
     name: ModelName
     title: str = ""
@@ -155,6 +222,7 @@ class ModelSpec(Strict):
     checkpoint: CheckpointSpec = CheckpointSpec()
     inputs: tuple[InputSpec, ...] = pydantic.Field(min_length=1)
     task: Annotated[pydantic.SerializeAsAny[Task], pydantic.BeforeValidator(parse_task)]
+    outputs: dict[TensorName, TensorName] = pydantic.Field(default_factory=dict)
     published: Published = Published()
     demo: DemoSpec | None = None
     licence: Licence = Licence()
@@ -163,6 +231,16 @@ class ModelSpec(Strict):
     def _inputs_differ(self) -> ModelSpec:
         if len({item.name for item in self.inputs}) < len(self.inputs):
             raise ValueError("two inputs have the same name")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _renames_fit(self) -> ModelSpec:
+        if unknown := self.outputs.keys() - set(self.output_names):
+            raise ValueError(f"outputs: the task has no output {', '.join(sorted(unknown))}")
+        if len(set(self.output_names)) < len(self.output_names):
+            raise ValueError("two outputs have the same name")
+        if len({name.removesuffix("_output") for name in self.tensors}) < len(self.tensors):
+            raise ValueError("outputs: two outputs are the same tensor")
         return self
 
     def described(self) -> dict[str, Any]:
@@ -196,6 +274,11 @@ class ModelSpec(Strict):
         return self.inputs[0]
 
     @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of the only input, an image, as [N, C, H, W]. Raises ModelError as `image_input`."""
+        return self.image_input.image_shape
+
+    @property
     def image(self) -> ImageSpec:
         """The image of the only input. Raises ModelError for a network with other inputs."""
         image = self.image_input.image
@@ -220,5 +303,10 @@ class ModelSpec(Strict):
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the network's outputs, in its order."""
+        """Names of the outputs, in the network's order."""
         return self.task.outputs()
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """MXNet's name of each output."""
+        return tuple(self.outputs.get(name, name) for name in self.output_names)

@@ -645,7 +645,7 @@ def test_a_file_that_becomes_shorter_while_it_is_read_is_refused() -> None:
 @pytest.mark.skipif(not UNREADABLE.is_file(), reason=f"{UNREADABLE}, which opens and then cannot be read, is Linux's")
 def test_a_file_that_opens_and_cannot_be_read_is_one_named_error() -> None:
     with open_archive(UNREADABLE) as archive, pytest.raises(ArchiveError, match=r"cannot be read \(Input/output error"):
-        archive.sha256()
+        archive.digest()
 
 
 SMALL = (named(SYMBOL, data=b"{}"), named(PARAMS, data=bytes(range(64)) * 2, method=DEFLATED))
@@ -853,7 +853,7 @@ def test_an_archive_that_changes_while_it_is_read_is_an_error(when: str, change:
             else:
                 file.truncate(path.stat().st_size + (10 if change == "grows" else -10))
         with pytest.raises(ArchiveError, match="changed while"):
-            archive.sha256() if when == "hashing" else archive.unpack(MODEL, tmp_path / "out")
+            archive.digest() if when == "hashing" else archive.unpack(MODEL, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -866,7 +866,7 @@ def test_another_file_in_the_place_of_an_open_archive_is_not_read(tmp_path: Path
         (tmp_path / "b.zip").write_bytes(write(*SMALL))
         (tmp_path / "b.zip").replace(path)
         archive._state = state(file)  # the number of its links has changed, and with it a time
-        assert archive.sha256() == digest
+        assert archive.digest() == digest
         archive.unpack(MODEL, tmp_path / "out")
     assert (tmp_path / "out" / PARAMS).read_bytes() == HONEST[1].data
 

@@ -661,7 +661,7 @@ def test_sources_are_tried_in_order_each_once_and_dead_ones_last(
     upstream = MODEL.checkpoint.sources[0]
     alive = upstream.model_copy(update={"url": "https://five.test/a", "dead_since": ""})
     model = MODEL.model_copy(update={"checkpoint": MODEL.checkpoint.model_copy(update={"sources": (upstream, alive)})})
-    found = find_sources(model, ["https://one.test/"], config, tmp_path)
+    found = find_sources(model.archive.name, model.checkpoint.sources, ["https://one.test/"], config, tmp_path)
     name = model.archive.name
     assert [source.shown for source in found] == [
         f"https://one.test/{name}",
@@ -813,7 +813,7 @@ def test_a_config_may_be_missing_and_must_be_a_file(tmp_path: Path) -> None:
 
 def test_a_config_says_which_of_its_sources_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.toml"):
-        find_sources(MODEL, [], Config(sources=("http://a.test/",)), tmp_path)
+        find_sources(MODEL.archive.name, MODEL.checkpoint.sources, [], Config(sources=("http://a.test/",)), tmp_path)
 
 
 def test_a_reader_of_the_progress_who_has_had_enough_is_no_fault_of_the_cache(server: Server, tmp_path: Path) -> None:

@@ -363,7 +363,7 @@ def test_the_environment_and_the_config_file_name_mirrors(
     result = run("download", "--source", f"{server.url}/404/", "-o", tmp_path / "out", code=1)
     assert "archive" in result.stderr
     assert [request.path.split("/")[1] for request in server.requests] == ["404", "410", "three"]
-    assert (config.parent / "near" / ARCHIVE.sha256 / ARCHIVE.name).exists()
+    assert (config.parent / "near" / ARCHIVE.digest / ARCHIVE.name).exists()
     config.write_text("mirrors = 1")
     assert "config.toml: mirrors: Extra inputs" in run("download", "-o", tmp_path / "out", code=1).stderr
 

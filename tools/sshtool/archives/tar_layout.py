@@ -1,4 +1,4 @@
-"""A strict reader of tar.gz files: it rejects archives that two tools could read differently.
+"""A strict reader of tar and tar.gz files: it rejects archives that two tools could read differently.
 
 The layout follows POSIX.1-2017 (pax, "ustar Interchange Format")::
 
@@ -17,7 +17,7 @@ import io
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -48,13 +48,26 @@ class TarFile:
 
 
 def read_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[TarFile]:
-    """Yield the files of a tar.gz in archive order. Raises RefusedError, also after the last file.
+    """Yield the files of a tar.gz in archive order. Raises RefusedError, also for a folder, and after the last file.
 
     `limits.largest` bounds the sum of all sizes, `limits.ratio` each file and the archive; `limits.methods` is unused.
     """
     raw = _Gzip(file, limits)
-    stream = io.BufferedReader(raw, 1 << 16)
-    extensions = _Extensions()
+    return _files(io.BufferedReader(raw, 1 << 16), limits, raw.begin_file, _Extensions())
+
+
+def read_plain_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[TarFile]:
+    """Yield the files of a tar in archive order, without its folders. Raises RefusedError, also after the last file.
+
+    `limits.largest` bounds the sum of all sizes.
+    """
+    file.seek(0)
+    return _files(file, limits, lambda: None, _Extensions(allows_folders=True))
+
+
+def _files(
+    stream: BinaryIO | io.BufferedReader, limits: ArchiveLimits, begin_file: Callable[[], None], extensions: _Extensions
+) -> Iterator[TarFile]:
     remaining, count = limits.largest, 0
     while (block := _read(stream, _BLOCK)) != _ZEROS:
         header = _header(block)
@@ -65,7 +78,7 @@ def read_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[TarFile]:
         count, remaining = count + 1, remaining - header.size
         if count > MOST_MEMBERS or remaining < 0:
             raise RefusedError(f"it holds more than {MOST_MEMBERS} files or {limits.largest} bytes")
-        raw.begin_file()
+        begin_file()
         pieces = _pieces(stream, header.size)
         yield TarFile(name, header.size, pieces)
         for _ in pieces:
@@ -88,13 +101,17 @@ def _header(block: bytes) -> tarfile.TarInfo:
 
 @dataclass
 class _Extensions:
-    """The extended headers before a file, at most one of each type, and the global one."""
+    """The extended headers before a file, at most one of each type, and the global one; and folders, if allowed."""
 
     records: dict[bytes, dict[str, str]] = field(default_factory=dict)
     has_global: bool = False
+    allows_folders: bool = False
 
     def add(self, header: tarfile.TarInfo, stream: BinaryIO) -> None:
         """Read the data of an extended header. Raises RefusedError for other headers."""
+        if header.type == tarfile.DIRTYPE and self.allows_folders and header.size == 0:
+            self.records.clear()  # they describe the folder
+            return
         if header.type not in _EXTENDED:
             raise RefusedError(f"{header.name!r} is a link, a device, a folder or unknown; a package has only files")
         if header.size > LARGEST_RECORDS:

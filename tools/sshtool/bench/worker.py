@@ -129,7 +129,7 @@ def _shape(work: Work, declaration: Declaration, model: ModelSpec) -> tuple[int,
         if declared and requested and declared != requested:
             size = "x".join("any" if side is None else str(side) for side in declaration.input_shape)
             raise UsageError(f"{option}: {work.path} takes {size} only; leave the option out, or convert for that size")
-    height, width = model.image_input.shape[2:]
+    height, width = model.image_shape[2:]
     batch, height, width = (
         declared or requested or default
         for declared, requested, default in zip(fixed, work.size, (1, height, width), strict=True)

@@ -1,4 +1,4 @@
-"""Checkpoint archives in upstream's layout: a zip with the symbol and the parameters at its root."""
+"""Checkpoint archives in upstream's layout: a zip or a tar with the symbol and the parameters in one folder."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 from sshconvert.checkpoint import Checkpoint, CheckpointFiles, open_checkpoint
-from sshconvert.digest import stream_sha256
+from sshconvert.digest import BLOCK, Algorithm, stream_digest
 from sshconvert.errors import ArchiveError
 from sshconvert.files import scratch_folder, staged, staging_folder
-from sshconvert.models.spec import ModelSpec
+from sshconvert.models.spec import ModelSpec, PinnedFile
 from sshconvert.reading import open_regular, state
-from sshconvert.recognition import ZIP, mistaken
-
-if TYPE_CHECKING:
-    from sshtool.archives.zip_layout import Member
+from sshconvert.recognition import HEAD, TAR, ZIP, mistaken, recognised
 
 _SIGNATURE: Final = b"PK\x03\x04"
+
+Item = TypeVar("Item")
 
 
 @contextlib.contextmanager
@@ -40,10 +39,11 @@ def opened(path: Path | CheckpointFiles, model: ModelSpec, *, allow_nonfinite: b
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the path is a zip file, even a broken one. The file's name does not matter."""
+    """Whether the path is a zip or tar file, even a broken one. The file's name does not matter."""
     try:
         with open_regular(path) as file:
-            return file.read(len(_SIGNATURE)) == _SIGNATURE or zipfile.is_zipfile(file)
+            head = file.read(HEAD)
+            return head.startswith(_SIGNATURE) or recognised(head) == TAR or zipfile.is_zipfile(file)
     except OSError:
         return False
 
@@ -61,57 +61,89 @@ class Archive:
         """In bytes."""
         return self._state[0]
 
-    def sha256(self) -> str:
+    def digest(self, algorithm: Algorithm = "sha256") -> str:
         with self._errors():
             self._file.seek(0)
-            return stream_sha256(self._file)
+            return stream_digest(self._file, algorithm)
+
+    def is_pinned(self, pinned: PinnedFile) -> bool:
+        """Whether this is the file of a description."""
+        return self.size == pinned.size and self.digest(pinned.algorithm) == pinned.digest
+
+    def copy(self, path: Path) -> None:
+        """Write the same bytes to another file."""
+        with self._errors():
+            self._file.seek(0)
+        self._write(iter(lambda: self._file.read(BLOCK) or None, None), path)
 
     def unpack(self, model: ModelSpec, folder: Path) -> None:
         """Unpack both of the model's files, or neither, into `folder`. Other members stay in the archive.
 
-        The files lie at the archive's root or inside one enclosing folder.
+        The files lie in the folder that the model names, or else at the archive's root or inside one enclosing folder.
 
         Raises:
             ArchiveError: The archive does not hold each file once, or has a member that no packer writes.
             OutputError: The files cannot be written.
 
         """
+        with self._errors():
+            self._file.seek(0)
+            is_tar = recognised(self._file.read(HEAD)) == TAR
+        with staging_folder(folder) as staging:
+            (self._unpack_tar if is_tar else self._unpack_zip)(model, staging)
+            for name in model.file_names:
+                (staging / name).replace(folder / name)
+
+    def _unpack_zip(self, model: ModelSpec, staging: Path) -> None:
         from sshtool.archives.zip_check import check
-        from sshtool.archives.zip_layout import read_members
+        from sshtool.archives.zip_layout import read_members, stream
 
         with self._errors():
             members = read_members(self._file)
             check(members)
-            model_files = {name: self._find(members, name) for name in model.file_names}
-        with staging_folder(folder) as staging:
-            for name, member in model_files.items():
-                with (staging / name).open("wb") as target:
-                    self._write(member, target)
-            for name in model_files:
-                (staging / name).replace(folder / name)
+        names = [member.name for member in members]
+        found = {name: members[self._place_of(name, model, names)] for name in model.file_names}
+        for name, member in found.items():
+            self._write(stream(self._file, member), staging / name)
 
-    def _write(self, member: Member, target: BinaryIO) -> None:
-        """Unpack a member; only errors of reading become ArchiveError."""
-        from sshtool.archives.zip_layout import stream
+    def _unpack_tar(self, model: ModelSpec, staging: Path) -> None:
+        """Unpack while reading: a tar has no directory."""
+        from sshtool.archives.tar_layout import read_plain_files
+        from sshtool.archives.zip_check import ArchiveLimits
 
-        pieces = stream(self._file, member)
-        while True:
-            with self._errors():
-                piece = next(pieces, None)
-            if piece is None:
-                return
-            target.write(piece)
+        files = read_plain_files(self._file, ArchiveLimits())
+        names: list[str] = []
+        while (member := self._next(files)) is not None:
+            names.append(member.name.removeprefix("./"))
+            for name in model.file_names:
+                if _is_at(names[-1], name, model.checkpoint.folder):
+                    self._write(member.pieces, staging / name)
+        for name in model.file_names:
+            self._place_of(name, model, names)
 
-    def _find(self, members: Sequence[Member], name: str) -> Member:
-        matches = [member for member in members if member.name in (name, f"{member.name.split('/')[0]}/{name}")]
-        if len(matches) != 1:
-            names = ", ".join(repr(member.name) for member in members[:10]) or "nothing"
+    def _write(self, pieces: Iterator[bytes], path: Path) -> None:
+        with path.open("wb") as target:
+            while (piece := self._next(pieces)) is not None:
+                target.write(piece)
+
+    def _next(self, items: Iterator[Item]) -> Item | None:
+        """Return the next item; only errors of reading become ArchiveError."""
+        with self._errors():
+            return next(items, None)
+
+    def _place_of(self, name: str, model: ModelSpec, names: Sequence[str]) -> int:
+        """Return which of the names of all members is that of a model's file. Raises ArchiveError unless one is."""
+        folder = model.checkpoint.folder
+        places = [place for place, member in enumerate(names) if _is_at(member, name, folder)]
+        if len(places) != 1:
+            held = ", ".join(map(repr, names[:10])) or "nothing"
             actual = mistaken(self.path, ZIP)
-            place = f"{self.path}: is {actual}" if actual else self.path
+            place = self.path if actual in ("", TAR) else f"{self.path}: is {actual}"
+            expected = f"{folder}/{name}" if folder else name
             raise ArchiveError(
-                f"{place}: expected {name} once, found it {len(matches)} times; the archive holds {names}"
+                f"{place}: expected {expected} once, found it {len(places)} times; the archive holds {held}"
             )
-        return matches[0]
+        return places[0]
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -142,18 +174,24 @@ def open_archive(path: Path, *, follow: bool = True) -> Iterator[Archive]:
         yield Archive(path, file)
 
 
+def _is_at(member: str, name: str, folder: str) -> bool:
+    """Whether a member is a model's file: in `folder`, or for "" at the root or inside one enclosing folder."""
+    return member == f"{folder}/{name}" if folder else member in (name, f"{member.split('/', maxsplit=1)[0]}/{name}")
+
+
 def unpack(path: Path, model: ModelSpec, folder: Path) -> str:
     """Unpack an archive into `folder` (see `Archive.unpack`) and return its SHA-256."""
     with open_archive(path) as archive:
         archive.unpack(model, folder)
-        return archive.sha256()
+        return archive.digest()
 
 
 def pack(folder: Path, model: ModelSpec, path: Path) -> None:
-    """Write an archive of the model's two files in upstream's layout: stored, without times, reproducible."""
+    """Write a zip of the model's two files in upstream's folder: stored, without times, reproducible."""
+    inside = f"{model.checkpoint.folder}/" if model.checkpoint.folder else ""
     with staged(path) as part, zipfile.ZipFile(part, "w") as archive:
         for name in model.file_names:
-            member = zipfile.ZipInfo(name)
+            member = zipfile.ZipInfo(f"{inside}{name}")
             member.external_attr = 0o644 << 16
             member.file_size = (folder / name).stat().st_size
             with (folder / name).open("rb") as source, archive.open(member, "w") as target:

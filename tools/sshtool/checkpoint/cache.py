@@ -1,9 +1,9 @@
-"""The cache of downloaded archives: a folder per archive, named by the SHA-256 in the model's description.
+"""The cache of downloaded files: a folder for each archive or loose file, named by the hash in the model's description.
 
-<cache>/<sha256>/ssh-model-final.zip    the complete archive, verified again before each use
-<cache>/<sha256>/.part                  an incomplete download, which the next run resumes
-<cache>/<sha256>/.source.json           the source of the archive, and its version there
-<cache>/<sha256>/.lock                  the lock of the downloading process; an empty file that stays
+<cache>/<hash>/ssh-model-final.zip    the complete archive, verified again before each use
+<cache>/<hash>/.part                  an incomplete download, which the next run resumes
+<cache>/<hash>/.source.json           the source of the archive, and its version there
+<cache>/<hash>/.lock                  the lock of the downloading process; an empty file that stays
 
 This module follows no links inside the folder and opens regular files only.
 """
@@ -21,7 +21,7 @@ from typing import Annotated, BinaryIO, Final
 
 import pydantic
 
-from sshconvert.digest import stream_sha256
+from sshconvert.digest import SHOWN, stream_digest
 from sshconvert.errors import DownloadError, OutputError
 from sshconvert.models.spec import PinnedFile
 from sshconvert.reading import open_itself, open_regular, read_small, state
@@ -49,7 +49,7 @@ class Writer:
 
     def __init__(self, file: BinaryIO, archive: PinnedFile) -> None:
         self._file, self._archive = file, archive
-        self._digest = hashlib.sha256()
+        self._digest = hashlib.new(archive.algorithm)
         self.size = 0
 
     def read_part(self) -> None:
@@ -65,12 +65,13 @@ class Writer:
         self._file.write(block)
 
     def check(self) -> None:
-        """Raises WrongBytesError unless size and SHA-256 are the archive's."""
+        """Raises WrongBytesError unless size and hash are the archive's."""
         if self.size != self._archive.size:
             raise WrongBytesError(f"ended after {self.size} of {self._archive.size} bytes")
-        if self._digest.hexdigest() != self._archive.sha256:
-            sha256 = self._digest.hexdigest()
-            raise WrongBytesError(f"sent {self.size} bytes with SHA-256 {sha256}, expected {self._archive.sha256}")
+        digest, expected = self._digest.hexdigest(), self._archive.digest
+        if digest != expected:
+            algorithm = SHOWN[self._archive.algorithm]
+            raise WrongBytesError(f"sent {self.size} bytes with {algorithm} {digest}, expected {expected}")
 
     def _count(self, block: bytes) -> None:
         self.size += len(block)
@@ -78,22 +79,25 @@ class Writer:
 
 
 class Entry:
-    """One archive's folder in the cache. Call only `is_good`, `require_trusted` and `origin` outside `locked`."""
+    """The folder of an archive or a loose file in the cache. Call only `is_good`, `require_trusted` and
+    `origin` outside `locked`.
+    """
 
     def __init__(self, cache: Path, archive: PinnedFile) -> None:
         self.archive = archive
         self.cache = cache
-        self.folder = cache / archive.sha256
+        self.folder = cache / archive.digest
         self.path = self.folder / archive.name
         self._part = self.folder / ".part"
         self._origin = self.folder / ".source.json"
         self._lock = self.folder / ".lock"
 
     def is_good(self) -> bool:
-        """Whether the cache holds the archive with the pinned size and SHA-256."""
+        """Whether the cache holds the archive with the pinned size and hash."""
         try:
             with open_regular(self.path, follow=False) as file:
-                return state(file)[0] == self.archive.size and stream_sha256(file) == self.archive.sha256
+                is_complete = state(file)[0] == self.archive.size
+                return is_complete and stream_digest(file, self.archive.algorithm) == self.archive.digest
         except OSError:
             return False
 

@@ -72,7 +72,8 @@ def info(
     with opened(workspace.source(checkpoint), model, allow_nonfinite=allow_nonfinite) as loaded:
         shapes = model.input_shapes
         if model.takes_image:
-            shapes = {model.image_input.name: input_shape or model.image_input.shape}
+            item = model.image_input
+            shapes = {item.name: item.laid_out(input_shape or item.image_shape)}
         network = loaded.resolve(shapes)
         # The model card counts the mean subtraction: one operation per input value.
         flops = network.flops() + (math.prod(*shapes.values()) if model.takes_image else 0)
@@ -151,7 +152,7 @@ def other_network(checkpoint: Path, model: ModelSpec) -> CheckpointFiles | None:
         files = CheckpointFiles.of(checkpoint)
     except CheckpointError:
         return None
-    if not is_file(files.symbol) or output_names(read_symbol(files.symbol)) == model.output_names:
+    if not is_file(files.symbol) or output_names(read_symbol(files.symbol)) == model.tensors:
         return None
     return files
 

@@ -1,4 +1,4 @@
-"""The sources of an archive: the user's first, then the model's, and those known to be dead last."""
+"""The sources of an archive or a loose file: the user's first, then the model's, and those known to be dead last."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from sshconvert.errors import ConfigError, UsageError
-from sshconvert.models.spec import ModelSpec
+from sshconvert.models.spec import SourceSpec
 from sshconvert.reading import is_folder
 from sshtool.config import Config, user_path
 
@@ -39,26 +39,30 @@ class DownloadSource:
     dead_since: str = ""
 
     @property
+    def file_name(self) -> str:
+        """The last part of the path."""
+        return self.path.name if self.path is not None else unquote(urlsplit(self.url).path).rpartition("/")[2]
+
+    @property
     def needs_network(self) -> bool:
         return self.path is None
 
 
 def find_sources(
-    model: ModelSpec, given: Iterable[str], config: Config, config_folder: Path
+    name: str, published: Iterable[SourceSpec], given: Iterable[str], config: Config, config_folder: Path
 ) -> tuple[DownloadSource, ...]:
-    """List the distinct sources in the order of attempts.
+    """List the distinct sources of the file `name` in the order of attempts.
 
     The order is `given` (the command line), the environment variable SSHTOOL_SOURCES (separated by spaces), the config
-    file, the model's description. Raises UsageError or ConfigError for an unusable source.
+    file, the model's description (`published`). Raises UsageError or ConfigError for an unusable source.
     """
-    name = model.archive.name
     users = [parse_source(text, name, place="--source") for text in given]
     users += [parse_source(text, name, place=VARIABLE) for text in os.environ.get(VARIABLE, "").split()]
     try:
         users += [parse_source(text, name, place="sources", base=config_folder) for text in config.sources]
     except UsageError as error:
         raise ConfigError(f"{config_folder / 'config.toml'}: {error}") from None
-    own = [DownloadSource(item.url, url=item.url, dead_since=item.dead_since) for item in model.checkpoint.sources]
+    own = [DownloadSource(item.url, url=item.url, dead_since=item.dead_since) for item in published]
     return tuple(dict.fromkeys(users + sorted(own, key=lambda source: bool(source.dead_since))))
 
 

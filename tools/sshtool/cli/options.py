@@ -287,7 +287,7 @@ class Conversion:
         int, Option("Images in a batch; 0: the batch of the input shape.", min=0, max=limits.MOST_AT_ONCE)
     ] = 0
     dynamic: Annotated[str, Option("Dimensions that stay free: none, batch, size or all.")] = "none"
-    input_layout: Annotated[str, Option("NCHW or NHWC.")] = "NCHW"
+    input_layout: Annotated[str, Option("NCHW or NHWC; by default the model's.")] = ""
     input_dtype: Annotated[str, Option("f32, or u8 as images have it; both from 0 to 255.")] = "f32"
     input_color: Annotated[str, Option("bgr or rgb; by default bgr, also if the original takes rgb.")] = ""
     postprocess: Annotated[bool, Option("Put decoding and suppression into the model: boxes, scores, count.")] = False
@@ -333,7 +333,7 @@ class Conversion:
             input_shape=shape,
             preprocessing=not self.no_preprocessing,
             dynamic=Dynamic(choice("--dynamic", self.dynamic, list(Dynamic))),
-            layout=Layout(choice("--input-layout", self.input_layout, list(Layout))),
+            layout=Layout(choice("--input-layout", self.input_layout or _own_layout(model), list(Layout))),
             input_type=InputType(choice("--input-dtype", self.input_dtype, list(InputType))),
             color=Color(choice("--input-color", self.input_color or Color.BGR, list(Color))),
             postprocessing=postprocessing,
@@ -353,7 +353,7 @@ class Conversion:
             return shape
         if shape and shape[0] not in (1, self.batch):
             raise UsageError(f"--batch: {self.batch} contradicts --input-shape, which begins with {shape[0]}; give one")
-        batched = (self.batch, *(shape or model.image_input.shape)[1:])
+        batched = (self.batch, *(shape or model.image_shape)[1:])
         limits.check_shape("--batch", batched)
         return batched
 
@@ -369,3 +369,8 @@ class Conversion:
             if value is not None and not 0 < value <= 1:
                 raise UsageError(f"{option}: {value:g} is not above 0 and at most 1")
         return postprocessing
+
+
+def _own_layout(model: ModelSpec) -> str:
+    is_last = model.takes_image and model.image_input.is_channels_last
+    return "NHWC" if is_last else "NCHW"

@@ -107,7 +107,7 @@ def _fit_head(
 ) -> dict[str, Floats]:
     mean, scale = _spread([sample.features[head.stride] for sample in samples])
     inputs = [_normalise(sample.features[head.stride], mean, scale) for sample in samples]
-    height, width = (size // head.stride for size in model.image_input.shape[2:])
+    height, width = (size // head.stride for size in model.image_shape[2:])
     boxes = head.anchors(height, width).reshape(height * width, -1, 4)
     scores, deltas = [], []
     for number in range(len(head.scales)):
@@ -219,7 +219,7 @@ def _to_parameters(name: str, coefficients: Array, mean: Array, scale: Array) ->
 def predict(model: ModelSpec, parameters: dict[str, Floats], sample: Sample) -> Detections:
     """Detections of one scene from its features."""
     outputs = {}
-    height, width = model.image_input.shape[2:]
+    height, width = model.image_shape[2:]
     for head in _task(model).heads:
         cells = (height // head.stride, width // head.stride)
         logits, deltas = (

@@ -65,7 +65,7 @@ class Omz(Feed):
     def __init__(self, model: ModelSpec, size: Size) -> None:
         self._size, self._task = size, detection_task(model.name, model.task)
         self.text = f"stretched to {_text(size)}"
-        published = model.image_input.shape[2:]
+        published = model.image_shape[2:]
         if size != published:
             self.note = f"defined at {_text(published)}, run at {_text(size)}"
 

@@ -335,7 +335,7 @@ def _check_inputs(model: ModelSpec, manifest: Manifest) -> None:
     if any(bool(item.input_layout) != model.takes_image for item in manifest.models):
         raise UsageError(f"inputs: the models take {'tensors' if model.takes_image else 'an image'}, others than these")
     if model.takes_image:
-        check_shape("shape", model.image_input.shape)
+        check_shape("shape", model.image_shape)
     for name, shape in model.input_shapes.items():
         check_elements(f"shape of {name}", shape)
 

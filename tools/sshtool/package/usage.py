@@ -65,7 +65,7 @@ def _run(model: ModelSpec, item: PackagedModel, import_: str, run: str) -> str:
         call = run.format(path=item.path, name=json.dumps(item.input.name))
         return _OPEN_TENSOR.format(import_=import_, shape=shape, dtype=item.input.dtype, run=call).rstrip()
     sizes = dict(zip(item.input_layout, item.input.shape, strict=True))
-    _, _, own_height, own_width = model.image_input.shape
+    _, _, own_height, own_width = model.image_shape
     return _OPEN.format(
         import_=import_,
         image=IMAGE,

@@ -72,7 +72,7 @@ def make_reference(
 def _size(model: ModelSpec, input_shape: Shape | None) -> tuple[int, ...]:
     """Return the height and width of the samples; () for tensors. Raises UsageError for a shape of tensors."""
     if model.takes_image:
-        return (input_shape or model.image_input.shape)[2:]
+        return (input_shape or model.image_shape)[2:]
     if input_shape:
         raise UsageError(f"--input-shape: {model.name} takes tensors; give their shapes with --input")
     return ()

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from sshconvert.arrays import Array
+from sshconvert.arrays import Array, Floats
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.contract import Declaration, Tensor
 from sshconvert.digest import file_sha256
@@ -76,7 +76,7 @@ class Mxnet(Runtime):
 
     def _cut(self, symbol: Any, checkpoint: Checkpoint) -> Any:
         """Return the symbol of the checkpoint's outputs, which may be inner tensors."""
-        names = [f"{name}_output" for name in checkpoint.model.output_names]
+        names = [f"{name.removesuffix('_output')}_output" for name in checkpoint.model.tensors]
         if symbol.list_outputs() == names:
             return symbol
         internals = symbol.get_internals()
@@ -107,7 +107,7 @@ class Mxnet(Runtime):
         except self._mxnet.MXNetError:
             text = path.read_text(encoding="utf-8")
             try:
-                return self._mxnet.sym.load_json(cut_symbol(text, checkpoint.model.output_names))
+                return self._mxnet.sym.load_json(cut_symbol(text, checkpoint.model.tensors))
             except (ValueError, KeyError, IndexError, TypeError):  # not the reason of the first error
                 pass
             raise
@@ -127,12 +127,20 @@ class Mxnet(Runtime):
         return cls(open_checkpoint(path, model, allow_nonfinite=settings.allow_nonfinite), settings)
 
     def run(self, feed: Feed) -> Outputs:
-        return self._run(self._symbol, feed)
+        return dict(zip(self._model.output_names, self._run(self._symbol, feed), strict=True))
 
     def layers(self, feed: Feed) -> Outputs:
         internals = self._symbol.get_internals()
         names = uniquely_named(internals.list_outputs(), set(internals.list_inputs()))
-        return self._run(self._mxnet.sym.Group([internals[name] for name in names]), feed)
+        values = self._run(self._mxnet.sym.Group([internals[name] for name in names]), feed)
+        tensors = dict(zip((name.removesuffix("_output") for name in names), values, strict=True))
+        return self._renamed(tensors)
+
+    def _renamed(self, tensors: Outputs) -> Outputs:
+        """Return the tensors with the model's names of its outputs, without inner tensors of the same names."""
+        renames = self._model.outputs
+        news = {tensor.removesuffix("_output"): name for name, tensor in renames.items()}
+        return {news.get(name, name): array for name, array in tensors.items() if name in news or name not in renames}
 
     def inferences(self, feed: Feed) -> list[Inference]:
         """Return one computation, which uses all cores. MXNet does not guarantee concurrent computations."""
@@ -171,8 +179,10 @@ class Mxnet(Runtime):
         """Return the inputs as the original takes them."""
         if not isinstance(feed, np.ndarray):
             return feed
-        pixels = self._model.image.prepared(feed).transpose(0, 3, 1, 2)
-        return {self._model.image_input.name: np.ascontiguousarray(pixels)}
+        pixels, item = self._model.image.prepared(feed), self._model.image_input
+        if not item.is_channels_last:
+            pixels = pixels.transpose(0, 3, 1, 2)
+        return {item.name: np.ascontiguousarray(pixels)}
 
     @contextlib.contextmanager
     def _errors(self, feed: Feed) -> Iterator[None]:
@@ -181,11 +191,9 @@ class Mxnet(Runtime):
         except self._mxnet.MXNetError as error:
             raise ArtifactError(f"the checkpoint: MXNet cannot run it on {shown(feed)} ({reason(error)})") from None
 
-    def _run(self, symbol: Any, feed: Feed) -> Outputs:
+    def _run(self, symbol: Any, feed: Feed) -> list[Floats]:
         with self._errors(feed):
-            values = [value.asnumpy() for value in self._bind(symbol, feed).forward(is_train=False)]
-        names = (name.removesuffix("_output") for name in symbol.list_outputs())
-        return dict(zip(names, values, strict=True))
+            return [value.asnumpy() for value in self._bind(symbol, feed).forward(is_train=False)]
 
 
 def _declaration(checkpoint: Checkpoint) -> Declaration:
