@@ -26,9 +26,9 @@ LAYERS: Final[Mapping[str, str]] = {
     "artifact": "contract passes formats ir editing nncf",
     "conversion": "convert calibration __init__",
     "inputs": "progress limits memory interruption environment bilinear images image_claims selection config document"
-    " archives sandbox wider_face",
-    "computation": "runtimes checkpoint demo workspace candidates concurrency detector quantization",
-    "evidence": "parity evaluate bench conversion report detection package pipeline",
+    " archives sandbox wider_face framing",
+    "computation": "runtimes checkpoint demo workspace candidates concurrency detector predictor quantization",
+    "evidence": "parity evaluate bench conversion report detection prediction package pipeline",
     "command line": "cli main __main__ __init__",
 }
 LIBRARY: Final = tuple(LAYERS)[:7]  # the layers of sshconvert; the others are sshtool's

@@ -19,7 +19,11 @@ def node(operator: str, name: str, *inputs: int, **attributes: object) -> dict[s
 
 
 def write_tiny_checkpoint(
-    folder: Path, nodes: Sequence[dict[str, Any]], outputs: Sequence[int], weights: Mapping[str, Shape]
+    folder: Path,
+    nodes: Sequence[dict[str, Any]],
+    outputs: Sequence[int],
+    weights: Mapping[str, Shape],
+    scale: float = 0.01,
 ) -> None:
     """Write tiny-symbol.json and tiny-0000.params, with a random weight and a bias for each of `weights`."""
     variables = [number for number, item in enumerate(nodes) if item["op"] == "null"]
@@ -28,6 +32,6 @@ def write_tiny_checkpoint(
     random = np.random.default_rng(0)
     arrays: dict[str, Any] = {}
     for name, shape in weights.items():
-        arrays[f"arg:{name}_weight"] = (0.01 * random.standard_normal(shape)).astype(np.float32)
-        arrays[f"arg:{name}_bias"] = (0.01 * random.standard_normal(shape[0])).astype(np.float32)
+        arrays[f"arg:{name}_weight"] = (scale * random.standard_normal(shape)).astype(np.float32)
+        arrays[f"arg:{name}_bias"] = (scale * random.standard_normal(shape[0])).astype(np.float32)
     write_params(folder / "tiny-0000.params", arrays)

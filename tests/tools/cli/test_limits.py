@@ -39,6 +39,7 @@ TEXTS: Final[dict[str, str]] = {
 # What a verb needs beside the option, so that it ends where the option would begin to matter.
 BESIDE: Final[dict[str, tuple[str, ...]]] = {
     "detect": ("nowhere.jpg",),
+    "predict": ("nowhere.jpg",),
     "run": ("--offline",),
     "download": ("--offline",),
     "demo-dataset": ("--dry-run",),

@@ -85,6 +85,7 @@ def others(option: PathOption) -> list[str]:
         "run": ["--offline", *small, *source],
         "package": [*model, "--allow-unverified"],
         "detect": [*model, "images/a.png", "--save-images"],
+        "predict": [*model, "images/a.png"],
         "evaluate": data if option.name in ("--merge", "--predictions") else [*model, *data],
         "demo-dataset": ["--images", "1"],
     }

@@ -64,6 +64,7 @@ QUICK: Final[dict[str, tuple[str, ...]]] = {
     "check": (HOSTILE,),
     "demo-dataset": ("--images", "1", "--dry-run"),
     "detect": (HOSTILE,),
+    "predict": (HOSTILE,),
     "download": ("--offline",),
     "run": ("--offline",),
 }

@@ -87,8 +87,8 @@ def calls(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
         ["reference", *checkpoint, "--file", str(folder / "pack.npz"), "--dry-run"],
         ["run", *checkpoint, "-o", str(folder / "run"), "--dry-run"],
         ["verify", *out, *pack], ["verify", *out, *pack, "--atol", "0", "--rtol", "0"],
-        *([verb, "--model", "none"] for verb in VERBS - {"check", "demo-dataset", "detect"}),
-        ["detect", "--model", "none", str(images)],
+        *([verb, "--model", "none"] for verb in VERBS - {"check", "demo-dataset", "detect", "predict"}),
+        ["detect", "--model", "none", str(images)], ["predict", "--model", "none", str(images)],
         ["check", str(folder / "none")],
     ]  # fmt: skip
     return [
@@ -110,7 +110,7 @@ def test_what_every_verb_prints_follows_its_schema(calls: list[Call]) -> None:
             if "result" in document:
                 validator(call.verb).validate(document["result"])
                 ended.add(call.verb)
-    assert ended >= VERBS - {"reference"}  # which needs MXNet
+    assert ended >= VERBS - {"reference", "predict"}  # which need MXNet, and another model
     failed = {call.verb for call in calls for document in call.documents if "error" in document}
     assert failed >= VERBS - {"demo-dataset"}  # which has no model
 

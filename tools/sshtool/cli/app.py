@@ -26,6 +26,7 @@ VERBS: Final = (  # in the order of the help
     "package",
     "check",
     "detect",
+    "predict",
     "evaluate",
     "bench",
     "demo-dataset",

@@ -1,7 +1,8 @@
 """Generates the JSON Schemas of commands' output and of packages from the result types.
 
-The schema of a command describes its `result`; that of `detect` describes a line. `document` describes the envelope of
-a result or an error, `event` a line of `download --progress-format json`, `manifest` a package's `manifest.json`.
+The schema of a command describes its `result`; those of `detect` and `predict` describe a line. `document` describes
+the envelope of a result or an error, `event` a line of `download --progress-format json`, `manifest` a package's
+`manifest.json`.
 
 `python -m sshtool.report.schema all` writes the shipped files, `python -m sshtool.report.schema bench` prints one.
 """
@@ -32,6 +33,7 @@ KINDS: Final = {
     "info": "sshtool.checkpoint.info.InfoResult",
     "manifest": "sshtool.package.manifest.Manifest",
     "package": "sshtool.package.build.PackageResult",
+    "predict": "sshtool.prediction.Line",
     "reference": "sshtool.parity.recording.ReferenceResult",
     "run": "sshtool.pipeline.RunResult",
     "verify": "sshtool.parity.verification.VerifyResult",
