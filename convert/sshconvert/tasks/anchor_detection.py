@@ -22,19 +22,20 @@ from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
 from sshconvert.tasks.inside import Columns, Inside
+from sshconvert.tasks.landmark_faults import attribute_faults, column_faults, landmark_faults
 from sshconvert.tasks.postprocessing import Candidates, append_postprocessing, decode_head
 from sshconvert.tasks.registry import TASKS
 from sshconvert.tasks.results import Detections
 
 _USAGE: Final = """\
-found = []  # x1, y1, x2, y2, score
-for scores, deltas, stride, scales in zip(outputs[0::2], outputs[1::2], {strides}, {scales}):
+found = []  # x1, y1, x2, y2, score{meanings}
+for {tensors}, stride, scales in zip({slices}, {strides}, {scales}):
     for number, size in enumerate({base} * np.array(scales)):
         dx, dy, dw, dh = deltas[0, 4 * number : 4 * number + 4]
         y, x = np.indices(dx.shape) * stride + {centre}
-        x, y, w, h = x + dx * size, y + dy * size, np.exp(dw) * size - 1, np.exp(dh) * size - 1
+{steps}        x, y, w, h = x + dx * size, y + dy * size, np.exp(dw) * size - 1, np.exp(dh) * size - 1
         {noun} = scores[0, len(scales) + number]
-        found.append(np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2, {noun}], 2)[{noun} >= 0.5])
+        found.append(np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2, {noun}{columns}], 2)[{noun} >= 0.5])
 found = np.concatenate(found)
 {noun}s = []
 for box in found[np.argsort(-found[:, 4])]:
@@ -118,9 +119,12 @@ class AnchorDetection(DetectionTask):
         return (
             *channel_faults(self.heads, self.noun),
             *inside_faults(self.noun),
+            *column_faults(self.columns, self.noun),
             *box_faults(self.heads),
             *threshold_faults(self.score_threshold, self.iou_threshold),
             *score_faults(self.heads, self.noun),
+            *landmark_faults(self.heads),
+            *attribute_faults(self.heads),
             *image_faults(self.noun, self.last_pixel),
         )
 
@@ -150,7 +154,10 @@ class AnchorDetection(DetectionTask):
                 f"{' and '.join(f'{width:g} x {height:g}' for width, height in head.sizes)} (stride {head.stride})"
                 for head in self.heads
             )
-            return f"The anchors of a cell, width x height in pixels: {sizes}. Deltas are (dx, dy, dw, dh) for each."
+            return (
+                f"The anchors of a cell, width x height in pixels: {sizes}. Deltas are (dx, dy, dw, dh) for each."
+                f"{self._card_of_columns()}"
+            )
         sizes = ",".join(f"{' and '.join(map(str, head.scales))} (stride {head.stride})" for head in self.heads)
         return (
             f"The anchors of a cell are squares of {first.base_size} times {sizes} pixels, centred {first.centre} "
@@ -158,12 +165,46 @@ class AnchorDetection(DetectionTask):
             f"d times the size, and the size is multiplied by exp(d). {self.noun.capitalize()}s of a score below "
             f"{self.score_threshold} are dropped, and so is a {self.noun}\n"
             f"that overlaps a better one by {self.iou_threshold} (intersection over union, corner pixels included)."
+            f"{self._card_of_columns()}"
         )
+
+    def _card_of_columns(self) -> str:
+        """Return the model card's sentences about deviations, landmarks and attributes, or ""."""
+        first, text = self.heads[0], ""
+        if first.box_std != (1, 1, 1, 1):
+            text += f" They are multiplied by {', '.join(f'{value:g}' for value in first.box_std)} before."
+        if first.landmarks:
+            text += (
+                f"\nEach of the {first.points} landmarks is the anchor's centre, moved by (dx, dy) times its size"
+                f"{f' times {first.landmark_std:g}' if first.landmark_std != 1 else ''}."
+            )
+        if first.attributes:
+            text += f"\nThe attributes of each anchor, from 0 to 1: {', '.join(first.attribute_names)}."
+        return text
 
     def usage(self, *, inside: bool) -> tuple[str, str] | None:
         if inside or not self._has_plain_heads:
             return super().usage(inside=inside)
+        first = self.heads[0]
+        tensors, meanings, steps, columns = ["scores", "deltas"], "", "", ""
+        if first.landmarks:
+            count, deviation = 2 * first.points, f" * {first.landmark_std:g}" if first.landmark_std != 1 else ""
+            tensors.append("points")
+            meanings += ", x and y of each landmark"
+            steps += f"        moves = points[0, {count} * number : {count} * number + {count}]{deviation}\n"
+            steps += f"        landmarks = moves * size + np.stack([x, y] * {first.points})\n"
+            columns += ", *landmarks"
+        if first.attributes:
+            tensors.append("blocks")
+            meanings += f", {', '.join(first.attribute_names)}"
+            for block in first.attributes.numbers:
+                columns += f", blocks[0, {block} * len(scales) + number]"
         lines = _USAGE.format(
+            tensors=", ".join(tensors),
+            slices=", ".join(f"outputs[{number}::{len(tensors)}]" for number in range(len(tensors))),
+            meanings=meanings,
+            steps=steps,
+            columns=columns,
             strides=tuple(head.stride for head in self.heads),
             scales=tuple(head.scales for head in self.heads),
             base=self.heads[0].base_size,
@@ -175,9 +216,10 @@ class AnchorDetection(DetectionTask):
 
     @property
     def _has_plain_heads(self) -> bool:
-        """Whether the card's example applies: square anchors of one base size, without landmarks."""
-        forms = {(head.base_size, head.ratios, head.landmarks) for head in self.heads}
-        return forms == {(self.heads[0].base_size, (1.0,), None)}
+        """Whether the card's example applies: square anchors of one base size, and deltas as they are."""
+        first = self.heads[0]
+        forms = {(head.base_size, head.ratios, head.box_std, head.landmark_std) for head in self.heads}
+        return forms == {(first.base_size, (1.0,), (1, 1, 1, 1), first.landmark_std)}
 
     def _images(self, outputs: Outputs) -> list[Outputs]:
         """Return the tensors of each image of a batch. Raises DetectionError for missing tensors or other shapes."""

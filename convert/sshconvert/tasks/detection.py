@@ -19,7 +19,7 @@ from sshconvert.tasks.comparison import DetectionComparison, Thresholds, compare
 from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
 from sshconvert.tasks.findings import Discrepancy, ImageComparison, judge_detections
-from sshconvert.tasks.inside import Columns, Inside
+from sshconvert.tasks.inside import LANDMARKS, Columns, Inside
 from sshconvert.tasks.results import Box, Detections
 from sshconvert.tasks.tolerances import Profile, Tolerance
 
@@ -201,6 +201,8 @@ class DetectionTask(Task):
             inside.BOXES: f": x1, y1, x2, y2 of each {self.noun}",
             inside.SCORES: ": from 0 to 1",
             inside.COUNT: f": how many of the boxes are {self.noun}s",
+            inside.LANDMARKS: f": x and y of the {self.columns.points} landmarks of each {self.noun}",
+            inside.ATTRIBUTES: f": from 0 to 1, {', '.join(self.columns.attributes)}",
         }.get(output, "")
 
     def card(self, declared: Inside | None) -> str:
@@ -212,10 +214,17 @@ class DetectionTask(Task):
             f"{declared.score_threshold}, and suppresses boxes that overlap a better one by "
             f"{'' if self.suppresses_equal else 'more than '}{declared.iou_threshold}"
             f"{' or more' if self.suppresses_equal else ''}."
+            f"{' Landmarks are in the same pixels, and may lie outside the image.' if self.columns.points else ''}"
         )
 
     def usage(self, *, inside: bool) -> tuple[str, str] | None:
-        return (f"From the outputs to {self.noun}s", _USAGE.format(noun=self.noun)) if inside else None
+        if not inside:
+            return None
+        lines = [_USAGE.format(noun=self.noun)]
+        for number, name in enumerate(self.columns.outputs[3:], start=3):
+            meaning = "x, y" if name == LANDMARKS else ", ".join(self.columns.attributes)
+            lines.append(f"print(outputs[{number}][0, :count])  # {name} of each {self.noun}: {meaning}")
+        return f"From the outputs to {self.noun}s", "\n".join(lines)
 
 
 def _widest(limits: Iterable[Tolerance]) -> Tolerance:

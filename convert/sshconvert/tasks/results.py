@@ -94,7 +94,9 @@ class Detections:
 
     def rows(self, digits: int | None = 4) -> tuple[Box, ...]:
         """Return a `Box` for each detection, rounded; None keeps all digits."""
-        points = [()] * len(self) if self.landmarks is None else self.landmarks.reshape(len(self), -1).tolist()
+        points: list[Any] = [()] * len(self)
+        if self.landmarks is not None:
+            points = self.landmarks.reshape(len(self), 2 * self.landmarks.shape[1]).tolist()
         columns = zip(self.boxes.tolist(), self.scores.tolist(), points, strict=True)
         rows = ((*box, score, *around) for box, score, around in columns)
         return tuple(row if digits is None else tuple(round(value, digits) for value in row) for row in rows)

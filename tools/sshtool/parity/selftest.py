@@ -9,10 +9,13 @@ import filecmp
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from sshconvert.contract import Declaration
 from sshconvert.editable import NotThereError
@@ -152,6 +155,9 @@ class _SelfTest:
             failures = self.failures_of(fault, replace(self.candidate, path=copy), folder)
         except NotThereError as error:
             return FaultResult(fault.name, self.artifact.label, Verdict.NOT_PLANTED, reason=str(error))
+        if not failures and fault.decode is not None and not self.changes_results(fault):
+            reason = "it does not change the results on these samples"
+            return FaultResult(fault.name, self.artifact.label, Verdict.WITHOUT_EFFECT, reason=reason)
         if not failures:
             return FaultResult(fault.name, self.artifact.label, Verdict.MISSED)
         worst = failures[0]
@@ -203,6 +209,16 @@ class _SelfTest:
         else:
             for answer in self.fullest_first:
                 yield _Part(self.reference, (answer,), None)
+
+    def changes_results(self, fault: Fault) -> bool:
+        """Return whether a fault in the decoding changes the original's results on a sample."""
+        assert fault.decode is not None  # the caller checks it
+        task, other = self.model.task, self.reference.other_size() if fault.at_other_size else None
+        for answer in [other] if other is not None else self.fullest_first:
+            outputs, size = answer.outputs, answer.sample.image_size
+            if not _same_results(task.decode(outputs, size), fault.decode(task, outputs, size)):
+                return True
+        return False
 
     @cached_property
     def fullest_first(self) -> list[Answer]:
@@ -270,6 +286,15 @@ def _copy(fault: Fault, source: Path, folder: Path) -> Path:
             fault.plant(edited)
             edited.save()
     return copy
+
+
+def _same_results(one: Any, other: Any) -> bool:
+    """Return whether results of a task, lists of dataclasses of arrays, are identical."""
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_same_results, one, other))
+    if is_dataclass(one):
+        return all(_same_results(getattr(one, item.name), getattr(other, item.name)) for item in fields(one))
+    return np.array_equal(one, other) if isinstance(one, np.ndarray) else bool(one == other)
 
 
 def _same_bytes(one: Path, other: Path) -> bool:
