@@ -40,9 +40,11 @@ for output, stride, anchors in zip(outputs, {strides}, {anchors}):
         x, y, objectness, *classes = 1 / (1 + np.exp(-values[[0, 1, *range(4, len(values))]]))
         x, y = (x + columns) * stride, (y + rows) * stride
         w, h = np.exp(values[2]) * width / 2, np.exp(values[3]) * height / 2
+        size = [columns.max() + 1, rows.max() + 1] * 2 * np.array(stride)
+        corners = np.stack([x - w, y - h, x + w, y + h], 2).clip(0, size)
         for number, score in enumerate(np.array(classes) * objectness):
-            box = [x - w, y - h, x + w, y + h, score, np.full_like(score, number)]
-            found.append(np.stack(box, 2)[score >= 0.5])
+            boxes = np.dstack([corners, score, np.full_like(score, number)])
+            found.append(boxes[score >= 0.5])
 found = np.concatenate(found)
 {noun}s = []
 for box in found[np.argsort(-found[:, 4])]:

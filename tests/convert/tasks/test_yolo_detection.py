@@ -218,6 +218,39 @@ def test_a_wrong_head_is_refused_with_its_place(old: str, new: str, message: str
         parse_model(MODEL.replace(old, new).encode(), source="faces.toml")
 
 
+@pytest.mark.independent
+@pytest.mark.parametrize("task", [TASK, THREE], ids=["one class", "three classes"])
+def test_every_fault_of_the_decoding_changes_the_detections(task: YoloDetection) -> None:
+    size = (2, 64, 96)
+    outputs = tensors_of(task, size, 3)
+    right = task.decode(outputs, size[1:])
+    faults = [fault for fault in task.faults() if fault.decode]
+    assert {fault.name for fault in faults} >= {"objectness not multiplied", "anchors of another stride"}
+    assert ("class off by one" in {fault.name for fault in faults}) is (task is THREE)
+    for fault in faults:
+        assert fault.decode is not None
+        wrong = fault.decode(task, outputs, size[1:])
+        assert any(
+            len(ours) != len(theirs) or np.abs(rows_of(ours) - rows_of(theirs)).max() > 0.1
+            for ours, theirs in zip(right, wrong, strict=True)
+        ), fault.name
+
+
+@pytest.mark.independent
+@pytest.mark.parametrize("task", [TASK, THREE], ids=["one class", "three classes"])
+def test_the_cards_code_finds_what_detection_finds(task: YoloDetection, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = tensors_of(task, (1, 64, 64), 4)
+    usage = task.usage(inside=False)
+    assert usage is not None
+    scope: dict[str, Any] = {"np": np, "outputs": [outputs[name] for name in task.outputs()]}
+    exec(usage[1], scope)  # noqa: S102  # the card's own code
+    capsys.readouterr()
+    ours = np.array(scope[f"{task.noun}s"])
+    (expected,) = task.with_thresholds(0.5).decode(outputs, (64, 64))
+    assert len(expected) > 2
+    np.testing.assert_allclose(ours, rows_of(expected), atol=1e-4)
+
+
 # --- inside the network -----------------------------------------------------------------------------------------------
 
 

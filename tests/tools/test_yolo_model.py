@@ -1,0 +1,123 @@
+"""A detector with the heads of YOLOv3 through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command_line import sshtool
+from sshconvert.mxnet.params import read_params, write_params
+from sshtool.demo.scenes import draw_scene
+from tiny_checkpoint import node, write_tiny_checkpoint
+
+SIZE: Final = 64
+MODEL: Final = f"""\
+name = "yolo"
+inputs = [{{ name = "data", shape = [1, 3, {SIZE}, {SIZE}], image = {{ mean = [120, 110, 100] }} }}]
+[task]
+kind = "yolo_detection"
+score_threshold = 0.3
+iou_threshold = 0.45
+heads = [
+    {{ stride = 32, anchors = [[40, 50], [60, 60]], output = "head32" }},
+    {{ stride = 16, anchors = [[16, 20], [24, 30]], output = "head16" }},
+    {{ stride = 8, anchors = [[6, 8], [10, 12]], output = "head8" }},
+]
+"""
+CHANNELS: Final = 2 * 6
+PIXELS: Final = 60  # the spread of the image's values
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A body of three convolutions with poolings, and a head behind each, with weights from a seed."""
+    folder = tmp_path_factory.mktemp("yolo")
+    nodes: list[dict[str, Any]] = [node("null", "data")]
+
+    def convolution(source: int, name: str, filters: int, kernel: int) -> int:
+        nodes.extend([node("null", f"{name}_weight"), node("null", f"{name}_bias")])
+        pad = kernel // 2
+        attributes = {"kernel": (kernel, kernel), "pad": (pad, pad), "num_filter": filters}
+        nodes.append(node("Convolution", name, source, len(nodes) - 2, len(nodes) - 1, **attributes))
+        return len(nodes) - 1
+
+    def pooled(source: int, name: str, side: int) -> int:
+        nodes.append(node("LeakyReLU", f"{name}_relu", source, act_type="leaky", slope=0.1))
+        window = (side, side)
+        nodes.append(node("Pooling", f"{name}_pool", len(nodes) - 1, kernel=window, stride=window, pool_type="max"))
+        return len(nodes) - 1
+
+    features, outputs = 0, []
+    weights: dict[str, tuple[int, ...]] = {}
+    for stride, side, inputs in ((8, 8, 3), (16, 2, 8), (32, 2, 8)):
+        features = pooled(convolution(features, f"body{stride}", 8, 3), f"body{stride}", side)
+        weights[f"body{stride}"] = (8, inputs, 3, 3)
+        outputs.append(convolution(features, f"head{stride}", CHANNELS, 1))
+        weights[f"head{stride}"] = (CHANNELS, 8, 1, 1)
+    write_tiny_checkpoint(folder, nodes, outputs[::-1], weights)
+    params = read_params(folder / "tiny-0000.params")
+    random = np.random.default_rng(7)
+    for name, array in params.items():
+        spread = 1 / np.sqrt(array[0].size) / (PIXELS if name == "arg:body8_weight" else 1)
+        params[name] = (spread * random.standard_normal(array.shape)).astype(np.float32)
+    write_params(folder / "tiny-0000.params", params)
+    (folder / "yolo.toml").write_text(MODEL)
+    Image.fromarray(draw_scene(0, SIZE, SIZE).image[..., ::-1]).save(folder / "scene.png")
+    return folder
+
+
+# The faults of the task that show in a file with the heads as outputs.
+TASK_FAULTS: Final = {
+    "two outputs swapped",
+    "x and y exchanged",
+    "w and h exchanged",
+    "anchors exchanged",
+    "anchors in the reverse order",
+    "anchors of another stride",
+    "stride twice too large",
+    "cells half a cell too far",
+    "cells numbered from 1",
+    "objectness not multiplied",
+    "class not multiplied",
+    "NMS at the wrong threshold",
+    "score threshold too high",
+    "score threshold too low",
+    "boxes clipped to W + 1 instead of W",
+    "boxes not clipped",
+    "first image's faces for the whole batch",
+}
+INSIDE_FAULTS: Final = {"scores halved", "count one too high", "a box behind the last face"}
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("mxnet")
+@pytest.mark.parametrize("inside", [False, True], ids=["heads", "inside"])
+def test_it_is_converted_verified_packaged_and_checked(folder: Path, tmp_path: Path, inside: bool) -> None:
+    place = ("--model", folder / "yolo.toml", "-o", tmp_path)
+    options = ("--postprocess", "--top-k", "200") if inside else ()
+    sshtool("convert", *place, "--checkpoint", folder, "--precision", "FP32", *options)
+    done = sshtool("verify", *place, "--checkpoint", folder, "--self-test", "--json")
+    result = json.loads(done.stdout)["result"]
+    faults = result["self_test"]["faults"]
+    assert {fault["fault"] for fault in faults if fault["verdict"] == "missed"} == set()
+    caught = {fault["fault"] for fault in faults if fault["verdict"] == "caught"}
+    assert caught >= (INSIDE_FAULTS if inside else TASK_FAULTS)
+    assert all(artifact["matched"] > 300 for artifact in result["report"]["artifacts"])
+
+    path = tmp_path / "yolo" / "FP32" / "yolo.onnx"
+    found = sshtool("detect", folder / "scene.png", *place, "--artifact", path, "--threshold", "0.4", "--json")
+    assert len(json.loads(found.stdout)["detections"]) > 3
+
+    sshtool("reference", *place, "--checkpoint", folder)
+    sshtool("package", *place)
+    package = tmp_path / "releases" / "yolo-flat"
+    card = (package / "README.md").read_text()
+    assert "corner pixels" not in card
+    assert "more than 0.45" in card
+    checked = json.loads(sshtool("check", package, "--rebuild", folder, "--json").stdout)["result"]
+    assert checked["verdict"] == "passed"
