@@ -21,13 +21,14 @@ LAYERS: Final[Mapping[str, str]] = {
     "language": "errors messages numerals arrays graph registry",
     "files": "reading schema snapshot files digest finite recognition libraries",
     "formats of others": "mxnet onnx boxes validation editable",
-    "meaning": "operators tasks network cutting evaluation models",
+    "meaning": "operators tasks network cutting evaluation models cost",
     "checkpoint": "checkpoint export options undescribed",
     "artifact": "contract passes formats ir editing nncf",
     "conversion": "convert calibration __init__",
     "inputs": "progress limits memory interruption environment bilinear images image_claims selection config document"
     " archives sandbox wider_face framing",
-    "computation": "runtimes checkpoint demo workspace candidates concurrency detector predictor quantization",
+    "computation": "runtimes checkpoint demo workspace candidates catalogue concurrency detector predictor"
+    " quantization",
     "evidence": "parity evaluate bench conversion report detection prediction package pipeline",
     "command line": "cli main __main__ __init__",
 }

@@ -182,12 +182,19 @@ class InputSpec(Strict):
 
 
 class Published(Strict):
-    """Published figures. Accuracies are on WIDER FACE's validation set; `wider_percent` are by its setting."""
+    """Published figures.
+
+    `gflops` and `mparams` count the original network, or with the rule "folded" the converted one
+    (`sshconvert.cost`). `map_percent` and `wider_percent`, by its setting, are on WIDER FACE's validation set.
+    `accuracy_percent` are other accuracies by their name, such as "ImageNet top-1".
+    """
 
     gflops: Figure | None = None
     mparams: Figure | None = None
+    rule: Literal["original", "folded"] = "original"
     map_percent: Figure | None = None
     wider_percent: dict[str, Figure] = pydantic.Field(default_factory=dict)
+    accuracy_percent: dict[str, Figure] = pydantic.Field(default_factory=dict)
 
 
 class DemoSpec(Strict):
@@ -209,7 +216,8 @@ class ModelSpec(Strict):
     """A model.
 
     `outputs` are MXNet's tensors, with or without the suffix `_output`, by the names of the task's outputs that differ
-    from them. A tensor may lie inside the network, whose remaining nodes then fall away.
+    from them. A tensor may lie inside the network, whose remaining nodes then fall away. `verified` says what sshtool's
+    developers compared with MXNet, and on which weights.
     """
 
     name: ModelName
@@ -219,6 +227,7 @@ class ModelSpec(Strict):
     paper: str = ""
     tags: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    verified: str = ""
     checkpoint: CheckpointSpec = CheckpointSpec()
     inputs: tuple[InputSpec, ...] = pydantic.Field(min_length=1)
     task: Annotated[pydantic.SerializeAsAny[Task], pydantic.BeforeValidator(parse_task)]

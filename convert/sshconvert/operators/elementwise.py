@@ -52,7 +52,7 @@ _BROADCAST_ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class _Binary(Operator):
+class Binary(Operator):
     """A function of two tensors of one type."""
 
     inputs = ("lhs", "rhs")
@@ -60,7 +60,7 @@ class _Binary(Operator):
     function: ClassVar[Function]
 
     @classmethod
-    def read(cls, attributes: Attributes) -> _Binary:
+    def read(cls, attributes: Attributes) -> Binary:
         return cls()
 
     def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
@@ -78,12 +78,12 @@ class _Binary(Operator):
         self.function.emit(build, *build.inputs)
 
 
-class _Elementwise(_Binary):
+class _Elementwise(Binary):
     def parameter_shapes(self, data: Shape) -> tuple[Shape, ...]:
         return (data,)
 
 
-class _Broadcasting(_Binary):
+class _Broadcasting(Binary):
     def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         try:
             return (np.broadcast_shapes(*inputs),)

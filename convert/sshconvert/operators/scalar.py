@@ -32,7 +32,7 @@ _REVERSED: Final = ("sub", "div", "mod", "power")
 
 
 @dataclass(frozen=True)
-class _Scalar(Operator):
+class Scalar(Operator):
     """A function of a tensor and a scalar."""
 
     function: ClassVar[Function]
@@ -42,7 +42,7 @@ class _Scalar(Operator):
     is_int: bool
 
     @classmethod
-    def read(cls, attributes: Attributes) -> _Scalar:
+    def read(cls, attributes: Attributes) -> Scalar:
         return cls(attributes.number("scalar", 1, least=-MAX_FLOAT32), attributes.boolean("is_int", default=True))
 
     def output_dtypes(self, *inputs: DType) -> tuple[DType, ...]:
@@ -76,7 +76,7 @@ def _add_operators() -> None:
             # Old symbols write `_RMinusScalar` and `_GreaterEqualScalar`.
             old = f"_{'R' * is_reversed}{''.join(word.capitalize() for word in kind.split('_'))}Scalar"
             members = {"function": function, "is_reversed": is_reversed, "restrictions": function.restrictions}
-            register_kind(_Scalar, name, old, *_ALIASES.get(name, ()), **members)
+            register_kind(Scalar, name, old, *_ALIASES.get(name, ()), **members)
 
 
 _add_operators()

@@ -115,7 +115,7 @@ def check_name(option: PathOption, name: str, workspace: Path) -> None:
 
 def test_every_verb_takes_paths() -> None:
     verbs = {option.verb for option in OPTIONS}
-    assert len(verbs) == len(VERBS)
+    assert verbs == set(VERBS) - {"models"}  # which takes nothing
     assert len(OPTIONS) > 45
 
 

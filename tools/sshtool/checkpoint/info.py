@@ -12,6 +12,7 @@ from sshconvert.arrays import Array
 from sshconvert.checkpoint import CheckpointFiles, variable_names
 from sshconvert.contract import Contract, licence_of
 from sshconvert.convert import plan
+from sshconvert.cost import folded_cost, original_cost
 from sshconvert.cutting import cut
 from sshconvert.errors import ArtifactError, CheckpointError, ShapeError, UnsupportedGraphError
 from sshconvert.finite import NonFinite, find_nonfinite
@@ -32,6 +33,8 @@ from sshtool.workspace import Workspace
 class InfoResult:
     """Facts of the checkpoint, beside the published ones.
 
+    `card_…` are the figures by the rule of the model card (`sshconvert.cost`).
+
     A network without a description need not be complete. Its cost and the shapes of its outputs are None if `problem`
     says why they are not known. Shapes of inputs are None if no option and no file gives them.
     """
@@ -44,8 +47,10 @@ class InfoResult:
     operators: Mapping[str, int]
     unsupported: Mapping[str, int]  # the number of nodes by operator, with the problem of its attributes if it has one
     mparams: float | None
+    card_mparams: float | None
     published_mparams: float | None
     gflops: float | None
+    card_gflops: float | None
     published_gflops: float | None
     published_at: Shape  # input shape of `published_gflops`
     original_input: str  # how the original takes its image, "" for tensors
@@ -75,8 +80,8 @@ def info(
             item = model.image_input
             shapes = {item.name: item.laid_out(input_shape or item.image_shape)}
         network = loaded.resolve(shapes)
-        # The model card counts the mean subtraction: one operation per input value.
-        flops = network.flops() + (math.prod(*shapes.values()) if model.takes_image else 0)
+        cost = original_cost(network, model, shapes)
+        card = folded_cost(network, model, shapes) if model.published.rule == "folded" else cost
         return InfoResult(
             model=model.name,
             title=model.title,
@@ -85,9 +90,11 @@ def info(
             outputs=network.output_shapes(),
             operators=_operators(loaded.graph),
             unsupported={},
-            mparams=sum(array.size for array in loaded.parameters.values()) / 1e6,
+            mparams=cost.parameters / 1e6,
+            card_mparams=card.parameters / 1e6,
             published_mparams=model.published.mparams,
-            gflops=flops / 1e9,
+            gflops=cost.flops / 1e9,
+            card_gflops=card.flops / 1e9,
             published_gflops=model.published.gflops,
             published_at=model.inputs[0].shape,
             original_input=f"{model.image.color.upper()} minus mean" if model.takes_image else "",
@@ -129,8 +136,10 @@ def info_of_network(
         operators=_operators(graph),
         unsupported=unsupported(graph),
         mparams=_mparams(parameters, network, known),
+        card_mparams=None,
         published_mparams=None,
         gflops=network.flops() / 1e9 if network else None,
+        card_gflops=None,
         published_gflops=None,
         published_at=(),
         original_input="",

@@ -30,6 +30,7 @@ VERBS: Final = (  # in the order of the help
     "evaluate",
     "bench",
     "demo-dataset",
+    "models",
 )
 
 

@@ -64,8 +64,8 @@ def render(result: InfoResult, plain: bool) -> RenderableType:
         *(["output", f"{name} {_dimensions(shape)}"] for name, shape in result.outputs.items()),
         ["operators", _counts(result.operators)],
         *([["NOT supported", _counts(result.unsupported)]] if result.unsupported else []),
-        ["MParams", f"{_figure(result.mparams)}{_published(result.published_mparams)}"],
-        ["GFLOPs", f"{_figure(result.gflops)}{_published(result.published_gflops, result.published_at)}"],
+        ["MParams", _cost(result.mparams, result.card_mparams, result.published_mparams)],
+        ["GFLOPs", _cost(result.gflops, result.card_gflops, result.published_gflops, result.published_at)],
         *([["problem", result.problem]] if result.problem else []),
         *([name, text] for name, text in licences.items() if text),
         *([path, _quantization(metadata)] for path, metadata in result.quantized.items()),
@@ -73,9 +73,11 @@ def render(result: InfoResult, plain: bool) -> RenderableType:
     return table([result.model, result.title], rows, plain=plain)
 
 
-def _published(figure: float | None, shape: Shape = ()) -> str:
-    place = f" at {_dimensions(shape)}" if shape else ""
-    return "" if figure is None else f" (published {figure}{place})"
+def _cost(own: float | None, by_card: float | None, published: float | None, shape: Shape = ()) -> str:
+    if published is None:
+        return _figure(own)
+    rule = "" if own == by_card else f"{_figure(by_card)} by the model card's rule, "
+    return f"{_figure(own)} ({rule}published {published}{f' at {_dimensions(shape)}' if shape else ''})"
 
 
 def _quantization(metadata: Mapping[str, str]) -> str:

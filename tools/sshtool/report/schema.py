@@ -32,6 +32,7 @@ KINDS: Final = {
     "event": "sshtool.report.transfer.Event",
     "info": "sshtool.checkpoint.info.InfoResult",
     "manifest": "sshtool.package.manifest.Manifest",
+    "models": "sshtool.catalogue.ModelsResult",
     "package": "sshtool.package.build.PackageResult",
     "predict": "sshtool.prediction.Line",
     "reference": "sshtool.parity.recording.ReferenceResult",
