@@ -54,7 +54,7 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def convolution_behind(self, output: str) -> str:
-        """Return the convolution that computes an output, followed by reshapes and softmax alone."""
+        """Return the convolution that computes an output or an inner tensor, followed by reshapes and softmax alone."""
 
     @abstractmethod
     def shift(self, deconvolution: str, pixels: int) -> None:

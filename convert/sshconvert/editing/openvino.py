@@ -46,9 +46,9 @@ class EditableIr(EditableModel[ET.Element]):
         return tuple(_original_name(layer) for layer in self._of_type(*Deconvolution.weights.openvino))
 
     def convolution_behind(self, output: str) -> str:
-        layer = self._result(output)
+        layer = self._maker(output)
         # An Add holds the bias.
-        while _get(layer, "type") in ("Result", "Reshape", "SoftMax", "Add"):
+        while _get(layer, "type") in ("Reshape", "SoftMax", "Add"):
             layer = self._source(layer, 0)
         return _original_name(self._convolution(_original_name(layer)))
 
@@ -199,6 +199,13 @@ class EditableIr(EditableModel[ET.Element]):
         if output not in results:
             raise NotThereError(f"{output} is not an output of the file")
         return results[output]
+
+    def _maker(self, tensor: str) -> ET.Element:
+        """Return the layer that computes a tensor. OpenVINO keeps the names of inner tensors too."""
+        for layer in self._layers.values():
+            if any(tensor in port.get("names", "").split(",") for port in layer.iterfind("output/port")):
+                return layer
+        raise NotThereError(f"nothing in the file computes {tensor}")
 
     def _put_behind(self, output: str, operator: str, opset: str, *constants: Array, **data: str) -> None:
         self.changed = True

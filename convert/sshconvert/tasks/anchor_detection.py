@@ -7,7 +7,7 @@ All formats are compared with this decoding. Its rules come from mxnet-SSH's `SS
 from __future__ import annotations
 
 import math
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 import pydantic
@@ -16,6 +16,7 @@ from sshconvert.errors import DetectionError
 from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.schema import Positive
+from sshconvert.tasks.anchor_card import describe, has_plain_anchors, meaning, program
 from sshconvert.tasks.anchor_faults import box_faults, channel_faults, score_faults
 from sshconvert.tasks.anchors import AnchorHead, highest
 from sshconvert.tasks.detection import DetectionTask
@@ -26,26 +27,6 @@ from sshconvert.tasks.landmark_faults import attribute_faults, column_faults, la
 from sshconvert.tasks.postprocessing import Candidates, append_postprocessing, decode_head
 from sshconvert.tasks.registry import TASKS
 from sshconvert.tasks.results import Detections
-
-_USAGE: Final = """\
-found = []  # x1, y1, x2, y2, score{meanings}
-for {tensors}, stride, scales in zip({slices}, {strides}, {scales}):
-    for number, size in enumerate({base} * np.array(scales)):
-        dx, dy, dw, dh = deltas[0, 4 * number : 4 * number + 4]
-        y, x = np.indices(dx.shape) * stride + {centre}
-{steps}        x, y, w, h = x + dx * size, y + dy * size, np.exp(dw) * size - 1, np.exp(dh) * size - 1
-        {noun} = scores[0, len(scales) + number]
-        found.append(np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2, {noun}{columns}], 2)[{noun} >= 0.5])
-found = np.concatenate(found)
-{noun}s = []
-for box in found[np.argsort(-found[:, 4])]:
-    better = np.array([box, *{noun}s])
-    sizes = np.minimum(better[:, 2:4], box[2:4]) - np.maximum(better[:, :2], box[:2]) + 1
-    common = np.prod(np.maximum(sizes, 0), 1)  # with itself first, so its own area
-    areas = np.prod(better[:, 2:4] - better[:, :2] + 1, 1)
-    if (common[1:] < {overlap} * (areas[0] + areas[1:] - common[1:])).all():
-        {noun}s.append(box)
-print(np.array({noun}s))"""
 
 
 @TASKS.register("anchor_detection")
@@ -129,97 +110,17 @@ class AnchorDetection(DetectionTask):
         )
 
     def meaning(self, output: str) -> str:
-        for head in self.heads:
-            count = len(head.sizes)
-            if output == head.scores:
-                return (
-                    f": stride {head.stride}; {count} channels of background, then {count} of {self.noun}, one an "
-                    "anchor"
-                )
-            if output == head.boxes:
-                return f": stride {head.stride}; (dx, dy, dw, dh) of each anchor"
-            if output == head.landmarks:
-                return f": stride {head.stride}; (dx, dy) of {head.points} landmarks of each anchor"
-            if head.attributes and output == head.attributes.tensor:
-                blocks = ", ".join(name or "unused" for name in head.attributes.blocks)
-                return f": stride {head.stride}; blocks of {count} channels, one an anchor: {blocks}"
-        return super().meaning(output)
+        return meaning(self.heads, output, self.noun) or super().meaning(output)
 
     def card(self, declared: Inside | None) -> str:
         if declared is not None:
             return super().card(declared)
-        first = self.heads[0]
-        if not self._has_plain_heads:
-            sizes = "; ".join(
-                f"{' and '.join(f'{width:g} x {height:g}' for width, height in head.sizes)} (stride {head.stride})"
-                for head in self.heads
-            )
-            return (
-                f"The anchors of a cell, width x height in pixels: {sizes}. Deltas are (dx, dy, dw, dh) for each."
-                f"{self._card_of_columns()}"
-            )
-        sizes = ",".join(f"{' and '.join(map(str, head.scales))} (stride {head.stride})" for head in self.heads)
-        return (
-            f"The anchors of a cell are squares of {first.base_size} times {sizes} pixels, centred {first.centre} "
-            "pixels right of and below the cell's corner. Deltas are (dx, dy, dw, dh) for each: the centre moves by\n"
-            f"d times the size, and the size is multiplied by exp(d). {self.noun.capitalize()}s of a score below "
-            f"{self.score_threshold} are dropped, and so is a {self.noun}\n"
-            f"that overlaps a better one by {self.iou_threshold} (intersection over union, corner pixels included)."
-            f"{self._card_of_columns()}"
-        )
-
-    def _card_of_columns(self) -> str:
-        """Return the model card's sentences about deviations, landmarks and attributes, or ""."""
-        first, text = self.heads[0], ""
-        if first.box_std != (1, 1, 1, 1):
-            text += f" They are multiplied by {', '.join(f'{value:g}' for value in first.box_std)} before."
-        if first.landmarks:
-            text += (
-                f"\nEach of the {first.points} landmarks is the anchor's centre, moved by (dx, dy) times its size"
-                f"{f' times {first.landmark_std:g}' if first.landmark_std != 1 else ''}."
-            )
-        if first.attributes:
-            text += f"\nThe attributes of each anchor, from 0 to 1: {', '.join(first.attribute_names)}."
-        return text
+        return describe(self.heads, self.noun, self.score_threshold, self.iou_threshold)
 
     def usage(self, *, inside: bool) -> tuple[str, str] | None:
-        if inside or not self._has_plain_heads:
+        if inside or not has_plain_anchors(self.heads):
             return super().usage(inside=inside)
-        first = self.heads[0]
-        tensors, meanings, steps, columns = ["scores", "deltas"], "", "", ""
-        if first.landmarks:
-            count, deviation = 2 * first.points, f" * {first.landmark_std:g}" if first.landmark_std != 1 else ""
-            tensors.append("points")
-            meanings += ", x and y of each landmark"
-            steps += f"        moves = points[0, {count} * number : {count} * number + {count}]{deviation}\n"
-            steps += f"        landmarks = moves * size + np.stack([x, y] * {first.points})\n"
-            columns += ", *landmarks"
-        if first.attributes:
-            tensors.append("blocks")
-            meanings += f", {', '.join(first.attribute_names)}"
-            for block in first.attributes.numbers:
-                columns += f", blocks[0, {block} * len(scales) + number]"
-        lines = _USAGE.format(
-            tensors=", ".join(tensors),
-            slices=", ".join(f"outputs[{number}::{len(tensors)}]" for number in range(len(tensors))),
-            meanings=meanings,
-            steps=steps,
-            columns=columns,
-            strides=tuple(head.stride for head in self.heads),
-            scales=tuple(head.scales for head in self.heads),
-            base=self.heads[0].base_size,
-            centre=self.heads[0].centre,
-            overlap=self.iou_threshold,
-            noun=self.noun,
-        )
-        return f"From the outputs to {self.noun}s", lines
-
-    @property
-    def _has_plain_heads(self) -> bool:
-        """Whether the card's example applies: square anchors of one base size, and deltas as they are."""
-        first = self.heads[0]
-        forms = {(head.base_size, head.ratios, head.box_std, head.landmark_std) for head in self.heads}
-        return forms == {(first.base_size, (1.0,), (1, 1, 1, 1), first.landmark_std)}
+        return f"From the outputs to {self.noun}s", program(self.heads, self.noun, self.iou_threshold)
 
     def _images(self, outputs: Outputs) -> list[Outputs]:
         """Return the tensors of each image of a batch. Raises DetectionError for missing tensors or other shapes."""

@@ -11,7 +11,7 @@ The model card of SSH contradicts that source in two places: deltas are (dx, dy,
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Final
 
 import numpy as np
 import pydantic
@@ -22,6 +22,8 @@ from sshconvert.tasks.faults import Outputs
 from sshconvert.tasks.results import Detections
 
 Ratio = Annotated[float, pydantic.Field(gt=0, le=100)]
+PLAIN: Final = (1.0, 1.0, 1.0, 1.0)  # standard deviations of deltas that are used as they are
+
 Deviation = Annotated[float, pydantic.Field(gt=0, le=100)]
 AttributeName = Annotated[str, pydantic.StringConstraints(pattern=r"^([a-z][a-z0-9_]*)?$", max_length=40)]
 
@@ -70,7 +72,7 @@ class AnchorHead(Strict):
     landmarks: TensorName | None = None
     attributes: AttributeBlocks | None = None
     points: Annotated[int, pydantic.Field(ge=1, le=1000)] = 5
-    box_std: tuple[Deviation, Deviation, Deviation, Deviation] = (1, 1, 1, 1)
+    box_std: tuple[Deviation, Deviation, Deviation, Deviation] = PLAIN
     landmark_std: Deviation = 1
 
     @property
@@ -121,7 +123,7 @@ class AnchorHead(Strict):
         cells, shapes = np.divmod(indices, len(self.sizes))
         anchors = self._anchors_at(cells, shapes, width)
         deltas = _gather(outputs[self.boxes], 4 * shapes + np.arange(4)[:, None], cells)
-        if self.box_std != (1, 1, 1, 1):
+        if self.box_std != PLAIN:
             deltas = deltas * np.array(self.box_std, deltas.dtype)
         return Detections(
             apply_deltas(anchors, deltas),

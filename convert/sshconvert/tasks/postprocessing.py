@@ -16,7 +16,7 @@ from sshconvert.errors import UsageError
 from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.onnx.ranking import best_places, gather_rows, row_count, selected_ranks
-from sshconvert.tasks.anchors import AnchorHead
+from sshconvert.tasks.anchors import PLAIN, AnchorHead
 from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.inside import ATTRIBUTES, BOXES, COUNT, LANDMARKS, SCORES
 
@@ -113,7 +113,7 @@ def decode_head(build: Builder, model: OnnxModel, head: AnchorHead, most: int | 
         f"{at}_sizes",
         head.sizes if any(width != height for width, height in head.sizes) else [size[:1] for size in head.sizes],
     )
-    if head.box_std != (1, 1, 1, 1):
+    if head.box_std != PLAIN:
         move = build.node(f"{at}_move_scaled", "Mul", [move, build.floats(f"{at}_move_std", head.box_std[:2])])
         grow = build.node(f"{at}_grow_scaled", "Mul", [grow, build.floats(f"{at}_grow_std", head.box_std[2:])])
     centres = build.node(f"{at}_moved", "Mul", [move, sizes])
