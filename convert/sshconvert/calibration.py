@@ -159,6 +159,10 @@ def _quantized(nncf: Any, plain: OnnxModel, ignored: Sequence[str], dataset: Any
             subset_size=count,
             ignored_scope=nncf.IgnoredScope(names=list(ignored)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # Otherwise each channel before a depthwise convolution gets its own levels, which runtimes do not fuse.
+                activations_quantization_params=nncf.quantization.advanced_parameters.QuantizationParameters(
+                    per_channel=False
+                ),
                 # The fix halves the levels of the first layer's weights for processors without VNNI. It costs more
                 # accuracy than it saves, even there.
                 overflow_fix=nncf.OverflowFix.DISABLE,

@@ -1,8 +1,8 @@
 """Calibration images for INT8, and the search for a quantization within `--max-drop`.
 
-Calibration images come from a folder, letterboxed as `detect` does it. The demo checkpoint, which finds drawn faces
-only, is calibrated on drawn scenes. The drop is the difference between FP32 and INT8 in the task's quality measure. On
-scenes, the drawn faces are the ground truth; on images without annotations, the results of FP32 are.
+Calibration images come from a folder, framed as `detect` and `predict` do it. The demo checkpoint, which finds drawn
+faces only, is calibrated on drawn scenes. The drop is the difference between FP32 and INT8 in the task's quality
+measure. On scenes, the drawn faces are the ground truth; on images without annotations, the results of FP32 are.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Dynamic, Options, Precision
 from sshconvert.reading import is_folder
+from sshconvert.tasks.detection import DetectionTask
 from sshtool.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ ATTEMPTS: Final = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class QuantizationOptions:
-    """`calibration_data` is a folder of images. `max_drop` is the allowed loss in points of AP@0.5, None for any."""
+    """`calibration_data` is a folder of images. `max_drop` is the allowed loss in points of quality, None for any."""
 
     calibration_data: Path | None = None
     max_drop: float | None = None
@@ -104,7 +105,7 @@ def check(checkpoint: Checkpoint, options: Options, int8: QuantizationOptions) -
             "tensors; convert to FP16, or describe the input with --color"
         )
     if int8.max_drop is not None and not 0 <= int8.max_drop <= 100:
-        raise UsageError(f"--max-drop: {int8.max_drop:g} is not from 0 to 100 points of average precision")
+        raise UsageError(f"--max-drop: {int8.max_drop:g} is not from 0 to 100 points")
     if int8.max_drop is not None and not checkpoint.model.task.quality_measure:
         raise UsageError(f"--max-drop: the task {checkpoint.model.task.kind} has no measure of quality; leave it out")
     if int8.calibration_data is None and not checkpoint.is_demo:
@@ -124,7 +125,8 @@ def calibration_images(
     Raises UsageError if `folder` is no folder or holds no images.
     """
     from sshconvert.calibration import CalibrationImages
-    from sshtool.images import Resize, fit, reading
+    from sshtool.framing import framed
+    from sshtool.images import reading
     from sshtool.selection import select_images
 
     if folder is None:
@@ -138,7 +140,7 @@ def calibration_images(
 
     def read(number: int) -> Pixels:
         with reading(paths[number]) as image:
-            pixels = fit(image, *size, Resize.LETTERBOX, model.image.mean_pixel)[0]
+            pixels = framed(image, *size, model.task, model.image.mean_pixel)
             if digests is not None and number not in digests:
                 blank = int(np.ptp(image, axis=(0, 1)).max()) <= _BLANK
                 digests[number] = "" if blank else bytes_sha256(pixels.tobytes())
@@ -220,7 +222,7 @@ class _LayerSearch:
         with scratch_folder() as folder:
             (artifact,) = convert(self.checkpoint, folder, options)
             results = self.results(artifact)
-        if self.int8.calibration_data is None:
+        if self.int8.calibration_data is None and isinstance(self.task, DetectionTask):
             size = _size(self.options, self.checkpoint.model)
             from sshtool.demo.scenes import draw_scene
 
@@ -241,7 +243,7 @@ class _LayerSearch:
 
     def results(self, artifact: Artifact) -> list[Any]:
         size = _size(self.options, self.checkpoint.model)
-        label = f"average precision, {artifact.format} {artifact.precision.value}"
+        label = f"{self.task.quality_measure}, {artifact.format} {artifact.precision.value}"
         from sshtool.runtimes.loading import load
 
         runtime = load(artifact.path, self.checkpoint.model)

@@ -308,7 +308,8 @@ class Conversion:
     max_drop: Annotated[
         float | None,
         Option(
-            "For INT8: most points of AP@0.5 to lose; layers stay in float until the loss is small enough.",
+            "For INT8: most points to lose of AP@0.5, of the mean cosine or of top-1 agreement; layers stay in float "
+            "until the loss is small enough.",
             min=0,
             max=limits.MOST_POINTS,
         ),
