@@ -1,35 +1,22 @@
-"""The SSH VGG16 network as a symbol, with the nodes and attributes that mxnet-SSH's code creates.
-
-Nodes have MXNet's order: depth first from the outputs, inputs before the node that reads them.
-"""
+"""The SSH VGG16 network as a symbol, with the nodes and attributes that mxnet-SSH's code creates."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sshconvert.graph import VARIABLE
+from sshtool.demo.layers import Layer, symbol_json
 
 MXNET_VERSION: Final = 10100  # of the symbol's dialect
 
 VGG_BLOCKS: Final = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    operator: str
-    name: str
-    attributes: Mapping[str, str]
-    inputs: tuple[_Layer, ...] = ()
-
-
 def ssh_vgg16_symbol() -> str:
     """The symbol JSON text, in the dialect of MXNet 1.1."""
-    data = _Layer(VARIABLE, "data", {})
+    data = Layer(VARIABLE, "data", {})
     relu4_3, relu5_3 = _vgg16(data)
-    pool5 = _Layer(
+    pool5 = Layer(
         "Pooling", "pooling0", {"kernel": "(2, 2)", "pad": "(0, 0)", "pool_type": "max", "stride": "(2, 2)"}, (relu5_3,)
     )
     outputs = [
@@ -37,25 +24,25 @@ def ssh_vgg16_symbol() -> str:
         *_heads(_detection_module(relu5_3, 256, "ssh_m2_det"), 16),
         *_heads(_detection_module(_fuse(relu4_3, relu5_3), 128, "ssh_m1_det"), 8),
     ]
-    return _to_json(outputs)
+    return symbol_json(outputs, MXNET_VERSION)
 
 
-def _vgg16(data: _Layer) -> tuple[_Layer, _Layer]:
+def _vgg16(data: Layer) -> tuple[Layer, Layer]:
     """VGG16 up to relu5_3. Its variables repeat their layer's attributes, like those of MXNet 0.8's model zoo."""
     layer, ends = data, []
     for block, widths in enumerate(VGG_BLOCKS, start=1):
         for number, width in enumerate(widths, start=1):
             name = f"{block}_{number}"
             attributes = {"kernel": "(3, 3)", "num_filter": str(width), "pad": "(1, 1)", "workspace": "2048"}
-            parameters = [_Layer(VARIABLE, f"conv{name}_{role}", attributes) for role in ("weight", "bias")]
-            layer = _relu(_Layer("Convolution", f"conv{name}", attributes, (layer, *parameters)), f"relu{name}")
+            parameters = [Layer(VARIABLE, f"conv{name}_{role}", attributes) for role in ("weight", "bias")]
+            layer = _relu(Layer("Convolution", f"conv{name}", attributes, (layer, *parameters)), f"relu{name}")
         ends.append(layer)
         pooling = {"kernel": "(2, 2)", "pool_type": "max", "stride": "(2, 2)"}
-        layer = _Layer("Pooling", f"pool{block}", pooling, (layer,))
+        layer = Layer("Pooling", f"pool{block}", pooling, (layer,))
     return ends[3], ends[4]
 
 
-def _detection_module(data: _Layer, width: int, name: str) -> _Layer:
+def _detection_module(data: Layer, width: int, name: str) -> Layer:
     """The concatenation of a 3x3 branch and two deeper branches with more context."""
     context = _relu(_convolution(data, f"{name}_context_conv1", width // 2))
     deeper = _relu(_convolution(context, f"{name}_context_conv3_1", width // 2))
@@ -64,67 +51,39 @@ def _detection_module(data: _Layer, width: int, name: str) -> _Layer:
         _convolution(context, f"{name}_context_conv2", width // 2),
         _convolution(deeper, f"{name}_context_conv3_2", width // 2),
     )
-    return _relu(_Layer("Concat", f"{name}_concat", {"dim": "1", "num_args": "3"}, branches))
+    return _relu(Layer("Concat", f"{name}_concat", {"dim": "1", "num_args": "3"}, branches))
 
 
-def _fuse(fine: _Layer, coarse: _Layer) -> _Layer:
+def _fuse(fine: Layer, coarse: Layer) -> Layer:
     """The features of stride 8: the reduced features of stride 8 plus the upsampled ones of stride 16."""
     fine = _relu(_convolution(fine, "ssh_m1_red_conv", 128, kernel=1, bias_decay="1.0"))
     coarse = _relu(_convolution(coarse, "ssh_m2_red_conv", 128, kernel=1, bias_decay="1.0"))
     attributes = {"__lr_mult__": "0.0", "__wd_mult__": "0.0", "kernel": "(4, 4)", "no_bias": "True"}
     attributes |= {"num_filter": "128", "num_group": "128", "pad": "(1, 1)", "stride": "(2, 2)"}
-    weight = _Layer(VARIABLE, "ssh_m2_red_upsampling_weight", attributes)
-    enlarged = _Layer("Deconvolution", "ssh_m2_red_upsampling", attributes, (coarse, weight))
-    cropped = _Layer("Crop", "crop0", {"num_args": "2"}, (fine, enlarged))
-    fused = _Layer("elemwise_add", "_plus0", {}, (cropped, enlarged))
+    weight = Layer(VARIABLE, "ssh_m2_red_upsampling_weight", attributes)
+    enlarged = Layer("Deconvolution", "ssh_m2_red_upsampling", attributes, (coarse, weight))
+    cropped = Layer("Crop", "crop0", {"num_args": "2"}, (fine, enlarged))
+    fused = Layer("elemwise_add", "_plus0", {}, (cropped, enlarged))
     return _relu(_convolution(fused, "ssh_m1_conv", 128, bias_decay="1.0"))
 
 
-def _heads(features: _Layer, stride: int) -> tuple[_Layer, _Layer]:
+def _heads(features: Layer, stride: int) -> tuple[Layer, Layer]:
     """Scores (softmax over background and face, for two anchors) and box deltas."""
     scores = _convolution(features, f"rpn_cls_score_stride{stride}", 4, kernel=1)
-    pairs = _Layer("Reshape", f"rpn_cls_score_reshape_stride{stride}", {"shape": "(0, 2, -1, 0)"}, (scores,))
-    softmax = _Layer("SoftmaxActivation", f"rpn_cls_prob_stride{stride}", {"mode": "channel"}, (pairs,))
-    probabilities = _Layer("Reshape", f"rpn_cls_prob_reshape_stride{stride}", {"shape": "(0, 4, -1, 0)"}, (softmax,))
+    pairs = Layer("Reshape", f"rpn_cls_score_reshape_stride{stride}", {"shape": "(0, 2, -1, 0)"}, (scores,))
+    softmax = Layer("SoftmaxActivation", f"rpn_cls_prob_stride{stride}", {"mode": "channel"}, (pairs,))
+    probabilities = Layer("Reshape", f"rpn_cls_prob_reshape_stride{stride}", {"shape": "(0, 4, -1, 0)"}, (softmax,))
     return probabilities, _convolution(features, f"rpn_bbox_pred_stride{stride}", 8, kernel=1)
 
 
-def _convolution(data: _Layer, name: str, width: int, *, kernel: int = 3, bias_decay: str = "0.0") -> _Layer:
+def _convolution(data: Layer, name: str, width: int, *, kernel: int = 3, bias_decay: str = "0.0") -> Layer:
     pad = kernel // 2
     size = {"kernel": f"({kernel}, {kernel})", "num_filter": str(width), "pad": f"({pad}, {pad})", "stride": "(1, 1)"}
     weight = {"__init__": '["normal", {"sigma": 0.01}]', "__lr_mult__": "1.0"}
     bias = {"__init__": '["constant", {"value": 0.0}]', "__lr_mult__": "2.0", "__wd_mult__": bias_decay}
-    parameters = (_Layer(VARIABLE, f"{name}_weight", weight), _Layer(VARIABLE, f"{name}_bias", bias))
-    return _Layer("Convolution", name, size, (data, *parameters))
+    parameters = (Layer(VARIABLE, f"{name}_weight", weight), Layer(VARIABLE, f"{name}_bias", bias))
+    return Layer("Convolution", name, size, (data, *parameters))
 
 
-def _relu(data: _Layer, name: str | None = None) -> _Layer:
-    return _Layer("Activation", name or f"{data.name}_relu", {"act_type": "relu"}, (data,))
-
-
-def _to_json(outputs: list[_Layer]) -> str:
-    numbers: dict[_Layer, int] = {}
-    for output in outputs:
-        _number(output, numbers)
-    document = {
-        "nodes": [_to_node(layer, numbers) for layer in numbers],
-        "arg_nodes": [number for layer, number in numbers.items() if layer.operator == VARIABLE],
-        "node_row_ptr": list(range(len(numbers) + 1)),
-        "heads": [[numbers[output], 0, 0] for output in outputs],
-        "attrs": {"mxnet_version": ["int", MXNET_VERSION]},
-    }
-    return json.dumps(document, indent=2)
-
-
-def _number(layer: _Layer, numbers: dict[_Layer, int]) -> None:
-    if layer not in numbers:
-        for source in layer.inputs:
-            _number(source, numbers)
-        numbers[layer] = len(numbers)
-
-
-def _to_node(layer: _Layer, numbers: Mapping[_Layer, int]) -> dict[str, Any]:
-    node: dict[str, Any] = {"op": layer.operator, "name": layer.name}
-    if layer.attributes:
-        node["attrs"] = layer.attributes
-    return node | {"inputs": [[numbers[source], 0, 0] for source in layer.inputs]}
+def _relu(data: Layer, name: str | None = None) -> Layer:
+    return Layer("Activation", name or f"{data.name}_relu", {"act_type": "relu"}, (data,))
