@@ -44,13 +44,14 @@ for number in np.argsort(-probabilities)[:{top}]:  # the number of a class, from
 class Classification(Task):
     """One output [N, classes].
 
-    `probabilities`: the output holds them, otherwise logits. `top_k` is the number of best classes that count.
-    `labels` names the classes, or is empty. `crop` is the share of the shorter side that the central crop keeps before
-    the network's size: 224 of 256 pixels for ImageNet.
+    `classes` is their number, or None for any. `probabilities`: the output holds them, otherwise logits. `top_k` is the
+    number of best classes that count. `labels` names the classes, or is empty. `crop` is the share of the shorter side
+    that the central crop keeps before the network's size: 224 of 256 pixels for ImageNet.
     """
 
     kind: Literal["classification"]
     output: TensorName
+    classes: Positive | None = None
     probabilities: bool = True
     top_k: Positive = TOP
     labels: tuple[Label, ...] = ()
@@ -71,7 +72,7 @@ class Classification(Task):
 
         An output fits if it is finite, [N, classes] with a class for each label, and for probabilities not negative.
         """
-        rows = rows_of(outputs, self.output)
+        rows = rows_of(outputs, self.output, self.classes)
         return [Scores.of(row, self.labels, are_probabilities=self.probabilities) for row in rows]
 
     def compare(

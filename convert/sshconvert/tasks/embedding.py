@@ -14,7 +14,7 @@ import numpy as np
 
 from sshconvert.arrays import Array
 from sshconvert.errors import DetectionError
-from sshconvert.schema import TensorName
+from sshconvert.schema import Dimension, TensorName
 from sshconvert.tasks.base import Task
 from sshconvert.tasks.comparison import VectorComparison, compare_vectors
 from sshconvert.tasks.faults import Fault, Outputs, Size
@@ -35,10 +35,14 @@ print(vector)"""
 
 @TASKS.register("embedding")
 class Embedding(Task):
-    """One output [N, D]: a vector for each image. `normalized`: the network itself gives vectors of length 1."""
+    """One output [N, D]: a vector for each image.
+
+    `size` is D, or None for any. `normalized`: the network itself gives vectors of length 1.
+    """
 
     kind: Literal["embedding"]
     output: TensorName
+    size: Dimension | None = None
     normalized: bool = False
 
     quality_measure: ClassVar[str] = "mean cosine"
@@ -57,7 +61,7 @@ class Embedding(Task):
         Raises DetectionError for a missing output, another shape than [N, D], values that are not finite, and a vector
         of another length than 1 from a network that normalises.
         """
-        results = [Vectors.of(row) for row in rows_of(outputs, self.output)]
+        results = [Vectors.of(row) for row in rows_of(outputs, self.output, self.size)]
         for number, result in enumerate(results):
             if self.normalized and abs(result.length - 1) > UNIT_TOLERANCE:
                 raise DetectionError(f"{self.output}: vector {number} has length {result.length:.4g}, expected 1")
@@ -111,8 +115,8 @@ class Embedding(Task):
         return "From the output to an embedding", _USAGE
 
 
-def rows_of(outputs: Outputs, name: str) -> Array:
-    """Return an output [N, D], or [N, D, 1, 1] without its last dimensions.
+def rows_of(outputs: Outputs, name: str, size: int | None = None) -> Array:
+    """Return an output [N, D], or [N, D, 1, 1] without its last dimensions. D is `size` unless that is None.
 
     Raises DetectionError if it is missing, has another shape, or is not finite.
     """
@@ -121,6 +125,8 @@ def rows_of(outputs: Outputs, name: str) -> Array:
     values = outputs[name]
     if values.ndim < 2 or values.shape[1] < 2 or any(size != 1 for size in values.shape[2:]):
         raise DetectionError(f"{name} has shape {values.shape}, expected [N, D]")
+    if values.shape[1] != (size or values.shape[1]):
+        raise DetectionError(f"{name} has {values.shape[1]} numbers for an image, expected {size}")
     if not np.isfinite(values).all():
         raise DetectionError(f"{name} holds values that are not finite")
     return values.reshape(values.shape[:2])

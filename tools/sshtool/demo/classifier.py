@@ -46,9 +46,9 @@ SHARPNESS: Final = 6.0  # of the softmax
 UNLIKELY: Final = -60.0  # the bias of all other classes
 
 
-def octave_symbol(classes: int) -> str:
-    """The symbol JSON text of a network with an output `softmax` of so many classes."""
-    layer = _normalised(_convolution(variable("data"), "conv1_conv", STEM, kernel=7, stride=2), "conv1")
+def octave_symbol(classes: int, *, data: str = "data", output: str = "softmax", probabilities: bool = True) -> str:
+    """The symbol JSON text of a network that reads `data` and computes `output`: probabilities, or logits."""
+    layer = _normalised(_convolution(variable(data), "conv1_conv", STEM, kernel=7, stride=2), "conv1")
     pooling = {"kernel": "(3, 3)", "pad": "(1, 1)", "pool_type": "max", "stride": "(2, 2)"}
     high, low = Layer("Pooling", "pool1", pooling, (layer,)), None
     for name, width, inner, stride in UNITS:
@@ -56,8 +56,11 @@ def octave_symbol(classes: int) -> str:
     attributes = {"global_pool": "True", "kernel": "(7, 7)", "pool_type": "avg", "stride": "(1, 1)"}
     pooled = Layer("Pooling", "global-pool", attributes, (_normalised(high, "tail"),))
     dense = (Layer("Flatten", "flatten", {}, (pooled,)), variable("classifier_weight"), variable("classifier_bias"))
-    scores = Layer("FullyConnected", "classifier", {"num_hidden": str(classes)}, dense)
-    return symbol_json([Layer("SoftmaxOutput", "softmax", {}, (scores, variable("softmax_label")))], MXNET_VERSION)
+    name = "classifier" if probabilities else output
+    scores = Layer("FullyConnected", name, {"num_hidden": str(classes)}, dense)
+    if probabilities:
+        scores = Layer("SoftmaxOutput", output, {}, (scores, variable(f"{output}_label")))
+    return symbol_json([scores], MXNET_VERSION)
 
 
 def octave_parameters(shapes: dict[str, Shape], image: ImageSpec, seed: int = SEED) -> dict[str, Floats]:
@@ -119,20 +122,25 @@ def _unit(
 def _octave(
     high: Layer, low: Layer | None, name: str, width: int, width_low: int, *, kernel: int, stride: int
 ) -> tuple[Layer, Layer | None]:
-    """An octave convolution: four convolutions between high and low frequencies. A stride pools first."""
+    """An octave convolution: four convolutions between high and low frequencies.
+
+    A stride of 2 halves the high frequencies first, to the size of the low ones, which need no enlargement then.
+    """
     if stride > 1:
-        high, low = _halved(high, f"{name}_pool-h"), _halved(low, f"{name}_pool-l") if low else None
+        high = _halved(high, f"{name}_pool-h")
     new_high = _convolution(high, f"{name}_conv-h2h", width, kernel=kernel)
     if low:
-        enlarged = {"num_args": "1", "sample_type": "nearest", "scale": "2"}
-        up = Layer("UpSampling", f"{name}_up", enlarged, (_convolution(low, f"{name}_conv-l2h", width, kernel=kernel),))
-        new_high = _sum(f"{name}_conv-h", new_high, up)
+        added = _convolution(low, f"{name}_conv-l2h", width, kernel=kernel)
+        if stride == 1:
+            enlarged = {"num_args": "1", "sample_type": "nearest", "scale": "2"}
+            added = Layer("UpSampling", f"{name}_up", enlarged, (added,))
+        new_high = _sum(f"{name}_conv-h", new_high, added)
     if not width_low:
         return new_high, None
     new_low = _convolution(_halved(high, f"{name}_down"), f"{name}_conv-h2l", width_low, kernel=kernel)
     if low:
-        same = _convolution(low, f"{name}_conv-l2l", width_low, kernel=kernel)
-        new_low = _sum(f"{name}_conv-l", new_low, same)
+        same = _halved(low, f"{name}_pool-l") if stride > 1 else low
+        new_low = _sum(f"{name}_conv-l", new_low, _convolution(same, f"{name}_conv-l2l", width_low, kernel=kernel))
     return new_high, new_low
 
 

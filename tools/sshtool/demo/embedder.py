@@ -27,10 +27,14 @@ STEPS: Final = 1 << 20  # random filters are integers over STEPS: the same on ev
 STAGES: Final = (("23", 64, 128, "res_3", 4), ("34", 128, 256, "res_4", 6), ("45", 128, 512, "res_5", 2))
 
 
-def mobilefacenet_symbol(size: int = 128) -> str:
-    """The symbol JSON text of a network with vectors of `size` numbers, `pre_fc1` and after a BatchNorm `fc1`."""
+def mobilefacenet_symbol(size: int = 128, *, data: str = "data", output: str = "fc1", normalized: bool = False) -> str:
+    """The symbol JSON text of a network that reads `data` and computes vectors of `size` numbers.
+
+    They come from the dense layer `pre_fc1` and the BatchNorm `fc1` behind it. Another `output` is the BatchNorm's name
+    instead, or with `normalized` that of an L2 normalisation behind it.
+    """
     names = (f"_plus{number}" for number in count())
-    layer = Layer("_minus_scalar", "_minusscalar0", {"scalar": "127.5"}, (variable("data"),))
+    layer = Layer("_minus_scalar", "_minusscalar0", {"scalar": "127.5"}, (variable(data),))
     layer = Layer("_mul_scalar", "_mulscalar0", {"scalar": "0.0078125"}, (layer,))
     layer = _convolution(layer, "conv_1", 64, kernel=3, stride=2)
     layer = _convolution(layer, "conv_2_dw", 64, kernel=3, groups=64)
@@ -43,8 +47,12 @@ def mobilefacenet_symbol(size: int = 128) -> str:
     layer = _convolution(layer, "conv_6dw7_7", 512, kernel=7, pad=0, groups=512, linear=True)
     dense = (layer, variable("fc1_weight"), variable("pre_fc1_bias"))
     layer = Layer("FullyConnected", "pre_fc1", {"num_hidden": str(size)}, dense)
+    name = "fc1" if normalized or output == "pre_fc1" else output
     attributes = {"eps": "2e-05", "fix_gamma": "True", "momentum": "0.9"}
-    return symbol_json([Layer("BatchNorm", "fc1", attributes, (layer, *_statistics("fc1")))], MXNET_VERSION)
+    layer = Layer("BatchNorm", name, attributes, (layer, *_statistics(name)))
+    if normalized:
+        layer = Layer("L2Normalization", output, {"mode": "instance"}, (layer,))
+    return symbol_json([layer], MXNET_VERSION)
 
 
 def seeded_parameters(shapes: dict[str, Shape], seed: int = SEED) -> Iterator[tuple[str, Floats]]:
