@@ -36,10 +36,12 @@ HASHES: Final = {
 
 def model(kind: str, task: str) -> ModelSpec:
     size, image = IMAGES[kind]
+    renamed = 'pre_fc1 = "fc1"' if "pre_fc1" in task else ""  # as Open Model Zoo names it
     text = f"""
 name = "demo"
 inputs = [{{ name = "data", shape = [1, 3, {size}, {size}], image = {image} }}]
 checkpoint = {{ symbol = "demo-symbol.json", params = "demo-0000.params" }}
+outputs = {{ {renamed} }}
 task = {{ kind = "{kind}", {task} }}
 """
     return parse_model(text.encode(), source="demo.toml")
