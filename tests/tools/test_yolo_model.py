@@ -12,12 +12,15 @@ from PIL import Image
 
 from command_line import sshtool
 from sshconvert.mxnet.params import read_params, write_params
+from sshtool.demo.dataset import write_dataset
 from sshtool.demo.scenes import draw_scene
 from tiny_checkpoint import node, write_tiny_checkpoint
 
 SIZE: Final = 64
 MODEL: Final = f"""\
 name = "yolo"
+omz = {{ suppression = "image", least_score = 0.001, clipped = true, difficult_once = false }}
+wider = {{ score_threshold = 0.01 }}
 inputs = [{{ name = "data", shape = [1, 3, {SIZE}, {SIZE}], image = {{ mean = [120, 110, 100] }} }}]
 [task]
 kind = "yolo_detection"
@@ -69,6 +72,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "yolo.toml").write_text(MODEL)
     Image.fromarray(draw_scene(0, SIZE, SIZE).image[..., ::-1]).save(folder / "scene.png")
     return folder
+
+
+@pytest.mark.long
+def test_it_is_evaluated_by_its_own_rules(folder: Path, tmp_path: Path) -> None:
+    place = ("--model", folder / "yolo.toml", "-o", tmp_path)
+    sshtool("convert", *place, "--checkpoint", folder, "--precision", "FP32", "--format", "onnx")
+    dataset = tmp_path / "wider"
+    write_dataset(dataset, images=4, seed=3)
+    options = ("--dataset", dataset, "--json")
+    both = ("--protocol", "both", "--resize", "stretch", "--shard", "1/1")
+    done = sshtool("evaluate", *place, *options, *both)
+    omz, wider = json.loads(done.stdout)["result"]["artifacts"][0]["protocols"]
+    rules = "suppression image, least_score 0.001, clipped true, difficult_once false"
+    assert omz["input"] == f"stretched to {SIZE}x{SIZE}; {rules}"
+    assert min(omz["predictions"], wider["predictions"]) > 20
+
+    journals = tmp_path / "yolo" / "evaluation"
+    merged = sshtool("evaluate", *place, *options, "--protocol", "both", "--merge", journals)
+    assert json.loads(merged.stdout)["result"]["artifacts"][0]["protocols"] == [omz, wider]
+    (folder / "other.toml").write_text(MODEL.replace("least_score = 0.001", "least_score = 0.2"))
+    other = ("--model", folder / "other.toml", "-o", tmp_path)
+    refused = sshtool("evaluate", *other, *options, "--protocol", "both", "--merge", journals, code=1)
+    assert rules in json.loads(refused.stdout)["error"]["message"]
 
 
 # The faults of the task that show in a file with the heads as outputs.

@@ -10,6 +10,7 @@ import pydantic
 
 from sshconvert.digest import Algorithm
 from sshconvert.errors import ModelError
+from sshconvert.models.protocols import OmzRules, WiderRules
 from sshconvert.schema import Dimension, Positive, Strict, TensorName
 from sshconvert.tasks.base import Task
 from sshconvert.tasks.registry import parse_task
@@ -233,6 +234,8 @@ class ModelSpec(Strict):
     task: Annotated[pydantic.SerializeAsAny[Task], pydantic.BeforeValidator(parse_task)]
     outputs: dict[TensorName, TensorName] = pydantic.Field(default_factory=dict)
     published: Published = Published()
+    omz: OmzRules = OmzRules()
+    wider: WiderRules = WiderRules()
     demo: DemoSpec | None = None
     licence: Licence = Licence()
 

@@ -41,6 +41,7 @@ from sshconvert.errors import (
     SSHToolError,
     UsageError,
 )
+from sshconvert.models.protocols import WiderRules
 from sshconvert.models.registry import load_model
 from sshconvert.options import Dynamic, Options, Postprocessing, Precision
 from sshtool.cli.evaluate import render
@@ -80,6 +81,7 @@ SEED: Final = 3
 
 # Upstream's test at a tenth of its scale, and the input that the drawn images then need: 4:3 all of them.
 SIDES: Final = (120, 160)
+TENTH: Final = MODEL.model_copy(update={"wider": WiderRules(shorter_side=SIDES[0], longer_side=SIDES[1])})
 
 
 @pytest.fixture(scope="module")
@@ -725,7 +727,8 @@ def test_images_that_cannot_be_read_count_as_without_predictions(
     for item, reason in zip(result.not_evaluated, ("No such file", "is damaged", "is not an image"), strict=True):
         assert reason in item.reason
     records = [
-        run.judged(finding, truth.images[finding.index]).record for finding in read_findings(whole.journal("onnx-FP32"))
+        run.judged(finding, truth.images[finding.index], omz.SSH).record
+        for finding in read_findings(whole.journal("onnx-FP32"))
     ]
     for number in (1, 2, 4):
         records[number] = judge_image(number, truth.images[number], {"omz": NONE, "wider": NONE}, failure="?")
@@ -1024,10 +1027,9 @@ def test_outputs_that_are_no_numbers_are_refused(feed: feeding.Feed) -> None:
 
 
 def test_a_matching_artifact_runs_upstreams_test(
-    small: Path, dataset: Path, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, dataset: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(feeding, "TEST_SIDES", SIDES)
-    result = evaluate(Workspace(MODEL, tmp_path), EvaluateOptions(dataset, (small,), ("omz", "wider")))
+    result = evaluate(Workspace(TENTH, tmp_path), EvaluateOptions(dataset, (small,), ("omz", "wider")))
     measure, official = result.artifacts[0].protocols
     assert measure.notes == ("defined at 640x640, run at 160x120",)
     assert official.notes == ()
@@ -1038,12 +1040,11 @@ def test_a_matching_artifact_runs_upstreams_test(
 def test_an_artifact_of_any_size_runs_upstreams_test_and_its_pyramid(
     checkpoint: Checkpoint, small: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeding, "TEST_SIDES", SIDES)
     monkeypatch.setattr(feeding, "PYRAMID_SIDES", (80, 120))
     free = convert(checkpoint, tmp_path / "any", Options(("onnx",), dynamic=Dynamic.SIZE))[0].path
     options = EvaluateOptions(dataset, (free,), ("wider",), limit=3)
-    one, four = (evaluate(Workspace(MODEL, tmp_path), replace(options, pyramid=pyramid)) for pyramid in (False, True))
-    fixed = evaluate(Workspace(MODEL, tmp_path), replace(options, artifacts=(small,)))
+    one, four = (evaluate(Workspace(TENTH, tmp_path), replace(options, pyramid=pyramid)) for pyramid in (False, True))
+    fixed = evaluate(Workspace(TENTH, tmp_path), replace(options, artifacts=(small,)))
     found, expected = one.artifacts[0].protocols[0], fixed.artifacts[0].protocols[0]
     assert [item.average_precision for item in found.settings] == pytest.approx(
         [item.average_precision for item in expected.settings], abs=1e-3
@@ -1265,7 +1266,7 @@ def test_a_picture_has_as_many_boxes_of_each_kind_as_its_figures_say(whole: Whol
                     for item in read_findings(whole.journal(artifact.artifact.replace(" ", "-")))
                     if item.image == worst.image
                 )
-                entry = run.judged(finding, truth.images[finding.index])
+                entry = run.judged(finding, truth.images[finding.index], omz.SSH)
                 shown = entry.shown[protocol.protocol]
                 judgement = entry.record.protocols[protocol.protocol]
                 assert len(shown) == int((judgement.scores >= 0.5).sum())

@@ -13,6 +13,7 @@ import pytest
 from detections import SSH
 from sshconvert.boxes import suppress
 from sshconvert.errors import DetectionError, EvaluationError
+from sshconvert.models.protocols import OmzRules
 from sshtool.evaluate import omz
 from sshtool.evaluate.curves import Result
 from sshtool.evaluate.predictions import Predictions, from_corners
@@ -415,15 +416,14 @@ def test_strides_do_not_suppress_one_another() -> None:
     np.testing.assert_allclose(best, [[-24, -24, 63, 63]] * 3, rtol=0, atol=1e-5)
 
 
-def test_an_overlap_at_the_limit_is_not_suppressed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_overlap_at_the_limit_is_not_suppressed() -> None:
     boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 2]], np.float64)  # 30 of 100
     assert suppress(boxes, 0.3).tolist() == [0]
     assert suppress(boxes, 0.3, inclusive=False).tolist() == [0, 1]
     # Anchors of 16 px at stride 8: neighbours share 8 of 24 columns.
-    monkeypatch.setattr(omz, "SUPPRESSED_ABOVE", 1 / 3)
     outputs = heads((32, 32), untouched)
     outputs[RULES.heads[2].scores][0, 3, 0, :2] = (0.9, 0.8)
-    found = omz.decode(outputs, [(1.0, 1.0)], RULES)[0]
+    found = omz.decode(outputs, [(1.0, 1.0)], RULES, OmzRules(overlap=1 / 3))[0]
     assert found.boxes[found.scores > 0.5].tolist() == [[0, 0, 15, 15], [8, 0, 15, 15]]
 
 

@@ -18,12 +18,13 @@ from sshconvert.errors import DatasetError, EvaluationError, ImageError, UsageEr
 from sshconvert.formats.registry import artifact_files
 from sshconvert.libraries import PILLOW, require
 from sshconvert.messages import count, name_text
+from sshconvert.models.protocols import OmzRules
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder
 from sshconvert.schema import one_line
 from sshtool.candidates import Candidate, find_candidates, labelled, left_out
 from sshtool.evaluate import journal
-from sshtool.evaluate.feeding import Feed, Fitted, Omz, Size, UpstreamScales, accepts
+from sshtool.evaluate.feeding import RULES, Feed, Fitted, Omz, Size, UpstreamScales, accepts
 from sshtool.evaluate.figures import (
     ArtifactFigures,
     EvaluateResult,
@@ -198,7 +199,8 @@ class _Run:
                         meter.step()
                 rate = meter.rate
         self.progress(f"{label}: scoring")
-        figures, illustrations = _figures(header, list(_judged(path, self.truth)), self.truth, self.images, rate)
+        entries, rules = list(_judged(path, self.truth, self.model.omz)), self.model.omz
+        figures, illustrations = _figures(header, entries, self.truth, self.images, rules, rate)
         return figures, illustrations, [f"{label}: {note}" for note in notes]
 
     def _load(self, candidate: Candidate) -> Runtime:
@@ -338,13 +340,14 @@ def _merge(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, progr
     for parts in runs.values():
         header = parts[0][1]
         progress(f"{header.artifact}: merging {len(parts)} journals")
-        entries = [entry for path, _ in parts for entry in _judged(path, truth)]
+        _check_rules(header, model.omz)
+        entries = [entry for path, _ in parts for entry in _judged(path, truth, model.omz)]
         if len(entries) != header.images:
             raise EvaluationError(
                 f"{header.artifact}: the journals hold {len(entries)} images of {header.images}; finish each shard "
                 "with --resume"
             )
-        own_figures, own_illustrations = _figures(header, entries, truth, images, None)
+        own_figures, own_illustrations = _figures(header, entries, truth, images, model.omz)
         figures.append(own_figures)
         illustrations += own_illustrations
     return _result(model, options, first, figures, [], []), illustrations
@@ -357,7 +360,7 @@ def _score(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, folde
     protocols, illustrations = [], []
     failures: dict[str, str] = {}
     for protocol in options.protocols:
-        result = score_predictions(truth, folder, protocol)
+        result = score_predictions(truth, folder, protocol, model.omz)
         failures |= dict(result.failures)
         missed = sum(item.faces for item in hardest(result) if item.image in failures)
         protocols.append(protocol_figures(result, "as saved", missed))
@@ -365,8 +368,8 @@ def _score(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, folde
         for number, image in enumerate(truth.images):
             if image.image in worst:
                 predictions = read_predictions(folder, image.image)
-                entry = judged(ImageFinding(number, image.image, {protocol: predictions}), image)
-                illustrations.append(_illustration(str(folder), protocol, entry, image, images))
+                entry = judged(ImageFinding(number, image.image, {protocol: predictions}), image, model.omz)
+                illustrations.append(_illustration(str(folder), protocol, entry, image, images, model.omz))
     figures = ArtifactFigures(
         artifact=str(folder),
         format="",
@@ -383,7 +386,16 @@ def _score(model: ModelSpec, options: EvaluateOptions, truth: GroundTruth, folde
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-def _judged(path: Path, truth: GroundTruth) -> Iterator[Entry]:
+def _check_rules(header: Header, rules: OmzRules) -> None:
+    """Raises EvaluationError if a journal's run had other settings of omz than these."""
+    if OMZ in header.protocols and header.protocols[OMZ].partition(RULES)[2] != rules.differences():
+        raise EvaluationError(
+            f"{header.artifact}: its journals are of other rules of omz, {one_line(header.protocols[OMZ])}; name the "
+            "model that they are of"
+        )
+
+
+def _judged(path: Path, truth: GroundTruth, rules: OmzRules) -> Iterator[Entry]:
     """Judge a journal's predictions. Raises EvaluationError if its images are not those of the dataset."""
     for finding in read_findings(path):
         image = truth.images[finding.index]
@@ -392,7 +404,7 @@ def _judged(path: Path, truth: GroundTruth) -> Iterator[Entry]:
                 f"{path}: image {finding.index} is {one_line(finding.image)}, but {image.image} in the dataset; "
                 "evaluate this part again"
             )
-        yield judged(finding, image)
+        yield judged(finding, image, rules)
 
 
 def _available_images(dataset: Path) -> Path | None:
@@ -403,7 +415,12 @@ def _available_images(dataset: Path) -> Path | None:
 
 
 def _figures(
-    header: Header, entries: Sequence[Entry], truth: GroundTruth, images: Path | None, rate: float | None
+    header: Header,
+    entries: Sequence[Entry],
+    truth: GroundTruth,
+    images: Path | None,
+    rules: OmzRules,
+    rate: float | None = None,
 ) -> tuple[ArtifactFigures, list[Illustration]]:
     """The figures of one artifact, and its images with the most faults."""
     protocols, illustrations = [], []
@@ -415,7 +432,7 @@ def _figures(
         protocols.append(protocol_figures(replace(result, notes=notes), text, missed))
         worst = {item.image for item in protocols[-1].worst}
         illustrations += [
-            _illustration(header.artifact, protocol, entry, truth.images[entry.record.index], images)
+            _illustration(header.artifact, protocol, entry, truth.images[entry.record.index], images, rules)
             for entry in entries
             if entry.record.image in worst
         ]
@@ -436,9 +453,11 @@ def _figures(
     return figures, illustrations
 
 
-def _illustration(artifact: str, protocol: str, entry: Entry, truth: ImageTruth, images: Path | None) -> Illustration:
+def _illustration(
+    artifact: str, protocol: str, entry: Entry, truth: ImageTruth, images: Path | None, rules: OmzRules
+) -> Illustration:
     path = None if images is None else images / PurePosixPath(truth.image)
-    return Illustration(artifact, protocol, entry, truth, path)
+    return Illustration(artifact, protocol, entry, truth, path, rules)
 
 
 def _result(

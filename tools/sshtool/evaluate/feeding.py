@@ -16,6 +16,7 @@ import numpy as np
 
 from sshconvert.arrays import Floats, Indices, Pixels
 from sshconvert.contract import Declaration
+from sshconvert.models.protocols import OmzRules
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.detection import DetectionTask, detection_task
 from sshconvert.tasks.results import Detections
@@ -28,13 +29,15 @@ from sshtool.runtimes.base import Outputs
 # Pixels that a resize processes at once.
 _PART: Final = 1 << 18
 
+# Before the settings of omz that are not SSH's.
+RULES: Final = "; "
+
 Size = tuple[int, int]  # height and width
 Run = Callable[[Pixels], Outputs]
 
-# Upstream's test: the length of the shorter side, and the limit of the longer side.
-TEST_SIDES: Final = (1200, 1600)
+# Upstream's pyramid: the length of the shorter side, and the limit of the longer side.
 PYRAMID_SIDES: Final = (800, 1200)
-# Upstream's pyramid: multiples of the scale of `PYRAMID_SIDES`. The last leaves out the heads of the largest stride.
+# Multiples of the scale of `PYRAMID_SIDES`. The last leaves out the heads of the largest stride.
 PYRAMID: Final = (500 / 800, 1.0, 1200 / 800, 1600 / 800)
 
 
@@ -63,8 +66,8 @@ class Omz(Feed):
     protocol = omz.PROTOCOL
 
     def __init__(self, model: ModelSpec, size: Size) -> None:
-        self._size, self._task = size, detection_task(model.name, model.task)
-        self.text = f"stretched to {_text(size)}"
+        self._size, self._task, self._rules = size, detection_task(model.name, model.task), model.omz
+        self.text = f"stretched to {_text(size)}{rules_text(model.omz)}"
         published = model.image_shape[2:]
         if size != published:
             self.note = f"defined at {_text(published)}, run at {_text(size)}"
@@ -76,7 +79,7 @@ class Omz(Feed):
         (height, width), (new_height, new_width) = image.shape[:2], self._size
         scale_y, scale_x = new_height / height, new_width / width
         outputs = run(resize(image, self._size, scale_y, scale_x))
-        return omz.decode(outputs, [(scale_x, scale_y)], self._task)[0]
+        return omz.decode(outputs, [(scale_x, scale_y)], self._task, self._rules, input_size=self._size)[0]
 
 
 class UpstreamScales(Feed):
@@ -85,8 +88,8 @@ class UpstreamScales(Feed):
     protocol = "wider"
 
     def __init__(self, model: ModelSpec, *, pyramid: bool) -> None:
-        self._task, self._pyramid = detection_task(model.name, model.task), pyramid
-        sides = PYRAMID_SIDES if pyramid else TEST_SIDES
+        self._task, self._pyramid = _wider_task(model), pyramid
+        self._sides = sides = PYRAMID_SIDES if pyramid else (model.wider.shorter_side, model.wider.longer_side)
         self.text = f"shorter side to {sides[0]}, longer at most {sides[1]}"
         if pyramid:
             self.text += f", times {', '.join(f'{factor:g}' for factor in PYRAMID)}"
@@ -106,8 +109,8 @@ class UpstreamScales(Feed):
 
     def _scales(self, height: int, width: int) -> list[float]:
         if not self._pyramid:
-            return [upstream_scale(height, width, *TEST_SIDES)]
-        base = upstream_scale(height, width, *PYRAMID_SIDES)
+            return [upstream_scale(height, width, *self._sides)]
+        base = upstream_scale(height, width, *self._sides)
         return [base * factor for factor in PYRAMID]
 
 
@@ -118,7 +121,7 @@ class Fitted(Feed):
 
     def __init__(self, model: ModelSpec, size: Size, mode: Resize) -> None:
         self._size, self._mode = size, mode
-        self._task, self._padding = detection_task(model.name, model.task), model.image.mean_pixel
+        self._task, self._padding = _wider_task(model), model.image.mean_pixel
         self.text = f"{mode.value} to {_text(size)}"
         self.note = f"run with {mode.value} to {_text(size)}, not at upstream's test scale"
 
@@ -129,6 +132,16 @@ class Fitted(Feed):
         pixels, placement = fit(image, *self._size, self._mode, self._padding)
         detections = self._task.select(_candidates(run(pixels), self._size, self._task))
         return _predictions(placement.to_image(detections, self._task.last_pixel))
+
+
+def rules_text(rules: OmzRules) -> str:
+    """The settings of omz that are not SSH's, in words behind the resize; "" for SSH's."""
+    return f"{RULES}{rules.differences()}" if rules.differences() else ""
+
+
+def _wider_task(model: ModelSpec) -> DetectionTask:
+    """The task with the score threshold of upstream's test."""
+    return detection_task(model.name, model.task).with_thresholds(model.wider.score_threshold)
 
 
 def accepts(declaration: Declaration, size: Size) -> bool:

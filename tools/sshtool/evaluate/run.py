@@ -12,6 +12,7 @@ import numpy as np
 from sshconvert.arrays import Pixels
 from sshconvert.errors import ArtifactError, DetectionError, ImageError, NonfiniteError
 from sshconvert.messages import printable
+from sshconvert.models.protocols import OmzRules
 from sshtool.concurrency import SharedRuntime
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.feeding import Feed, Size
@@ -40,13 +41,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Illustration:
-    """An image with faults, for the report: an artifact's predictions, the faces, and the path of the image, if any."""
+    """An image with faults, for the report: an artifact's predictions, the faces, and the path of the image, if any.
+
+    `rules` are those of omz.
+    """
 
     artifact: str
     protocol: str
     entry: Entry
     truth: ImageTruth
     path: Path | None
+    rules: OmzRules
 
 
 class Evaluator:
@@ -115,9 +120,9 @@ class Entry:
     shown: Mapping[str, Sequence[Box]]
 
 
-def judged(finding: ImageFinding, truth: ImageTruth) -> Entry:
-    """Judge the predictions for an image."""
-    record = judge_image(finding.index, truth, finding.predictions, failure=finding.failure)
+def judged(finding: ImageFinding, truth: ImageTruth, rules: OmzRules) -> Entry:
+    """Judge the predictions for an image. `rules` are those of omz."""
+    record = judge_image(finding.index, truth, finding.predictions, failure=finding.failure, rules=rules)
     return Entry(record, {protocol: shown(predictions) for protocol, predictions in finding.predictions.items()})
 
 

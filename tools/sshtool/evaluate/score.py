@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.errors import EvaluationError, UsageError
+from sshconvert.models.protocols import OmzRules
 from sshconvert.reading import is_file
 from sshtool.evaluate import omz, wider
 from sshtool.evaluate.curves import Result
@@ -29,14 +30,19 @@ SAVED_OMZ: Final = (
 
 
 def judge_image(
-    index: int, truth: ImageTruth, predictions: Mapping[str, Predictions], *, failure: str = ""
+    index: int,
+    truth: ImageTruth,
+    predictions: Mapping[str, Predictions],
+    *,
+    failure: str = "",
+    rules: OmzRules = omz.SSH,
 ) -> ImageRecord:
-    """Judge one image's predictions by protocol: {"omz": ..., "wider": ...}.
+    """Judge one image's predictions by protocol: {"omz": ..., "wider": ...}. `rules` are those of omz.
 
     With a `failure` the predictions are `NONE`. Raises UsageError for an unknown protocol.
     """
     judgements = {
-        name: omz.judge(truth, boxes) if _is_omz(name) else wider.judge(truth, boxes)
+        name: omz.judge(truth, boxes, rules) if _is_omz(name) else wider.judge(truth, boxes)
         for name, boxes in predictions.items()
     }
     return ImageRecord(index, truth.image, judgements, failure)
@@ -50,8 +56,8 @@ def finish(records: Sequence[ImageRecord], protocol: str) -> Result:
     return omz.finish(records) if _is_omz(protocol) else wider.finish(records)
 
 
-def score_predictions(truth: GroundTruth, folder: Path, protocol: str) -> Result:
-    """Score a folder of predictions in WIDER FACE's text format.
+def score_predictions(truth: GroundTruth, folder: Path, protocol: str, rules: OmzRules = omz.SSH) -> Result:
+    """Score a folder of predictions in WIDER FACE's text format. `rules` are those of omz.
 
     A missing or unreadable file counts as no prediction, and is a failure of the result. A note counts the files that
     belong to no image. Raises EvaluationError if no image has a file, UsageError for an unknown protocol.
@@ -63,15 +69,17 @@ def score_predictions(truth: GroundTruth, folder: Path, protocol: str) -> Result
             f"{folder}: holds predictions for none of the {len(truth.images)} images (such as {example}); "
             "name the folder that holds the events' folders"
         )
-    result = finish([_record(index, image, folder, protocol) for index, image in enumerate(truth.images)], protocol)
+    result = finish(
+        [_record(index, image, folder, protocol, rules) for index, image in enumerate(truth.images)], protocol
+    )
     return replace(result, notes=(*result.notes, *notes))
 
 
-def _record(index: int, image: ImageTruth, folder: Path, protocol: str) -> ImageRecord:
+def _record(index: int, image: ImageTruth, folder: Path, protocol: str, rules: OmzRules) -> ImageRecord:
     try:
-        return judge_image(index, image, {protocol: read_predictions(folder, image.image)})
+        return judge_image(index, image, {protocol: read_predictions(folder, image.image)}, rules=rules)
     except EvaluationError as error:
-        return judge_image(index, image, {protocol: NONE}, failure=str(error))
+        return judge_image(index, image, {protocol: NONE}, failure=str(error), rules=rules)
 
 
 def _notes(truth: GroundTruth, folder: Path, protocol: str) -> list[str]:

@@ -196,7 +196,7 @@ def _picture(group: Sequence[Illustration], worst: ImageFaults, symbol: Symbol |
 def _faces(item: Illustration, setting: str) -> tuple[Doubles, Flags]:
     """The corners of an image's faces [F, 4], and which of them count [F]."""
     if item.protocol == omz.PROTOCOL:
-        return corners(item.truth.annotated), omz.counted(item.truth)
+        return corners(item.truth.annotated), omz.counted(item.truth, item.rules)
     return corners(item.truth.boxes), item.truth.counted[setting]
 
 
