@@ -198,7 +198,7 @@ def test_the_figure_is_that_of_a_plain_second_implementation(seed: int, rules: O
 @BOTH
 def test_the_random_cases_contain_all_outcomes(rules: OmzRules) -> None:
     found = "".join(letters(faces, rows, rules) for seed in range(80) for faces, rows in random_images(seed))
-    assert min(found.count(letter) for letter in "TDFN") > 20
+    assert min(found.count(letter) for letter in "TDFN") > 8
 
 
 # --- known answers ---
