@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
 
 
+_END: Final = 2**31 - 1  # beyond each axis
 _MOST_COLUMNS: Final = 1 << 22  # elements of the windows that one product of matrices takes
 
 
@@ -79,19 +80,11 @@ class _Filters(Operator):
             sums = sums + values.reshape(-1, *[1] * len(self.kernel))
         return (self.layout.array_own(sums),)
 
-    def _emit(self, build: NodeBuilder, operator: str, pads: Shape, **attributes: Any) -> None:
-        inputs = [self.layout.enter(build, number) for number in range(2)]
-        self.layout.finish(
-            build,
-            operator,
-            [*inputs, *build.inputs[2:]],
-            kernel_shape=self.kernel,
-            strides=self.stride,
-            dilations=self.dilate,
-            pads=pads,
-            group=self.groups,
-            **attributes,
-        )
+    def _emit(self, build: NodeBuilder, operator: str, pads: Shape, data: str = "", **attributes: Any) -> None:
+        data, weight = data or self.layout.enter(build, 0), self.layout.enter(build, 1)
+        shared = {"kernel_shape": self.kernel, "strides": self.stride, "dilations": self.dilate, "group": self.groups}
+        inputs = [data, weight, *build.inputs[2:]]
+        self.layout.finish(build, operator, inputs, pads=pads, **shared | attributes)
 
 
 def _read_filters(attributes: Attributes, *, no_bias: bool) -> dict[str, Any]:
@@ -152,7 +145,20 @@ class Convolution(_Filters):
         return self._finished(result, inputs[2:])
 
     def emit(self, build: NodeBuilder) -> None:
-        self._emit(build, "Conv", self.pad * 2)
+        if math.prod(self.kernel) > 1 or math.prod(self.stride) == 1 or not any(self.pad):
+            self._emit(build, "Conv", self.pad * 2)
+        else:
+            self._emit_sliced(build)
+
+    def _emit_sliced(self, build: NodeBuilder) -> None:
+        """Add a pointwise convolution whose strides are a slice: OpenVINO 2026.4 moves them before the padding."""
+        axes = range(2, 2 + len(self.pad))
+        edges = build.integers("edges", (0, 0, *self.pad) * 2)
+        begins, ends = (build.integers(role, [at for _ in axes]) for role, at in (("begins", 0), ("ends", _END)))
+        data = build.node("surrounded", "Pad", [self.layout.enter(build, 0), edges])
+        steps = build.integers("steps", self.stride)
+        data = build.node("strided", "Slice", [data, begins, ends, build.integers("axes", axes), steps])
+        self._emit(build, "Conv", (0,) * len(self.pad) * 2, data=data, strides=(1,) * len(self.pad))
 
 
 @register

@@ -161,6 +161,18 @@ def test_absolute_values_leave_a_joined_vector_as_it_is(tmp_path: Path) -> None:
     assert max(differences(builder.finish(), tmp_path).values()) <= TOLERANCE
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_strides_of_a_pointwise_convolution_stay_behind_its_padding(axes: int, tmp_path: Path) -> None:
+    """OpenVINO moves the strides before the node that computes the data."""
+    builder = Builder(Random(0), np.random.default_rng(0))  # noqa: S311  # no secret
+    shape = (2, 3, 7, 9, 5)[: 2 + axes]
+    (data,) = builder.apply("tanh", builder.made(np.random.default_rng(1).normal(size=shape), constant=False))
+    sizes = {"kernel": (1,) * axes, "stride": (2,) * axes, "pad": (1,) * axes}
+    builder.apply("Convolution", data, num_filter=2, no_bias=True, **sizes)
+
+    assert max(differences(builder.finish(), tmp_path).values()) <= TOLERANCE
+
+
 def test_tensors_like_computed_ones_are_outputs(tmp_path: Path) -> None:
     """The check of a file refuses sizes that data or arithmetic decide, and takes these."""
     builder = Builder(Random(0), np.random.default_rng(0))  # noqa: S311  # no secret
