@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 MOST_OUTPUTS: Final = 1024
 
 
+def finish_vector(build: NodeBuilder) -> None:
+    """Join the inputs, which are vectors, as rows.
+
+    OpenVINO 2026.4 computes Abs of a joined vector in the vector's memory, also if other nodes read the vector.
+    """
+    first = build.integers("first", (0,))
+    rows = [build.node("row", "Unsqueeze", [vector, first]) for vector in build.inputs]
+    build.finish("Squeeze", [build.node("joined", "Concat", rows, axis=1), first])
+
+
 @dataclass(frozen=True)
 class _Joining(Operator):
     """The fields of operators that take any number of inputs."""
@@ -67,11 +77,8 @@ class Concat(_Joining):
     def emit(self, build: NodeBuilder) -> None:
         if len(build.output_shapes[0]) > 1:
             build.finish("Concat", build.inputs, axis=axis_in(self.axis, build.output_shapes[0]))
-            return
-        # OpenVINO 2026.4 computes Abs of a joined vector in the vector's memory, also if other nodes read the vector.
-        first = build.integers("first", (0,))
-        rows = [build.node("row", "Unsqueeze", [vector, first]) for vector in build.inputs]
-        build.finish("Squeeze", [build.node("joined", "Concat", rows, axis=1), first])
+        else:
+            finish_vector(build)
 
 
 @register

@@ -12,6 +12,7 @@ from sshconvert.arrays import Array
 from sshconvert.graph import Shape
 from sshconvert.mxnet.attributes import Attributes
 from sshconvert.operators.base import Operator, need
+from sshconvert.operators.joining import finish_vector
 from sshconvert.operators.registry import register
 from sshconvert.operators.unary import sigmoid
 
@@ -178,7 +179,11 @@ class RNN(Operator):
                 collected.append(tensor)
         build.output(build.outputs[0], "Identity", [data])
         for name, tensors in zip(build.outputs[1:], final, strict=False):
-            build.output(name, "Concat", tensors, axis=0)
+            if len(tensors) > 1 or self.directions > 1:
+                build.output(name, "Concat", tensors, axis=0)
+            else:  # OpenVINO 2026.4 computes scalar arithmetic of this one state in a wrong shape
+                first = build.integers("first", (0,))
+                build.output(name, "Unsqueeze", [build.node("rows", "Squeeze", [*tensors, first]), first])
 
     def _state(self, build: NodeBuilder, number: int) -> Iterator[str]:
         """Yield the first state of each layer, "" for zeros, which are ONNX's default."""
@@ -258,4 +263,4 @@ class RnnParamConcat(Operator):
         return (np.concatenate(inputs),)
 
     def emit(self, build: NodeBuilder) -> None:
-        build.finish("Concat", build.inputs, axis=0)
+        finish_vector(build)

@@ -154,9 +154,10 @@ def test_absolute_values_leave_a_joined_vector_as_it_is(tmp_path: Path) -> None:
     """OpenVINO computes Abs in the memory of a Concat of vectors, whatever else reads it."""
     builder = Builder(Random(0), np.random.default_rng(0))  # noqa: S311  # no secret
     (negative,) = builder.apply("negative", builder.made(np.linspace(1, 3, 40), constant=False))
-    (joined,) = builder.apply("Concat", negative, negative, num_args=2, dim=0)
-    for function in ("abs", "round", "tanh"):
-        builder.apply(function, joined)
+    for join, axis in (("Concat", {"dim": 0}), ("_rnn_param_concat", {})):
+        (joined,) = builder.apply(join, negative, negative, num_args=2, **axis)
+        for function in ("abs", "round", "tanh"):
+            builder.apply(function, joined)
 
     assert max(differences(builder.finish(), tmp_path).values()) <= TOLERANCE
 
@@ -169,6 +170,22 @@ def test_strides_of_a_pointwise_convolution_stay_behind_its_padding(axes: int, t
     (data,) = builder.apply("tanh", builder.made(np.random.default_rng(1).normal(size=shape), constant=False))
     sizes = {"kernel": (1,) * axes, "stride": (2,) * axes, "pad": (1,) * axes}
     builder.apply("Convolution", data, num_filter=2, no_bias=True, **sizes)
+
+    assert max(differences(builder.finish(), tmp_path).values()) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("batch", "layers", "bidirectional"), [(5, 1, False), (1, 1, False), (5, 1, True), (5, 2, False)]
+)
+def test_scalar_arithmetic_of_last_states_keeps_their_shape(
+    batch: int, layers: int, bidirectional: bool, tmp_path: Path
+) -> None:
+    """OpenVINO broadcasts the last state of one layer and one direction to another shape."""
+    builder = Builder(Random(0), np.random.default_rng(0))  # noqa: S311  # no secret
+    data = builder.made(np.random.default_rng(1).normal(size=(2, batch, 3)), constant=False)
+    form = {"num_layers": layers, "bidirectional": bidirectional, "state_outputs": True, "state_size": 2}
+    for output in builder.apply("RNN", data, mode="lstm", **form):
+        builder.apply("_plus_scalar", output, scalar=1)
 
     assert max(differences(builder.finish(), tmp_path).values()) <= TOLERANCE
 
