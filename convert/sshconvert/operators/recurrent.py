@@ -182,8 +182,9 @@ class RNN(Operator):
             if len(tensors) > 1 or self.directions > 1:
                 build.output(name, "Concat", tensors, axis=0)
             else:  # OpenVINO 2026.4 computes scalar arithmetic of this one state in a wrong shape
-                first = build.integers("first", (0,))
-                build.output(name, "Unsqueeze", [build.node("rows", "Squeeze", [*tensors, first]), first])
+                twice = build.node("twice", "Concat", tensors * 2, axis=0)
+                zero, one = build.integers("zero", (0,)), build.integers("one", (1,))
+                build.output(name, "Slice", [twice, zero, one, zero])
 
     def _state(self, build: NodeBuilder, number: int) -> Iterator[str]:
         """Yield the first state of each layer, "" for zeros, which are ONNX's default."""

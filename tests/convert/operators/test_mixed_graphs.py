@@ -154,8 +154,8 @@ def test_absolute_values_leave_a_joined_vector_as_it_is(tmp_path: Path) -> None:
     """OpenVINO computes Abs in the memory of a Concat of vectors, whatever else reads it."""
     builder = Builder(Random(0), np.random.default_rng(0))  # noqa: S311  # no secret
     (negative,) = builder.apply("negative", builder.made(np.linspace(1, 3, 40), constant=False))
-    for join, axis in (("Concat", {"dim": 0}), ("_rnn_param_concat", {})):
-        (joined,) = builder.apply(join, negative, negative, num_args=2, **axis)
+    for join in ("Concat", "_rnn_param_concat"):
+        (joined,) = builder.apply(join, negative, negative, num_args=2, dim=0)
         for function in ("abs", "round", "tanh"):
             builder.apply(function, joined)
 
