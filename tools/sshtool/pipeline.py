@@ -23,7 +23,7 @@ from sshtool.checkpoint.download import DownloadOptions, download
 from sshtool.checkpoint.fetch import Report, no_report
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.check import Checker
-from sshtool.parity.pack import write_pack
+from sshtool.parity.pack import has_demo_pack, write_pack
 from sshtool.parity.reference import LiveReference, Reference
 from sshtool.parity.samples import SCENE
 from sshtool.parity.verification import ConvertedAgain, VerifyOptions, VerifyResult, find_reference, write_record
@@ -148,7 +148,7 @@ def _package(
     model = workspace.model
     write_record(workspace.verification, VerifyResult(report))
     size = report.artifacts[0].declaration.sample_size(model)
-    shipped = checkpoint.is_demo and size == model.image_shape[2:]
+    shipped = checkpoint.is_demo and has_demo_pack(model) and size == model.image_shape[2:]
     if isinstance(reference, LiveReference) and not shipped:
         _keep_answers(workspace.reference_pack, checkpoint, reference, report)
     options = PackageOptions(artifacts=tuple(item.path for item in report.artifacts))
@@ -163,7 +163,9 @@ def _keep_answers(path: Path, checkpoint: Checkpoint, reference: LiveReference, 
     size = report.artifacts[0].declaration.sample_size(checkpoint.model)
     other = reference.other_size()
     with contextlib.suppress(OutputError):
-        write_pack(path, checkpoint, reference.source, [*reference.answers(*size), *((other,) if other else ())])
+        answers = [*reference.answers(*size), *((other,) if other else ())]
+        is_one = checkpoint.model.takes_image and other is None
+        write_pack(path, checkpoint, reference.source, answers, one_size=is_one)
 
 
 def _save_picture(path: Path | None, reference: Reference, model: ModelSpec, options: Options) -> None:

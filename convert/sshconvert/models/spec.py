@@ -299,10 +299,9 @@ class ModelSpec(Strict):
 
     @property
     def file_names(self) -> tuple[str, str]:
-        """Names of symbol and params. Raises ModelError if the description lacks them."""
-        if not self.checkpoint.symbol:
-            raise ModelError(f"{self.name}: its description names no files; add symbol and params to [checkpoint]")
-        return self.checkpoint.symbol, self.checkpoint.params
+        """Names of symbol and params, by default after the model."""
+        checkpoint = self.checkpoint
+        return checkpoint.symbol or f"{self.name}-symbol.json", checkpoint.params or f"{self.name}-0000.params"
 
     @property
     def archive(self) -> PinnedFile:

@@ -20,11 +20,12 @@ from sshtool.checkpoint.cache import Entry
 from sshtool.checkpoint.fetch import Fetched, Report, fetch, no_report
 from sshtool.checkpoint.sources import find_sources
 from sshtool.config import config_path, read_config, user_path
-from sshtool.demo import checkpoint as demo
+from sshtool.demo.network import check_demo, write_demo
 from sshtool.progress import silent
 from sshtool.workspace import Workspace
 
-DEMO_ARCHIVE: Final = "ssh-model-demo.zip"
+DEMO_MODEL: Final = "ssh-mxnet"
+DEMO_ARCHIVE: Final = "ssh-model-demo.zip"  # of that model, after upstream's archive
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,12 @@ class _Download:
 
     def demo(self) -> DownloadResult:
         model, folder = self.workspace.model, self.workspace.checkpoint
-        demo.check_model(model)
-        archive = folder / DEMO_ARCHIVE
+        check_demo(model)
+        archive = folder / (DEMO_ARCHIVE if model.name == DEMO_MODEL else f"{model.name}-demo.zip")
         if not self.dry_run:
             with staging_folder(folder.parent) as staging:
                 self.progress("making the demo checkpoint")
-                demo.write_checkpoint(staging, model)
+                write_demo(staging, model)
                 self.progress("packing it as upstream's archive was packed")
                 packed = staging / archive.name
                 pack(staging, model, packed)

@@ -40,21 +40,23 @@ def write_checkpoint(folder: Path, model: ModelSpec) -> None:
 
     Raises ModelError for a model of another network.
     """
-    check_model(model)
+    if not has_its_outputs(model):
+        raise ModelError(f"{model.name}: is no SSH with VGG16; `demo.network` makes the demos of other models")
     symbol, params = model.file_names
     (folder / symbol).write_text(ssh_vgg16_symbol(), encoding="utf-8")
-    parameters = body(model) | fitted_heads()
-    write_params(folder / params, {f"arg:{name}": parameters[name] for name in parameter_shapes(model)})
+    write_params(folder / params, {f"arg:{name}": array for name, array in parameters(model).items()})
 
 
-def check_model(model: ModelSpec) -> None:
-    """Raises ModelError for a model of another network than the demo's."""
+def has_its_outputs(model: ModelSpec) -> bool:
+    """Whether a model has the inputs and outputs of SSH with VGG16."""
     graph = parse_symbol(ssh_vgg16_symbol())
-    if not set(model.input_shapes) <= set(graph.variables) or model.output_names != output_names(graph):
-        raise ModelError(
-            f"{model.name}: --demo makes a checkpoint of another network, SSH with VGG16; give one of this model with "
-            "--checkpoint or --from-archive"
-        )
+    return set(model.input_shapes) <= set(graph.variables) and model.tensors == output_names(graph)
+
+
+def parameters(model: ModelSpec) -> dict[str, Floats]:
+    """All parameters by name, in the graph's order."""
+    arrays = body(model) | fitted_heads()
+    return {name: arrays[name] for name in parameter_shapes(model)}
 
 
 def parameter_shapes(model: ModelSpec) -> dict[str, Shape]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from sshconvert.graph import VARIABLE
@@ -20,7 +21,20 @@ class Layer:
     operator: str
     name: str
     attributes: Mapping[str, str]
-    inputs: tuple[Layer, ...] = ()
+    inputs: tuple[Layer | Output, ...] = ()
+    outputs: int = 1
+
+    def output(self, number: int) -> Output:
+        """One of several outputs, for another layer to read."""
+        return Output(self, number)
+
+
+@dataclass(frozen=True)
+class Output:
+    """The output number `number` of a layer."""
+
+    layer: Layer
+    number: int
 
 
 def variable(name: str) -> Layer:
@@ -36,7 +50,7 @@ def symbol_json(outputs: Sequence[Layer], mxnet_version: int) -> str:
     document = {
         "nodes": [_to_node(layer, numbers) for layer in numbers],
         "arg_nodes": [number for layer, number in numbers.items() if layer.operator == VARIABLE],
-        "node_row_ptr": list(range(len(numbers) + 1)),
+        "node_row_ptr": list(accumulate((layer.outputs for layer in numbers), initial=0)),
         "heads": [[numbers[output], 0, 0] for output in outputs],
         "attrs": {"mxnet_version": ["int", mxnet_version]},
     }
@@ -46,7 +60,7 @@ def symbol_json(outputs: Sequence[Layer], mxnet_version: int) -> str:
 def _number(layer: Layer, numbers: dict[Layer, int]) -> None:
     if layer not in numbers:
         for source in layer.inputs:
-            _number(source, numbers)
+            _number(_source(source)[0], numbers)
         numbers[layer] = len(numbers)
 
 
@@ -54,4 +68,9 @@ def _to_node(layer: Layer, numbers: Mapping[Layer, int]) -> dict[str, Any]:
     node: dict[str, Any] = {"op": layer.operator, "name": layer.name}
     if layer.attributes:
         node["attrs"] = layer.attributes
-    return node | {"inputs": [[numbers[source], 0, 0] for source in layer.inputs]}
+    sources = [_source(source) for source in layer.inputs]
+    return node | {"inputs": [[numbers[source], number, 0] for source, number in sources]}
+
+
+def _source(item: Layer | Output) -> tuple[Layer, int]:
+    return (item.layer, item.number) if isinstance(item, Output) else (item, 0)

@@ -14,17 +14,21 @@ VGG_BLOCKS: Final = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (51
 
 def ssh_vgg16_symbol() -> str:
     """The symbol JSON text, in the dialect of MXNet 1.1."""
-    data = Layer(VARIABLE, "data", {})
+    features = ssh_features(Layer(VARIABLE, "data", {}))
+    return symbol_json([head for stride in features for head in _heads(features[stride], stride)], MXNET_VERSION)
+
+
+def ssh_features(data: Layer) -> dict[int, Layer]:
+    """The features that the heads of each stride read. `data` is R, G, B minus the mean."""
     relu4_3, relu5_3 = _vgg16(data)
     pool5 = Layer(
         "Pooling", "pooling0", {"kernel": "(2, 2)", "pad": "(0, 0)", "pool_type": "max", "stride": "(2, 2)"}, (relu5_3,)
     )
-    outputs = [
-        *_heads(_detection_module(pool5, 256, "ssh_m3_det"), 32),
-        *_heads(_detection_module(relu5_3, 256, "ssh_m2_det"), 16),
-        *_heads(_detection_module(_fuse(relu4_3, relu5_3), 128, "ssh_m1_det"), 8),
-    ]
-    return symbol_json(outputs, MXNET_VERSION)
+    return {
+        32: _detection_module(pool5, 256, "ssh_m3_det"),
+        16: _detection_module(relu5_3, 256, "ssh_m2_det"),
+        8: _detection_module(_fuse(relu4_3, relu5_3), 128, "ssh_m1_det"),
+    }
 
 
 def _vgg16(data: Layer) -> tuple[Layer, Layer]:

@@ -53,7 +53,7 @@ from sshtool.package.manifest import (
 )
 from sshtool.package.packaged_model import packaged_model, read_contract
 from sshtool.package.sbom import FILE as BILL, dump_bill
-from sshtool.parity.pack import PackReference, demo_pack_path, read_pack
+from sshtool.parity.pack import PackReference, demo_pack_path, has_demo_pack, read_pack
 from sshtool.parity.recompute import prove
 from sshtool.parity.samples import draw_sample
 from sshtool.parity.verification import VerifyResult
@@ -290,7 +290,7 @@ def _reference(
             raise PackageError(f"{options.reference}: {problem}; make one of these with `sshtool reference`")
         prove(pack, None, model)
         return options.reference, pack
-    for path in (beside, demo_pack_path()) if weights == DEMO else (beside,):
+    for path in (beside, demo_pack_path()) if weights == DEMO and has_demo_pack(model) else (beside,):
         if is_file(path):
             pack = read_pack(path, model)
             if not _misfit(pack, weights, sizes):

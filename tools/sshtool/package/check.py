@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from sshconvert.checkpoint import DEMO, Checkpoint
-from sshconvert.digest import bytes_sha256
 from sshconvert.errors import ModelError, PackageError, ReferencePackError, RuntimeUnavailableError, UsageError
 from sshconvert.files import scratch_folder
 from sshconvert.messages import printable, shown
@@ -25,7 +24,7 @@ from sshconvert.reading import read_small
 from sshconvert.schema import one_line
 from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened as open_checkpoint
-from sshtool.demo.symbol import ssh_vgg16_symbol
+from sshtool.demo.network import demo_checkpoint
 from sshtool.limits import check_elements, check_shape
 from sshtool.package.contents import hash_file, list_contents
 from sshtool.package.declarations import Claim, Declarations, Finding
@@ -302,9 +301,8 @@ class Checker:
 
     def _demo(self, manifest: Manifest, model: ModelSpec, reference: PackReference | None) -> None:
         """Compare the hashes with the demo's, which are the same everywhere, and compute the pack's answers again."""
-        symbol = bytes_sha256(ssh_vgg16_symbol().encode())
-        params = model.demo.params_sha256 if model.demo else ""
-        expected = {model.checkpoint.symbol: symbol, model.checkpoint.params: params}
+        names, params = model.file_names, model.demo.params_sha256 if model.demo else ""
+        expected = dict(zip(names, (demo_checkpoint(model).symbol_sha256, params), strict=True))
         if dict(manifest.source.checkpoint) != expected:
             self.fail("weights", MANIFEST, "source.checkpoint: is not the demo, which source.weights names")
         elif reference and self.largest:

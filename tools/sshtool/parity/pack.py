@@ -42,6 +42,7 @@ from sshtool.parity.samples import OTHER, draw_sample, sample_names
 from sshtool.runtimes.base import Feed, Outputs
 
 DEMO_PACK: Final = "demo_reference.npz"
+DEMO_MODEL: Final = "ssh-mxnet"
 CONTENTS: Final = "reference.json"
 LARGEST_FILE: Final = 5_000_000
 # The answers hardly compress. These limits exceed the largest genuine packs and fit in memory.
@@ -76,9 +77,13 @@ class PackedSample(Strict):
 
 
 class Contents(Strict):
-    """`reference.json`."""
+    """`reference.json`.
+
+    `one_size`: the original takes one size only, so that the pack has no answers for the batch of another size.
+    """
 
     schema_version: Literal[1] = 1
+    one_size: bool = False
     model: Text
     weights: Text
     checkpoint: Mapping[Text, Sha256]  # hashes of the two files
@@ -126,13 +131,16 @@ class PackReference(Reference):
         return next(filter(_is_other, self._answers), None)
 
 
-def write_pack(path: Path, checkpoint: Checkpoint, runtime: str, answers: Iterable[Answer]) -> Contents:
-    """Write a complete pack of MXNet's `answers` for a checkpoint.
+def write_pack(
+    path: Path, checkpoint: Checkpoint, runtime: str, answers: Iterable[Answer], *, one_size: bool = False
+) -> Contents:
+    """Write a complete pack of MXNet's `answers` for a checkpoint. `Contents` describes `one_size`.
 
     Raises OutputError if it cannot be written or would be larger than `LARGEST_FILE`.
     """
     answers = tuple(answers)
     contents = Contents(
+        one_size=one_size,
         model=checkpoint.model.name,
         weights=checkpoint.weights,
         checkpoint=checkpoint.sha256,
@@ -148,7 +156,8 @@ def write_pack(path: Path, checkpoint: Checkpoint, runtime: str, answers: Iterab
     )
     with staged(path) as part:
         with zipfile.ZipFile(part, "w") as archive:
-            _add(archive, CONTENTS, contents.model_dump_json(indent=1).encode())
+            left_out = None if one_size else {"one_size"}  # as in packs of other networks
+            _add(archive, CONTENTS, contents.model_dump_json(indent=1, exclude=left_out).encode())
             for answer in answers:
                 for name, array in answer.outputs.items():
                     data = io.BytesIO()
@@ -187,6 +196,11 @@ def read_pack(path: Path, model: ModelSpec) -> PackReference:
 def demo_pack(model: ModelSpec) -> PackReference:
     """Read the pack that ships with sshtool: MXNet's answers for the demo checkpoint, at the model's own size."""
     return read_pack(demo_pack_path(), model)
+
+
+def has_demo_pack(model: ModelSpec) -> bool:
+    """Whether the pack that ships with sshtool is of this model."""
+    return model.name == DEMO_MODEL
 
 
 def demo_pack_path() -> Path:
@@ -242,7 +256,8 @@ def _check_contents(contents: Contents, model: ModelSpec, listed: Sequence[str],
     if len(set(names)) < len(names):
         raise ReferencePackError(f"{path}: has answers for one sample twice; make the pack again")
     # A verdict needs all standard samples, because each shows other faults.
-    standard = (*sample_names(), OTHER) if model.takes_image else sample_names(tensors=True)
+    other = () if contents.one_size else (OTHER,)
+    standard = (*sample_names(), *other) if model.takes_image else sample_names(tensors=True)
     if missing := [name for name in standard if name not in names]:
         raise ReferencePackError(
             f"{path}: has no answers for {len(missing)} of the standard samples ({', '.join(missing)}); "

@@ -16,7 +16,7 @@ from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Options, Precision
 from sshconvert.schema import one_line
 from sshtool.candidates import Candidate
-from sshtool.demo import checkpoint as demo
+from sshtool.demo.network import write_demo
 from sshtool.parity.pack import PackReference
 from sshtool.parity.samples import OTHER_SHAPE
 from sshtool.parity.verify import ConvertAgain, VerifyReport, verify
@@ -28,7 +28,7 @@ from sshtool.runtimes.registry import RUNTIMES
 def demo_checkpoint(model: ModelSpec) -> Iterator[Checkpoint]:
     """Write the demo checkpoint, the same bytes on every machine, into a temporary folder and open it."""
     with scratch_folder() as folder:
-        demo.write_checkpoint(folder, model)
+        write_demo(folder, model)
         yield open_checkpoint(folder, model)
 
 

@@ -63,7 +63,8 @@ def make_reference(
         if not dry_run:
             live = LiveReference(runtime, model, scenes=scenes, progress=progress)
             other = live.other_size()
-            write_pack(target, original, str(runtime), [*live.answers(*size), *((other,) if other else ())])
+            answers = [*live.answers(*size), *((other,) if other else ())]
+            write_pack(target, original, str(runtime), answers, one_size=model.takes_image and other is None)
         written = 0 if dry_run else target.stat().st_size
         names = sample_names(scenes, tensors=not model.takes_image)
         return ReferenceResult(target, written, model.name, original.weights, str(runtime), names)

@@ -28,7 +28,7 @@ from sshtool.document import dump_result
 from sshtool.images import Resize, fit, read_image
 from sshtool.limits import MOST_VERIFIED, check_number
 from sshtool.parity.layers import Divergence, first_divergence
-from sshtool.parity.pack import PackReference, demo_pack, read_pack
+from sshtool.parity.pack import PackReference, demo_pack, has_demo_pack, read_pack
 from sshtool.parity.recompute import check_answers, is_of, prove, require_of
 from sshtool.parity.reference import Draw, LiveReference, Reference
 from sshtool.parity.samples import OTHER_SHAPE, OTHER_TENSORS, Sample
@@ -194,7 +194,7 @@ def find_reference(
     try:
         runtime = Mxnet(checkpoint, _as_stored(options.rules.settings))
     except RuntimeUnavailableError as error:
-        if checkpoint.is_demo and not options.images:
+        if checkpoint.is_demo and has_demo_pack(model) and not options.images:
             return demo_pack(model)
         raise RuntimeUnavailableError(f"{error}; or give --reference, a pack made where MXNet is installed") from None
     return LiveReference(runtime, model, scenes=options.scenes, images=images, progress=progress)
