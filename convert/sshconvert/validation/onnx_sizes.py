@@ -150,7 +150,8 @@ class _Sizes:
             largest = _shape_of(next(iter(outputs.values())))
             largest_inputs = [name for name in node.input if name and self.shape(name) == largest]
             return all(name in self._loose for name in largest_inputs or node.input)
-        if node.op_type == "ScatterND":  # its result has the size of its first input
+        # The result has the size of the first input. A split into one part fails for another length.
+        if node.op_type == "ScatterND" or (node.op_type == "Split" and len(node.output) == 1):
             return node.input[0] in self._loose
         return any(name in self._loose for name in node.input if name)
 

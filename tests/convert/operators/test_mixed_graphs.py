@@ -204,6 +204,16 @@ def test_tensors_like_computed_ones_are_outputs(tmp_path: Path) -> None:
     assert max(differences(graph, tmp_path).values()) <= TOLERANCE
 
 
+def test_a_checked_reshape_gives_a_recurrent_network_its_batch(tmp_path: Path) -> None:
+    builder = Builder(Random(0), np.random.default_rng(0))  # noqa: S311  # no secret
+    data = builder.made(np.random.default_rng(1).normal(size=(2, 3, 4, 5)), constant=False)
+    (joined,) = builder.apply("Reshape", data, shape="(-3, -4, 1, 4, -2)")
+    (joined,) = builder.apply("Reshape", joined, shape="(6, 4, 5)")
+    builder.apply("RNN", joined, mode="gru", state_size=2, num_layers=1, bidirectional=False)
+
+    assert max(differences(builder.finish(), tmp_path).values()) <= TOLERANCE
+
+
 def test_each_operator_has_a_template_or_a_reason() -> None:
     assert {*TEMPLATES} | {*WITHOUT_TEMPLATE} == {kind.name for kind in OPERATORS.values()}
     assert not {*TEMPLATES} & {*WITHOUT_TEMPLATE}
