@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from sshconvert.arrays import Array
 from sshconvert.tasks.anchors import AnchorHead
 from sshconvert.tasks.detection_faults import permute_channels, swap_outputs
-from sshconvert.tasks.faults import Decode, Fault, Outputs, Size, Stage
+from sshconvert.tasks.faults import Decode, Editable, Fault, Outputs, Size, Stage
 from sshconvert.tasks.results import Detections
 
 Heads = Sequence[AnchorHead]
@@ -19,8 +19,10 @@ Change = Callable[[Heads, Outputs], dict[str, Array]]
 
 
 def channel_faults(heads: Heads, noun: str) -> tuple[Fault, ...]:
-    """Return faults in the order of outputs, anchors and channels."""
-    last = heads[-1]
+    """Return faults in the order of outputs, anchors and channels, the latter two in all heads at once.
+
+    The detections of a file with the post-processing inside may all come from one head.
+    """
     return (
         Fault(
             Stage.OUTPUTS, "two outputs swapped", lambda copy: swap_outputs(copy, [head.scores for head in heads[-2:]])
@@ -29,12 +31,12 @@ def channel_faults(heads: Heads, noun: str) -> tuple[Fault, ...]:
         Fault(
             Stage.CHANNELS,
             "anchors exchanged",
-            lambda copy: permute_channels(copy, last.boxes, np.roll(np.arange(4 * len(last.sizes)), 4)),
+            lambda copy: _roll_channels(copy, {head.boxes: (4 * len(head.sizes), 4) for head in heads}),
         ),
         Fault(
             Stage.CHANNELS,
             f"background and {noun} exchanged",
-            lambda copy: permute_channels(copy, last.scores, np.roll(np.arange(2 * len(last.sizes)), len(last.sizes))),
+            lambda copy: _roll_channels(copy, {head.scores: (2 * len(head.sizes), len(head.sizes)) for head in heads}),
         ),
     )
 
@@ -52,6 +54,12 @@ def score_faults(heads: Heads, noun: str) -> tuple[Fault, ...]:
     """Return the fault of reading the wrong half of the score channels."""
     name = f"background score taken for {noun} score"
     return (Fault(Stage.DECODING, name, decode=_decode(heads, _take_background)),)
+
+
+def _roll_channels(copy: Editable, outputs: Mapping[str, tuple[int, int]]) -> None:
+    """Move the channels of outputs, of a number, by a distance, and the last ones to the front."""
+    for output, (channels, distance) in outputs.items():
+        permute_channels(copy, output, np.roll(np.arange(channels), distance))
 
 
 def _decode(heads: Heads, change: Change) -> Decode:

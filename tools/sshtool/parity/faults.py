@@ -101,7 +101,9 @@ def flip_deconvolution(copy: Editable) -> None:
     copy.set_weight(name, copy.weight(name)[..., ::-1, ::-1])
 
 
-def round_to_halves(copy: Editable) -> None:
+def round_to_halves(copy: Editable, outputs: Sequence[str]) -> None:
+    if not {*outputs} & {*copy.outputs}:
+        raise NotThereError("the file gives results alone, which halves hardly move")
     for name in copy.convolutions:
         weight = copy.weight(name)
         if weight.size >= SMALLEST_HALVED:
@@ -142,7 +144,7 @@ def take(choose: Callable[[int], list[int]]) -> Callable[[Editable], None]:
 
 def faults_of(model: ModelSpec) -> tuple[Fault, ...]:
     """Return the faults of any network and of the model's task, in the order of their stages."""
-    linear = model.task.linear_outputs()
+    names, linear = model.output_names, model.task.linear_outputs()
     image = (
         Fault(Stage.INPUT, "channels not reversed", leave_channels_unreversed),
         Fault(Stage.INPUT, "means in the wrong order", lambda copy: copy.set_mean(copy.mean()[::-1])),
@@ -165,7 +167,7 @@ def faults_of(model: ModelSpec) -> tuple[Fault, ...]:
         Fault(Stage.WEIGHTS, "softmax on the wrong axis", lambda copy: copy.set_softmax_axis(3)),
         Fault(Stage.WEIGHTS, "pooling rounds up", lambda copy: copy.round_pooling_up(), at_other_size=True),
         Fault(Stage.FILE, "FP16 file in the FP32 place", file_of=Precision.FP16.value),
-        Fault(Stage.FILE, "FP16 weights in a file that says FP32", round_to_halves),
+        Fault(Stage.FILE, "FP16 weights in a file that says FP32", lambda copy: round_to_halves(copy, names)),
         Fault(Stage.FILE, "another checkpoint's weights", train_again),
         Fault(Stage.FILE, "declares another checkpoint", declare(WEIGHTS, other_weights)),
         Fault(Stage.FILE, "file cut off in the middle", lambda copy: copy.cut_off()),
