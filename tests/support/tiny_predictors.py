@@ -23,7 +23,7 @@ inputs = [{{ name = "data", shape = [1, 3, {size}, {size}], image = {{ mean = [1
 task = {{ {task} }}
 """
 TASKS: Final = {
-    "classifier": 'kind = "classification", output = "softmax", top_k = 3',
+    "classifier": 'kind = "classification", output = "softmax", classes = 6, top_k = 3',
     "logits": 'kind = "classification", output = "fc1", probabilities = false',
     "embedder": 'kind = "embedding", output = "fc1"',
 }

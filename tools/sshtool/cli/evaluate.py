@@ -1,8 +1,8 @@
-"""`sshtool evaluate`: average precision on WIDER FACE, by both published protocols."""
+"""`sshtool evaluate`: the published measure of the model's task, on the published data set or a drawn one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,21 +13,37 @@ from sshtool.cli.parsing import check_counts, choice, one_or_both, shard_of
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
     from sshtool.cli.session import Session
-    from sshtool.evaluate.figures import EvaluateResult
+    from sshtool.evaluate.figures import EvaluateResult, NotEvaluated
+    from sshtool.evaluate.recognition import RecognitionResult
+    from sshtool.workspace import Workspace
+
+# Options that make no sense for embedders and classifiers.
+_OF_DETECTORS: Final = frozenset(
+    {"protocol", "shard", "resume", "merge", "predictions", "save_predictions", "pyramid", "resize", "html"}
+)
 
 MOST_LISTED: Final = 20  # images that were not evaluated; --json has all
 
 
 @dataclass(frozen=True)
 class Evaluate(Verb):
-    """Measure average precision on WIDER FACE, by both published protocols. Exit code 1 if an image is unreadable."""
+    """Measure detectors on WIDER FACE by both published protocols, embedders on LFW's pairs, classifiers on ImageNet.
+
+    Exit code 1 if an image is unreadable.
+    """
 
     place: Place = field(default_factory=Place)
     dataset: Annotated[
-        Path | None, Option("The folder that WIDER FACE's archives unpack to, or that `demo-dataset` wrote.")
+        Path | None,
+        Option(
+            "The folder that WIDER FACE's archives unpack to, InsightFace's lfw.bin, a folder with ImageNet's images "
+            "and val.txt, or the folder that `demo-dataset` wrote."
+        ),
     ] = None
     artifact: Artifacts = ()
     protocol: Annotated[str, Option("omz (Open Model Zoo's), wider (WIDER FACE's own), or both.")] = "omz"
@@ -58,6 +74,37 @@ class Evaluate(Verb):
     def run(self, session: Session) -> None:
         check_counts({"--artifact": self.artifact, "--merge": self.merge})
         self.confinement.apply()
+        from sshconvert.tasks.detection import DetectionTask
+
+        workspace = self.place.workspace()
+        if isinstance(workspace.model.task, DetectionTask):
+            self._evaluate_detector(workspace, session)
+        else:
+            self._evaluate_recognition(workspace, session)
+
+    def _evaluate_recognition(self, workspace: Workspace, session: Session) -> None:
+        from sshconvert.errors import UsageError
+        from sshtool.evaluate.recognition import RecognitionOptions, evaluate_recognition
+        from sshtool.predictor import predicting_task
+
+        predicting_task(workspace.model.name, workspace.model.task)
+        others = {item.name: item.default for item in fields(self) if item.name in _OF_DETECTORS}
+        given = [f"--{name.replace('_', '-')}" for name, default in others.items() if getattr(self, name) != default]
+        if given:
+            raise UsageError(
+                f"{', '.join(given)}: for detectors only, and {workspace.model.name} is none; leave it out"
+            )
+        options = RecognitionOptions(
+            dataset=self.dataset,
+            artifacts=self.artifact,
+            limit=self.limit,
+            runtime=self.computing.runtime,
+            settings=self.computing.settings(allow_nonfinite=self.allow_nonfinite),
+        )
+        result = evaluate_recognition(workspace, options, progress=session.progress)
+        session.finish(result, render_recognition, passed=not result.not_evaluated, code=1)
+
+    def _evaluate_detector(self, workspace: Workspace, session: Session) -> None:
         from sshconvert.libraries import PILLOW
         from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
         from sshtool.evaluate.score import PROTOCOLS
@@ -82,7 +129,7 @@ class Evaluate(Verb):
         )
         check_page(self.html, PILLOW)
         write = partial(write_evaluation, self.html)
-        result = evaluate(self.place.workspace(), options, write=write, progress=session.progress)
+        result = evaluate(workspace, options, write=write, progress=session.progress)
         session.finish(result, render, passed=not result.not_evaluated, code=1)
 
 
@@ -97,7 +144,40 @@ def render(result: EvaluateResult, plain: bool) -> RenderableType:
     for item in figure_tables(result):
         parts += [lines(f"{item.title}, images {item.input}"), table(item.columns, item.rows, plain=plain)]
     parts += [lines(*remarks(result))]
-    reasons = [f"not evaluated: {item.reason}" for item in result.not_evaluated[:MOST_LISTED]]
-    if len(result.not_evaluated) > MOST_LISTED:
-        reasons.append(f"… and {len(result.not_evaluated) - MOST_LISTED} more")
-    return Group(*parts, lines(*reasons, *(f"written: {path}" for path in result.written)))
+    return Group(*parts, lines(*_reasons(result.not_evaluated), *(f"written: {path}" for path in result.written)))
+
+
+def render_recognition(result: RecognitionResult, plain: bool) -> RenderableType:
+    """Render a row for each artifact, the published figures, then the notes."""
+    from rich.console import Group
+
+    from sshtool.report.terminal import lines, table
+
+    names = [measure.name for measure in result.artifacts[0].measures]
+    head = ["artifact", *(text for name in names for text in (f">{name} %", ">vs FP32")), ">images/s"]
+    rows = [
+        [
+            item.artifact,
+            *(text for one in item.measures for text in (f"{100 * one.share:.3f}", _change(one.change))),
+            f"{item.images_per_second:.1f}",
+        ]
+        for item in result.artifacts
+    ]
+    published = [f"{100 * result.published[name]:.3f}" if name in result.published else "" for name in names]
+    if any(published):
+        rows.append(["published", *(text for one in published for text in (one, "")), ""])
+    counted = f"{result.images} images" if result.pairs is None else f"{result.pairs} pairs"
+    headline = f"{result.model}: {result.protocol}, {counted} of {result.dataset}, {result.input}"
+    notes = (f"note: {note}" for note in result.notes)
+    return Group(lines(headline), table(head, rows, plain=plain), lines(*notes, *_reasons(result.not_evaluated)))
+
+
+def _change(change: float | None) -> str:
+    return "" if change is None else f"{100 * change:+.3f}"
+
+
+def _reasons(images: Sequence[NotEvaluated]) -> list[str]:
+    reasons = [f"not evaluated: {item.reason}" for item in images[:MOST_LISTED]]
+    if len(images) > MOST_LISTED:
+        reasons.append(f"… and {len(images) - MOST_LISTED} more")
+    return reasons

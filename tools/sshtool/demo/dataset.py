@@ -115,7 +115,7 @@ def write_dataset(
 
     """
     require(PILLOW)
-    _check_target(folder)
+    check_target(folder)
     with staging_folder(folder.parent) as staging:
         dataset = staging / "new"
         drawn = []
@@ -171,8 +171,8 @@ def _write_annotations(path: Path, items: list[DrawnImage]) -> None:
     path.write_text("\n".join([*lines, ""]), encoding="utf-8", newline="\n")
 
 
-def _check_target(folder: Path) -> None:
-    """Keep a folder that sshtool did not draw: it may be the real WIDER FACE."""
+def check_target(folder: Path) -> None:
+    """Keep a folder that sshtool did not draw: it may be a real data set. Raises OutputError."""
     try:
         is_replaceable = not is_there(folder) or is_file(folder / RECORD) or not any(folder.iterdir())
     except OSError as error:

@@ -33,6 +33,35 @@ def draw_scene(seed: int, height: int = 640, width: int = 640) -> Scene:
     return _Painter(seed, height, width).scene()
 
 
+def draw_portrait(identity: int, shot: int, size: int = 112) -> Pixels:
+    """Draw the face of a seed on a background of another: an aligned crop, uint8 [size, size, 3], BGR.
+
+    `identity` decides the features, `shot` the place, the light, the background and the grain.
+    """
+    painter = _Painter(shot, size, size)
+    painter.background()
+    middle = (size - 1) / 2
+    x, y = (middle + painter.uniform(-0.02, 0.02) * size for _ in range(2))
+    height, light = 0.46 * size * painter.uniform(0.97, 1.03), painter.uniform(0.9, 1.1)
+    own, painter.random = painter.random, np.random.RandomState(identity)
+    painter.face(x, y, height * painter.uniform(0.78, 0.92), height)
+    painter.random = own
+    painter.canvas *= light
+    painter.grain()
+    return painter.image()
+
+
+def draw_coloured(colour: tuple[int, ...], seed: int, height: int, width: int) -> Pixels:
+    """Draw an image of one colour, B, G, R, 0-255, with shapes of other colours on it: uint8 [height, width, 3]."""
+    painter = _Painter(seed, height, width)
+    painter.canvas[:] = colour
+    painter.canvas += [painter.uniform(-24, 24) for _ in range(3)]
+    for _ in range(painter.random.randint(2, 16)):
+        painter.clutter()
+    painter.grain()
+    return painter.image()
+
+
 class _Painter:
     def __init__(self, seed: int, height: int, width: int) -> None:
         self.random: Any = np.random.RandomState(seed)  # NumPy guarantees the sequence of this generator only
@@ -50,8 +79,11 @@ class _Painter:
                 self.face(*face)
                 faces.append(face)
         self.grain()
-        image = np.floor(np.clip(self.canvas, 0, 255) + 0.5).astype(np.uint8)
-        return Scene(image, np.array([_bounds(*face) for face in faces], np.float32).reshape(-1, 4))
+        return Scene(self.image(), np.array([_bounds(*face) for face in faces], np.float32).reshape(-1, 4))
+
+    def image(self) -> Pixels:
+        """The canvas in whole numbers."""
+        return np.floor(np.clip(self.canvas, 0, 255) + 0.5).astype(np.uint8)
 
     def uniform(self, low: float, high: float) -> float:
         return float(low + (high - low) * self.random.random_sample())
