@@ -36,7 +36,7 @@ def plain_accuracy(vectors: list[list[float]], same: list[bool]) -> float:
     distance = [
         (1 - sum(a * b for a, b in zip(unit[2 * k], unit[2 * k + 1], strict=True))) / 2 for k in range(len(same))
     ]
-    results = []
+    results: list[float] = []
     for subset in range(10):
         low, high = subset * len(same) // 10, (subset + 1) * len(same) // 10
         threshold = statistics.median(distance[:low] + distance[high:])
