@@ -11,7 +11,7 @@ This is the only module that knows the keys. ONNX files store them as `metadata_
 | `inputs` | `tensors` if the inputs are no image: the caller feeds what the original takes, by name |
 | `preprocessing_inside` | the steps before the original's first layer, in words |
 | `postprocessing_inside`, `score_threshold`, `iou_threshold`, `top_k` | post-processing inside: outputs and limits |
-| `strides` | the task's own entries (`Task.metadata`) |
+| `strides`, `landmarks`, `attributes` | the task's own entries (`Task.metadata`) |
 | `license_code`, `license_weights`, `license_note` | the licences |
 | the keys in `QUANTIZATION` | the record of an INT8 file |
 """

@@ -94,7 +94,12 @@ class AnchorDetection(DetectionTask):
         return append_postprocessing(model, self, candidates, input_name=input_name, top_k=top_k, keep_heads=keep_heads)
 
     def metadata(self) -> dict[str, str]:
-        return {"strides": " ".join(str(head.stride) for head in self.heads)}
+        entries = {"strides": " ".join(str(head.stride) for head in self.heads)}
+        if self.columns.points:
+            entries["landmarks"] = str(self.columns.points)
+        if self.columns.attributes:
+            entries["attributes"] = " ".join(self.columns.attributes)
+        return entries
 
     def faults(self) -> tuple[Fault, ...]:
         return (

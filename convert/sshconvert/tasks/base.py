@@ -41,6 +41,7 @@ class Task(Strict, ABC):
 
     quality_measure: ClassVar[str] = ""  # the name of the figure that `quality` returns
     pipeline_tag: ClassVar[str] = ""  # Hugging Face's name of the task
+    verb: ClassVar[str] = ""  # the command that shows the results on images
     comparison: ClassVar[type[Any]] = DetectionComparison  # of an image; its field `problem` has a default
 
     @abstractmethod

@@ -59,6 +59,7 @@ class Classification(Task):
 
     quality_measure: ClassVar[str] = "top-1 agreement"
     pipeline_tag: ClassVar[str] = "image-classification"
+    verb: ClassVar[str] = "predict"
     comparison: ClassVar[type[Any]] = ClassComparison
 
     def outputs(self) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class DetectionTask(Task):
     )
     pipeline_tag: ClassVar[str] = "object-detection"
     quality_measure: ClassVar[str] = "AP@0.5"
+    verb: ClassVar[str] = "detect"
     last_pixel: ClassVar[int] = 1  # 1 if boxes include their corner pixels: a width is x2 - x1 + last_pixel
     suppresses_equal: ClassVar[bool] = True  # whether an overlap equal to the threshold suppresses
 
@@ -238,5 +239,6 @@ def _widest(limits: Iterable[Tolerance]) -> Tolerance:
 def detection_task(model: str, task: Task) -> DetectionTask:
     """Return the task of a model if its results are detections. Raises UsageError otherwise."""
     if not isinstance(task, DetectionTask):
-        raise UsageError(f"{model}: has the task {task.kind}, which detects nothing; choose another --model")
+        remedy = f"use `sshtool {task.verb}`" if task.verb else "choose another --model"
+        raise UsageError(f"{model}: has the task {task.kind}, which detects nothing; {remedy}")
     return task

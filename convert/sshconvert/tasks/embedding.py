@@ -47,6 +47,7 @@ class Embedding(Task):
 
     quality_measure: ClassVar[str] = "mean cosine"
     pipeline_tag: ClassVar[str] = "image-feature-extraction"
+    verb: ClassVar[str] = "predict"
     comparison: ClassVar[type[Any]] = VectorComparison
 
     def outputs(self) -> tuple[str, ...]:

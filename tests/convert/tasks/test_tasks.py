@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import pytest
 
+from command_line import sshtool
 from sshconvert.errors import DetectionError, ModelError, UsageError
 from sshconvert.models.registry import parse_model
 from sshconvert.tasks.detection import detection_task
@@ -51,5 +52,12 @@ def test_tensors_are_split_by_image_and_nothing_is_detected_in_them() -> None:
     assert (first["a"].tolist(), first["b"], second["b"]) == ([0, 1, 2], 0, 1)
     with pytest.raises(DetectionError, match="b are missing"):
         model.task.decode({"a": outputs["a"]}, (8, 8))
-    with pytest.raises(UsageError, match="detects nothing"):
+    with pytest.raises(UsageError, match="detects nothing; choose another --model"):
         detection_task(model.name, model.task)
+
+
+@pytest.mark.parametrize("name", ["face-recognition-mobilefacenet-arcface", "octave-resnet-26-0.25"])
+def test_detect_on_a_network_that_detects_nothing_names_the_verb_that_fits(name: str) -> None:
+    line = sshtool("detect", "photo.png", "--model", name, "--quiet", code=2).stderr
+    assert line.count("\n") == 1
+    assert line.endswith("which detects nothing; use `sshtool predict`\n")
