@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.arrays import Floats
-from sshconvert.digest import bytes_sha256
+from sshconvert.digest import bytes_sha256, file_sha256
 from sshconvert.errors import ModelError
+from sshconvert.files import scratch_folder
 from sshconvert.models.spec import ModelSpec
 from sshconvert.mxnet.params import write_params
 from sshconvert.tasks.anchor_detection import AnchorDetection
@@ -39,10 +40,6 @@ class DemoNetwork:
     symbol: str
     parameters: Mapping[str, Floats]
 
-    @property
-    def symbol_sha256(self) -> str:
-        return bytes_sha256(self.symbol.encode())
-
 
 def demo_checkpoint(model: ModelSpec) -> DemoNetwork:
     """Return the demo of a model. Raises ModelError for a model that no demo fits."""
@@ -63,6 +60,17 @@ def write_demo(folder: Path, model: ModelSpec) -> None:
     symbol, params = model.file_names
     (folder / symbol).write_text(network.symbol, encoding="utf-8")
     write_params(folder / params, network.parameters)
+
+
+def demo_hashes(model: ModelSpec) -> dict[str, str]:
+    """The SHA-256 of the demo's two files, by name. Raises ModelError."""
+    symbol, params = model.file_names
+    if model.demo:
+        text = demo_checkpoint(model).symbol
+        return {symbol: bytes_sha256(text.encode()), params: model.demo.params_sha256}
+    with scratch_folder() as folder:
+        write_demo(folder, model)
+        return {name: file_sha256(folder / name) for name in (symbol, params)}
 
 
 def _network(model: ModelSpec) -> tuple[str, Mapping[str, Floats]]:

@@ -24,7 +24,7 @@ from sshconvert.reading import read_small
 from sshconvert.schema import one_line
 from sshtool.candidates import Candidate
 from sshtool.checkpoint.archive import opened as open_checkpoint
-from sshtool.demo.network import demo_checkpoint
+from sshtool.demo.network import demo_hashes
 from sshtool.limits import check_elements, check_shape
 from sshtool.package.contents import hash_file, list_contents
 from sshtool.package.declarations import Claim, Declarations, Finding
@@ -301,8 +301,7 @@ class Checker:
 
     def _demo(self, manifest: Manifest, model: ModelSpec, reference: PackReference | None) -> None:
         """Compare the hashes with the demo's, which are the same everywhere, and compute the pack's answers again."""
-        names, params = model.file_names, model.demo.params_sha256 if model.demo else ""
-        expected = dict(zip(names, (demo_checkpoint(model).symbol_sha256, params), strict=True))
+        expected = demo_hashes(model)
         if dict(manifest.source.checkpoint) != expected:
             self.fail("weights", MANIFEST, "source.checkpoint: is not the demo, which source.weights names")
         elif reference and self.largest:

@@ -164,11 +164,14 @@ def write_pack(
                     little = array.dtype.newbyteorder("<")
                     _FORMAT.write_array(data, np.ascontiguousarray(array, little), (1, 0), allow_pickle=False)
                     _add(archive, _member(answer.sample.name, name), data.getvalue())
-        if part.stat().st_size > LARGEST_FILE:
-            raise OutputError(
-                f"{path}: would have more than {LARGEST_FILE} bytes; use fewer --scenes or a smaller size"
-            )
+                    _require_room(part, path)  # before hours of packing
+        _require_room(part, path)
     return contents
+
+
+def _require_room(part: Path, path: Path) -> None:
+    if part.stat().st_size > LARGEST_FILE:
+        raise OutputError(f"{path}: would have more than {LARGEST_FILE} bytes; use fewer --scenes or a smaller size")
 
 
 def read_pack(path: Path, model: ModelSpec) -> PackReference:

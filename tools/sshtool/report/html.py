@@ -108,7 +108,12 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
 
 
 def pictured(report: VerifyReport) -> frozenset[str]:
-    """The names of the samples with pictures: first those with failures, then the others in their order."""
+    """The names of the samples with pictures: first those with failures, then the others in their order.
+
+    Tensors have no pictures.
+    """
+    if any(artifact.declaration.tensors for artifact in report.artifacts):
+        return frozenset()
     failing = (failure.sample for failure in report.failures if failure.sample)
     names = dict.fromkeys([*failing, *(sample.name for sample in report.samples)])
     return frozenset(list(names)[:MOST_PICTURED])

@@ -50,10 +50,8 @@ class ReportFiles:
 
 
 def images_of(report: VerifyReport, reference: Reference) -> dict[str, Images]:
-    """The images of the samples with a picture in the report, by name. Tensors have none."""
+    """The images of the samples with a picture in the report, by name."""
     images: dict[str, Images] = {}
-    if any(artifact.declaration.tensors for artifact in report.artifacts):
-        return images
     names = pictured(report)
     for sample in report.samples:
         answer = reference.answer(sample.name, *sample.shape[1:3]) if sample.name in names else None
