@@ -92,11 +92,12 @@ class Repeat(Operator):
         tiled = build.node("tiled", "Tile", [expanded, build.integers("counts", counts)])
         if self.axis is None:
             joined = build.integers("shape", (-1,))
-        elif axis == len(shape) - 1:
-            joined = build.integers("shape", (*(0,) * axis, -1))
-        else:
-            factors = build.integers("factors", replaced((1,) * len(shape), axis, self.count))
-            joined = build.node("shape", "Mul", [build.node("sizes", "Shape", [data]), factors])
+        elif not any(build.free_input()[axis + 1 :]):
+            joined = build.integers("shape", (*(0,) * axis, -1, *shape[axis + 1 :]))
+        else:  # the sizes behind the axis without arithmetic, after which a size need not grow with the input
+            sizes = build.node("sizes", "Shape", [data])
+            behind = build.node("behind", "Gather", [sizes, build.integers("places", range(axis + 1, len(shape)))])
+            joined = build.node("shape", "Concat", [build.integers("before", (*(0,) * axis, -1)), behind], axis=0)
         build.finish("Reshape", [tiled, joined])
 
 

@@ -22,15 +22,14 @@ def area_under_envelope(precision: Doubles, recall: Doubles) -> float:
 
 
 def average_precision(
-    detections: Sequence[Detections], truths: Sequence[Array], *, iou_threshold: float = 0.5, last_pixel: int = 1
+    detections: Sequence[Detections], truths: Sequence[Array], *, iou_threshold: float = 0.5
 ) -> float:
     """Return the area under the precision envelope of all detections, ordered by score over the whole set; 0-1.
 
     For each image, `truths` holds boxes [M, 4]. A detection is right if it overlaps a box by at least `iou_threshold`
-    and no better detection of the image has matched that box. Without any boxes, the result is 0. `last_pixel` is 1 for
-    boxes with the corner pixels included, otherwise 0.
+    and no better detection of the image has matched that box. Without any boxes, the result is 0.
     """
-    hits = [_hits(image, boxes, iou_threshold, last_pixel) for image, boxes in zip(detections, truths, strict=True)]
+    hits = [_hits(image, boxes, iou_threshold) for image, boxes in zip(detections, truths, strict=True)]
     total = sum(len(boxes) for boxes in truths)
     if not total:
         return 0.0
@@ -39,13 +38,13 @@ def average_precision(
     return area_under_envelope(recalled / np.arange(1, len(recalled) + 1), recalled / total)
 
 
-def _hits(detections: Detections, truth: Array, iou_threshold: float, last_pixel: int) -> Flags:
+def _hits(detections: Detections, truth: Array, iou_threshold: float) -> Flags:
     """Return whether each detection matches a box that no better one has matched."""
     hits = np.zeros(len(detections), bool)
     if not len(truth):
         return hits
     matched = np.zeros(len(truth), bool)
-    table = overlaps(detections.boxes, truth, last_pixel)
+    table = overlaps(detections.boxes, truth)
     for index in np.argsort(-detections.scores, kind="stable"):
         best = int(np.argmax(table[index]))
         if table[index, best] >= iou_threshold and not matched[best]:

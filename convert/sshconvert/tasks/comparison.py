@@ -63,7 +63,7 @@ class DetectionComparison:
 class Thresholds:
     """The task's thresholds, and how close to them a detection may go either way.
 
-    `overlap` is the intersection over union of boxes that include their corner pixels if `last_pixel` is 1.
+    `overlap` is the intersection over union, of boxes that include their corner pixels if `last_pixel` is 1.
     """
 
     score: float
@@ -94,7 +94,7 @@ def compare_detections(
     Pairs overlap by at least `overlap`. `scores` and `attributes` are the tolerances of a pair. Both sides have the
     same landmarks and attributes.
     """
-    pairs = match(expected, actual, overlap, thresholds.last_pixel)
+    pairs = match(expected, actual, overlap)
     rows, columns = pairs[:, 0], pairs[:, 1]
     original, other = expected[rows], actual[columns]
     corners = np.abs(original.boxes - other.boxes)
@@ -139,12 +139,12 @@ def _distance(expected: Array | None, actual: Array | None) -> Array:
     return np.zeros(0) if expected is None or actual is None else np.abs(expected - actual)
 
 
-def match(expected: Detections, actual: Detections, overlap: float, last_pixel: int = 1) -> Indices:
+def match(expected: Detections, actual: Detections, overlap: float) -> Indices:
     """Match detections of one class that overlap by at least `overlap`, the largest overlaps first.
 
     Returns their indices, [M, 2].
     """
-    table = overlaps(expected.boxes, actual.boxes, last_pixel)
+    table = overlaps(expected.boxes, actual.boxes)
     if expected.class_ids is not None and actual.class_ids is not None:
         table = np.where(expected.class_ids[:, None] == actual.class_ids, table, -1)
     rows, columns = np.nonzero(table >= overlap)

@@ -52,6 +52,7 @@ class DetectionTask(Task):
     verb: ClassVar[str] = "detect"
     last_pixel: ClassVar[int] = 1  # 1 if boxes include their corner pixels: a width is x2 - x1 + last_pixel
     suppresses_equal: ClassVar[bool] = True  # whether an overlap equal to the threshold suppresses
+    clips_last: ClassVar[bool] = False  # whether boxes are clipped after the suppression, not before
 
     @property
     def noun(self) -> str:
@@ -69,7 +70,7 @@ class DetectionTask(Task):
 
     @abstractmethod
     def candidates(self, outputs: Outputs, image_size: Size) -> list[Detections]:
-        """Return the candidates of each image for `select`, clipped to the image.
+        """Return the candidates of each image for `select`, clipped to the image unless the task clips last.
 
         Raises DetectionError if an output is missing or its shape does not fit the task.
         """
@@ -99,7 +100,8 @@ class DetectionTask(Task):
 
     def decode(self, outputs: Outputs, image_size: Size) -> list[Detections]:
         """Return the detections of each image, best first. Raises DetectionError for outputs that do not fit."""
-        return [self.select(image) for image in self.candidates(outputs, image_size)]
+        results = [self.select(image) for image in self.candidates(outputs, image_size)]
+        return [result.clipped(image_size, self.last_pixel) for result in results] if self.clips_last else results
 
     def select(self, candidates: Detections) -> Detections:
         """Return the detections among the candidates of one image, possibly of several scales; best first."""
@@ -188,7 +190,7 @@ class DetectionTask(Task):
         return [result.from_score(THRESHOLD).boxes for result in results]
 
     def quality(self, results: Sequence[Detections], truths: Sequence[Array]) -> float:
-        return average_precision(results, truths, last_pixel=self.last_pixel)
+        return average_precision(results, truths)
 
     def faults(self) -> tuple[Fault, ...]:
         return (

@@ -36,14 +36,15 @@ def append_postprocessing(
     """Append decoding and suppression in standard operators, with the thresholds of `task`.
 
     The input is [N, 3, H, W] or [N, H, W, 3]. `decode` emits the candidates of each head, clipped to the tensor whose
-    name it takes. `top_k` limits the detections of an image. With `keep_heads`, the tensors of the heads stay outputs.
-    Raises UsageError for conflicting names of tensors.
+    name it takes unless the task clips last. `top_k` limits the detections of an image. With `keep_heads`, the tensors
+    of the heads stay outputs. Raises UsageError for conflicting names of tensors.
     """
     if conflicts := sorted({*task.inside_outputs} & {*model.names}):
         raise UsageError(f"--postprocess: the network already has tensors named {', '.join(conflicts)}; omit it")
     build = Builder({*model.names, *task.inside_outputs}, "faces_")
-    joined = _join(build, decode(build, _limits(build, model, input_name, task.last_pixel)))
-    size = _choose(build, _suppress(build, joined, task), joined, top_k)
+    limits = _limits(build, model, input_name, task.last_pixel)
+    joined = _join(build, decode(build, limits))
+    size = _choose(build, _suppress(build, joined, task), joined, top_k, limits if task.clips_last else "")
     batch = next(iter(model.outputs.values()))[0]
     return replace(
         build.extend(model),
@@ -224,8 +225,8 @@ def _suppress(build: Builder, faces: Candidates, task: DetectionTask) -> str:
     return build.node("ranked", "ScatterND", [build.node("unranked", "Mul", [scores, nothing]), places, falling])
 
 
-def _choose(build: Builder, ranked: str, faces: Candidates, top_k: int) -> int | str:
-    """Emit the outputs. Returns K, or "" if it depends on the run."""
+def _choose(build: Builder, ranked: str, faces: Candidates, top_k: int, limits: str) -> int | str:
+    """Emit the outputs, with boxes clipped to `limits` unless it is "". Returns K, or "" if it depends on the run."""
     number = build.node(
         "top_number", "Min", [row_count(build, faces.scores, "top"), build.integers("top_most", [top_k])]
     )
@@ -233,6 +234,9 @@ def _choose(build: Builder, ranked: str, faces: Candidates, top_k: int) -> int |
     present = build.node("there", "Greater", [order, build.floats("no_rank", 0)])
     present_float = build.cast("there_float", present)
     columns = {name: gather_rows(build, values, places, f"chosen_{name}") for name, values in faces.columns.items()}
+    if limits:
+        not_below = build.node("not_below", "Max", [columns["boxes"], build.floats("zero", 0)])
+        columns["boxes"] = build.node("clipped", "Min", [not_below, limits])
     mask = build.node("there_box", "Unsqueeze", [present_float, build.integers("box_axis", [2])])
     build.output(BOXES, "Mul", [columns["boxes"], mask])
     build.output(SCORES, "Mul", [columns["scores"], present_float])

@@ -5,8 +5,8 @@ candidate, boxes that overlap a better one of their class by more than the thres
 measured without corner pixels. Open Model Zoo's adapter `yolo_v3` does the same for one class.
 
 GluonCV keeps the 400 best candidates before the suppression and 100 boxes after it, does not clip boxes, and drops
-scores equal to the threshold; this task keeps all candidates, clips boxes to the image as Open Model Zoo does, and
-keeps scores equal to the threshold.
+scores equal to the threshold; this task keeps all candidates, clips boxes to the image after the suppression as Open
+Model Zoo does, and keeps scores equal to the threshold.
 """
 
 from __future__ import annotations
@@ -40,11 +40,9 @@ for output, stride, anchors in zip(outputs, {strides}, {anchors}):
         x, y, objectness, *classes = 1 / (1 + np.exp(-values[[0, 1, *range(4, len(values))]]))
         x, y = (x + columns) * stride, (y + rows) * stride
         w, h = np.exp(values[2]) * width / 2, np.exp(values[3]) * height / 2
-        size = [columns.max() + 1, rows.max() + 1] * 2 * np.array(stride)
-        corners = np.stack([x - w, y - h, x + w, y + h], 2).clip(0, size)
         for number, score in enumerate(np.array(classes) * objectness):
-            boxes = np.dstack([corners, score, np.full_like(score, number)])
-            found.append(boxes[score >= 0.5])
+            boxes = [x - w, y - h, x + w, y + h, score, np.full_like(score, number)]
+            found.append(np.dstack(boxes)[score >= 0.5])
 found = np.concatenate(found)
 {noun}s = []
 for box in found[np.argsort(-found[:, 4])]:
@@ -54,7 +52,7 @@ for box in found[np.argsort(-found[:, 4])]:
     areas = np.prod(better[:, 2:4] - better[:, :2], 1)
     if (common[1:] <= {overlap} * (areas[0] + areas[1:] - common[1:])).all():
         {noun}s.append(box)
-print(np.array({noun}s))"""
+print(np.array({noun}s))  # some reach beyond the image"""
 
 
 @TASKS.register("yolo_detection")
@@ -66,6 +64,7 @@ class YoloDetection(DetectionTask):
 
     last_pixel: ClassVar[int] = 0
     suppresses_equal: ClassVar[bool] = False
+    clips_last: ClassVar[bool] = True
 
     @pydantic.model_validator(mode="after")
     def _are_different(self) -> YoloDetection:
@@ -82,8 +81,7 @@ class YoloDetection(DetectionTask):
 
     def candidates(self, outputs: Outputs, image_size: Size) -> list[Detections]:
         return [
-            Detections.join([self._candidates(image, head, image_size) for head in self.heads])
-            for image in self._images(outputs)
+            Detections.join([self._candidates(image, head) for head in self.heads]) for image in self._images(outputs)
         ]
 
     def by_stride(self, outputs: Outputs, most: int) -> list[list[Detections]]:
@@ -113,8 +111,8 @@ class YoloDetection(DetectionTask):
                 f"{len(self.labels)}; omit the option"
             )
 
-        def candidates(build: Builder, limits: str) -> list[Candidates]:
-            return [decode_head(build, model, head, limits) for head in self.heads]
+        def candidates(build: Builder, _limits: str) -> list[Candidates]:
+            return [decode_head(build, model, head) for head in self.heads]
 
         return append_postprocessing(model, self, candidates, input_name=input_name, top_k=top_k, keep_heads=keep_heads)
 
@@ -180,7 +178,7 @@ class YoloDetection(DetectionTask):
                 )
         return [{name: outputs[name][index] for name in self.outputs()} for index in range(int(batch[0]))]
 
-    def _candidates(self, outputs: Outputs, head: YoloHead, image_size: Size) -> Detections:
+    def _candidates(self, outputs: Outputs, head: YoloHead) -> Detections:
         scores = head.scores_of(outputs)
         indices = np.flatnonzero(scores >= self.score_threshold)
-        return head.decode(outputs, indices, scores).clipped(image_size, self.last_pixel)
+        return head.decode(outputs, indices, scores)

@@ -8,8 +8,8 @@ from sshconvert.tasks.postprocessing import Candidates, grid
 from sshconvert.tasks.yolo_heads import BOX, CLASSES, YoloHead
 
 
-def decode_head(build: Builder, model: OnnxModel, head: YoloHead, limits: str) -> Candidates:
-    """Emit all candidates of one head with one class, clipped to `limits`.
+def decode_head(build: Builder, model: OnnxModel, head: YoloHead) -> Candidates:
+    """Emit all candidates of one head with one class, without clipping.
 
     Intermediate tensors are [N, H, W, A, …], in the order of `YoloHead.scores_of`.
     """
@@ -33,8 +33,6 @@ def decode_head(build: Builder, model: OnnxModel, head: YoloHead, limits: str) -
     reach = build.node(f"{at}_reach", "Mul", [build.node(f"{at}_exp", "Exp", [grow]), halves])
     corners = [build.node(f"{at}_{name}", name, [centres, reach]) for name in ("Sub", "Add")]
     boxes = build.node(f"{at}_corners", "Concat", corners, axis=4)
-    boxes = build.node(f"{at}_not_below", "Max", [boxes, build.floats(f"{at}_zero", 0)])
-    boxes = build.node(f"{at}_clipped", "Min", [boxes, limits])
     boxes = build.node(f"{at}_boxes", "Reshape", [boxes, build.integers(f"{at}_rows", (0, -1, BOX))])
     count = height * width * anchors if isinstance(height, int) and isinstance(width, int) else None
     return Candidates(boxes, scores, count)
