@@ -44,7 +44,7 @@ class Exchange:
 
     def __init__(self, server: Server, connection: socket.socket, request: Request, number: int) -> None:
         self.server, self.request, self.number = server, request, number
-        self.body: bytes = server.body
+        self.body: bytes = server.files.get(request.path.rpartition("/")[2], server.body)
         self._connection = connection
 
     @property
@@ -118,6 +118,7 @@ class Server:
 
     def __init__(self, body: bytes, tls: ssl.SSLContext | None = None) -> None:
         self.body: bytes = body
+        self.files: dict[str, bytes] = {}  # served under their names, all else is `body`
         self._tls = tls
         self.requests: list[Request] = []
         self.go_on = threading.Event()
