@@ -16,7 +16,7 @@ import onnx
 from sshconvert.arrays import Array, Pixels
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.contract import PRESET, QUANTIZED_BY
-from sshconvert.convert import to_onnx
+from sshconvert.convert import original_onnx
 from sshconvert.errors import PrecisionError, SSHToolError
 from sshconvert.files import scratch_folder
 from sshconvert.libraries import import_onnxruntime
@@ -83,7 +83,7 @@ def calibrate(
 def original(checkpoint: Checkpoint, options: Options) -> OnnxModel:
     """Return the original network: one image of a fixed size, RGB minus the mean, as input; the heads as outputs."""
     _, channels, height, width = options.input_shape or checkpoint.model.image_shape
-    return to_onnx(
+    return original_onnx(
         checkpoint,
         replace(
             options,

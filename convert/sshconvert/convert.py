@@ -143,6 +143,11 @@ def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization
     return replace(model, metadata=_contract(checkpoint, options, precision, quantization).metadata)
 
 
+def original_onnx(checkpoint: Checkpoint, options: Options) -> OnnxModel:
+    """Return the ONNX model of a checkpoint's own network, without preprocessing, post-processing and metadata."""
+    return _export(checkpoint, options)
+
+
 def passes(spec: ModelSpec, options: Options, quantization: Quantization | None = None) -> Iterator[Pass]:
     """Yield the passes from the exported network to the model that formats write, in order."""
     if not spec.takes_image:

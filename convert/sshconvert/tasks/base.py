@@ -20,7 +20,7 @@ The fields are the table `[task]` of the TOML. A task whose results are `Detecti
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from sshconvert.errors import UsageError
@@ -106,6 +106,10 @@ class Task(Strict, ABC):
     def words(self, outputs: Outputs, image_size: Size) -> list[str]:
         """Return each image's result in words, for the reports of other results than detections."""
         return []
+
+    def left_out(self, profile: Profile) -> Mapping[str, str]:
+        """Return the samples that are not compared in a profile, and why."""
+        return profile.left_out
 
     def has_own_scale(self) -> bool:
         """Whether outputs have any scale. The absolute part of their tolerance is then relative to their range."""

@@ -7,7 +7,7 @@ is the dot product of their unit vectors. A network with its own L2 normalisatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -26,6 +26,11 @@ from sshconvert.tasks.results import Vectors
 from sshconvert.tasks.tolerances import Profile, Tolerance
 
 UNIT_TOLERANCE: Final = 1e-2  # of the length of a vector that the network normalises; INT8 reaches 1e-3
+
+# In INT8, rounding turns the embedding of an image without content by any angle.
+INT8: Final = "INT8"
+CONSTANT: Final = ("red", "green", "blue", "black", "white", "mean")
+_CONSTANT: Final = "is of one colour, as no image is that INT8 was calibrated on"
 
 _USAGE: Final = """\
 vector = np.asarray(outputs[0][0], np.float64)
@@ -55,6 +60,9 @@ class Embedding(Task):
 
     def has_own_scale(self) -> bool:
         return not self.normalized
+
+    def left_out(self, profile: Profile) -> Mapping[str, str]:
+        return {**profile.left_out, **(dict.fromkeys(CONSTANT, _CONSTANT) if profile.name == INT8 else {})}
 
     def decode(self, outputs: Outputs, image_size: Size) -> list[Vectors]:
         """Return the unit vector of each image, and the length of the network's own.

@@ -28,6 +28,7 @@ PROTOCOL: Final = "ImageNet"
 LIST: Final = "val.txt"
 IMAGES: Final = ("images", "ILSVRC2012_img_val", "val", ".")  # folders of the images, beside the list
 RANKS: Final = (1, 5)
+MEASURES: Final = tuple(f"ImageNet top-{most}" for most in RANKS)
 
 LARGEST_LIST: Final = 256 << 20  # bytes
 LARGEST_CLASS: Final = 1_000_000

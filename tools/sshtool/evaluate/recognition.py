@@ -194,7 +194,7 @@ class _Labelled:
     """Labelled images of a list."""
 
     protocol = imagenet.PROTOCOL
-    measures = tuple(f"ImageNet top-{most}" for most in imagenet.RANKS)
+    measures = imagenet.MEASURES
 
     def __init__(self, dataset: Path, limit: int, task: Classification) -> None:
         listed = imagenet.read_list(dataset)

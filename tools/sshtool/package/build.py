@@ -21,6 +21,7 @@ from sshconvert.models.registry import dump_model, model_names
 from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder, is_there, open_regular
 from sshconvert.schema import one_line
+from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.faults import Size
 from sshtool.candidates import find_candidates
 from sshtool.checkpoint.archive import opened
@@ -390,9 +391,10 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
     card = render_card(plan.model, plan.source, plan.verification, described, plan.bench, links)
     writer.put(CARD, Role.CARD, card)
     writer.files.sort(key=lambda file: file.path)
+    measure = "average precision" if isinstance(plan.model.task, DetectionTask) else "accuracy"
     metrics = [
         {
-            "type": f"average precision, {row['protocol']} {row['setting']}",
+            "type": f"{measure}, {row['protocol']} {row['setting']}",
             "value": row["percent"],
             "slice": row["path"],
         }

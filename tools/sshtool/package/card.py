@@ -85,6 +85,7 @@ def render_card(
         verification=verification,
         models=described,
         results=_results(model.task),
+        detects=isinstance(model.task, DetectionTask),
         first=models[0],
         inputs=[models[0].input, *models[0].other_inputs],
         preprocessing_outside=any(models[0].mean_values),
@@ -166,13 +167,15 @@ def _results(task: Task) -> str:
 def _metrics(model: ModelSpec, described: Sequence[CardModel]) -> list[dict[str, Any]]:
     """The figures of the first evaluated model, for a hub's index. The record does not name the dataset."""
     rows = evaluation_rows(described)
+    detects = isinstance(model.task, DetectionTask)
+    kind, layout = ("mean_average_precision", LAYOUT_OF_IMAGES) if detects else ("accuracy", "of the protocol")
     return [
         {
             "task": {"type": model.task.pipeline_tag},
-            "dataset": {"type": "images", "name": f"{row['images']} images {LAYOUT_OF_IMAGES}"},
+            "dataset": {"type": "images", "name": f"{row['images']} images {layout}"},
             "metrics": [
                 {
-                    "type": "mean_average_precision",
+                    "type": kind,
                     "name": f"{row['setting']} ({row['protocol']})",
                     "value": float(row["percent"]),
                 }

@@ -17,7 +17,7 @@ from sshconvert.reading import read_small
 from sshconvert.schema import one_line, parse_json, problems
 from sshconvert.tasks.tolerances import PROFILES
 from sshtool.document import SCHEMA_VERSION
-from sshtool.evaluate import omz, wider
+from sshtool.evaluate import imagenet, lfw, omz, wider
 from sshtool.package.manifest import Verification
 from sshtool.parity.samples import sample_names
 from sshtool.parity.verification import VerifyResult
@@ -34,7 +34,12 @@ Count = Annotated[int, pydantic.Field(ge=0, le=1_000_000_000)]
 # Seconds of a computation, or images a second.
 Rate = Annotated[float, pydantic.Field(gt=0, le=1_000_000)]
 
-_SETTINGS: Final = {omz.PROTOCOL: (omz.SETTING,), wider.PROTOCOL: (*SETTINGS, ALL)}
+_SETTINGS: Final = {
+    omz.PROTOCOL: (omz.SETTING,),
+    wider.PROTOCOL: (*SETTINGS, ALL),
+    lfw.PROTOCOL: (lfw.MEASURE,),
+    imagenet.PROTOCOL: imagenet.MEASURES,
+}
 
 
 class _Lenient(pydantic.BaseModel):
@@ -50,7 +55,7 @@ class _Head(_Lenient):
 
 
 class Setting(_Lenient):
-    """The average precision on the faces of one setting, from 0 to 1."""
+    """The average precision on the faces of one setting, from 0 to 1; of other tasks an accuracy and the images."""
 
     setting: Text
     average_precision: Share
@@ -73,16 +78,45 @@ class Protocol(_Lenient):
         return self
 
 
+class MeasuredShare(_Lenient):
+    """An accuracy of an embedder or a classifier, from 0 to 1."""
+
+    name: Text
+    share: Share
+
+
 class EvaluatedArtifact(_Lenient):
     """The figures of the artifact whose files have these hashes."""
 
     files: Files
-    protocols: tuple[Protocol, ...]
+    protocols: tuple[Protocol, ...] = ()
+    measures: tuple[MeasuredShare, ...] = ()
 
 
 class _Evaluation(_Lenient):
     model: Text
+    protocol: Text = ""
+    input: Text = ""
+    images: Count = 0
     artifacts: tuple[EvaluatedArtifact, ...]
+
+    @pydantic.model_validator(mode="after")
+    def _has_figures(self) -> _Evaluation:
+        for item in self.artifacts:
+            if not item.protocols and not item.measures:
+                raise ValueError("artifacts: one has no figures")
+            self.with_protocol(item)
+        return self
+
+    def with_protocol(self, item: EvaluatedArtifact) -> EvaluatedArtifact:
+        """Read the measures of an embedder or a classifier as the settings of its protocol."""
+        if not item.measures:
+            return item
+        settings = tuple(
+            Setting(setting=one.name, average_precision=one.share, faces=self.images) for one in item.measures
+        )
+        protocol = Protocol(protocol=self.protocol, input=self.input, images=self.images, settings=settings)
+        return item.model_copy(update={"protocols": (protocol,), "measures": ()})
 
 
 class Spread(_Lenient):
@@ -192,7 +226,8 @@ def read_verification(path: Path, model: str) -> Evidence:
 
 def read_evaluation(path: Path, model: str) -> tuple[EvaluatedArtifact, ...]:
     """Read the output of `sshtool evaluate --json`. Raises PackageError."""
-    return _measured(path, model, _EvaluationDocument, "evaluate").result.artifacts
+    result = _measured(path, model, _EvaluationDocument, "evaluate").result
+    return tuple(map(result.with_protocol, result.artifacts))
 
 
 def read_bench(path: Path, model: str) -> Bench:

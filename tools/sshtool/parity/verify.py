@@ -232,7 +232,8 @@ class _Judge:
     def compare_all(
         self, candidate: Candidate, runtime: Runtime, profile: Profile
     ) -> tuple[list[SampleComparison], dict[str, str]]:
-        answers = _Chosen(self.reference.answers(*runtime.declaration.sample_size(self.model)), profile.left_out)
+        left_out = self.model.task.left_out(profile)
+        answers = _Chosen(self.reference.answers(*runtime.declaration.sample_size(self.model)), left_out)
         comparisons: list[SampleComparison] = []
         for index, group in enumerate(groups(answers, runtime.declaration.batch)):
             if not self.rules.thorough and self.failures:
@@ -243,7 +244,7 @@ class _Judge:
             skipped = self.compare_other_shapes(runtime, profile, comparisons)
         else:
             skipped = self.compare_other_size(candidate, runtime, profile, comparisons)
-        return comparisons, {**profile.left_out, **self.skipped, **skipped}
+        return comparisons, {**left_out, **self.skipped, **skipped}
 
     def compare_other_shapes(
         self, runtime: Runtime, profile: Profile, comparisons: list[SampleComparison]
