@@ -10,7 +10,7 @@ from typing import Final
 
 from sshconvert.checkpoint import Checkpoint, CheckpointFiles, locate
 from sshconvert.convert import Artifact, convert, plan
-from sshconvert.errors import CheckpointError, OutputError, PackageError, ReferencePackError, RuntimeUnavailableError
+from sshconvert.errors import CheckpointError, OutputError, PackageError, ReferencePackError
 from sshconvert.files import scratch_folder
 from sshconvert.libraries import JINJA, PILLOW, YAML, require
 from sshconvert.models.spec import ModelSpec
@@ -32,7 +32,7 @@ from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
 from sshtool.report.picture import save_picture
 from sshtool.report.verification import ReportFiles
-from sshtool.runtimes.loading import load
+from sshtool.runtimes.exact import EXACT
 from sshtool.workspace import Workspace
 
 # The sample of the picture. The demo's heads were not fitted on this scene.
@@ -43,7 +43,7 @@ PICTURED: Final = f"{SCENE}0"
 class RunResult:
     """The paths of the files and the comparison with the original.
 
-    `report` is None with `dry_run`. `package` is None if an artifact failed or there is no original to compare with.
+    `report` is None with `dry_run`. `package` is None if an artifact failed.
     """
 
     model: str
@@ -96,12 +96,12 @@ def run(
         check(loaded, options, quantization_options)
         quantization = quantization_for(loaded, options, quantization_options, progress=progress, note=notes.append)
         artifacts = convert(loaded, workspace.folder, options, quantization=quantization, progress=progress)
-        reference, is_original = _find_reference(loaded, artifacts, options, progress)
+        reference = _find_reference(loaded, options, progress)
         report = _verify(loaded, artifacts, reference, progress)
         _save_picture(result.picture, reference, model, options)
         ReportFiles(result.page).write(VerifyResult(report), reference)
         result = replace(result, weights=loaded.weights, report=report, notes=tuple(notes))
-        if report.passed and is_original:
+        if report.passed:
             result = replace(result, package=_package(workspace, loaded, reference, report, progress))
         return result
 
@@ -123,19 +123,15 @@ def _verify(
         return verify(checkpoint.model, reference, candidates, convert_again=again.path, progress=progress)
 
 
-def _find_reference(
-    checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: Options, progress: Progress
-) -> tuple[Reference, bool]:
-    """MXNet or a pack with answers for this size, else the first artifact; and whether it is the original."""
+def _find_reference(checkpoint: Checkpoint, options: Options, progress: Progress) -> Reference:
+    """Return MXNet, a pack with answers for this size, or the exact reference."""
     model = checkpoint.model
+    reference = find_reference(model, checkpoint, VerifyOptions(), progress=progress)
     try:
-        reference = find_reference(model, checkpoint, VerifyOptions(), progress=progress)
         reference.answers(*_size(model, options))
-    except (RuntimeUnavailableError, ReferencePackError) as error:
-        first = load(artifacts[0].path, model)
-        note = f"the artifacts are compared with {first}, not with the original: {error}"
-        return LiveReference(first, model, note=note, progress=progress), False
-    return reference, True
+    except ReferencePackError:
+        return find_reference(model, checkpoint, VerifyOptions(against=EXACT), progress=progress)
+    return reference
 
 
 def _package(

@@ -32,9 +32,10 @@ from sshconvert.tasks.results import Detections
 from sshconvert.tasks.tolerances import PROFILES, Overrides
 from sshtool.candidates import Candidate, find_candidates
 from sshtool.demo.scenes import draw_scene
+from sshtool.parity.exact import ExactReference
 from sshtool.parity.pack import write_pack
 from sshtool.parity.reference import Answer, LiveReference, Reference, StoredAnswers
-from sshtool.parity.samples import OTHER, Sample, sample_names
+from sshtool.parity.samples import OTHER, Sample, draw_sample, sample_names
 from sshtool.parity.verification import (
     ConvertedAgain,
     VerifyOptions,
@@ -48,7 +49,8 @@ from sshtool.report.comparison import comparison_table
 from sshtool.report.html import render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
-from sshtool.runtimes.base import Outputs
+from sshtool.runtimes.base import Outputs, Settings
+from sshtool.runtimes.exact import Exact
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.workspace import Workspace
@@ -550,14 +552,49 @@ def test_what_cannot_be_verified_is_refused_with_a_way_out(
         verify_artifacts(Workspace(MODEL, small_dir), VerifyOptions(reference=pack, layers=True))
 
 
-def test_without_mxnet_only_the_demo_has_an_original_to_be_compared_with(
+def test_without_mxnet_the_demo_has_a_pack_and_other_checkpoints_the_exact_reference(
     demo_checkpoint: Checkpoint, plain_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "mxnet", None)
-    found = find_reference(MODEL, demo_checkpoint, VerifyOptions())
-    assert found.source == "MXNet 1.9.1 (reference pack demo_reference.npz)"
-    with pytest.raises(RuntimeUnavailableError, match=r"--reference.*MXNet"):
-        find_reference(MODEL, plain_checkpoint, VerifyOptions())
+    reference = find_reference(MODEL, demo_checkpoint, VerifyOptions())
+    assert reference.source == "MXNet 1.9.1 (reference pack demo_reference.npz)"
+    exact = find_reference(MODEL, plain_checkpoint, VerifyOptions())
+    assert exact.source.startswith("exact evaluation")
+    assert "double precision" in exact.note
+    assert find_reference(MODEL, demo_checkpoint, VerifyOptions(against="exact")).source == exact.source
+    with pytest.raises(RuntimeUnavailableError, match=r"MXNet.*--against exact"):
+        find_reference(MODEL, plain_checkpoint, VerifyOptions(against="mxnet"))
+
+
+def test_artifacts_agree_with_the_exact_reference_and_a_fault_does_not(
+    small_dir: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    options = VerifyOptions(checkpoint=checkpoint.params_path, against="exact")
+    result = verify_artifacts(Workspace(MODEL, small_dir), options)
+    assert result.passed, result.report.failures
+    assert {sample.sample for item in result.report.artifacts for sample in item.samples} >= {"scene-0", "noise", OTHER}
+    original = Candidate(small_dir / MODEL.name / "FP32" / f"{MODEL.name}.onnx")
+    bad = planted(original, tmp_path, add_to_weight("conv3_1_weight", 3.0))
+    faulty = verify_artifacts(Workspace(MODEL, tmp_path), replace(options, artifacts=(bad.path,), layers=True))
+    assert not faulty.passed
+    assert faulty.divergences[0].layer == "conv3_1"
+
+
+def test_the_exact_reference_computes_as_many_samples_as_its_budget_permits(
+    plain_checkpoint: Checkpoint, full_checkpoint: Checkpoint
+) -> None:
+    assert len(ExactReference(plain_checkpoint, Settings()).names(*SMALL)) == len(sample_names())
+    assert ExactReference(full_checkpoint, Settings()).names(2000, 2000) == ["scene-0", "noise"]
+
+
+@pytest.mark.usefixtures("mxnet")
+def test_the_exact_reference_computes_what_mxnet_computes(checkpoint: Checkpoint) -> None:
+    images = draw_sample("scene-0", MODEL, *SMALL).images
+    exact, original = (runtime.layers(images) for runtime in (Exact(checkpoint), Mxnet(checkpoint)))
+    shared = original.keys() & exact.keys()
+    assert len(shared) > 40
+    for name in shared:
+        np.testing.assert_allclose(original[name], exact[name], atol=1e-5 * np.abs(exact[name]).max(), err_msg=name)
 
 
 def test_the_command_prints_a_table_and_writes_the_reports(small_dir: Path, pack: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def _fp32_and_fp16() -> Conversion:
     return Conversion(precision=("FP32,FP16",))
 
 
-_NO_PACKAGE: Final = "no package: an artifact failed, or was not compared with the original"
+_NO_PACKAGE: Final = "no package: an artifact failed"
 
 
 @dataclass(frozen=True)

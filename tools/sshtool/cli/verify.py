@@ -38,6 +38,13 @@ class Verify(Verb):
     checkpoint: CheckpointPath = None
     artifact: Artifacts = ()
     reference: Annotated[Path | None, Option("A reference pack that replaces MXNet.")] = None
+    against: Annotated[
+        str,
+        Option(
+            "mxnet, or exact: the network in double precision, which needs no MXNet. By default MXNet where it is "
+            "installed."
+        ),
+    ] = ""
     images: Annotated[
         tuple[str, ...],
         Option(f"Compare on your own images too: files, folders, patterns; at most {limits.MOST_VERIFIED}."),
@@ -71,6 +78,7 @@ class Verify(Verb):
             artifacts=self.artifact,
             checkpoint=checkpoint,
             reference=self.reference,
+            against=self.against.lower(),
             images=self.images,
             scenes=self.scenes,
             profile=self.profile.upper(),

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from sshtool.checkpoint.archive import opened
 from sshtool.document import dump_result
 from sshtool.images import Resize, fit, read_image
 from sshtool.limits import MOST_VERIFIED, check_number
+from sshtool.parity.exact import ExactReference
 from sshtool.parity.layers import Divergence, first_divergence
 from sshtool.parity.pack import PackReference, demo_pack, has_demo_pack, read_pack
 from sshtool.parity.recompute import check_answers, is_of, prove, require_of
@@ -36,19 +38,26 @@ from sshtool.parity.selftest import SelfTestReport, self_test
 from sshtool.parity.verify import ArtifactReport, Rules, VerifyReport, other_shapes, verify
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import F32, Runtime, Settings
+from sshtool.runtimes.exact import EXACT
 from sshtool.runtimes.loading import load
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace
 
+REFERENCES: Final = (Mxnet.key, EXACT)
+
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """What to verify, and how. `profile` and `runtime` apply to all artifacts; if "", each file has its own."""
+    """What to verify, and how. `profile` and `runtime` apply to all artifacts; if "", each file has its own.
+
+    `against` is a member of REFERENCES; "" is MXNet where it is installed, otherwise the demo's pack or EXACT.
+    """
 
     artifacts: tuple[Path, ...] = ()
     checkpoint: Path | CheckpointFiles | None = None
     reference: Path | None = None
+    against: str = ""
     images: tuple[str, ...] = ()
     scenes: int = 2
     profile: str = ""
@@ -159,8 +168,12 @@ def write_record(path: Path, result: VerifyResult) -> None:
 
 def _check(options: VerifyOptions) -> None:
     """Check the options before the long work. Raises UsageError, and RuntimeUnavailableError without Pillow."""
+    if options.against not in ("", *REFERENCES):
+        raise UsageError(f"--against: {options.against} is not one of {', '.join(REFERENCES)}")
+    if options.reference is not None and options.against:
+        raise UsageError("--against and --reference name two references; give one")
     if options.reference is not None and options.images:
-        raise UsageError("--images needs MXNet: a reference pack has no answers for them; leave out --reference")
+        raise UsageError("--images: a reference pack has no answers for them; leave out --reference")
     if options.self_test and options.rules.settings.inference_precision != F32:
         raise UsageError("--self-test plants faults that bf16 rounds away; leave out --inference-precision")
     if options.profile and options.profile not in PROFILES:
@@ -183,21 +196,24 @@ def open_if_needed(workspace: Workspace, options: VerifyOptions) -> Iterator[Che
 def find_reference(
     model: ModelSpec, checkpoint: Checkpoint | None, options: VerifyOptions, *, progress: Progress = silent
 ) -> Reference:
-    """Return the named pack, otherwise MXNet, otherwise the shipped pack for the demo checkpoint.
+    """Return the named pack, or the checkpoint's reference.
 
-    Raises RuntimeUnavailableError if there is none of them.
+    Raises RuntimeUnavailableError if MXNet is requested and missing.
     """
     if options.reference is not None:
         return read_pack(options.reference, model)
     assert checkpoint is not None  # `open_if_needed` yields None only with a pack
-    images = user_images(options.images, model)
-    try:
-        runtime = Mxnet(checkpoint, _as_stored(options.rules.settings))
-    except RuntimeUnavailableError as error:
-        if checkpoint.is_demo and has_demo_pack(model) and not options.images:
+    images, settings = user_images(options.images, model), _as_stored(options.rules.settings)
+    if options.against != EXACT:
+        try:
+            mxnet = Mxnet(checkpoint, settings)
+            return LiveReference(mxnet, model, scenes=options.scenes, images=images, progress=progress)
+        except RuntimeUnavailableError as error:
+            if options.against == Mxnet.key:
+                raise RuntimeUnavailableError(f"{error}; or give --against exact, or --reference") from None
+        if has_demo_pack(model) and checkpoint.is_demo and not options.images:
             return demo_pack(model)
-        raise RuntimeUnavailableError(f"{error}; or give --reference, a pack made where MXNet is installed") from None
-    return LiveReference(runtime, model, scenes=options.scenes, images=images, progress=progress)
+    return ExactReference(checkpoint, settings, scenes=options.scenes, images=images, progress=progress)
 
 
 def user_images(images: Sequence[str], model: ModelSpec) -> dict[str, Draw]:

@@ -6,21 +6,20 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from sshconvert.arrays import Array, Floats
+from sshconvert.arrays import Floats
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
-from sshconvert.contract import Declaration, Tensor
 from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.libraries import Library, importing
 from sshconvert.models.spec import ModelSpec
 from sshtool.runtimes.base import Feed, Inference, Outputs, Runtime, Settings, reason, shown
+from sshtool.runtimes.original import original_declaration, original_inputs
 from sshtool.runtimes.registry import RUNTIMES
 from sshtool.runtimes.symbol_cut import cut_symbol
 
@@ -72,7 +71,7 @@ class Mxnet(Runtime):
         self._arrays = {checkpoint.names[name]: array for name, array in arrays.items()}
         self.version = str(self._mxnet.__version__)
         self.settings = settings
-        self.declaration = _declaration(checkpoint)
+        self.declaration = original_declaration(checkpoint)
 
     def _cut(self, symbol: Any, checkpoint: Checkpoint) -> Any:
         """Return the symbol of the checkpoint's outputs, which may be inner tensors."""
@@ -159,7 +158,10 @@ class Mxnet(Runtime):
         return 1
 
     def _bind(self, symbol: Any, feed: Feed) -> Any:
-        inputs = {name: self._mxnet.nd.array(array, dtype=array.dtype) for name, array in self._prepared(feed).items()}
+        inputs = {
+            name: self._mxnet.nd.array(array, dtype=array.dtype)
+            for name, array in original_inputs(self._model, feed).items()
+        }
         arrays = self._arrays | inputs
         arguments, auxiliaries = symbol.list_arguments(), symbol.list_auxiliary_states()
         # Labels of loss heads have no effect at inference, but MXNet wants a value.
@@ -175,15 +177,6 @@ class Mxnet(Runtime):
                 grad_req="null",
             )
 
-    def _prepared(self, feed: Feed) -> Mapping[str, Array]:
-        """Return the inputs as the original takes them."""
-        if not isinstance(feed, np.ndarray):
-            return feed
-        pixels, item = self._model.image.prepared(feed), self._model.image_input
-        if not item.is_channels_last:
-            pixels = pixels.transpose(0, 3, 1, 2)
-        return {item.name: np.ascontiguousarray(pixels)}
-
     @contextlib.contextmanager
     def _errors(self, feed: Feed) -> Iterator[None]:
         try:
@@ -194,24 +187,6 @@ class Mxnet(Runtime):
     def _run(self, symbol: Any, feed: Feed) -> list[Floats]:
         with self._errors(feed):
             return [value.asnumpy() for value in self._bind(symbol, feed).forward(is_train=False)]
-
-
-def _declaration(checkpoint: Checkpoint) -> Declaration:
-    """Declare any size of an image. Tensors have the model's own shapes."""
-    model = checkpoint.model
-    declared = Declaration(precision="FP32", weights=checkpoint.weights)
-    if model.takes_image:
-        return replace(declared, color_order=model.image.color.upper(), mean_values=model.image.mean)
-    first = model.inputs[0]
-    return replace(
-        declared,
-        input_shape=first.shape,
-        input_layout="",
-        input_type=first.dtype,
-        color_order="",
-        mean_values=(),
-        tensors=tuple(Tensor(item.name, item.dtype, item.shape) for item in model.inputs),
-    )
 
 
 def _has_inner_outputs(symbol: Any) -> bool:
