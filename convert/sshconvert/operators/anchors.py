@@ -82,7 +82,7 @@ class MultiBoxPrior(Operator):
 
     def emit(self, build: NodeBuilder) -> None:
         """Emit nodes that compute the anchors from the sizes of each run: export stores those of a fixed size."""
-        shape = build.node("shape", "Shape", [build.inputs[0]])
+        shape = build.sizes("shape")
         lengths = [
             build.node(role, "Gather", [shape, build.integers(f"{role}_axis", axis)])
             for role, axis in (("height", 2), ("width", 3))
