@@ -239,7 +239,8 @@ class _LayerSearch:
         with scratch_folder() as folder:
             artifacts = convert(self.checkpoint, folder, options, quantization=quantization)
             qualities = [self.task.quality(self.results(artifact), self.truths) for artifact in artifacts]
-        return max(100 * (self.best - quality) for quality in qualities)
+        # Rounded, because 1 - 0.98 is more than 0.02.
+        return round(max(100 * (self.best - quality) for quality in qualities), 9)
 
     def results(self, artifact: Artifact) -> list[Any]:
         size = _size(self.options, self.checkpoint.model)

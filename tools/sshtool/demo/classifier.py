@@ -43,6 +43,8 @@ COLOURS: Final = {
     "grey": (120, 120, 120),
 }
 SHARPNESS: Final = 6.0  # of the softmax
+OTHERS: Final = 0.02  # of the weights of all other channels, so that the whole network takes part
+GAIN: Final = 0.6  # of random filters, relative to He's scale: sums of shortcuts stay as small as the colours
 UNLIKELY: Final = -60.0  # the bias of all other classes
 
 
@@ -71,7 +73,7 @@ def octave_parameters(shapes: dict[str, Shape], image: ImageSpec, seed: int = SE
 
 def _parameter(name: str, shape: Shape, image: ImageSpec, random: Any) -> Doubles:
     if name == "classifier_weight":
-        weights = np.zeros(shape)
+        weights = random.randint(-STEPS, STEPS, shape, dtype=np.int64) / STEPS * OTHERS
         weights[: len(COLOURS), :PASSED_ON] = 2 * SHARPNESS * _known(image)[: shape[0]]
         return weights
     if name == "classifier_bias":
@@ -82,7 +84,7 @@ def _parameter(name: str, shape: Shape, image: ImageSpec, random: Any) -> Double
     if not name.endswith("_weight"):
         return np.full(shape, 1.0 if name.endswith(("_gamma", "_moving_var")) else 0.0)
     draws = random.randint(-STEPS, STEPS, shape, dtype=np.int64)
-    weights = draws / STEPS * math.sqrt(6 / math.prod(shape[1:]))
+    weights = draws / STEPS * (GAIN * math.sqrt(6 / math.prod(shape[1:])))
     if name == "conv1_conv_weight":
         weights[:PASSED_ON] = 0
         for channel in range(PASSED_ON):
