@@ -73,7 +73,7 @@ def octave_parameters(shapes: dict[str, Shape], image: ImageSpec, seed: int = SE
 
 def _parameter(name: str, shape: Shape, image: ImageSpec, random: Any) -> Doubles:
     if name == "classifier_weight":
-        weights = random.randint(-STEPS, STEPS, shape, dtype=np.int64) / STEPS * OTHERS
+        weights: Doubles = random.randint(-STEPS, STEPS, shape, dtype=np.int64) / STEPS * OTHERS
         weights[: len(COLOURS), :PASSED_ON] = 2 * SHARPNESS * _known(image)[: shape[0]]
         return weights
     if name == "classifier_bias":
