@@ -23,14 +23,9 @@ from sshconvert.tasks.inside import Inside
 from sshconvert.tasks.recognition_faults import embedding_faults
 from sshconvert.tasks.registry import TASKS
 from sshconvert.tasks.results import Vectors
-from sshconvert.tasks.tolerances import Profile, Tolerance
+from sshconvert.tasks.tolerances import Profile, Tolerance, without_plain_images
 
 UNIT_TOLERANCE: Final = 1e-2  # of the length of a vector that the network normalises; INT8 reaches 1e-3
-
-# In INT8, rounding turns the embedding of an image without content by any angle.
-INT8: Final = "INT8"
-CONSTANT: Final = ("red", "green", "blue", "black", "white", "mean")
-_CONSTANT: Final = "is of one colour, as no image is that INT8 was calibrated on"
 
 _USAGE: Final = """\
 vector = np.asarray(outputs[0][0], np.float64)
@@ -62,7 +57,7 @@ class Embedding(Task):
         return not self.normalized
 
     def left_out(self, profile: Profile) -> Mapping[str, str]:
-        return {**profile.left_out, **(dict.fromkeys(CONSTANT, _CONSTANT) if profile.name == INT8 else {})}
+        return without_plain_images(profile)  # rounding turns the embedding of an image without content by any angle
 
     def decode(self, outputs: Outputs, image_size: Size) -> list[Vectors]:
         """Return the unit vector of each image, and the length of the network's own.

@@ -148,6 +148,16 @@ PROFILES: Final[Mapping[str, Profile]] = {
 }
 
 
+# Samples of one colour, and why INT8 may leave them out.
+PLAIN: Final = ("red", "green", "blue", "black", "white", "mean")
+_PLAIN: Final = "is of one colour, as no image is that INT8 was calibrated on"
+
+
+def without_plain_images(profile: Profile) -> Mapping[str, str]:
+    """Return the samples that a profile leaves out, in INT8 with those of one colour."""
+    return {**profile.left_out, **(dict.fromkeys(PLAIN, _PLAIN) if profile.name == "INT8" else {})}
+
+
 @dataclass(frozen=True)
 class Overrides:
     """The user's tolerances by output name, and "" for all other outputs."""

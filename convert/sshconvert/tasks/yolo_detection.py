@@ -12,6 +12,7 @@ Model Zoo does, and keeps scores equal to the threshold.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar, Final, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ from sshconvert.tasks.inside import Inside
 from sshconvert.tasks.postprocessing import Candidates, append_postprocessing
 from sshconvert.tasks.registry import TASKS
 from sshconvert.tasks.results import Detections
+from sshconvert.tasks.tolerances import Profile, without_plain_images
 from sshconvert.tasks.yolo_faults import channel_faults, decoding_faults
 from sshconvert.tasks.yolo_heads import CLASSES, YoloHead
 from sshconvert.tasks.yolo_postprocessing import decode_head
@@ -78,6 +80,12 @@ class YoloDetection(DetectionTask):
 
     def score_outputs(self) -> tuple[str, ...]:
         return self.outputs()
+
+    def has_own_scale(self) -> bool:
+        return True  # logits
+
+    def left_out(self, profile: Profile) -> Mapping[str, str]:
+        return without_plain_images(profile)  # all cells of such an image pass the threshold, or none
 
     def candidates(self, outputs: Outputs, image_size: Size) -> list[Detections]:
         return [

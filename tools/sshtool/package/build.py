@@ -226,7 +226,7 @@ def _evidence(workspace: Workspace, options: PackageOptions) -> Evidence | None:
     path = options.verification or workspace.verification
     if options.verification is None and not is_file(path):
         return None
-    return read_verification(path, workspace.model.name)
+    return read_verification(path, workspace.model)
 
 
 def _artifact(

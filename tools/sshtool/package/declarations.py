@@ -136,7 +136,7 @@ class Declarations:
         if VERIFICATION not in {file.path for file in self.manifest.files}:
             return None
         try:
-            return read_verification(self.folder / VERIFICATION, self.model.name)
+            return read_verification(self.folder / VERIFICATION, self.model)
         except PackageError as error:  # perhaps another version wrote it; the models' answers do not depend on it
             self._record_unreadable = True
             self._claim(VERIFICATION, "", f"this version cannot read it: {error}")

@@ -12,9 +12,10 @@ import pydantic
 
 from sshconvert.errors import PackageError
 from sshconvert.messages import shown
-from sshconvert.models.spec import Sha256
+from sshconvert.models.spec import ModelSpec, Sha256
 from sshconvert.reading import read_small
 from sshconvert.schema import one_line, parse_json, problems
+from sshconvert.tasks.base import Task
 from sshconvert.tasks.tolerances import PROFILES
 from sshtool.document import SCHEMA_VERSION
 from sshtool.evaluate import imagenet, lfw, omz, wider
@@ -169,13 +170,14 @@ Measured = TypeVar("Measured", _EvaluationDocument, _BenchDocument)
 
 @dataclass(frozen=True)
 class Evidence:
-    """The report of a verification, with the hashes of each artifact's files.
+    """The report of a verification, with the hashes of each artifact's files, and the task of its model.
 
     An artifact has not passed if it was compared with another precision's tolerances, because of `--profile` or because
     the runtime computed in bf16.
     """
 
     report: VerifyReport
+    task: Task
 
     def about(self, hashes: Mapping[str, str]) -> ArtifactReport | None:
         """The report of an artifact that passed with exactly these hashes, under any file names."""
@@ -183,16 +185,18 @@ class Evidence:
         passed = (
             item
             for item in self.report.artifacts
-            if item.passed and item.profile.name == item.declaration.precision and _is_complete(item)
+            if item.passed and item.profile.name == item.declaration.precision and _is_complete(item, self.task)
         )
         return next((item for item in passed if sorted(item.files.values()) == digests), None)
 
 
-def _is_complete(report: ArtifactReport) -> bool:
-    """Whether the report compares all standard samples of its precision."""
+def _is_complete(report: ArtifactReport, task: Task) -> bool:
+    """Whether the report compares all standard samples of its precision, for the task."""
     compared = {item.sample for item in report.samples if item.tensors or item.detections}
     names = sample_names(tensors=bool(report.declaration.tensors))
-    left_out = report.skipped.keys() if report.declaration.tensors else PROFILES[report.profile.name].left_out.keys()
+    left_out = (
+        report.skipped.keys() if report.declaration.tensors else task.left_out(PROFILES[report.profile.name]).keys()
+    )
     return set(names) <= compared | left_out
 
 
@@ -205,7 +209,7 @@ def verification_of(report: VerifyReport | None, verified: Iterable[bool]) -> Ve
     )
 
 
-def read_verification(path: Path, model: str) -> Evidence:
+def read_verification(path: Path, model: ModelSpec) -> Evidence:
     """Read the output of `sshtool verify --json`, or the record beside the artifacts.
 
     Raises PackageError if the file is unreadable, no such document, or of another version or model.
@@ -216,12 +220,12 @@ def read_verification(path: Path, model: str) -> Evidence:
         report = _results().validate_python(document.result).report
     except pydantic.ValidationError as error:
         raise _refused(path, problems(error), command) from None
-    if report.report_version != REPORT_VERSION or report.model != model:
+    if report.report_version != REPORT_VERSION or report.model != model.name:
         raise PackageError(
             f"{path}: is version {report.report_version} and about {one_line(report.model)}, expected version "
-            f"{REPORT_VERSION} about {model}; run `sshtool verify` again"
+            f"{REPORT_VERSION} about {model.name}; run `sshtool verify` again"
         )
-    return Evidence(report)
+    return Evidence(report, model.task)
 
 
 def read_evaluation(path: Path, model: str) -> tuple[EvaluatedArtifact, ...]:
