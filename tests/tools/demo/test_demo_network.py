@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from command_line import sshtool
 from sshconvert.boxes import overlaps
 from sshconvert.checkpoint import open_checkpoint
 from sshconvert.convert import convert
@@ -106,3 +107,18 @@ task = { kind = "tensors", names = ["out"] }
 """
     with pytest.raises(ModelError, match=r"two: --demo makes networks of one float32 input"):
         demo_checkpoint(parse_model(text, source="two.toml"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("postprocess", [(), ("--postprocess",)], ids=["heads", "detections inside"])
+def test_the_demo_with_landmarks_and_attributes_goes_the_whole_way(
+    postprocess: tuple[str, ...], tmp_path: Path
+) -> None:
+    place = ("--model", "retinaface-anti-cov", "-o", tmp_path)
+    made = sshtool("run", "--demo", *place, "--input-shape", "1,3,256,256", *postprocess, "--json")
+    report = json.loads(made.stdout)["result"]["report"]
+    assert len(report["artifacts"]) == 4
+    for artifact in report["artifacts"]:
+        compared = [image for sample in artifact["samples"] for image in sample["detections"]]
+        assert sum(image["landmarks"] for image in compared) > 20
+        assert sum(image["attributes"] for image in compared) > 4

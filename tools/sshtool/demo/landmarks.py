@@ -1,9 +1,9 @@
 """The demo of anchors with landmarks and attributes: it stands in for RetinaFace, and detects drawn faces.
 
 It is the network of the SSH demo with the model's own heads: scores and boxes from the fitted heads, landmarks that
-follow from the boxes, and attributes with random weights. A box's width is exp(dw) times the anchor's, about 1 + dw, so
-that a landmark at a share of the box is a linear function of the box's deltas, and needs no fit of its own. A BatchNorm
-in front turns the model's input into SSH's, R, G, B minus the mean.
+follow from the boxes, and attributes that follow from the scores. A box's width is exp(dw) times the anchor's, about
+1 + dw, so that a landmark at a share of the box is a linear function of the box's deltas, and needs no fit of its own.
+A BatchNorm in front turns the model's input into SSH's, R, G, B minus the mean.
 """
 
 from __future__ import annotations
@@ -116,6 +116,8 @@ def _head_parameters(head: AnchorHead, model: ModelSpec, fitted: dict[str, Float
         if head.landmarks:
             landmarks = _landmarks(boxes[role], constant=role == "bias") / np.float32(head.landmark_std)
             parameters[f"{_tensor(model, head.landmarks)}_{role}"] = landmarks
+        if head.attributes:
+            parameters[f"{_tensor(model, head.attributes.tensor)}_score_{role}"] = _attributes(head, scores)
     return parameters
 
 
@@ -127,6 +129,14 @@ def _landmarks(boxes: Floats, *, constant: bool) -> Floats:
             for axis, share in enumerate(shares):
                 rows.append(anchor[axis] + np.float32(share) * (anchor[2 + axis] + np.float32(constant)))
     return np.array(rows, np.float32)
+
+
+def _attributes(head: AnchorHead, scores: Floats) -> Floats:
+    """The rows of the attributes from those of the scores: background first, then the face's, each block weaker."""
+    assert head.attributes  # the caller checks it
+    background, face = scores[:ANCHORS], scores[ANCHORS:]
+    weaker = [face * np.float32(1 - number / 4) for number in range(len(head.attributes.blocks) - 1)]
+    return np.concatenate([background, *weaker])
 
 
 def _tensor(model: ModelSpec, output: str) -> str:
