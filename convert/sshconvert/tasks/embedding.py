@@ -101,7 +101,7 @@ class Embedding(Task):
         return float(np.mean([max(0.0, one.cosine(other)) for one, other in zip(results, truths, strict=True)]))
 
     def faults(self) -> tuple[Fault, ...]:
-        return embedding_faults(self.output)
+        return embedding_faults(self.output, normalized=self.normalized)
 
     def meaning(self, output: str) -> str:
         return (

@@ -14,14 +14,15 @@ from sshconvert.tasks.faults import Decode, Editable, Fault, Outputs, Size, Stag
 from sshconvert.tasks.results import Scores, Vectors
 
 
-def embedding_faults(output: str) -> tuple[Fault, ...]:
-    """Return the faults of an output [N, D] of vectors."""
+def embedding_faults(output: str, *, normalized: bool) -> tuple[Fault, ...]:
+    """Return the faults of an output [N, D] of vectors, which the network itself has `normalized` or not."""
+    unnormalised = Fault(Stage.DECODING, "embedding not normalised", decode=_each(_unnormalised))
     return (
         Fault(Stage.CHANNELS, "two dimensions exchanged", lambda copy: _exchange(copy, output)),
         Fault(Stage.CHANNELS, "dimensions shifted by one", lambda copy: _shift(copy, output)),
         Fault(Stage.CHANNELS, "embedding scaled", lambda copy: _scale(copy, output, 2.0)),
         Fault(Stage.CHANNELS, "embedding negated", lambda copy: _scale(copy, output, -1.0)),
-        Fault(Stage.DECODING, "embedding not normalised", decode=_each(_unnormalised)),
+        *(() if normalized else (unnormalised,)),
         Fault(Stage.DECODING, "embedding normalised by its largest number", decode=_each(_by_the_largest)),
         Fault(Stage.DECODING, "dimensions permuted", decode=_each(lambda one: replace(one, values=one.values[::-1]))),
         Fault(

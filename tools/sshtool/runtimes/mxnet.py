@@ -142,14 +142,26 @@ class Mxnet(Runtime):
         return {news.get(name, name): array for name, array in tensors.items() if name in news or name not in renames}
 
     def inferences(self, feed: Feed) -> list[Inference]:
-        """Return one computation, which uses all cores. MXNet does not guarantee concurrent computations."""
+        """Return one computation, which uses all cores. MXNet does not guarantee concurrent computations.
+
+        Some networks with fused operators, such as MobileFaceNet, run once only: MXNet finds weights in another order
+        the second time. They continue without the fusion.
+        """
         with self._errors(feed):
-            executor = self._bind(self._symbol, feed)
+            bound = [self._bind(self._symbol, feed)]
+
+        def compute() -> None:
+            for value in bound[0].forward(is_train=False):
+                value.wait_to_read()
 
         def infer() -> None:
             with self._errors(feed):
-                for value in executor.forward(is_train=False):
-                    value.wait_to_read()
+                try:
+                    compute()
+                except self._mxnet.MXNetError:
+                    with _without_fusion():
+                        bound[0] = self._bind(self._symbol, feed)
+                    compute()
 
         return [infer]
 
