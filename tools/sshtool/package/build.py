@@ -382,8 +382,10 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
     licence = licence_of(plan.model, plan.source.weights)
     ships = plan.model.name in model_names()
     if ships:
+        texts = {f"{name}.txt" for name in ("sshtool", plan.model.homepage.rpartition("/")[2])}
         for licence_file in resources("sshtool.package").joinpath("licences").iterdir():
-            writer.put(f"{LICENCES}/{licence_file.name}", Role.LICENCE, licence_file.read_bytes())
+            if licence_file.name in texts:
+                writer.put(f"{LICENCES}/{licence_file.name}", Role.LICENCE, licence_file.read_bytes())
     else:
         writer.put(DESCRIPTION, Role.DESCRIPTION, dump_model(plan.model))
     described = [item.described for item in plan.items]

@@ -12,6 +12,7 @@ from sshconvert.checkpoint import DEMO
 from sshconvert.contract import licence_of
 from sshconvert.libraries import YAML, importing
 from sshconvert.models.spec import ModelSpec, Published
+from sshconvert.tasks.anchor_detection import AnchorDetection
 from sshconvert.tasks.base import Task
 from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.inside import Inside
@@ -80,6 +81,7 @@ def render_card(
         front_matter=_front_matter(model, source, described),
         beside=links,
         demo=source.weights == DEMO,
+        fitted=isinstance(model.task, AnchorDetection),  # by `sshtool.demo`
         model=model,
         source=source,
         verification=verification,
