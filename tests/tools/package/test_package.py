@@ -41,6 +41,7 @@ from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, PackageError, UsageError, VerificationError
 from sshconvert.libraries import NO_TELEMETRY
 from sshconvert.messages import printable
+from sshconvert.models.registry import load_model
 from sshconvert.onnx.model import weights_path
 from sshconvert.options import Options, Postprocessing
 from sshtool.package.build import PackageOptions, package
@@ -58,6 +59,7 @@ from sshtool.package.evidence import (
     read_evaluation,
 )
 from sshtool.package.layouts import LAYOUTS
+from sshtool.package.licences import licence_texts
 from sshtool.package.manifest import (
     MANIFEST,
     SUMS,
@@ -99,6 +101,14 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.independent
+def test_a_package_has_the_licence_texts_of_its_own_network() -> None:
+    texts = {name: licence_texts(load_model(name)) for name in ("octave-resnet-26-0.25", "retinaface-mnet25")}
+    assert [*texts["octave-resnet-26-0.25"]] == ["OctConv.txt", "sshtool.txt"]
+    assert b"Copyright (c) Facebook, Inc. and its affiliates" in texts["octave-resnet-26-0.25"]["OctConv.txt"]
+    assert [*texts["retinaface-mnet25"]] == ["sshtool.txt"]  # its holder is not stated
+
+
 # --- What is in a package ---------------------------------------------------------------------------------------------
 
 
@@ -120,6 +130,8 @@ def test_a_package_holds_everything_and_says_what_each_file_is(flat: Path) -> No
             "verification.json",
         ]
     )
+    assert b"Copyright (c) 2018 Deep Insight" in found["LICENSES/mxnet-SSH.txt"]
+    assert b"The sshtool authors" in found["LICENSES/sshtool.txt"]
     manifest = manifest_of(flat)
     assert manifest.verification.status == "passed"
     assert manifest.source.weights == WEIGHTS

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -41,6 +40,7 @@ from sshtool.package.evidence import (
     verification_of,
 )
 from sshtool.package.layouts import LAYOUTS, Layout
+from sshtool.package.licences import licence_texts
 from sshtool.package.manifest import (
     DESCRIPTION,
     MANIFEST,
@@ -382,10 +382,8 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
     licence = licence_of(plan.model, plan.source.weights)
     ships = plan.model.name in model_names()
     if ships:
-        texts = {f"{name}.txt" for name in ("sshtool", plan.model.homepage.rpartition("/")[2])}
-        for licence_file in resources("sshtool.package").joinpath("licences").iterdir():
-            if licence_file.name in texts:
-                writer.put(f"{LICENCES}/{licence_file.name}", Role.LICENCE, licence_file.read_bytes())
+        for name, text in licence_texts(plan.model).items():
+            writer.put(f"{LICENCES}/{name}", Role.LICENCE, text)
     else:
         writer.put(DESCRIPTION, Role.DESCRIPTION, dump_model(plan.model))
     described = [item.described for item in plan.items]
