@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,9 +12,11 @@ import pytest
 from PIL import Image
 
 from command_line import sshtool
+from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshtool.demo.dataset import write_dataset
 from sshtool.demo.scenes import draw_scene
+from sshtool.detector import Detector, DetectorOptions
 from tiny_checkpoint import node, write_tiny_checkpoint
 
 SIZE: Final = 64
@@ -33,6 +36,7 @@ heads = [
 ]
 """
 CHANNELS: Final = 2 * 6
+LABELS: Final = ["face", "hand", "foot", "eye", "ear", "nose", "mouth"]
 PIXELS: Final = 60  # the spread of the image's values
 
 
@@ -82,6 +86,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "yolo.toml").write_text(MODEL)
     Image.fromarray(draw_scene(0, SIZE, SIZE).image[..., ::-1]).save(folder / "scene.png")
     return folder
+
+
+@pytest.mark.long
+def test_several_classes_are_named(folder: Path, tmp_path: Path) -> None:
+    """The twelve channels of two anchors with one class, taken for one anchor with seven classes."""
+    description = MODEL.replace('"yolo_detection"', f'"yolo_detection"\nlabels = {LABELS}')
+    description = re.sub(r", \[\d+, \d+\]\]", "]", description)
+    (folder / "seven.toml").write_text(description)
+    place = ("--model", folder / "seven.toml", "-o", tmp_path)
+    sshtool("convert", *place, "--checkpoint", folder, "--precision", "FP32", "--format", "onnx")
+    line = json.loads(sshtool("detect", folder / "scene.png", *place, "--threshold", "0.4", "--json").stdout)
+    model = load_model(str(folder / "seven.toml"))
+    (expected,) = Detector(tmp_path / "yolo" / "FP32" / "yolo.onnx", model, DetectorOptions(threshold=0.4)).find(
+        [draw_scene(0, SIZE, SIZE).image]
+    )
+    assert expected.class_ids is not None
+    assert [item["label"] for item in line["detections"]] == [LABELS[number] for number in expected.class_ids]
+    assert len({item["label"] for item in line["detections"]}) > 2
+    refused = sshtool("convert", *place, "--checkpoint", folder, "--postprocess", code=2)
+    assert "one class alone" in refused.stderr
 
 
 @pytest.mark.long

@@ -43,13 +43,15 @@ class ImageJob:
 
 @dataclass(frozen=True)
 class Detection:
-    """A box (x1, y1, x2, y2 in pixels of the upright image, corner pixels included) and its score.
+    """A box (x1, y1, x2, y2 in pixels of the upright image) and its score. Anchors' boxes include their corner pixels.
 
-    `landmarks` are points (x, y) in the same pixels, `attributes` values 0-1 by name, if the task has any.
+    `label` is the class, "" if the task has one class. `landmarks` are points (x, y) in the same pixels, `attributes`
+    values 0-1 by name, if the task has any.
     """
 
     box: tuple[float, float, float, float]
     score: float
+    label: str = ""
     landmarks: tuple[tuple[float, float], ...] = ()
     attributes: Mapping[str, float] = field(default_factory=dict)
 
@@ -83,6 +85,7 @@ class DetectionLine(TypedDict):
 
     box: tuple[float, float, float, float]
     score: float
+    label: NotRequired[str]
     landmarks: NotRequired[list[tuple[float, float]]]
     attributes: NotRequired[dict[str, float]]
 
@@ -213,6 +216,8 @@ def _rounded(detection: Detection) -> dict[str, Any]:
         "box": [round(value, BOX_DIGITS) for value in detection.box],
         "score": round(detection.score, SCORE_DIGITS),
     }
+    if detection.label:
+        line["label"] = detection.label
     if detection.landmarks:
         line["landmarks"] = [[round(value, BOX_DIGITS) for value in point] for point in detection.landmarks]
     if detection.attributes:
@@ -281,11 +286,12 @@ def _outcome(
                 save_picture(job.picture, image, rows)
     except ImageError as error:
         return NotRead(job.image, type(error).__name__, str(error))
-    best_first = tuple(map(_detection, rows, detections.attribute_rows(detector.task.columns.attributes)))
+    attributes = detections.attribute_rows(detector.task.columns.attributes)
+    best_first = tuple(map(_detection, rows, attributes, detections.labels(detector.task.labels)))
     placement, precision = read.fitted.placement, detector.runtime.inference_precision
     return Detected(job.image, placement.width, placement.height, best_first, job.picture, precision)
 
 
-def _detection(row: Box, attributes: Mapping[str, float]) -> Detection:
+def _detection(row: Box, attributes: Mapping[str, float], label: str) -> Detection:
     x1, y1, x2, y2, score, *_ = row
-    return Detection((x1, y1, x2, y2), score, landmarks_of(row), attributes)
+    return Detection((x1, y1, x2, y2), score, label, landmarks_of(row), attributes)

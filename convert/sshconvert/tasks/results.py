@@ -92,6 +92,10 @@ class Detections:
             return tuple({} for _ in range(len(self)))
         return tuple(dict(zip(names, row, strict=True)) for row in self.attributes.tolist())
 
+    def labels(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the label of each detection; the task gives the names of the classes. "" if it has one class."""
+        return ("",) * len(self) if self.class_ids is None else tuple(names[number] for number in self.class_ids)
+
     def rows(self, digits: int | None = 4) -> tuple[Box, ...]:
         """Return a `Box` for each detection, rounded; None keeps all digits."""
         points: list[Any] = [()] * len(self)
