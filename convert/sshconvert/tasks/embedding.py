@@ -57,7 +57,8 @@ class Embedding(Task):
         return not self.normalized
 
     def left_out(self, profile: Profile) -> Mapping[str, str]:
-        return without_plain_images(profile)  # rounding turns the embedding of an image without content by any angle
+        # Rounding turns the embedding of an image without content further than that of any other.
+        return without_plain_images(profile, ("BF16", "INT8"))
 
     def decode(self, outputs: Outputs, image_size: Size) -> list[Vectors]:
         """Return the unit vector of each image, and the length of the network's own.

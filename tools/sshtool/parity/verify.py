@@ -387,7 +387,7 @@ class _Judge:
             for item in comparisons
             if item.compared
             for pair in zip(item.images, item.compared, strict=True)
-            if pair[0] not in profile.undecided
+            if not (item.detections and pair[0] in profile.undecided)
         ]
         self.fail_all(self.model.task.judge(compared, profile))
         problems = {comparison.problem: sample for sample, comparison in reversed(compared)}
@@ -536,7 +536,7 @@ def _remarks(artifact: ArtifactReport) -> Iterable[str]:
         yield f"{sample} was left out: {reason}"
     compared = {item.sample for item in artifact.samples}
     for sample, reason in artifact.profile.undecided.items():
-        if sample in compared:
+        if sample in compared and not artifact.figures:
             yield f"detections on {sample} are not judged in {artifact.profile.name}: {reason}"
     if any(item.converted_again for item in artifact.samples):
         yield f"the shape is fixed, so the checkpoint was converted again for {OTHER}"
