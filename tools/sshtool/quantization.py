@@ -26,7 +26,6 @@ from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Dynamic, Options, Precision
 from sshconvert.reading import is_folder
-from sshconvert.tasks.detection import DetectionTask
 from sshtool.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ class _LayerSearch:
         progress: Progress,
     ) -> None:
         self.checkpoint, self.images, self.progress = checkpoint, images, progress
-        self.int8, self.task = int8, checkpoint.model.task
+        self.int8, self.task = int8, checkpoint.model.task.for_quality()
         _, channels, *size = options.input_shape or checkpoint.model.image_shape
         # A batch of one, without post-processing inside: neither changes the results.
         self.options = replace(options, input_shape=(1, channels, *size), dynamic=Dynamic.NOTHING, postprocessing=None)
@@ -222,7 +221,9 @@ class _LayerSearch:
         with scratch_folder() as folder:
             (artifact,) = convert(self.checkpoint, folder, options)
             results = self.results(artifact)
-        if self.int8.calibration_data is None and isinstance(self.task, DetectionTask):
+        from sshtool.demo.network import detects_faces
+
+        if self.int8.calibration_data is None and detects_faces(self.checkpoint.model):
             size = _size(self.options, self.checkpoint.model)
             from sshtool.demo.scenes import draw_scene
 

@@ -126,6 +126,10 @@ class Task(Strict, ABC):
         """Return the number of items in the results, in which a wrong decoding shows."""
         return 0
 
+    def for_quality(self) -> Task:
+        """Return the task that decodes results for `quality`."""
+        return self
+
     def truths(self, results: Iterable[Any]) -> Sequence[Any]:
         """Return ground truth made from FP32's results, for data without ground truth."""
         raise NotImplementedError  # only for tasks with a `quality_measure`

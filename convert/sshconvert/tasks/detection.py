@@ -23,6 +23,7 @@ from sshconvert.tasks.inside import LANDMARKS, Columns, Inside
 from sshconvert.tasks.results import Box, Detections
 from sshconvert.tasks.tolerances import Profile, Tolerance
 
+LOWEST: Final = 0.05  # the least score of detections whose average precision is measured
 THRESHOLD: Final = 0.5  # the least score of detections in pictures, and of FP32's detections as ground truth
 
 _USAGE: Final = """\
@@ -184,6 +185,10 @@ class DetectionTask(Task):
 
     def count(self, results: Iterable[Detections]) -> int:
         return sum(map(len, results))
+
+    def for_quality(self) -> Self:
+        """Return the task with a low score threshold, because average precision counts detections of all scores."""
+        return self.with_thresholds(min(self.score_threshold, LOWEST))
 
     def truths(self, results: Iterable[Detections]) -> list[Array]:
         """Return the boxes of FP32's detections as ground truth: [M, 4] for each image."""

@@ -48,6 +48,11 @@ def demo_checkpoint(model: ModelSpec) -> DemoNetwork:
     return DemoNetwork(symbol, files)
 
 
+def detects_faces(model: ModelSpec) -> bool:
+    """Return whether the demo of a model detects drawn faces: that of anchors. Others know nothing about faces."""
+    return isinstance(model.task, AnchorDetection)
+
+
 def check_demo(model: ModelSpec) -> None:
     """Raise ModelError for a model that no demo fits, before anything is written."""
     if not ssh.has_its_outputs(model):

@@ -12,10 +12,10 @@ from sshconvert.checkpoint import DEMO
 from sshconvert.contract import licence_of
 from sshconvert.libraries import YAML, importing
 from sshconvert.models.spec import ModelSpec, Published
-from sshconvert.tasks.anchor_detection import AnchorDetection
 from sshconvert.tasks.base import Task
 from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.inside import Inside
+from sshtool.demo.network import detects_faces
 from sshtool.package.evidence import Bench, BenchedArtifact, EvaluatedArtifact
 from sshtool.package.manifest import PackagedModel, Provenance, Verification
 from sshtool.package.usage import examples
@@ -81,7 +81,7 @@ def render_card(
         front_matter=_front_matter(model, source, described),
         beside=links,
         demo=source.weights == DEMO,
-        fitted=isinstance(model.task, AnchorDetection),  # by `sshtool.demo`
+        fitted=detects_faces(model),
         model=model,
         source=source,
         verification=verification,

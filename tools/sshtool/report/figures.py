@@ -80,7 +80,7 @@ def _own_remarks(result: EvaluateResult) -> Iterator[str]:
                 f"them as images without predictions, and their faces ({missed}) as missed."
             )
     if any(artifact.weights == DEMO for artifact in result.artifacts):
-        yield "The weights are the demo's, which find drawn faces: the figures say nothing about the published ones."
+        yield "The weights are a demo's: the figures say nothing about the published ones."
     precisions = {artifact.precision for artifact in result.artifacts} - {""}
     if precisions and REFERENCE not in precisions:
         yield f"There is no {REFERENCE} artifact to compare with."
