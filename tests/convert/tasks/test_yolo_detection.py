@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import zoo
 from detections import table
@@ -102,6 +102,7 @@ def rows_of(found: Detections) -> npt.NDArray[Any]:
 
 
 @pytest.mark.independent
+@settings(deadline=None)  # a loaded machine is slow
 @given(
     seed=st.integers(0, 1 << 16),
     cells=st.tuples(st.integers(1, 3), st.integers(1, 3)),

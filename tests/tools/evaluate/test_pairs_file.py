@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sshconvert.errors import DatasetError
 from sshtool.demo.recognition_dataset import pickled_pairs
@@ -127,6 +127,7 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
         read_pairs(tmp_path / "nowhere.bin")
 
 
+@settings(deadline=None)  # a loaded machine is slow
 @given(noise=st.binary(max_size=200), protocol=st.integers(0, 5), data=st.data())
 def test_no_damage_gives_another_error(
     noise: bytes, protocol: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
