@@ -28,6 +28,7 @@ MXNET_VERSION: Final = 10100
 BASE: Final = "ssh-mxnet"
 EPSILON: Final = 2e-5
 ANCHORS: Final = 2  # of each stride
+SHARPENED: Final = 2.0  # of the fitted logits: on noise, most scores are then exactly 1 in every precision
 
 # From a drawn face's centre, in shares of its width and height: eyes, nose and corners of the mouth (`scenes.face`).
 POINTS: Final = ((-0.2, -0.085), (0.2, -0.085), (0.0, 0.09), (-0.18, 0.275), (0.18, 0.275))
@@ -109,7 +110,7 @@ def _head_parameters(head: AnchorHead, model: ModelSpec, fitted: dict[str, Float
     parameters: dict[str, Floats] = {}
     boxes = {role: fitted[f"rpn_bbox_pred_stride{head.stride}_{role}"] for role in ("weight", "bias")}
     for role in ("weight", "bias"):
-        scores = fitted[f"rpn_cls_score_stride{head.stride}_{role}"]
+        scores = fitted[f"rpn_cls_score_stride{head.stride}_{role}"] * np.float32(SHARPENED)
         parameters[f"{_tensor(model, head.scores)}_score_{role}"] = scores
         deviations = np.tile(np.array(head.box_std, np.float32), ANCHORS).reshape(-1, *[1] * (boxes[role].ndim - 1))
         parameters[f"{_tensor(model, head.boxes)}_{role}"] = boxes[role] / deviations
