@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from command_line import sshtool
 from sshconvert.errors import DetectionError, UsageError
 from sshconvert.models.registry import load_model
 from sshconvert.options import Dynamic, Options
+from sshtool.cli.predict import render
 from sshtool.framing import central
 from sshtool.images import Resize, fit
 from sshtool.prediction import Classified, Embedded, NotRead, PredictOptions, as_json, predict, read_labels
 from sshtool.report.schema import shipped_schema
+from sshtool.report.terminal import console
 from sshtool.workspace import Workspace
 from tiny_predictors import CLASSES, SIZE, pictures, predictor_workspace
 
@@ -157,5 +160,7 @@ def test_what_a_person_and_a_program_read(
         assert sum("pair" in item for item in documents) == (2 if "--pairs" in more else 0)
         expected = predict(workspace, images[:1], PredictOptions(top=2 if "--top" in more else None)).images[0]
         assert documents[0].items() >= json.loads(json.dumps(as_json(expected), default=str)).items()
-    table = sshtool("predict", *images[:2], *place, "--quiet").stdout
+    stream = io.StringIO()
+    console(file=stream, width=400).print(render(predict(embedder, images[:2]), True))
+    table = stream.getvalue()
     assert all(word in table for word in ("dimensions", "cosine", "0.png", "1.png"))

@@ -18,10 +18,12 @@ from command_line import sshtool
 from sshconvert.errors import DatasetError, ModelError, UsageError
 from sshconvert.models.registry import load_model
 from sshconvert.options import Dynamic, Options
+from sshtool.cli.evaluate import render_recognition
 from sshtool.demo.recognition_dataset import draw_recognition_dataset, same_person
 from sshtool.evaluate import imagenet, lfw
 from sshtool.evaluate.recognition import RecognitionOptions, evaluate_recognition
 from sshtool.framing import central
+from sshtool.report.terminal import console
 from sshtool.workspace import Workspace
 from tiny_predictors import SIZE, pictures, predictor_workspace
 
@@ -213,7 +215,10 @@ def test_evaluate_chooses_by_the_task(classifier: Workspace, tmp_path: Path) -> 
     dataset = json.loads(drawn.stdout)["result"]["dataset"]
     done = json.loads(sshtool("evaluate", *place, "--dataset", dataset, "--json").stdout)["result"]
     assert (done["protocol"], done["images"], done["published"]) == ("ImageNet", 7, {})
-    table = sshtool("evaluate", *place, "--dataset", dataset, "--quiet").stdout
+    stream = io.StringIO()
+    rendered = render_recognition(evaluate_recognition(classifier, RecognitionOptions(Path(dataset))), True)
+    console(file=stream, width=400).print(rendered)
+    table = stream.getvalue()
     assert all(word in table for word in ("ImageNet top-1 %", "onnx FP32", "shorter side to 37"))
     refused = sshtool("evaluate", *place, "--dataset", dataset, "--pyramid", "--protocol", "wider", code=2)
     assert "--protocol, --pyramid: for detectors only, and classifier is none" in refused.stderr

@@ -128,7 +128,7 @@ def _output_cell(column: Column, output: str) -> Cell:
 
 def _tensor_cell(tensor: TensorComparison, where: str) -> Cell:
     share = summary.share(tensor)
-    detail = where if share is None else f"{_share(share)} {tensor.atol:g}, {where}"
+    detail = where if share is None else ", ".join(filter(None, (f"{_share(share)} {tensor.atol:g}", where)))
     return Cell(summary.figure(tensor), detail, step(share, passed=tensor.passed), tensor.passed)
 
 
