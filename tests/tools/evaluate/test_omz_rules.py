@@ -322,6 +322,25 @@ def test_retinafaces_predictions_are_suppressed_in_each_stride_without_the_corne
 
 
 @pytest.mark.independent
+def test_landmarks_and_the_mask_of_anti_cov_change_no_prediction() -> None:
+    task = load_model("retinaface-anti-cov").task
+    assert isinstance(task, AnchorDetection)
+    random: Any = np.random.RandomState(0)
+    widths = {"cls_prob": 4, "bbox_pred": 8, "landmark_pred": 20, "type_prob": 6}
+    outputs = {}
+    for name in task.outputs():
+        stride = int(name.rpartition("stride")[2])
+        channels = next(width for part, width in widths.items() if part in name)
+        outputs[name] = random.random_sample((1, channels, 64 // stride, 96 // stride)).astype(np.float32)
+    bare = tuple(head.model_copy(update={"landmarks": None, "attributes": None}) for head in task.heads)
+    (found,) = omz.decode(outputs, [(1.0, 1.0)], task, RETINAFACE)
+    (expected,) = omz.decode(outputs, [(1.0, 1.0)], task.model_copy(update={"heads": bare}), RETINAFACE)
+    assert len(found.scores) > 20
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+@pytest.mark.independent
 @pytest.mark.parametrize("seed", range(4))
 def test_mobilefaces_predictions_are_suppressed_over_all_strides_in_the_image_and_clipped(seed: int) -> None:
     outputs = outputs_of(YOLO, seed)
