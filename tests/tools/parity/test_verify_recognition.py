@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from command_line import sshtool
 from sshconvert.checkpoint import open_checkpoint
@@ -17,6 +21,7 @@ from sshconvert.convert import convert
 from sshconvert.models.registry import load_model
 from sshconvert.options import Options, Precision
 from sshtool.candidates import Candidate
+from sshtool.demo.scenes import draw_portrait
 from sshtool.parity.reference import LiveReference
 from sshtool.parity.selftest import Verdict, self_test
 from sshtool.parity.verify import VerifyReport, verify
@@ -174,3 +179,32 @@ def test_int8_keeps_the_quality_of_its_task_and_every_verb_takes_the_demo(name: 
     for artifact in evaluated["artifacts"]:
         assert artifact["measures"][0]["share"] > 0.6
         assert abs(artifact["measures"][0]["change"] or 0) <= 0.1
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("mxnet")
+@pytest.mark.parametrize("name", ["face-recognition-mobilefacenet-arcface", "octave-resnet-26-0.25"])
+def test_the_package_of_a_demo_is_checked_and_the_code_of_its_card_runs(name: str, tmp_path: Path) -> None:
+    made = json.loads(sshtool("run", "--demo", "--model", name, "-o", tmp_path, "--json").stdout)["result"]
+    package = Path(made["package"])
+    checked = json.loads(sshtool("check", package, "--json").stdout)["result"]
+    assert checked["verdict"] == "passed"
+    assert {"declarations", "answers"} <= set(checked["checks"])
+    card = (package / "README.md").read_text("utf-8")
+    assert "a program made them from a seed" in card
+    assert "| results | largest difference |" in card
+    assert not {"boxes", "detector"} & set(card.partition("## Outputs")[0].replace(",", " ").split())
+    *runs, decoding = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(runs) == 2
+    Image.fromarray(draw_portrait(1, 2)[..., ::-1]).save(package / "photo.jpg")
+    task = load_model(name).task
+    for run in runs:
+        code = f"{run}\n{decoding}"
+        done = subprocess.run([sys.executable, "-c", code], cwd=package, capture_output=True, text=True, check=True)
+        numbers = [float(word) for word in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", done.stdout)]
+        if task.kind == "embedding":
+            assert np.linalg.norm(numbers) == pytest.approx(1, abs=1e-4)
+        else:
+            scores = numbers[1::2]
+            assert len(scores) == 5
+            assert scores == sorted(scores, reverse=True)
