@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pydantic
 
+from sshconvert.arrays import Array, Flags
 from sshconvert.errors import DetectionError
 from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
@@ -19,6 +20,7 @@ from sshconvert.schema import Positive
 from sshconvert.tasks.anchor_card import describe, has_plain_anchors, meaning, program
 from sshconvert.tasks.anchor_faults import box_faults, channel_faults, score_faults
 from sshconvert.tasks.anchors import AnchorHead, highest
+from sshconvert.tasks.certainty import score_errors
 from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
@@ -27,6 +29,7 @@ from sshconvert.tasks.landmark_faults import attribute_faults, column_faults, la
 from sshconvert.tasks.postprocessing import Candidates, append_postprocessing, decode_head
 from sshconvert.tasks.registry import TASKS
 from sshconvert.tasks.results import Detections
+from sshconvert.tasks.tolerances import Tolerance
 
 
 @TASKS.register("anchor_detection")
@@ -72,6 +75,21 @@ class AnchorDetection(DetectionTask):
             Detections.join([self._candidates(image, head, image_size) for head in self.heads])
             for image in self._images(outputs)
         ]
+
+    def possible(self, outputs: Outputs, image_size: Size, tolerance: Tolerance) -> list[tuple[Detections, Flags]]:
+        every = self.model_copy(update={"candidates_per_stride": None}).below(tolerance)
+        return [
+            every.within(image, image_size, tolerance, self.candidates_per_stride) for image in self._images(outputs)
+        ]
+
+    def within(
+        self, image: Outputs, image_size: Size, tolerance: Tolerance, limit: int | None
+    ) -> tuple[Detections, Flags]:
+        """Return the candidates of one image that may be among each stride's best, and which surely are."""
+        strides = [self._candidates(image, head, image_size) for head in self.heads]
+        ranks = [_ranks(stride.scores, tolerance, limit) for stride in strides]
+        candidates = [stride[possible] for stride, (possible, _) in zip(strides, ranks, strict=True)]
+        return Detections.join(candidates), np.concatenate([sure[possible] for possible, sure in ranks])
 
     def by_stride(self, outputs: Outputs, most: int) -> list[list[Detections]]:
         return [
@@ -154,3 +172,12 @@ class AnchorDetection(DetectionTask):
         above = np.flatnonzero(scores >= self.score_threshold)
         indices = above[highest(scores[above], self.candidates_per_stride)]
         return head.decode(outputs, indices).clipped(image_size)
+
+
+def _ranks(scores: Array, tolerance: Tolerance, limit: int | None) -> tuple[Flags, Flags]:
+    """Return which scores may be, and which surely are, among the `limit` highest."""
+    if limit is None or len(scores) <= limit:
+        return np.ones(len(scores), bool), np.ones(len(scores), bool)
+    errors = score_errors(scores, tolerance)
+    low, high = scores - errors, scores + errors
+    return high >= np.sort(low)[-limit], low > np.sort(high)[-limit - 1]

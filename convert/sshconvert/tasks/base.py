@@ -95,6 +95,20 @@ class Task(Strict, ABC):
         """
         return ()
 
+    def without_open(
+        self,
+        compared: Sequence[Any],
+        expected: Outputs,
+        image_size: Size,
+        profile: Profile,
+        allowed: Callable[[str], Tolerance],
+    ) -> tuple[Any, ...]:
+        """Return the comparisons of `compare` without the differences that rounding decides.
+
+        `expected` are the original's outputs.
+        """
+        return tuple(compared)
+
     def judge(self, compared: Sequence[tuple[str, Any]], profile: Profile) -> Iterator[Discrepancy]:
         """Yield the differences that are too large over all samples: pairs of a sample and an image's comparison."""
         yield from ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,8 @@ class DetectionComparison:
         expected: The number of the original's detections.
         near_threshold: Detections of one side whose score, or overlap with a better box of the other side, is within
             the tolerance of a threshold. They count neither as missing nor as extra.
+        open: Detections of one side that rounding decides (`sshconvert.tasks.certainty`). They count neither as missing
+            nor as extra.
         largest_corner: The largest distance of a corner, in pixels.
         score_share: The largest difference of a score over its tolerance.
         landmarks: The number of compared landmarks.
@@ -40,6 +42,7 @@ class DetectionComparison:
     missing: tuple[Box, ...] = ()
     extra: tuple[Box, ...] = ()
     near_threshold: tuple[Box, ...] = ()
+    open: tuple[Box, ...] = ()
     largest_corner: float = 0.0
     largest_score: float = 0.0
     score_share: float = 0.0
@@ -52,6 +55,19 @@ class DetectionComparison:
     order_changes: int = 0
     found: tuple[Box, ...] = ()
     problem: str = ""
+
+    def without(self, undecided: Detections, overlap: float) -> DetectionComparison:
+        """Return the comparison with the unmatched detections that overlap an undecided one so much as `open`."""
+
+        def split(rows: tuple[Box, ...]) -> tuple[tuple[Box, ...], tuple[Box, ...]]:
+            boxes = np.array([row[:4] for row in rows], np.float64).reshape(-1, 4)
+            is_open = overlaps(boxes, undecided.boxes).max(axis=1, initial=0) >= overlap
+            return tuple(r for r, o in zip(rows, is_open, strict=True) if not o), tuple(
+                r for r, o in zip(rows, is_open, strict=True) if o
+            )
+
+        (missing, first), (extra, second), (near, third) = map(split, (self.missing, self.extra, self.near_threshold))
+        return replace(self, missing=missing, extra=extra, near_threshold=near, open=first + second + third)
 
     @property
     def differing(self) -> int:

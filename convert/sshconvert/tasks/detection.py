@@ -8,13 +8,14 @@ from typing import ClassVar, Final, Self
 
 import numpy as np
 
-from sshconvert.arrays import Array, Indices
+from sshconvert.arrays import Array, Flags, Indices
 from sshconvert.boxes import suppress
 from sshconvert.errors import UsageError
 from sshconvert.schema import Share
 from sshconvert.tasks import inside
 from sshconvert.tasks.average_precision import average_precision
 from sshconvert.tasks.base import Task
+from sshconvert.tasks.certainty import Suppression, open_candidates, score_errors
 from sshconvert.tasks.comparison import DetectionComparison, Thresholds, compare_detections
 from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
@@ -176,6 +177,36 @@ class DetectionTask(Task):
             )
             for original, other in zip(expected, actual, strict=True)
         )
+
+    def possible(self, outputs: Outputs, image_size: Size, tolerance: Tolerance) -> list[tuple[Detections, Flags]]:
+        """Return each image's candidates that may be above the threshold, and which no limit may leave out."""
+        return [(image, np.ones(len(image), bool)) for image in self.below(tolerance).candidates(outputs, image_size)]
+
+    def below(self, tolerance: Tolerance) -> Self:
+        """Return the task with the least score that may be above the threshold."""
+        error = float(tolerance.at(self.score_threshold))
+        return self.with_thresholds(score=max(self.score_threshold - error, float(np.finfo(np.float32).eps)))
+
+    def without_open(
+        self,
+        compared: Sequence[DetectionComparison],
+        expected: Outputs,
+        image_size: Size,
+        profile: Profile,
+        allowed: Callable[[str], Tolerance],
+    ) -> tuple[DetectionComparison, ...]:
+        if not profile.certain or not any(image.differing or image.near_threshold for image in compared):
+            return tuple(compared)
+        scores = _widest(map(allowed, self.score_outputs()))
+        rule = Suppression(self.score_threshold, self.iou_threshold, profile.suppression, self.last_pixel)
+        decided = []
+        for image, (candidates, sure) in zip(compared, self.possible(expected, image_size, scores), strict=True):
+            is_open = open_candidates(candidates, sure, score_errors(candidates.scores, scores), rule)
+            undecided = candidates[is_open]
+            if self.clips_last:
+                undecided = undecided.clipped(image_size, self.last_pixel)
+            decided.append(image.without(undecided, profile.overlap))
+        return tuple(decided)
 
     def judge(self, compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Discrepancy]:
         return judge_detections(compared, profile)

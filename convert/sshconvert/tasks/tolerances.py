@@ -61,6 +61,8 @@ class Profile:
         cosine: The least cosine of an embedding to the original's.
         layer: The largest difference of a tensor inside the network, relative to the tensor's range.
         left_out: Samples that are not compared, and why.
+        certain: Whether detections that its rounding decides are told apart (`sshconvert.tasks.certainty`). A coarser
+            precision leaves too few certain.
         undecided: Samples whose detections are compared but not judged, and why.
 
     """
@@ -76,6 +78,7 @@ class Profile:
     layer: float
     reason: str
     cosine: float
+    certain: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
     undecided: Mapping[str, str] = field(default_factory=dict)
 
@@ -94,6 +97,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             score_sum=1e-2,
             layer=1e-4,
             cosine=0.999999,
+            certain=True,
             reason="the same numbers added up in another order: at most 1e-5 measured on fitted and on random weights, "
             "times five for processors that order them otherwise; stored halves are off by 4 to 50 times as much",
         ),
@@ -108,6 +112,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             score_sum=1e-2,
             layer=1e-2,
             cosine=0.9999,
+            certain=True,
             reason="each weight is rounded by up to 1/2048 of itself: at most 2.6e-3 measured, times four; one "
             "detection in 200 may go either way in the suppression",
         ),

@@ -107,6 +107,7 @@ class ArtifactReport:
     extra: int
     near_threshold: int
     passed: bool
+    open: int = 0
     figures: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -374,7 +375,11 @@ class _Judge:
             results = task.decode_inside(outputs) if inside else decode(task, outputs, size)
         except DetectionError as error:
             return tuple(task.comparison(problem=str(error)) for _ in images)
-        return task.compare(original, results, profile, lambda output: self.rules.overrides.tolerance(profile, output))
+
+        def allowed(output: str) -> Tolerance:
+            return self.rules.overrides.tolerance(profile, output)
+
+        return task.without_open(task.compare(original, results, profile, allowed), expected, size, profile, allowed)
 
     def fail_all(self, findings: Iterable[Discrepancy]) -> None:
         for item in findings:
@@ -426,6 +431,7 @@ class _Judge:
             missing=sum(len(image.missing) for image in images),
             extra=sum(len(image.extra) for image in images),
             near_threshold=sum(len(image.near_threshold) for image in images),
+            open=sum(len(image.open) for image in images),
             passed=not self.failures,
             figures=self.model.task.figures([image for item in comparisons for image in item.results]),
         )
@@ -544,6 +550,11 @@ def _remarks(artifact: ArtifactReport, undecided: Mapping[str, str]) -> Iterable
         yield (
             f"{artifact.near_threshold} detections that only one side has lie within the tolerance of the score "
             "threshold or of the suppression threshold; they are not counted as errors"
+        )
+    if artifact.open:
+        yield (
+            f"rounding decides {artifact.open} detections that only one side has, of equal scores or at a threshold; "
+            "they are not counted as errors"
         )
     if not artifact.declaration.weights:
         yield "the file does not name its checkpoint"

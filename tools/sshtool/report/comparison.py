@@ -75,7 +75,8 @@ def _tolerance(artifact: ArtifactReport) -> str:
 def _matches(artifact: ArtifactReport) -> str:
     extra = f", {artifact.extra} extra" if artifact.extra else ""
     near = f", {artifact.near_threshold} near the threshold" if artifact.near_threshold else ""
-    return f"{matched(artifact)}{extra}{near}"
+    undecided = f", {artifact.open} open" if artifact.open else ""
+    return f"{matched(artifact)}{extra}{near}{undecided}"
 
 
 def _farthest(artifact: ArtifactReport) -> str:
