@@ -61,8 +61,7 @@ def test_a_real_detector_of_ten_lines_goes_the_whole_way(
     made = result_of("run", *own, "--checkpoint", checkpoint, "--precision", "FP32,FP16")
     by_mxnet = find_spec("mxnet") is not None
     assert len(made["artifacts"]) == 4
-    assert made["report"]["reference"].startswith("MXNet" if by_mxnet else "ONNX Runtime")
-    assert (made["package"] is not None) == by_mxnet
+    assert made["report"]["reference"].startswith("MXNet" if by_mxnet else "exact evaluation")
 
     scene = draw_scene(2, HEIGHT, WIDTH)
     Image.fromarray(scene.image[..., ::-1]).save(tmp_path / "scene.png")
@@ -74,11 +73,9 @@ def test_a_real_detector_of_ten_lines_goes_the_whole_way(
         assert overlaps(boxes, scene.faces).max(axis=1).min() > 0.6
 
     package = tmp_path / "out" / "releases" / f"{NAME}-flat"
-    if not by_mxnet:
-        sshtool("package", *own, "--allow-unverified")
-    checked = result_of("check", package, *(("--rebuild", checkpoint) if by_mxnet else ()), code=0 if by_mxnet else 3)
+    checked = result_of("check", package, "--rebuild", checkpoint)
     assert checked["findings"] == []
-    assert ("answers" in checked["checks"]) == by_mxnet
+    assert "answers" in checked["checks"]
     assert load_model(str(package / "model.toml")) == load_model(str(tmp_path / "mine.toml"))
     card = (package / "README.md").read_text(encoding="utf-8")
     assert not {"Published", "VGG16", "mxnet-SSH", "license:"} & set(card.replace("[", " ").split())
