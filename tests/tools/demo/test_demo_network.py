@@ -21,8 +21,6 @@ from sshtool.demo.network import check_demo, demo_checkpoint, write_demo
 from sshtool.demo.scenes import draw_scene
 from sshtool.runtimes.loading import load
 
-pytestmark = pytest.mark.independent
-
 # Models whose demo has other bytes than those of the others here.
 DEMOS: Final = (
     "brain-tumor-segmentation-0001",
@@ -39,6 +37,7 @@ DEMOS: Final = (
 )
 
 
+@pytest.mark.independent
 def test_every_model_that_ships_has_a_demo() -> None:
     models = [load_model(name) for name in model_names()]
     for model in models:
@@ -48,6 +47,7 @@ def test_every_model_that_ships_has_a_demo() -> None:
     assert all(model.demo for model in models)
 
 
+@pytest.mark.independent
 @pytest.mark.parametrize("name", DEMOS)
 def test_a_demo_is_known_by_its_hash_and_has_the_models_outputs(name: str, tmp_path: Path) -> None:
     model = load_model(name)
@@ -57,6 +57,7 @@ def test_a_demo_is_known_by_its_hash_and_has_the_models_outputs(name: str, tmp_p
     assert tuple(checkpoint.resolve(model.input_shapes).output_shapes()) == model.output_names
 
 
+@pytest.mark.independent
 @pytest.mark.parametrize(("outputs", "name"), [(DET1, "mtcnn-det1"), (DET3, "mtcnn-det3"), (DET4, "mtcnn-det4")])
 def test_mtcnns_demo_is_its_own_network(outputs: tuple[str, ...], name: str, shared_data: Path) -> None:
     own = mtcnn_symbol(outputs)
@@ -81,6 +82,7 @@ def described(text: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.independent
 def test_the_landmark_demo_finds_drawn_faces_and_their_features(tmp_path: Path) -> None:
     model = load_model("retinaface-resnet50")
     write_demo(tmp_path, model)
@@ -98,6 +100,7 @@ def test_the_landmark_demo_finds_drawn_faces_and_their_features(tmp_path: Path) 
         assert np.abs(shares - [(-0.2, -0.085), (0.2, -0.085), (0, 0.09), (-0.18, 0.275), (0.18, 0.275)]).max() < 0.1
 
 
+@pytest.mark.independent
 def test_a_model_that_no_demo_fits_is_refused_before_anything_is_written() -> None:
     text = b"""
 name = "two"
@@ -121,3 +124,15 @@ def test_the_demo_with_landmarks_and_attributes_goes_the_whole_way(
         compared = [image for sample in artifact["samples"] for image in sample["detections"]]
         assert sum(image["landmarks"] for image in compared) > 20
         assert sum(image["attributes"] for image in compared) > 4
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", model_names())
+def test_every_model_that_ships_goes_the_whole_way_on_its_demo(name: str, tmp_path: Path) -> None:
+    """In the environment with MXNet, up to a checked package; elsewhere the first artifact stands for the original."""
+    made = json.loads(sshtool("run", "--demo", "--model", name, "-o", tmp_path, "--json").stdout)["result"]
+    assert made["weights"] == "demo"
+    assert made["report"]["passed"]
+    assert len(made["artifacts"]) == 4
+    if made["report"]["reference"].startswith("MXNet"):
+        assert made["package"] is not None
