@@ -259,6 +259,11 @@ def test_int8_of_a_detector_with_landmarks_keeps_to_its_drop(trained: Checkpoint
             (face,) = found_in(photo, *place, "--artifact", artifact)
             found.append(np.concatenate([face["box"], np.ravel(face["landmarks"])]))
         assert np.abs(found[0] - found[1]).max() < 4
+    answers = original(trained, tmp_path / "original")
+    made = [Candidate(path) for path in sorted((tmp_path / "out" / TRAINED.name / "INT8").glob("*.[ox][nm]*"))]
+    report = verify(TRAINED, LiveReference(answers, TRAINED), made)
+    assert report.passed, report.failures
+    assert len(report.artifacts) == 2
     quick = ("--runs", "1", "--rounds", "1", "--mode", "latency", "--json")
     benched = json.loads(sshtool("bench", *place, *quick).stdout)["result"]
     labels = {item["label"] for item in benched["candidates"]}

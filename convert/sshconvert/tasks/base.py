@@ -23,6 +23,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
+from sshconvert.arrays import Array
 from sshconvert.errors import UsageError
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.schema import Strict
@@ -128,6 +131,10 @@ class Task(Strict, ABC):
     def has_own_scale(self) -> bool:
         """Whether outputs have any scale. The absolute part of their tolerance is then relative to their range."""
         return False
+
+    def scale_of(self, output: str, expected: Array, profile: Profile) -> float:  # for other tasks
+        """Return the factor of the absolute part of an output's tolerance."""
+        return float(np.abs(expected).max(initial=0)) if self.has_own_scale() else 1.0
 
     def rows(self, outputs: Outputs, image_size: Size, digits: int | None = 4) -> list[tuple[Box, ...]]:
         """Return the result of each image for reports: boxes with scores, rounded; None keeps all digits.

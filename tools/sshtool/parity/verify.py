@@ -322,11 +322,11 @@ class _Judge:
     def tolerance(self, profile: Profile, output: str, expected: Array) -> Tolerance:
         """Return the tolerance of an output. Its absolute part is relative to the range of a tensor of any scale."""
         tolerance = self.rules.overrides.tolerance(profile, output)
-        if self.model.takes_image and not self.model.task.has_own_scale():
+        if {"", output} & self.rules.overrides.atol.keys():
             return tolerance
-        own = {"", output} & self.rules.overrides.atol.keys()
-        largest = 1.0 if own else float(np.abs(expected).max(initial=0))
-        return Tolerance(tolerance.atol * largest, tolerance.rtol)
+        largest = float(np.abs(expected).max(initial=0))
+        scale = self.model.task.scale_of(output, expected, profile) if self.model.takes_image else largest
+        return Tolerance(tolerance.atol * scale, tolerance.rtol)
 
     def check_names(self, expected: Sequence[str], outputs: Outputs, sample: str) -> None:
         if list(expected) == list(outputs) or any(failure.check in ("names", "order") for failure in self.failures):
