@@ -32,7 +32,7 @@ from sshconvert.tasks.results import Detections
 from sshconvert.tasks.tolerances import PROFILES, Overrides
 from sshtool.candidates import Candidate, find_candidates
 from sshtool.demo.scenes import draw_scene
-from sshtool.parity.exact import ExactReference, undecided_by
+from sshtool.parity.exact import ExactReference
 from sshtool.parity.pack import write_pack
 from sshtool.parity.reference import Answer, LiveReference, Reference, StoredAnswers
 from sshtool.parity.samples import OTHER, Sample, draw_sample, sample_names
@@ -585,14 +585,6 @@ def test_the_exact_reference_computes_as_many_samples_as_its_budget_permits(
 ) -> None:
     assert len(ExactReference(plain_checkpoint, Settings()).names(*SMALL)) == len(sample_names())
     assert ExactReference(full_checkpoint, Settings()).names(2000, 2000) == ["scene-0", "noise"]
-
-
-def test_only_the_exact_reference_leaves_detections_of_saturated_scores_undecided(plain_checkpoint: Checkpoint) -> None:
-    exact = ExactReference(plain_checkpoint, Settings())
-    assert exact.undecided.keys() == {"noise"}
-    assert undecided_by(exact.source, MODEL) == exact.undecided
-    assert undecided_by("MXNet 1.9.1", MODEL) == {}
-    assert undecided_by(exact.source, load_model("octave-resnet-26-0.25")) == {}
 
 
 @pytest.mark.usefixtures("mxnet")

@@ -7,8 +7,6 @@ from types import MappingProxyType
 from typing import Final
 
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.models.spec import ModelSpec
-from sshconvert.tasks.detection import DetectionTask
 from sshtool.parity.reference import Draw, LiveReference
 from sshtool.parity.samples import NOISE, SCENE
 from sshtool.progress import Progress, silent
@@ -18,8 +16,6 @@ from sshtool.runtimes.exact import Exact
 # Operations for all samples of one size: about a minute on one core. At least two samples are computed.
 BUDGET: Final = 1.2e12
 FEWEST: Final = 2
-# Of detectors: in float32, confident scores are all 1, and of equal scores the first wins.
-UNDECIDED: Final = {NOISE: "hundreds of boxes overlap with scores of almost 1, which float32 rounds to equal ones"}
 _FIRST: Final = (f"{SCENE}0", NOISE)
 
 NOTE: Final = (
@@ -43,7 +39,6 @@ class ExactReference(LiveReference):
         runtime = Exact(checkpoint, settings)
         super().__init__(runtime, checkpoint.model, scenes=scenes, images=images, note=NOTE, progress=progress)
         self._checkpoint, self._own = checkpoint, tuple(images)
-        self.undecided = undecided_by(self.source, checkpoint.model)
 
     def names(self, *size: int) -> Sequence[str]:
         model = self._checkpoint.model
@@ -54,8 +49,3 @@ class ExactReference(LiveReference):
         drawn = [name for name in super().names() if name not in self._own]
         drawn.sort(key=lambda name: name not in _FIRST)
         return [*drawn[:most], *self._own]
-
-
-def undecided_by(source: str, model: ModelSpec) -> Mapping[str, str]:
-    """Return the samples that answers of `source`, perhaps from a pack, leave undecided, and why."""
-    return UNDECIDED if source.startswith(Exact.name) and isinstance(model.task, DetectionTask) else {}

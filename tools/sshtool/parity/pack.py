@@ -37,7 +37,6 @@ from sshconvert.schema import Dimension, Strict, one_line, parse_json
 from sshconvert.tasks.faults import Size
 from sshtool.archives.zip_check import ArchiveLimits, check
 from sshtool.archives.zip_layout import DEFLATED, LZMA, STORED, Member, RefusedError, read_members, stream
-from sshtool.parity.exact import undecided_by
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER, draw_sample, sample_names
 from sshtool.runtimes.base import Feed, Outputs
@@ -194,9 +193,7 @@ def read_pack(path: Path, model: ModelSpec) -> PackReference:
             raise ReferencePackError(f"{path}: cannot be read ({error.strerror}); check the path") from None
         why = f"it is {other_type}" if other_type else one_line(error)
         raise ReferencePackError(f"{path}: not a reference pack ({why}); make one with `sshtool reference`") from None
-    reference = PackReference(contents, answers, path, bytes_sha256(data))
-    reference.undecided = undecided_by(contents.runtime, model)
-    return reference
+    return PackReference(contents, answers, path, bytes_sha256(data))
 
 
 def demo_pack(model: ModelSpec) -> PackReference:

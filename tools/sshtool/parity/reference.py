@@ -112,14 +112,12 @@ class StoredAnswers(Sequence[Answer]):
 class Reference(ABC):
     """The source of the expected outputs.
 
-    `source` describes it, `weights` names the checkpoint, and `note` is a caveat for the report. `undecided` names
-    samples whose results are compared but not judged, and why.
+    `source` describes it, `weights` names the checkpoint, and `note` is a caveat for the report.
     """
 
     source: str
     weights: str
     note: str = ""
-    undecided: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def answers(self, *size: int) -> Sequence[Answer]:

@@ -247,7 +247,6 @@ class _Part(Reference):
 
     def __init__(self, reference: Reference, answers: Sequence[Answer], other: Answer | None) -> None:
         self.source, self.weights, self.note = reference.source, reference.weights, reference.note
-        self.undecided = reference.undecided
         self._answers, self._other = answers, other
 
     def answers(self, *size: int) -> Sequence[Answer]:

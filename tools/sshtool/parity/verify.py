@@ -392,7 +392,7 @@ class _Judge:
             for item in comparisons
             if item.compared
             for pair in zip(item.images, item.compared, strict=True)
-            if not (item.detections and pair[0] in {**profile.undecided, **self.reference.undecided})
+            if not (item.detections and pair[0] in profile.undecided)
         ]
         self.fail_all(self.model.task.judge(compared, profile))
         problems = {comparison.problem: sample for sample, comparison in reversed(compared)}
@@ -532,16 +532,16 @@ def _notes(reference: Reference, artifacts: Iterable[ArtifactReport]) -> Iterabl
         yield reference.note
     labels: dict[str, list[str]] = {}
     for artifact in artifacts:
-        for remark in _remarks(artifact, reference.undecided):
+        for remark in _remarks(artifact):
             labels.setdefault(remark, []).append(artifact.label)
     yield from (f"{', '.join(names)}: {remark}" for remark, names in labels.items())
 
 
-def _remarks(artifact: ArtifactReport, undecided: Mapping[str, str]) -> Iterable[str]:
+def _remarks(artifact: ArtifactReport) -> Iterable[str]:
     for sample, reason in artifact.skipped.items():
         yield f"{sample} was left out: {reason}"
     compared = {item.sample for item in artifact.samples}
-    for sample, reason in {**undecided, **artifact.profile.undecided}.items():
+    for sample, reason in artifact.profile.undecided.items():
         if sample in compared and not artifact.figures:
             yield f"detections on {sample} are not judged in {artifact.profile.name}: {reason}"
     if any(item.converted_again for item in artifact.samples):
