@@ -32,7 +32,6 @@ from sshconvert.tasks.results import Detections
 from sshconvert.tasks.tolerances import PROFILES, Overrides
 from sshtool.candidates import Candidate, find_candidates
 from sshtool.demo.scenes import draw_scene
-from sshtool.parity.exact import ExactReference
 from sshtool.parity.pack import write_pack
 from sshtool.parity.reference import Answer, LiveReference, Reference, StoredAnswers
 from sshtool.parity.samples import OTHER, Sample, draw_sample, sample_names
@@ -49,7 +48,7 @@ from sshtool.report.comparison import comparison_table
 from sshtool.report.html import render_html
 from sshtool.report.junit import render_junit
 from sshtool.report.markdown import render_markdown
-from sshtool.runtimes.base import Outputs, Settings
+from sshtool.runtimes.base import Outputs
 from sshtool.runtimes.exact import Exact
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.runtimes.onnxruntime import OnnxRuntime
@@ -578,13 +577,6 @@ def test_artifacts_agree_with_the_exact_reference_and_a_fault_does_not(
     faulty = verify_artifacts(Workspace(MODEL, tmp_path), replace(options, artifacts=(bad.path,), layers=True))
     assert not faulty.passed
     assert faulty.divergences[0].layer == "conv3_1"
-
-
-def test_the_exact_reference_computes_as_many_samples_as_its_budget_permits(
-    plain_checkpoint: Checkpoint, full_checkpoint: Checkpoint
-) -> None:
-    assert len(ExactReference(plain_checkpoint, Settings()).names(*SMALL)) == len(sample_names())
-    assert ExactReference(full_checkpoint, Settings()).names(2000, 2000) == ["scene-0", "noise"]
 
 
 @pytest.mark.usefixtures("mxnet")

@@ -162,13 +162,9 @@ class LiveReference(Reference):
             name: partial(draw_sample, name, model) for name in sample_names(scenes, tensors=not model.takes_image)
         } | dict(images)
 
-    def names(self, *size: int) -> Sequence[str]:
-        """Return the names of the samples at this height and width, or of tensors."""
-        return tuple(self._draw)
-
     @lru_cache(maxsize=4)  # noqa: B019  # lives as long as the one verification that it serves
     def answers(self, *size: int) -> Sequence[Answer]:
-        draw = [partial(self._draw[name], *size) for name in self.names(*size)]
+        draw = [partial(one, *size) for one in self._draw.values()]
         compute = partial(self._outputs, total=len(draw))
         values = math.prod(size) if size else sum(map(math.prod, self._model.input_shapes.values()))
         return StoredAnswers(draw, compute, max(1, min(MOST_KEPT, PIXELS_KEPT // values)))

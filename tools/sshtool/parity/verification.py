@@ -28,7 +28,7 @@ from sshtool.checkpoint.archive import opened
 from sshtool.document import dump_result
 from sshtool.images import Resize, fit, read_image
 from sshtool.limits import MOST_VERIFIED, check_number
-from sshtool.parity.exact import ExactReference
+from sshtool.parity.exact import exact_reference
 from sshtool.parity.layers import Divergence, first_divergence
 from sshtool.parity.pack import PackReference, demo_pack, has_demo_pack, read_pack
 from sshtool.parity.recompute import check_answers, is_of, prove, require_of
@@ -213,7 +213,7 @@ def find_reference(
                 raise RuntimeUnavailableError(f"{error}; or give --against exact, or --reference") from None
         if has_demo_pack(model) and checkpoint.is_demo and not options.images:
             return demo_pack(model)
-    return ExactReference(checkpoint, settings, scenes=options.scenes, images=images, progress=progress)
+    return exact_reference(checkpoint, settings, scenes=options.scenes, images=images, progress=progress)
 
 
 def user_images(images: Sequence[str], model: ModelSpec) -> dict[str, Draw]:
