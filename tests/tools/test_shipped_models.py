@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import zoo
+from command_line import sshtool
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import convert
 from sshconvert.cutting import cut
@@ -158,3 +159,15 @@ def test_renames_that_do_not_fit_the_network_are_refused(
 def test_models_of_which_something_was_verified_have_a_network_in_the_zoo() -> None:
     verified = {name for name in model_names() if not load_model(name).verified.startswith("nothing")}
     assert verified == NETWORKS.keys() | {"ssh-mxnet"}
+
+
+@pytest.mark.independent
+def test_info_tells_a_demo_that_stands_in_from_the_published_network(tmp_path: Path) -> None:
+    outputs = {}
+    for name in ("mobilefacedet-v1-mxnet", "face-recognition-mobilefacenet-arcface"):
+        (tmp_path / name).mkdir()
+        write_demo(tmp_path / name, load_model(name))
+        outputs[name] = sshtool("info", "--model", name, "--checkpoint", tmp_path / name, "-o", tmp_path).stdout
+    stands_in, same = outputs.values()
+    assert "stands in" in stands_in
+    assert "stands in" not in same

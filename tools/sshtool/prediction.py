@@ -22,6 +22,7 @@ from sshconvert.tasks.classification import Classification
 from sshconvert.tasks.embedding import Embedding
 from sshconvert.tasks.results import Scores, Vectors
 from sshtool.candidates import usual_artifact
+from sshtool.detection import NotRead
 from sshtool.document import Error
 from sshtool.images import reading
 from sshtool.predictor import Predictor, predicting_task
@@ -89,15 +90,6 @@ class Embedded:
     inference_precision: str
     vector: tuple[float, ...]
     length: float
-
-
-@dataclass(frozen=True)
-class NotRead:
-    """An image that is unreadable, or whose outputs are not finite, and the error."""
-
-    image: Path
-    error: str  # the name of the exception
-    message: str
 
 
 @dataclass(frozen=True)

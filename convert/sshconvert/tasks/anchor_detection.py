@@ -155,11 +155,7 @@ class AnchorDetection(DetectionTask):
 
     def _images(self, outputs: Outputs) -> list[Outputs]:
         """Return the tensors of each image of a batch. Raises DetectionError for missing tensors or other shapes."""
-        missing = [name for name in self.outputs() if name not in outputs]
-        if missing:
-            raise DetectionError(
-                f"the outputs {', '.join(missing)} are missing; give all of {', '.join(self.outputs())}"
-            )
+        self.require_outputs(outputs)
         batch = outputs[self.outputs()[0]].shape[:1]
         for head in self.heads:
             cells = outputs[head.scores].shape[2:]
@@ -169,7 +165,7 @@ class AnchorDetection(DetectionTask):
                     raise DetectionError(
                         f"{name} has shape {outputs[name].shape}, expected {expected}: [N, {channels}A, H, W]"
                     )
-        return [{name: outputs[name][index] for name in self.outputs()} for index in range(int(batch[0]))]
+        return self.by_image(outputs)
 
     def _candidates(self, outputs: Outputs, head: AnchorHead, image_size: Size) -> Detections:
         """Return the candidates of one head.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 
@@ -62,9 +63,8 @@ class DetectionComparison:
         def split(rows: tuple[Box, ...]) -> tuple[tuple[Box, ...], tuple[Box, ...]]:
             boxes = np.array([row[:4] for row in rows], np.float64).reshape(-1, 4)
             is_open = overlaps(boxes, undecided.boxes).max(axis=1, initial=0) >= overlap
-            return tuple(r for r, o in zip(rows, is_open, strict=True) if not o), tuple(
-                r for r, o in zip(rows, is_open, strict=True) if o
-            )
+            decided, undecided_rows = (tuple(compress(rows, flags)) for flags in (~is_open, is_open))
+            return decided, undecided_rows
 
         (missing, first), (extra, second), (near, third) = map(split, (self.missing, self.extra, self.near_threshold))
         return replace(self, missing=missing, extra=extra, near_threshold=near, open=first + second + third)

@@ -10,7 +10,7 @@ import numpy as np
 
 from sshconvert.arrays import Array, Flags, Indices
 from sshconvert.boxes import suppress
-from sshconvert.errors import UsageError
+from sshconvert.errors import DetectionError, UsageError
 from sshconvert.schema import Share
 from sshconvert.tasks import inside
 from sshconvert.tasks.average_precision import average_precision
@@ -76,6 +76,17 @@ class DetectionTask(Task):
 
         Raises DetectionError if an output is missing or its shape does not fit the task.
         """
+
+    def require_outputs(self, outputs: Outputs) -> None:
+        """Raise DetectionError for a missing tensor."""
+        names = self.outputs()
+        if missing := [name for name in names if name not in outputs]:
+            raise DetectionError(f"the outputs {', '.join(missing)} are missing; give all of {', '.join(names)}")
+
+    def by_image(self, outputs: Outputs) -> list[Outputs]:
+        """Return the task's tensors of each image of a batch, whose shapes fit."""
+        names = self.outputs()
+        return [{name: outputs[name][index] for name in names} for index in range(len(outputs[names[0]]))]
 
     @abstractmethod
     def score_outputs(self) -> tuple[str, ...]:

@@ -171,11 +171,7 @@ class YoloDetection(DetectionTask):
 
     def _images(self, outputs: Outputs) -> list[Outputs]:
         """Return the tensors of each image of a batch. Raises DetectionError for missing tensors or other shapes."""
-        missing = [name for name in self.outputs() if name not in outputs]
-        if missing:
-            raise DetectionError(
-                f"the outputs {', '.join(missing)} are missing; give all of {', '.join(self.outputs())}"
-            )
+        self.require_outputs(outputs)
         batch = outputs[self.outputs()[0]].shape[:1]
         for head in self.heads:
             shape = outputs[head.output].shape
@@ -184,7 +180,7 @@ class YoloDetection(DetectionTask):
                 raise DetectionError(
                     f"{head.output} has shape {shape}, expected {expected}: [N, A * (5 + classes), H, W]"
                 )
-        return [{name: outputs[name][index] for name in self.outputs()} for index in range(int(batch[0]))]
+        return self.by_image(outputs)
 
     def _candidates(self, outputs: Outputs, head: YoloHead) -> Detections:
         scores = head.scores_of(outputs)

@@ -107,3 +107,24 @@ def test_an_unmatched_detection_is_open_only_over_an_open_candidate() -> None:
 @pytest.mark.parametrize("name", ["FP32", "FP16", "BF16", "INT8"])
 def test_coarse_precisions_leave_too_little_certain(name: str) -> None:
     assert PROFILES[name].certain == (name in ("FP32", "FP16"))
+
+
+@pytest.mark.parametrize(("name", "excused"), [("FP32", 2), ("BF16", 0)])
+def test_verification_leaves_open_what_equal_scores_decide_and_nothing_else(name: str, excused: int) -> None:
+    task, profile = load_model("ssh-mxnet").task, PROFILES[name]
+    assert isinstance(task, AnchorDetection)
+    head = task.heads[2]
+    expected = {each.scores: np.zeros((1, 4, 40, 40), np.float32) for each in task.heads}
+    expected |= {each.boxes: np.zeros((1, 8, 40, 40), np.float32) for each in task.heads}
+    expected[head.scores][0, 2, 5, 5:7] = 0.9  # two neighbours that suppress each other
+    expected[head.scores][0, 2, 20, 20] = 0.8
+    actual = {output: array.copy() for output, array in expected.items()}
+    actual[head.scores][0, 2, 5, 6] += 1e-7
+    actual[head.scores][0, 2, 20, 20] = 0  # lost for another reason
+
+    original, other = (task.decode(outputs, (320, 320)) for outputs in (expected, actual))
+    compared = task.compare(original, other, profile, lambda _: FP32.tensors)
+    assert (len(compared[0].missing), len(compared[0].extra)) == (2, 1)
+    (decided,) = task.without_open(compared, expected, (320, 320), profile, lambda _: FP32.tensors)
+    assert len(decided.open) == excused
+    assert len(decided.missing) == 2 - excused // 2

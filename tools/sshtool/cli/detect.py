@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sshtool import limits
-from sshtool.cli.options import AllowNonfinite, Computing, Confinement, DryRun, Network, Option, Output
+from sshtool.cli.options import (
+    AllowNonfinite,
+    Computing,
+    Confinement,
+    DryRun,
+    LineOutput,
+    Network,
+    OneArtifact,
+    Option,
+)
 from sshtool.cli.parsing import choice
 from sshtool.cli.verbs import Verb
 
@@ -18,13 +26,6 @@ if TYPE_CHECKING:
 
     from sshtool.cli.session import Session
     from sshtool.detection import DetectResult, Outcome
-
-
-@dataclass(frozen=True)
-class LineOutput(Output):
-    """An `Output` whose --json prints a document for each image."""
-
-    json: Annotated[bool, Option("Print one JSON document for each image on stdout, each on one line.")] = False
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,7 @@ class Detect(Verb):
         ),
     ]
     place: Network = field(default_factory=Network)
-    artifact: Annotated[
-        Path | None, Option("A converted model; by default the one that `convert` wrote, FP32 first.")
-    ] = None
+    artifact: OneArtifact = None
     computing: Computing = field(default_factory=Computing)
     threshold: Annotated[
         float | None, Option("The least score; by default 0.5, or the model's own if that is higher.", min=0, max=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sshconvert.errors import UsageError
 from sshtool.cli.options import AllowNonfinite, CheckpointPath, InputShape, Network, Output
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sshconvert.graph import Shape
     from sshtool.checkpoint.info import InfoResult
     from sshtool.cli.session import Session
+
+
+ALIKE: Final = 0.01  # of two counts of a network's parameters by different rules
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def render(result: InfoResult, plain: bool) -> RenderableType:
         *([["NOT supported", _counts(result.unsupported)]] if result.unsupported else []),
         ["MParams", _cost(result.mparams, result.card_mparams, result.published_mparams)],
         ["GFLOPs", _cost(result.gflops, result.card_gflops, result.published_gflops, result.published_at)],
+        *([["demo", "its network stands in for the one of the published figures"]] if _stands_in(result) else []),
         *([["problem", result.problem]] if result.problem else []),
         *([name, text] for name, text in licences.items() if text),
         *([path, _quantization(metadata)] for path, metadata in result.quantized.items()),
@@ -78,6 +82,16 @@ def _cost(own: float | None, by_card: float | None, published: float | None, sha
         return _figure(own)
     rule = "" if own == by_card else f"{_figure(by_card)} by the model card's rule, "
     return f"{_figure(own)} ({rule}published {published}{f' at {_dimensions(shape)}' if shape else ''})"
+
+
+def _stands_in(result: InfoResult) -> bool:
+    """Return whether a demo is clearly not the published network."""
+    from sshconvert.checkpoint import DEMO
+
+    published, own = result.published_mparams, result.card_mparams
+    if result.weights != DEMO or published is None or own is None:
+        return False
+    return abs(own / published - 1) > ALIKE
 
 
 def _quantization(metadata: Mapping[str, str]) -> str:

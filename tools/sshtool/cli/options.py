@@ -47,6 +47,7 @@ InputShape = Annotated[
     ),
 ]
 AllowNonfinite = Annotated[bool, Option("Take weights that are NaN or infinite, and report their number.")]
+OneArtifact = Annotated[Path | None, Option("A converted model; by default the one that `convert` wrote, FP32 first.")]
 Artifacts = Annotated[
     tuple[Path, ...], Option(f"A converted model, repeatable, {MANY}; by default every one that `convert` wrote.")
 ]
@@ -75,6 +76,13 @@ class Output:
         from sshtool.cli.session import Session
 
         return Session(verb, json=self.json, quiet=self.quiet, debug=self.debug, **more)
+
+
+@dataclass(frozen=True)
+class LineOutput(Output):
+    """An `Output` whose --json prints a document for each image."""
+
+    json: Annotated[bool, Option("Print one JSON document for each image on stdout, each on one line.")] = False
 
 
 USUAL_MODEL: Final = "ssh-mxnet"

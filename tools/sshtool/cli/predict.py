@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sshtool import limits
-from sshtool.cli.detect import LineOutput
-from sshtool.cli.options import AllowNonfinite, Computing, Confinement, DryRun, Network, Option
+from sshtool.cli.options import (
+    AllowNonfinite,
+    Computing,
+    Confinement,
+    DryRun,
+    LineOutput,
+    Network,
+    OneArtifact,
+    Option,
+)
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -34,9 +42,7 @@ class Predict(Verb):
         ),
     ]
     place: Network = field(default_factory=Network)
-    artifact: Annotated[
-        Path | None, Option("A converted model; by default the one that `convert` wrote, FP32 first.")
-    ] = None
+    artifact: OneArtifact = None
     computing: Computing = field(default_factory=Computing)
     top: Annotated[
         int | None,
@@ -124,7 +130,8 @@ def _vector_cells(item: Outcome) -> list[str]:
 
 
 def _class_cells(item: Outcome) -> list[list[str]]:
-    from sshtool.prediction import Classified, NotRead
+    from sshtool.detection import NotRead
+    from sshtool.prediction import Classified
 
     if not isinstance(item, Classified):
         return [["not read" if isinstance(item, NotRead) else "to do", "", "", "", ""]]

@@ -24,7 +24,7 @@ _NO_PACKAGE: Final = "no package: an artifact failed"
 
 @dataclass(frozen=True)
 class Run(Verb):
-    """Get the checkpoint, convert it, verify every artifact against MXNet, and package those that pass."""
+    """Get the checkpoint, convert it, verify every artifact against the original, and package those that pass."""
 
     place: Network = field(default_factory=Network)
     checkpoint: CheckpointPath = None

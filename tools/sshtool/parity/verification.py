@@ -28,7 +28,6 @@ from sshtool.checkpoint.archive import opened
 from sshtool.document import dump_result
 from sshtool.images import Resize, fit, read_image
 from sshtool.limits import MOST_VERIFIED, check_number
-from sshtool.parity.exact import exact_reference
 from sshtool.parity.layers import Divergence, first_divergence
 from sshtool.parity.pack import PackReference, demo_pack, has_demo_pack, read_pack
 from sshtool.parity.recompute import check_answers, is_of, prove, require_of
@@ -38,13 +37,17 @@ from sshtool.parity.selftest import SelfTestReport, self_test
 from sshtool.parity.verify import ArtifactReport, Rules, VerifyReport, other_shapes, verify
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import F32, Runtime, Settings
-from sshtool.runtimes.exact import EXACT
+from sshtool.runtimes.exact import EXACT, Exact
 from sshtool.runtimes.loading import load
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace
 
 REFERENCES: Final = (Mxnet.key, EXACT)
+EXACT_NOTE: Final = (
+    "the expected outputs are the network's in double precision, by the definitions of its operators, which are tested "
+    "against MXNet 1.9.1; MXNet did not run here"
+)
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,8 @@ def find_reference(
                 raise RuntimeUnavailableError(f"{error}; or give --against exact, or --reference") from None
         if has_demo_pack(model) and checkpoint.is_demo and not options.images:
             return demo_pack(model)
-    return exact_reference(checkpoint, settings, scenes=options.scenes, images=images, progress=progress)
+    exact = Exact(checkpoint, settings)
+    return LiveReference(exact, model, scenes=options.scenes, images=images, note=EXACT_NOTE, progress=progress)
 
 
 def user_images(images: Sequence[str], model: ModelSpec) -> dict[str, Draw]:
