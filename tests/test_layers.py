@@ -21,9 +21,9 @@ LAYERS: Final[Mapping[str, str]] = {
     "language": "errors messages numerals arrays graph registry",
     "files": "reading schema snapshot files digest finite recognition libraries",
     "formats of others": "mxnet onnx boxes validation editable",
-    "meaning": "operators tasks network cutting evaluation models cost",
+    "meaning": "operators tasks network cutting rounding evaluation models cost",
     "checkpoint": "checkpoint export options undescribed",
-    "artifact": "contract passes formats ir editing nncf",
+    "artifact": "contract passes formats ir editing nncf rounded",
     "conversion": "convert calibration __init__",
     "inputs": "progress limits memory interruption environment bilinear images image_claims selection config document"
     " archives sandbox wider_face framing",

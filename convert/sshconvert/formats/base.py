@@ -12,10 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from sshconvert.arrays import Array
 from sshconvert.contract import Contract
 from sshconvert.editable import EditableModel, NotThereError
+from sshconvert.errors import PrecisionError
+from sshconvert.network import Network
 from sshconvert.onnx.model import OnnxModel, move_model, weights_path
 from sshconvert.reading import is_there
+from sshconvert.rounding import Rounding
 
 
 class ExportedNetwork:
@@ -123,6 +127,15 @@ class Format(ABC):
     def is_quantized(cls, path: Path) -> bool:  # most formats have no INT8
         """Return whether a screened file rounds the values between layers, which only INT8 does."""
         return False
+
+    @classmethod
+    def read_rounding(cls, path: Path, network: Network, parameters: Mapping[str, Array]) -> Rounding:
+        """Screen a file, and return the rounding that it declares for a network with these parameters.
+
+        The network has the names of the artifact's tensors, and may have another size. Raises PrecisionError if the
+        file rounds what is not the network's, or in an unknown way.
+        """
+        raise PrecisionError(f"{path}: the rounding of this format is not known; verify ONNX or OpenVINO IR")
 
     @classmethod
     def edit(cls, path: Path) -> EditableModel[Any]:

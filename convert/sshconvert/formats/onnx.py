@@ -8,12 +8,16 @@ from typing import Any
 
 import onnx
 
+from sshconvert.arrays import Array
 from sshconvert.contract import FREE, Contract, Tensor
 from sshconvert.editable import EditableModel, NotThereError
 from sshconvert.formats.base import ExportedNetwork, Format
 from sshconvert.formats.registry import FORMATS
+from sshconvert.network import Network
 from sshconvert.onnx.model import weights_path
 from sshconvert.reading import is_there
+from sshconvert.rounded.places import Places
+from sshconvert.rounding import Rounding
 
 
 @FORMATS.register("onnx")
@@ -61,6 +65,12 @@ class Onnx(Format):
     @classmethod
     def is_quantized(cls, path: Path) -> bool:
         return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in _screened(path).graph.node)
+
+    @classmethod
+    def read_rounding(cls, path: Path, network: Network, parameters: Mapping[str, Array]) -> Rounding:
+        from sshconvert.rounded.onnx import read_rounding
+
+        return read_rounding(_screened(path), Places(network, parameters, path))
 
     @classmethod
     def edit(cls, path: Path) -> EditableModel[Any]:

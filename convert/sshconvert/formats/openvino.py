@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sshconvert.arrays import Array
 from sshconvert.contract import FREE, Contract, Tensor
 from sshconvert.editable import EditableModel
 from sshconvert.errors import ArtifactError
@@ -16,7 +17,10 @@ from sshconvert.formats.base import ExportedNetwork, Format
 from sshconvert.formats.registry import FORMATS
 from sshconvert.ir import IntermediateRepresentation, read_model_info
 from sshconvert.libraries import import_openvino
+from sshconvert.network import Network
 from sshconvert.options import Precision
+from sshconvert.rounded.places import Places
+from sshconvert.rounding import Rounding
 from sshconvert.schema import one_line
 
 _TYPES = {"f32": "float32", "u8": "uint8", "i32": "int32"}
@@ -63,10 +67,7 @@ class OpenVinoIr(Format):
     @classmethod
     def read_contract(cls, path: Path) -> Contract:
         metadata = cls.read_metadata(path)
-        try:
-            model = import_openvino().Core().read_model(path)  # a path may have bytes that a string cannot
-        except RuntimeError as error:
-            raise ArtifactError(f"{path}: OpenVINO cannot read it ({one_line(error)}); convert again") from None
+        model = _read(path)
         inputs = tuple(_tensor(port, port.get_node().get_friendly_name()) for port in model.inputs)
         return Contract(metadata, inputs, tuple(map(_tensor, model.outputs)))
 
@@ -79,6 +80,13 @@ class OpenVinoIr(Format):
     def is_quantized(cls, path: Path) -> bool:
         layers = ET.parse(path).iterfind("layers/layer")  # noqa: S314  # screened
         return any(layer.get("type") == "FakeQuantize" for layer in layers)
+
+    @classmethod
+    def read_rounding(cls, path: Path, network: Network, parameters: Mapping[str, Array]) -> Rounding:
+        from sshconvert.rounded.openvino import read_rounding
+
+        _screen(path)
+        return read_rounding(_read(path), Places(network, parameters, path))
 
     @classmethod
     def edit(cls, path: Path) -> EditableModel[Any]:
@@ -95,6 +103,13 @@ class OpenVinoIr(Format):
         yield part
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_files([part, *cls.companions(part)], [path, *cls.companions(path)], folder.parent)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return import_openvino().Core().read_model(path)  # a path may have bytes that a string cannot
+    except RuntimeError as error:
+        raise ArtifactError(f"{path}: OpenVINO cannot read it ({one_line(error)}); convert again") from None
 
 
 def _tensor(port: Any, usual: str = "") -> Tensor:

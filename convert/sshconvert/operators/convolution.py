@@ -134,7 +134,7 @@ class Convolution(_Filters):
         counts = window_counts(sizes, self._spans, self.stride, self.pad)
         surrounded = padded(data, self.pad, self.pad)
         matrices = weight.reshape(self.groups, self.filters // self.groups, -1)
-        result = np.empty((batch, self.filters, *counts))
+        result = np.empty((batch, self.filters, *counts), data.dtype)
         row = batch * channels * math.prod(self.kernel) * math.prod(counts[1:])
         rows = max(1, _MOST_COLUMNS // row)
         for first in range(0, counts[0], rows):  # in blocks, to save memory
@@ -222,7 +222,9 @@ class Deconvolution(_Filters):
         full, (front, back) = self._full_sizes(tuple(sizes)), self._cuts(tuple(sizes))
         per_group = (self.groups, channels // self.groups, self.filters // self.groups)
         columns = data.reshape(batch, *per_group[:2], -1)
-        sums = padded(np.zeros((batch, self.filters, *full)), (0,) * len(full), tuple(max(0, -cut) for cut in back))
+        sums = padded(
+            np.zeros((batch, self.filters, *full), data.dtype), (0,) * len(full), tuple(max(0, -cut) for cut in back)
+        )
         matrices = weight.reshape(*per_group, -1).transpose(3, 0, 2, 1)
         views = taps(sums, self.kernel, self.stride, self.dilate, tuple(sizes))
         for matrix, view in zip(matrices, views, strict=True):

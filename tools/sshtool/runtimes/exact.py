@@ -17,6 +17,7 @@ from sshconvert.evaluation import evaluate
 from sshconvert.graph import Entry
 from sshconvert.models.spec import ModelSpec
 from sshconvert.network import Network
+from sshconvert.rounding import Rounding
 from sshtool.runtimes.base import Feed, Inference, Outputs, Runtime, Settings, shown
 from sshtool.runtimes.original import original_declaration, original_inputs
 
@@ -26,7 +27,8 @@ EXACT: Final = "exact"
 class Exact(Runtime):
     """Computes the outputs in float64, and rounds them to float32 at the end.
 
-    NumPy computes one image at a time, whatever the settings.
+    `single` computes in float32, as the original does. `rounding` is that of an artifact of a smaller precision. NumPy
+    computes one image at a time, whatever the settings.
     """
 
     key = EXACT
@@ -35,8 +37,15 @@ class Exact(Runtime):
     formats = ()
     needs_sandbox = False  # sshconvert has checked the checkpoint
 
-    def __init__(self, checkpoint: Checkpoint, settings: Settings = Settings()) -> None:  # noqa: B008  # frozen
-        self._checkpoint = checkpoint
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        settings: Settings = Settings(),  # noqa: B008  # frozen
+        *,
+        single: bool = False,
+        rounding: Rounding | None = None,
+    ) -> None:
+        self._checkpoint, self._single, self._rounding = checkpoint, single, rounding
         self.version, self.settings = __version__, settings
         self.declaration = original_declaration(checkpoint)
 
@@ -65,7 +74,8 @@ class Exact(Runtime):
         try:
             network = self._checkpoint.resolve({name: array.shape for name, array in inputs.items()})
             network = _with_inner_outputs(network) if inner else network
-            return _rounded(evaluate(network, {**self._checkpoint.parameters, **inputs}))
+            values = {**self._checkpoint.parameters, **inputs}
+            return _rounded(evaluate(network, values, single=self._single, rounding=self._rounding))
         except ShapeError as error:
             raise ArtifactError(f"the checkpoint cannot be computed on {shown(feed)} ({error})") from None
 
