@@ -7,6 +7,7 @@ All formats are compared with this decoding. Its rules come from mxnet-SSH's `SS
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from sshconvert.onnx.model import OnnxModel
 from sshconvert.schema import Positive
 from sshconvert.tasks.anchor_card import describe, has_plain_anchors, meaning, program
 from sshconvert.tasks.anchor_faults import box_faults, channel_faults, score_faults
+from sshconvert.tasks.anchor_made_up import AnchorCanvas
 from sshconvert.tasks.anchors import AnchorHead, highest
 from sshconvert.tasks.certainty import score_errors
 from sshconvert.tasks.detection import DetectionTask
@@ -26,6 +28,7 @@ from sshconvert.tasks.detection_faults import image_faults, inside_faults, thres
 from sshconvert.tasks.faults import Fault, Outputs, Size
 from sshconvert.tasks.inside import Columns, Inside
 from sshconvert.tasks.landmark_faults import attribute_faults, column_faults, landmark_faults
+from sshconvert.tasks.made_up import Canvas
 from sshconvert.tasks.postprocessing import Candidates, append_postprocessing, decode_head
 from sshconvert.tasks.registry import TASKS
 from sshconvert.tasks.results import Detections
@@ -114,6 +117,13 @@ class AnchorDetection(DetectionTask):
             return [decode_head(build, model, head, self.candidates_per_stride, limits) for head in self.heads]
 
         return append_postprocessing(model, self, candidates, input_name=input_name, top_k=top_k, keep_heads=keep_heads)
+
+    def canvases(self, shapes: Mapping[str, Sequence[int]]) -> Sequence[Canvas]:
+        return [AnchorCanvas(head, (shapes[head.scores][-2], shapes[head.scores][-1])) for head in self.heads]
+
+    @property
+    def stride_limit(self) -> int | None:
+        return self.candidates_per_stride
 
     def scale_of(self, output: str, expected: Array, profile: Profile) -> float:  # as the base
         is_delta = any(output in (head.boxes, head.landmarks) for head in self.heads if head.landmarks)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import ClassVar, Final, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from sshconvert.tasks.detection_faults import image_faults, inside_faults, thres
 from sshconvert.tasks.faults import Fault, Outputs, Size
 from sshconvert.tasks.findings import Discrepancy, ImageComparison, judge_detections
 from sshconvert.tasks.inside import LANDMARKS, Columns, Inside
+from sshconvert.tasks.made_up import Canvas, Easel, Limits, MadeUp, made_up
 from sshconvert.tasks.results import Box, Detections
 from sshconvert.tasks.tolerances import Profile, Tolerance
 
@@ -48,6 +49,7 @@ class DetectionTask(Task):
         "landmarks",
         "attributes",
         inside.CHECK,
+        inside.POSTPROCESSING,
     )
     pipeline_tag: ClassVar[str] = "object-detection"
     quality_measure: ClassVar[str] = "AP@0.5"
@@ -160,6 +162,26 @@ class DetectionTask(Task):
         images = len(next(iter(expected.values())))
         most = min(declared.top_k, self.most_candidates(expected))
         return inside.problems(actual, images=images, most=most, inside=declared, noun=self.noun, columns=self.columns)
+
+    def canvases(self, shapes: Mapping[str, Sequence[int]]) -> Sequence[Canvas]:
+        """Return the heads to fill with made-up candidates, for outputs of these shapes without the batch.
+
+        A task without them has no test of its post-processing apart from the network.
+        """
+        return ()
+
+    @property
+    def stride_limit(self) -> int | None:
+        """The largest number of candidates that each stride keeps, None for all."""
+        return None
+
+    def made_up(
+        self, shapes: Mapping[str, Sequence[int]], image_size: Size, top_k: int, random: Any
+    ) -> Iterator[MadeUp]:
+        """Yield made-up tensors of the heads, for outputs of these shapes without the batch (`tasks.made_up`)."""
+        limits = Limits(self.score_threshold, self.iou_threshold, top_k, self.stride_limit)
+        if canvases := self.canvases(shapes):
+            yield from made_up(Easel(canvases, image_size, limits, self.last_pixel, self.clips_last, random))
 
     def compare(
         self,

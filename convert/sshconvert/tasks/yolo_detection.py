@@ -12,7 +12,7 @@ Model Zoo does, and keeps scores equal to the threshold.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final, Literal
 
 import numpy as np
@@ -26,12 +26,14 @@ from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
 from sshconvert.tasks.inside import Inside
+from sshconvert.tasks.made_up import Canvas
 from sshconvert.tasks.postprocessing import Candidates, append_postprocessing
 from sshconvert.tasks.registry import TASKS
 from sshconvert.tasks.results import Detections
 from sshconvert.tasks.tolerances import Profile, without_plain_images
 from sshconvert.tasks.yolo_faults import channel_faults, decoding_faults
 from sshconvert.tasks.yolo_heads import CLASSES, YoloHead
+from sshconvert.tasks.yolo_made_up import YoloCanvas
 from sshconvert.tasks.yolo_postprocessing import decode_head
 
 _USAGE: Final = """\
@@ -123,6 +125,9 @@ class YoloDetection(DetectionTask):
             return [decode_head(build, model, head) for head in self.heads]
 
         return append_postprocessing(model, self, candidates, input_name=input_name, top_k=top_k, keep_heads=keep_heads)
+
+    def canvases(self, shapes: Mapping[str, Sequence[int]]) -> Sequence[Canvas]:
+        return [YoloCanvas(head, (shapes[head.output][-2], shapes[head.output][-1])) for head in self.heads]
 
     def metadata(self) -> dict[str, str]:
         return {"strides": " ".join(str(head.stride) for head in self.heads)}

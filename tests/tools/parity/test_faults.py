@@ -82,22 +82,22 @@ SEEN_BY: Final[Mapping[str, set[str]]] = {
 }
 # In a file that gives faces itself, and in one that takes several images.
 SEEN_IN_FACES: Final[Mapping[str, set[str]]] = {
-    "scores not a number": {"faces"},
-    "scores all 1": {"scores"},
-    "scores halved": {"faces", "scores"},  # below the threshold, some of them
-    "two faces with each other's scores": {"scores", "detections", "faces"},
-    "count one too high": {"faces"},
-    "count one too low": {"faces"},
-    "count in floats": {"faces"},
-    "count in 64 bits": {"faces"},
-    "a box behind the last face": {"faces"},
-    "a score behind the last face": {"faces"},
-    "not a number behind the last face": {"faces"},
+    "scores not a number": {"faces", "post-processing"},
+    "scores all 1": {"scores", "post-processing"},
+    "scores halved": {"faces", "scores", "post-processing"},  # below the threshold, some of them
+    "two faces with each other's scores": {"scores", "detections", "faces", "post-processing"},
+    "count one too high": {"faces", "post-processing"},
+    "count one too low": {"faces", "post-processing"},
+    "count in floats": {"faces", "post-processing"},
+    "count in 64 bits": {"faces", "post-processing"},
+    "a box behind the last face": {"faces", "post-processing"},
+    "a score behind the last face": {"faces", "post-processing"},
+    "not a number behind the last face": {"faces", "post-processing"},
 }
 SEEN_IN_BATCHES: Final[Mapping[str, set[str]]] = {
-    "first image's answer for the whole batch": {"detections", "corners", "scores", "tensor"},
-    "batch reversed": {"detections", "corners", "scores", "tensor"},
-    "last image of the batch gets another's answer": {"detections", "corners", "scores", "tensor"},
+    "first image's answer for the whole batch": {"detections", "corners", "scores", "tensor", "post-processing"},
+    "batch reversed": {"detections", "corners", "scores", "tensor", "post-processing"},
+    "last image of the batch gets another's answer": {"detections", "corners", "scores", "tensor", "post-processing"},
 }
 FAULTS: Final = faults_of(MODEL)
 BY_NAME: Final = {fault.name: fault for fault in FAULTS}

@@ -26,11 +26,12 @@ from sshconvert.tasks.base import Task
 from sshconvert.tasks.comparison import ClassComparison, DetectionComparison, VectorComparison
 from sshconvert.tasks.faults import Decode, Size
 from sshconvert.tasks.findings import Discrepancy
-from sshconvert.tasks.inside import NOT_DECODED, Inside
+from sshconvert.tasks.inside import NOT_DECODED, POSTPROCESSING, Inside
 from sshconvert.tasks.results import Box
 from sshconvert.tasks.tolerances import PROFILES, Overrides, Profile, Tolerance
 from sshtool.candidates import Candidate, labelled
 from sshtool.environment import environment
+from sshtool.parity.postprocessing import check_postprocessing, untried
 from sshtool.parity.reference import Answer, Reference, run_all
 from sshtool.parity.samples import OTHER, OTHER_TENSORS, Sample
 from sshtool.parity.tensors import TensorComparison, compare_tensor
@@ -207,6 +208,9 @@ class _Judge:
             return None
         profile = PROFILES[_profile_name(candidate, runtime)]
         self.check_declaration(candidate, runtime.declaration)
+        if reason := untried(runtime, self.model):
+            self.skipped[POSTPROCESSING] = reason
+        self.fail_all(check_postprocessing(runtime, self.model, self.reference))
         comparisons, skipped = self.compare_all(candidate, runtime, profile)
         self.judge_results(comparisons, profile)
         if not self.failures and self.skipped and not comparisons:

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from sshconvert.messages import printable
 from sshconvert.tasks.detection import DetectionTask
-from sshconvert.tasks.inside import CHECK as INSIDE
+from sshconvert.tasks.inside import CHECK as INSIDE, POSTPROCESSING
 from sshtool.parity.verify import Failure, VerifyReport
 from sshtool.report.summary import Column, columns, excess, headline, sizes
 
@@ -82,8 +82,10 @@ def _case_name(failure: Failure) -> str:
 def _why_skipped(column: Column, name: str) -> str:
     if column.report is None:
         return "the artifact could not be loaded"
-    if name == INSIDE and column.report.declaration.faces is None:
+    if name in (INSIDE, POSTPROCESSING) and column.report.declaration.faces is None:
         return "the file gives heads, which sshtool decodes"
+    if name in column.report.skipped:
+        return column.report.skipped[name]
     compared = bool(column.report.samples)
     return "" if compared or name in (LOAD, DECLARATION) else "the artifact was not compared on any sample"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -17,7 +17,7 @@ import numpy as np
 
 from sshconvert.arrays import Array, Floats, Images
 from sshconvert.contract import Declaration
-from sshconvert.errors import NonfiniteError
+from sshconvert.errors import ArtifactError, NonfiniteError
 from sshconvert.formats.registry import FORMATS
 from sshconvert.libraries import is_installed
 from sshconvert.messages import printable
@@ -110,6 +110,15 @@ class Runtime(ABC):
     def layers(self, feed: Feed) -> Outputs:
         """Compute all named tensors of the network, in the order of computation. This needs a lot of memory."""
 
+    def behind(self, tensors: Mapping[str, Array], feed: Feed) -> Outputs:
+        """Compute the outputs from inner `tensors`, in place of those that the network computes, by the file's nodes.
+
+        The result leaves out outputs among the `tensors`. The nodes may read the input too, such as its size, so `feed`
+        is an input of the same size. Raises ArtifactError if the file computes no tensor of a name, or does not take
+        these.
+        """
+        raise ArtifactError(f"{self.name} cannot run a part of a file; choose another --runtime")
+
     @abstractmethod
     def inferences(self, feed: Feed) -> list[Inference]:
         """Return the computations for measurements, one for each thread that gives the best throughput.
@@ -151,6 +160,11 @@ def prepare(images: Images, declaration: Declaration) -> Array:
     if declaration.input_layout != "NHWC":
         pixels = pixels.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(pixels, declaration.input_type)  # one copy for both the type and the layout
+
+
+def missing_tensor(path: Path, names: Iterable[str]) -> ArtifactError:
+    """Return the error for a file that computes no tensor of these names."""
+    return ArtifactError(f"{path}: computes no tensor {one_line(', '.join(sorted(names)))}; convert again")
 
 
 def reason(error: BaseException) -> str:

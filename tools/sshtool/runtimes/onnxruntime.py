@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import onnx
 
+from sshconvert.arrays import Array
 from sshconvert.contract import FREE, Tensor, declaration_of
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.libraries import import_onnxruntime
 from sshconvert.messages import without_surrogates
 from sshconvert.models.spec import ModelSpec
 from sshconvert.validation import read_onnx
-from sshtool.runtimes.base import Feed, Inference, Outputs, Runtime, Settings, prepared, reason, shown, usable_cores
+from sshtool.runtimes.base import (
+    Feed,
+    Inference,
+    Outputs,
+    Runtime,
+    Settings,
+    missing_tensor,
+    prepared,
+    reason,
+    shown,
+    usable_cores,
+)
+from sshtool.runtimes.onnx_part import part_behind
 from sshtool.runtimes.registry import RUNTIMES
 
 # The session option for the folder of external weights, for a model loaded from memory.
@@ -59,6 +73,7 @@ class OnnxRuntime(Runtime):
         self._session = self._open(str(path) if _is_unicode(path) else path.read_bytes())
         inputs = self._session.get_inputs()
         self._input = inputs[0].name
+        self._parts: dict[frozenset[str], Any] = {}  # the sessions of `behind`, by the names of their tensors
         self.declaration = declaration_of(path, metadata, [_tensor(item) for item in inputs])
 
     @classmethod
@@ -75,6 +90,19 @@ class OnnxRuntime(Runtime):
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in outputs)
         values = self._run(self._open(model.SerializeToString()), feed)
         return {name: values[name] for name in tensors}
+
+    def behind(self, tensors: Mapping[str, Array], feed: Feed) -> Outputs:
+        names = frozenset(tensors)
+        if names not in self._parts:
+            model = read_onnx(self._path)
+            if missing := names - {name for node in model.graph.node for name in node.output}:
+                raise missing_tensor(self._path, missing)
+            self._parts[names] = self._open(part_behind(model, names).SerializeToString())
+        part = self._parts[names]
+        inputs = {**prepared(feed, self.declaration, self._input), **tensors}
+        taken = {item.name: inputs[item.name] for item in part.get_inputs()}
+        outputs = [item.name for item in part.get_outputs()]
+        return dict(zip(outputs, self._compute(part, outputs, taken, feed), strict=True))
 
     def inferences(self, feed: Feed) -> list[Inference]:
         names = [output.name for output in self._session.get_outputs()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from sshtool.runtimes.base import (
     Outputs,
     Runtime,
     Settings,
+    missing_tensor,
     prepared,
     reason,
     shown,
@@ -61,7 +62,9 @@ outputs = list(model(data).values())""",
         openvino = import_openvino()
         # The first tensor initialises the library. If two threads create it at once, they deadlock.
         openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
-        self._path, self._tensor = path, openvino.Tensor
+        self._path, self._tensor, self._model = path, openvino.Tensor, openvino.Model
+        self._parameter = openvino.op.Parameter
+        self._parts: dict[Any, SimpleQueue[Any]] = {}  # the requests of `behind`, by names of tensors and shapes
         self._core = openvino.Core()
         self.version = str(openvino.__version__).split("-")[0]  # without the build number
         self.settings = settings
@@ -100,6 +103,39 @@ outputs = list(model(data).values())""",
         values = self._run(_requests(self._compile(model), 1), feed)
         # A tensor has several names where OpenVINO fused or removed operations.
         return {name: values[port.any_name] for port in ports for name in sorted(port.get_names())}
+
+    def behind(self, tensors: Mapping[str, Array], feed: Feed) -> Outputs:
+        names, inputs = tuple(sorted(tensors)), self._inputs(feed)
+        sizes = (names, *(array.shape for array in inputs.values()))
+        if sizes not in self._parts:
+            with self._errors(feed):
+                part = self._part_behind(names, {key: array.shape for key, array in inputs.items()})
+            self._parts[sizes] = _requests(self._compile(part), 1)
+        own = len(self._compiled.inputs)
+        given = {own + number: tensors[name] for number, name in enumerate(names)}
+        return self._infer_once(self._parts[sizes], inputs | given, feed)
+
+    def _part_behind(self, names: Sequence[str], shapes: Mapping[Any, Sequence[int]]) -> Any:
+        """Return the model with further inputs in place of its tensors of these names, after its own inputs.
+
+        An optimised IR may take the shape of a tensor behind `names` from one before them. It is fixed for inputs of
+        these `shapes`, so that the network need not run for it.
+        """
+        model = self._read()
+        if model.is_dynamic():
+            model.reshape({model.input(key): list(shape) for key, shape in shapes.items()})
+        nodes = [node for node in model.get_ordered_ops() if node.get_type_name() != "Result"]
+        ports = {name: port for node in nodes for port in node.outputs() for name in port.get_names()}
+        if missing := {*names} - {*ports}:
+            raise missing_tensor(self._path, missing)
+        results = [result for result in model.get_results() if not {*names} & result.input_value(0).get_names()]
+        added = []
+        for name in names:
+            parameter = self._parameter(ports[name].get_element_type(), ports[name].get_partial_shape())
+            for reader in ports[name].get_target_inputs():
+                reader.replace_source_output(parameter.output(0))
+            added.append(parameter)
+        return self._model(results, [*model.get_parameters(), *added])
 
     def inferences(self, feed: Feed) -> list[Inference]:
         requests = [self._compiled.create_infer_request() for _ in range(self._count)]
@@ -188,11 +224,13 @@ outputs = list(model(data).values())""",
         return dict(values) if self.declaration.tensors else {0: values[self._input]}
 
     def _run(self, requests: SimpleQueue[Any], feed: Feed) -> Outputs:
-        values = self._inputs(feed)
+        return self._infer_once(requests, self._inputs(feed), feed)
+
+    def _infer_once(self, requests: SimpleQueue[Any], values: Mapping[Any, Array], feed: Feed) -> Outputs:
         request = requests.get()
         try:
             with self._errors(feed):
-                results = request.infer(values, share_inputs=True)
+                results = request.infer(dict(values), share_inputs=True)
                 return {port.any_name: np.array(value) for port, value in results.items()}
         finally:
             requests.put(request)

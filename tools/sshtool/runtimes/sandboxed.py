@@ -7,9 +7,11 @@ models are lost, and the next load starts another child.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -62,13 +64,17 @@ class SandboxedRuntime(Runtime):
     def layers(self, feed: Feed) -> Outputs:
         return self._outputs("layers", feed)
 
+    def behind(self, tensors: Mapping[str, Array], feed: Feed) -> Outputs:
+        return self._outputs("behind", feed, tensors)
+
     def inferences(self, feed: Feed) -> list[Inference]:
         return [partial(self.run, feed)] * self.parallel
 
-    def _outputs(self, action: str, feed: Feed) -> Outputs:
+    def _outputs(self, action: str, feed: Feed, tensors: Mapping[str, Array] = MappingProxyType({})) -> Outputs:
         arrays = [feed] if isinstance(feed, np.ndarray) else list(feed.values())
         inputs = [] if isinstance(feed, np.ndarray) else list(feed)
-        answer = self._child.ask(self._path, {"do": action, "id": self._id, "inputs": inputs}, arrays)
+        body = {"do": action, "id": self._id, "inputs": inputs, "tensors": list(tensors)}
+        answer = self._child.ask(self._path, body, [*arrays, *tensors.values()])
         return dict(zip(answer.body["names"], answer.arrays, strict=True))
 
     def __str__(self) -> str:
@@ -91,8 +97,12 @@ class Service:
             self._loaded.pop(body["id"], None)
             return {}, []
         runtime = self._loaded[body["id"]]
-        feed = dict(zip(body["inputs"], arrays, strict=True)) if body["inputs"] else arrays[0]
-        outputs = runtime.layers(feed) if body["do"] == "layers" else runtime.run(feed)
+        count = len(body["inputs"]) or 1
+        feed = dict(zip(body["inputs"], arrays[:count], strict=True)) if body["inputs"] else arrays[0]
+        if body["do"] == "behind":
+            outputs = runtime.behind(dict(zip(body["tensors"], arrays[count:], strict=True)), feed)
+        else:
+            outputs = runtime.layers(feed) if body["do"] == "layers" else runtime.run(feed)
         return {"names": list(outputs)}, [np.asarray(value) for value in outputs.values()]
 
     def _load(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,172 @@
+"""The test of a file's own post-processing, apart from its network.
+
+The file is cut at the tensors of the heads, and its own nodes behind them run on made-up heads, whose detections the
+task's decoding tells in float64 (`sshconvert.tasks.made_up`). Scores are only selected, so they must be equal to the
+last bit where the task computes none; coordinates may be off by a few units in the last place of the largest one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from sshconvert.arrays import Array, Doubles
+from sshconvert.errors import ArtifactError
+from sshconvert.models.spec import ModelSpec
+from sshconvert.tasks.detection import DetectionTask
+from sshconvert.tasks.findings import Discrepancy
+from sshconvert.tasks.inside import ATTRIBUTES, BOXES, COUNT, LANDMARKS, POSTPROCESSING, SCORES, Inside
+from sshconvert.tasks.made_up import COORDINATE_UNITS, EPSILON, MadeUp
+from sshconvert.tasks.results import Detections
+from sshtool.parity.reference import Reference
+from sshtool.runtimes.base import BF16, Outputs, Runtime
+
+SEED: Final = 18
+BATCHES: Final = (1, 3, 2, 4)  # the numbers of images of runs, in turn, of a file that takes any number
+
+# The shape of each head's tensor without the batch, by name.
+Shapes = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """A difference at an output of one made-up image. `excess` is None without a measure."""
+
+    output: str
+    text: str
+    excess: float | None = None
+
+
+def check_postprocessing(
+    runtime: Runtime, model: ModelSpec, reference: Reference, *, seed: int = SEED
+) -> Iterator[Discrepancy]:
+    """Run the post-processing of a file on made-up heads, and yield the worst difference of each output.
+
+    The reference tells the shapes of the heads: at the file's size, and at another if the file takes it. Yields
+    nothing for a file without post-processing, and one failure if its heads are not there.
+    """
+    declared, task = runtime.declaration.faces, model.task
+    if declared is None or not isinstance(task, DetectionTask) or untried(runtime, model):
+        return
+    task = task.with_thresholds(declared.score_threshold, declared.iou_threshold)
+    sizes = list(_sizes(runtime, model, reference))
+    worst: dict[str, tuple[_Difference, str]] = {}
+    numbers: dict[str, int] = {}
+    count = 0
+    try:
+        for size, shapes in sizes:
+            random: Any = np.random.RandomState(seed)
+            images = task.made_up(shapes, size, declared.top_k, random)
+            for batch in _batches(images, runtime.declaration.batch):
+                count += len(batch)
+                for made_up, difference in _differences(runtime, task, declared, size, batch):
+                    output = difference.output
+                    numbers[output] = numbers.get(output, 0) + 1
+                    if output not in worst or _rank(difference) > _rank(worst[output][0]):
+                        worst[output] = (difference, f"{made_up} at {size[1]} x {size[0]}")
+    except ArtifactError as error:
+        yield Discrepancy(POSTPROCESSING, f"its post-processing cannot be tried alone: {error}")
+        return
+    for output, (difference, where) in worst.items():
+        text = f"{output} {difference.text} ({where}); in {numbers[output]} of {count} made-up images"
+        yield Discrepancy(POSTPROCESSING, text, output=output, excess=difference.excess)
+
+
+def untried(runtime: Runtime, model: ModelSpec) -> str:
+    """Return why a file's post-processing cannot be tried alone, "" if it can or if there is none."""
+    if runtime.declaration.faces is None:
+        return ""
+    if runtime.inference_precision == BF16:
+        return f"{runtime} rounds the coordinates too"
+    if type(model.task).canvases is DetectionTask.canvases:  # type: ignore[attr-defined]  # it has detections
+        return f"the task {model.task.kind} makes up no heads"
+    return ""
+
+
+def _sizes(runtime: Runtime, model: ModelSpec, reference: Reference) -> Iterator[tuple[tuple[int, ...], Shapes]]:
+    """Yield heights and widths that the file takes, with the shapes of the heads' tensors there."""
+    declaration = runtime.declaration
+    own, other = reference.answers(*declaration.sample_size(model))[:1], reference.other_size()
+    for answer in (*own, *([other] if other else [])):
+        size = answer.sample.image_size
+        if all(declared in (None, side) for declared, side in zip(declaration.input_shape[2:], size, strict=True)):
+            yield size, {name: array.shape[1:] for name, array in answer.outputs.items()}
+
+
+def _rank(difference: _Difference) -> float:
+    return math.inf if difference.excess is None else difference.excess
+
+
+def _batches(images: Iterator[MadeUp], number: int | None) -> Iterator[list[MadeUp]]:
+    """Yield batches of `number` images, or of different numbers in turn for None. The last repeats the first images."""
+    first: list[MadeUp] = []
+    batch: list[MadeUp] = []
+    turn = 0
+    for image in images:
+        first = first if len(first) >= (number or 1) else [*first, image]
+        batch.append(image)
+        if len(batch) == (number or BATCHES[turn % len(BATCHES)]):
+            yield batch
+            batch, turn = [], turn + 1
+    while batch and number and len(batch) < number:
+        batch += first[: number - len(batch)]
+    if batch:
+        yield batch
+
+
+def _differences(
+    runtime: Runtime, task: DetectionTask, declared: Inside, size: tuple[int, ...], batch: Sequence[MadeUp]
+) -> Iterator[tuple[str, _Difference]]:
+    """Yield the differences of one run, each with the name of its image."""
+    heads: dict[str, Array] = {name: np.stack([image.tensors[name] for image in batch]) for name in batch[0].tensors}
+    images: Array = np.zeros((len(batch), *size, 3), np.uint8)
+    outputs = {name: values for name, values in runtime.behind(heads, images).items() if name in task.inside_outputs}
+    if problems := task.problems_inside(heads, outputs, declared):
+        for problem in problems:
+            yield batch[0].name, _Difference(problem.output, problem.message.removeprefix(f"{problem.output} "))
+        return
+    for place, (image, expected) in enumerate(zip(batch, _expected(task, declared, heads, size), strict=True)):
+        found = {name: values[place] for name, values in outputs.items()}
+        for difference in _compare(expected, found, image, max(size)):
+            yield image.name, difference
+
+
+def _expected(
+    task: DetectionTask, declared: Inside, heads: Mapping[str, Array], size: tuple[int, ...]
+) -> list[Detections]:
+    """Return the detections in float64, by the threshold as float32 holds it, because scores are float32."""
+    exact = {name: values.astype(np.float64) for name, values in heads.items()}
+    rounded = task.with_thresholds(score=float(np.float32(declared.score_threshold)))
+    return [detections[: declared.top_k] for detections in rounded.decode(exact, size)]
+
+
+def _compare(expected: Detections, found: Outputs, image: MadeUp, side: int) -> Iterator[_Difference]:
+    count = int(found[COUNT])
+    if count != len(expected):
+        yield _Difference(COUNT, f"is {count}, expected {len(expected)}")
+    both = min(count, len(expected))
+    for name, values, limit in _columns(expected[:both], image, side):
+        errors = np.abs(found[name][:both] - values)
+        if not (errors <= limit).all():
+            shares = np.divide(errors, limit, out=np.full_like(errors, np.inf), where=limit > 0)
+            shares = np.where(errors > 0, shares, 0)
+            row = int(np.unravel_index(np.argmax(shares), shares.shape)[0])
+            excess = float(shares.max())
+            text = f"are off by {errors[row].max():.2g} at detection {row}, {np.max(limit[row]):.2g} allowed"
+            yield _Difference(name, text, excess if math.isfinite(excess) else None)
+
+
+def _columns(expected: Detections, image: MadeUp, side: int) -> Iterator[tuple[str, Doubles, Doubles]]:
+    """Yield the output, the right values and the largest errors of each column."""
+    unit = COORDINATE_UNITS * EPSILON
+    scores = np.asarray(expected.scores, np.float64)
+    yield SCORES, scores, np.abs(scores) * image.score_error
+    yield BOXES, expected.boxes, np.full(expected.boxes.shape, unit * max(image.reach, side))
+    if expected.landmarks is not None:
+        yield LANDMARKS, expected.landmarks, unit * (np.abs(expected.landmarks) + side)
+    if expected.attributes is not None:
+        yield ATTRIBUTES, expected.attributes, np.zeros(expected.attributes.shape)
