@@ -10,7 +10,7 @@ from typing import Final
 
 from sshconvert.checkpoint import Checkpoint, CheckpointFiles, locate
 from sshconvert.convert import Artifact, convert, plan
-from sshconvert.errors import CheckpointError, OutputError, PackageError, ReferencePackError
+from sshconvert.errors import CheckpointError, OutputError, PackageError
 from sshconvert.files import scratch_folder
 from sshconvert.libraries import JINJA, PILLOW, YAML, require
 from sshconvert.models.spec import ModelSpec
@@ -23,7 +23,7 @@ from sshtool.checkpoint.download import DownloadOptions, download
 from sshtool.checkpoint.fetch import Report, no_report
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.check import Checker
-from sshtool.parity.pack import has_demo_pack, write_pack
+from sshtool.parity.pack import demo_pack, has_demo_pack, write_pack
 from sshtool.parity.reference import LiveReference, Reference
 from sshtool.parity.samples import SCENE
 from sshtool.parity.verification import ConvertedAgain, VerifyOptions, VerifyResult, find_reference, write_record
@@ -33,6 +33,7 @@ from sshtool.quantization import QuantizationOptions, check, quantization_for, q
 from sshtool.report.picture import save_picture
 from sshtool.report.verification import ReportFiles
 from sshtool.runtimes.exact import EXACT
+from sshtool.runtimes.mxnet import MXNET
 from sshtool.workspace import Workspace
 
 # The sample of the picture. The demo's heads were not fitted on this scene.
@@ -67,19 +68,21 @@ def run(
     *,
     checkpoint: Path | CheckpointFiles | None = None,
     source: DownloadOptions = DownloadOptions(),  # noqa: B008  # it is frozen
+    live: bool = False,
     dry_run: bool = False,
     progress: Progress = silent,
     report_transfer: Report = no_report,
 ) -> RunResult:
     """Get the checkpoint, convert it, and compare every artifact with the original on every sample.
 
-    The original is MXNet, or for the demo checkpoint its shipped answers. Without either, the first artifact replaces
-    it, and a note of the report says so. `run` downloads a checkpoint if `source` names one or the output folder has
-    none. Raises what the steps raise.
+    The original is MXNet, for the demo checkpoint its shipped answers unless `live`. Without either, it is the exact
+    evaluation. The report names it. `run` downloads a checkpoint if `source` names one or the output folder has none.
+    Raises what the steps raise, and RuntimeUnavailableError if MXNet is missing and `live`.
     """
     model = workspace.model
     if not dry_run:
-        require(PILLOW, JINJA, YAML, *quantization_needs(options, quantization_options))
+        needs = (*quantization_needs(options, quantization_options), *((MXNET,) if live else ()))
+        require(PILLOW, JINJA, YAML, *needs)
     has_source = source.demo or source.from_archive is not None or bool(source.sources)
     is_here = checkpoint is not None or workspace.files is not None
     if not is_here and (has_source or not _has_checkpoint(workspace.checkpoint, model)):
@@ -96,7 +99,7 @@ def run(
         check(loaded, options, quantization_options)
         quantization = quantization_for(loaded, options, quantization_options, progress=progress, note=notes.append)
         artifacts = convert(loaded, workspace.folder, options, quantization=quantization, progress=progress)
-        reference = _find_reference(loaded, options, progress)
+        reference = find_original(loaded, options, live=live, progress=progress)
         report = _verify(loaded, artifacts, reference, progress)
         _save_picture(result.picture, reference, model, options)
         ReportFiles(result.page).write(VerifyResult(report), reference)
@@ -104,6 +107,21 @@ def run(
         if report.passed:
             result = replace(result, package=_package(workspace, loaded, reference, report, progress))
         return result
+
+
+def find_original(
+    checkpoint: Checkpoint, options: Options, *, live: bool = False, progress: Progress = silent
+) -> Reference:
+    """Return the shipped answers of the demo at this size, MXNet, or the exact evaluation."""
+    model = checkpoint.model
+    if checkpoint.is_demo and has_demo_pack(model) and not live:
+        shipped = demo_pack(model)
+        if shipped.image_size == _size(model, options):
+            return shipped
+    reference = find_reference(model, checkpoint, VerifyOptions(), progress=progress)
+    if isinstance(reference, LiveReference):
+        return reference
+    return find_reference(model, checkpoint, VerifyOptions(against=EXACT), progress=progress)
 
 
 def _has_checkpoint(folder: Path, model: ModelSpec) -> bool:
@@ -121,17 +139,6 @@ def _verify(
     with scratch_folder() as folder:
         again = ConvertedAgain(checkpoint.model, checkpoint, folder)
         return verify(checkpoint.model, reference, candidates, convert_again=again.path, progress=progress)
-
-
-def _find_reference(checkpoint: Checkpoint, options: Options, progress: Progress) -> Reference:
-    """Return MXNet, a pack with answers for this size, or the exact reference."""
-    model = checkpoint.model
-    reference = find_reference(model, checkpoint, VerifyOptions(), progress=progress)
-    try:
-        reference.answers(*_size(model, options))
-    except ReferencePackError:
-        return find_reference(model, checkpoint, VerifyOptions(against=EXACT), progress=progress)
-    return reference
 
 
 def _package(

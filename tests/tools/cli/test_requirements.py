@@ -56,6 +56,7 @@ def test_a_base_install_says_what_a_verb_needs_before_it_does_anything(
         # All of it at once, before there is a checkpoint.
         "run": (("run", "--demo", "-o", out), ("Pillow", "Jinja", "PyYAML")),
         "run, INT8": (("run", "--demo", "-o", out, "--precision", "INT8"), ("Pillow", "NNCF", "ONNX Runtime")),
+        "run, live": (("run", "--demo", "--live", "-o", out), ("Pillow", "MXNet")),
         "convert, INT8": (("convert", "--checkpoint", checkpoint, "-o", out, "--precision", "INT8"), ("NNCF",)),
         "reference": (("reference", "--checkpoint", missing, "-o", out), ("mxnet",)),
         "detect": (("detect", missing, "--artifact", onnx_file), ("Pillow",)),

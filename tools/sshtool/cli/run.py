@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-from sshtool.cli.options import AllowNonfinite, CheckpointPath, Conversion, DryRun, Fetching, Network, Output
+from sshtool.cli.options import (
+    AllowNonfinite,
+    CheckpointPath,
+    Conversion,
+    DryRun,
+    Fetching,
+    Network,
+    Option,
+    Output,
+)
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
@@ -31,6 +40,9 @@ class Run(Verb):
     fetching: Fetching = field(default_factory=Fetching)
     conversion: Conversion = field(default_factory=_fp32_and_fp16)
     allow_nonfinite: AllowNonfinite = False
+    live: Annotated[
+        bool, Option("Compare with MXNet itself also where sshtool ships its answers, as for the demo.")
+    ] = False
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)
 
@@ -45,6 +57,7 @@ class Run(Verb):
             self.conversion.quantization(),
             checkpoint=checkpoint,
             source=source,
+            live=self.live,
             dry_run=self.dry_run,
             progress=session.progress,
             report_transfer=session.transfers(workspace.model.name),
