@@ -18,7 +18,7 @@ SOURCES: Final = (ROOT / "convert", ROOT / "tools")
 
 # From the lowest to the highest: the folders, and the modules beside the folders, of each layer.
 LAYERS: Final[Mapping[str, str]] = {
-    "language": "errors messages numerals arrays graph registry",
+    "language": "errors messages numerals arrays graph registry threads",
     "files": "reading schema snapshot files digest finite recognition libraries",
     "formats of others": "mxnet onnx boxes validation editable",
     "meaning": "operators tasks network cutting rounding evaluation models cost",

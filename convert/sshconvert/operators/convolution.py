@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,13 +25,14 @@ from sshconvert.operators.windows import (
     taps,
     window_counts,
 )
+from sshconvert.threads import in_threads
 
 if TYPE_CHECKING:
     from sshconvert.onnx.builder import NodeBuilder
 
 
 _END: Final = 2**31 - 1  # beyond each axis
-_MOST_COLUMNS: Final = 1 << 22  # elements of the windows that one product of matrices takes
+_MOST_COLUMNS: Final = 1 << 21  # elements of the windows that one product of matrices takes
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class _Filters(Operator):
     def _finished(self, sums: Array, bias: tuple[Array, ...]) -> tuple[Array, ...]:
         """Add the bias, if there is one, to sums with the channels behind the batch."""
         for values in bias:
-            sums = sums + values.reshape(-1, *[1] * len(self.kernel))
+            sums += values.reshape(-1, *[1] * len(self.kernel))
         return (self.layout.array_own(sums),)
 
     def _emit(self, build: NodeBuilder, operator: str, pads: Shape, data: str = "", **attributes: Any) -> None:
@@ -135,13 +137,23 @@ class Convolution(_Filters):
         surrounded = padded(data, self.pad, self.pad)
         matrices = weight.reshape(self.groups, self.filters // self.groups, -1)
         result = np.empty((batch, self.filters, *counts), data.dtype)
-        row = batch * channels * math.prod(self.kernel) * math.prod(counts[1:])
-        rows = max(1, _MOST_COLUMNS // row)
-        for first in range(0, counts[0], rows):  # in blocks, to save memory
-            block = (min(rows, counts[0] - first), *counts[1:])
-            views = taps(surrounded[:, :, first * self.stride[0] :], self.kernel, self.stride, self.dilate, block)
-            columns = np.stack(list(views), 2).reshape(batch, self.groups, matrices.shape[2], -1)
-            result[:, :, first : first + rows] = (matrices @ columns).reshape(batch, self.filters, *block)
+        sums = result.reshape(batch, *matrices.shape[:2], -1)
+        places, across = math.prod(self.kernel), math.prod(counts[1:])
+        rows = min(counts[0], max(1, _MOST_COLUMNS // (batch * channels * places * across)))
+
+        def multiply(blocks: Sequence[int]) -> None:
+            """Multiply the windows of some blocks of rows, to save memory, which all blocks share."""
+            space = np.empty((batch, channels, places, rows, *counts[1:]), data.dtype)
+            for first in blocks:
+                block = (min(rows, counts[0] - first), *counts[1:])
+                windows = space if block[0] == rows else np.empty((*space.shape[:3], *block), data.dtype)
+                views = taps(surrounded[:, :, first * self.stride[0] :], self.kernel, self.stride, self.dilate, block)
+                for place, view in enumerate(views):
+                    windows[:, :, place] = view
+                columns = windows.reshape(batch, self.groups, matrices.shape[2], -1)
+                np.matmul(matrices, columns, out=sums[..., first * across : (first + block[0]) * across])
+
+        in_threads(multiply, range(0, counts[0], rows))
         return self._finished(result, inputs[2:])
 
     def emit(self, build: NodeBuilder) -> None:

@@ -16,6 +16,7 @@ from sshconvert.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from sshconvert.formats.registry import artifact_files
 from sshconvert.messages import name_text
 from sshconvert.reading import is_folder
+from sshconvert.threads import usable_cores
 from sshtool.bench.figures import (
     BENCH_VERSION,
     BenchResult,
@@ -32,7 +33,7 @@ from sshtool.checkpoint.archive import opened
 from sshtool.environment import environment
 from sshtool.limits import LONGEST_DURATION, check_threads
 from sshtool.progress import Progress, silent
-from sshtool.runtimes.base import F32, Settings, usable_cores
+from sshtool.runtimes.base import F32, Settings
 from sshtool.runtimes.registry import RUNTIMES, runtimes_for, usual_runtime
 from sshtool.workspace import Workspace
 

@@ -6,7 +6,6 @@ A new runtime is a registered subclass of `Runtime` in a module beside this one 
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from sshconvert.libraries import is_installed
 from sshconvert.messages import printable
 from sshconvert.models.spec import ModelSpec
 from sshconvert.schema import one_line
+from sshconvert.threads import usable_cores
 
 Outputs = dict[str, Floats]
 
@@ -134,10 +134,6 @@ class Runtime(ABC):
     def __str__(self) -> str:
         precision = f" in {self.inference_precision}" if self.inference_precision not in ("", F32) else ""
         return f"{self.name} {self.version}{precision}"
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepared(feed: Feed, declaration: Declaration, name: str) -> dict[str, Array]:

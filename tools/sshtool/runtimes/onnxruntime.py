@@ -15,6 +15,7 @@ from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.libraries import import_onnxruntime
 from sshconvert.messages import without_surrogates
 from sshconvert.models.spec import ModelSpec
+from sshconvert.threads import usable_cores
 from sshconvert.validation import read_onnx
 from sshtool.runtimes.base import (
     Feed,
@@ -26,7 +27,6 @@ from sshtool.runtimes.base import (
     prepared,
     reason,
     shown,
-    usable_cores,
 )
 from sshtool.runtimes.onnx_part import part_behind
 from sshtool.runtimes.registry import RUNTIMES
