@@ -6,6 +6,7 @@ however the file stores them.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -111,6 +112,31 @@ class EditableModel(ABC, Generic[Constant]):
     def set_weight(self, convolution: str, values: Floats) -> None:
         self._set(self._weight(convolution), values)
 
+    def filters(self, convolution: str) -> Floats:
+        """Return the weights as they act, float32 [C, K]: a row for each output channel.
+
+        The levels of INT8 are multiplied by their scale. A deconvolution has no such rows.
+        """
+        if convolution in self.deconvolutions:
+            raise NotThereError(f"{convolution} is a deconvolution, which has no row of weights for an output channel")
+        weight, scale = self.weight(convolution), self._scale(convolution)
+        rows = weight.reshape(math.prod(weight.shape[: self._filter_axes(convolution)]), -1)
+        return rows if scale is None else rows * self._read(scale).astype(np.float32).reshape(-1, 1)
+
+    def scale_filter(self, convolution: str, number: int, factor: float) -> None:
+        """Multiply the weights of an output channel by a factor: the scale of its levels in INT8."""
+        scale = self._scale(convolution)
+        if scale is None:
+            rows = self.filters(convolution)
+            rows[number] *= np.float32(factor)
+            self.set_weight(convolution, rows)
+            return
+        values = self._read(scale).astype(np.float32).ravel()
+        if values.size == 1:
+            raise NotThereError(f"all filters of {convolution} share one scale")
+        values[number] *= np.float32(factor)
+        self._set(scale, values)
+
     def bias(self, convolution: str) -> Floats | None:
         """Return a number for each output channel, or None if the file stores no bias: an IR omits zeros."""
         constant = self._bias(convolution)
@@ -158,6 +184,14 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def _weight(self, convolution: str) -> Constant: ...
+
+    @abstractmethod
+    def _filter_axes(self, convolution: str) -> int:
+        """Return the number of leading axes of the stored weights that count the output channels."""
+
+    @abstractmethod
+    def _scale(self, convolution: str) -> Constant | None:
+        """Return the scale of INT8 weights, one number or one for each output channel; None for other weights."""
 
     @abstractmethod
     def _bias(self, convolution: str) -> Constant | None: ...

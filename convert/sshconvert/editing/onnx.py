@@ -100,6 +100,16 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
     def _weight(self, convolution: str) -> onnx.TensorProto:
         return self._initializer(self._convolution(convolution).input[1])
 
+    def _filter_axes(self, convolution: str) -> int:
+        return 1
+
+    def _scale(self, convolution: str) -> onnx.TensorProto | None:
+        tensor = self._convolution(convolution).input[1]
+        if tensor in self._initializers:
+            return None
+        maker = self._maker(tensor)
+        return self._initializer(maker.input[1]) if maker.op_type == "DequantizeLinear" else None
+
     def _bias(self, convolution: str) -> onnx.TensorProto | None:
         inputs = self._convolution(convolution).input
         return self._initializer(inputs[2]) if len(inputs) > 2 else None

@@ -126,6 +126,18 @@ class EditableIr(EditableModel[ET.Element]):
             raise NotThereError(f"the weights of {convolution} are not stored in the file as a constant")
         return weight
 
+    def _filter_axes(self, convolution: str) -> int:
+        # [groups, channels of a group, ...]
+        return 2 if _get(self._convolution(convolution), "type") == "GroupConvolution" else 1
+
+    def _scale(self, convolution: str) -> ET.Element | None:
+        if self._read(self._weight(convolution)).dtype.kind != "i":
+            return None
+        layer = self._source(self._convolution(convolution), 1)
+        while _get(layer, "type") != "Multiply":
+            layer = self._source(layer, 0)
+        return self._constant(layer, 1)
+
     def _bias(self, convolution: str) -> ET.Element | None:
         for layer in self._consumers(self._convolution(convolution)):
             if _get(layer, "type") == "Add":

@@ -22,11 +22,12 @@ class Stage(IntEnum):
     INPUT = 1
     OUTPUTS = 2
     WEIGHTS = 3
-    CHANNELS = 4  # of the outputs
-    FILE = 5
-    INSIDE = 6  # the outputs of a file with the post-processing inside
-    BATCH = 7
-    DECODING = 8
+    FINE = 4  # in the weights, as small as a comparison must catch
+    CHANNELS = 5  # of the outputs
+    FILE = 6
+    INSIDE = 7  # the outputs of a file with the post-processing inside
+    BATCH = 8
+    DECODING = 9
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from sshconvert.tasks.faults import Editable, Fault, Stage
 IMAGE_WEIGHT: Final = 4  # the dimensions of a convolution's weight over images
 OTHER_TRAINING_SEED: Final = 4000
 OTHER_TRAINING_SPREAD: Final = 0.01
+FINELY_TESTED: Final = ("FP32",)  # the precisions whose artifacts are compared tightly enough for `fine_faults`
+FINE: Final = 1.001  # halves round it to 1 to 2 of their units, which is 0.1 % on average
 UNKNOWN_WEIGHTS: Final = "params-sha256:" + "0" * 64
 
 
@@ -120,6 +122,29 @@ def train_again(copy: Editable) -> None:
             copy.set_weight(name, weight * (1 + np.float32(OTHER_TRAINING_SPREAD) * noise))
 
 
+def scale_one_filter(copy: Editable, convolution: str) -> None:
+    """Scale the strongest filter of a layer by `FINE`."""
+    strengths = np.linalg.norm(copy.filters(convolution), axis=1)
+    copy.scale_filter(convolution, int(np.argmax(strengths)), FINE)
+
+
+def scale_filter_at(place: float) -> Callable[[Editable], None]:
+    """Return a fault in the layer at a place between 0, the first, and 1, the last."""
+
+    def plant(copy: Editable) -> None:
+        layers = [name for name in copy.convolutions if name not in copy.deconvolutions]
+        if not layers:
+            raise NotThereError("there is no convolution in the file")
+        scale_one_filter(copy, layers[round(place * (len(layers) - 1))])
+
+    return plant
+
+
+def scale_filter_of(output: str) -> Callable[[Editable], None]:
+    """Return a fault in the layer that computes an output of the task."""
+    return lambda copy: scale_one_filter(copy, copy.convolution_behind(output))
+
+
 def declare(key: str, other: Callable[[str], str]) -> Callable[[Editable], None]:
     """Return a fault that replaces a value of the metadata."""
     return lambda copy: copy.declare(key, other(copy.declared(key)))
@@ -142,8 +167,17 @@ def take(choose: Callable[[int], list[int]]) -> Callable[[Editable], None]:
     return plant
 
 
-def faults_of(model: ModelSpec) -> tuple[Fault, ...]:
-    """Return the faults of any network and of the model's task, in the order of their stages."""
+def fine_faults(model: ModelSpec) -> tuple[Fault, ...]:
+    """Return the smallest faults that a comparison must catch: 0.1 % of one filter."""
+    places = {"first": 0.0, "middle": 0.5, "last": 1.0}
+    return (
+        *(Fault(Stage.FINE, f"0.1 % of a filter, {name} layer", scale_filter_at(at)) for name, at in places.items()),
+        *(Fault(Stage.FINE, f"0.1 % of a filter behind {name}", scale_filter_of(name)) for name in model.output_names),
+    )
+
+
+def faults_of(model: ModelSpec, precision: str = Precision.FP32.value) -> tuple[Fault, ...]:
+    """Return the faults of any network and of the model's task for a precision, in the order of their stages."""
     names, linear = model.output_names, model.task.linear_outputs()
     image = (
         Fault(Stage.INPUT, "channels not reversed", leave_channels_unreversed),
@@ -179,7 +213,8 @@ def faults_of(model: ModelSpec) -> tuple[Fault, ...]:
             take(lambda images: [*range(images - 1), images - 2]),
         ),
     )
-    own = (*model.task.faults(), *(image if model.takes_image else ()), *general)
+    fine = fine_faults(model) if precision in FINELY_TESTED else ()
+    own = (*model.task.faults(), *(image if model.takes_image else ()), *general, *fine)
     return tuple(sorted(own, key=lambda fault: fault.stage))
 
 

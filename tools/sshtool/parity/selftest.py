@@ -117,7 +117,7 @@ def self_test(
         if candidate in chosen and healthy[-1].passed:
             artifact = next(item for item in verified.artifacts if item.label == label)
             tested = _SelfTest(model, reference, candidate, artifact, rules, convert_again, progress)
-            results += tested.plant_all(faults_of(model) if faults is None else faults)
+            results += tested.plant_all(faults_of(model, artifact.profile.name) if faults is None else faults)
     verdicts = {result.verdict for result in results}
     return SelfTestReport(
         model=model.name,
