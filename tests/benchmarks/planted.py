@@ -96,7 +96,9 @@ class PlantedLayer(Runtime):
 
 def layers_of(path: Path) -> list[str]:
     """Return the layers of an ONNX file with weights, in the order of computation."""
-    return [node.name for node in onnx.load(path, load_external_data=False).graph.node if node.op_type in weight_inputs()]
+    return [
+        node.name for node in onnx.load(path, load_external_data=False).graph.node if node.op_type in weight_inputs()
+    ]
 
 
 def feed_digest(feed: Feed) -> str:
@@ -114,7 +116,7 @@ def _behind(nodes: Sequence[onnx.NodeProto], tensor: str) -> Iterator[onnx.NodeP
 
 
 def _ending_at(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
-    cut = onnx.ModelProto.FromString(model.SerializeToString())
+    cut: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
     inputs = {item.name for item in model.graph.input}
     del cut.graph.output[:]
     cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs if name not in inputs)
@@ -142,7 +144,10 @@ def _beginning_at(
         [output for output in model.graph.output if output.name in made and output.name in outputs],
         [tensor for tensor in model.graph.initializer if tensor.name in read],
     )
-    return onnx.helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+    rest: onnx.ModelProto = onnx.helper.make_model(
+        graph, opset_imports=list(model.opset_import), ir_version=model.ir_version
+    )
+    return rest
 
 
 def _session(model: onnx.ModelProto) -> Any:

@@ -118,13 +118,15 @@ class Subject:
     def precision(self) -> str:
         return self.candidate.profile
 
-    def failures(self, runtime: PlantedLayer, change: Change | None, *, thorough: bool = False) -> list[tuple[str, str]]:
+    def failures(
+        self, runtime: PlantedLayer, change: Change | None, *, thorough: bool = False
+    ) -> list[tuple[str, str]]:
         """Return the sample and the output of each failure of `verify`."""
         runtime.change = change
         with (
-            mock.patch.object(verification, "load", lambda *_, **__: runtime),
-            mock.patch.object(verification, "_describe_samples", lambda *_: ()),
-            mock.patch.object(verification, "file_sha256", lambda _: ""),
+            mock.patch.object(verification, "load", return_value=runtime),
+            mock.patch.object(verification, "_describe_samples", return_value=()),
+            mock.patch.object(verification, "file_sha256", return_value=""),
         ):
             rules = Rules(thorough=thorough)
             report = verify(self.checkpoint.model, self.reference, [self.candidate], rules)

@@ -83,6 +83,11 @@ class Profile:
     undecided: Mapping[str, str] = field(default_factory=dict)
 
 
+_CROWDED: Final = (
+    "hundreds of boxes overlap with scores that are the same but for the rounding, which decides who suppresses whom"
+)
+_UNLIKE: Final = "is like no image that INT8 was calibrated on: most of it is beyond the levels"
+
 PROFILES: Final[Mapping[str, Profile]] = {
     profile.name: profile
     for profile in (
@@ -129,9 +134,9 @@ PROFILES: Final[Mapping[str, Profile]] = {
             cosine=0.99,
             reason="weights and every value between layers are rounded by up to 1/256 of themselves, eight times as "
             "coarsely as stored halves: at most 0.034 measured, times two",
-            undecided={
-                "noise": "hundreds of boxes overlap with scores that are the same but for the rounding, which decides "
-                "who suppresses whom"
+            undecided={"noise": _CROWDED},
+            left_out={
+                "blocks": "excites filters most, in sums of large numbers of both signs, of which each is rounded"
             },
         ),
         Profile(
@@ -147,7 +152,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             cosine=0.9,
             reason="256 levels for each tensor: at most 0.06 measured, times four; single scores move, so that what "
             "counts is the accuracy over a dataset; these limits tell a calibrated model from a broken one",
-            left_out={"noise": "is like no image that INT8 was calibrated on: most of it is beyond the levels"},
+            left_out={"noise": _UNLIKE, "blocks": _UNLIKE},
         ),
     )
 }

@@ -24,7 +24,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.options import Dynamic, Options, Postprocessing, Precision
 from sshconvert.tasks.faults import Fault, Stage
 from sshtool.candidates import Candidate
-from sshtool.parity.faults import faults_of
+from sshtool.parity.faults import FINE as FINE_FACTOR, faults_of, fine_faults
 from sshtool.parity.reference import Answer, Reference
 from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size
 from sshtool.parity.selftest import FaultResult, SelfTestReport, Verdict, self_test
@@ -99,6 +99,7 @@ SEEN_IN_BATCHES: Final[Mapping[str, set[str]]] = {
     "batch reversed": {"detections", "corners", "scores", "tensor", "post-processing"},
     "last image of the batch gets another's answer": {"detections", "corners", "scores", "tensor", "post-processing"},
 }
+FINE: Final = tuple(fault.name for fault in fine_faults(MODEL))
 FAULTS: Final = faults_of(MODEL)
 BY_NAME: Final = {fault.name: fault for fault in FAULTS}
 
@@ -211,6 +212,12 @@ def tested(model: Bench) -> SelfTestReport:
     return report
 
 
+def copied(original: Path, folder: Path) -> Path:
+    for file in artifact_files(original):
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder / original.name
+
+
 def of(report: SelfTestReport, fault: str) -> list[FaultResult]:
     return [result for result in report.faults if result.fault == fault]
 
@@ -218,7 +225,7 @@ def of(report: SelfTestReport, fault: str) -> list[FaultResult]:
 def test_there_are_enough_faults_each_with_a_name_and_with_what_has_to_see_it() -> None:
     assert len(FAULTS) >= 24
     assert len(BY_NAME) == len(FAULTS)
-    assert {*SEEN_BY, *SEEN_IN_FACES, *SEEN_IN_BATCHES} == BY_NAME.keys()
+    assert {*SEEN_BY, *FINE, *SEEN_IN_FACES, *SEEN_IN_BATCHES} == BY_NAME.keys()
 
 
 def test_the_self_test_passes_and_the_healthy_artifacts_have_no_failure(tested: SelfTestReport) -> None:
@@ -251,6 +258,29 @@ def test_faults_of_faces_and_of_batches_are_caught_in_both_formats(
     assert len(report.faults) == 2 * len(seen)
     for item in report.faults:
         assert item.check in seen[item.fault], item
+
+
+@pytest.mark.parametrize(
+    "names", [pytest.param(FINE[1:2], id="one"), pytest.param(FINE, id="all", marks=pytest.mark.long)]
+)
+def test_a_filter_that_is_off_by_a_thousandth_is_caught_by_its_tensor(names: Sequence[str], plain: Bench) -> None:
+    report = plain.test(*(BY_NAME[name] for name in names))
+    assert [(item.verdict, item.check) for item in report.faults] == [(Verdict.CAUGHT, "tensor")] * 2 * len(names)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3], ids=["onnx FP32", "openvino FP32", "onnx FP16", "openvino FP16"])
+def test_a_scaled_filter_is_the_only_one_that_changes(number: int, plain: Bench, tmp_path: Path) -> None:
+    copy = copied(plain.candidates[number].path, tmp_path)
+    edited = format_of(copy).edit(copy)
+    edited.scale_filter("conv3_1", 5, FINE_FACTOR)
+    edited.save()
+    before, after = (format_of(path).edit(path).filters("conv3_1") for path in (plain.candidates[number].path, copy))
+    changed = (before != after).any(axis=1)
+    assert np.flatnonzero(changed).tolist() == [5]
+    assert np.linalg.norm(after[5]) / np.linalg.norm(before[5]) == pytest.approx(FINE_FACTOR, abs=1e-4)
+    assert np.mean(after[5] != before[5]) > 0.99  # halves do not round it away
+    with pytest.raises(NotThereError, match="deconvolution"):
+        edited.filters("ssh_m2_red_upsampling")
 
 
 # What spoils an output of a file that takes any number of images: nodes from "was" to "is".
@@ -453,9 +483,7 @@ def bias_of(model: EditableModel[Any], convolution: str) -> Floats:
 @pytest.mark.parametrize("number", [0, 1, 2, 3], ids=["onnx FP32", "openvino FP32", "onnx FP16", "openvino FP16"])
 def test_an_edit_changes_what_it_is_about_and_nothing_else(plain: Bench, number: int, tmp_path: Path) -> None:
     original = plain.candidates[number].path
-    copy = tmp_path / original.name
-    for file in artifact_files(original):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    copy = copied(original, tmp_path)
     edited = format_of(copy).edit(copy)
     name = edited.convolution_behind(anchor_task(MODEL).heads[0].boxes)
     edited.set_weight("conv3_1", 2 * edited.weight("conv3_1"))

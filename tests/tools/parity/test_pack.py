@@ -223,7 +223,7 @@ FAULTS: dict[str, tuple[Callable[[Members], Any], str]] = {
     "an output changed": (flip, "black .* other detections"),
     "black alone": (
         without(*(name for name in (*sample_names(), OTHER) if name != "black")),
-        "12 .* samples",
+        "13 .* samples",
     ),
     **{f"all but {name}": (without(name), f"1 .* samples .{name}") for name in (*sample_names(), OTHER)},
     "a sample of another size": (of_another_size, "several sizes"),

@@ -557,7 +557,7 @@ def test_a_report_of_nothing_is_a_page_that_says_so(made: Made) -> None:
     assert "Nothing was compared" in " ".join(Reader(render_html(nothing, {})).texts)
 
 
-def test_thirteen_pictures_of_the_usual_size_stay_small() -> None:
+def test_pictures_of_the_usual_size_stay_small() -> None:
     samples = [draw_sample(name, MODEL, 640, 640) for name in sample_names()]
     assert sum(len(data_uri(sample.images[0])) for sample in samples) < 1_500_000
 
