@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import onnx
 import pytest
 
 from sshconvert.arrays import Array
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
 from sshconvert.convert import convert
+from sshconvert.errors import PrecisionError
 from sshconvert.formats.registry import format_of
 from sshconvert.models.registry import load_model
 from sshconvert.options import Options, Precision
-from sshconvert.rounding import Rounding
+from sshconvert.passes import int8
+from sshconvert.passes.int8 import Quantization, WeightLevels
+from sshconvert.rounding import Half, Levels, Rounding
 from sshtool.demo.recognition import write_recognition_checkpoint
 from sshtool.runtimes.base import Outputs
 from sshtool.runtimes.exact import Exact
@@ -97,3 +101,124 @@ def test_a_filter_of_an_fp16_file_that_is_off_by_a_thousandth_is_far_outside(
     model.set_weight(layer, weight)
     model.save()
     assert error(path, normalised, rounding_of(path, normalised)) > 2 * FACTOR * yardstick
+
+
+# --- INT8 -------------------------------------------------------------------------------------------------------------
+
+LIMIT: Final = 1e-3  # of a level
+
+
+@pytest.fixture(scope="module")
+def levels(normalised: Checkpoint) -> Quantization:
+    """Levels of every convolution, whose steps follow from one image."""
+    graph = normalised.resolve(normalised.model.input_shapes).graph
+    tensors = Exact(normalised, single=True).layers(pixels(normalised))
+    inputs: dict[int8.Place, int8.Levels] = {}
+    weights: dict[str, WeightLevels] = {}
+    for node in graph.nodes:
+        if node.operator == "Convolution":
+            source, weight = (graph.nodes[entry.node].name for entry in node.inputs[:2])
+            largest = float(np.abs(tensors[source]).max())
+            inputs[node.name, 0] = int8.Levels(largest / 127, 0, True, frozenset([node.name]))  # signed
+            rows = np.abs(normalised.parameters[weight]).reshape(len(normalised.parameters[weight]), -1)
+            weights[node.name] = WeightLevels((rows.max(1) / 127).astype(np.float32), 0)
+    return Quantization(inputs, weights)
+
+
+@pytest.fixture(scope="module")
+def quantized(
+    normalised: Checkpoint, levels: Quantization, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    options = Options(precisions=(Precision.INT8,))
+    made = convert(normalised, tmp_path_factory.mktemp("quantized"), options, quantization=levels)
+    return {artifact.format: artifact.path for artifact in made}
+
+
+def followed(path: Path, checkpoint: Checkpoint) -> tuple[float, float]:
+    """Return the error of the outputs, and how far beyond half a level a number between the layers is."""
+    images, rounding = pixels(checkpoint), rounding_of(path, checkpoint)
+    observed = load(path, checkpoint.model).tensors(images, rounding.tensors)
+    following = rounding.following(observed)
+    expected = Exact(checkpoint, rounding=following).run(images)
+    assert following.beyond.keys() == {
+        place for place, rule in rounding.rules.items() if isinstance(rule, Levels) and rule.tensor
+    }
+    return difference(expected, {name: observed[name] for name in expected}), max(following.beyond.values())
+
+
+@pytest.mark.independent
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_level_that_a_runtime_chooses_is_the_nearest_to_what_follows_from_its_levels_before(
+    kind: str, normalised: Checkpoint, quantized: dict[str, Path], levels: Quantization, yardstick: float
+) -> None:
+    rounding = rounding_of(quantized[kind], normalised)
+    assert len(rounding.rules) == len(levels.inputs) + len(levels.weights)
+    found, beyond = followed(quantized[kind], normalised)
+    assert found < FACTOR * yardstick
+    assert beyond < LIMIT
+
+
+@pytest.mark.independent
+def test_a_step_of_a_filter_that_is_off_by_a_thousandth_moves_numbers_far_beyond_half_a_level(
+    normalised: Checkpoint, quantized: dict[str, Path], levels: Quantization, tmp_path: Path
+) -> None:
+    model = onnx.load(quantized["onnx"])
+    layer = list(levels.weights)[2]
+    names = {node.name: node for node in model.graph.node}
+    name = names[names[layer].input[1]].input[1]
+    (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
+    steps = onnx.numpy_helper.to_array(tensor).copy()
+    steps[steps.argmax()] *= FAULT
+    tensor.CopyFrom(onnx.numpy_helper.from_array(steps, name))
+    onnx.save(model, tmp_path / "faulty.onnx")
+    assert followed(tmp_path / "faulty.onnx", normalised)[1] > 10 * LIMIT
+
+
+# --- the rules --------------------------------------------------------------------------------------------------------
+
+
+def test_float16_rounds_the_product_with_the_factor_and_takes_the_stored_number_at_a_tie_alone() -> None:
+    weights = np.array([1 + 2**-11 + 2**-30, 1 + 2**-12, 3.0])
+    np.testing.assert_array_equal(Half().apply(weights), [1 + 2**-10, 1, 3])
+    stored = np.array([1, 1 + 2**-10, 3.002], np.float16)
+    np.testing.assert_array_equal(Half(stored=stored).apply(weights), [1, 1, 3])
+    factor = np.array([3.0, 0, -0.1])
+    expected = (weights * factor).astype(np.float16).astype(np.float64)
+    np.testing.assert_array_equal(Half(factor).apply(weights) * factor, expected)
+    assert Half().apply(weights.astype(np.float32)).dtype == np.float32
+
+
+def test_levels_clip_at_their_ends_and_a_step_of_zero_is_a_channel_of_zeros() -> None:
+    rule = Levels(scale=np.array(0.5), zero_point=np.array(10.0))
+    np.testing.assert_array_equal(rule.apply(np.array([-9, -0.2, 0, 0.25, 0.75, 200])), [-5, 0, 0, 0, 1, 122.5])
+    still = Levels(np.zeros((1, 1)), scale=np.zeros((1, 1)), least=-128, largest=127)
+    np.testing.assert_array_equal(still.apply(np.ones((1, 3))), np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "beyond"),
+    [
+        pytest.param([3, 4, 0], 0, id="the nearest, or either at a tie"),
+        pytest.param([3, 6, 0], 1, id="the next but one at a tie"),
+        pytest.param([4, 4, 0], 0.6, id="not the nearest"),
+        pytest.param([3, 4, np.nan], np.inf, id="not a number"),
+        pytest.param([3, 4], np.inf, id="another size"),
+    ],
+)
+def test_a_level_is_as_far_beyond_the_nearest_as_the_runtime_chose_it(chosen: list[float], beyond: float) -> None:
+    rule = Levels(scale=np.array(1.0), tensor="rounded")
+    following = Rounding({("layer", 0): rule}).following({"rounded": np.array(chosen)})
+    inputs = following.inputs("layer", [np.array([2.9, 4.5, -7])])
+    assert following.beyond["layer", 0] == pytest.approx(beyond)
+    if np.isfinite(beyond):
+        np.testing.assert_array_equal(inputs[0], chosen)
+
+
+def test_a_file_whose_rounding_is_not_the_networks_is_refused_by_name(
+    normalised: Checkpoint, halved: dict[str, Path], tmp_path: Path
+) -> None:
+    model = onnx.load(halved["onnx"])
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(3, np.float16), "unknown"))
+    onnx.save(model, tmp_path / "strange.onnx")
+    with pytest.raises(PrecisionError, match=r"strange\.onnx: unknown: .*; convert again"):
+        rounding_of(tmp_path / "strange.onnx", normalised)

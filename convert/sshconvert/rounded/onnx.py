@@ -116,6 +116,7 @@ class _Reader:
             zero_point=zero.astype(np.float64).reshape(()),
             least=int(limits.min),
             largest=int(limits.max),
+            tensor=node.input[0],
         )
         for reader in self.readers.get(node.output[0], ()):
             number = self.node_behind(reader)

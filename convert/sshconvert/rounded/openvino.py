@@ -139,7 +139,13 @@ class _Reader:
         zero = -low.reshape(()) / scale
         if abs(zero - np.rint(zero)) < _NEAR:
             zero = np.rint(zero)
-        rule = Levels(scale=scale, zero_point=zero, least=0, largest=largest)
+        rule = Levels(
+            scale=scale,
+            zero_point=zero,
+            least=0,
+            largest=largest,
+            tensor=min(operation.output(0).get_names(), default=""),
+        )
         source = _names(operation.input_value(0).get_node())
         weighted = weighted_operations()
         for reader in operation.output(0).get_target_inputs():

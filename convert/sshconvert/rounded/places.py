@@ -17,9 +17,10 @@ from sshconvert.graph import Entry, Node, Shape
 from sshconvert.network import Network
 from sshconvert.operators.base import Operator
 from sshconvert.operators.convolution import Deconvolution
-from sshconvert.rounding import Levels, Place
+from sshconvert.rounding import COLOURS, SLACK, Levels, Place
 
-COLOURS: Final = 3
+MOST_STEPS: Final = 127  # of symmetric levels of int8
+MOST: Final = 0.5
 _WEIGHT: Final = "weight"  # MXNet's name of the input
 
 # Numbers that tell whether an operator multiplies each channel by a factor of its own, and adds a number.
@@ -103,17 +104,31 @@ class Places:
         return self._node(number).name, self._operator(number).inputs.index(_WEIGHT)
 
     def input_places(self, number: int, tensors: Collection[str]) -> list[Place]:
-        """Return the inputs of a node that are one of these tensors; without any, its only input that is computed."""
+        """Return the inputs of a node that are one of these tensors, or made from one.
+
+        Between the tensor and the node may be what a converter has moved into the rounding, such as a ReLU before
+        levels from zero on. The image has no name of the network after preprocessing that is built in.
+        """
         node = self._node(number)
         named = {self.entries[name] for name in tensors if name in self.entries}
-        places = [place for place, entry in enumerate(node.inputs) if entry in named]
-        if not places and self._has_weights(number):
-            places = [0]  # after preprocessing that is built in
-        if not places:
-            places = [place for place, entry in enumerate(node.inputs) if not self._is_parameter(entry)]
-            if len(places) != 1:
-                raise self.fail(node.name, "the rounded input is none of the network's tensors")
-        return [(node.name, place) for place in places]
+        computed = [place for place, entry in enumerate(node.inputs) if not self._is_parameter(entry)]
+        for candidates in (
+            [place for place in computed if node.inputs[place] in named],
+            [0] if self._has_weights(number) else computed if len(computed) == 1 else [],
+            [place for place in computed if self._is_from(node.inputs[place], named)],
+        ):
+            if candidates:
+                return [(node.name, place) for place in candidates]
+        raise self.fail(node.name, "the rounded input is none of the network's tensors")
+
+    def _is_from(self, entry: Entry, named: Collection[Entry]) -> bool:
+        """Return whether nodes without weights, each with one computed input, lead from one of the tensors to this."""
+        while entry not in named:
+            computed = [read for read in self._node(entry.node).inputs if not self._is_parameter(read)]
+            if len(computed) != 1 or self._has_weights(entry.node):
+                return False
+            (entry,) = computed
+        return True
 
     def readers(self, entry: Entry) -> Iterator[Place]:
         for node in self.network.graph.nodes:
@@ -127,8 +142,8 @@ class Places:
         A candidate is a product of the factors around the node, in an order of elements that the converter may choose.
         Each is the checkpoint's weights, so no fault of the file makes one of them right.
         """
-        node, operator = self._node(number), self._operator(number)
-        weight = self.constant(node.inputs[operator.inputs.index(_WEIGHT)])
+        node = self._node(number)
+        weight = self.constant(node.inputs[self.weight_place(number)[1]])
         orders = list(_orders(weight.shape, values.shape))
         if not orders:
             raise self.fail(node.name, f"weights of shape {values.shape}, the checkpoint's have {weight.shape}")
@@ -143,11 +158,26 @@ class Places:
 
     def levels(self, number: int, stored: Array, scale: Array, zero_point: Array) -> Levels:
         """Return the rule of weights that are stored as integers. Raises PrecisionError for an impossible scale."""
-        self.check_scale(self._node(number).name, scale)
+        if not np.isfinite(scale).all():  # negative with a factor of a normalisation, 0 for a channel that it ends
+            raise self.fail(self._node(number).name, "a step between levels that is not finite")
         fit = self.fit(number, (stored.astype(np.float64) - zero_point) * scale)
         steps, zeros = (fit.own_steps(array, stored.shape) for array in (scale, zero_point))
+        steps = self._derived(number, fit, steps)
         limits = np.iinfo(stored.dtype)
         return Levels(fit.factor, fit.own(stored), steps, zeros, int(limits.min), int(limits.max))
+
+    def _derived(self, number: int, fit: Fit, declared: Array) -> Array:
+        """Return the steps of weights: the largest weight over 127 if those of most channels are that.
+
+        Otherwise the declared ones. A step that is wrong by a thousandth would only be another choice of levels.
+        """
+        weight = self.constant(self._node(number).inputs[self.weight_place(number)[1]])
+        products = weight if fit.factor is None else weight * fit.factor
+        axes = tuple(axis for axis in range(products.ndim) if not declared.ndim or declared.shape[axis] == 1)
+        largest = np.abs(products).max(axes, keepdims=bool(declared.ndim))
+        derived = np.copysign(largest / MOST_STEPS, declared)
+        is_derived = np.abs(derived - declared) <= SLACK * np.abs(declared)
+        return np.asarray(derived if is_derived.mean() > MOST else declared)
 
     def check_scale(self, name: str, scale: Array) -> None:
         if not (np.isfinite(scale).all() and (scale > 0).all()):

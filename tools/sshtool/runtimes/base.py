@@ -7,7 +7,7 @@ A new runtime is a registered subclass of `Runtime` in a module beside this one 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -118,6 +118,13 @@ class Runtime(ABC):
         these.
         """
         raise ArtifactError(f"{self.name} cannot run a part of a file; choose another --runtime")
+
+    def tensors(self, feed: Feed, names: Collection[str]) -> Outputs:
+        """Compute the outputs and the inner tensors of these names, which the runtime may fuse less than in `run`.
+
+        Integers stay integers. Raises ArtifactError if the file computes no tensor of a name.
+        """
+        raise ArtifactError(f"{self.name} shows no inner tensors; choose another --runtime")
 
     @abstractmethod
     def inferences(self, feed: Feed) -> list[Inference]:

@@ -56,7 +56,7 @@ class Exact(Runtime):
     def run(self, feed: Feed) -> Outputs:
         if not isinstance(feed, np.ndarray) or len(feed) == 1:
             return self._run(feed)
-        parts = [self._run(image[None]) for image in feed]  # less memory than a batch
+        parts = [self._run(image[None], number) for number, image in enumerate(feed)]  # less memory than a batch
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def layers(self, feed: Feed) -> Outputs:
@@ -65,17 +65,21 @@ class Exact(Runtime):
     def inferences(self, feed: Feed) -> list[Inference]:
         return [lambda: self.run(feed)]
 
-    def _run(self, feed: Feed) -> Outputs:
-        return dict(zip(self._checkpoint.model.output_names, self._computed(feed).values(), strict=True))
+    def _run(self, feed: Feed, image: int | None = None) -> Outputs:
+        outputs = self._computed(feed, image=image)
+        return dict(zip(self._checkpoint.model.output_names, outputs.values(), strict=True))
 
-    def _computed(self, feed: Feed, *, inner: bool = False) -> Outputs:
-        """Compute the outputs, or all tensors, by the checkpoint's names."""
+    def _computed(self, feed: Feed, *, inner: bool = False, image: int | None = None) -> Outputs:
+        """Compute the outputs, or all tensors, by the checkpoint's names. `image` is the number of a batch's image."""
+        rounding = self._rounding
+        if rounding is not None and image is not None:
+            rounding = rounding.of_image(image)
         inputs = original_inputs(self._checkpoint.model, feed)
         try:
             network = self._checkpoint.resolve({name: array.shape for name, array in inputs.items()})
             network = _with_inner_outputs(network) if inner else network
             values = {**self._checkpoint.parameters, **inputs}
-            return _rounded(evaluate(network, values, single=self._single, rounding=self._rounding))
+            return _rounded(evaluate(network, values, single=self._single, rounding=rounding))
         except ShapeError as error:
             raise ArtifactError(f"the checkpoint cannot be computed on {shown(feed)} ({error})") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,6 +73,7 @@ class OnnxRuntime(Runtime):
         self._session = self._open(str(path) if _is_unicode(path) else path.read_bytes())
         inputs = self._session.get_inputs()
         self._input = inputs[0].name
+        self._shown: dict[frozenset[str], Any] = {}  # the sessions of `tensors`, by the names of their tensors
         self._parts: dict[frozenset[str], Any] = {}  # the sessions of `behind`, by the names of their tensors
         self.declaration = declaration_of(path, metadata, [_tensor(item) for item in inputs])
 
@@ -103,6 +104,17 @@ class OnnxRuntime(Runtime):
         taken = {item.name: inputs[item.name] for item in part.get_inputs()}
         outputs = [item.name for item in part.get_outputs()]
         return dict(zip(outputs, self._compute(part, outputs, taken, feed), strict=True))
+
+    def tensors(self, feed: Feed, names: Collection[str]) -> Outputs:
+        key = frozenset(names)
+        if key not in self._shown:
+            model = read_onnx(self._path)
+            if missing := key - {name for node in model.graph.node for name in node.output}:
+                raise missing_tensor(self._path, missing)
+            outputs = {output.name for output in model.graph.output}
+            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(key - outputs))
+            self._shown[key] = self._open(model.SerializeToString())
+        return self._run(self._shown[key], feed)
 
     def inferences(self, feed: Feed) -> list[Inference]:
         names = [output.name for output in self._session.get_outputs()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,7 @@ outputs = list(model(data).values())""",
         openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
         self._path, self._tensor, self._model = path, openvino.Tensor, openvino.Model
         self._parameter = openvino.op.Parameter
+        self._shown: dict[frozenset[str], Any] = {}  # the requests and ports of `tensors`, by their tensors' names
         self._parts: dict[Any, SimpleQueue[Any]] = {}  # the requests of `behind`, by names of tensors and shapes
         self._core = openvino.Core()
         self.version = str(openvino.__version__).split("-")[0]  # without the build number
@@ -136,6 +137,21 @@ outputs = list(model(data).values())""",
                 reader.replace_source_output(parameter.output(0))
             added.append(parameter)
         return self._model(results, [*model.get_parameters(), *added])
+
+    def tensors(self, feed: Feed, names: Collection[str]) -> Outputs:
+        key = frozenset(names)
+        if key not in self._shown:
+            model = self._read()
+            known = {name for node in model.get_ops() for port in node.outputs() for name in port.get_names()}
+            if missing := key - known:
+                raise missing_tensor(self._path, missing)
+            model.add_outputs(sorted(key))
+            compiled = self._compile(model)
+            self._shown[key] = (_requests(compiled, 1), compiled.outputs)
+        requests, ports = self._shown[key]
+        values = self._run(requests, feed)
+        wanted = key | {port.any_name for port in self._compiled.outputs}
+        return {name: values[port.any_name] for port in ports for name in port.get_names() & wanted}
 
     def inferences(self, feed: Feed) -> list[Inference]:
         requests = [self._compiled.create_infer_request() for _ in range(self._count)]

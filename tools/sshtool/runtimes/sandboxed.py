@@ -7,7 +7,7 @@ models are lost, and the next load starts another child.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -67,6 +67,9 @@ class SandboxedRuntime(Runtime):
     def behind(self, tensors: Mapping[str, Array], feed: Feed) -> Outputs:
         return self._outputs("behind", feed, tensors)
 
+    def tensors(self, feed: Feed, names: Collection[str]) -> Outputs:
+        return self._outputs("tensors", feed, dict.fromkeys(sorted(names), np.empty(0)))
+
     def inferences(self, feed: Feed) -> list[Inference]:
         return [partial(self.run, feed)] * self.parallel
 
@@ -101,6 +104,8 @@ class Service:
         feed = dict(zip(body["inputs"], arrays[:count], strict=True)) if body["inputs"] else arrays[0]
         if body["do"] == "behind":
             outputs = runtime.behind(dict(zip(body["tensors"], arrays[count:], strict=True)), feed)
+        elif body["do"] == "tensors":
+            outputs = runtime.tensors(feed, body["tensors"])
         else:
             outputs = runtime.layers(feed) if body["do"] == "layers" else runtime.run(feed)
         return {"names": list(outputs)}, [np.asarray(value) for value in outputs.values()]
