@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from sshconvert.arrays import Array, Floats
 from sshconvert.errors import SSHToolError
 
 Constant = TypeVar("Constant")
+
+# The end of a slice of negative steps that includes the first row.
+ALL_BEFORE: Final = -(2**31)
 
 
 class Arithmetic(Enum):
@@ -82,9 +85,17 @@ class EditableModel(ABC, Generic[Constant]):
     def reorder_outputs(self, names: Sequence[str]) -> None:
         """Change the order of the outputs."""
 
-    @abstractmethod
     def output_shape(self, output: str) -> tuple[int, ...]:
         """Return the shape of an output. Raises NotThereError if it is not fixed."""
+        shape = self._dimensions(output)
+        if min(shape, default=1) < 1:
+            raise NotThereError(f"the shape of {output} is not fixed")
+        return shape
+
+    def batch(self, output: str) -> int | None:
+        """Return the first dimension of an output, the number of images; None if it is free."""
+        first, *_ = self._dimensions(output)
+        return first if first > 0 else None
 
     @abstractmethod
     def combine(self, output: str, by: Arithmetic, values: Array) -> None:
@@ -93,6 +104,10 @@ class EditableModel(ABC, Generic[Constant]):
     @abstractmethod
     def take(self, output: str, numbers: Sequence[int], axis: int) -> None:
         """Replace the rows of an output along an axis by the rows with these numbers, as many as before."""
+
+    @abstractmethod
+    def reverse(self, output: str) -> None:
+        """Reverse the order of an output's images, however many there are."""
 
     @abstractmethod
     def cast(self, output: str, dtype: type) -> None:
@@ -183,6 +198,10 @@ class EditableModel(ABC, Generic[Constant]):
             self._replace(constant, rounded)
 
     @abstractmethod
+    def _dimensions(self, output: str) -> tuple[int, ...]:
+        """Return the shape of an output, with numbers below 1 for free dimensions."""
+
+    @abstractmethod
     def _weight(self, convolution: str) -> Constant: ...
 
     @abstractmethod
@@ -210,9 +229,3 @@ class EditableModel(ABC, Generic[Constant]):
 
     @abstractmethod
     def _write(self) -> None: ...
-
-
-def fixed_shape(output: str, shape: Sequence[int]) -> tuple[int, ...]:
-    if min(shape, default=1) < 1:
-        raise NotThereError(f"the shape of {output} is not fixed")
-    return tuple(shape)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from sshconvert.arrays import Array
-from sshconvert.editable import Arithmetic, EditableModel, NotThereError, fixed_shape
+from sshconvert.editable import ALL_BEFORE, Arithmetic, EditableModel, NotThereError
 from sshconvert.operators.convolution import Deconvolution
 from sshconvert.operators.registry import weight_inputs
 
@@ -75,14 +75,16 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
         del self._graph.output[:]
         self._graph.output.extend(by_name[name] for name in names)
 
-    def output_shape(self, output: str) -> tuple[int, ...]:
-        return fixed_shape(output, [size.dim_value or -1 for size in self._output(output).type.tensor_type.shape.dim])
-
     def combine(self, output: str, by: Arithmetic, values: Array) -> None:
         self._put_behind(output, by.value[0], values)
 
     def take(self, output: str, numbers: Sequence[int], axis: int) -> None:
         self._put_behind(output, "Gather", np.array(numbers, np.int64), axis=axis)
+
+    def reverse(self, output: str) -> None:
+        # from the last image to before the first, along axis 0, in steps of -1
+        ends = [np.array([number], np.int64) for number in (-1, ALL_BEFORE, 0, -1)]
+        self._put_behind(output, "Slice", *ends)
 
     def cast(self, output: str, dtype: type) -> None:
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
@@ -96,6 +98,9 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
         self.changed = True
         kept = {entry.key: entry.value for entry in self._model.metadata_props} | {key: value}
         onnx.helper.set_model_props(self._model, kept)
+
+    def _dimensions(self, output: str) -> tuple[int, ...]:
+        return tuple(size.dim_value or -1 for size in self._output(output).type.tensor_type.shape.dim)
 
     def _weight(self, convolution: str) -> onnx.TensorProto:
         return self._initializer(self._convolution(convolution).input[1])

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from sshconvert.arrays import Array
-from sshconvert.editable import Arithmetic, EditableModel, NotThereError, fixed_shape
+from sshconvert.editable import ALL_BEFORE, Arithmetic, EditableModel, NotThereError
 from sshconvert.ir import MODEL_INFO
 from sshconvert.operators.convolution import Deconvolution
 from sshconvert.operators.registry import weighted_operations
@@ -88,16 +88,17 @@ class EditableIr(EditableModel[ET.Element]):
         for place, name in zip(places, names, strict=True):
             layers[place] = results[name]
 
-    def output_shape(self, output: str) -> tuple[int, ...]:
-        port = self._port_behind(self._result(output))
-        return fixed_shape(output, [int(size.text or -1) for size in port.iterfind("dim")])
-
     def combine(self, output: str, by: Arithmetic, values: Array) -> None:
         self._put_behind(output, by.value[1], "opset1", values)
 
     def take(self, output: str, numbers: Sequence[int], axis: int) -> None:
         indices = np.array(numbers, np.int64)
         self._put_behind(output, "Gather", "opset8", indices, np.array([axis], np.int64), batch_dims="0")
+
+    def reverse(self, output: str) -> None:
+        # from the last image to before the first, in steps of -1, along axis 0
+        ends = [np.array([number], np.int64) for number in (-1, ALL_BEFORE, -1, 0)]
+        self._put_behind(output, "Slice", "opset8", *ends)
 
     def cast(self, output: str, dtype: type) -> None:
         name = _element_type(np.dtype(dtype))
@@ -119,6 +120,10 @@ class EditableIr(EditableModel[ET.Element]):
     @property
     def _weights_path(self) -> Path:
         return self.path.with_suffix(".bin")
+
+    def _dimensions(self, output: str) -> tuple[int, ...]:
+        port = self._port_behind(self._result(output))
+        return tuple(int(size.text or -1) for size in port.iterfind("dim"))
 
     def _weight(self, convolution: str) -> ET.Element:
         weight = self._constant(self._convolution(convolution), 1)

@@ -353,6 +353,22 @@ def test_every_image_comes_in_every_place_beside_others() -> None:
                 assert all(set(column) == set(range(number)) for column in columns)
 
 
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_a_reversed_batch_is_caught_in_a_file_that_takes_any_number_of_images(
+    kind: str, plain: Bench, plain_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    options = Options((kind,), input_shape=SHAPE, dynamic=Dynamic.BATCH)
+    (made,) = convert(plain_checkpoint, tmp_path, options)
+    reference = Peer(plain_checkpoint, plain.load_at, SAMPLES, other=False)
+    names = list(SEEN_IN_BATCHES)
+    report = plain.test(
+        *(BY_NAME[name] for name in names), candidates=[Candidate(made.path, "FP32")], reference=reference
+    )
+    assert {item.fault: item.verdict for item in report.faults if item.verdict is not Verdict.NOT_PLANTED} == {
+        "batch reversed": Verdict.CAUGHT
+    }
+
+
 def test_what_only_faces_or_batches_can_have_is_not_planted_elsewhere(plain: Bench) -> None:
     report = plain.test(*(BY_NAME[name] for name in (*SEEN_IN_FACES, *SEEN_IN_BATCHES)))
     assert {item.verdict for item in report.faults} == {Verdict.NOT_PLANTED}

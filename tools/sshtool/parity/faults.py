@@ -159,12 +159,19 @@ def take(choose: Callable[[int], list[int]]) -> Callable[[Editable], None]:
 
     def plant(copy: Editable) -> None:
         for output in copy.outputs:
-            images, *_ = copy.output_shape(output)
-            if images < 2:
-                raise NotThereError("the file takes one image at a time")
+            images = copy.batch(output)
+            if images is None:
+                raise NotThereError("the file takes any number of images")
+            _require_several(images)
             copy.take(output, choose(images), 0)
 
     return plant
+
+
+def reverse_batch(copy: Editable) -> None:
+    for output in copy.outputs:
+        _require_several(copy.batch(output))
+        copy.reverse(output)
 
 
 def fine_faults(model: ModelSpec) -> tuple[Fault, ...]:
@@ -206,7 +213,7 @@ def faults_of(model: ModelSpec, precision: str = Precision.FP32.value) -> tuple[
         Fault(Stage.FILE, "declares another checkpoint", declare(WEIGHTS, other_weights)),
         Fault(Stage.FILE, "file cut off in the middle", lambda copy: copy.cut_off()),
         Fault(Stage.BATCH, "first image's answer for the whole batch", take(lambda images: [0] * images)),
-        Fault(Stage.BATCH, "batch reversed", take(lambda images: [*range(images)][::-1])),
+        Fault(Stage.BATCH, "batch reversed", reverse_batch),
         Fault(
             Stage.BATCH,
             "last image of the batch gets another's answer",
@@ -216,6 +223,11 @@ def faults_of(model: ModelSpec, precision: str = Precision.FP32.value) -> tuple[
     fine = fine_faults(model) if precision in FINELY_TESTED else ()
     own = (*model.task.faults(), *(image if model.takes_image else ()), *general, *fine)
     return tuple(sorted(own, key=lambda fault: fault.stage))
+
+
+def _require_several(images: int | None) -> None:
+    if images == 1:
+        raise NotThereError("the file takes one image at a time")
 
 
 def _largest(copy: Editable) -> list[str]:
