@@ -64,6 +64,9 @@ QUANTIZATION: Final = (CALIBRATION, CALIBRATION_IMAGES, PRESET, QUANTIZED_BY, IN
 COLOR_ORDER: Final = "color_order"
 MEAN_VALUES: Final = "mean_values"
 WEIGHTS: Final = "weights"
+SCORE_THRESHOLD: Final = "score_threshold"
+IOU_THRESHOLD: Final = "iou_threshold"
+TOP_K: Final = "top_k"
 TOOL: Final = "tool"
 
 _INPUTS: Final = "inputs"
@@ -71,9 +74,6 @@ _TENSORS: Final = "tensors"
 _LAYOUT: Final = "input_layout"
 _PRECISION: Final = "precision"
 _POSTPROCESSING: Final = "postprocessing_inside"
-_SCORE: Final = "score_threshold"
-_IOU: Final = "iou_threshold"
-_TOP_K: Final = "top_k"
 _NO_MEAN: Final = "0 0 0"
 _GREY: Final = (128.0, 128.0, 128.0)
 
@@ -380,8 +380,8 @@ def _sizes(tensor: Tensor) -> tuple[int | None, ...]:
 def _inside(path: Path, metadata: Mapping[str, Any]) -> Inside | None:
     if not metadata.get(_POSTPROCESSING):
         return None
-    top_k = _positive(path, metadata, _TOP_K, whole_number, LARGEST_WHOLE)
-    score, iou = (_positive(path, metadata, key, number, 1) for key in (_SCORE, _IOU))
+    top_k = _positive(path, metadata, TOP_K, whole_number, LARGEST_WHOLE)
+    score, iou = (_positive(path, metadata, key, number, 1) for key in (SCORE_THRESHOLD, IOU_THRESHOLD))
     return Inside(score, iou, int(top_k))
 
 
@@ -406,9 +406,9 @@ def _postprocessing(model: ModelSpec, options: Postprocessing | None) -> dict[st
     task = detection_task(model.name, options.task(model))
     return {
         _POSTPROCESSING: " ".join(task.inside_outputs),
-        _SCORE: str(task.score_threshold),
-        _IOU: str(task.iou_threshold),
-        _TOP_K: str(options.top_k),
+        SCORE_THRESHOLD: str(task.score_threshold),
+        IOU_THRESHOLD: str(task.iou_threshold),
+        TOP_K: str(options.top_k),
     }
 
 
@@ -425,5 +425,5 @@ def _model_api(model: ModelSpec, options: Options) -> dict[str, str]:
     if isinstance(task, DetectionTask):
         entries["labels"] = " ".join(task.labels)
         entries["confidence_threshold"] = f"{task.score_threshold:g}"
-        entries[_IOU] = f"{task.iou_threshold:g}"
+        entries[IOU_THRESHOLD] = f"{task.iou_threshold:g}"
     return entries

@@ -25,11 +25,12 @@ ALL_BEFORE: Final = -(2**31)
 
 
 class Arithmetic(Enum):
-    """How to combine an output with a constant: the operator in ONNX and in an IR."""
+    """How to combine a tensor with a constant: the operator in ONNX and in an IR."""
 
     ADD = ("Add", "Add")
     MULTIPLY = ("Mul", "Multiply")
     LESSER = ("Min", "Minimum")
+    GREATER = ("Max", "Maximum")
 
 
 class NotThereError(SSHToolError):
@@ -98,8 +99,11 @@ class EditableModel(ABC, Generic[Constant]):
         return first if first > 0 else None
 
     @abstractmethod
-    def combine(self, output: str, by: Arithmetic, values: Array) -> None:
-        """Combine an output with a constant of its own type that does not change its shape."""
+    def combine(self, tensor: str, by: Arithmetic, values: Array) -> None:
+        """Combine a tensor with a constant of its own type that does not change its shape.
+
+        All readers of an inner tensor read the result. An output changes alone, not what the file computes from it.
+        """
 
     @abstractmethod
     def take(self, output: str, numbers: Sequence[int], axis: int) -> None:

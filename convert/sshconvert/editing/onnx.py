@@ -75,10 +75,11 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
         del self._graph.output[:]
         self._graph.output.extend(by_name[name] for name in names)
 
-    def combine(self, output: str, by: Arithmetic, values: Array) -> None:
-        self._put_behind(output, by.value[0], values)
+    def combine(self, tensor: str, by: Arithmetic, values: Array) -> None:
+        self._put_behind(tensor, by.value[0], values)
 
     def take(self, output: str, numbers: Sequence[int], axis: int) -> None:
+        self._output(output)
         self._put_behind(output, "Gather", np.array(numbers, np.int64), axis=axis)
 
     def reverse(self, output: str) -> None:
@@ -87,9 +88,9 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
         self._put_behind(output, "Slice", *ends)
 
     def cast(self, output: str, dtype: type) -> None:
-        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        kind, value = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), self._output(output)
         self._put_behind(output, "Cast", to=kind)
-        self._output(output).type.tensor_type.elem_type = kind
+        value.type.tensor_type.elem_type = kind
 
     def declared(self, key: str) -> str:
         return next((str(entry.value) for entry in self._model.metadata_props if entry.key == key), "")
@@ -164,17 +165,18 @@ class EditableOnnx(EditableModel[onnx.TensorProto]):
             raise NotThereError(f"{name} is not an output of the file")
         return value
 
-    def _put_behind(self, output: str, operator: str, *constants: Array, **attributes: Any) -> None:
-        self._output(output)
+    def _put_behind(self, tensor: str, operator: str, *constants: Array, **attributes: Any) -> None:
+        """Put an operator behind an output, or behind an inner tensor for all its readers."""
+        maker = self._maker(tensor)
         self.changed = True
-        before = f"{output}_before_{len(self._nodes)}"
-        for node in self._nodes:
-            for tensors in (node.input, node.output):
-                tensors[:] = [before if tensor == output else tensor for tensor in tensors]
-        names = [f"{before}_constant_{number}" for number in range(len(constants))]
-        self._graph.initializer.extend(map(onnx.numpy_helper.from_array, constants, names))
-        node = onnx.helper.make_node(operator, [before, *names], [output], name=f"{before}_node", **attributes)
-        self._graph.node.append(node)
+        before = f"{tensor}_before_{len(self._nodes)}"
+        for node in self._nodes if tensor in self.outputs else (maker,):
+            for names in (node.input, node.output):
+                names[:] = [before if name == tensor else name for name in names]
+        stored = [f"{before}_constant_{number}" for number in range(len(constants))]
+        self._graph.initializer.extend(map(onnx.numpy_helper.from_array, constants, stored))
+        node = onnx.helper.make_node(operator, [before, *stored], [tensor], name=f"{before}_node", **attributes)
+        self._graph.node.insert(self._nodes.index(maker) + 1, node)
         self._nodes = tuple(self._graph.node)
 
     def _set_attribute(self, node: onnx.NodeProto, name: str, value: Any) -> None:

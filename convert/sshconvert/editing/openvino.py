@@ -88,10 +88,11 @@ class EditableIr(EditableModel[ET.Element]):
         for place, name in zip(places, names, strict=True):
             layers[place] = results[name]
 
-    def combine(self, output: str, by: Arithmetic, values: Array) -> None:
-        self._put_behind(output, by.value[1], "opset1", values)
+    def combine(self, tensor: str, by: Arithmetic, values: Array) -> None:
+        self._put_behind(tensor, by.value[1], "opset1", values)
 
     def take(self, output: str, numbers: Sequence[int], axis: int) -> None:
+        self._result(output)
         indices = np.array(numbers, np.int64)
         self._put_behind(output, "Gather", "opset8", indices, np.array([axis], np.int64), batch_dims="0")
 
@@ -101,6 +102,7 @@ class EditableIr(EditableModel[ET.Element]):
         self._put_behind(output, "Slice", "opset8", *ends)
 
     def cast(self, output: str, dtype: type) -> None:
+        self._result(output)
         name = _element_type(np.dtype(dtype))
         self._put_behind(output, "Convert", "opset1", destination_type=name)
         self._port_behind(self._result(output)).set("precision", PRECISIONS[name])
@@ -224,28 +226,37 @@ class EditableIr(EditableModel[ET.Element]):
                 return layer
         raise NotThereError(f"nothing in the file computes {tensor}")
 
-    def _put_behind(self, output: str, operator: str, opset: str, *constants: Array, **data: str) -> None:
+    def _port(self, tensor: str) -> ET.Element:
+        ports = self._maker(tensor).iterfind("output/port")
+        return next(port for port in ports if tensor in port.get("names", "").split(","))
+
+    def _put_behind(self, tensor: str, operator: str, opset: str, *constants: Array, **data: str) -> None:
+        """Put an operator behind an output, or behind an inner tensor for all its readers."""
+        before = self._port(tensor)
         self.changed = True
-        result = self._result(output)
-        before = self._port_behind(result)
-        source = self._sources[_get(result, "id"), "0"]
-        added = self._add_layer(f"{output}/{operator}", operator, opset, **data)
+        source, result = (_get(self._maker(tensor), "id"), _get(before, "id")), self._results().get(tensor)
+        readers = [
+            edge
+            for edge in self._tree.iter("edge")
+            if (edge.get("from-layer"), edge.get("from-port")) == source
+            and (result is None or edge.get("to-layer") == result.get("id"))
+        ]
+        added = self._add_layer(f"{tensor}/{operator}", operator, opset, **data)
         number = _get(added, "id")
         inputs = ET.SubElement(added, "input")
         inputs.append(_port("0", before))
         self._connect(source, number, "0")
         for place, values in enumerate(constants, start=1):
-            constant = self._add_constant(f"{output}/{operator}/{place}", values)
+            constant = self._add_constant(f"{tensor}/{operator}/{place}", values)
             inputs.append(_port(str(place), _child(_child(constant, "output"), "port")))
             self._connect((_get(constant, "id"), "0"), number, str(place))
         after = _port(str(len(inputs)), before)
         after.set("names", before.attrib.pop("names"))
         ET.SubElement(added, "output").append(after)
-        for edge in self._tree.iter("edge"):
-            if _get(edge, "to-layer") == _get(result, "id"):
-                edge.set("from-layer", number)
-                edge.set("from-port", _get(after, "id"))
-        self._sources[_get(result, "id"), "0"] = (number, _get(after, "id"))
+        for edge in readers:
+            edge.set("from-layer", number)
+            edge.set("from-port", _get(after, "id"))
+            self._sources[_get(edge, "to-layer"), _get(edge, "to-port")] = (number, _get(after, "id"))
 
     def _add_layer(self, name: str, kind: str, opset: str, **data: str) -> ET.Element:
         number = str(1 + max(map(int, self._layers)))

@@ -19,12 +19,12 @@ from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.schema import Positive
 from sshconvert.tasks.anchor_card import describe, has_plain_anchors, meaning, program
-from sshconvert.tasks.anchor_faults import box_faults, channel_faults, score_faults
+from sshconvert.tasks.anchor_faults import box_faults, channel_faults, score_faults, suppression_faults
 from sshconvert.tasks.anchor_made_up import AnchorCanvas
 from sshconvert.tasks.anchors import AnchorHead, highest
 from sshconvert.tasks.certainty import score_errors
 from sshconvert.tasks.detection import DetectionTask
-from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
+from sshconvert.tasks.detection_faults import decoder_faults, image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
 from sshconvert.tasks.inside import Columns, Inside
 from sshconvert.tasks.landmark_faults import attribute_faults, column_faults, landmark_faults
@@ -37,6 +37,9 @@ from sshconvert.tasks.tolerances import Profile, Tolerance
 # Training leaves the deltas of anchors without a face free. In a narrow network with landmarks, 256 levels move them by
 # at most 0.66, those of boxes by 0.27; matched boxes and their landmarks are compared in pixels.
 INT8_DELTAS: Final = 4.0
+
+# The size of a box over its anchor's at which other detectors with anchors, such as Detectron's, cut boxes.
+USUAL_CAP: Final = 1000 / 16
 
 
 @TASKS.register("anchor_detection")
@@ -142,6 +145,8 @@ class AnchorDetection(DetectionTask):
             *channel_faults(self.heads, self.noun),
             *inside_faults(self.noun),
             *column_faults(self.columns, self.noun),
+            *decoder_faults({head.stride: len(head.sizes) for head in self.heads}, USUAL_CAP),
+            *suppression_faults(),
             *box_faults(self.heads),
             *threshold_faults(self.score_threshold, self.iou_threshold),
             *score_faults(self.heads, self.noun),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from sshconvert.arrays import Array
+from sshconvert.editable import Arithmetic
 from sshconvert.tasks.anchors import AnchorHead
 from sshconvert.tasks.detection_faults import permute_channels, swap_outputs
 from sshconvert.tasks.faults import Decode, Editable, Fault, Outputs, Size, Stage
+from sshconvert.tasks.inside import NODES
 from sshconvert.tasks.results import Detections
+
+SUPPRESSED: Final = f"{NODES}with_last_pixel"  # the boxes that the suppression inside a file compares
 
 Heads = Sequence[AnchorHead]
 # Returns changed tensors of heads.
@@ -48,6 +52,17 @@ def box_faults(heads: Heads) -> tuple[Fault, ...]:
         Fault(Stage.DECODING, "dx and dy move the corner", decode=_decode(heads, _move_corner)),
         Fault(Stage.DECODING, "anchors without the +1", decode=_shrink_anchors),
     )
+
+
+def suppression_faults() -> tuple[Fault, ...]:
+    """Return the faults of the suppression inside a file."""
+    plants: dict[str, Callable[[Editable], None]] = {
+        "suppression without the corner pixels": lambda copy: copy.combine(
+            SUPPRESSED, Arithmetic.ADD, np.array([0, 0, -1, -1], np.float32)
+        ),
+        "nothing suppressed": lambda copy: copy.combine(SUPPRESSED, Arithmetic.MULTIPLY, np.zeros(1, np.float32)),
+    }
+    return tuple(Fault(Stage.INSIDE, name, plant) for name, plant in plants.items())
 
 
 def score_faults(heads: Heads, noun: str) -> tuple[Fault, ...]:

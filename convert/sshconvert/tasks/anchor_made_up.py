@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sshconvert.arrays import Floats
-from sshconvert.tasks.anchors import AnchorHead
+from sshconvert.tasks.anchors import PLAIN, AnchorHead
 from sshconvert.tasks.made_up import Candidates, Canvas
 
 
@@ -22,6 +22,7 @@ class AnchorCanvas(Canvas):
         self._head = head
         self.stride, self.centre = head.stride, head.centre
         self.anchors = np.array(head.sizes, np.float64)
+        self.is_exact = head.box_std == PLAIN and bool((np.frexp(self.anchors[0])[0] == 0.5).all())
 
     def blank(self, random: Any, least: float) -> dict[str, Floats]:
         head, count = self._head, len(self.anchors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from sshconvert.arrays import Floats, Indices
 from sshconvert.editable import Arithmetic, NotThereError
 from sshconvert.tasks.faults import Editable, Fault, Outputs, Size, Stage
-from sshconvert.tasks.inside import BOXES, COUNT, SCORES
+from sshconvert.tasks.inside import BOXES, COUNT, NODES, SCORES
 from sshconvert.tasks.results import Detections
 
 
@@ -28,6 +28,33 @@ def inside_faults(noun: str) -> tuple[Fault, ...]:
         f"a box behind the last {noun}": _in_last_row(BOXES, 1),
         f"a score behind the last {noun}": _in_last_row(SCORES, 0.01),
         f"not a number behind the last {noun}": _in_last_row(BOXES, np.nan),
+        "scores in the reverse order": _reverse_scores,
+        "boxes rounded to half a pixel": _round_boxes,
+    }
+    return tuple(Fault(Stage.INSIDE, name, plant) for name, plant in plants.items())
+
+
+def decoder_faults(anchors: Mapping[int, int], largest: float) -> tuple[Fault, ...]:
+    """Return the faults of the decoding inside a file.
+
+    `anchors` are their numbers by the stride. `largest` is the size over the anchor's to which boxes are cut.
+    """
+    prefix = f"{NODES}stride"
+    coarsest, finest = max(anchors), min(anchors)
+    first = np.ones((anchors[finest], 1), np.float32)
+    first[0] = 1.001
+
+    def cap(copy: Editable) -> None:
+        for stride in anchors:
+            copy.combine(f"{prefix}{stride}_exp", Arithmetic.LESSER, np.array([largest], np.float32))
+
+    plants: dict[str, Callable[[Editable], None]] = {
+        f"the first row of stride {coarsest} a row too low": _at_least(f"{prefix}{coarsest}_rows_float"),
+        f"the first column of stride {coarsest} a column too far": _at_least(f"{prefix}{coarsest}_columns_float"),
+        f"no box above {largest:g} times its anchor": cap,
+        f"an anchor of stride {finest} too large by 0.1 %": lambda copy: copy.combine(
+            f"{prefix}{finest}_exp", Arithmetic.MULTIPLY, first
+        ),
     }
     return tuple(Fault(Stage.INSIDE, name, plant) for name, plant in plants.items())
 
@@ -103,6 +130,27 @@ def _in_last_row(output: str, value: float) -> Callable[[Editable], None]:
         copy.combine(output, Arithmetic.ADD, values)
 
     return plant
+
+
+def _reverse_scores(copy: Editable) -> None:
+    _, rows = copy.output_shape(SCORES)
+    copy.take(SCORES, range(rows)[::-1], 1)
+
+
+def _round_boxes(copy: Editable) -> None:
+    """Round as FP16 does from 512 to 1024, by a number whose last place is a half.
+
+    A runtime that computes in float32 leaves out conversions to FP16. The minimum keeps it from adding both numbers.
+    """
+    large = np.full((1, 1, 1), 1.5 * 2**22, np.float32)
+    copy.combine(BOXES, Arithmetic.ADD, large)
+    copy.combine(BOXES, Arithmetic.LESSER, 4 * large)
+    copy.combine(BOXES, Arithmetic.ADD, -large)
+
+
+def _at_least(tensor: str) -> Callable[[Editable], None]:
+    """Return a fault that gives the first place of a row or column of numbers the number of the second."""
+    return lambda copy: copy.combine(tensor, Arithmetic.GREATER, np.ones(1, np.float32))
 
 
 def _with(**thresholds: float) -> Callable[[Any, Outputs, Size], list[Detections]]:

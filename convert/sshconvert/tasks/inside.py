@@ -33,6 +33,7 @@ ATTRIBUTES: Final = "attributes"
 OUTPUTS: Final = (BOXES, SCORES, COUNT)  # of every task
 
 CHECK: Final = "faces"  # the name of the check in reports
+NODES: Final = "faces_"  # the beginning of the names of inner tensors
 POSTPROCESSING: Final = "post-processing"  # that of the test apart from the network
 # The problem of results that are not compared, because findings of that check describe their problems.
 NOT_DECODED: Final = "the faces are not what they have to be"

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
@@ -30,6 +31,7 @@ GROWTHS: Final = (1.5, 2.8, 4.0, 4.3, 5.5)
 LARGEST: Final = 128  # of a box, over the image
 UNDERFLOW: Final = -30.0  # the logarithm of the size of a box almost without extent
 OVERFLOW: Final = 100.0  # of one that is infinite in float32
+MOST_PIXELS: Final = 100  # of a box whose overlap equals the limit
 MORE: Final = 40  # than fit
 CROWD: Final = 150
 MARGIN: Final = 1.5  # of an overlap's distance from the limit over its error
@@ -91,6 +93,7 @@ class Canvas(ABC):
     centre: float  # of the first cell, in pixels, when nothing moves the box
     anchors: Doubles
     is_free: bool  # whether a box may leave its cell
+    is_exact: bool = False  # whether float32 holds places and boxes of an anchor's size without error
     score_error: float  # the largest relative error of a score, 0 if scores are only selected
 
     def __init__(self, cells: tuple[int, int]) -> None:
@@ -139,9 +142,9 @@ class Easel:
     def side(self) -> int:
         return max(self.size)
 
-    def made(self, name: str, parts: Sequence[Candidates]) -> MadeUp:
-        """Return tensors with candidates, without those that rounding could suppress or keep."""
-        parts = self._settled(parts)
+    def made(self, name: str, parts: Sequence[Candidates], *, exact: bool = False) -> MadeUp:
+        """Return tensors with candidates, without those that rounding could suppress or keep unless all is `exact`."""
+        parts = parts if exact else self._settled(parts)
         tensors: dict[str, Floats] = {}
         for number, canvas in enumerate(self.canvases):
             own = canvas.blank(self.random, self.limits.score)
@@ -217,7 +220,9 @@ def made_up(easel: Easel) -> Iterator[MadeUp]:
         yield easel.made(f"scores at the threshold, {where}", [_at_threshold(easel, head)])
         yield from _anchors(easel, head, where)
         yield from _large(easel, head, where)
-        yield from _overlapping(easel, head, f"overlaps at the limit, {where}")
+        yield from _overlapping(easel, head, f"overlaps beside the limit, {where}")
+        if pair := _equal_to_limit(easel, head):
+            yield easel.made(f"an overlap equal to the limit, {where}", [pair], exact=True)
     yield easel.made("overlaps across strides", list(_across(easel)))
     yield from _extremes(easel)
     yield easel.made("equal scores", list(_ties(easel)))
@@ -322,6 +327,25 @@ def _overlapping(easel: Easel, head: int, name: str) -> Iterator[MadeUp]:
         yield easel.made(
             name, _pairs_alone(Candidates(head, rows, columns, which, several, easel.scores(len(several))))
         )
+
+
+def _equal_to_limit(easel: Easel, head: int) -> Candidates | None:
+    """Return two boxes whose overlap float32 computes without rounding before the division: small whole numbers.
+
+    Clipping cuts boxes of an anchor's size at the corner of the image to p x q and q x q pixels, for the limit p / q.
+    """
+    canvas, limit = easel.canvases[head], easel.limits.overlap
+    share = Fraction(limit).limit_denominator(MOST_PIXELS)
+    inner, outer = share.numerator, share.denominator
+    size = float(canvas.anchors[0].max())
+    if easel.clips_last or not canvas.is_exact or float(share) != limit or canvas.columns < 2:
+        return None
+    if not inner < outer <= min(size, *easel.size):
+        return None
+    corners = np.array([(outer, outer), (inner, outer)], np.float64) - easel.last_pixel
+    boxes = np.concatenate([corners - (canvas.anchors[0] - easel.last_pixel), corners], axis=1)
+    places = np.zeros(2, np.intp), np.arange(2), np.zeros(2, np.intp)
+    return Candidates(head, *places, boxes, np.sort(easel.scores(2)))
 
 
 def _across(easel: Easel) -> Iterator[Candidates]:

@@ -18,7 +18,7 @@ from sshconvert.onnx.model import OnnxModel
 from sshconvert.onnx.ranking import best_places, gather_rows, row_count, selected_ranks
 from sshconvert.tasks.anchors import PLAIN, AnchorHead
 from sshconvert.tasks.detection import DetectionTask
-from sshconvert.tasks.inside import ATTRIBUTES, BOXES, COUNT, LANDMARKS, SCORES
+from sshconvert.tasks.inside import ATTRIBUTES, BOXES, COUNT, LANDMARKS, NODES, SCORES
 
 _CORNERS: Final = 4
 _CHANNELS: Final = 3
@@ -41,7 +41,7 @@ def append_postprocessing(
     """
     if conflicts := sorted({*task.inside_outputs} & {*model.names}):
         raise UsageError(f"--postprocess: the network already has tensors named {', '.join(conflicts)}; omit it")
-    build = Builder({*model.names, *task.inside_outputs}, "faces_")
+    build = Builder({*model.names, *task.inside_outputs}, NODES)
     limits = _limits(build, model, input_name, task.last_pixel)
     joined = _join(build, decode(build, limits))
     size = _choose(build, _suppress(build, joined, task), joined, top_k, limits if task.clips_last else "")

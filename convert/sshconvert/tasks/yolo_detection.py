@@ -23,7 +23,7 @@ from sshconvert.onnx.builder import Builder
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.tasks.anchors import highest
 from sshconvert.tasks.detection import DetectionTask
-from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
+from sshconvert.tasks.detection_faults import decoder_faults, image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
 from sshconvert.tasks.inside import Inside
 from sshconvert.tasks.made_up import Canvas
@@ -136,6 +136,7 @@ class YoloDetection(DetectionTask):
         return (
             *channel_faults(self.heads, len(self.labels)),
             *inside_faults(self.noun),
+            *decoder_faults({head.stride: len(head.anchors) for head in self.heads}, 4),
             *decoding_faults(self.heads, len(self.labels)),
             *threshold_faults(self.score_threshold, self.iou_threshold),
             *image_faults(self.noun, self.last_pixel),

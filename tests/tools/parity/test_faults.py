@@ -82,17 +82,31 @@ SEEN_BY: Final[Mapping[str, set[str]]] = {
 }
 # In a file that gives faces itself, and in one that takes several images.
 SEEN_IN_FACES: Final[Mapping[str, set[str]]] = {
-    "scores not a number": {"faces", "post-processing"},
-    "scores all 1": {"scores", "post-processing"},
-    "scores halved": {"faces", "scores", "post-processing"},  # below the threshold, some of them
-    "two faces with each other's scores": {"scores", "detections", "faces", "post-processing"},
-    "count one too high": {"faces", "post-processing"},
-    "count one too low": {"faces", "post-processing"},
-    "count in floats": {"faces", "post-processing"},
-    "count in 64 bits": {"faces", "post-processing"},
-    "a box behind the last face": {"faces", "post-processing"},
-    "a score behind the last face": {"faces", "post-processing"},
-    "not a number behind the last face": {"faces", "post-processing"},
+    name: {"post-processing"}
+    for name in (
+        "scores not a number",
+        "scores all 1",
+        "scores halved",
+        "two faces with each other's scores",
+        "count one too high",
+        "count one too low",
+        "count in floats",
+        "count in 64 bits",
+        "a box behind the last face",
+        "a score behind the last face",
+        "not a number behind the last face",
+        "scores in the reverse order",
+        "boxes rounded to half a pixel",
+        "the first row of stride 32 a row too low",
+        "the first column of stride 32 a column too far",
+        "no box above 62.5 times its anchor",
+        "an anchor of stride 8 too large by 0.1 %",
+        "suppression without the corner pixels",
+        "nothing suppressed",
+        "declares a score threshold 1 % higher",
+        "declares 0.301 for an overlap of 0.3",
+        "declares fewer detections than it gives",
+    )
 }
 SEEN_IN_BATCHES: Final[Mapping[str, set[str]]] = {
     "first image's answer for the whole batch": {"detections", "corners", "scores", "tensor", "post-processing"},

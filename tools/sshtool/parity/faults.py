@@ -13,12 +13,23 @@ import numpy as np
 
 from sshconvert.arrays import Floats
 from sshconvert.checkpoint import DEMO
-from sshconvert.contract import CHANNELS, COLOR_ORDER, MEAN_VALUES, WEIGHTS, other_color, other_mean
+from sshconvert.contract import (
+    CHANNELS,
+    COLOR_ORDER,
+    IOU_THRESHOLD,
+    MEAN_VALUES,
+    SCORE_THRESHOLD,
+    TOP_K,
+    WEIGHTS,
+    other_color,
+    other_mean,
+)
 from sshconvert.editable import NotThereError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Precision
 from sshconvert.passes.fp16 import SMALLEST_HALVED
 from sshconvert.tasks.faults import Editable, Fault, Stage
+from sshconvert.tasks.inside import BOXES
 
 IMAGE_WEIGHT: Final = 4  # the dimensions of a convolution's weight over images
 OTHER_TRAINING_SEED: Final = 4000
@@ -150,6 +161,22 @@ def declare(key: str, other: Callable[[str], str]) -> Callable[[Editable], None]
     return lambda copy: copy.declare(key, other(copy.declared(key)))
 
 
+def declare_more(key: str, factor: float) -> Callable[[Editable], None]:
+    """Return a fault that declares a number of the post-processing times a factor. The file applies it as before."""
+
+    def plant(copy: Editable) -> None:
+        if not copy.declared(key):
+            raise NotThereError(f"the file declares no {key}")
+        copy.declare(key, f"{float(copy.declared(key)) * factor:.6g}")
+
+    return plant
+
+
+def declare_fewer(copy: Editable) -> None:
+    _, rows, *_ = copy.output_shape(BOXES)
+    copy.declare(TOP_K, str(max(1, rows // 2)))
+
+
 def other_weights(weights: str) -> str:
     return UNKNOWN_WEIGHTS if weights == DEMO else DEMO
 
@@ -194,6 +221,11 @@ def faults_of(model: ModelSpec, precision: str = Precision.FP32.value) -> tuple[
         Fault(Stage.INPUT, "declares the wrong channel order", declare(COLOR_ORDER, other_color)),
         Fault(Stage.INPUT, "declares the wrong mean", declare(MEAN_VALUES, lambda mean: other_mean(mean, model))),
     )
+    inside = (
+        Fault(Stage.INSIDE, "declares a score threshold 1 % higher", declare_more(SCORE_THRESHOLD, 1.01)),
+        Fault(Stage.INSIDE, "declares 0.301 for an overlap of 0.3", declare_more(IOU_THRESHOLD, 0.301 / 0.3)),
+        Fault(Stage.INSIDE, "declares fewer detections than it gives", declare_fewer),
+    )
     general = (
         Fault(Stage.OUTPUTS, "output order changed", reverse_output_order),
         Fault(Stage.OUTPUTS, "an output renamed", rename_output),
@@ -220,8 +252,13 @@ def faults_of(model: ModelSpec, precision: str = Precision.FP32.value) -> tuple[
             take(lambda images: [*range(images - 1), images - 2]),
         ),
     )
-    fine = fine_faults(model) if precision in FINELY_TESTED else ()
-    own = (*model.task.faults(), *(image if model.takes_image else ()), *general, *fine)
+    own = (
+        *model.task.faults(),
+        *(inside if model.task.inside_outputs else ()),
+        *(image if model.takes_image else ()),
+        *general,
+        *(fine_faults(model) if precision in FINELY_TESTED else ()),
+    )
     return tuple(sorted(own, key=lambda fault: fault.stage))
 
 

@@ -25,7 +25,7 @@ from sshconvert.formats.registry import FORMATS, artifact_files, format_of, know
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Precision
 from sshconvert.reading import is_file
-from sshconvert.tasks.faults import Fault
+from sshconvert.tasks.faults import Fault, Stage
 from sshconvert.tasks.tolerances import PROFILES
 from sshtool.candidates import Candidate, labelled
 from sshtool.parity.faults import faults_of
@@ -173,6 +173,8 @@ class _SelfTest:
             if self.artifact.declaration.faces:
                 raise NotThereError("the file decodes its outputs itself")
             return self.candidate.path
+        if fault.stage is Stage.INSIDE and not self.artifact.declaration.faces:
+            raise NotThereError("the file gives heads, which sshtool decodes")
         original = self.candidate.path.resolve()
         source = original
         if fault.file_of:

@@ -210,7 +210,7 @@ class _Judge:
         self.check_declaration(candidate, runtime.declaration)
         if reason := untried(runtime, self.model):
             self.skipped[POSTPROCESSING] = reason
-        self.fail_all(check_postprocessing(runtime, self.model, self.reference))
+        self.fail_all(check_postprocessing(runtime, self.model, self.reference, thorough=self.rules.thorough))
         comparisons, skipped = self.compare_all(candidate, runtime, profile)
         self.judge_results(comparisons, profile)
         if not self.failures and self.skipped and not comparisons:
