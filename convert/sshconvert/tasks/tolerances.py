@@ -158,9 +158,9 @@ PROFILES: Final[Mapping[str, Profile]] = {
 }
 
 
-# Samples of one colour, and why a coarse precision may leave them out.
-PLAIN: Final = ("red", "green", "blue", "black", "white", "mean")
-_PLAIN: Final = "is of one colour, without content: the rounding of this precision outweighs all else"
+# Samples of areas of one colour, and why a coarse precision may leave them out.
+PLAIN: Final = ("colours",)
+_PLAIN: Final = "has areas of one colour, without content: the rounding of this precision outweighs all else"
 
 
 def without_plain_images(profile: Profile, coarse: Sequence[str] = ("INT8",)) -> Mapping[str, str]:

@@ -246,7 +246,7 @@ def test_what_passed_by_the_tolerances_of_another_precision_has_not_passed(works
     assert package(Workspace(MODEL, tmp_path), PackageOptions()).verified
 
 
-@pytest.mark.parametrize("kept", [["black"], []], ids=str)
+@pytest.mark.parametrize("kept", [["colours"], []], ids=str)
 def test_what_passed_on_a_part_of_the_samples_has_not_passed(
     kept: list[str], workspace: Verified, tmp_path: Path
 ) -> None:

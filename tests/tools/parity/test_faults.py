@@ -37,7 +37,7 @@ MODEL: Final = load_model("ssh-mxnet")
 
 # Small, and yet there are faces that overlap, and faces at the border.
 SHAPE: Final = (1, 3, 128, 128)
-SAMPLES: Final = ("scene-0", "noise", "mean")
+SAMPLES: Final = ("scene-0", "noise", "colours")
 FLIPPED: Final = "deconvolution kernel flipped"
 
 # What has to see a fault, so that none counts as caught because something else went wrong.
@@ -343,7 +343,9 @@ def any_batch(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFac
 def test_a_file_that_takes_any_number_of_images_is_run_on_several(
     runtime: str, any_batch: Path, plain: Bench, tmp_path: Path
 ) -> None:
-    reference = Peer(plain.reference.checkpoint, plain.load_at, ("scene-0", "noise", "texture", "red"), other=False)
+    reference = Peer(
+        plain.reference.checkpoint, plain.load_at, ("scene-0", "noise", "texture", "gradients"), other=False
+    )
     healthy = verify(MODEL, reference, [Candidate(any_batch, "FP32", runtime)])
     assert healthy.passed, healthy.failures
     assert {len(item.images) for item in healthy.artifacts[0].samples} == {1, 2, 4}
@@ -355,7 +357,7 @@ def test_a_file_that_takes_any_number_of_images_is_run_on_several(
 
 def test_every_image_comes_in_every_place_beside_others() -> None:
     for number, batch in ((12, 4), (13, 8), (3, 8), (12, None), (2, None), (1, None), (1, 4)):
-        sample = draw_sample("red", MODEL, 4, 4)
+        sample = draw_sample("noise", MODEL, 4, 4)
         answers = [Answer(replace(sample, name=str(place)), {}) for place in range(number)]
         known = [[int(answer.sample.name) for answer in group] for group in groups(_Chosen(answers, ()), batch)]
         assert [group[0] for group in known][:number] == list(range(number))

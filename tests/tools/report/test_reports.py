@@ -52,7 +52,7 @@ pytestmark = pytest.mark.independent
 MODEL = load_model("ssh-mxnet")
 SIZE = 160
 PAIR = Sample("pair", "two images at once", np.stack([draw_scene(seed, 96, 128).image for seed in (8, 9)]))
-SAMPLES = ("scene-0", "noise", "red")
+SAMPLES = ("scene-0", "noise", "colours")
 
 # A folder's name that would be a script, were it not escaped. The slash makes it two folders.
 HOSTILE = "<script>alert(1)</script>"

@@ -5,8 +5,9 @@ They use only additions, multiplications and divisions of doubles, and NumPy's f
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ OTHER_SHAPE: Final = (2, 3, 250, 333)
 OTHER_SEEDS: Final = (1000, 1001)
 OTHER: Final = "batch-of-2"
 SCENE: Final = "scene-"
-MEAN: Final = "mean"
+COLOURS: Final = "colours"
 
 NORMAL: Final = "normal-"
 TENSOR_SEED: Final = 5000
@@ -82,7 +83,7 @@ def sample_names(scenes: int = 2, *, tensors: bool = False) -> tuple[str, ...]:
     """
     if tensors:
         return (*(f"{NORMAL}{seed}" for seed in range(scenes)), *_FILLED)
-    return (*(f"{SCENE}{seed}" for seed in range(scenes)), *_DRAWN, MEAN)
+    return (*(f"{SCENE}{seed}" for seed in range(scenes)), *_DRAWN, COLOURS)
 
 
 def draw_tensors(name: str, model: ModelSpec, shapes: Mapping[str, Shape]) -> Sample:
@@ -112,9 +113,9 @@ def draw_sample(name: str, model: ModelSpec, *size: int) -> Sample:
     if name.startswith(SCENE):
         image = draw_scene(int(name.removeprefix(SCENE)), height, width).image
         return Sample(name, "drawn faces among clutter: detections", image[None])
-    if name == MEAN:
-        image = _constant(*model.image.mean_pixel)(height, width)
-        return Sample(name, "nothing is left after the mean is subtracted: the biases", image[None])
+    if name == COLOURS:
+        purpose = "areas of one colour: exchanged channels, the mean, the biases"
+        return Sample(name, purpose, _colours(height, width, model.image.mean_pixel)[None])
     purpose, draw = _DRAWN[name]
     return Sample(name, purpose, np.ascontiguousarray(draw(height, width)[None]))
 
@@ -126,11 +127,16 @@ def other_size() -> Sample:
     return Sample(OTHER, "another size, odd on its way down, and two images at once", images)
 
 
-def _constant(*colour: int) -> Callable[[int, int], Images]:
-    def draw(height: int, width: int) -> Images:
-        return np.full((height, width, 3), colour, np.uint8)
-
-    return draw
+def _colours(height: int, width: int, mean: Sequence[int]) -> Images:
+    """Draw two rows of three areas: the channels alone, then black, white and the mean."""
+    image = np.empty((height, width, 3), np.uint8)
+    colours = ((0, 0, 255), (0, 255, 0), (255, 0, 0), (0, 0, 0), (255, 255, 255), mean)
+    rows, columns = (
+        [slice(size * at // n, size * (at + 1) // n) for at in range(n)] for size, n in ((height, 2), (width, 3))
+    )
+    for (row, column), colour in zip(itertools.product(rows, columns), colours, strict=True):
+        image[row, column] = colour
+    return image
 
 
 def _noise(height: int, width: int) -> Images:
@@ -163,8 +169,10 @@ def _gradient_across(height: int, width: int) -> Images:
     return np.broadcast_to(row, (height, width, 3))
 
 
-def _gradient_down(height: int, width: int) -> Images:
-    return np.swapaxes(_gradient_across(width, height), 0, 1)
+def _gradients(height: int, width: int) -> Images:
+    """Draw a gradient across the upper half, and one down the lower half."""
+    upper = height // 2
+    return np.concatenate([_gradient_across(upper, width), np.swapaxes(_gradient_across(width, height - upper), 0, 1)])
 
 
 def _texture(height: int, width: int) -> Images:
@@ -192,13 +200,7 @@ _DRAWN: Final[dict[str, tuple[str, Callable[[int, int], Images]]]] = {
     "texture": ("as rough as a photo at every scale", _texture),
     NOISE: ("no structure: every weight takes part, and many boxes overlap", _noise),
     BLOCKS: ("saturated colours in blocks of four sizes: the filters that noise hardly excites", _blocks),
-    "gradient-across": ("smooth, and different in each channel: a shift to the side", _gradient_across),
-    "gradient-down": ("smooth, and different in each channel: a shift up or down", _gradient_down),
-    "red": ("one saturated channel: exchanged channels", _constant(0, 0, 255)),
-    "green": ("one saturated channel: exchanged channels", _constant(0, 255, 0)),
-    "blue": ("one saturated channel: exchanged channels", _constant(255, 0, 0)),
-    "black": ("a constant: the mean, and the padding at the borders", _constant(0, 0, 0)),
-    "white": ("a constant: the mean, and the padding at the borders", _constant(255, 255, 255)),
+    "gradients": ("smooth, and different in each channel: a shift to the side, up or down", _gradients),
 }
 
 
