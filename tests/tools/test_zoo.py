@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnx
 import pytest
 
 import exporters_worker
@@ -29,6 +28,7 @@ from project import SHARED
 from sshconvert.arrays import Array
 from sshconvert.cutting import cut
 from sshconvert.evaluation import evaluate
+from sshconvert.formats.registry import format_of
 from sshconvert.graph import Shape
 from sshconvert.mxnet.params import read_params, write_params
 from sshconvert.network import Network, read_symbol, resolve
@@ -39,12 +39,8 @@ from zoo import ZooNetwork
 FOLDER: Final = SHARED / "data" / "zoo"
 NETWORKS: Final = zoo.read_zoo(FOLDER) if FOLDER.is_dir() else []
 TOLERANCE: Final = 1e-5
-# OpenVINO rounds weights after it has multiplied BatchNorm into them, so no exact reference has its rounding.
-HALF_TOLERANCE: Final = 0.02
 # The regions of ROIAlign come from the network itself, and its samples move with their rounding.
 MOVING: Final = {"gluoncv-mask_rcnn_fpn_resnet18_v1b_coco": 1e-4}
-# Rounded weights change the order of candidates, and with it which of them survive.
-RANKING: Final = re.compile(r"box_nms|topk|MultiBoxDetection|ROIAlign")
 # One of each kind, and small.
 SAMPLE: Final = (
     "gluoncv-mobilenet0.25",
@@ -92,22 +88,16 @@ def test_a_network_computes_the_same_in_both_runtimes_in_fp32_and_fp16(
     resolved, arrays = resolved_network(network, symbol, params)
     exact = list(evaluate(resolved, arrays | inputs).values())
     differences = {}
-    for precision in ("FP32", "FP16"):
-        (model,) = (tmp_path / "out").rglob(f"{precision}/*.onnx")
-        expected = exact
-        if precision == "FP16" and (halved := half_weights(model)):
-            rounded = {name: arrays[name].astype(np.float16).astype(np.float32) for name in halved}
-            expected = list(evaluate(resolved, arrays | rounded | inputs).values())
-        for path in (model, model.with_suffix(".xml")):
-            kind = "onnx" if path.suffix == ".onnx" else "openvino"
-            exporters_worker.KINDS[kind](str(path), str(tmp_path / "inputs.npz"), str(tmp_path / "found.npz"))
-            differences[f"{kind} {precision}"] = zoo.difference(expected, read(tmp_path / "found.npz"))
+    for path in sorted((tmp_path / "out").rglob("*.onnx")) + sorted((tmp_path / "out").rglob("*.xml")):
+        kind = "onnx" if path.suffix == ".onnx" else "openvino"
+        rounding = format_of(path).read_rounding(path, resolved, arrays)
+        expected = list(evaluate(resolved, arrays | inputs, rounding=rounding).values()) if rounding.rules else exact
+        exporters_worker.KINDS[kind](str(path), str(tmp_path / "inputs.npz"), str(tmp_path / "found.npz"))
+        differences[f"{kind} {path.parent.name}"] = zoo.difference(expected, read(tmp_path / "found.npz"))
     if find_spec("mxnet") and not network.undefined and not network.note.startswith("MXNetError: Failed loading"):
         differences["MXNet"] = zoo.difference(exact, run_mxnet(network, symbol, params, tmp_path))
     with capsys.disabled():
         sys.stdout.write(f"\n{network.name}: {', '.join(f'{key} {each:.0e}' for key, each in differences.items())} ")
-    half = differences.pop("openvino FP16")
-    assert half <= HALF_TOLERANCE or any(map(RANKING.search, network.operators)), differences
     assert max(differences.values()) <= MOVING.get(network.name, TOLERANCE), differences
 
 
@@ -188,12 +178,6 @@ def resolved_network(network: ZooNetwork, symbol: Path, params: Path) -> tuple[N
     graph = cut(read_symbol(symbol), network.cuts)
     known = {name: array.shape for name, array in arrays.items()}
     return resolve(graph, network.inputs, known=known), arrays
-
-
-def half_weights(model: Path) -> list[str]:
-    """Return the parameters that a model of FP16 stores as float16."""
-    tensors = onnx.load(str(model)).graph.initializer
-    return [tensor.name.removesuffix("_fp16") for tensor in tensors if tensor.data_type == onnx.TensorProto.FLOAT16]
 
 
 def run_mxnet(network: ZooNetwork, symbol: Path, params: Path, folder: Path) -> list[Array]:

@@ -17,6 +17,7 @@ FAKE_QUANTIZE: Final = "FakeQuantize"
 _HALF: Final = "f16"
 _INTEGERS: Final = ("i8", "u8")
 _ROUNDED: Final = (_HALF, *_INTEGERS, "bf16", "i4", "u4", "f8e4m3", "f8e5m2", "nf4")
+_SMALL: Final = 64  # float16 has fractions of a thirty-second below
 _NEAR: Final = 1e-3  # of a level: how far float32 moves a zero point, which is an integer
 
 
@@ -74,7 +75,7 @@ class _Reader:
         for operation in self.operations:
             kind = operation.get_type_name() == "Constant" and operation.get_element_type().get_type_name()
             name = operation.get_friendly_name()
-            if kind in _ROUNDED and name not in self.explained:
+            if kind in _ROUNDED and name not in self.explained and not (kind == _HALF and _is_exact(operation.data)):
                 raise self.places.fail(name, f"{kind} numbers that are no weights of the network")
         return Rounding(rules)
 
@@ -155,6 +156,11 @@ class _Reader:
                 raise self.places.fail(node.get_friendly_name(), "a layer that is none of the network's")
             for place in self.places.input_places(number, source):
                 yield place, rule
+
+
+def _is_exact(numbers: Array) -> bool:
+    """Return whether numbers are small integers, which float16 holds: the constants of operators, not weights."""
+    return bool((np.rint(numbers) == numbers).all() and (abs(numbers) <= _SMALL).all())
 
 
 def _type(node: Any) -> str:
