@@ -1,20 +1,22 @@
 """The smallest fault that `sshtool verify` catches in each layer: `python tests/benchmarks/sensitivity.py [--json]`
 
 A fault changes one filter by a fraction e of itself: its weights are scaled by 1 + e, exchanged in part with those of
-the next filter (each gets e of the other), or its bias moves by e of the layer's largest bias (without a bias, of the
-layer's deviation). For each layer there are two filters: the one of median strength, and among 24 of all strengths the
-one whose fault moves the outputs least.
+the next filter (each gets e of the other), or its bias moves by e of the layer's largest bias or of its results' mean
+deviation, whichever is larger. For each layer there are two filters: the one of median strength, and among 24 of all
+strengths the one whose fault moves the outputs least.
 
 The verdict is `verify`'s own, on all its samples. Only the runtime is replaced: it changes the layer's result, so that
-no copy of the file is written (`planted.py`). The `effect` of a fault of 0.1 % is the largest change of an output over
-all samples, in units of that output's rounding: the largest difference of the healthy FP32 file from the reference on
-the same sample.
+no copy of the file is written (`planted.py`). `--confirm` scales the filters of three layers in real copies too.
+
+The `effect` of a fault of 0.1 % is the largest change of an output over all samples, in units of that output's
+rounding: the largest difference of the healthy FP32 file from the reference on the same sample.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +34,7 @@ from planted import Change, PlantedLayer, layers_of
 from sshconvert.arrays import Array
 from sshconvert.checkpoint import Checkpoint, CheckpointFiles, open_checkpoint
 from sshconvert.convert import convert
+from sshconvert.formats.registry import artifact_files, format_of
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ImageSpec, InputSpec
 from sshconvert.options import Options, Precision
@@ -168,7 +171,7 @@ class LayerProbe:
 
     def kinds(self, number: int) -> dict[str, partial[Change]]:
         other = (number + 1) % len(self.strength)
-        unit = float(np.abs(self.bias).max()) or float(self.strength.mean())
+        unit = max(float(np.abs(self.bias).max()), float(self.strength.mean()))
         kinds = {"scaled": partial(scaled, number, float(self.bias[number])), "bias": partial(shifted, number, unit)}
         if other != number:
             kinds["exchanged"] = partial(exchanged, number, other, float(self.bias[other] - self.bias[number]))
@@ -218,6 +221,24 @@ def measure(subject: Subject, patterns: Sequence[str]) -> Iterator[Fault]:
         if number == 0 and (failures := subject.failures(runtime, None, thorough=True)):
             sys.exit(f"{path}: the healthy file fails: {failures}")
         yield from LayerProbe(subject, runtime).measured()
+
+
+def confirm(subject: Subject, faults: Sequence[Fault], folder: Path) -> Iterator[str]:
+    """Plant the smallest scaling that is caught, and the step below, in copies of the file, and verify the copies."""
+    scalings = [fault for fault in faults if fault.kind == "scaled" and fault.smallest and fault.choice == "median"]
+    for fault in {scalings[place] for place in (0, len(scalings) // 2, -1)} if scalings else ():
+        assert fault.smallest is not None  # as chosen
+        place = STEPS.index(fault.smallest)
+        for step in STEPS[max(0, place - 1) : place + 1]:
+            copy = folder / f"{fault.layer}-{step:g}" / subject.precision / subject.candidate.path.name
+            copy.parent.mkdir(parents=True)
+            for file in artifact_files(subject.candidate.path):
+                shutil.copyfile(file, copy.parent / file.name)
+            edited = format_of(copy).edit(copy)
+            edited.scale_filter(fault.layer, fault.filter, 1 + step)
+            edited.save()
+            report = verify(subject.checkpoint.model, subject.reference, [Candidate(copy, subject.precision)])
+            yield f"{subject.precision} {fault.layer} x {1 + step:g}: {'passes' if report.passed else 'fails'}"
 
 
 def roundings(answer: Answer, outputs: Mapping[str, Array]) -> dict[str, float]:
@@ -290,15 +311,20 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"))
     parser.add_argument("--precision", nargs="+", default=["FP32", "FP16"])
     parser.add_argument("--layer", nargs="+", default=["*"], help="patterns of names")
+    parser.add_argument("--confirm", action="store_true", help="verify a few real copies too; the results to stderr")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    faults = []
+    faults: list[Fault] = []
     with checkpoint_of(options) as checkpoint, tempfile.TemporaryDirectory() as folder:
         for subject in subjects(checkpoint, options, Path(folder)):
+            own = []
             for fault in measure(subject, options.layer):
-                faults.append(fault)
+                own.append(fault)
                 if not options.json:
                     show([fault])
+            faults += own
+            for line in confirm(subject, own, Path(folder) / "confirm") if options.confirm else ():
+                sys.stderr.write(f"{line}\n")
     if options.json:
         sys.stdout.write(json.dumps([{**asdict(fault), "missed": fault.missed} for fault in faults], indent=1) + "\n")
 
