@@ -18,6 +18,7 @@ from sshconvert.digest import file_sha256
 from sshconvert.errors import ArtifactError, RuntimeUnavailableError
 from sshconvert.libraries import Library, importing
 from sshconvert.models.spec import ModelSpec
+from sshconvert.threads import usable_cores
 from sshtool.runtimes.base import Feed, Inference, Outputs, Runtime, Settings, reason, shown
 from sshtool.runtimes.original import original_declaration, original_inputs
 from sshtool.runtimes.registry import RUNTIMES
@@ -27,13 +28,15 @@ MXNET: Final = Library("MXNet", "mxnet", "reference", condition="on Python 3.11 
 
 
 def import_mxnet(threads: int = 0) -> Any:
-    """Import `mxnet`. The first import in a process fixes the number of threads.
+    """Import `mxnet`. The first import in a process fixes the number of threads, by default one for each core.
 
     Raises RuntimeUnavailableError if it is not installed or cannot be imported.
     """
     vars(np).setdefault("bool", bool)  # MXNet 1.9.1 needs the alias that NumPy 1.24 removed
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
+    else:  # by itself, MXNet uses half of the cores, as if two were one core's threads
+        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
     with importing(MXNET):
         import mxnet
     return mxnet
