@@ -42,7 +42,7 @@ class MadeUp:
     """The tensors of one image's heads, float32 without a batch, and what they try, in words.
 
     `reach` is the largest coordinate of a box before clipping, in pixels: the scale of the error of float32.
-    `score_error` is the largest relative error of a score, 0 if scores are only selected.
+    `score_error` is the largest error of a score, 0 if scores are only selected.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Canvas(ABC):
     anchors: Doubles
     is_free: bool  # whether a box may leave its cell
     is_exact: bool = False  # whether float32 holds places and boxes of an anchor's size without error
-    score_error: float  # the largest relative error of a score, 0 if scores are only selected
+    score_error: float  # the largest error of a score, 0 if scores are only selected
 
     def __init__(self, cells: tuple[int, int]) -> None:
         self.rows, self.columns = cells
@@ -155,10 +155,12 @@ class Easel:
         return MadeUp(name, tensors, self._reach(parts), max(canvas.score_error for canvas in self.canvases))
 
     def scores(self, count: int) -> Doubles:
-        """Return distinct scores above the threshold in a random order."""
+        """Return scores above the threshold in a random order, distinct if float32 can tell so many apart."""
         least = self.limits.score
         high = max(0.999, min(2 * least, 1.0))
-        steps = (np.arange(count) + 0.5) / max(count, 1)
+        error = max(canvas.score_error for canvas in self.canvases)
+        levels = max(1, min(count, int((high - least) / (4 * error)) if error else count))
+        steps = (np.arange(count) % levels + 0.5) / levels
         return np.asarray(self.random.permutation(least + (high - least) * (0.02 + 0.98 * steps)))
 
     def around(self, head: int, rows: Indices, columns: Indices, sizes: Doubles) -> Doubles:
@@ -248,7 +250,7 @@ def _every_place(easel: Easel, head: int, name: str) -> Iterator[MadeUp]:
 
 def _at_threshold(easel: Easel, head: int) -> Candidates:
     canvas, least = easel.canvases[head], np.float32(easel.limits.score)
-    beside = [step for step in BESIDE if step > canvas.score_error]
+    beside = [step for step in BESIDE if step * least > canvas.score_error]
     scores = [float(least) * (1 + side * step) for step in beside for side in (1, -1)]
     if not canvas.score_error:
         scores += [float(least), *(float(np.nextafter(least, np.float32(end))) for end in (0, 2))]
@@ -302,17 +304,17 @@ def _overlapping(easel: Easel, head: int, name: str) -> Iterator[MadeUp]:
     anchors = len(canvas.anchors)
     shift = (1 - limit) / (1 + limit)  # of boxes of one size, in their width
     width = float(np.clip(min(easel.size) / 6, 12, 64))
-    if anchors == 1:
+    if anchors == 1 and shift:
         width = max(width, 1.1 * canvas.stride / shift)
     tile = 2.2 * width + canvas.stride
-    down, across = (int(side // tile) for side in easel.size)
+    down, across = (max(1, int(side // tile)) for side in easel.size)
     # As in `_settled`: the overlap's error by that of coordinates. MARGIN of it is dropped, so this is a little more.
     error = COORDINATE_UNITS * EPSILON * easel.side * 8 * width / (width**2 * 2 / (1 + limit)) / limit
     steps = sorted({1.1 * MARGIN * error, *(step for step in BESIDE_LIMIT if step > 1.2 * MARGIN * error)})
     wanted = [limit * (1 + side * step) for step in steps for side in (1, -1)]
     wanted = [share for share in wanted if share < 1] * 2
     per = down * across
-    for start in range(0, len(wanted) if per else 0, per):
+    for start in range(0, len(wanted), per):
         boxes = []
         for place, share in enumerate(wanted[start : start + per]):
             row, column = divmod(place, across)
@@ -430,10 +432,11 @@ def _many(easel: Easel, *, equal: bool) -> Iterator[Candidates]:
         order = easel.random.permutation(len(rows))[:most]
         chosen.append((head, rows[order], columns[order]))
     scores = easel.scores(sum(len(rows) for _, rows, _ in chosen))
+    same = easel.scores(1)
     for head, rows, columns in chosen:
         own, scores = scores[: len(rows)], scores[len(rows) :]
         anchors = easel.random.randint(0, len(easel.canvases[head].anchors), len(rows))
-        yield easel.small(head, rows, columns, anchors, np.full(len(rows), 0.999) if equal else own)
+        yield easel.small(head, rows, columns, anchors, np.repeat(same, len(rows)) if equal else own)
 
 
 def _scattered(canvas: Canvas, random: Any, count: int) -> tuple[Indices, Indices]:

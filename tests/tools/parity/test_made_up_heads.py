@@ -113,6 +113,10 @@ FORMS: Final[dict[str, dict[str, Any]]] = {
     },
     "few detections": {"postprocessing": Postprocessing(top_k=7)},
     "other thresholds": {"postprocessing": Postprocessing(score_threshold=0.62, iou_threshold=0.55)},
+    "thresholds near 1": {"postprocessing": Postprocessing(score_threshold=0.999, iou_threshold=0.99, top_k=5000)},
+    "thresholds near 0": {"postprocessing": Postprocessing(score_threshold=0.001, iou_threshold=0.001, top_k=3)},
+    "thresholds of 1": {"postprocessing": Postprocessing(score_threshold=1.0, iou_threshold=1.0, top_k=1)},
+    "smaller than a cell": {"input_shape": (1, 3, 32, 32)},
     "any number": {"dynamic": Dynamic.BATCH},
     "any size": {"dynamic": Dynamic.ALL},
 }

@@ -170,7 +170,7 @@ def _columns(expected: Detections, image: MadeUp, side: int) -> Iterator[tuple[s
     """Yield the output, the right values and the largest errors of each column."""
     unit = COORDINATE_UNITS * EPSILON
     scores = np.asarray(expected.scores, np.float64)
-    yield SCORES, scores, np.abs(scores) * image.score_error
+    yield SCORES, scores, np.full(scores.shape, image.score_error)
     yield BOXES, expected.boxes, np.full(expected.boxes.shape, unit * max(image.reach, side))
     if expected.landmarks is not None:
         yield LANDMARKS, expected.landmarks, unit * (np.abs(expected.landmarks) + side)
