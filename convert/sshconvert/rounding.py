@@ -16,19 +16,25 @@ FP32: a filter that is off by a thousandth moves numbers by a tenth of a level, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from sshconvert.arrays import Array
+from sshconvert.graph import Entry, Node
+from sshconvert.network import Network
 
 Place = tuple[str, int]  # a node's name and the number of one of its inputs
 
 # How far the float32 arithmetic of a converter may move a number, relative to it: eight roundings. They make and apply
 # the factor of a normalisation, for example.
 SLACK: Final = 2.0**-21
+
+# How far beyond half a level float32 arithmetic may choose, in levels. 255 levels in float32 have steps of 3e-5 of a
+# level; the largest distance of ten networks in ONNX Runtime and OpenVINO is 6e-5.
+FLOAT_LIMIT: Final = 1e-3
 
 IMAGE: Final = 4  # dimensions
 COLOURS: Final = 3
@@ -131,6 +137,40 @@ class Rounding:
         """Return the rounding that follows a runtime. `observed` are the runtime's `tensors`, for the same input."""
         return Following(self.rules, observed)
 
+    def limits(self, network: Network) -> dict[Place, float]:
+        """Return how far beyond half a level a runtime may choose at each place between layers, in levels.
+
+        A layer of integers may round its bias to multiples of the product of its steps, so half of that is allowed in
+        addition where the layer's results are rounded: a few thousandths of a level, as a rule.
+        """
+        names = {node.name: node for node in network.graph.nodes}
+        limits = {}
+        for (name, number), rule in self.rules.items():
+            if isinstance(rule, Levels) and rule.tensor:
+                step = self._bias_step(network, names[name].inputs[number])
+                limits[name, number] = FLOAT_LIMIT + step / 2 / float(rule.scale)
+        return limits
+
+    def _bias_step(self, network: Network, entry: Entry) -> float:
+        """Return the largest step of the biases of the integer layers from which a tensor follows in float."""
+        largest = 0.0
+        for node in _nodes_before(network, entry, self._stored):
+            if (rule := self._stored(node)) is not None:
+                sources = _nodes_before(network, node.inputs[0], self._between)
+                steps = self._between(node) or [step for before in sources for step in self._between(before)]
+                largest = max(largest, float(np.abs(rule.scale).max()) * max(steps, default=0))
+        return largest
+
+    def _stored(self, node: Node) -> Levels | None:
+        """Return the rule of a node's weights, if they are stored as integers."""
+        rules = (self.rules.get((node.name, place)) for place in range(len(node.inputs)))
+        return next((rule for rule in rules if isinstance(rule, Levels) and not rule.tensor), None)
+
+    def _between(self, node: Node) -> list[float]:
+        """Return the steps of a node's inputs that are rounded between layers."""
+        rules = (self.rules.get((node.name, place)) for place in range(len(node.inputs)))
+        return [float(rule.scale) for rule in rules if isinstance(rule, Levels) and rule.tensor]
+
     def of_image(self, number: int) -> Rounding:
         """Return the rounding of one image of a batch."""
         return self
@@ -179,6 +219,17 @@ class Following(Rounding):
             orders = (chosen, chosen[:, ::-1])
             chosen = min(orders, key=lambda array: float(np.abs(array - exact).sum()))
         return chosen
+
+
+def _nodes_before(network: Network, entry: Entry, ends: Callable[[Node], object]) -> Iterator[Node]:
+    """Yield the nodes from which a tensor follows, and none before those that are `ends`."""
+    seen, waiting = {entry.node}, [entry.node]
+    while waiting:
+        node = network.graph.nodes[waiting.pop()]
+        yield node
+        following = set() if ends(node) else {read.node for read in node.inputs} - seen
+        seen |= following
+        waiting += following
 
 
 def _beyond(rule: Levels, exact: Array, chosen: Array) -> float:

@@ -19,7 +19,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.options import Options, Precision
 from sshconvert.passes import int8
 from sshconvert.passes.int8 import Quantization, WeightLevels
-from sshconvert.rounding import Half, Levels, Rounding
+from sshconvert.rounding import FLOAT_LIMIT, Half, Levels, Rounding
 from sshtool.demo.recognition import write_recognition_checkpoint
 from sshtool.runtimes.base import Outputs
 from sshtool.runtimes.exact import Exact
@@ -105,8 +105,6 @@ def test_a_filter_of_an_fp16_file_that_is_off_by_a_thousandth_is_far_outside(
 
 # --- INT8 -------------------------------------------------------------------------------------------------------------
 
-LIMIT: Final = 1e-3  # of a level
-
 
 @pytest.fixture(scope="module")
 def levels(normalised: Checkpoint) -> Quantization:
@@ -135,15 +133,17 @@ def quantized(
 
 
 def followed(path: Path, checkpoint: Checkpoint) -> tuple[float, float]:
-    """Return the error of the outputs, and how far beyond half a level a number between the layers is."""
+    """Return the error of the outputs, and the largest distance beyond half a level between layers, in its limit."""
     images, rounding = pixels(checkpoint), rounding_of(path, checkpoint)
     observed = load(path, checkpoint.model).tensors(images, rounding.tensors)
     following = rounding.following(observed)
     expected = Exact(checkpoint, rounding=following).run(images)
-    assert following.beyond.keys() == {
-        place for place, rule in rounding.rules.items() if isinstance(rule, Levels) and rule.tensor
-    }
-    return difference(expected, {name: observed[name] for name in expected}), max(following.beyond.values())
+    limits = rounding.limits(checkpoint.resolve(checkpoint.model.input_shapes))
+    assert following.beyond.keys() == limits.keys()
+    assert all(FLOAT_LIMIT <= limit < 0.1 for limit in limits.values())
+    return difference(expected, {name: observed[name] for name in expected}), max(
+        following.beyond[place] / limit for place, limit in limits.items()
+    )
 
 
 @pytest.mark.independent
@@ -155,7 +155,7 @@ def test_every_level_that_a_runtime_chooses_is_the_nearest_to_what_follows_from_
     assert len(rounding.rules) == len(levels.inputs) + len(levels.weights)
     found, beyond = followed(quantized[kind], normalised)
     assert found < FACTOR * yardstick
-    assert beyond < LIMIT
+    assert beyond < 1
 
 
 @pytest.mark.independent
@@ -171,7 +171,7 @@ def test_a_step_of_a_filter_that_is_off_by_a_thousandth_moves_numbers_far_beyond
     steps[steps.argmax()] *= FAULT
     tensor.CopyFrom(onnx.numpy_helper.from_array(steps, name))
     onnx.save(model, tmp_path / "faulty.onnx")
-    assert followed(tmp_path / "faulty.onnx", normalised)[1] > 10 * LIMIT
+    assert followed(tmp_path / "faulty.onnx", normalised)[1] > 4
 
 
 # --- the rules --------------------------------------------------------------------------------------------------------
