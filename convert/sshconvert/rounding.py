@@ -17,12 +17,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
 from sshconvert.arrays import Array
+from sshconvert.digest import bytes_sha256
 from sshconvert.graph import Entry, Node
 from sshconvert.network import Network
 
@@ -174,6 +176,17 @@ class Rounding:
     def of_image(self, number: int) -> Rounding:
         """Return the rounding of one image of a batch."""
         return self
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of all rules: two artifacts with the same rounding have the same."""
+        parts = []
+        for (node, number), rule in sorted(self.rules.items()):
+            parts.append(repr((node, number, type(rule).__name__)).encode())
+            for item in fields(rule):
+                value = getattr(rule, item.name)
+                parts.append(repr(value).encode() if not isinstance(value, np.ndarray) else value.tobytes())
+        return bytes_sha256(b"|".join(parts))
 
 
 @dataclass(frozen=True)

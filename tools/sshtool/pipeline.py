@@ -14,7 +14,7 @@ from sshconvert.errors import CheckpointError, OutputError, PackageError
 from sshconvert.files import scratch_folder
 from sshconvert.libraries import JINJA, PILLOW, YAML, require
 from sshconvert.models.spec import ModelSpec
-from sshconvert.options import Options
+from sshconvert.options import Options, Precision
 from sshconvert.tasks.detection import THRESHOLD
 from sshconvert.tasks.faults import Size
 from sshtool.candidates import Candidate
@@ -24,7 +24,7 @@ from sshtool.checkpoint.fetch import Report, no_report
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.check import Checker
 from sshtool.parity.pack import demo_pack, has_demo_pack, write_pack
-from sshtool.parity.reference import LiveReference, Reference
+from sshtool.parity.reference import Answer, LiveReference, Reference, all_answers
 from sshtool.parity.samples import SCENE
 from sshtool.parity.verification import ConvertedAgain, VerifyOptions, VerifyResult, find_reference, write_record
 from sshtool.parity.verify import VerifyReport, verify
@@ -166,9 +166,26 @@ def _keep_answers(path: Path, checkpoint: Checkpoint, reference: LiveReference, 
     size = report.artifacts[0].declaration.sample_size(checkpoint.model)
     other = reference.other_size()
     with contextlib.suppress(OutputError):
-        answers = [*reference.answers(*size), *((other,) if other else ())]
-        is_one = checkpoint.model.takes_image and other is None
-        write_pack(path, checkpoint, reference.source, answers, one_size=is_one)
+        answers = all_answers(reference, size)
+        write_pack(
+            path,
+            checkpoint,
+            reference.source,
+            answers,
+            one_size=checkpoint.model.takes_image and other is None,
+            yardstick=reference.yardstick(*size),
+            halves=_halves(reference, report),
+        )
+
+
+def _halves(reference: LiveReference, report: VerifyReport) -> list[Answer]:
+    """Return the exact answers for weights that are rounded to halves, if an artifact has such weights."""
+    for artifact in report.artifacts:
+        if artifact.rounded and artifact.profile.name == Precision.FP16.value:
+            rounded = reference.rounded(artifact.path, Precision.FP16.value)
+            size = artifact.declaration.sample_size(reference.model)
+            return [] if rounded is None else all_answers(rounded, size)
+    return []
 
 
 def _save_picture(path: Path | None, reference: Reference, model: ModelSpec, options: Options) -> None:

@@ -71,6 +71,9 @@ class AnchorDetection(DetectionTask):
     def attribute_outputs(self) -> tuple[str, ...]:
         return tuple(head.attributes.tensor for head in self.heads if head.attributes)
 
+    def probability_outputs(self) -> tuple[str, ...]:
+        return (*self.score_outputs(), *self.attribute_outputs())
+
     @property
     def columns(self) -> Columns:
         first = self.heads[0]

@@ -29,6 +29,7 @@ from sshconvert.arrays import Array
 from sshconvert.errors import UsageError
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.schema import Strict
+from sshconvert.tasks.certainty import Certainty
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.faults import Fault, Outputs, Size
 from sshconvert.tasks.findings import Discrepancy
@@ -98,18 +99,16 @@ class Task(Strict, ABC):
         """
         return ()
 
-    def without_open(
-        self,
-        compared: Sequence[Any],
-        expected: Outputs,
-        image_size: Size,
-        profile: Profile,
-        allowed: Callable[[str], Tolerance],
-    ) -> tuple[Any, ...]:
-        """Return the comparisons of `compare` without the differences that rounding decides.
+    def certainties(
+        self, expected: Outputs, image_size: Size, profile: Profile, allowed: Callable[[str], Tolerance]
+    ) -> tuple[Certainty, ...]:
+        """Return what rounding may change in the results of each image; () if the task does not tell."""
+        return ()
 
-        `expected` are the original's outputs.
-        """
+    def without_open(
+        self, compared: Sequence[Any], certainties: Sequence[Certainty], profile: Profile
+    ) -> tuple[Any, ...]:
+        """Return the comparisons of `compare` without the differences that rounding decides."""
         return tuple(compared)
 
     def judge(self, compared: Sequence[tuple[str, Any]], profile: Profile) -> Iterator[Discrepancy]:
@@ -166,6 +165,14 @@ class Task(Strict, ABC):
     def linear_outputs(self) -> tuple[str, ...]:
         """Return the outputs without a softmax or sigmoid, in which the bias of the last convolution shows."""
         return self.outputs()
+
+    def probability_outputs(self) -> tuple[str, ...]:
+        """Return the outputs of a softmax or sigmoid, whose errors shrink towards 0 and 1."""
+        return ()
+
+    def result_tolerance(self, tolerance: Tolerance, expected: Array) -> Tolerance:
+        """Return the tolerance of results from that of an output's profile."""
+        return tolerance
 
     # --- packages -----------------------------------------------------------------------------------------------------
 

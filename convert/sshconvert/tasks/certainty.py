@@ -22,7 +22,7 @@ import numpy as np
 from sshconvert.arrays import Array, Flags
 from sshconvert.boxes import overlaps
 from sshconvert.tasks.results import Detections
-from sshconvert.tasks.tolerances import Tolerance
+from sshconvert.tasks.tolerances import Tolerance, saturation
 
 # More candidates are open without a look at their overlaps: the table of pairs has their square of entries.
 MOST: Final = 4000
@@ -40,18 +40,27 @@ class Suppression:
     last_pixel: int = 1
 
 
+@dataclass(frozen=True)
+class Certainty:
+    """What is sure about the detections of an image: the numbers of candidates, and those that are open."""
+
+    certain: int
+    excluded: int
+    undecided: Detections
+
+
 def score_errors(scores: Array, tolerance: Tolerance) -> Array:
     """Return how far each probability [K] may be off.
 
-    An error d of a logit is an error d * p * (1 - p) of its probability p: a quarter of d at the most, where the
-    tolerance applies. Eight units in the last place of 1 are left for the softmax itself.
+    Where the tolerance of a tensor is the same for all elements, a probability's error still shrinks as that of its
+    logit does. Eight units in the last place of 1 are left for the softmax itself.
     """
     p = scores.astype(np.float64)
-    return np.asarray(tolerance.at(p) * 4 * p * (1 - p) + _ULPS)
+    return np.asarray(tolerance.at(p) if tolerance.saturates else tolerance.at(p) * saturation(p) + _ULPS)
 
 
-def open_candidates(candidates: Detections, sure: Flags, errors: Array, suppression: Suppression) -> Flags:
-    """Return which candidates [K] are open.
+def decide(candidates: Detections, sure: Flags, errors: Array, suppression: Suppression) -> tuple[Flags, Flags]:
+    """Return which candidates [K] are certain, and which are excluded. The others are open.
 
     Args:
         candidates: those that may be above the score threshold, in any order.
@@ -61,7 +70,7 @@ def open_candidates(candidates: Detections, sure: Flags, errors: Array, suppress
 
     """
     if len(candidates) > MOST:
-        return np.ones(len(candidates), bool)
+        return np.zeros(len(candidates), bool), np.zeros(len(candidates), bool)
     low, high = candidates.scores - errors, candidates.scores + errors
     may, must = _tables(candidates, low, high, suppression)
     valid = sure & (low >= suppression.score)
@@ -71,7 +80,7 @@ def open_candidates(candidates: Detections, sure: Flags, errors: Array, suppress
         gone = np.asarray(must[:, certain].any(axis=1))
         kept = np.asarray(valid & ~may[:, ~gone].any(axis=1))
         if np.array_equal(gone, excluded) and np.array_equal(kept, certain):
-            return ~(certain | excluded)
+            return certain, excluded
         certain, excluded = kept, gone
 
 

@@ -7,11 +7,13 @@ turns into probabilities here. Classes are numbered from 0, in the order of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
 import pydantic
 
+from sshconvert.arrays import Array
 from sshconvert.schema import Positive, TensorName
 from sshconvert.tasks.base import Task
 from sshconvert.tasks.comparison import ClassComparison, compare_scores
@@ -22,7 +24,7 @@ from sshconvert.tasks.inside import Inside
 from sshconvert.tasks.recognition_faults import classification_faults
 from sshconvert.tasks.registry import TASKS
 from sshconvert.tasks.results import Scores
-from sshconvert.tasks.tolerances import Profile, Tolerance
+from sshconvert.tasks.tolerances import Profile, Tolerance, magnitude
 
 Label = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=200)]
 Kept = Annotated[float, pydantic.Field(gt=0, le=1)]
@@ -67,6 +69,12 @@ class Classification(Task):
 
     def has_own_scale(self) -> bool:
         return True
+
+    def probability_outputs(self) -> tuple[str, ...]:
+        return (self.output,) if self.probabilities else ()
+
+    def result_tolerance(self, tolerance: Tolerance, expected: Array) -> Tolerance:
+        return replace(tolerance, atol=tolerance.atol * magnitude(expected))
 
     def decode(self, outputs: Outputs, image_size: Size) -> list[Scores]:
         """Return the scores of each image. Raises DetectionError for outputs that do not fit.

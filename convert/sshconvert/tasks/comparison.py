@@ -10,6 +10,7 @@ import numpy as np
 
 from sshconvert.arrays import Array, Flags, Indices
 from sshconvert.boxes import overlaps
+from sshconvert.tasks.certainty import Certainty
 from sshconvert.tasks.results import Box, Detections, Scores, Vectors
 from sshconvert.tasks.tolerances import Tolerance
 
@@ -24,6 +25,9 @@ class DetectionComparison:
             the tolerance of a threshold. They count neither as missing nor as extra.
         open: Detections of one side that rounding decides (`sshconvert.tasks.certainty`). They count neither as missing
             nor as extra.
+        certain: The number of the original's candidates that no rounding removes; None if it is not determined.
+        excluded: The number of those that no rounding keeps.
+        undecided: The number of all others.
         largest_corner: The largest distance of a corner, in pixels.
         score_share: The largest difference of a score over its tolerance.
         landmarks: The number of compared landmarks.
@@ -44,6 +48,9 @@ class DetectionComparison:
     extra: tuple[Box, ...] = ()
     near_threshold: tuple[Box, ...] = ()
     open: tuple[Box, ...] = ()
+    certain: int | None = None
+    excluded: int = 0
+    undecided: int = 0
     largest_corner: float = 0.0
     largest_score: float = 0.0
     score_share: float = 0.0
@@ -57,8 +64,12 @@ class DetectionComparison:
     found: tuple[Box, ...] = ()
     problem: str = ""
 
-    def without(self, undecided: Detections, overlap: float) -> DetectionComparison:
-        """Return the comparison with the unmatched detections that overlap an undecided one so much as `open`."""
+    def without(self, certainty: Certainty, overlap: float, *, strict: bool = True) -> DetectionComparison:
+        """Return the comparison with the unmatched detections that overlap an undecided one so much as `open`.
+
+        If `strict`, what lies near a threshold and is not open is missing or extra: no rounding decides it.
+        """
+        undecided = certainty.undecided
 
         def split(rows: tuple[Box, ...]) -> tuple[tuple[Box, ...], tuple[Box, ...]]:
             boxes = np.array([row[:4] for row in rows], np.float64).reshape(-1, 4)
@@ -67,7 +78,21 @@ class DetectionComparison:
             return decided, undecided_rows
 
         (missing, first), (extra, second), (near, third) = map(split, (self.missing, self.extra, self.near_threshold))
-        return replace(self, missing=missing, extra=extra, near_threshold=near, open=first + second + third)
+        if strict:
+            is_theirs = [row in self.found for row in near]
+            missing += tuple(row for row, theirs in zip(near, is_theirs, strict=True) if not theirs)
+            extra += tuple(compress(near, is_theirs))
+            near = ()
+        return replace(
+            self,
+            missing=missing,
+            extra=extra,
+            near_threshold=near,
+            open=first + second + third,
+            certain=certainty.certain,
+            excluded=certainty.excluded,
+            undecided=len(undecided),
+        )
 
     @property
     def differing(self) -> int:
@@ -233,14 +258,12 @@ class ClassComparison:
 def compare_scores(expected: Scores, actual: Scores, top_k: int, tolerance: Tolerance) -> ClassComparison:
     """Compare the `top_k` best classes and all probabilities.
 
-    Two classes at one rank tie if the original's scores differ by no more than both tolerances. The absolute part of
-    the tolerance is relative to the largest output. For logits, the tolerance d of an output gives the tolerance
-    p * (exp(2 d) - 1) of a probability p.
+    Two classes at one rank tie if the original's scores differ by no more than both tolerances. For logits, the
+    tolerance d of an output gives the tolerance p * (exp(2 d) - 1) of a probability p.
     """
     if len(expected) != len(actual):
         return ClassComparison(problem=f"the output has {len(actual)} classes, expected {len(expected)}")
-    scaled = Tolerance(tolerance.atol * float(np.abs(expected.raw).max(initial=0)), tolerance.rtol)
-    allowed = np.maximum(scaled.at(expected.raw), np.finfo(np.float32).tiny)
+    allowed = np.maximum(tolerance.at(expected.raw), np.finfo(np.float32).tiny)
     best, other = expected.best(top_k), actual.best(top_k)
     apart = [rank for rank, pair in enumerate(zip(best, other, strict=True)) if pair[0] != pair[1]]
     far = [

@@ -15,7 +15,7 @@ from sshconvert.schema import Share
 from sshconvert.tasks import inside
 from sshconvert.tasks.average_precision import average_precision
 from sshconvert.tasks.base import Task
-from sshconvert.tasks.certainty import Suppression, open_candidates, score_errors
+from sshconvert.tasks.certainty import Certainty, Suppression, decide, score_errors
 from sshconvert.tasks.comparison import DetectionComparison, Thresholds, compare_detections
 from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
@@ -220,26 +220,31 @@ class DetectionTask(Task):
         error = float(tolerance.at(self.score_threshold))
         return self.with_thresholds(score=max(self.score_threshold - error, float(np.finfo(np.float32).eps)))
 
-    def without_open(
-        self,
-        compared: Sequence[DetectionComparison],
-        expected: Outputs,
-        image_size: Size,
-        profile: Profile,
-        allowed: Callable[[str], Tolerance],
-    ) -> tuple[DetectionComparison, ...]:
-        if not profile.certain or not any(image.differing or image.near_threshold for image in compared):
-            return tuple(compared)
+    def certainties(
+        self, expected: Outputs, image_size: Size, profile: Profile, allowed: Callable[[str], Tolerance]
+    ) -> tuple[Certainty, ...]:
+        if not profile.certain:
+            return ()
         scores = _widest(map(allowed, self.score_outputs()))
         rule = Suppression(self.score_threshold, self.iou_threshold, profile.suppression, self.last_pixel)
-        decided = []
-        for image, (candidates, sure) in zip(compared, self.possible(expected, image_size, scores), strict=True):
-            is_open = open_candidates(candidates, sure, score_errors(candidates.scores, scores), rule)
-            undecided = candidates[is_open]
+        images = []
+        for candidates, sure in self.possible(expected, image_size, scores):
+            certain, excluded = decide(candidates, sure, score_errors(candidates.scores, scores), rule)
+            undecided = candidates[~(certain | excluded)]
             if self.clips_last:
                 undecided = undecided.clipped(image_size, self.last_pixel)
-            decided.append(image.without(undecided, profile.overlap))
-        return tuple(decided)
+            images.append(Certainty(int(certain.sum()), int(excluded.sum()), undecided))
+        return tuple(images)
+
+    def without_open(
+        self, compared: Sequence[DetectionComparison], certainties: Sequence[Certainty], profile: Profile
+    ) -> tuple[DetectionComparison, ...]:
+        if not certainties:
+            return tuple(compared)
+        return tuple(
+            image.without(certainty, profile.overlap, strict=profile.strict)
+            for image, certainty in zip(compared, certainties, strict=True)
+        )
 
     def judge(self, compared: Sequence[ImageComparison], profile: Profile) -> Iterator[Discrepancy]:
         return judge_detections(compared, profile)
@@ -303,7 +308,10 @@ def _widest(limits: Iterable[Tolerance]) -> Tolerance:
     """Return the largest of tolerances, each part by itself."""
     several = list(limits)
     return Tolerance(
-        max((limit.atol for limit in several), default=0), max((limit.rtol for limit in several), default=0)
+        max((limit.atol for limit in several), default=0),
+        max((limit.rtol for limit in several), default=0),
+        max((limit.floor for limit in several), default=0),
+        bool(several) and all(limit.saturates for limit in several),
     )
 
 

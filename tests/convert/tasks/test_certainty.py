@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sshconvert.arrays import Array
+from sshconvert.arrays import Array, Flags
 from sshconvert.boxes import suppress
 from sshconvert.models.registry import load_model
 from sshconvert.tasks import certainty
 from sshconvert.tasks.anchor_detection import AnchorDetection
-from sshconvert.tasks.certainty import Suppression, open_candidates, score_errors
+from sshconvert.tasks.certainty import Certainty, Suppression, decide, score_errors
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.results import Detections
 from sshconvert.tasks.tolerances import PROFILES, Tolerance
@@ -31,6 +31,12 @@ def kept(boxes: Array, scores: Array) -> set[int]:
     above = np.flatnonzero(scores >= RULE.score)
     order = above[np.argsort(-scores[above], kind="stable")]
     return {int(order[index]) for index in suppress(boxes[order], RULE.overlap)}
+
+
+def open_candidates(image: Detections, sure: Flags, errors: Array, rule: Suppression) -> Flags:
+    certain, excluded = decide(image, sure, errors, rule)
+    assert not (certain & excluded).any()
+    return np.asarray(~(certain | excluded))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -98,10 +104,17 @@ def test_an_unmatched_detection_is_open_only_over_an_open_candidate() -> None:
     box = (0.0, 0.0, 20.0, 20.0, 0.9)
     far = (50.0, 50.0, 70.0, 70.0, 0.9)
     compared = DetectionComparison(missing=(box,), extra=(far,), near_threshold=(box,))
-    decided = compared.without(Detections(np.array([box[:4]]), np.array([0.9])), 0.9)
+    decided = compared.without(Certainty(3, 2, Detections(np.array([box[:4]]), np.array([0.9]))), 0.9)
     assert decided.open == (box, box)
     assert (decided.missing, decided.extra, decided.near_threshold) == ((), (far,), ())
-    assert compared.without(Detections(np.zeros((0, 4)), np.zeros(0)), 0.9) == compared
+    assert (decided.certain, decided.excluded, decided.undecided) == (3, 2, 1)
+
+
+def test_a_detection_near_a_threshold_counts_if_no_rounding_reaches_the_threshold() -> None:
+    lost, gained = (0.0, 0.0, 20.0, 20.0, 0.9), (50.0, 50.0, 70.0, 70.0, 0.9)
+    compared = DetectionComparison(near_threshold=(lost, gained), found=(gained,))
+    decided = compared.without(Certainty(0, 0, Detections(np.zeros((0, 4)), np.zeros(0))), 0.9)
+    assert (decided.missing, decided.extra, decided.near_threshold) == ((lost,), (gained,), ())
 
 
 @pytest.mark.parametrize("name", ["FP32", "FP16", "BF16", "INT8"])
@@ -125,6 +138,7 @@ def test_verification_leaves_open_what_equal_scores_decide_and_nothing_else(name
     original, other = (task.decode(outputs, (320, 320)) for outputs in (expected, actual))
     compared = task.compare(original, other, profile, lambda _: FP32.tensors)
     assert (len(compared[0].missing), len(compared[0].extra)) == (2, 1)
-    (decided,) = task.without_open(compared, expected, (320, 320), profile, lambda _: FP32.tensors)
+    certainties = task.certainties(expected, (320, 320), profile, lambda _: FP32.tensors)
+    (decided,) = task.without_open(compared, certainties, profile)
     assert len(decided.open) == excused
     assert len(decided.missing) == 2 - excused // 2

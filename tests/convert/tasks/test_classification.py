@@ -35,7 +35,8 @@ def random_logits(images: int = 4, classes: int = 20) -> Any:
 def compare(
     task: Task, expected: list[Scores], found: list[Scores], profile: Profile = FP32
 ) -> tuple[tuple[Any, ...], dict[str, str]]:
-    compared = task.compare(expected, found, profile, lambda _: profile.tensors)
+    tolerance = task.result_tolerance(profile.tensors, np.stack([item.raw for item in expected]))
+    compared = task.compare(expected, found, profile, lambda _: tolerance)
     judged = task.judge([(f"image {number}", image) for number, image in enumerate(compared)], profile)
     return compared, {item.check: item.message for item in judged}
 

@@ -309,7 +309,7 @@ def test_a_record_of_another_version_or_model_is_refused(
     document["result"]["report"][key] = value
     other.record.write_text(json.dumps(document))
     with pytest.raises(
-        PackageError, match=rf"is (version {value} and about {NAME}|version 1 and about {value}), expected"
+        PackageError, match=rf"is (version {value} and about {NAME}|version 2 and about {value}), expected"
     ):
         package(Workspace(MODEL, tmp_path), PackageOptions())
 

@@ -65,7 +65,7 @@ class FewSamples(LiveReference):
 
     def __init__(self, path: Path, pair: Path) -> None:
         super().__init__(OnnxRuntime(path), MODEL, note="ONNX Runtime stands in for the original")
-        self._draw = {name: partial(draw_sample, name, MODEL) for name in SAMPLES}
+        self.draws = {name: partial(draw_sample, name, MODEL) for name in SAMPLES}
         self._pair = Answer(PAIR, OnnxRuntime(pair).run(PAIR.images))
 
     def other_size(self) -> Answer:  # type: ignore[override]  # that of a live reference is cached, which needs no more here

@@ -41,8 +41,8 @@ class Verify(Verb):
     against: Annotated[
         str,
         Option(
-            "mxnet, or exact: the network in double precision, which needs no MXNet. By default MXNet where it is "
-            "installed."
+            "exact (the network in double precision, which needs no MXNet), mxnet, or both. By default both where "
+            "MXNet is installed."
         ),
     ] = ""
     images: Annotated[
@@ -50,6 +50,7 @@ class Verify(Verb):
         Option(f"Compare on your own images too: files, folders, patterns; at most {limits.MOST_VERIFIED}."),
     ] = ()
     scenes: Scenes = 2
+    seed: Annotated[int | None, Option("Compare on samples too that are drawn with this seed.")] = None
     profile: Annotated[str, Option("Apply the tolerances of FP32, FP16, BF16 or INT8 to all artifacts.")] = ""
     atol: Annotated[tuple[str, ...], Option("Absolute tolerance for all outputs, or for one: 1e-5 NAME:1e-4 …")] = ()
     rtol: Annotated[tuple[str, ...], Option("Tolerance relative to the expected value: 1e-5 NAME:1e-4 …")] = ()
@@ -81,6 +82,7 @@ class Verify(Verb):
             against=self.against.lower(),
             images=self.images,
             scenes=self.scenes,
+            seed=self.seed,
             profile=self.profile.upper(),
             runtime=self.computing.runtime,
             layers=self.layers,

@@ -192,7 +192,7 @@ class Evidence:
 
 def _is_complete(report: ArtifactReport, task: Task) -> bool:
     """Whether the report compares all standard samples of its precision, for the task."""
-    compared = {item.sample for item in report.samples if item.tensors or item.detections}
+    compared = {item.sample for item in report.all_samples if item.tensors or item.detections}
     names = sample_names(tensors=bool(report.declaration.tensors))
     left_out = (
         report.skipped.keys() if report.declaration.tensors else task.left_out(PROFILES[report.profile.name]).keys()

@@ -1,10 +1,11 @@
-"""The reference pack: MXNet's answers in one small file, for verification where MXNet cannot run.
+"""The reference pack: the expected outputs and the yardstick in one small file, for verification without a checkpoint.
 
 A zip of NumPy arrays that `numpy.load` reads too:
 
-- `reference.json`: the model, the checkpoint and versions; for each sample its name, which determines the images or
-  tensors, their shape and hash, and the detections
-- `<sample>/<output>.npy`: MXNet's output, float32 or an integer type, of up to eight dimensions
+- `reference.json`: the model, the checkpoint, versions and the yardstick; for each sample its name, which determines
+  the images or tensors, their shape and hash, and the detections
+- `<sample>/<output>.npy`: the expected output, float32 or an integer type, of up to eight dimensions
+- `FP16/<sample>/<output>.npy`: that of the network with weights rounded to halves, for some of the samples
 
 The same answers give the same bytes: no times, a fixed order, one compression.
 """
@@ -16,7 +17,7 @@ import math
 import platform
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, Literal
 
@@ -31,19 +32,23 @@ from sshconvert.digest import bytes_sha256, file_sha256
 from sshconvert.errors import DetectionError, OutputError, ReferencePackError
 from sshconvert.files import staged
 from sshconvert.models.spec import ModelSpec, Sha256
+from sshconvert.options import Precision
 from sshconvert.reading import read_small
 from sshconvert.recognition import PACK, mistaken
 from sshconvert.schema import Dimension, Strict, one_line, parse_json
 from sshconvert.tasks.faults import Size
+from sshconvert.tasks.tolerances import MOST_DISTANT, Yardstick
 from sshtool.archives.zip_check import ArchiveLimits, check
 from sshtool.archives.zip_layout import DEFLATED, LZMA, STORED, Member, RefusedError, read_members, stream
-from sshtool.parity.reference import Answer, Reference
-from sshtool.parity.samples import OTHER, draw_sample, sample_names
+from sshtool.parity.reference import Answer, Reference, rounded_reference
+from sshtool.parity.samples import OTHER, draw_sample, exact_samples, sample_names
 from sshtool.runtimes.base import Feed, Outputs
+from sshtool.runtimes.exact import Exact
 
 DEMO_PACK: Final = "demo_reference.npz"
 DEMO_MODEL: Final = "ssh-mxnet"
 CONTENTS: Final = "reference.json"
+HALVES: Final = "FP16/"
 LARGEST_FILE: Final = 5_000_000
 # The answers hardly compress. These limits exceed the largest genuine packs and fit in memory.
 LARGEST_CONTENTS: Final = 2 << 20
@@ -64,13 +69,29 @@ _HEADER: Final = re.compile(
 
 Name = Annotated[str, pydantic.StringConstraints(pattern=r"^\w[\w-]*$", max_length=100)]
 Text = Annotated[str, pydantic.StringConstraints(max_length=200)]
+Distance = Annotated[float, pydantic.Field(ge=0, le=MOST_DISTANT)]
+Magnitude = Annotated[float, pydantic.Field(ge=0, le=float(np.finfo(np.float32).max))]
 Row = Annotated[tuple[float, ...], pydantic.Field(min_length=5, max_length=3000)]
 
 
+class PackedYardstick(Strict):
+    """The fields of `Yardstick`."""
+
+    source: Text
+    distances: Mapping[Text, Distance]
+    means: Mapping[Text, Distance]
+    scales: Mapping[Text, Magnitude]
+    unstable: Mapping[Text, tuple[Name, ...]]
+
+
 class PackedSample(Strict):
-    """A sample, and for each of its images the rows (`Task.rows`) that MXNet's outputs decode to."""
+    """A sample, and for each of its images the rows (`Task.rows`) that the expected outputs decode to.
+
+    `exact` outputs are computed in double precision; others are MXNet's.
+    """
 
     name: Name
+    exact: bool
     shape: tuple[Dimension, ...]  # N, H, W, C of images; of tensors, the first one's
     images_sha256: Sha256
     detections: tuple[tuple[Row, ...], ...]
@@ -80,9 +101,10 @@ class Contents(Strict):
     """`reference.json`.
 
     `one_size`: the original takes one size only, so that the pack has no answers for the batch of another size.
+    `halves` are the samples with answers for weights that are rounded to halves.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     one_size: bool = False
     model: Text
     weights: Text
@@ -91,20 +113,30 @@ class Contents(Strict):
     versions: Mapping[Text, Text]
     outputs: tuple[Text, ...]
     samples: tuple[PackedSample, ...]
+    yardstick: PackedYardstick | None = None
+    halves: tuple[PackedSample, ...] = ()
 
 
 class PackReference(Reference):
-    """Answers from a pack. `sha256` is that of the file."""
+    """Answers from a pack. `sha256` is that of the file.
 
-    def __init__(self, contents: Contents, answers: Sequence[Answer], path: Path, sha256: str) -> None:
+    `exact` computes the pack's checkpoint, for the answers to rounded weights that the pack does not hold.
+    """
+
+    exact: Exact | None = None
+
+    def __init__(
+        self, contents: Contents, answers: Sequence[Answer], path: Path, sha256: str, halves: Sequence[Answer] = ()
+    ) -> None:
         self.contents, self.path, self.sha256 = contents, path, sha256
         self.source = f"{contents.runtime} (reference pack {path.name})"
         self.weights = contents.weights
         self.note = (
-            f"{contents.runtime} did not run here: its answers come from the reference pack {path.name}, "
-            f"made on {contents.versions.get('platform', 'another machine')}"
+            f"the expected outputs come from the reference pack {path.name}, made by {contents.runtime} on "
+            f"{contents.versions.get('platform', 'another machine')}; the original did not run here"
         )
-        self._answers = tuple(answers)
+        self._answers, self._halves = tuple(answers), tuple(halves)
+        self._roundings: dict[str, Reference] = {}
 
     @property
     def image_size(self) -> tuple[int, ...]:
@@ -130,17 +162,55 @@ class PackReference(Reference):
     def other_size(self) -> Answer | None:
         return next(filter(_is_other, self._answers), None)
 
+    def yardstick(self, *size: int) -> Yardstick | None:
+        packed = self.contents.yardstick
+        return Yardstick(**dict(packed)) if packed else None
+
+    def rounded(self, artifact: Path, precision: str, left_out: Container[str] = ()) -> Reference | None:
+        if precision == Precision.FP16.value and self._halves:
+            return _Halves(self, self._halves)
+        if self.exact is None:
+            return None
+        names = [answer.sample.name for answer in self._answers if answer.sample.name not in left_out]
+        return rounded_reference(self, self.exact, exact_samples(names), artifact, self._roundings)
+
+
+class _Halves(Reference):
+    """A pack's answers for weights that are rounded to halves."""
+
+    def __init__(self, parent: PackReference, answers: Sequence[Answer]) -> None:
+        self.source, self.weights = parent.source, parent.weights
+        self._parent, self._answers = parent, answers
+
+    def answers(self, *size: int) -> Sequence[Answer]:
+        return [answer for answer in self._answers if answer.sample.image_size == size and not _is_other(answer)]
+
+    def other_size(self) -> Answer | None:
+        return next(filter(_is_other, self._answers), None)
+
+    def yardstick(self, *size: int) -> Yardstick | None:
+        return self._parent.yardstick(*size)
+
 
 def write_pack(
-    path: Path, checkpoint: Checkpoint, runtime: str, answers: Iterable[Answer], *, one_size: bool = False
+    path: Path,
+    checkpoint: Checkpoint,
+    runtime: str,
+    answers: Iterable[Answer],
+    *,
+    one_size: bool = False,
+    yardstick: Yardstick | None = None,
+    halves: Iterable[Answer] = (),
 ) -> Contents:
-    """Write a complete pack of MXNet's `answers` for a checkpoint. `Contents` describes `one_size`.
+    """Write a complete pack of expected outputs for a checkpoint. `Contents` describes `one_size` and `halves`.
 
     Raises OutputError if it cannot be written or would be larger than `LARGEST_FILE`.
     """
-    answers = tuple(answers)
+    answers, halves = tuple(answers), tuple(halves)
     contents = Contents(
         one_size=one_size,
+        yardstick=None if yardstick is None else PackedYardstick(**vars(yardstick)),
+        halves=tuple(_describe(answer, checkpoint.model) for answer in halves),
         model=checkpoint.model.name,
         weights=checkpoint.weights,
         checkpoint=checkpoint.sha256,
@@ -158,15 +228,20 @@ def write_pack(
         with zipfile.ZipFile(part, "w") as archive:
             left_out = None if one_size else {"one_size"}  # as in packs of other networks
             _add(archive, CONTENTS, contents.model_dump_json(indent=1, exclude=left_out).encode())
-            for answer in answers:
-                for name, array in answer.outputs.items():
-                    data = io.BytesIO()
-                    little = array.dtype.newbyteorder("<")
-                    _FORMAT.write_array(data, np.ascontiguousarray(array, little), (1, 0), allow_pickle=False)
-                    _add(archive, _member(answer.sample.name, name), data.getvalue())
-                    _require_room(part, path)  # before hours of packing
+            for folder, group in (("", answers), (HALVES, halves)):
+                for answer in group:
+                    for name, array in answer.outputs.items():
+                        _add(archive, folder + _member(answer.sample.name, name), _npy(array))
+                        _require_room(part, path)  # before hours of packing
         _require_room(part, path)
     return contents
+
+
+def _npy(array: Array) -> bytes:
+    data = io.BytesIO()
+    little = array.dtype.newbyteorder("<")
+    _FORMAT.write_array(data, np.ascontiguousarray(array, little), (1, 0), allow_pickle=False)
+    return data.getvalue()
 
 
 def _require_room(part: Path, path: Path) -> None:
@@ -186,18 +261,21 @@ def read_pack(path: Path, model: ModelSpec) -> PackReference:
         contents = parse_json(Contents, archive.read(CONTENTS))
         _check_contents(contents, model, archive.names, path)
         answers = [_answer(archive, packed, contents, model, path) for packed in contents.samples]
-        _check_one_size(answers, path)
+        halves = [_answer(archive, packed, contents, model, path, HALVES) for packed in contents.halves]
+        _check_one_size([*answers, *halves], path)
     except (OSError, RefusedError, KeyError, ValueError) as error:
         other_type = mistaken(path, PACK)
         if isinstance(error, OSError) and not other_type:
             raise ReferencePackError(f"{path}: cannot be read ({error.strerror}); check the path") from None
         why = f"it is {other_type}" if other_type else one_line(error)
+        if "schema_version: " in why:
+            why = "another version of sshtool made it"
         raise ReferencePackError(f"{path}: not a reference pack ({why}); make one with `sshtool reference`") from None
-    return PackReference(contents, answers, path, bytes_sha256(data))
+    return PackReference(contents, answers, path, bytes_sha256(data), halves)
 
 
 def demo_pack(model: ModelSpec) -> PackReference:
-    """Read the pack that ships with sshtool: MXNet's answers for the demo checkpoint, at the model's own size."""
+    """Read the pack that ships with sshtool: the answers for the demo checkpoint at the model's own size."""
     return read_pack(demo_pack_path(), model)
 
 
@@ -215,6 +293,7 @@ def _describe(answer: Answer, model: ModelSpec) -> PackedSample:
     return PackedSample.model_validate(
         {
             "name": answer.sample.name,
+            "exact": answer.exact,
             "shape": answer.sample.shape,
             "images_sha256": _sha256(answer.sample.feed),
             "detections": model.task.rows(answer.outputs, answer.sample.image_size),
@@ -252,11 +331,16 @@ def _check_contents(contents: Contents, model: ModelSpec, listed: Sequence[str],
         raise ReferencePackError(
             f"{path}: is for {one_line(contents.model)} with other outputs than {model.name}; choose --model"
         )
-    expected = {CONTENTS, *(_member(sample.name, name) for sample in contents.samples for name in contents.outputs)}
+    expected = {
+        CONTENTS,
+        *(_member(sample.name, name) for sample in contents.samples for name in contents.outputs),
+        *(HALVES + _member(sample.name, name) for sample in contents.halves for name in contents.outputs),
+    }
     if unexpected := sorted(expected.symmetric_difference(listed)):
         raise ReferencePackError(f"{path}: is not complete, or has unlisted members: {', '.join(unexpected[:5])}")
     names = [sample.name for sample in contents.samples]
-    if len(set(names)) < len(names):
+    halves = [sample.name for sample in contents.halves]
+    if len(set(names)) < len(names) or len(set(halves)) < len(halves):
         raise ReferencePackError(f"{path}: has answers for one sample twice; make the pack again")
     # A verdict needs all standard samples, because each shows other faults.
     other = () if contents.one_size else (OTHER,)
@@ -278,7 +362,9 @@ def _check_one_size(answers: Sequence[Answer], path: Path) -> None:
         )
 
 
-def _answer(archive: _Archive, packed: PackedSample, contents: Contents, model: ModelSpec, path: Path) -> Answer:
+def _answer(
+    archive: _Archive, packed: PackedSample, contents: Contents, model: ModelSpec, path: Path, folder: str = ""
+) -> Answer:
     channels = packed.shape[-1] if model.takes_image else CHANNELS
     if math.prod(packed.shape) > CHANNELS * MOST_PIXELS or channels != CHANNELS:
         raise ReferencePackError(f"{path}: {packed.name} claims images of {packed.shape}; make the pack again")
@@ -288,9 +374,9 @@ def _answer(archive: _Archive, packed: PackedSample, contents: Contents, model: 
         raise ReferencePackError(
             f"{path}: {packed.name} was another image when the pack was made; make it again with this version"
         )
-    outputs = {name: _array(archive.read(_member(packed.name, name))) for name in contents.outputs}
+    outputs = {name: _array(archive.read(folder + _member(packed.name, name))) for name in contents.outputs}
     _check_detections(outputs, sample.image_size, packed, model, path)
-    return Answer(sample, outputs)
+    return Answer(sample, outputs, packed.exact)
 
 
 def _array(data: bytes) -> Array:

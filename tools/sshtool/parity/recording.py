@@ -1,4 +1,4 @@
-"""Recording of MXNet's answers in a reference pack, for verification where MXNet cannot be installed."""
+"""Recording of exact answers in a reference pack, for verification without the checkpoint."""
 
 from __future__ import annotations
 
@@ -6,24 +6,28 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from sshconvert.checkpoint import CheckpointFiles
+from sshconvert.checkpoint import Checkpoint, CheckpointFiles
+from sshconvert.contract import CHANNELS
+from sshconvert.convert import convert
 from sshconvert.errors import UsageError
-from sshconvert.files import check_replaceable
+from sshconvert.files import check_replaceable, scratch_folder
 from sshconvert.graph import Shape
 from sshconvert.models.spec import ModelSpec
+from sshconvert.options import Options, Precision
 from sshtool.checkpoint.archive import opened
 from sshtool.parity.pack import MOST_PIXELS, write_pack
-from sshtool.parity.reference import LiveReference
+from sshtool.parity.reference import Answer, LiveReference, all_answers
 from sshtool.parity.samples import sample_names
 from sshtool.progress import Progress, silent
-from sshtool.runtimes.base import Settings
-from sshtool.runtimes.mxnet import Mxnet, import_mxnet
+from sshtool.runtimes.base import Runtime, Settings
+from sshtool.runtimes.exact import Exact
+from sshtool.runtimes.mxnet import Mxnet
 from sshtool.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class ReferenceResult:
-    """The written pack. `bytes` is 0 for a dry run; `source` is the runtime."""
+    """The written pack. `bytes` is 0 for a dry run; `source` computed the answers."""
 
     path: Path
     bytes: int
@@ -44,10 +48,9 @@ def make_reference(
     dry_run: bool = False,
     progress: Progress = silent,
 ) -> ReferenceResult:
-    """Run MXNet on every sample and write its answers to `path`, by default beside the artifacts.
+    """Compute every sample exactly and write the answers to `path`, by default beside the artifacts.
 
-    Raises UsageError if a pack cannot hold the size, RuntimeUnavailableError without MXNet, OutputError, and the errors
-    of opening the checkpoint.
+    Raises UsageError if a pack cannot hold the size, OutputError, and the errors of opening the checkpoint.
     """
     model = workspace.model
     target = path or workspace.reference_pack
@@ -55,19 +58,41 @@ def make_reference(
     if math.prod(size) > MOST_PIXELS:
         text = "x".join(map(str, size))
         raise UsageError(f"--input-shape: {text} is more than the {MOST_PIXELS} pixels that a pack holds")
-    import_mxnet(settings.threads)
     check_replaceable(target)
-    source = workspace.source(checkpoint)
-    with opened(source, model, allow_nonfinite=settings.allow_nonfinite) as original:
-        runtime = Mxnet(original, settings)
+    with opened(workspace.source(checkpoint), model, allow_nonfinite=settings.allow_nonfinite) as original:
+        live = _reference(original, scenes, settings, progress)
         if not dry_run:
-            live = LiveReference(runtime, model, scenes=scenes, progress=progress)
-            other = live.other_size()
-            answers = [*live.answers(*size), *((other,) if other else ())]
-            write_pack(target, original, str(runtime), answers, one_size=model.takes_image and other is None)
+            answers = all_answers(live, size)
+            write_pack(
+                target,
+                original,
+                live.source,
+                answers,
+                one_size=model.takes_image and live.other_size() is None,
+                yardstick=live.yardstick(*size),
+                halves=_halves(live, original, size),
+            )
         written = 0 if dry_run else target.stat().st_size
         names = sample_names(scenes, tensors=not model.takes_image)
-        return ReferenceResult(target, written, model.name, original.weights, str(runtime), names)
+        return ReferenceResult(target, written, model.name, original.weights, live.source, names)
+
+
+def _reference(checkpoint: Checkpoint, scenes: int, settings: Settings, progress: Progress) -> LiveReference:
+    """Return the exact answers. Their yardstick is MXNet, or without it the operators in float32."""
+    exact = Exact(checkpoint, settings)
+    original: Runtime = exact.in_float32()
+    if Mxnet.is_available():
+        original = Mxnet(checkpoint, settings)
+    return LiveReference(original, checkpoint.model, exact=exact, every=True, scenes=scenes, progress=progress)
+
+
+def _halves(live: LiveReference, checkpoint: Checkpoint, size: tuple[int, ...]) -> list[Answer]:
+    """Return the answers for weights that are rounded to halves; none if the network has no weights to round."""
+    with scratch_folder() as folder:
+        shape = (1, CHANNELS, *size) if size else None
+        (artifact,) = convert(checkpoint, folder, Options(("onnx",), (Precision.FP16,), shape))
+        rounded = live.rounded(artifact.path, artifact.precision.value)
+    return [] if rounded is None or rounded is live else all_answers(rounded, size)
 
 
 def _size(model: ModelSpec, input_shape: Shape | None) -> tuple[int, ...]:

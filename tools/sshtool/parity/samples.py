@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -37,6 +38,7 @@ NOISE: Final = "noise"
 BLOCKS: Final = "blocks"
 BLOCKS_SEED: Final = 2500
 BLOCK_SIZES: Final = (1, 2, 4, 12)  # in pixels, a quarter of the image each
+TEXTURE: Final = "texture"
 TEXTURE_SEED: Final = 3000
 OCTAVES: Final = 8
 
@@ -86,6 +88,12 @@ def sample_names(scenes: int = 2, *, tensors: bool = False) -> tuple[str, ...]:
     return (*(f"{SCENE}{seed}" for seed in range(scenes)), *_DRAWN, COLOURS)
 
 
+def exact_samples(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the two samples whose exact answers every verification computes: results, and all weights at work."""
+    ranked = (f"{SCENE}0", NOISE, TEXTURE, f"{NORMAL}0", "wide")
+    return tuple([name for name in ranked if name in names][:2])
+
+
 def draw_tensors(name: str, model: ModelSpec, shapes: Mapping[str, Shape]) -> Sample:
     """Draw the sample `name` as tensors of these shapes. Raises KeyError for an unknown name."""
     seed = int(name.removeprefix(NORMAL)) if name.startswith(NORMAL) else 0
@@ -116,7 +124,10 @@ def draw_sample(name: str, model: ModelSpec, *size: int) -> Sample:
     if name == COLOURS:
         purpose = "areas of one colour: exchanged channels, the mean, the biases"
         return Sample(name, purpose, _colours(height, width, model.image.mean_pixel)[None])
-    purpose, draw = _DRAWN[name]
+    kind, _, seed = name.partition("-") if name not in _DRAWN else (name, "", "")
+    purpose, draw = _DRAWN[kind]
+    if seed:
+        draw = partial(_SEEDED[kind], seed=int(seed))
     return Sample(name, purpose, np.ascontiguousarray(draw(height, width)[None]))
 
 
@@ -139,9 +150,19 @@ def _colours(height: int, width: int, mean: Sequence[int]) -> Images:
     return image
 
 
-def _noise(height: int, width: int) -> Images:
+def seeded(seed: int | None, model: ModelSpec) -> dict[str, Callable[..., Sample]]:
+    """Return further samples by name that are drawn with a seed: a scene, noise and a texture, or tensors."""
+    if seed is None:
+        return {}
+    if not model.takes_image:
+        return {f"{NORMAL}{seed}": partial(draw_sample, f"{NORMAL}{seed}", model)}
+    names = (f"{SCENE}{seed}", f"{NOISE}-{seed}", f"{TEXTURE}-{seed}")
+    return {name: partial(draw_sample, name, model) for name in names}
+
+
+def _noise(height: int, width: int, seed: int = NOISE_SEED) -> Images:
     # NumPy guarantees RandomState's sequence in all versions, but not that of newer generators.
-    noise: Images = np.random.RandomState(NOISE_SEED).randint(0, 256, (height, width, 3)).astype(np.uint8)
+    noise: Images = np.random.RandomState(seed).randint(0, 256, (height, width, 3)).astype(np.uint8)
     return noise
 
 
@@ -175,9 +196,9 @@ def _gradients(height: int, width: int) -> Images:
     return np.concatenate([_gradient_across(upper, width), np.swapaxes(_gradient_across(width, height - upper), 0, 1)])
 
 
-def _texture(height: int, width: int) -> Images:
+def _texture(height: int, width: int, seed: int = TEXTURE_SEED) -> Images:
     """Add random grids of ever smaller cells and amplitudes, similar to the detail of photos."""
-    random: Any = np.random.RandomState(TEXTURE_SEED)
+    random: Any = np.random.RandomState(seed)
     canvas = np.full((height, width, 3), 128.0)
     for octave in range(OCTAVES):
         cells = 2 ** (octave + 1)
@@ -197,11 +218,13 @@ def enlarge(grid: Doubles, height: int, width: int) -> Doubles:
 
 
 _DRAWN: Final[dict[str, tuple[str, Callable[[int, int], Images]]]] = {
-    "texture": ("as rough as a photo at every scale", _texture),
+    TEXTURE: ("as rough as a photo at every scale", _texture),
     NOISE: ("no structure: every weight takes part, and many boxes overlap", _noise),
     BLOCKS: ("saturated colours in blocks of four sizes: the filters that noise hardly excites", _blocks),
     "gradients": ("smooth, and different in each channel: a shift to the side, up or down", _gradients),
 }
+
+_SEEDED: Final = {NOISE: _noise, TEXTURE: _texture}
 
 
 def _normal(random: Any, shape: Shape) -> Doubles:

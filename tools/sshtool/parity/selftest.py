@@ -8,7 +8,7 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -26,7 +26,7 @@ from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Precision
 from sshconvert.reading import is_file
 from sshconvert.tasks.faults import Fault, Stage
-from sshconvert.tasks.tolerances import PROFILES
+from sshconvert.tasks.tolerances import PROFILES, Yardstick
 from sshtool.candidates import Candidate, labelled
 from sshtool.parity.faults import faults_of
 from sshtool.parity.reference import Answer, Reference
@@ -186,7 +186,7 @@ class _SelfTest:
         return _copy(fault, source, folder / original.parent.name)
 
     def failures_of(self, fault: Fault, copy: Candidate, folder: Path) -> tuple[Failure, ...]:
-        rules = replace(self.rules, thorough=False, decode=fault.decode)
+        rules = replace(self.rules, thorough=False, decode=fault.decode, rounded=self.rounded)
         convert_again = self.planting(fault, folder) if fault.at_other_size else self.convert_again
         for part in self.references(fault):
             report = verify(self.model, part, [copy], rules, convert_again=convert_again)
@@ -232,6 +232,14 @@ class _SelfTest:
         task = self.model.task
         return task.count(task.decode(answer.outputs, answer.sample.image_size))
 
+    @cached_property
+    def rounded(self) -> Reference | None:
+        """The answers for the rounding of the unchanged artifact: a fault may be in what a copy declares."""
+        if not self.artifact.rounded:
+            return None
+        left_out = self.model.task.left_out(self.artifact.profile)
+        return self.reference.rounded(self.candidate.path, self.artifact.declaration.precision, left_out)
+
     def planting(self, fault: Fault, folder: Path) -> ConvertAgain:
         """Return a function that converts again and plants the fault in the new conversion."""
 
@@ -249,13 +257,19 @@ class _Part(Reference):
 
     def __init__(self, reference: Reference, answers: Sequence[Answer], other: Answer | None) -> None:
         self.source, self.weights, self.note = reference.source, reference.weights, reference.note
-        self._answers, self._other = answers, other
+        self._reference, self._answers, self._other = reference, answers, other
 
     def answers(self, *size: int) -> Sequence[Answer]:
         return self._answers
 
     def other_size(self) -> Answer | None:
         return self._other
+
+    def yardstick(self, *size: int) -> Yardstick | None:
+        return self._reference.yardstick(*size)
+
+    def rounded(self, artifact: Path, precision: str, left_out: Container[str] = ()) -> Reference | None:
+        return self._reference.rounded(artifact, precision, left_out)
 
 
 def _one_of_each_format(candidates: Sequence[Candidate]) -> list[Candidate]:

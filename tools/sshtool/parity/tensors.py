@@ -20,8 +20,10 @@ class TensorComparison:
 
     If they cannot be compared, `problem` gives the reason (missing, another shape or type, not finite), and the figures
     are None. `relative` is the largest difference over the range of the expected values, `required_atol` the smallest
-    absolute tolerance that passes with the same `rtol`. `worst` is the position of the largest difference,
-    `first_beyond` the first one out of tolerance, in C order. `histogram` counts elements by decade (`DECADES`).
+    absolute tolerance that passes with the same `rtol` (of a tolerance that saturates, the same part of it). `worst` is
+    the position of the largest difference, `first_beyond` the first one out of tolerance, in C order. `histogram`
+    counts elements by decade (`DECADES`). `times` is the distance from the exact result in units of the original's
+    own, None without an exact result. `mean_limit` is the allowed mean, None without one.
     """
 
     output: str
@@ -40,6 +42,8 @@ class TensorComparison:
     worst: tuple[int, ...] | None = None
     first_beyond: tuple[int, ...] | None = None
     histogram: tuple[int, ...] = ()
+    times: float | None = None
+    mean_limit: float | None = None
 
 
 def compare_tensor(output: str, expected: Array, actual: Array | None, tolerance: Tolerance) -> TensorComparison:
@@ -50,15 +54,21 @@ def compare_tensor(output: str, expected: Array, actual: Array | None, tolerance
         return TensorComparison(output, tolerance.atol, tolerance.rtol, False, problem, nan, inf)
     original = expected.astype(np.float64)
     distance = np.abs(actual - original)
-    required = np.maximum(distance - tolerance.rtol * np.abs(original), 0)
-    beyond = np.flatnonzero(required > tolerance.atol)
+    allowed = tolerance.at(original)
+    if tolerance.saturates:
+        required = tolerance.atol * distance / np.maximum(allowed, np.finfo(np.float64).tiny)
+    else:
+        required = np.maximum(distance - tolerance.rtol * np.abs(original), 0)
+    beyond = np.flatnonzero(distance > allowed)
+    mean = float(distance.mean())
     return TensorComparison(
         output,
         tolerance.atol,
         tolerance.rtol,
-        passed=not beyond.size,
+        passed=not beyond.size and (tolerance.mean is None or mean <= tolerance.mean),
         largest=float(distance.max()),
-        mean=float(distance.mean()),
+        mean=mean,
+        mean_limit=tolerance.mean,
         p99=float(np.percentile(distance, 99)),
         relative=_ratio(float(distance.max()), float(np.ptp(original))),
         cosine=_cosine(original, actual),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,7 @@ from sshtool.parity.layers import Divergence, first_divergence
 from sshtool.parity.pack import PackReference, demo_pack, has_demo_pack, read_pack
 from sshtool.parity.recompute import check_answers, is_of, prove, require_of
 from sshtool.parity.reference import Draw, LiveReference, Reference
-from sshtool.parity.samples import OTHER_SHAPE, OTHER_TENSORS, Sample
+from sshtool.parity.samples import OTHER_SHAPE, OTHER_TENSORS, Sample, seeded
 from sshtool.parity.selftest import SelfTestReport, self_test
 from sshtool.parity.verify import ArtifactReport, Rules, VerifyReport, other_shapes, verify
 from sshtool.progress import Progress, silent
@@ -43,18 +44,25 @@ from sshtool.runtimes.mxnet import Mxnet
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace
 
-REFERENCES: Final = (Mxnet.key, EXACT)
-EXACT_NOTE: Final = (
-    "the expected outputs are the network's in double precision, by the definitions of its operators, which are tested "
-    "against MXNet 1.9.1; MXNet did not run here"
+BOTH: Final = "both"
+REFERENCES: Final = (Mxnet.key, EXACT, BOTH)
+_PROVEN: Final = (
+    "the exact outputs are the network's in double precision, by the definitions of its operators, each tested against "
+    "MXNet 1.9.1"
 )
+NOTES: Final = {
+    BOTH: f"{_PROVEN}, which computed this network here too",
+    EXACT: f"{_PROVEN}; MXNet did not run here",
+    Mxnet.key: "the expected outputs are MXNet's in float32: how far they are from the exact result is not known",
+}
 
 
 @dataclass(frozen=True)
 class VerifyOptions:
     """What to verify, and how. `profile` and `runtime` apply to all artifacts; if "", each file has its own.
 
-    `against` is a member of REFERENCES; "" is MXNet where it is installed, otherwise the demo's pack or EXACT.
+    `against` is a member of REFERENCES; "" is BOTH where MXNet is installed, otherwise the demo's pack or EXACT. `seed`
+    adds samples that are drawn with it.
     """
 
     artifacts: tuple[Path, ...] = ()
@@ -63,6 +71,7 @@ class VerifyOptions:
     against: str = ""
     images: tuple[str, ...] = ()
     scenes: int = 2
+    seed: int | None = None
     profile: str = ""
     runtime: str = ""
     layers: bool = False
@@ -143,7 +152,10 @@ def _of_reference(reference: Reference, stored: Checkpoint | None, options: Veri
         return stored
     if options.checkpoint is not None:
         require_of(reference, stored)
-    return stored if is_of(reference, stored) else None
+    if not is_of(reference, stored):
+        return None
+    reference.exact = Exact(stored, _as_stored(options.rules.settings))
+    return stored
 
 
 def _claims(
@@ -175,8 +187,9 @@ def _check(options: VerifyOptions) -> None:
         raise UsageError(f"--against: {options.against} is not one of {', '.join(REFERENCES)}")
     if options.reference is not None and options.against:
         raise UsageError("--against and --reference name two references; give one")
-    if options.reference is not None and options.images:
-        raise UsageError("--images: a reference pack has no answers for them; leave out --reference")
+    for option, value in (("--images", options.images), ("--seed", options.seed is not None)):
+        if options.reference is not None and value:
+            raise UsageError(f"{option}: a reference pack has no answers for new samples; leave out --reference")
     if options.self_test and options.rules.settings.inference_precision != F32:
         raise UsageError("--self-test plants faults that bf16 rounds away; leave out --inference-precision")
     if options.profile and options.profile not in PROFILES:
@@ -206,18 +219,24 @@ def find_reference(
     if options.reference is not None:
         return read_pack(options.reference, model)
     assert checkpoint is not None  # `open_if_needed` yields None only with a pack
-    images, settings = user_images(options.images, model), _as_stored(options.rules.settings)
+    settings = _as_stored(options.rules.settings)
+    images = {**user_images(options.images, model), **seeded(options.seed, model)}
+    exact = Exact(checkpoint, settings)
+    build = partial(LiveReference, model=model, scenes=options.scenes, images=images, progress=progress)
     if options.against != EXACT:
         try:
             mxnet = Mxnet(checkpoint, settings)
-            return LiveReference(mxnet, model, scenes=options.scenes, images=images, progress=progress)
-        except RuntimeUnavailableError as error:
             if options.against == Mxnet.key:
+                return build(mxnet, note=NOTES[Mxnet.key])
+            return build(mxnet, exact=exact, note=NOTES[BOTH])
+        except RuntimeUnavailableError as error:
+            if options.against:
                 raise RuntimeUnavailableError(f"{error}; or give --against exact, or --reference") from None
-        if has_demo_pack(model) and checkpoint.is_demo and not options.images:
-            return demo_pack(model)
-    exact = Exact(checkpoint, settings)
-    return LiveReference(exact, model, scenes=options.scenes, images=images, note=EXACT_NOTE, progress=progress)
+        if has_demo_pack(model) and checkpoint.is_demo and not images:
+            pack = demo_pack(model)
+            pack.exact = exact
+            return pack
+    return build(exact.in_float32(), exact=exact, every=True, note=NOTES[EXACT])
 
 
 def user_images(images: Sequence[str], model: ModelSpec) -> dict[str, Draw]:
@@ -322,7 +341,7 @@ def _first_layer(
 def _original(reference: Reference, again: ConvertedAgain, sample: Sample, settings: Settings) -> Runtime:
     """Return the runtime of the expected layers: MXNet, or without it a new conversion to FP32."""
     if isinstance(reference, LiveReference):
-        return reference.runtime
+        return reference.runtime if reference.exact is None else reference.exact
     return load(again.original(sample), again.model, _as_stored(settings))
 
 

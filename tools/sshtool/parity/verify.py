@@ -18,21 +18,30 @@ from sshconvert.arrays import Array
 from sshconvert.contract import FREE, Declaration
 from sshconvert.convert import LARGER
 from sshconvert.digest import file_sha256
-from sshconvert.errors import ArtifactError, DetectionError, ShapeError
+from sshconvert.errors import ArtifactError, DetectionError, PrecisionError, ShapeError
 from sshconvert.formats.registry import artifact_files
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.base import Task
+from sshconvert.tasks.certainty import Certainty
 from sshconvert.tasks.comparison import ClassComparison, DetectionComparison, VectorComparison
 from sshconvert.tasks.faults import Decode, Size
 from sshconvert.tasks.findings import Discrepancy
 from sshconvert.tasks.inside import NOT_DECODED, POSTPROCESSING, Inside
 from sshconvert.tasks.results import Box
-from sshconvert.tasks.tolerances import PROFILES, Overrides, Profile, Tolerance
+from sshconvert.tasks.tolerances import (
+    MOST_DISTANT,
+    PROFILES,
+    Overrides,
+    Profile,
+    Tolerance,
+    Yardstick,
+    magnitude,
+)
 from sshtool.candidates import Candidate, labelled
 from sshtool.environment import environment
 from sshtool.parity.postprocessing import check_postprocessing, untried
-from sshtool.parity.reference import Answer, Reference, run_all
+from sshtool.parity.reference import Answer, Reference, RoundedReference, run_all
 from sshtool.parity.samples import OTHER, OTHER_TENSORS, Sample
 from sshtool.parity.tensors import TensorComparison, compare_tensor
 from sshtool.progress import Progress, silent
@@ -40,7 +49,10 @@ from sshtool.runtimes.base import BF16, Feed, Outputs, Runtime, Settings
 from sshtool.runtimes.loading import load
 
 # The report's version. A changed meaning of a key changes it, a new key does not.
-REPORT_VERSION: Final = 1
+REPORT_VERSION: Final = 2
+
+# Exact answers, also those of rounded weights, leave no more room than FP32.
+EXACT: Final = replace(PROFILES["FP32"], strict=True)
 
 # Converts the checkpoint to another shape, with the options of the artifact. Returns None if that is impossible.
 ConvertAgain = Callable[[Candidate, Declaration], Path | None]
@@ -68,7 +80,7 @@ class SampleComparison:
 
     `images` names the sample of each image, `sample` that of the first. `detections` has a comparison for each image,
     `results` instead for a task with other results. If the file's shape is fixed, another conversion of the checkpoint
-    runs at the sample's shape (`converted_again`).
+    runs at the sample's shape (`converted_again`). `exact`: the expected outputs are computed in double precision.
     """
 
     sample: str
@@ -77,6 +89,7 @@ class SampleComparison:
     detections: tuple[DetectionComparison, ...]
     converted_again: bool = False
     results: tuple[VectorComparison | ClassComparison, ...] = ()
+    exact: bool = False
 
     @property
     def compared(self) -> tuple[Any, ...]:
@@ -90,6 +103,11 @@ class ArtifactReport:
 
     `label` names it in the report, for example "onnx FP16". `inference_precision` is the type that the runtime reports.
     `figures` are the results of the task's checks in words, by their names, unless its results are detections.
+
+    `samples` are the comparisons that decide. For rounded weights, their expected outputs are those of the network with
+    the same rounded weights (`rounded`), and `cost` has the comparisons with the unrounded network: what the precision
+    costs, which is no fault. `times` is the largest distance from the exact result, in units of the original's own;
+    None without an exact result. `certain`, `excluded` and `undecided` count the original's candidates.
     """
 
     label: str
@@ -110,6 +128,17 @@ class ArtifactReport:
     passed: bool
     open: int = 0
     figures: Mapping[str, str] = field(default_factory=dict)
+    rounded: bool = False
+    cost: tuple[SampleComparison, ...] = ()
+    times: float | None = None
+    certain: int | None = None
+    excluded: int = 0
+    undecided: int = 0
+
+    @property
+    def all_samples(self) -> tuple[SampleComparison, ...]:
+        """The comparisons that decide, then those of the cost."""
+        return (*self.samples, *self.cost)
 
 
 @dataclass(frozen=True)
@@ -128,7 +157,11 @@ class SampleReport:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """The evidence and the verdict."""
+    """The evidence and the verdict.
+
+    `yardsticks` say how far the original in float32 is from the exact result, for each size of the samples; none
+    without an exact result.
+    """
 
     report_version: int
     model: str
@@ -141,6 +174,7 @@ class VerifyReport:
     artifacts: tuple[ArtifactReport, ...]
     samples: tuple[SampleReport, ...]
     environment: Mapping[str, str]
+    yardsticks: tuple[Yardstick, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +185,7 @@ class Rules:
     settings: Settings = field(default_factory=Settings)
     thorough: bool = True
     decode: Decode | None = None  # instead of the task's
+    rounded: Reference | None = None  # instead of the answers for the rounding that an artifact declares
 
 
 def verify(
@@ -168,7 +203,8 @@ def verify(
     has no answers for an artifact's size, and RuntimeUnavailableError if a runtime is not installed.
     """
     labels = labelled(candidates)
-    judges = [_Judge(label, model, reference, rules, convert_again, progress) for label in labels]
+    known: dict[Any, tuple[Certainty, ...]] = {}
+    judges = [_Judge(label, model, reference, rules, convert_again, progress, known=known) for label in labels]
     reports = [judge.judge(candidate) for judge, candidate in zip(judges, labels.values(), strict=True)]
     failures = [failure for judge in judges for failure in judge.failures]
     artifacts = [report for report in reports if report is not None]
@@ -184,6 +220,7 @@ def verify(
         artifacts=tuple(artifacts),
         samples=_describe_samples(model, reference, artifacts),
         environment=environment(),
+        yardsticks=_yardsticks(model, reference, artifacts),
     )
 
 
@@ -199,6 +236,11 @@ class _Judge:
     progress: Progress
     failures: list[Failure] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)  # the reason by sample
+    rounded: Reference | None = None  # the answers that decide, if the weights are rounded
+    cost: list[SampleComparison] = field(default_factory=list)
+    yardstick: Yardstick | None = None
+    followed: dict[tuple[str, int], Answer] = field(default_factory=dict)  # by sample, and place in the other size
+    known: dict[Any, tuple[Certainty, ...]] = field(default_factory=dict)  # shared by all artifacts
 
     def judge(self, candidate: Candidate) -> ArtifactReport | None:
         try:
@@ -208,6 +250,7 @@ class _Judge:
             return None
         profile = PROFILES[_profile_name(candidate, runtime)]
         self.check_declaration(candidate, runtime.declaration)
+        self.find_expected(candidate, runtime, profile)
         if reason := untried(runtime, self.model):
             self.skipped[POSTPROCESSING] = reason
         self.fail_all(check_postprocessing(runtime, self.model, self.reference, thorough=self.rules.thorough))
@@ -233,6 +276,35 @@ class _Judge:
         expected, weights = self.reference.weights, declaration.weights
         if _comparable(expected, weights) and expected != weights:
             self.fail("weights", f"{candidate.path} was made from {weights}, the reference from {expected}")
+
+    def find_expected(self, candidate: Candidate, runtime: Runtime, profile: Profile) -> None:
+        """Find the answers and the yardstick by which the artifact is judged."""
+        size = runtime.declaration.sample_size(self.model)
+        expected: Reference | None = self.reference
+        if profile.rounds:
+            self.progress(f"{self.label}: reading how its weights are rounded")
+            try:
+                expected = self.rules.rounded or self.reference.rounded(
+                    candidate.path, runtime.declaration.precision, self.model.task.left_out(profile)
+                )
+            except (ArtifactError, PrecisionError) as error:
+                self.fail("rounding", str(error))
+                expected = None
+            self.rounded = None if expected is self.reference else expected
+        self.yardstick = expected.yardstick(*size) if expected and (profile.rounds or profile.exact) else None
+        self.check_yardstick()
+
+    def check_yardstick(self) -> None:
+        """Require that the exact result and the original agree by and large: neither may be wrong."""
+        if self.yardstick is None:
+            return
+        for output, far in self.yardstick.distances.items():
+            if not far <= MOST_DISTANT:
+                message = (
+                    f"{output}: {self.yardstick.source} is {far:.2g} of the output's magnitude away from the exact "
+                    f"result, more than {MOST_DISTANT:g}: one of both is wrong, or the network is unstable"
+                )
+                self.fail("reference", message, output=output, excess=far / MOST_DISTANT)
 
     def compare_all(
         self, candidate: Candidate, runtime: Runtime, profile: Profile
@@ -309,28 +381,129 @@ class _Judge:
             return []
         inside = runtime.declaration.faces
         # A file with results may keep the task's outputs too. A new conversion never keeps them.
-        kept: Mapping[str, Array] = expected if inside is None or any(name in outputs for name in expected) else {}
+        keeps = inside is None or any(name in outputs for name in expected)
+        kept = [*expected] if keeps else []
         self.check_names([*(self.model.task.inside_outputs if inside else ()), *kept], outputs, names[0])
+        if self.rounded is None:
+            decides = EXACT if self.yardstick is not None else profile
+            return [self.comparison(group, outputs, decides, inside, keeps=keeps)]
+        self.cost.append(self.comparison(group, outputs, profile, inside, keeps=keeps, judged=False))
+        if isinstance(self.rounded, RoundedReference) and self.rounded.tensors:
+            return self.follow(runtime, feed, group, outputs, profile, keeps=keeps)
+        places = [(place, answer) for place, item in enumerate(group) if (answer := self.rounded_answer(item))]
+        if not places:
+            return []
+        answers = [answer for _, answer in places]
+        if answers[0].sample.is_pictured:
+            chosen = [place for place, _ in places]
+            outputs = {name: array[chosen] if array.ndim else array for name, array in outputs.items()}
+        return [self.comparison(answers, outputs, EXACT, inside, keeps=keeps)]
+
+    def follow(
+        self,
+        runtime: Runtime,
+        feed: Feed,
+        group: Sequence[Answer],
+        outputs: Outputs,
+        profile: Profile,
+        *,
+        keeps: bool,
+    ) -> list[SampleComparison]:
+        """Compare a network whose tensors are rounded to levels: exactly, from the levels that the runtime chose.
+
+        The runtime shows its levels in a run of their own, which may fuse less. The outputs of the run itself may
+        differ from it by single levels: they have the tolerances of the precision, in each place of a batch.
+        """
+        assert isinstance(self.rounded, RoundedReference)  # the caller checks it
+        comparisons: list[SampleComparison] = []
+        inside = runtime.declaration.faces
+        shown: Outputs | None = None
+        for number, item in enumerate(group):
+            if item.sample.name not in self.rounded.names:
+                continue
+            key = (item.sample.name, number if item.sample.name == OTHER else 0)
+            if key not in self.followed:
+                try:
+                    shown = shown if shown is not None else runtime.tensors(feed, self.rounded.tensors)
+                except ArtifactError as error:
+                    self.fail("rounding", str(error), sample=item.sample.name)
+                    return comparisons
+                answer, layer, share = self.rounded.follow(item, feed, number, shown)
+                self.judge_levels(layer, share, item.sample.name)
+                self.followed[key] = answer
+                alone = {name: _place(shown[name], number, item) for name in outputs}
+                comparisons.append(self.comparison([answer], alone, EXACT, inside, keeps=keeps))
+            alone = {name: _place(array, number, item) for name, array in outputs.items()}
+            by_levels = self.comparison([self.followed[key]], alone, profile, inside, keeps=keeps, exactly=False)
+            self.cost.append(by_levels)
+        return comparisons
+
+    def judge_levels(self, layer: str, share: float, sample: str) -> None:
+        if not share <= 1:
+            message = (
+                f"{layer}: an input is rounded to a level {share:.3g} times as far beyond the nearest one as the last "
+                "bits of float32 explain"
+            )
+            self.fail("rounding", message, sample=sample, excess=share)
+
+    def unstable(self, samples: Sequence[str]) -> set[str]:
+        """Return the outputs that prove nothing on one of these samples, and note it."""
+        if self.yardstick is None:
+            return set()
+        outputs = {name for name, where in self.yardstick.unstable.items() if not set(where).isdisjoint(samples)}
+        for sample in samples if outputs else ():
+            self.skipped[sample] = (
+                f"rounding decides {', '.join(sorted(outputs))} there: {self.yardstick.source} itself differs from the "
+                f"exact result by more than {MOST_DISTANT:g} of its magnitude"
+            )
+        return outputs
+
+    def rounded_answer(self, item: Answer) -> Answer | None:
+        """Return the answer with rounded weights to a sample, if there is one."""
+        assert self.rounded is not None  # the caller checks it
+        sample = item.sample
+        if sample.name == OTHER_TENSORS and not isinstance(sample.feed, np.ndarray):
+            return self.rounded.at_shapes({name: array.shape for name, array in sample.feed.items()})
+        answer = self.rounded.answer(sample.name, *sample.image_size)
+        if answer is None or not sample.is_pictured:
+            return answer
+        return next((one for one in answer.split() if np.array_equal(one.sample.images, sample.images)), None)
+
+    def comparison(
+        self,
+        group: Sequence[Answer],
+        outputs: Outputs,
+        profile: Profile,
+        inside: Inside | None,
+        *,
+        keeps: bool,
+        judged: bool = True,
+        exactly: bool = True,
+    ) -> SampleComparison:
+        """Compare the outputs with the expected ones of a batch.
+
+        If it is not `judged`, only what cannot be compared is a failure. Unless it is compared `exactly`, the profile's
+        tolerances apply.
+        """
+        names = tuple(answer.sample.name for answer in group)
+        _, expected = _together(group)
+        is_exact = all(answer.exact for answer in group)
+        yardstick = self.yardstick if judged and exactly else None
+        measure = _Measure(self.model, self.rules.overrides, profile, yardstick, is_exact)
+        unstable = self.unstable(names) if judged else set()
         tensors = tuple(
-            compare_tensor(name, array, outputs.get(name), self.tolerance(profile, name, array))
-            for name, array in kept.items()
+            measure.compare(name, array, outputs.get(name))
+            for name, array in (expected.items() if keeps else ())
+            if name not in unstable or name not in outputs
         )
         for tensor in tensors:
-            self.judge_tensor(tensor, names)
+            if judged or tensor.problem:
+                self.judge_tensor(tensor, names)
         size = group[0].sample.image_size
-        results = self.compare_results(expected, outputs, names, size, profile, inside)
+        results = self.compare_results(expected, outputs, names, size, measure, inside)
         if self.model.task.comparison is DetectionComparison:
-            return [SampleComparison(names[0], names, tensors, results)]
-        return [SampleComparison(names[0], names, tensors, (), results=results)]
-
-    def tolerance(self, profile: Profile, output: str, expected: Array) -> Tolerance:
-        """Return the tolerance of an output. Its absolute part is relative to the range of a tensor of any scale."""
-        tolerance = self.rules.overrides.tolerance(profile, output)
-        if {"", output} & self.rules.overrides.atol.keys():
-            return tolerance
-        largest = float(np.abs(expected).max(initial=0))
-        scale = self.model.task.scale_of(output, expected, profile) if self.model.takes_image else largest
-        return Tolerance(tolerance.atol * scale, tolerance.rtol)
+            return SampleComparison(names[0], names, tensors, results, exact=is_exact)
+        return SampleComparison(names[0], names, tensors, (), results=results, exact=is_exact)
 
     def check_names(self, expected: Sequence[str], outputs: Outputs, sample: str) -> None:
         if list(expected) == list(outputs) or any(failure.check in ("names", "order") for failure in self.failures):
@@ -347,6 +520,11 @@ class _Judge:
         if tensor.required_atol is None:
             self.fail("tensor", f"{tensor.output}: {tensor.problem}", sample=images[0], output=tensor.output)
             return
+        if tensor.first_beyond is None and tensor.mean is not None and tensor.mean_limit is not None:
+            message = f"{tensor.output}: off by {tensor.mean:.2e} on average, {tensor.mean_limit:.2e} allowed"
+            excess = tensor.mean / tensor.mean_limit if tensor.mean_limit else math.inf
+            self.fail("tensor", message, sample=images[0], output=tensor.output, excess=excess)
+            return
         excess = tensor.required_atol / tensor.atol if tensor.atol else math.inf
         message = (
             f"{tensor.output}: off by {tensor.largest:.2e} at {tensor.worst}, first beyond the tolerance at "
@@ -362,7 +540,7 @@ class _Judge:
         outputs: Outputs,
         images: Sequence[str],
         size: Size,
-        profile: Profile,
+        measure: _Measure,
         inside: Inside | None,
     ) -> tuple[Any, ...]:
         task, top_k = self.model.task, None
@@ -379,11 +557,27 @@ class _Judge:
             results = task.decode_inside(outputs) if inside else decode(task, outputs, size)
         except DetectionError as error:
             return tuple(task.comparison(problem=str(error)) for _ in images)
+        allowed = {name: measure.of_results(name, array) for name, array in expected.items()}
+        compared = task.compare(original, results, measure.profile, allowed.__getitem__)
+        if top_k and any(len(result) >= top_k for result in original):
+            return compared  # the limit leaves out detections that are certain
+        certainties = self.certainties(task, images, expected, size, measure.profile, allowed)
+        return task.without_open(compared, certainties, measure.profile)
 
-        def allowed(output: str) -> Tolerance:
-            return self.rules.overrides.tolerance(profile, output)
-
-        return task.without_open(task.compare(original, results, profile, allowed), expected, size, profile, allowed)
+    def certainties(
+        self,
+        task: Task,
+        images: Sequence[str],
+        expected: Outputs,
+        size: Size,
+        profile: Profile,
+        allowed: Mapping[str, Tolerance],
+    ) -> tuple[Certainty, ...]:
+        """Return what is certain about the results, computed once for all artifacts."""
+        key = (str(task), tuple(images), size, tuple(allowed.values()), profile.name)
+        if key not in self.known:
+            self.known[key] = task.certainties(expected, size, profile, allowed.__getitem__)
+        return self.known[key]
 
     def fail_all(self, findings: Iterable[Discrepancy]) -> None:
         for item in findings:
@@ -417,6 +611,8 @@ class _Judge:
         skipped: Mapping[str, str],
     ) -> ArtifactReport:
         images = [image for item in comparisons for image in item.detections]
+        decided = [image for image in images if image.certain is not None]
+        times = [tensor.times for item in comparisons for tensor in item.tensors]
         largest = [tensor.largest for item in comparisons for tensor in item.tensors]
         measured = [value for value in largest if value is not None]
         return ArtifactReport(
@@ -438,7 +634,63 @@ class _Judge:
             open=sum(len(image.open) for image in images),
             passed=not self.failures,
             figures=self.model.task.figures([image for item in comparisons for image in item.results]),
+            rounded=self.rounded is not None,
+            cost=tuple(self.cost),
+            times=max((far for far in times if far is not None), default=None),
+            certain=sum(image.certain or 0 for image in decided) if decided else None,
+            excluded=sum(image.excluded for image in decided),
+            undecided=sum(image.undecided for image in decided),
         )
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """The tolerances of one comparison: by the yardstick, if there is one, otherwise by the profile."""
+
+    model: ModelSpec
+    overrides: Overrides
+    profile: Profile
+    yardstick: Yardstick | None
+    exact: bool
+
+    def compare(self, output: str, expected: Array, actual: Array | None) -> TensorComparison:
+        compared = compare_tensor(output, expected, actual, self.tolerance(output, expected))
+        if actual is None or compared.problem or not self.exact or self.yardstick is None:
+            return compared
+        saturates = output in self.model.task.probability_outputs()
+        return replace(compared, times=self.yardstick.times(output, expected, actual, saturates=saturates))
+
+    def by_yardstick(self, output: str) -> bool:
+        return self.yardstick is not None and not {"", output} & self.overrides.atol.keys()
+
+    def tolerance(self, output: str, expected: Array) -> Tolerance:
+        """Return the tolerance of an output. Its absolute part is relative to the range of a tensor of any scale."""
+        tolerance = self.overrides.tolerance(self.profile, output)
+        if {"", output} & self.overrides.atol.keys():
+            return tolerance
+        if self.yardstick is not None:
+            saturates = output in self.model.task.probability_outputs()
+            return self.yardstick.tolerance(output, expected, saturates=saturates, exact=self.exact)
+        scale = magnitude(expected)
+        if self.model.takes_image:
+            scale = self.model.task.scale_of(output, expected, self.profile)
+        return Tolerance(tolerance.atol * scale, tolerance.rtol)
+
+    def of_results(self, output: str, expected: Array) -> Tolerance:
+        """Return the tolerance of the results that come from an output."""
+        if self.by_yardstick(output):
+            return self.tolerance(output, expected)
+        return self.model.task.result_tolerance(self.overrides.tolerance(self.profile, output), expected)
+
+
+def _place(array: Array, number: int, item: Answer) -> Array:
+    """Return the output of one image of a batch. Tensors are one answer."""
+    return array[number : number + 1] if item.sample.is_pictured else array
+
+
+def _yardsticks(model: ModelSpec, reference: Reference, artifacts: Iterable[ArtifactReport]) -> tuple[Yardstick, ...]:
+    sizes = {artifact.declaration.sample_size(model) for artifact in artifacts}
+    return tuple(filter(None, (reference.yardstick(*size) for size in sorted(sizes))))
 
 
 def _profile_name(candidate: Candidate, runtime: Runtime) -> str:
