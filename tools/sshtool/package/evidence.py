@@ -20,7 +20,7 @@ from sshconvert.tasks.tolerances import PROFILES
 from sshtool.document import SCHEMA_VERSION
 from sshtool.evaluate import imagenet, lfw, omz, wider
 from sshtool.package.manifest import Verification
-from sshtool.parity.samples import sample_names
+from sshtool.parity.samples import exact_samples, sample_names
 from sshtool.parity.verification import VerifyResult
 from sshtool.parity.verify import REPORT_VERSION, ArtifactReport, VerifyReport
 from sshtool.wider_face.ground_truth import ALL, SETTINGS
@@ -194,6 +194,7 @@ def _is_complete(report: ArtifactReport, task: Task) -> bool:
     """Whether the report compares all standard samples of its precision, for the task."""
     compared = {item.sample for item in report.all_samples if item.tensors or item.detections}
     names = sample_names(tensors=bool(report.declaration.tensors))
+    names = exact_samples(names) if report.rounded else names
     left_out = (
         report.skipped.keys() if report.declaration.tensors else task.left_out(PROFILES[report.profile.name]).keys()
     )

@@ -310,7 +310,14 @@ class _Judge:
         self, candidate: Candidate, runtime: Runtime, profile: Profile
     ) -> tuple[list[SampleComparison], dict[str, str]]:
         left_out = self.model.task.left_out(profile)
-        answers = _Chosen(self.reference.answers(*runtime.declaration.sample_size(self.model)), left_out)
+        size = runtime.declaration.sample_size(self.model)
+        known = self.reference.answers(*size)
+        not_run = set(left_out)
+        # Only answers with the same rounded weights decide. Batches need all images, for different ones in each place.
+        if self.rounded is not None and runtime.declaration.batch == 1:
+            decide = {answer.sample.name for answer in self.rounded.answers(*size)}
+            not_run |= {answer.sample.name for answer in known} - decide
+        answers = _Chosen(known, not_run)
         comparisons: list[SampleComparison] = []
         for index, group in enumerate(groups(answers, runtime.declaration.batch)):
             if not self.rules.thorough and self.failures:
