@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -26,9 +27,10 @@ from sshconvert.errors import RuntimeUnavailableError
 from sshconvert.formats.registry import FORMATS
 from sshconvert.messages import printable
 from sshconvert.models.registry import load_model
-from sshconvert.options import Options
+from sshconvert.options import Options, Precision
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.detection import THRESHOLD
+from sshconvert.tasks.tolerances import FACTOR, UNIT, Yardstick
 from sshtool.candidates import Candidate
 from sshtool.demo.scenes import draw_scene
 from sshtool.parity.layers import Divergence
@@ -36,15 +38,18 @@ from sshtool.parity.reference import Answer, LiveReference
 from sshtool.parity.samples import Sample, draw_sample, sample_names
 from sshtool.parity.tensors import TensorComparison
 from sshtool.parity.verification import VerifyResult
-from sshtool.parity.verify import Failure, VerifyReport, verify
+from sshtool.parity.verify import ArtifactReport, Failure, VerifyReport, verify
 from sshtool.report import histogram, html, summary
+from sshtool.report.comparison import comparison_table
 from sshtool.report.html import MOST_PICTURED, pictured, render_html
-from sshtool.report.junit import render_junit
+from sshtool.report.junit import TIMES, render_junit
 from sshtool.report.markdown import MOST_FAILURES, render_markdown
 from sshtool.report.markup import escape
 from sshtool.report.overlay import COLOURS, data_uri, pictures
 from sshtool.report.picture import save_picture
 from sshtool.report.schema import shipped_schema
+from sshtool.report.terminal import console
+from sshtool.runtimes.exact import SINGLE, Exact
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
 pytestmark = pytest.mark.independent
@@ -144,6 +149,32 @@ def test_the_planted_faults_make_the_reports_that_the_other_tests_need(made: Mad
     _, louder, *_ = made.failing.artifacts
     assert min(louder.matched, louder.missing, louder.extra) > 0
     assert all(len(report.samples) == len(SAMPLES) + 1 for report in (made.passing, made.failing))
+
+
+@pytest.fixture(scope="module")
+def judged(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """As `made`, by the distance from the exact result, with rounded weights too. The fault is of one per mille."""
+    folder = tmp_path_factory.mktemp("judged")
+    options = Options(("onnx",), tuple(map(Precision, ("FP32", "FP16"))), input_shape=(1, 3, 96, 96))
+    good = {artifact.precision.value: artifact.path for artifact in convert(plain_checkpoint, folder / "good", options)}
+    exact = Exact(plain_checkpoint)
+    reference = LiveReference(exact.in_float32(), MODEL, exact=exact, every=True, scenes=1)
+    reference.draws = {name: reference.draws[name] for name in ("scene-0", "noise", "blocks")}
+    passing, failing = (
+        verify(MODEL, reference, candidates)
+        for candidates in (
+            [Candidate(path, name) for name, path in good.items()],
+            [Candidate(edited(good["FP32"], folder / "louder" / "ssh.onnx", make_stronger))],
+        )
+    )
+    images = {answer.sample.name: answer.sample.images for answer in reference.answers(96, 96)}
+    return Made(passing, failing, images)
+
+
+def make_stronger(model: onnx.ModelProto) -> None:
+    """The filters of one head are a thousandth stronger."""
+    (tensor,) = (item for item in model.graph.initializer if item.name == "rpn_bbox_pred_stride8_weight")
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.001), tensor.name))
 
 
 # The JSON result
@@ -378,7 +409,9 @@ def test_pictures_mark_and_name_what_only_one_side_has(made: Made) -> None:
     (found,) = compared.detections
     alone = {"missing": found.missing, "extra": found.extra, "near": found.near_threshold}
     assert [item.kind for item in picture.differences] == [kind for kind, boxes in alone.items() for _ in boxes]
-    assert [item.mark for item in picture.differences] == list(range(1, 1 + sum(map(len, alone.values()))))
+    assert [item.mark for item in picture.differences] == [
+        str(number) for number in range(1, 1 + sum(map(len, alone.values())))
+    ]
     texts = {item.kind: (item.text, item.path.count("L")) for item in picture.differences}
     assert re.match(r"missing in onnx louder: score 0\.\d{4}, from ", texts["missing"][0])
     assert re.match(r"only in onnx louder: score 0\.\d{4}, from ", texts["extra"][0])
@@ -428,12 +461,193 @@ def test_pictures_tell_whose_a_box_near_the_threshold_is(made: Made) -> None:
     assert second.startswith("only in onnx FP32, near the threshold: score 0.0502")
 
 
+# The distance from the exact result
+
+
+def test_every_report_says_how_far_the_worst_artifact_is_from_the_exact_result(judged: Made) -> None:
+    for report, amount in ((judged.passing, "At most"), (judged.failing, "Up to")):
+        factor = summary.times(max(artifact.times or 0 for artifact in report.artifacts))
+        sentence = summary.distance(report)
+        assert f"{factor} as far from the exact result as " in sentence
+        assert amount.lower() in sentence.lower()
+        words = re.sub(r"\s+", " ", f"{sentence}")
+        page = Reader(render_html(report, {}))
+        assert words in page.texts
+        assert page.texts.index(words) < next(
+            number for number, text in enumerate(page.texts) if "compared with" in text
+        )
+        assert words in render_markdown(report).split("\n\n")[1]
+        assert words in " ".join(terminal_text(report).split())
+    assert not judged.failing.passed
+    assert (judged.failing.artifacts[0].times or 0) > 100 * FACTOR, "the planted fault"
+
+
+def terminal_text(report: VerifyReport) -> str:
+    stream = io.StringIO()
+    console(file=stream, width=300).print(comparison_table(report, plain=True))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("factor", "sentence"),
+    [
+        (0.4, "Nearer to the exact result than MXNet 1.9.1 itself."),
+        (0.999, "At most as far from the exact result as MXNet 1.9.1 itself (8 allowed)."),
+        (1.34, "At most 1.3 times as far from the exact result as MXNet 1.9.1 itself (8 allowed)."),
+        (12345.0, "Up to 12,000 times as far from the exact result as MXNet 1.9.1 itself (8 allowed)."),
+    ],
+)
+def test_a_distance_is_a_sentence(factor: float, sentence: str, judged: Made) -> None:
+    artifact = with_factor(judged.failing.artifacts[0], factor)
+    far, near = (
+        replace(judged.failing, yardsticks=(Yardstick("MXNet 1.9.1", dict.fromkeys(MODEL.output_names, unit), {}, {}),))
+        for unit in (2 * UNIT, UNIT / 2)
+    )
+    assert summary.distance_of(artifact, far) == sentence
+    assert summary.distance_of(replace(artifact, rounded=True), far).startswith("Given the same rounded weights, ")
+    assert "float32 can tell" in summary.distance_of(artifact, near), "MXNet itself may be nearer than is measured"
+    assert summary.distance_of(artifact, replace(far, yardsticks=())) == ""
+
+
+def with_factor(artifact: ArtifactReport, factor: float) -> ArtifactReport:
+    (sample, *_) = artifact.samples
+    tensors = tuple(replace(tensor, times=factor) for tensor in sample.tensors)
+    return replace(artifact, times=factor, samples=(replace(sample, tensors=tensors),))
+
+
+def test_without_an_exact_result_the_reports_speak_of_tolerances(made: Made) -> None:
+    assert summary.distance(made.passing) == ""
+    for text in (render_html(made.passing, {}), render_markdown(made.passing), terminal_text(made.passing)):
+        assert "exact result" not in text
+    assert "all within the tolerances" in summary.summary(made.passing)
+
+
+def test_each_output_has_its_distance_in_every_table(judged: Made) -> None:
+    output = "rpn_bbox_pred_stride8"
+    (column,) = summary.columns(judged.failing)
+    factor = summary.farthest(column, output)
+    assert factor is not None
+    assert factor > 100 * FACTOR
+    for text in (render_html(judged.failing, {}), render_markdown(judged.failing), terminal_text(judged.failing)):
+        assert summary.times(factor) in text
+        assert f"8 times the distance of {SINGLE}" in re.sub("</b>|<small>", " ", text).replace("  ", " ")
+    (case,) = (
+        item for item in suites(judged.failing)["onnx louder"].iter("testcase") if output in str(item.get("name"))
+    )
+    assert [item.get("value") for item in case.iter("property") if item.get("name") == TIMES] == [f"{factor:.3g}"]
+
+
+def test_the_cost_of_the_precision_is_shown_and_never_marked(judged: Made) -> None:
+    _, rounded = judged.passing.artifacts
+    assert rounded.rounded
+    cost = summary.cost_of_output(rounded, "rpn_bbox_pred_stride8")
+    largest = max(
+        tensor.relative or 0 for item in rounded.cost for tensor in item.tensors if tensor.output[-3:] == "de8"
+    )
+    assert 0 < float(cost.removesuffix(" %")) / 100 <= largest
+    page = render_html(judged.passing, judged.images)
+    table = page[page.index('id="cost"') : page.index('id="distribution"')]
+    assert cost in table
+    assert "onnx FP32" not in table
+    assert not re.search("#mark-|step-", table)
+    assert cost in render_markdown(judged.passing)
+    properties = {item.get("name"): item.get("value") for item in suites(judged.passing)["onnx FP16"].iter("property")}
+    assert properties["cost of the precision, rpn_bbox_pred_stride8"] == cost
+    assert "cost of the precision" in terminal_text(judged.passing)
+    assert "Cost of the precision" not in render_html(judged.failing, {})
+
+
+def test_a_sample_that_only_the_cost_covers_is_named_so(judged: Made) -> None:
+    artifact = judged.passing.artifacts[1]
+    alone = replace(judged.passing, artifacts=(replace(artifact, samples=artifact.samples[:1]),))
+    covered = artifact.samples[1].sample
+    page = render_html(alone, {})
+    (column,) = summary.columns(alone)
+    cost = column.cost_on(covered)
+    assert cost is not None
+    assert f"<small>cost of the precision, {summary.cost_of_detections([cost])}</small>" in page
+    sample = next(sample for sample in alone.samples if sample.name == covered)
+    near = replace(cost, detections=(replace(cost.detections[0], missing=sample.detections[0][:1]),))
+    column = replace(column, report=replace(alone.artifacts[0], cost=(near,)))
+    (picture,) = pictures(sample, None, [column])
+    assert picture.layers[0].text.startswith("cost of the precision: ")
+    assert picture.differences == ()
+    assert "not in onnx FP16, by the cost of the precision: score" in picture.others[0].text
+
+
+def test_the_levels_of_another_run_are_no_cost(judged: Made) -> None:
+    _, rounded = judged.passing.artifacts
+    assert summary.costs(replace(rounded, cost=tuple(replace(item, by_levels=True) for item in rounded.cost))) == ()
+
+
+def test_candidates_are_counted_in_every_report(judged: Made) -> None:
+    artifact, *_ = judged.passing.artifacts
+    counts = f"{artifact.certain:,} certain, {artifact.excluded:,} excluded, {artifact.undecided:,} open"
+    assert min(artifact.certain or 0, artifact.excluded, artifact.undecided) > 0
+    for text in (render_html(judged.passing, {}), render_markdown(judged.passing), terminal_text(judged.passing)):
+        assert counts in text
+    properties = {item.get("name"): item.get("value") for item in suites(judged.passing)["onnx FP32"].iter("property")}
+    assert properties["certain candidates"] == str(artifact.certain)
+
+
+@pytest.mark.parametrize(("decided", "is_weak"), [((1, 2, 4), True), ((2, 2, 4), False), ((0, 0, 0), False)])
+def test_a_note_says_when_the_detections_prove_little(
+    decided: tuple[int, int, int], is_weak: bool, judged: Made
+) -> None:
+    certain, excluded, undecided = decided
+    (artifact,) = judged.failing.artifacts
+    image = DetectionComparison(certain=certain, excluded=excluded, undecided=undecided)
+    samples = tuple(replace(item, detections=(image,)) for item in artifact.samples)
+    report = replace(judged.failing, artifacts=(replace(artifact, samples=samples),))
+    assert any("prove little" in note for note in summary.notes(report)) is is_weak
+    assert ("prove little" in render_html(report, {})) is is_weak
+    assert ("prove little" in terminal_text(report)) is is_weak
+    one = replace(samples[0], detections=(DetectionComparison(certain=9),))
+    enough = replace(report, artifacts=(replace(artifact, samples=(one, *samples[1:])),))
+    assert not any("prove little" in note for note in summary.notes(enough)), "one sample is enough"
+
+
+def test_open_detections_are_drawn_apart_and_are_no_differences(judged: Made) -> None:
+    column = summary.columns(judged.passing)[0]
+    assert column.report is not None
+    item = next(item for item in column.report.samples if item.detections[0].open)
+    sample = next(sample for sample in judged.passing.samples if sample.name == item.sample)
+    (picture,) = pictures(sample, None, [column])
+    assert picture.differences == ()
+    assert [(other.kind, other.mark) for other in picture.others] == [
+        ("open", f"o{number}") for number in range(1, 1 + len(item.detections[0].open))
+    ]
+    assert {re.split(":", other.text)[0] for other in picture.others} <= {
+        f"{where} in onnx FP32, and rounding decides it" for where in ("only", "not")
+    }
+    page = render_html(judged.passing, {})
+    assert 'class="difference show-others show-0"' in page
+    assert "open: rounding decides" in page
+
+
+def test_nothing_that_passes_is_amber(judged: Made) -> None:
+    page = render_html(judged.passing, {})
+    for scheme in re.findall(r":root \{(.*?)\}", page, flags=re.DOTALL):
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", scheme))
+        for step in range(html.PASSING + 1):
+            red, green, blue = (int(colours[f"step-{step}"][place : place + 2], 16) for place in (1, 3, 5))
+            assert red <= min(green, blue), "neutral or green"
+    assert 'class="bar beyond"' not in page
+    assert 'class="bar beyond"' in render_html(judged.failing, {})
+
+
+def test_every_report_ends_with_what_it_cannot_exclude(judged: Made) -> None:
+    assert summary.BEYOND in Reader(render_html(judged.passing, {})).texts
+    assert render_markdown(judged.passing).replace("\\", "").rstrip().endswith(summary.BEYOND)
+
+
 # The HTML page
 
 
-@pytest.fixture(scope="module", params=["passing", "failing"])
-def page(request: pytest.FixtureRequest, made: Made) -> str:
-    return render_html(getattr(made, request.param), made.images, [DIVERGENCE])
+@pytest.fixture(scope="module", params=["judged", "failing"])
+def page(request: pytest.FixtureRequest, made: Made, judged: Made) -> str:
+    report, images = (made.failing, made.images) if request.param == "failing" else (judged.passing, judged.images)
+    return render_html(report, images, [DIVERGENCE])
 
 
 def test_the_page_is_well_formed_and_every_reference_in_it_has_a_target(page: str) -> None:

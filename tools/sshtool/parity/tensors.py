@@ -23,7 +23,8 @@ class TensorComparison:
     absolute tolerance that passes with the same `rtol` (of a tolerance that saturates, the same part of it). `worst` is
     the position of the largest difference, `first_beyond` the first one out of tolerance, in C order. `histogram`
     counts elements by decade (`DECADES`). `times` is the distance from the exact result in units of the original's
-    own, None without an exact result. `mean_limit` is the allowed mean, None without one.
+    own, None without an exact result, and `times_limit` the largest that passes, None if a tolerance decides instead.
+    `mean_limit` is the allowed mean, None without one.
     """
 
     output: str
@@ -43,6 +44,7 @@ class TensorComparison:
     first_beyond: tuple[int, ...] | None = None
     histogram: tuple[int, ...] = ()
     times: float | None = None
+    times_limit: float | None = None
     mean_limit: float | None = None
 
 

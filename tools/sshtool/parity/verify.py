@@ -30,6 +30,7 @@ from sshconvert.tasks.findings import Discrepancy
 from sshconvert.tasks.inside import NOT_DECODED, POSTPROCESSING, Inside
 from sshconvert.tasks.results import Box
 from sshconvert.tasks.tolerances import (
+    FACTOR,
     MOST_DISTANT,
     PROFILES,
     Overrides,
@@ -81,6 +82,7 @@ class SampleComparison:
     `images` names the sample of each image, `sample` that of the first. `detections` has a comparison for each image,
     `results` instead for a task with other results. If the file's shape is fixed, another conversion of the checkpoint
     runs at the sample's shape (`converted_again`). `exact`: the expected outputs are computed in double precision.
+    `by_levels`: they follow from the levels that the runtime chose in another run, and have the profile's tolerances.
     """
 
     sample: str
@@ -90,6 +92,7 @@ class SampleComparison:
     converted_again: bool = False
     results: tuple[VectorComparison | ClassComparison, ...] = ()
     exact: bool = False
+    by_levels: bool = False
 
     @property
     def compared(self) -> tuple[Any, ...]:
@@ -442,7 +445,7 @@ class _Judge:
                 comparisons.append(self.comparison([answer], alone, EXACT, inside, keeps=keeps))
             alone = {name: _place(array, number, item) for name, array in outputs.items()}
             by_levels = self.comparison([self.followed[key]], alone, profile, inside, keeps=keeps, exactly=False)
-            self.cost.append(by_levels)
+            self.cost.append(replace(by_levels, by_levels=True))
         return comparisons
 
     def judge_levels(self, layer: str, share: float, sample: str) -> None:
@@ -665,7 +668,8 @@ class _Measure:
         if actual is None or compared.problem or not self.exact or self.yardstick is None:
             return compared
         saturates = output in self.model.task.probability_outputs()
-        return replace(compared, times=self.yardstick.times(output, expected, actual, saturates=saturates))
+        times = self.yardstick.times(output, expected, actual, saturates=saturates)
+        return replace(compared, times=times, times_limit=FACTOR if self.by_yardstick(output) else None)
 
     def by_yardstick(self, output: str) -> bool:
         return self.yardstick is not None and not {"", output} & self.overrides.atol.keys()

@@ -11,7 +11,25 @@ from rich.console import Group, RenderableType
 from sshconvert.messages import count
 from sshtool.parity.selftest import HealthyResult, SelfTestReport, Verdict
 from sshtool.parity.verify import ArtifactReport, VerifyReport
-from sshtool.report.summary import columns, excused, figure_names, has_results, headline, limit, matched
+from sshtool.report.summary import (
+    Column,
+    allowed,
+    candidates,
+    columns,
+    cost_of_detections,
+    cost_of_tensors,
+    costs,
+    distance,
+    excused,
+    farthest,
+    figure_names,
+    has_results,
+    headline,
+    limit,
+    matched,
+    notes,
+    times,
+)
 from sshtool.report.terminal import lines, table
 
 # The number of listed failures. `--json` and the reports hold all.
@@ -28,9 +46,11 @@ def comparison_table(report: VerifyReport, *, plain: bool) -> RenderableType:
     }
     figures: dict[str, Callable[[ArtifactReport], str]] = {
         **{name: partial(_difference, output=name) for name in report.outputs},
-        "tolerance": _tolerance,
+        "tolerance": partial(_tolerance, report=report),
         **(results if has_results(report) and not figure_names(report) else {}),
+        **({"candidates": candidates} if any(map(candidates, report.artifacts)) else {}),
         **{name: partial(_figure, name=name) for name in figure_names(report)},
+        **_costs(report),
         "runtime": lambda artifact: artifact.runtime,
     }
     rows = [
@@ -39,12 +59,35 @@ def comparison_table(report: VerifyReport, *, plain: bool) -> RenderableType:
     ]
     rows.append(["verdict", *("same" if item.passed else "DIFFERENT" for item in artifacts)])
     title = f"{report.model}, weights {report.weights}, against {report.reference}, {len(report.samples)} samples"
-    heads = ["largest / mean difference", *(f">{item.label}" for item in artifacts)]
+    heads = [_measure(report), *(f">{item.label}" for item in artifacts)]
     failed = f"FAILED: {count(len(report.failures), 'failure')}"
     verdict = f"passed: {headline(report).lower()}{excused(report)}" if report.passed else failed
-    notes = (f"note: {note}" for note in report.notes)
-    body = lines(*_failures(report), *notes, verdict, style="" if report.passed else "red")
+    sentence = filter(None, (distance(report),))
+    noted = (f"note: {note}" for note in notes(report))
+    body = lines(*_failures(report), *noted, verdict, *sentence, style="" if report.passed else "red")
     return Group(table(heads, rows, title=title, plain=plain), body)
+
+
+def _measure(report: VerifyReport) -> str:
+    if not report.yardsticks:
+        return "largest / mean difference"
+    return f"times as far as {report.yardsticks[0].source} / largest difference"
+
+
+def _costs(report: VerifyReport) -> dict[str, Callable[[ArtifactReport], str]]:
+    """The rows of the cost of rounded weights."""
+    if not any(map(costs, report.artifacts)):
+        return {}
+    rows: dict[str, Callable[[ArtifactReport], str]] = {"cost of the precision": _cost}
+    if has_results(report) and not figure_names(report):
+        rows["cost in detections"] = lambda artifact: cost_of_detections(costs(artifact))
+    return rows
+
+
+def _cost(artifact: ArtifactReport) -> str:
+    if not costs(artifact):
+        return ""
+    return f"{cost_of_tensors(tensor for item in costs(artifact) for tensor in item.tensors)} of an output's range"
 
 
 def _failures(report: VerifyReport) -> Sequence[str]:
@@ -63,10 +106,15 @@ def _difference(artifact: ArtifactReport, output: str) -> str:
     means = [tensor.mean for tensor in tensors if tensor.mean is not None]
     if problem or not largest:
         return problem or "not run"
+    factor = farthest(Column(artifact.label, artifact, ()), output)
+    if factor is not None:
+        return f"{times(factor)} / {max(largest):.2e}"
     return f"{max(largest):.2e} / {sum(means) / len(means):.2e}"
 
 
-def _tolerance(artifact: ArtifactReport) -> str:
+def _tolerance(artifact: ArtifactReport, report: VerifyReport) -> str:
+    if words := allowed(artifact, report):
+        return words
     limits = {(tensor.atol, tensor.rtol) for item in artifact.samples for tensor in item.tensors}
     texts = [limit(*pair) for pair in sorted(limits)]
     return ", ".join(texts) if len(texts) <= LISTED_LIMITS else f"{texts[0]} to {texts[-1]}, by the tensor's range"

@@ -30,7 +30,7 @@ BASE: Final = 0.35
 
 @dataclass(frozen=True)
 class Bar:
-    """The number of elements whose difference lies in a decade. `beyond` marks decades above the tolerance."""
+    """The number of elements whose difference lies in a decade. `beyond` marks those beyond a missed tolerance."""
 
     x: float
     y: float
@@ -77,21 +77,23 @@ def _histogram(column: Column, output: str, counts: Sequence[int], top: int) -> 
     largest = worst(column, output)
     if not counts or largest is None:
         return Histogram(output, (largest.tensor.problem if largest else "") or "not compared")
-    atol = largest.tensor.atol
+    atol, failed = largest.tensor.atol, not largest.tensor.passed
     return Histogram(
         output,
         _describe(counts, atol),
-        bars=tuple(_bar(number, amount, atol, top) for number, amount in enumerate(counts) if amount),
+        bars=tuple(
+            _bar(number, amount, atol if failed else math.inf, top) for number, amount in enumerate(counts) if amount
+        ),
         ticks=tuple(Tick(_across(10.0**exponent), _power(exponent)) for exponent in range(FIRST_EXPONENT, 1, 3)),
         counts=tuple(Tick(_up(10**exponent, top), _power(exponent)) for exponent in range(0, top + 1, 2)),
-        tolerance=Tick(_across(atol), f"{atol:g}"),
+        tolerance=Tick(_across(atol), f"{atol:.2g}"),
     )
 
 
-def _bar(number: int, amount: int, atol: float, top: int) -> Bar:
+def _bar(number: int, amount: int, limit: float, top: int) -> Bar:
     y = _up(amount, top)
     lower = DECADES[number - 1] if number else 0.0
-    return Bar(ACROSS.at(number), y, round(BOTTOM - y, 2), lower >= atol, f"{_decade(number)}: {amount:,}")
+    return Bar(ACROSS.at(number), y, round(BOTTOM - y, 2), lower >= limit, f"{_decade(number)}: {amount:,}")
 
 
 def _decade(number: int) -> str:
@@ -123,5 +125,5 @@ def _describe(counts: Sequence[int], atol: float) -> str:
     most = max(filled, key=lambda number: counts[number])
     return (
         f"{count(sum(counts), 'element')}; most differ by {_decade(most)}, the furthest by {_decade(filled[-1])}; "
-        f"the tolerance is {atol:g}"
+        f"the tolerance is {atol:.2g}"
     )

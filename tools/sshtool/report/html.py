@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sshconvert.arrays import Pixels
 from sshconvert.messages import count
 from sshconvert.tasks.detection import THRESHOLD, DetectionTask
+from sshconvert.tasks.tolerances import FACTOR, MEAN_FACTOR, UNIT
 from sshtool.parity.layers import Divergence
 from sshtool.parity.tensors import TensorComparison
-from sshtool.parity.verify import Failure, SampleComparison, VerifyReport
+from sshtool.parity.verify import EXACT, Failure, SampleComparison, VerifyReport
 from sshtool.report import histogram, overlay, summary
 from sshtool.report.page import template
 from sshtool.report.summary import Column
@@ -25,7 +26,7 @@ MOST_FAILURES: Final = 20
 MOST_PICTURED: Final = 60
 
 # The upper ends of the colour steps, as shares of the tolerance. The last step has no upper end. Passing tensors have
-# the steps up to PASSING; the step above half of the tolerance deserves attention.
+# the steps up to PASSING, of one calm hue.
 STEPS: Final = (1e-3, 1e-2, 0.1, 0.5, 1.0, 10.0)
 PASSING: Final = 4
 LAST: Final = len(STEPS)
@@ -77,10 +78,20 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
         report=report,
         headline=summary.headline(report),
         summary=summary.summary(report),
+        distance=summary.distance(report),
+        distances={artifact.label: summary.distance_of(artifact, report) for artifact in report.artifacts},
+        candidates={artifact.label: summary.candidates(artifact) for artifact in report.artifacts},
+        judged_by=summary.BY_DISTANCE,
+        notes=summary.notes(report),
+        beyond=summary.BEYOND,
         columns=artifacts,
+        rounded=[column for column in loaded if column.report and summary.costs(column.report)],
+        costs=_cost_rows(report, loaded, detections=results),
+        cost_meaning=summary.COST,
         styles=overlay.styles(loaded),
         outputs=[
             *(Row(output, tuple(_output_cell(column, output) for column in artifacts)) for output in report.outputs),
+            *([_tolerance_row(report, artifacts)] if report.yardsticks else []),
             *(
                 [Row("detections", tuple(map(_detections_cell, artifacts)), "matched with the original's")]
                 if results
@@ -100,6 +111,12 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
         empty=[(sample, drawn) for sample, drawn in shown if all(picture.empty for picture in drawn)],
         profiles={column.report.profile.name: column.report.profile for column in loaded if column.report}.values(),
         not_pictured=len(report.samples) - len(shown),
+        by_distance=_by_distance(report),
+        by_profile=summary.by_profile(report),
+        exact=EXACT,
+        factor=FACTOR,
+        mean_factor=MEAN_FACTOR,
+        unit=UNIT,
         threshold=THRESHOLD,
         figure_names=names,
         steps=_legend(),
@@ -119,16 +136,54 @@ def pictured(report: VerifyReport) -> frozenset[str]:
     return frozenset(list(names)[:MOST_PICTURED])
 
 
+def _by_distance(report: VerifyReport) -> str:
+    """The original whose distance is the measure; "" if no artifact is judged by it."""
+    measured = any(summary.allowed(artifact, report) for artifact in report.artifacts)
+    return summary.original(report) if measured else ""
+
+
+def _tolerance_row(report: VerifyReport, columns: Sequence[Column]) -> Row:
+    texts = [summary.allowed(column.report, report) if column.report else "" for column in columns]
+    return Row(
+        "tolerance",
+        tuple(_split(text, " the ") if text else Cell("by the profile") for text in texts),
+        "of each output",
+    )
+
+
+def _cost_rows(report: VerifyReport, columns: Sequence[Column], *, detections: bool) -> list[Row]:
+    """The differences from the unrounded network, by output and in detections, without a mark of success or failure."""
+    rounded = [column.report for column in columns if column.report and summary.costs(column.report)]
+    rows = [
+        Row(output, tuple(Cell(summary.cost_of_output(artifact, output)) for artifact in rounded))
+        for output in report.outputs
+    ]
+    if detections and rounded:
+        texts = [summary.cost_of_detections(summary.costs(artifact)) for artifact in rounded]
+        rows.append(Row("detections", tuple(_split(text) for text in texts), "of the unrounded network"))
+    return rows
+
+
+def _split(text: str, separator: str = ", ") -> Cell:
+    """The figure and the line below it."""
+    figure, found, detail = text.partition(separator)
+    return Cell(figure, f"{found}{detail}".removeprefix(", ").strip())
+
+
 def _output_cell(column: Column, output: str) -> Cell:
     worst = summary.worst(column, output)
     if worst is None:
         return Cell("not compared" if column.report else "not loaded", "", LAST, passed=False)
-    return _tensor_cell(worst.tensor, f"on {worst.sample}")
+    cell = _tensor_cell(worst.tensor, f"on {worst.sample}")
+    factor = summary.farthest(column, output)
+    if factor is None or worst.tensor.largest is None:
+        return cell
+    return replace(cell, text=summary.times(factor), detail=f"difference {cell.text}, {cell.detail}")
 
 
 def _tensor_cell(tensor: TensorComparison, where: str) -> Cell:
     share = summary.share(tensor)
-    detail = where if share is None else ", ".join(filter(None, (f"{_share(share)} {tensor.atol:g}", where)))
+    detail = where if share is None else ", ".join(filter(None, (f"{_share(share)} {tensor.atol:.2g}", where)))
     return Cell(summary.figure(tensor), detail, step(share, passed=tensor.passed), tensor.passed)
 
 
@@ -150,8 +205,9 @@ def _detections_cell(column: Column) -> Cell:
     if artifact is None:
         return Cell("not loaded", "", LAST, passed=False)
     failed = any(failure.check in DetectionTask.checks for failure in column.failures)
-    detail = f"{artifact.missing} missing, {artifact.extra} extra, {artifact.near_threshold} near the threshold"
-    return Cell(summary.matched(artifact), detail, LAST if failed else 0, not failed)
+    parts = [f"{artifact.missing} missing, {artifact.extra} extra, {artifact.near_threshold} near the threshold"]
+    parts += [f"candidates: {text}" for text in (summary.candidates(artifact),) if text]
+    return Cell(summary.matched(artifact), "; ".join(parts), LAST if failed else 0, not failed)
 
 
 def _figure_cell(column: Column, name: str) -> Cell:
@@ -179,7 +235,8 @@ def _matches(compared: SampleComparison) -> str:
         return "no detections"
     matched = sum(image.matched for image in compared.detections)
     unmatched = sum(image.differing for image in compared.detections)
-    return f"{count(matched, 'detection')} matched" + (f", {unmatched} not" if unmatched else "")
+    text = f"{count(matched, 'detection')} matched" + (f", {unmatched} not" if unmatched else "")
+    return "; ".join(filter(None, (text, summary.candidates_on(compared.detections))))
 
 
 def _uncompared_cell(column: Column, sample: str, failures: Sequence[Failure]) -> Cell:
@@ -187,6 +244,9 @@ def _uncompared_cell(column: Column, sample: str, failures: Sequence[Failure]) -
         return Cell("not loaded", "", LAST, passed=False)
     if failures:
         return Cell("could not be run", "", LAST, passed=False)
+    if cost := column.cost_on(sample):
+        detail = ", ".join(filter(None, ("cost of the precision", summary.cost_of_detections([cost]))))
+        return Cell(summary.cost_of_tensors(cost.tensors), detail) if cost.tensors else Cell(detail)
     return Cell("left out" if sample in column.report.skipped else "not compared")
 
 

@@ -6,22 +6,39 @@ XML does not allow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 from xml.etree import ElementTree as ET
 
 from sshconvert.messages import printable
 from sshconvert.tasks.detection import DetectionTask
 from sshconvert.tasks.inside import CHECK as INSIDE, POSTPROCESSING
-from sshtool.parity.verify import Failure, VerifyReport
-from sshtool.report.summary import Column, columns, excess, headline, sizes
+from sshtool.parity.verify import ArtifactReport, Failure, VerifyReport
+from sshtool.report.summary import (
+    BEYOND,
+    Column,
+    columns,
+    cost_of_detections,
+    cost_of_output,
+    costs,
+    distance_of,
+    excess,
+    farthest,
+    figure,
+    headline,
+    sizes,
+    worst,
+)
 
 # Every suite has these cases, so that a CI system can track them from run to run.
 LOAD: Final = "load"
 DECLARATION: Final = "declaration"
 BEFORE: Final = (LOAD, DECLARATION, "run", "names", "order")
 TENSOR: Final = "tensor"
+
+# The property with an output's distance from the exact result, in units of the original's own.
+TIMES: Final = "times the distance of the original"
 
 # Checks that belong to another case.
 _CASES: Final = {"precision": DECLARATION, "weights": DECLARATION}
@@ -34,6 +51,7 @@ class _Case:
     name: str
     failures: tuple[Failure, ...] = ()
     skipped: str = ""
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 def render_junit(report: VerifyReport) -> str:
@@ -70,9 +88,23 @@ def _cases(column: Column, outputs: Sequence[str], checks: Sequence[str]) -> lis
         failures.setdefault(_case_name(failure), []).append(failure)
     standard = [*BEFORE, *(f"{TENSOR} {output}" for output in outputs), *checks]
     return [
-        _Case(name, tuple(failures.get(name, ())), "" if name in failures else _why_skipped(column, name))
+        _Case(
+            name,
+            tuple(failures.get(name, ())),
+            "" if name in failures else _why_skipped(column, name),
+            _measured(column, name.removeprefix(f"{TENSOR} ")),
+        )
         for name in dict.fromkeys([*standard, *failures])
     ]
+
+
+def _measured(column: Column, output: str) -> dict[str, str]:
+    """The distance of an output from the exact result, in units of the original's, and its largest difference."""
+    largest, factor = worst(column, output), farthest(column, output)
+    return {
+        **({} if factor is None else {TIMES: f"{factor:.3g}"}),
+        **({} if largest is None else {"largest difference": figure(largest.tensor)}),
+    }
 
 
 def _case_name(failure: Failure) -> str:
@@ -104,17 +136,31 @@ def _properties(report: VerifyReport, column: Column) -> dict[str, str]:
         "weights": artifact.declaration.weights,
         "input shape": sizes(artifact.declaration.input_shape),
         "detections excused near a threshold": str(artifact.near_threshold),
+        **_distances(report, artifact),
         **{f"sha256 of {name}": digest for name, digest in artifact.files.items()},
         **{f"{sample} was left out": reason for sample, reason in artifact.skipped.items()},
     }
 
 
+def _distances(report: VerifyReport, artifact: ArtifactReport) -> dict[str, str]:
+    """The distance from the exact result, the decided candidates, and the cost of rounded weights."""
+    properties = {"not excluded": BEYOND}
+    if sentence := distance_of(artifact, report):
+        properties["distance from the exact result"] = sentence
+    if artifact.certain is not None:
+        numbers = {"certain": artifact.certain, "excluded": artifact.excluded, "open": artifact.undecided}
+        properties |= {f"{name} candidates": str(number) for name, number in numbers.items()}
+        properties["open detections that one side has"] = str(artifact.open)
+    if costs(artifact):
+        properties |= {f"cost of the precision, {name}": cost_of_output(artifact, name) for name in report.outputs}
+        if detections := cost_of_detections(costs(artifact)):
+            properties["cost of the precision, detections"] = detections
+    return properties
+
+
 def _add_suite(root: ET.Element, name: str, cases: Iterable[_Case], properties: dict[str, str]) -> None:
     suite = ET.SubElement(root, "testsuite", name=printable(name))
-    if properties:
-        listed = ET.SubElement(suite, "properties")
-        for key, value in properties.items():
-            ET.SubElement(listed, "property", name=printable(key), value=printable(value))
+    _add_properties(suite, properties)
     for case in cases:
         _add_case(suite, case)
     for total, tag in (("tests", "testcase"), ("failures", "testcase/failure"), ("skipped", "testcase/skipped")):
@@ -122,9 +168,17 @@ def _add_suite(root: ET.Element, name: str, cases: Iterable[_Case], properties: 
     suite.set("errors", "0")
 
 
+def _add_properties(element: ET.Element, properties: Mapping[str, str]) -> None:
+    if properties:
+        listed = ET.SubElement(element, "properties")
+        for key, value in properties.items():
+            ET.SubElement(listed, "property", name=printable(key), value=printable(value))
+
+
 def _add_case(suite: ET.Element, case: _Case) -> None:
     """Add a case with at most one <failure>, because some readers allow only one. Its text lists all failures."""
     element = ET.SubElement(suite, "testcase", classname=f"sshtool.{suite.get('name')}", name=printable(case.name))
+    _add_properties(element, case.properties)
     if case.failures:
         worst, *others = case.failures
         message = worst.message + (f" (and {len(others)} more)" if others else "")

@@ -9,16 +9,30 @@ from sshconvert.tasks.tolerances import Profile
 from sshtool.parity.verify import ArtifactReport, SampleReport, VerifyReport
 from sshtool.report.markup import escape
 from sshtool.report.summary import (
+    BEYOND,
+    BY_DISTANCE,
+    COST,
     Column,
+    allowed,
+    by_profile,
+    candidates,
     columns,
+    cost_of_detections,
+    cost_of_output,
+    costs,
+    distance,
+    distance_of,
     excess,
+    farthest,
     figure,
     figure_names,
     headline,
     limit,
     matched,
+    notes,
     sizes,
     summary,
+    times,
     worst,
 )
 
@@ -32,11 +46,14 @@ def render_markdown(report: VerifyReport) -> str:
     weights = report.weights or "of unknown origin"
     blocks = [
         f"## {'✅' if report.passed else '❌'} {headline(report)}",
+        *filter(None, [escape(distance(report))]),
         f"**{escape(report.model)}**, weights {escape(weights)}. {escape(summary(report))}",
         *_comparison(report, artifacts),
         *_failures(report),
+        *_cost(report),
         *_notes(report),
         *_details(report, artifacts),
+        escape(BEYOND),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -45,22 +62,32 @@ def _comparison(report: VerifyReport, artifacts: Sequence[Column]) -> Iterable[s
     if not artifacts:
         return
     rows = [[output, *(_difference(column, output) for column in artifacts)] for output in report.outputs]
+    if report.yardsticks:
+        rows.append(["tolerance", *(allowed(column.report, report) if column.report else "" for column in artifacts)])
     if names := figure_names(report):
         rows += [[name, *(_figure(column, name) for column in artifacts)] for name in names]
     else:
         rows += [
             ["detections matched", *(matched(column.report) if column.report else "" for column in artifacts)],
-            ["missing, extra, near the threshold", *map(_stray, artifacts)],
+            ["missing, extra, near the threshold, open", *map(_stray, artifacts)],
         ]
+        if any(map(candidates, report.artifacts)):
+            rows.append(["candidates", *(candidates(column.report) if column.report else "" for column in artifacts)])
     rows.append(["verdict", *("passed" if column.passed else "❌ failed" for column in artifacts)])
-    yield _table(["Largest difference", *(column.label for column in artifacts)], rows)
+    head = f"Times as far as {report.yardsticks[0].source}, largest difference" if report.yardsticks else ""
+    yield _table([head or "Largest difference", *(column.label for column in artifacts)], rows)
+    sentences = [(artifact.label, distance_of(artifact, report)) for artifact in report.artifacts]
+    if len(sentences) > 1 and any(sentence for _, sentence in sentences):
+        yield "\n".join(f"- **{escape(label)}**: {escape(sentence)}" for label, sentence in sentences if sentence)
 
 
 def _difference(column: Column, output: str) -> str:
     largest = worst(column, output)
     if largest is None:
         return "❌ not compared"
-    return f"{'' if largest.tensor.passed else '❌ '}{figure(largest.tensor)}"
+    factor = farthest(column, output)
+    text = figure(largest.tensor) if factor is None else f"{times(factor)}, {figure(largest.tensor)}"
+    return f"{'' if largest.tensor.passed else '❌ '}{text}"
 
 
 def _figure(column: Column, name: str) -> str:
@@ -70,7 +97,9 @@ def _figure(column: Column, name: str) -> str:
 
 def _stray(column: Column) -> str:
     artifact = column.report
-    return f"{artifact.missing}, {artifact.extra}, {artifact.near_threshold}" if artifact else ""
+    if artifact is None:
+        return ""
+    return f"{artifact.missing}, {artifact.extra}, {artifact.near_threshold}, {artifact.open}"
 
 
 def _failures(report: VerifyReport) -> Iterable[str]:
@@ -84,10 +113,23 @@ def _failures(report: VerifyReport) -> Iterable[str]:
         yield f"… and {len(report.failures) - len(shown)} more."
 
 
+def _cost(report: VerifyReport) -> Iterable[str]:
+    """The differences from the unrounded network, which are information."""
+    rounded = [artifact for artifact in report.artifacts if costs(artifact)]
+    if not rounded:
+        return
+    yield "### Cost of the precision"
+    yield escape(COST)
+    rows = [[output, *(cost_of_output(artifact, output) for artifact in rounded)] for output in report.outputs]
+    if any(detections := [cost_of_detections(costs(artifact)) for artifact in rounded]):
+        rows.append(["detections", *detections])
+    yield _table(["Largest difference, of the output's range", *(artifact.label for artifact in rounded)], rows)
+
+
 def _notes(report: VerifyReport) -> Iterable[str]:
-    if report.notes:
+    if noted := notes(report):
         yield "### Notes"
-        yield "\n".join(f"- {escape(note)}" for note in report.notes)
+        yield "\n".join(f"- {escape(note)}" for note in noted)
 
 
 def _details(report: VerifyReport, artifacts: Sequence[Column]) -> Iterable[str]:
@@ -96,7 +138,8 @@ def _details(report: VerifyReport, artifacts: Sequence[Column]) -> Iterable[str]
     yield "<details><summary>Artifacts, tolerances, samples and environment</summary>"
     yield _table(["Artifact", "Path", "Runtime", "Input", "SHA-256"], map(_artifact, compared))
     yield _table(
-        ["Profile", "Elements", "Detections", "Near a threshold", "Corners", "Why"], map(_profile, profiles.values())
+        ["Profile", "Elements", "Detections", "Near a threshold", "Corners", "Why"],
+        (_profile(profile, decides=profile.name in by_profile(report)) for profile in profiles.values()),
     )
     results = "Results" if figure_names(report) else "Detections"
     yield _table(["Sample", "Shape", results, "What for"], map(_sample, report.samples))
@@ -114,14 +157,14 @@ def _artifact(artifact: ArtifactReport) -> Sequence[str]:
     )
 
 
-def _profile(profile: Profile) -> Sequence[str]:
+def _profile(profile: Profile, *, decides: bool) -> Sequence[str]:
     return (
         profile.name,
-        limit(profile.tensors.atol, profile.tensors.rtol),
+        limit(profile.tensors.atol, profile.tensors.rtol) if decides else BY_DISTANCE,
         f"{100 * profile.matched:g} % matched at an overlap of {profile.overlap:g}",
         f"{profile.excused.few} on an image, or {100 * profile.excused.share:g} %",
         f"within {profile.corner:g} pixels",
-        profile.reason,
+        profile.reason if decides else "",
     )
 
 

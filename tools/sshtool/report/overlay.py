@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ from sshconvert.libraries import PILLOW, importing
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.detection import THRESHOLD
 from sshconvert.tasks.results import Box, landmarks_of, score_of
-from sshtool.parity.verify import SampleReport
+from sshtool.parity.verify import SampleComparison, SampleReport
 from sshtool.report.summary import Column
 
 # Of the JPEGs. At this quality noise, the worst case, takes 0.3 MB.
@@ -36,11 +36,17 @@ MOST_SCORES: Final = 40
 MISSING: Final = "missing"
 EXTRA: Final = "extra"
 NEAR: Final = "near"
+OPEN: Final = "open"
+COST: Final = "cost"
 _MEANING: Final = {
     MISSING: "missing in {label}",
     EXTRA: "only in {label}",
     NEAR: "only in {label}, near the threshold",
     f"{NEAR} original": "not in {label}, near the threshold",
+    OPEN: "only in {label}, and rounding decides it",
+    f"{OPEN} original": "not in {label}, and rounding decides it",
+    COST: "only in {label}, by the cost of the precision",
+    f"{COST} original": "not in {label}, by the cost of the precision",
 }
 
 
@@ -67,14 +73,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class Difference:
-    """A box that only one side has. `mark` is its number in the picture, `artifact` the number of its layer."""
+    """A box that only one side has. `mark` names it in the picture, `artifact` is the number of its layer."""
 
-    mark: int
+    mark: str
     kind: str
     artifact: int
     text: str
     box: Box
     path: str
+
+    @property
+    def group(self) -> str:
+        """The name of the switch of the picture's layer."""
+        return "others" if self.kind in (OPEN, COST) else "differences"
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,8 @@ class Picture:
     """One image of a sample with all boxes. `source` is "" without an image.
 
     `original` and `faint` are the original's boxes from and below the display threshold; `scores` are its boxes with a
-    visible score.
+    visible score. `differences` are what the verdict counts, `others` what it does not: detections that rounding
+    decides, and the cost of the precision.
     """
 
     name: str
@@ -95,12 +107,13 @@ class Picture:
     scores: tuple[Box, ...]
     layers: tuple[Layer, ...]
     differences: tuple[Difference, ...]
+    others: tuple[Difference, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether neither the original nor an artifact has a box."""
         drawn = (self.original, self.faint, *(text for layer in self.layers for text in (layer.path, layer.faint)))
-        return not (self.differences or any(drawn))
+        return not (self.differences or self.others or any(drawn))
 
 
 def styles(columns: Sequence[Column]) -> tuple[Style, ...]:
@@ -123,8 +136,9 @@ def _picture(sample: SampleReport, number: int, images: Pixels | None, columns: 
     comparisons = {
         style: comparison
         for style, column in zip(styles(columns), columns, strict=True)
-        if (comparison := _comparison(column, sample.name, number)) is not None
+        if (comparison := _comparison(column.on(sample.name) or column.cost_on(sample.name), number)) is not None
     }
+    cost = {style for style, column in zip(styles(columns), columns, strict=True) if column.on(sample.name) is None}
     return Picture(
         name=sample.name if len(sample.detections) == 1 else f"{sample.name}, image {number + 1}",
         width=width,
@@ -135,28 +149,29 @@ def _picture(sample: SampleReport, number: int, images: Pixels | None, columns: 
         count=len(expected),
         scores=tuple(clear(expected)) if len(clear(expected)) <= MOST_SCORES else (),
         layers=tuple(
-            Layer(style, path(clear(item.found)), path(faint(item.found)), _describe(item))
+            Layer(style, path(clear(item.found)), path(faint(item.found)), _describe(item, cost=style in cost))
             for style, item in comparisons.items()
         ),
-        differences=tuple(_differences(comparisons)),
+        differences=tuple(_differences({style: item for style, item in comparisons.items() if style not in cost})),
+        others=tuple(_others(comparisons, cost)),
     )
 
 
-def _comparison(column: Column, sample: str, number: int) -> DetectionComparison | None:
-    """An artifact's comparison on one image; None if it did not run on it."""
-    compared = column.on(sample)
+def _comparison(compared: SampleComparison | None, number: int) -> DetectionComparison | None:
+    """The comparison of one image of a sample; None if the artifact did not run on it."""
     images = compared.detections if compared else ()
     return images[number] if number < len(images) else None
 
 
-def _describe(item: DetectionComparison) -> str:
+def _describe(item: DetectionComparison, *, cost: bool) -> str:
     if item.problem:
         return f"no detections: {item.problem}"
-    parts = [f"{item.matched} matched"]
+    parts = [f"{'cost of the precision: ' if cost else ''}{item.matched} matched"]
     for amount, meaning in (
         (len(item.missing), "missing"),
         (len(item.extra), "extra"),
         (len(item.near_threshold), "near the threshold"),
+        (len(item.open), "open, on one side only"),
         (item.order_changes, "in another order"),
     ):
         parts += [f"{amount} {meaning}"] if amount else []
@@ -177,9 +192,25 @@ def _differences(comparisons: Mapping[Style, DetectionComparison]) -> Iterable[D
         for box in alone
     )
     for mark, (style, kind, box) in enumerate(boxes, start=1):
-        meaning = _MEANING[f"{NEAR} original" if kind == NEAR and box not in comparisons[style].found else kind]
-        text = f"{meaning.format(label=style.label)}: {_place(box)}"
-        yield Difference(mark, kind, style.number, text, box, path([box], crossed=kind == MISSING))
+        yield _difference(str(mark), kind, style, box, comparisons[style])
+
+
+def _others(comparisons: Mapping[Style, DetectionComparison], cost: Container[Style]) -> Iterable[Difference]:
+    """What only one side has and the verdict does not count. Its marks have a letter, so that no number is twice."""
+    boxes = (
+        (style, COST if style in cost else OPEN, box)
+        for style, item in comparisons.items()
+        for box in ((*item.missing, *item.extra, *item.near_threshold, *item.open) if style in cost else item.open)
+    )
+    for mark, (style, kind, box) in enumerate(boxes, start=1):
+        yield _difference(f"{kind[0]}{mark}", kind, style, box, comparisons[style])
+
+
+def _difference(mark: str, kind: str, style: Style, box: Box, item: DetectionComparison) -> Difference:
+    is_original = kind in (NEAR, OPEN, COST) and box not in item.found
+    meaning = _MEANING[f"{kind} original" if is_original else kind]
+    text = f"{meaning.format(label=style.label)}: {_place(box)}"
+    return Difference(mark, kind, style.number, text, box, path([box], crossed=kind == MISSING))
 
 
 def _place(box: Box) -> str:

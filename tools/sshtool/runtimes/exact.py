@@ -24,6 +24,8 @@ from sshtool.runtimes.base import Feed, Inference, Outputs, Runtime, Settings, s
 from sshtool.runtimes.original import original_declaration, original_inputs
 
 EXACT: Final = "exact"
+# The title of the same computation in float32, as reports say it.
+SINGLE: Final = "the same network in float32"
 
 
 class Exact(Runtime):
@@ -60,7 +62,7 @@ class Exact(Runtime):
         return Exact(self.checkpoint, self.settings, rounding=rounding)
 
     def __str__(self) -> str:
-        return "the operators in float32" if self._single else f"{self.name} {self.version}"
+        return SINGLE if self._single else f"{self.name} {self.version}"
 
     def flops(self, *size: int) -> float:
         """Return the operations for an image of this height and width, or without a size for the model's tensors."""
