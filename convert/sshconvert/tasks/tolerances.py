@@ -73,7 +73,7 @@ class Yardstick:
             (FACTOR + more) * self.unit(output) * scale,
             floor=scale * FLOOR,
             saturates=saturates,
-            mean=None if saturates else (MEAN_FACTOR + more) * mean * scale,
+            mean=None if saturates or expected.size < FEW else (MEAN_FACTOR + more) * mean * scale,
         )
 
     def times(self, output: str, expected: Array, actual: Array, *, saturates: bool) -> float:
@@ -107,6 +107,7 @@ def magnitude(array: Array) -> float:
 # times. Of 30 networks with trained or seeded weights, healthy artifacts reach 5.0 and 3.7, most less than 2.
 FACTOR: Final = 8.0
 MEAN_FACTOR: Final = 6.0
+FEW: Final = 64  # elements have no stable mean
 # The least distance that is measured: eight units in the last place of the largest magnitude. Of a probability near 0
 # or 1, differences up to two units are a softmax's own.
 UNIT: Final = 8 * 2.0**-23

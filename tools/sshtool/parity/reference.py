@@ -162,6 +162,10 @@ class Reference(ABC):
         """
         return None
 
+    def names(self, *size: int) -> frozenset[str]:
+        """Return the names of the samples that `answers` answers to."""
+        return frozenset(answer.sample.name for answer in self.answers(*size))
+
     def answer(self, name: str, *size: int) -> Answer | None:
         """Return the answer to a sample by name; a single image has this height and width."""
         if name == OTHER:
@@ -220,6 +224,9 @@ class LiveReference(Reference):
     def at_shapes(self, shapes: Mapping[str, Shape]) -> Answer | None:
         return self._single(replace(draw_tensors(NORMAL + "0", self.model, shapes), name=OTHER_TENSORS))
 
+    def names(self, *size: int) -> frozenset[str]:
+        return frozenset(self.draws)
+
     def yardstick(self, *size: int) -> Yardstick | None:
         if self.exact is None:
             return None
@@ -272,7 +279,7 @@ class RoundedReference(LiveReference):
 
     def __init__(self, parent: Reference, exact: Exact, names: Sequence[str], draws: Mapping[str, Draw]) -> None:
         super().__init__(exact, exact.checkpoint.model, exact=exact, every=True)
-        self._parent, self.names = parent, (*names, OTHER, OTHER_TENSORS)
+        self._parent = parent
         self.draws = {name: draws.get(name) or self.draws[name] for name in names}
 
     @property

@@ -137,6 +137,7 @@ class ArtifactReport:
     certain: int | None = None
     excluded: int = 0
     undecided: int = 0
+    remarks: tuple[str, ...] = ()
 
     @property
     def all_samples(self) -> tuple[SampleComparison, ...]:
@@ -242,6 +243,7 @@ class _Judge:
     rounded: Reference | None = None  # the answers that decide, if the weights are rounded
     cost: list[SampleComparison] = field(default_factory=list)
     yardstick: Yardstick | None = None
+    notes: list[str] = field(default_factory=list)
     followed: dict[tuple[str, int], Answer] = field(default_factory=dict)  # by sample, and place in the other size
     known: dict[Any, tuple[Certainty, ...]] = field(default_factory=dict)  # shared by all artifacts
 
@@ -291,9 +293,11 @@ class _Judge:
                     candidate.path, runtime.declaration.precision, self.model.task.left_out(profile)
                 )
             except (ArtifactError, PrecisionError) as error:
-                self.fail("rounding", str(error))
+                self.notes.append(f"constant tolerances decide, because its rounding is not understood ({error})")
                 expected = None
             self.rounded = None if expected is self.reference else expected
+            if expected is None and not self.notes:
+                self.notes.append("constant tolerances decide, because no exact result of its rounding is known here")
         self.yardstick = expected.yardstick(*size) if expected and (profile.rounds or profile.exact) else None
         self.check_yardstick()
 
@@ -318,8 +322,7 @@ class _Judge:
         not_run = set(left_out)
         # Only answers with the same rounded weights decide. Batches need all images, for different ones in each place.
         if self.rounded is not None and runtime.declaration.batch == 1:
-            decide = {answer.sample.name for answer in self.rounded.answers(*size)}
-            not_run |= {answer.sample.name for answer in known} - decide
+            not_run |= self.reference.names(*size) - self.rounded.names(*size)
         answers = _Chosen(known, not_run)
         comparisons: list[SampleComparison] = []
         for index, group in enumerate(groups(answers, runtime.declaration.batch)):
@@ -429,7 +432,8 @@ class _Judge:
         inside = runtime.declaration.faces
         shown: Outputs | None = None
         for number, item in enumerate(group):
-            if item.sample.name not in self.rounded.names:
+            name, size = item.sample.name, item.sample.image_size
+            if name not in (OTHER, OTHER_TENSORS) and name not in self.rounded.names(*size):
                 continue
             key = (item.sample.name, number if item.sample.name == OTHER else 0)
             if key not in self.followed:
@@ -646,6 +650,7 @@ class _Judge:
             figures=self.model.task.figures([image for item in comparisons for image in item.results]),
             rounded=self.rounded is not None,
             cost=tuple(self.cost),
+            remarks=tuple(self.notes),
             times=max((far for far in times if far is not None), default=None),
             certain=sum(image.certain or 0 for image in decided) if decided else None,
             excluded=sum(image.excluded for image in decided),
@@ -805,6 +810,7 @@ def _notes(reference: Reference, artifacts: Iterable[ArtifactReport]) -> Iterabl
 
 
 def _remarks(artifact: ArtifactReport) -> Iterable[str]:
+    yield from artifact.remarks
     for sample, reason in artifact.skipped.items():
         yield f"{sample} was left out: {reason}"
     compared = {item.sample for item in artifact.samples}
