@@ -153,6 +153,11 @@ class Bench:
     bare: Path
     load_at: Callable[[Shape], Runtime]
 
+    @property
+    def whole(self) -> tuple[Candidate, ...]:
+        """The artifacts without rounded weights."""
+        return tuple(candidate for candidate in self.candidates if candidate.profile == "FP32")
+
     def again(self, candidate: Candidate, _declaration: Declaration) -> Path:
         return self.others[candidate.path.suffix]
 
@@ -162,7 +167,7 @@ class Bench:
         return self_test(
             MODEL,
             reference or self.hasty,
-            candidates or self.candidates,
+            candidates or self.whole,
             faults=faults,
             convert_again=self.again,
         )
@@ -439,9 +444,11 @@ def test_a_self_test_in_which_no_fault_was_caught_does_not_pass(symmetric: Bench
     assert not symmetric.test(BY_NAME[FLIPPED], candidates=symmetric.candidates[:1]).passed
 
 
-def test_the_artifact_of_the_highest_precision_is_taken_of_each_format(plain: Bench) -> None:
+def test_every_artifact_is_tested_by_format_and_from_the_highest_precision(plain: Bench) -> None:
     report = plain.test(BY_NAME["file cut off in the middle"], candidates=plain.candidates[::-1])
-    assert [result.artifact for result in report.faults] == ["onnx FP32", "openvino FP32"]
+    assert [(result.artifact, result.verdict) for result in report.faults] == [
+        (f"{kind} {precision}", Verdict.CAUGHT) for kind in ("onnx", "openvino") for precision in ("FP32", "FP16")
+    ]
 
 
 def test_without_an_artifact_that_can_be_edited_there_is_nothing_to_test(plain: Bench) -> None:

@@ -21,7 +21,7 @@ from sshconvert.contract import Declaration
 from sshconvert.editable import NotThereError
 from sshconvert.errors import UsageError
 from sshconvert.files import output_errors, scratch_folder
-from sshconvert.formats.registry import FORMATS, artifact_files, format_of, known_format
+from sshconvert.formats.registry import FORMATS, artifact_files, format_key, format_of, known_format
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Precision
 from sshconvert.reading import is_file
@@ -74,7 +74,7 @@ class HealthyResult:
 
 @dataclass(frozen=True)
 class SelfTestReport:
-    """The results of all faults in one artifact of each format."""
+    """The results of all faults in all artifacts that can be edited."""
 
     model: str
     reference: str
@@ -97,14 +97,14 @@ def self_test(
     convert_again: ConvertAgain = lambda _candidate, _declaration: None,
     progress: Progress = silent,
 ) -> SelfTestReport:
-    """Plant the faults in the artifact of the highest precision of each format.
+    """Plant the faults in every artifact that can be edited.
 
     The self-test passes if the unchanged artifacts have no failures and every fault with an effect is caught.
 
     `verified` is the thorough report of all candidates; without it, the chosen artifacts are verified first. Raises
     UsageError if there is no artifact to plant faults in, and what `verify` raises.
     """
-    chosen = _one_of_each_format(candidates)
+    chosen = _editable(candidates)
     if verified is None:
         thorough = replace(rules, thorough=True)
         verified = verify(model, reference, chosen, thorough, convert_again=convert_again, progress=progress)
@@ -272,22 +272,19 @@ class _Part(Reference):
         return self._reference.rounded(artifact, precision, left_out)
 
 
-def _one_of_each_format(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the artifact of the highest precision for each editable format."""
+def _editable(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the artifacts that can be edited by format, each from the highest precision to the lowest."""
     precisions = list(PROFILES)
 
-    def rank(candidate: Candidate) -> int:
-        return precisions.index(candidate.profile) if candidate.profile in precisions else 0
+    def rank(candidate: Candidate) -> tuple[str, int]:
+        return format_key(candidate.path), precisions.index(candidate.profile) if candidate.profile in precisions else 0
 
-    chosen: dict[str, Candidate] = {}
-    for candidate in sorted(candidates, key=rank):
-        file_format = known_format(candidate.path)
-        if file_format is not None and file_format.is_editable:
-            chosen.setdefault(file_format.key, candidate)
+    formats = ((candidate, known_format(candidate.path)) for candidate in candidates)
+    chosen = [candidate for candidate, known in formats if known is not None and known.is_editable]
     if not chosen:
         editable = " or ".join(file_format.suffix for file_format in FORMATS.values() if file_format.is_editable)
         raise UsageError(f"--self-test: there is no artifact to plant faults in; give one that is {editable}")
-    return [chosen[key] for key in sorted(chosen)]
+    return sorted(chosen, key=rank)
 
 
 def _copy(fault: Fault, source: Path, folder: Path) -> Path:
