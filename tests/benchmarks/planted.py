@@ -6,7 +6,7 @@ for each fault only from there on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,14 +43,14 @@ class PlantedLayer(Runtime):
         self.result: str = node.output[0]
         self._input: str = model.graph.input[0].name
         behind = list(_behind(model.graph.node, self.result))
-        made = {name for node in behind for name in node.output}
+        self._made = {name for node in behind for name in node.output}
         stored = {tensor.name for tensor in model.graph.initializer} | {""}
         read = {name for node in behind for name in node.input} | set(self.outputs)
-        self._given = sorted((read | {self.result}) - made - stored)
-        self._before = _session(_ending_at(model, self._given))
+        self._given = (read | {self.result}) - self._made - stored
         self._behind, self._model = behind, model
-        self._after: Any = None
-        self._parts: dict[str, dict[str, Array]] = {}
+        self._before: dict[tuple[str, ...], Any] = {}
+        self._after: dict[tuple[str, ...], Any] = {}
+        self._parts: dict[tuple[str, tuple[str, ...]], dict[str, Array]] = {}
         try:
             self.bias: Array | None = format_of(path).edit(path).bias(layer)
         except NotThereError:  # computed: it is nothing that a fault of the file could change
@@ -61,30 +61,42 @@ class PlantedLayer(Runtime):
         raise NotImplementedError
 
     def run(self, feed: Feed) -> Outputs:
-        given = dict(self.before(feed))
+        return self._run(feed, self.outputs)
+
+    def tensors(self, feed: Feed, names: Collection[str]) -> Outputs:
+        return self._run(feed, [*self.outputs, *sorted(names)])
+
+    def _run(self, feed: Feed, names: Sequence[str]) -> Outputs:
+        given = dict(self.before(feed, names))
         if self.change is not None:
             given[self.result] = given[self.result].copy()
             self.change(given[self.result])
-        made = given | self._computed(given)
-        return {name: made[name] for name in self.outputs}
+        made = given | self._computed(given, names)
+        return {name: made[name] for name in names}
 
-    def _computed(self, given: Mapping[str, Array]) -> dict[str, Array]:
-        if not self._behind:  # the layer's result is an output
+    def _computed(self, given: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+        """Compute what the nodes behind the layer make of these tensors."""
+        wanted = tuple(name for name in names if name in self._made)
+        if not wanted:
             return {}
-        if self._after is None:
-            self._after = _session(_beginning_at(self._model, self._behind, given, self.outputs))
-        names = [output.name for output in self._after.get_outputs()]
-        values = self._after.run(names, {item.name: given[item.name] for item in self._after.get_inputs()})
-        return dict(zip(names, values, strict=True))
+        if wanted not in self._after:
+            self._after[wanted] = _session(_beginning_at(self._model, self._behind, given, wanted))
+        after = self._after[wanted]
+        return dict(
+            zip(wanted, after.run(wanted, {item.name: given[item.name] for item in after.get_inputs()}), strict=True)
+        )
 
-    def before(self, feed: Feed) -> Mapping[str, Array]:
-        """Return the tensors that the rest of the network reads, the layer's result among them."""
-        key = feed_digest(feed)
+    def before(self, feed: Feed, names: Sequence[str] = ()) -> Mapping[str, Array]:
+        """Return the tensors that the rest of the network reads, the layer's result and those of `names` among them."""
+        given = tuple(sorted({*self._given, *(name for name in names if name not in self._made)}))
+        key = (feed_digest(feed), given)
         if key not in self._parts:
-            names = [name for name in self._given if name != self._input]
+            computed = [name for name in given if name != self._input]
+            if given not in self._before:
+                self._before[given] = _session(_ending_at(self._model, computed))
             inputs = prepared(feed, self.declaration, self._input)
-            values = dict(zip(names, self._before.run(names, inputs), strict=True))
-            self._parts[key] = values | {name: inputs[name] for name in self._given if name in inputs}
+            values = dict(zip(computed, self._before[given].run(computed, inputs), strict=True))
+            self._parts[key] = values | {name: inputs[name] for name in given if name in inputs}
         return self._parts[key]
 
     def layers(self, feed: Feed) -> Outputs:
@@ -117,9 +129,8 @@ def _behind(nodes: Sequence[onnx.NodeProto], tensor: str) -> Iterator[onnx.NodeP
 
 def _ending_at(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
     cut: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
-    inputs = {item.name for item in model.graph.input}
     del cut.graph.output[:]
-    cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs if name not in inputs)
+    cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     return cut
 
 
@@ -127,7 +138,6 @@ def _beginning_at(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], given: Mapping[str, Array], outputs: Sequence[str]
 ) -> onnx.ModelProto:
     read = {name for node in nodes for name in node.input}
-    made = {name for node in nodes for name in node.output}
     inputs = [
         onnx.helper.make_tensor_value_info(
             name,
@@ -141,7 +151,7 @@ def _beginning_at(
         list(nodes),
         "rest",
         inputs,
-        [output for output in model.graph.output if output.name in made and output.name in outputs],
+        [onnx.ValueInfoProto(name=name) for name in outputs],
         [tensor for tensor in model.graph.initializer if tensor.name in read],
     )
     rest: onnx.ModelProto = onnx.helper.make_model(

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 from unittest import mock
@@ -38,6 +38,7 @@ from sshconvert.formats.registry import artifact_files, format_of
 from sshconvert.models.registry import load_model
 from sshconvert.models.spec import ImageSpec, InputSpec
 from sshconvert.options import Options, Precision
+from sshconvert.tasks.tolerances import PROFILES
 from sshconvert.undescribed import describe
 from sshtool.candidates import Candidate
 from sshtool.parity import verify as verification
@@ -117,6 +118,13 @@ class Subject:
     checkpoint: Checkpoint
     rounding: Roundings
 
+    @cached_property
+    def rounded(self) -> Reference | None:
+        profile = PROFILES[self.precision]
+        if not profile.rounds:
+            return None
+        return self.reference.rounded(self.candidate.path, self.precision, self.checkpoint.model.task.left_out(profile))
+
     @property
     def precision(self) -> str:
         return self.candidate.profile
@@ -131,7 +139,7 @@ class Subject:
             mock.patch.object(verification, "_describe_samples", return_value=()),
             mock.patch.object(verification, "file_sha256", return_value=""),
         ):
-            rules = Rules(thorough=thorough)
+            rules = Rules(thorough=thorough, rounded=self.rounded)
             report = verify(self.checkpoint.model, self.reference, [self.candidate], rules)
         return [(item.sample, item.output or item.check) for item in report.failures]
 
@@ -275,7 +283,8 @@ def subjects(checkpoint: Checkpoint, options: argparse.Namespace, folder: Path) 
     shape = (1, own[1], *options.size) if options.size else None
     precisions = tuple(dict.fromkeys((Precision.FP32, *map(Precision, options.precision))))
     wanted = Options(("onnx",), precisions, shape)
-    reference = LiveReference(Exact(checkpoint), checkpoint.model)
+    exact = Exact(checkpoint)
+    reference = LiveReference(exact.in_float32(), checkpoint.model, exact=exact, every=True)
     # Any calibrated file serves here, whatever its accuracy: scenes calibrate every network.
     demo = replace(checkpoint, weights="demo")
     quantization = quantization_for(demo, wanted, QuantizationOptions())

@@ -25,11 +25,12 @@ from sshconvert.options import Dynamic, Options, Postprocessing, Precision
 from sshconvert.tasks.faults import Fault, Stage
 from sshtool.candidates import Candidate
 from sshtool.parity.faults import FINE as FINE_FACTOR, faults_of, fine_faults
-from sshtool.parity.reference import Answer, Reference
+from sshtool.parity.reference import Answer, LiveReference, Reference
 from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size
 from sshtool.parity.selftest import FaultResult, SelfTestReport, Verdict, self_test
 from sshtool.parity.verify import _Chosen, groups, verify
 from sshtool.runtimes.base import Runtime
+from sshtool.runtimes.exact import Exact
 from sshtool.runtimes.loading import load
 from sshtool.runtimes.mxnet import Mxnet
 
@@ -285,6 +286,29 @@ def test_faults_of_faces_and_of_batches_are_caught_in_both_formats(
 def test_a_filter_that_is_off_by_a_thousandth_is_caught_by_its_tensor(names: Sequence[str], plain: Bench) -> None:
     report = plain.test(*(BY_NAME[name] for name in names))
     assert [(item.verdict, item.check) for item in report.faults] == [(Verdict.CAUGHT, "tensor")] * 2 * len(names)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("onnx", marks=pytest.mark.long), "openvino"])
+def test_a_thousandth_of_the_boxes_shows_in_the_heads_of_a_file_that_gives_results_alone(
+    kind: str, plain: Bench, plain_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    options = Options((kind,), input_shape=SHAPE, postprocessing=Postprocessing(top_k=300))
+    (made,) = convert(plain_checkpoint, tmp_path, options)
+    fault = BY_NAME["0.1 % of a filter behind rpn_bbox_pred_stride8"]
+    (result,) = plain.test(fault, candidates=[Candidate(made.path, "FP32")]).faults
+    assert (result.verdict, result.check) == (Verdict.CAUGHT, "tensor")
+
+
+@pytest.mark.long
+def test_a_filter_that_is_off_by_a_thousandth_is_caught_where_weights_are_rounded(
+    plain: Bench, plain_checkpoint: Checkpoint
+) -> None:
+    exact = Exact(plain_checkpoint)
+    reference = LiveReference(exact.in_float32(), MODEL, exact=exact, every=True)
+    halves = [candidate for candidate in plain.candidates if candidate.profile == "FP16"]
+    report = self_test(MODEL, reference, halves, faults=fine_faults(MODEL))
+    assert report.passed, report
+    assert {(item.fault, item.verdict) for item in report.faults} == {(name, Verdict.CAUGHT) for name in FINE}
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3], ids=["onnx FP32", "openvino FP32", "onnx FP16", "openvino FP16"])

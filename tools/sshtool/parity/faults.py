@@ -34,7 +34,7 @@ from sshconvert.tasks.inside import BOXES
 IMAGE_WEIGHT: Final = 4  # the dimensions of a convolution's weight over images
 OTHER_TRAINING_SEED: Final = 4000
 OTHER_TRAINING_SPREAD: Final = 0.01
-FINELY_TESTED: Final = ("FP32",)  # the precisions whose artifacts are compared tightly enough for `fine_faults`
+FINELY_TESTED: Final = ("FP32", "FP16", "INT8")  # precisions whose artifacts are compared with exact answers
 FINE: Final = 1.001  # halves round it to 1 to 2 of their units, which is 0.1 % on average
 UNKNOWN_WEIGHTS: Final = "params-sha256:" + "0" * 64
 

@@ -369,15 +369,15 @@ def _distances(
     return largest, means, scales, unstable
 
 
-def run_all(runtime: Runtime, feed: Feed) -> Outputs:
+def run_all(runtime: Runtime, feed: Feed, run: Callable[[Feed], Outputs] | None = None) -> Outputs:
     """Run any number of images in batches of the file's size, or tensors at once.
 
-    Repeated images fill the last batch.
+    Repeated images fill the last batch. `run` replaces the runtime's method of this name.
     """
-    count = len(feed)
+    run, count = run or runtime.run, len(feed)
     batch = runtime.declaration.input_shape[0] or count
     if not isinstance(feed, np.ndarray) or batch == count:
-        return runtime.run(feed)
+        return run(feed)
     starts = range(0, count, batch)
-    parts = [runtime.run(feed[np.arange(start, start + batch) % count]) for start in starts]
+    parts = [run(feed[np.arange(start, start + batch) % count]) for start in starts]
     return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
