@@ -33,6 +33,7 @@ from sshconvert.tasks.tolerances import (
     FACTOR,
     MOST_DISTANT,
     PROFILES,
+    UNIT,
     Overrides,
     Profile,
     Tolerance,
@@ -57,6 +58,9 @@ EXACT: Final = replace(PROFILES["FP32"], strict=True)
 
 # What a runtime does not show of a file that gives results alone, among the samples that were left out.
 HEADS: Final = "the heads inside the file"
+
+# The least distance that is measured (`UNIT`), in words.
+FEW_STEPS: Final = "a few steps of float32"
 
 # Converts the checkpoint to another shape, with the options of the artifact. Returns None if that is impossible.
 ConvertAgain = Callable[[Candidate, Declaration], Path | None]
@@ -560,12 +564,21 @@ class _Judge:
             return
         excess = tensor.required_atol / tensor.atol if tensor.atol else math.inf
         message = (
-            f"{tensor.output}: off by {tensor.largest:.2e} at {tensor.worst}, first beyond the tolerance at "
-            f"{tensor.first_beyond}; needs atol {tensor.required_atol:.2e}, "
-            f"has {tensor.atol:g} + {tensor.rtol:g} |expected|"
+            f"{tensor.output}: {self.how_far(tensor)}off by {tensor.largest:.2e} at {tensor.worst}, first beyond the "
+            f"tolerance at {tensor.first_beyond}; needs atol {tensor.required_atol:.2e}, has {tensor.atol:.3g}"
+            + (f" + {tensor.rtol:g} |expected|" if tensor.rtol else "")
         )
         sample = images[tensor.worst[0]] if tensor.worst and tensor.worst[0] < len(images) else images[0]
         self.fail("tensor", message, sample=sample, output=tensor.output, excess=excess)
+
+    def how_far(self, tensor: TensorComparison) -> str:
+        """Return the distance from the exact result as the beginning of a message; "" if a tolerance decides."""
+        if tensor.times is None or tensor.times_limit is None or self.yardstick is None:
+            return ""
+        is_measure = self.yardstick.distances.get(tensor.output, 0.0) >= UNIT
+        measure = self.yardstick.source if is_measure else FEW_STEPS
+        times = f"{tensor.times:,.{0 if tensor.times >= 10 else 1}f}"  # two digits
+        return f"{times} times as far from the exact result as {measure}, {tensor.times_limit:g} allowed; "
 
     def compare_results(
         self,

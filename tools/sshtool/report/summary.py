@@ -11,7 +11,7 @@ from sshconvert.messages import count
 from sshconvert.tasks.comparison import DetectionComparison
 from sshconvert.tasks.tolerances import UNIT
 from sshtool.parity.tensors import TensorComparison
-from sshtool.parity.verify import ArtifactReport, Failure, SampleComparison, VerifyReport
+from sshtool.parity.verify import FEW_STEPS, ArtifactReport, Failure, SampleComparison, VerifyReport
 from sshtool.runtimes.exact import SINGLE
 
 # What the comparison cannot exclude, for the end of a report.
@@ -117,7 +117,7 @@ def distance(report: VerifyReport) -> str:
 def distance_of(artifact: ArtifactReport, report: VerifyReport) -> str:
     """How far an artifact is from the exact result, as a sentence; "" without an exact result.
 
-    Where the original is nearer than float32 can tell (`UNIT`), the sentence names float32 as its measure.
+    Where the original is nearer than the least measured distance (`UNIT`), the sentence names that as its measure.
     """
     tensors = [tensor for item in artifact.samples for tensor in item.tensors if tensor.times is not None]
     if artifact.times is None or not report.yardsticks or not tensors:
@@ -127,11 +127,11 @@ def distance_of(artifact: ArtifactReport, report: VerifyReport) -> str:
     limit_text = "" if worst_tensor.times_limit is None else f" ({worst_tensor.times_limit:g} allowed)"
     rounded = float(f"{artifact.times:.2g}")
     if rounded < 1:
-        told = [_is_told(report, tensor.output) for tensor in tensors]
-        text = "nearer to the exact result than" if all(told) else "no farther from the exact result than"
-        end = "" if all(told) else ", as far as float32 can tell"
+        measured = [_is_measure(report, tensor.output) for tensor in tensors]
+        text = "nearer to the exact result than" if all(measured) else "no farther from the exact result than"
+        end = "" if all(measured) else f" or {FEW_STEPS}"
         return _capital(f"{given}{text} {original(report)}{end}.")
-    measure = original(report) if _is_told(report, worst_tensor.output) else "float32 can tell numbers apart"
+    measure = original(report) if _is_measure(report, worst_tensor.output) else FEW_STEPS
     at_most = "at most" if artifact.times <= (worst_tensor.times_limit or math.inf) else "up to"
     factor = "as far" if rounded == 1 else f"{times(artifact.times)} as far"
     return _capital(f"{given}{at_most} {factor} from the exact result as {measure}{limit_text}.")
@@ -143,8 +143,8 @@ def original(report: VerifyReport) -> str:
     return source if source == SINGLE else f"{source} itself"
 
 
-def _is_told(report: VerifyReport, output: str) -> bool:
-    """Whether float32 tells the original from the exact result in this output, at each size."""
+def _is_measure(report: VerifyReport, output: str) -> bool:
+    """Whether the original's own distance is the measure of this output, at each size."""
     return all(yardstick.distances.get(output, 0.0) >= UNIT for yardstick in report.yardsticks)
 
 
