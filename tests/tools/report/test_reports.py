@@ -38,7 +38,7 @@ from sshtool.parity.reference import Answer, LiveReference
 from sshtool.parity.samples import Sample, draw_sample, sample_names
 from sshtool.parity.tensors import TensorComparison
 from sshtool.parity.verification import VerifyResult
-from sshtool.parity.verify import FEW_STEPS, ArtifactReport, Failure, VerifyReport, verify
+from sshtool.parity.verify import FEW_STEPS, ArtifactReport, Failure, SampleComparison, VerifyReport, verify
 from sshtool.report import histogram, html, summary
 from sshtool.report.comparison import comparison_table
 from sshtool.report.html import MOST_PICTURED, pictured, render_html
@@ -577,6 +577,18 @@ def test_a_sample_that_only_the_cost_covers_is_named_so(judged: Made) -> None:
     assert picture.layers[0].text.startswith("cost of the precision: ")
     assert picture.differences == ()
     assert "not in onnx FP16, by the cost of the precision: score" in picture.others[0].text
+    nothing = replace(alone, artifacts=(replace(alone.artifacts[0], cost=()),))
+    assert "no answer with the same rounded weights" in render_html(nothing, {})
+
+
+def test_the_cost_counts_apart_what_lies_near_a_tie() -> None:
+    box, other = (1.0, 1.0, 9.0, 9.0, 0.9), (2.0, 2.0, 9.0, 9.0, 0.9)
+    image = DetectionComparison(matched=7, missing=(box,), extra=(box, other), near_threshold=(box,), open=(box, other))
+    items = [SampleComparison("noise", ("noise",), (), (image,))] * 2
+    assert summary.cost_of_detections(items) == "14 of 16 matched, 2 missing, 4 extra, 6 near a tie or a threshold"
+    assert summary.cost_of_detections([]) == ""
+    broken = replace(items[0], detections=(DetectionComparison(problem="no outputs"),))
+    assert summary.cost_of_detections([*items, broken]) == "not comparable"
 
 
 def test_the_levels_of_another_run_are_no_cost(judged: Made) -> None:

@@ -247,6 +247,8 @@ def _uncompared_cell(column: Column, sample: str, failures: Sequence[Failure]) -
     if cost := column.cost_on(sample):
         detail = ", ".join(filter(None, ("cost of the precision", summary.cost_of_detections([cost]))))
         return Cell(summary.cost_of_tensors(cost.tensors), detail) if cost.tensors else Cell(detail)
+    if column.report.rounded and sample not in column.report.skipped:
+        return Cell("not run", "no answer with the same rounded weights")
     return Cell("left out" if sample in column.report.skipped else "not compared")
 
 

@@ -182,12 +182,10 @@ def candidates(artifact: ArtifactReport) -> str:
 
 
 def candidates_on(images: Iterable[DetectionComparison]) -> str:
-    """As `candidates`, of the images of a sample."""
+    """As `candidates`, of the images of a sample; "" without a candidate."""
     decided = [image for image in images if image.certain is not None]
-    if not decided:
-        return ""
-    sums = (sum(getattr(image, name) for image in decided) for name in ("certain", "excluded", "undecided"))
-    return _decided(*sums)
+    sums = [sum(getattr(image, name) for image in decided) for name in ("certain", "excluded", "undecided")]
+    return _decided(*sums) if any(sums) else ""
 
 
 def _decided(certain: int, excluded: int, undecided: int) -> str:
@@ -231,16 +229,19 @@ def cost_of_tensors(tensors: Iterable[TensorComparison]) -> str:
 
 
 def cost_of_detections(compared: Iterable[SampleComparison]) -> str:
-    """How many of the unrounded network's detections are there, missing and extra; "" without detections."""
+    """How many of the unrounded network's detections are there, missing and extra; "" without detections.
+
+    Those that only one side has, of nearly equal scores or near a threshold, are counted apart.
+    """
     images = [image for item in compared for image in item.detections]
     if not images or any(image.problem for image in images):
         return "not comparable" if images else ""
-    alone = [row for image in images for row in (*image.near_threshold, *image.open)]
-    theirs = sum(row in image.found for image in images for row in (*image.near_threshold, *image.open))
-    missing = sum(len(image.missing) for image in images) + len(alone) - theirs
-    extra = sum(len(image.extra) for image in images) + theirs
     matched = sum(image.matched for image in images)
-    return f"{matched:,} of {matched + missing:,} matched, {missing:,} missing, {extra:,} extra"
+    missing = sum(len(image.missing) for image in images)
+    extra = sum(len(image.extra) for image in images)
+    near = sum(len(image.near_threshold) + len(image.open) for image in images)
+    text = f"{matched:,} of {matched + missing:,} matched, {missing:,} missing, {extra:,} extra"
+    return f"{text}, {near:,} near a tie or a threshold" if near else text
 
 
 def excused(report: VerifyReport) -> str:
