@@ -24,10 +24,10 @@ from sshtool.checkpoint.fetch import Report, no_report
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.check import Checker
 from sshtool.parity.pack import demo_pack, has_demo_pack, write_pack
-from sshtool.parity.reference import Answer, LiveReference, Reference, all_answers
+from sshtool.parity.reference import LiveReference, Reference, all_answers, half_answers
 from sshtool.parity.samples import SCENE
 from sshtool.parity.verification import ConvertedAgain, VerifyOptions, VerifyResult, find_reference, write_record
-from sshtool.parity.verify import VerifyReport, verify
+from sshtool.parity.verify import ArtifactReport, VerifyReport, verify
 from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
 from sshtool.report.picture import save_picture
@@ -174,18 +174,13 @@ def _keep_answers(path: Path, checkpoint: Checkpoint, reference: LiveReference, 
             answers,
             one_size=checkpoint.model.takes_image and other is None,
             yardstick=reference.yardstick(*size),
-            halves=_halves(reference, report),
+            halves=half_answers(reference, (item.path for item in report.artifacts if _is_halved(item)), size),
         )
 
 
-def _halves(reference: LiveReference, report: VerifyReport) -> list[Answer]:
-    """Return the exact answers for weights that are rounded to halves, if an artifact has such weights."""
-    for artifact in report.artifacts:
-        if artifact.rounded and artifact.profile.name == Precision.FP16.value:
-            rounded = reference.rounded(artifact.path, Precision.FP16.value)
-            size = artifact.declaration.sample_size(reference.model)
-            return [] if rounded is None else all_answers(rounded, size)
-    return []
+def _is_halved(artifact: ArtifactReport) -> bool:
+    """Return whether the weights of an artifact are rounded to halves."""
+    return artifact.rounded and artifact.profile.name == Precision.FP16.value
 
 
 def _save_picture(path: Path | None, reference: Reference, model: ModelSpec, options: Options) -> None:

@@ -79,7 +79,7 @@ def test_healthy_artifacts_are_as_near_to_the_exact_result_as_float32_is(healthy
     assert 0 < single.times <= FACTOR
     assert 0 < halved.times <= FACTOR
     assert (single.rounded, halved.rounded) == (False, True)
-    assert healthy.yardsticks[0].source == "the operators in float32"
+    assert healthy.yardsticks[0].source == "the same network in float32"
     # The cost of the precision is far more than the limit, and no failure.
     assert max(tensor.largest or 0 for item in halved.cost for tensor in item.tensors) > 1e-5
 
@@ -149,7 +149,8 @@ def test_the_pack_of_a_machine_without_mxnet_holds_the_yardstick_and_the_answers
     sshtool("reference", *options, "--file", pack, "-o", tmp_path, "--quiet")
     reference = read_pack(pack, MODEL)
     assert reference.yardstick(*SIZE) is not None
-    assert OTHER in {packed.name for packed in reference.contents.halves}
+    assert all(OTHER in {packed.name for packed in group.samples} for group in reference.contents.halves)
+    assert {"onnx", "openvino"} == {key for group in reference.contents.halves for key in group.formats}
     report = verify(MODEL, reference, [candidate(folder, "FP16")])
     assert report.passed, report.failures
     assert report.artifacts[0].rounded

@@ -282,7 +282,9 @@ def test_the_shipped_pack_is_exact_for_this_demo_at_the_models_own_size(
 ) -> None:
     assert shipped.contents.yardstick is not None
     assert shipped.contents.yardstick.source == "MXNet 1.9.1"
-    assert {*exact_samples(sample_names()), OTHER} == {packed.name for packed in shipped.contents.halves}
+    (halves,) = shipped.contents.halves
+    assert halves.formats == ("onnx", "openvino")
+    assert {*exact_samples(sample_names()), OTHER} == {packed.name for packed in halves.samples}
     assert MODEL.demo is not None
     assert shipped.contents.checkpoint[MODEL.checkpoint.params] == MODEL.demo.params_sha256
     assert len(shipped.answers(*MODEL.image_input.shape[2:])) == len(sample_names())

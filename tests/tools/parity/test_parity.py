@@ -20,7 +20,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.options import Options, Precision
 from sshconvert.tasks.comparison import Thresholds, compare_detections, match
 from sshconvert.tasks.results import Detections
-from sshconvert.tasks.tolerances import PROFILES, Overrides, Tolerance, parse_limits
+from sshconvert.tasks.tolerances import FACTOR, MEAN_FACTOR, PROFILES, Overrides, Tolerance, parse_limits
 from sshtool.demo.scenes import draw_scene
 from sshtool.parity.layers import first_divergence
 from sshtool.parity.samples import OTHER_SHAPE, draw_sample, other_size, sample_names
@@ -279,14 +279,12 @@ def test_the_first_layer_that_differs_is_named_in_the_order_of_computation() -> 
     assert first_divergence("onnx FP32", "scene-0", expected, found, 1e-3).layer == "fourth"
 
 
-def test_the_readme_gives_every_profiles_limits() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = {line.split("|")[1].strip(): line for line in readme.splitlines() if line.startswith("|")}
-    for name, profile in PROFILES.items():
-        limits = [float(number) for number in re.findall(r"[\d.]+(?:e-\d+)?", rows[name].replace(name, ""))]
-        tensors = profile.tensors
-        expected = [tensors.atol, tensors.rtol, 100 * profile.matched, profile.corner]
-        if name == "FP32":
-            expected.remove(100)
-            assert "| all |" in rows[name]
-        assert limits[: len(expected)] == pytest.approx(expected)
+def test_the_readme_gives_the_limits() -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"more than {FACTOR:g} times as far from the exact result" in readme
+    assert f"on average no more than {MEAN_FACTOR:g} times" in readme
+    limits = (f"{PROFILES[name].tensors.atol:g} ({name})" for name in ("FP16", "INT8"))
+    assert all(text in readme for text in (*limits, f"{PROFILES['BF16'].tensors.atol:g} (bf16)"))
+    shares = [f"{100 * PROFILES[name].matched:g} %" for name in ("FP16", "BF16", "INT8")]
+    assert f"{shares[0]}, {shares[1]} and {shares[2]} must match" in readme
+    assert f"boxes within {PROFILES['FP32'].corner:g} pixel" in readme

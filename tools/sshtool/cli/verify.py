@@ -50,7 +50,9 @@ class Verify(Verb):
         Option(f"Compare on your own images too: files, folders, patterns; at most {limits.MOST_VERIFIED}."),
     ] = ()
     scenes: Scenes = 2
-    seed: Annotated[int | None, Option("Compare on samples too that are drawn with this seed.")] = None
+    seed: Annotated[
+        int | None, Option("Compare on samples too that are drawn with this seed.", min=0, max=limits.MOST_SEED)
+    ] = None
     profile: Annotated[str, Option("Apply the tolerances of FP32, FP16, BF16 or INT8 to all artifacts.")] = ""
     atol: Annotated[tuple[str, ...], Option("Absolute tolerance for all outputs, or for one: 1e-5 NAME:1e-4 …")] = ()
     rtol: Annotated[tuple[str, ...], Option("Tolerance relative to the expected value: 1e-5 NAME:1e-4 …")] = ()

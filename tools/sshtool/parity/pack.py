@@ -5,7 +5,8 @@ A zip of NumPy arrays that `numpy.load` reads too:
 - `reference.json`: the model, the checkpoint, versions and the yardstick; for each sample its name, which determines
   the images or tensors, their shape and hash, and the detections
 - `<sample>/<output>.npy`: the expected output, float32 or an integer type, of up to eight dimensions
-- `FP16/<sample>/<output>.npy`: that of the network with weights rounded to halves, for some of the samples
+- `FP16/<format>/<sample>/<output>.npy`: that of the network with weights rounded to halves as files of a format store
+  them, for some of the samples
 
 The same answers give the same bytes: no times, a fixed order, one compression.
 """
@@ -18,7 +19,9 @@ import platform
 import re
 import zipfile
 from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, BinaryIO, Final, Literal
 
 import numpy as np
@@ -31,6 +34,7 @@ from sshconvert.contract import CHANNELS
 from sshconvert.digest import bytes_sha256, file_sha256
 from sshconvert.errors import DetectionError, OutputError, ReferencePackError
 from sshconvert.files import staged
+from sshconvert.formats.registry import format_key
 from sshconvert.models.spec import ModelSpec, Sha256
 from sshconvert.options import Precision
 from sshconvert.reading import read_small
@@ -48,7 +52,6 @@ from sshtool.runtimes.exact import Exact
 DEMO_PACK: Final = "demo_reference.npz"
 DEMO_MODEL: Final = "ssh-mxnet"
 CONTENTS: Final = "reference.json"
-HALVES: Final = "FP16/"
 LARGEST_FILE: Final = 5_000_000
 # The answers hardly compress. These limits exceed the largest genuine packs and fit in memory.
 LARGEST_CONTENTS: Final = 2 << 20
@@ -97,11 +100,25 @@ class PackedSample(Strict):
     detections: tuple[tuple[Row, ...], ...]
 
 
+class PackedHalves(Strict):
+    """Samples with answers for weights that are rounded to halves, as files of these formats store them.
+
+    Formats differ if one multiplies a normalisation into the weights before it rounds them.
+    """
+
+    formats: Annotated[tuple[Name, ...], pydantic.Field(min_length=1)]
+    samples: tuple[PackedSample, ...]
+
+    @property
+    def folder(self) -> str:
+        """The folder of the answers in the pack."""
+        return f"{Precision.FP16.value}/{self.formats[0]}/"
+
+
 class Contents(Strict):
     """`reference.json`.
 
     `one_size`: the original takes one size only, so that the pack has no answers for the batch of another size.
-    `halves` are the samples with answers for weights that are rounded to halves.
     """
 
     schema_version: Literal[2] = 2
@@ -114,7 +131,7 @@ class Contents(Strict):
     outputs: tuple[Text, ...]
     samples: tuple[PackedSample, ...]
     yardstick: PackedYardstick | None = None
-    halves: tuple[PackedSample, ...] = ()
+    halves: tuple[PackedHalves, ...] = ()
 
 
 class PackReference(Reference):
@@ -126,8 +143,14 @@ class PackReference(Reference):
     exact: Exact | None = None
 
     def __init__(
-        self, contents: Contents, answers: Sequence[Answer], path: Path, sha256: str, halves: Sequence[Answer] = ()
+        self,
+        contents: Contents,
+        answers: Sequence[Answer],
+        path: Path,
+        sha256: str,
+        halves: Mapping[str, Sequence[Answer]] = MappingProxyType({}),
     ) -> None:
+        """Hold all answers. `halves` are those for weights rounded to halves, by the key of the format."""
         self.contents, self.path, self.sha256 = contents, path, sha256
         self.source = f"{contents.runtime} (reference pack {path.name})"
         self.weights = contents.weights
@@ -135,7 +158,7 @@ class PackReference(Reference):
             f"the expected outputs come from the reference pack {path.name}, made by {contents.runtime} on "
             f"{contents.versions.get('platform', 'another machine')}; the original did not run here"
         )
-        self._answers, self._halves = tuple(answers), tuple(halves)
+        self._answers, self._halves = tuple(answers), halves
         self._roundings: dict[str, Reference] = {}
 
     @property
@@ -167,8 +190,8 @@ class PackReference(Reference):
         return Yardstick(**dict(packed)) if packed else None
 
     def rounded(self, artifact: Path, precision: str, left_out: Container[str] = ()) -> Reference | None:
-        if precision == Precision.FP16.value and self._halves:
-            return _Halves(self, self._halves)
+        if precision == Precision.FP16.value and format_key(artifact) in self._halves:
+            return _Halves(self, self._halves[format_key(artifact)])
         if self.exact is None:
             return None
         names = [answer.sample.name for answer in self._answers if answer.sample.name not in left_out]
@@ -200,17 +223,22 @@ def write_pack(
     *,
     one_size: bool = False,
     yardstick: Yardstick | None = None,
-    halves: Iterable[Answer] = (),
+    halves: Mapping[tuple[str, ...], Sequence[Answer]] = MappingProxyType({}),
 ) -> Contents:
-    """Write a complete pack of expected outputs for a checkpoint. `Contents` describes `one_size` and `halves`.
+    """Write a complete pack of expected outputs for a checkpoint. `Contents` describes `one_size`.
+
+    `halves` are the answers for weights rounded to halves, by the formats that round them so.
 
     Raises OutputError if it cannot be written or would be larger than `LARGEST_FILE`.
     """
-    answers, halves = tuple(answers), tuple(halves)
+    answers = tuple(answers)
     contents = Contents(
         one_size=one_size,
         yardstick=None if yardstick is None else PackedYardstick(**vars(yardstick)),
-        halves=tuple(_describe(answer, checkpoint.model) for answer in halves),
+        halves=tuple(
+            PackedHalves(formats=formats, samples=tuple(_describe(answer, checkpoint.model) for answer in group))
+            for formats, group in halves.items()
+        ),
         model=checkpoint.model.name,
         weights=checkpoint.weights,
         checkpoint=checkpoint.sha256,
@@ -228,7 +256,8 @@ def write_pack(
         with zipfile.ZipFile(part, "w") as archive:
             left_out = None if one_size else {"one_size"}  # as in packs of other networks
             _add(archive, CONTENTS, contents.model_dump_json(indent=1, exclude=left_out).encode())
-            for folder, group in (("", answers), (HALVES, halves)):
+            folders = ["", *(packed.folder for packed in contents.halves)]
+            for folder, group in zip(folders, (answers, *halves.values()), strict=True):
                 for answer in group:
                     for name, array in answer.outputs.items():
                         _add(archive, folder + _member(answer.sample.name, name), _npy(array))
@@ -261,8 +290,12 @@ def read_pack(path: Path, model: ModelSpec) -> PackReference:
         contents = parse_json(Contents, archive.read(CONTENTS))
         _check_contents(contents, model, archive.names, path)
         answers = [_answer(archive, packed, contents, model, path) for packed in contents.samples]
-        halves = [_answer(archive, packed, contents, model, path, HALVES) for packed in contents.halves]
-        _check_one_size([*answers, *halves], path)
+        halves = {
+            key: [_answer(archive, packed, contents, model, path, group.folder) for packed in group.samples]
+            for group in contents.halves
+            for key in group.formats
+        }
+        _check_one_size([*answers, *chain(*halves.values())], path)
     except (OSError, RefusedError, KeyError, ValueError) as error:
         other_type = mistaken(path, PACK)
         if isinstance(error, OSError) and not other_type:
@@ -334,12 +367,17 @@ def _check_contents(contents: Contents, model: ModelSpec, listed: Sequence[str],
     expected = {
         CONTENTS,
         *(_member(sample.name, name) for sample in contents.samples for name in contents.outputs),
-        *(HALVES + _member(sample.name, name) for sample in contents.halves for name in contents.outputs),
+        *(
+            group.folder + _member(sample.name, name)
+            for group in contents.halves
+            for sample in group.samples
+            for name in contents.outputs
+        ),
     }
     if unexpected := sorted(expected.symmetric_difference(listed)):
         raise ReferencePackError(f"{path}: is not complete, or has unlisted members: {', '.join(unexpected[:5])}")
     names = [sample.name for sample in contents.samples]
-    halves = [sample.name for sample in contents.halves]
+    halves = [(key, sample.name) for group in contents.halves for key in group.formats for sample in group.samples]
     if len(set(names)) < len(names) or len(set(halves)) < len(halves):
         raise ReferencePackError(f"{path}: has answers for one sample twice; make the pack again")
     # A verdict needs all standard samples, because each shows other faults.

@@ -9,14 +9,15 @@ from pathlib import Path
 from sshconvert.checkpoint import Checkpoint, CheckpointFiles
 from sshconvert.contract import CHANNELS
 from sshconvert.convert import convert
-from sshconvert.errors import UsageError
+from sshconvert.errors import RuntimeUnavailableError, UsageError
 from sshconvert.files import check_replaceable, scratch_folder
+from sshconvert.formats.registry import FORMATS
 from sshconvert.graph import Shape
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Options, Precision
 from sshtool.checkpoint.archive import opened
 from sshtool.parity.pack import MOST_PIXELS, write_pack
-from sshtool.parity.reference import Answer, LiveReference, all_answers
+from sshtool.parity.reference import Answer, LiveReference, all_answers, half_answers
 from sshtool.parity.samples import sample_names
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import Runtime, Settings
@@ -86,13 +87,22 @@ def _reference(checkpoint: Checkpoint, scenes: int, settings: Settings, progress
     return LiveReference(original, checkpoint.model, exact=exact, every=True, scenes=scenes, progress=progress)
 
 
-def _halves(live: LiveReference, checkpoint: Checkpoint, size: tuple[int, ...]) -> list[Answer]:
-    """Return the answers for weights that are rounded to halves; none if the network has no weights to round."""
+def _halves(live: LiveReference, checkpoint: Checkpoint, size: tuple[int, ...]) -> dict[tuple[str, ...], list[Answer]]:
+    """Return the answers for weights that are rounded to halves, as each installed format rounds them."""
     with scratch_folder() as folder:
         shape = (1, CHANNELS, *size) if size else None
-        (artifact,) = convert(checkpoint, folder, Options(("onnx",), (Precision.FP16,), shape))
-        rounded = live.rounded(artifact.path, artifact.precision.value)
-    return [] if rounded is None or rounded is live else all_answers(rounded, size)
+        formats = tuple(filter(_is_available, Options().formats))
+        artifacts = convert(checkpoint, folder, Options(formats, (Precision.FP16,), shape))
+        return half_answers(live, [artifact.path for artifact in artifacts], size)
+
+
+def _is_available(key: str) -> bool:
+    """Return whether the libraries of a format are installed."""
+    try:
+        FORMATS[key].require()
+    except RuntimeUnavailableError:
+        return False
+    return True
 
 
 def _size(model: ModelSpec, input_shape: Shape | None) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 import weakref
@@ -17,10 +18,12 @@ from typing import IO, Final, overload
 
 import numpy as np
 
-from sshconvert.errors import ArtifactError
+from sshconvert.errors import ArtifactError, PrecisionError
 from sshconvert.files import output_errors
+from sshconvert.formats.registry import format_key
 from sshconvert.graph import Shape
 from sshconvert.models.spec import ModelSpec
+from sshconvert.options import Precision
 from sshconvert.tasks.tolerances import MOST_DISTANT, Yardstick, errors, magnitude
 from sshtool.parity.samples import (
     NORMAL,
@@ -329,6 +332,20 @@ def all_answers(reference: Reference, size: Sequence[int]) -> list[Answer]:
     """Return the answers to the samples of one size, and to the batch of another."""
     other = reference.other_size()
     return [*reference.answers(*size), *((other,) if other else ())]
+
+
+def half_answers(
+    reference: Reference, artifacts: Iterable[Path], size: Sequence[int]
+) -> dict[tuple[str, ...], list[Answer]]:
+    """Return the exact answers for the halves of FP16 artifacts, by the keys of the formats with the same halves."""
+    formats: dict[Reference, list[str]] = {}
+    for path in artifacts:
+        rounded = None
+        with contextlib.suppress(PrecisionError):  # its rounding is not understood
+            rounded = reference.rounded(path, Precision.FP16.value)
+        if rounded is not None and rounded is not reference:
+            formats.setdefault(rounded, []).append(format_key(path))
+    return {tuple(dict.fromkeys(keys)): all_answers(rounded, size) for rounded, keys in formats.items()}
 
 
 def measure(answers: Iterable[Answer], original: Runtime, model: ModelSpec, progress: Progress = silent) -> Yardstick:
