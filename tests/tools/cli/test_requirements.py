@@ -58,7 +58,6 @@ def test_a_base_install_says_what_a_verb_needs_before_it_does_anything(
         "run, INT8": (("run", "--demo", "-o", out, "--precision", "INT8"), ("Pillow", "NNCF", "ONNX Runtime")),
         "run, live": (("run", "--demo", "--live", "-o", out), ("Pillow", "MXNet")),
         "convert, INT8": (("convert", "--checkpoint", checkpoint, "-o", out, "--precision", "INT8"), ("NNCF",)),
-        "reference": (("reference", "--checkpoint", missing, "-o", out), ("mxnet",)),
         "detect": (("detect", missing, "--artifact", onnx_file), ("Pillow",)),
         "predict": (("predict", missing, "--artifact", onnx_file), ("Pillow",)),
         "verify, a page": (("verify", "-o", artifacts, "--checkpoint", missing, "--html", out), ("Pillow", "Jinja")),
