@@ -15,14 +15,15 @@ from hypothesis import given, strategies as st
 from command_line import sshtool
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
-from sshconvert.errors import UsageError
+from sshconvert.errors import ReferencePackError, UsageError
 from sshconvert.formats.registry import format_of
 from sshconvert.models.registry import load_model
 from sshconvert.options import Options, Precision
 from sshconvert.tasks.tolerances import FACTOR, FLOOR, UNIT, Yardstick
 from sshtool.candidates import Candidate
-from sshtool.parity.pack import read_pack
-from sshtool.parity.reference import LiveReference, Reference, measure
+from sshtool.parity.pack import read_pack, write_pack
+from sshtool.parity.recompute import check_answers
+from sshtool.parity.reference import LiveReference, Reference, all_answers, half_answers, measure
 from sshtool.parity.samples import OTHER
 from sshtool.parity.tensors import compare_tensor
 from sshtool.parity.verification import VerifyOptions, find_reference, verify_artifacts
@@ -156,6 +157,31 @@ def test_the_pack_of_a_machine_without_mxnet_holds_the_yardstick_and_the_answers
     assert report.artifacts[0].rounded
     report = verify(MODEL, reference, [faulty(candidate(folder, "FP16"), tmp_path, 1.002)])
     assert "tensor" in {failure.check for failure in report.failures}
+
+
+def test_false_answers_of_halves_are_not_proven(plain_checkpoint: Checkpoint, folder: Path, tmp_path: Path) -> None:
+    exact = Exact(plain_checkpoint)
+    live = LiveReference(exact.in_float32(), MODEL, exact=exact, every=True)
+    halves = half_answers(live, [candidate(folder, "FP16").path], SIZE)
+    for name, part in (("right.npz", 1.0), ("wrong.npz", 1.001)):
+        answers = {
+            formats: [
+                replace(one, outputs={key: array * np.float32(part) for key, array in one.outputs.items()})
+                for one in group
+            ]
+            for formats, group in halves.items()
+        }
+        write_pack(
+            tmp_path / name,
+            plain_checkpoint,
+            "exact",
+            all_answers(live, SIZE),
+            yardstick=live.yardstick(*SIZE),
+            halves=answers,
+        )
+    check_answers(read_pack(tmp_path / "right.npz", MODEL), plain_checkpoint)
+    with pytest.raises(ReferencePackError, match="its answers are not those of the checkpoint"):
+        check_answers(read_pack(tmp_path / "wrong.npz", MODEL), plain_checkpoint)
 
 
 def test_a_seed_adds_samples_that_are_judged_too(plain_checkpoint: Checkpoint, folder: Path) -> None:

@@ -56,26 +56,38 @@ def prove(
 
 
 def check_answers(reference: PackReference, checkpoint: Checkpoint, progress: Progress = silent) -> None:
-    """Convert the checkpoint to FP32 and compare it with the pack on every sample, with the first available runtime.
+    """Convert the checkpoint and compare it with the pack on every sample, with the first available runtime.
+
+    Files in FP32 prove the answers, files in FP16 those of rounded weights. Answers for a format that cannot be written
+    or run here remain unproven; no file of that format can be compared with them here either.
 
     Raises ReferencePackError if the pack names another checkpoint or has other answers, and RuntimeUnavailableError if
     no runtime is installed.
     """
     require_of(reference, checkpoint)
+    progress(f"computing the answers of {reference.path.name} again")
     with scratch_folder() as folder:
+        _compare(reference, checkpoint, folder, "onnx", Precision.FP32)
+        for group in reference.contents.halves:
+            for key in group.formats:
+                with contextlib.suppress(RuntimeUnavailableError):
+                    _compare(reference, checkpoint, folder, key, Precision.FP16)
+                    break
 
-        def converted(shape: tuple[int, ...] | None, name: str) -> Path:
-            options = Options(("onnx",), (Precision.FP32,), shape)
-            return convert(checkpoint, folder / name, options)[0].path
 
-        size = reference.image_size
+def _compare(reference: PackReference, checkpoint: Checkpoint, folder: Path, key: str, precision: Precision) -> None:
+    """Convert to one format and precision, and compare. Raises as `check_answers`."""
 
-        def other_size(_candidate: Candidate, _declaration: Declaration) -> Path:
-            return converted(OTHER_SHAPE, "other")
+    def converted(shape: tuple[int, ...] | None, name: str) -> Path:
+        options = Options((key,), (precision,), shape)
+        return convert(checkpoint, folder / key / precision.value / name, options)[0].path
 
-        progress(f"computing the answers of {reference.path.name} again")
-        candidate = Candidate(converted((1, 3, *size) if size else None, "own"), Precision.FP32.value)
-        report = _verify(reference, candidate, checkpoint.model, other_size)
+    def other_size(_candidate: Candidate, _declaration: Declaration) -> Path:
+        return converted(OTHER_SHAPE, "other")
+
+    size = reference.image_size
+    candidate = Candidate(converted((1, 3, *size) if size else None, "own"), precision.value)
+    report = _verify(reference, candidate, checkpoint.model, other_size)
     if report.failures:
         worst = report.failures[0]
         raise ReferencePackError(
