@@ -211,7 +211,8 @@ def test_verify_holds_the_faces_to_the_original(keep: bool, demo_checkpoint: Che
     report = verify(MODEL, reference, [Candidate(item.path, "FP32") for item in made])
     assert report.passed, report.failures
     assert all(artifact.matched > 0 for artifact in report.artifacts)
-    assert {bool(sample.tensors) for artifact in report.artifacts for sample in artifact.samples} == {keep}
+    # The heads are compared inside the file too if it gives the results alone.
+    assert all(sample.tensors for artifact in report.artifacts for sample in artifact.samples)
     assert "matched" in render_html(report, {})
 
     wrong = replace(options, formats=("onnx",), postprocessing=Postprocessing(iou_threshold=0.9, keep_heads=keep))
