@@ -152,7 +152,9 @@ def print_counts(job: str, trials: Sequence[Trial]) -> None:
         sys.stdout.write(f"{job}: {way}: {len(chosen)} trials, {killed} SIGKILL, {outcomes}\n")
 
 
-@pytest.mark.parametrize("job", SLIM)
+@pytest.mark.parametrize(
+    "job", [pytest.param(job, marks=pytest.mark.long) if job == "download" else job for job in SLIM]
+)
 def test_a_killed_verb_leaves_old_or_new_or_nothing_and_a_rerun_succeeds(workshop: Workshop, job: str) -> None:
     for trial in of(workshop("short")[job], *DOSES["short"]["kills"]):
         check_killed(trial)

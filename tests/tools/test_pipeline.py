@@ -33,4 +33,4 @@ def test_no_other_checkpoint_and_no_other_size_is_compared_with_the_shipped_answ
 def test_live_runs_mxnet_itself_on_the_demo(demo_checkpoint: Checkpoint) -> None:
     original = find_original(replace(demo_checkpoint, weights=DEMO), Options(), live=True)
     assert isinstance(original, LiveReference)
-    assert original.source.startswith("MXNet 1.9.1")
+    assert "MXNet 1.9.1" in original.source

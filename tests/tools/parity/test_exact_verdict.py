@@ -127,6 +127,7 @@ def test_an_original_that_contradicts_the_exact_result_fails_the_verification(
     assert {failure.check for failure in report.failures} == {"reference"}
 
 
+@pytest.mark.long
 def test_a_sample_on_which_the_original_itself_is_far_away_proves_nothing(
     plain_checkpoint: Checkpoint, folder: Path
 ) -> None:
@@ -184,6 +185,7 @@ def test_false_answers_of_halves_are_not_proven(plain_checkpoint: Checkpoint, fo
         check_answers(read_pack(tmp_path / "wrong.npz", MODEL), plain_checkpoint)
 
 
+@pytest.mark.long
 def test_a_seed_adds_samples_that_are_judged_too(plain_checkpoint: Checkpoint, folder: Path) -> None:
     options = VerifyOptions(
         artifacts=(candidate(folder, "FP32").path,),
@@ -198,6 +200,7 @@ def test_a_seed_adds_samples_that_are_judged_too(plain_checkpoint: Checkpoint, f
         verify_artifacts(Workspace(MODEL, folder), replace(options, against="", reference=folder / "pack.npz"))
 
 
+@pytest.mark.long
 def test_a_file_with_weights_rounded_in_an_unknown_way_is_compared_by_constant_tolerances(
     folder: Path, reference: Reference, tmp_path: Path
 ) -> None:
@@ -244,6 +247,7 @@ def test_a_fault_that_is_small_everywhere_shows_in_the_mean() -> None:
     assert not compared.passed
 
 
+@pytest.mark.long
 def test_the_yardstick_is_the_largest_distance_over_the_samples(plain_checkpoint: Checkpoint) -> None:
     exact = Exact(plain_checkpoint)
     reference = LiveReference(exact.in_float32(), MODEL, exact=exact, every=True)

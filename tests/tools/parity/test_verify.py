@@ -649,6 +649,6 @@ def test_the_reference_command_writes_a_pack_that_verifies(
     )  # fmt: skip
     document = json.loads(result.stdout)["result"]
     assert document["bytes"] == path.stat().st_size < 5_000_000
-    assert document["source"] == "MXNet 1.9.1"
+    assert document["source"].startswith("exact evaluation")
     artifact = small_dir / MODEL.name / "FP32" / f"{MODEL.name}.xml"
     assert "passed" in sshtool("verify", "--artifact", artifact, "--reference", path).stdout

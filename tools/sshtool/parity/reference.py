@@ -241,7 +241,7 @@ class LiveReference(Reference):
         if self.exact is None:
             return None
         names = [name for name in self.draws if name not in left_out]
-        few = [name for name in names if name in self._few or name in exact_samples(names)]
+        few = [name for name in names if name in self._few or name in exact_samples(names) or self._is_small(())]
         return rounded_reference(self, self.exact, few, artifact, self._roundings)
 
     def _measured(self, size: Sequence[int]) -> Iterator[Answer]:
@@ -345,7 +345,13 @@ def half_answers(
             rounded = reference.rounded(path, Precision.FP16.value)
         if rounded is not None and rounded is not reference:
             formats.setdefault(rounded, []).append(format_key(path))
-    return {tuple(dict.fromkeys(keys)): all_answers(rounded, size) for rounded, keys in formats.items()}
+    return {tuple(dict.fromkeys(keys)): _decisive_answers(rounded, size) for rounded, keys in formats.items()}
+
+
+def _decisive_answers(reference: Reference, size: Sequence[int]) -> list[Answer]:
+    """Return the answers to the samples that every verification computes exactly. Those of a pack have to be few."""
+    few = (*exact_samples([answer.sample.name for answer in reference.answers(*size)]), OTHER)
+    return [answer for answer in all_answers(reference, size) if answer.sample.name in few]
 
 
 def measure(answers: Iterable[Answer], original: Runtime, model: ModelSpec, progress: Progress = silent) -> Yardstick:
