@@ -137,6 +137,7 @@ with_nncf: Final = pytest.mark.skipif(
 )
 
 
+@pytest.mark.long
 @with_nncf
 def test_quantizing_opens_no_socket_and_stores_nothing_to_report(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
     home = tmp_path / "home"

@@ -96,6 +96,7 @@ def write(folder: Path, graph: Graph, arrays: dict[str, Array]) -> None:
     write_params(folder / "tiny-0000.params", {f"arg:{name}": array for name, array in arrays.items()})
 
 
+@pytest.mark.long
 def test_an_operator_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
     arrays = parameters()

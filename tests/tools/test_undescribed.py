@@ -245,7 +245,10 @@ def test_a_network_of_tensors_is_packaged_checked_and_measured(tmp_path: Path) -
     assert "mxnet FP32" in {item["label"] for item in speeds["candidates"]}
 
 
-@pytest.mark.parametrize("runtimes", [[], ["--runtime", "onnxruntime"]], ids=["all", "one"])
+@pytest.mark.parametrize(
+    "runtimes",
+    [pytest.param([], marks=pytest.mark.long, id="all"), pytest.param(["--runtime", "onnxruntime"], id="one")],
+)
 def test_artifacts_are_measured_whether_or_not_mxnet_is_installed(runtimes: list[str], tmp_path: Path) -> None:
     small_network(tmp_path, parameters())
     options = ["--params", str(tmp_path / "net-0012.params"), "--input", "data=1,3,6,6", "-o", str(tmp_path), "-q"]

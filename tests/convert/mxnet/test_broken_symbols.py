@@ -347,6 +347,7 @@ def test_a_symbol_with_too_much_of_anything_is_refused_soon_and_briefly(name: st
     assert problem in str(refused)
 
 
+@pytest.mark.long
 @LINUX_ONLY
 def test_a_symbol_with_too_much_of_anything_is_refused_in_little_memory(tmp_path: Path) -> None:
     paths = []

@@ -469,7 +469,7 @@ LOCALES: Final = ("C", "C.UTF-8", "tr_TR.UTF-8")
 UMASKS: Final = (0o022, 0o077, 0o002)
 
 
-@pytest.mark.parametrize("builds", [4, pytest.param(12, marks=pytest.mark.long)])
+@pytest.mark.parametrize("builds", [2, pytest.param(12, marks=pytest.mark.long)])
 def test_builds_of_the_same_artifacts_are_the_same_bytes(builds: int, workspace: Verified, tmp_path: Path) -> None:
     hashes = set()
     for number in range(builds):
@@ -834,7 +834,7 @@ def test_an_evaluation_of_another_model_is_refused(workspace: Verified, tmp_path
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param({}, id="heads, from float32 BGR"),
+        pytest.param({}, id="heads, from float32 BGR", marks=pytest.mark.long),
         pytest.param({"postprocessing": Postprocessing(score_threshold=0.5)}, id="faces inside"),
     ],
 )
