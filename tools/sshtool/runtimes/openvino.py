@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
@@ -63,7 +64,6 @@ outputs = list(model(data).values())""",
         # The first tensor initialises the library. If two threads create it at once, they deadlock.
         openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
         self._path, self._tensor, self._model = path, openvino.Tensor, openvino.Model
-        self._parameter = openvino.op.Parameter
         self._shown: dict[frozenset[str], Any] = {}  # the requests and ports of `tensors`, by their tensors' names
         self._parts: dict[Any, SimpleQueue[Any]] = {}  # the requests of `behind`, by names of tensors and shapes
         self._core = openvino.Core()
@@ -132,7 +132,7 @@ outputs = list(model(data).values())""",
         results = [result for result in model.get_results() if not {*names} & result.input_value(0).get_names()]
         added = []
         for name in names:
-            parameter = self._parameter(ports[name].get_element_type(), ports[name].get_partial_shape())
+            parameter = _parameter(ports[name].get_element_type(), ports[name].get_partial_shape())
             for reader in ports[name].get_target_inputs():
                 reader.replace_source_output(parameter.output(0))
             added.append(parameter)
@@ -271,3 +271,10 @@ def _requests(compiled: Any, count: int) -> SimpleQueue[Any]:
     for _ in range(count):
         requests.put(compiled.create_infer_request())
     return requests
+
+
+def _parameter(element: Any, shape: Any) -> Any:
+    """Return an input node. OpenVINO 2024 keeps the class in `openvino.runtime`, which later versions remove."""
+    openvino = import_openvino()
+    op = openvino.op if hasattr(openvino, "op") else import_module("openvino.runtime").op
+    return op.Parameter(element, shape)
