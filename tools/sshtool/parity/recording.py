@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def _reference(checkpoint: Checkpoint, scenes: int, settings: Settings, progress
     """Return the exact answers. Their yardstick is MXNet, or without it the operators in float32."""
     exact = Exact(checkpoint, settings)
     original: Runtime = exact.in_float32()
-    if Mxnet.is_available():
+    with contextlib.suppress(RuntimeUnavailableError):
         original = Mxnet(checkpoint, settings)
     return LiveReference(original, checkpoint.model, exact=exact, every=True, scenes=scenes, progress=progress)
 
