@@ -104,7 +104,7 @@ def magnitude(array: Array) -> float:
 
 
 # An artifact may be this many times as far from the exact result as the original in float32, and on average this many
-# times. Of 30 networks with trained or seeded weights, healthy artifacts reach 5.0 and 3.7, most less than 2.
+# times. Of 23 networks with trained or seeded weights, healthy artifacts reach 5.0 and 3.7, most less than 2.
 FACTOR: Final = 8.0
 MEAN_FACTOR: Final = 6.0
 FEW: Final = 64  # elements have no stable mean
