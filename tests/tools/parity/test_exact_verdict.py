@@ -216,6 +216,13 @@ def test_a_file_with_weights_rounded_in_an_unknown_way_is_compared_by_constant_t
     assert report.artifacts[0].times is None
 
 
+def test_the_users_profile_has_its_constant_tolerances(folder: Path, reference: Reference, tmp_path: Path) -> None:
+    fault = replace(faulty(candidate(folder, "FP16"), tmp_path, 1.002), forced_profile="FP16")
+    report = verify(MODEL, reference, [fault])
+    assert report.passed, report.failures
+    assert "onnx FP16: constant tolerances decide, those of FP16, as --profile says" in report.notes
+
+
 YARDSTICK = Yardstick("MXNet", {"a": 1e-6}, {"a": 1e-7}, {"a": 1.0})
 
 

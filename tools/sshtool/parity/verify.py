@@ -54,7 +54,7 @@ from sshtool.runtimes.loading import load
 REPORT_VERSION: Final = 2
 
 # Exact answers, also those of rounded weights, leave no more room than FP32.
-EXACT: Final = replace(PROFILES["FP32"], strict=True)
+STRICT: Final = replace(PROFILES["FP32"], strict=True)
 
 # What a runtime does not show of a file that gives results alone, among the samples that were left out.
 HEADS: Final = "the heads inside the file"
@@ -293,7 +293,10 @@ class _Judge:
         """Find the answers and the yardstick by which the artifact is judged."""
         size = runtime.declaration.sample_size(self.model)
         expected: Reference | None = self.reference
-        if profile.rounds:
+        if profile.rounds and candidate.forced_profile:
+            self.notes.append(f"constant tolerances decide, those of {profile.name}, as --profile says")
+            expected = None
+        elif profile.rounds:
             self.progress(f"{self.label}: reading how its weights are rounded")
             try:
                 expected = self.rules.rounded or self.reference.rounded(
@@ -407,7 +410,7 @@ class _Judge:
         if not keeps and (heads := self.heads_inside(runtime, feed)):
             outputs, keeps = {**outputs, **heads}, True
         if self.rounded is None:
-            decides = EXACT if self.yardstick is not None else profile
+            decides = STRICT if self.yardstick is not None else profile
             return [self.comparison(group, outputs, decides, inside, keeps=keeps)]
         self.cost.append(self.comparison(group, outputs, profile, inside, keeps=keeps, judged=False))
         if isinstance(self.rounded, RoundedReference) and self.rounded.tensors:
@@ -419,7 +422,7 @@ class _Judge:
         if answers[0].sample.is_pictured:
             chosen = [place for place, _ in places]
             outputs = {name: array[chosen] if array.ndim else array for name, array in outputs.items()}
-        return [self.comparison(answers, outputs, EXACT, inside, keeps=keeps)]
+        return [self.comparison(answers, outputs, STRICT, inside, keeps=keeps)]
 
     def heads_inside(self, runtime: Runtime, feed: Feed) -> Outputs:
         """Return the task's outputs inside a file that gives results alone: small errors of boxes show there only.
@@ -469,7 +472,7 @@ class _Judge:
                 self.judge_levels(layer, share, item.sample.name)
                 self.followed[key] = answer
                 alone = {name: _place(shown[name], number, item) for name in outputs}
-                comparisons.append(self.comparison([answer], alone, EXACT, inside, keeps=keeps))
+                comparisons.append(self.comparison([answer], alone, STRICT, inside, keeps=keeps))
             alone = {name: _place(array, number, item) for name, array in outputs.items()}
             by_levels = self.comparison([self.followed[key]], alone, profile, inside, keeps=keeps, exactly=False)
             self.cost.append(replace(by_levels, by_levels=True))

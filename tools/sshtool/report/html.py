@@ -12,7 +12,7 @@ from sshconvert.tasks.detection import THRESHOLD, DetectionTask
 from sshconvert.tasks.tolerances import FACTOR, MEAN_FACTOR, UNIT
 from sshtool.parity.layers import Divergence
 from sshtool.parity.tensors import TensorComparison
-from sshtool.parity.verify import EXACT, Failure, SampleComparison, VerifyReport
+from sshtool.parity.verify import STRICT, Failure, SampleComparison, VerifyReport
 from sshtool.report import histogram, overlay, summary
 from sshtool.report.page import template
 from sshtool.report.summary import Column
@@ -113,7 +113,7 @@ def render_html(report: VerifyReport, images: Mapping[str, Pixels], divergences:
         not_pictured=len(report.samples) - len(shown),
         by_distance=_by_distance(report),
         by_profile=summary.by_profile(report),
-        exact=EXACT,
+        exact=STRICT,
         factor=FACTOR,
         mean_factor=MEAN_FACTOR,
         unit=UNIT,
