@@ -6,13 +6,14 @@ import os
 import shutil
 import signal
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
 
 import pytest
 
+import environments
 from operator_suite import OperatorSuite
 from pages import Browser, find_chromium
 from project import SHARED
@@ -45,6 +46,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as `nohup` does
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests marked `long`, at their full dose")
+    parser.addoption("--consumers", action="store_true", help="run the tests marked `consumer`")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -56,12 +58,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     reasons = {
         "long": "takes long; run with --long",
+        "consumer": "installs a consumer; run with --consumers",
         "independent": "depends on neither MXNet nor NumPy: the modern environment runs it",
     }
     if config.getoption("--long"):
         reasons.clear()
-    elif ENVIRONMENT != "reference":
-        del reasons["independent"]
+    if config.getoption("--consumers"):
+        reasons.pop("consumer", None)
+    if ENVIRONMENT != "reference":
+        reasons.pop("independent", None)
     for item in items:
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):
@@ -95,6 +100,28 @@ def official_predictions(shared_data: Path, tmp_path_factory: pytest.TempPathFac
                 target.parent.mkdir(exist_ok=True)
                 target.write_bytes(file.read())
     return folder
+
+
+@pytest.fixture(scope="session")
+def environment() -> Callable[..., Path]:
+    """The Python of a consumer's environment, by the name of its lock and the version of Python."""
+    return _or_skip(environments.environment)
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Callable[..., Path]:
+    """The packages of a consumer from npm, by the name of their folder."""
+    return _or_skip(environments.node_modules)
+
+
+def _or_skip(make: Callable[..., Path]) -> Callable[..., Path]:
+    def made(*arguments: str) -> Path:
+        try:
+            return make(*arguments)
+        except environments.EnvironmentUnavailableError as error:
+            pytest.skip(str(error))
+
+    return made
 
 
 @pytest.fixture(scope="session")
