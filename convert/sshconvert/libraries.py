@@ -57,6 +57,7 @@ PILLOW: Final = Library("Pillow", "PIL", "report")
 JINJA: Final = Library("Jinja", "jinja2", "report")
 YAML: Final = Library("PyYAML", "yaml", "report")
 SCIPY: Final = Library("SciPy", "scipy", "evaluate")
+MODEL_SIGNING: Final = Library("Model Signing", "model_signing", "sign")
 OPENVINO: Final = Library("OpenVINO", "openvino", base="openvino")
 ONNXRUNTIME: Final = Library("ONNX Runtime", "onnxruntime", "runtime")
 NNCF: Final = Library("NNCF", "nncf", "int8", base="openvino", upgrade=True)  # it needs a recent OpenVINO

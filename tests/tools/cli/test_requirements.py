@@ -25,7 +25,7 @@ from sshtool.runtimes.loading import load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
 
 MODEL: Final = load_model("ssh-mxnet")
-EXTRAS: Final = "onnxruntime,PIL,jinja2,yaml,scipy,nncf,mxnet"
+EXTRAS: Final = "onnxruntime,PIL,jinja2,yaml,scipy,nncf,mxnet,model_signing"
 
 Result = tuple[int, str, str]
 
@@ -51,7 +51,8 @@ def test_a_base_install_says_what_a_verb_needs_before_it_does_anything(
 ) -> None:
     out, checkpoint = tmp_path / "out", plain_checkpoint.params_path
     onnx_file = artifacts / MODEL.name / "FP32" / f"{MODEL.name}.onnx"
-    missing = tmp_path / "missing"
+    missing, keys = tmp_path / "missing", tmp_path / "keys.pem"
+    keys.write_text("-----BEGIN PUBLIC KEY-----\n")
     calls: dict[str, tuple[tuple[str | Path, ...], tuple[str, ...]]] = {
         # All of it at once, before there is a checkpoint.
         "run": (("run", "--demo", "-o", out), ("Pillow", "Jinja", "PyYAML")),
@@ -65,6 +66,8 @@ def test_a_base_install_says_what_a_verb_needs_before_it_does_anything(
         "bench, a page": (("bench", "-o", artifacts, "--checkpoint", missing, "--html", out), ("Jinja",)),
         "demo-dataset": (("demo-dataset", "-o", out), ("Pillow",)),
         "package": (("package", "-o", artifacts, "--allow-unverified"), ("Jinja", "PyYAML")),
+        "package, signed": (("package", "-o", artifacts, "--sign", missing), ("Model Signing",)),
+        "check, signed": (("check", missing, "--signers", keys), ("Model Signing",)),
     }
     for name, (code, _, err) in zip(calls, without(EXTRAS, *(call for call, _ in calls.values())), strict=True):
         assert code == 1, name

@@ -38,6 +38,7 @@ from sshtool.package.check import UNSIGNED, Checker, Verdict, check
 from sshtool.package.manifest import MANIFEST, SUMS, dump_sums, parse_sums
 from sshtool.package.packaged_model import read_contract
 from sshtool.package.rebuild import options_of
+from sshtool.package.signers import Signers, open_signers
 from sshtool.package.signing import ATTESTATION, SIGNATURE
 from sshtool.package.unpacking import opened
 from sshtool.parity.pack import write_pack
@@ -696,6 +697,10 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def trusted(keys: Path) -> tuple[Signers, ...]:
+    return open_signers([keys / "signers"])
+
+
 def sign(folder: Path, key: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-n", "file", "-f", key, folder / SUMS], check=True)
     assert is_file(folder / SIGNATURE)
@@ -703,7 +708,7 @@ def sign(folder: Path, key: Path) -> None:
 
 def test_a_signature_by_a_trusted_key_passes(folder: Path, keys: Path) -> None:
     sign(folder, keys / "good")
-    report = Checker(folder).run(models=False, signers=keys / "signers")
+    report = Checker(folder).run(models=False, signers=trusted(keys))
     assert not report.findings
     assert report.signed_by == "maker@example.org"
     assert "signature" in report.checks
@@ -711,7 +716,7 @@ def test_a_signature_by_a_trusted_key_passes(folder: Path, keys: Path) -> None:
 
 def test_a_signature_by_another_key_is_found(folder: Path, keys: Path) -> None:
     sign(folder, keys / "other")
-    assert problems(folder, models=False, signers=keys / "signers") == [
+    assert problems(folder, models=False, signers=trusted(keys)) == [
         f"signature: {SIGNATURE}: is by none of the signers"
     ]
 
@@ -723,13 +728,13 @@ def test_a_signature_of_other_checksums_is_found(folder: Path, keys: Path) -> No
     (folder / SIGNATURE).unlink()
     resealed(folder)
     (folder / SIGNATURE).write_bytes(signature)
-    assert problems(folder, models=False, signers=keys / "signers") == [
+    assert problems(folder, models=False, signers=trusted(keys)) == [
         f"signature: {SIGNATURE}: is not of these checksums"
     ]
 
 
 def test_a_signature_that_was_asked_for_and_is_not_there_is_found(folder: Path, keys: Path) -> None:
-    assert problems(folder, models=False, signers=keys / "signers")[0].startswith(f"signature: {SIGNATURE}")
+    assert problems(folder, models=False, signers=trusted(keys))[0].startswith(f"signature: {SIGNATURE}")
 
 
 def test_signatures_that_were_not_checked_are_named(folder: Path, keys: Path) -> None:
@@ -774,7 +779,7 @@ def test_signers_that_cannot_be_read_are_the_users_own_mistake(
     sign(folder, keys / "good")
     make(tmp_path / "signers")
     with pytest.raises(UsageError, match=r"^--signers: ") as error:
-        check(folder, signers=tmp_path / "signers")
+        check(folder, signers=[tmp_path / "signers"])
     assert "\n" not in str(error.value)
 
 
@@ -783,7 +788,7 @@ def test_signers_that_cannot_be_read_are_the_users_own_mistake(
 )
 def test_a_signature_that_is_none_is_found(data: bytes, folder: Path, keys: Path) -> None:
     (folder / SIGNATURE).write_bytes(data)
-    assert problems(folder, models=False, signers=keys / "signers") == [
+    assert problems(folder, models=False, signers=trusted(keys)) == [
         f"signature: {SIGNATURE}: is by none of the signers"
     ]
 
@@ -793,7 +798,7 @@ def test_a_signature_that_nothing_here_can_check_is_a_finding(
 ) -> None:
     sign(folder, keys / "good")
     monkeypatch.setenv("PATH", "")
-    report = Checker(folder).run(models=False, signers=keys / "signers")
+    report = Checker(folder).run(models=False, signers=trusted(keys))
     assert [item.message for item in report.findings] == ["cannot be checked: ssh-keygen is not installed"]
 
 
@@ -805,7 +810,7 @@ def test_a_signature_is_not_waited_for_for_ever(keys: Path, folder: Path, monkey
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr("sshtool.package.signing.PATIENCE", 0.2)
-    report = Checker(folder).run(models=False, signers=keys / "signers")
+    report = Checker(folder).run(models=False, signers=trusted(keys))
     assert [item.message for item in report.findings] == ["cannot be checked: ssh-keygen does not answer"]
 
 

@@ -36,8 +36,12 @@ class Check(Verb):
         Path, typer.Argument(metavar="PACKAGE", help="A package: its folder, or its archive.", show_default=False)
     ]
     signers: Annotated[
-        Path | None, Option("Keys that you trust (ssh-keygen's allowed signers): one must have signed the package.")
-    ] = None
+        tuple[Path, ...],
+        Option(
+            "Keys that you trust: ssh-keygen's allowed signers, or EC public keys in PEM (OpenSSF Model Signing). One "
+            "must have signed the package. Repeatable, once for each kind: then both must have."
+        ),
+    ] = ()
     rebuild: Annotated[Path | None, Option("Convert this checkpoint again, and compare the bytes.")] = None
     confinement: Confinement = field(default_factory=Confinement)
     output: Output = field(default_factory=Output)

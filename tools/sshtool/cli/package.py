@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
+import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
+from sshconvert.errors import UsageError
+from sshconvert.messages import printable
 from sshtool.cli.options import Artifacts, DryRun, Network, Option, Output
 from sshtool.cli.parsing import check_counts
 from sshtool.cli.verbs import Verb
@@ -15,6 +21,8 @@ if TYPE_CHECKING:
 
     from sshtool.cli.session import Session
     from sshtool.package.build import PackageResult
+
+PASSWORD: Final = "SSHTOOL_KEY_PASSWORD"  # noqa: S105  # the name of a variable
 
 
 @dataclass(frozen=True)
@@ -36,12 +44,20 @@ class Package(Verb):
     allow_unverified: Annotated[bool, Option("Take artifacts that have not passed `verify`; the package says so.")] = (
         False
     )
+    sign: Annotated[
+        Path | None,
+        Option(
+            "Sign the package with this EC private key in PEM: model.sig of OpenSSF Model Signing. The password of an "
+            f"encrypted key is in {PASSWORD}, or is asked for."
+        ),
+    ] = None
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)
 
     def run(self, session: Session) -> None:
         check_counts({"--artifact": self.artifact})
         from sshtool.package.build import PackageOptions, package
+        from sshtool.package.openssf import read_signing_key
 
         options = PackageOptions(
             self.artifact,
@@ -52,9 +68,21 @@ class Package(Verb):
             self.layout.lower(),
             self.archive.lower(),
             self.allow_unverified,
+            read_signing_key(self.sign, ask_password) if self.sign else None,
         )
         result = package(self.place.open()[0], options, dry_run=self.dry_run, progress=session.progress)
         session.finish(result, render)
+
+
+def ask_password(path: Path) -> str:
+    """The password of a private key, from the environment or the terminal. Raises UsageError if there is neither."""
+    password = os.environ.get(PASSWORD)
+    if password is None and sys.stdin is not None and sys.stdin.isatty():
+        with contextlib.suppress(EOFError):
+            password = getpass.getpass(f"password of {printable(path)}: ")
+    if password is None:
+        raise UsageError(f"--sign: {path} is encrypted; set {PASSWORD}, or run sshtool at a terminal, which asks")
+    return password
 
 
 def render(result: PackageResult, plain: bool) -> RenderableType:
@@ -69,6 +97,7 @@ def render(result: PackageResult, plain: bool) -> RenderableType:
     files = table(["file", "role", ">MB", "SHA-256"], rows, title=f"{result.model}, {status}", plain=plain)
     remarks = [f"package: {result.folder}", *([f"archive: {result.archive}"] if result.archive else [])]
     remarks.append(f"SHA-256 of {SUMS}: {result.sha256}" if result.sha256 else "nothing was written")
+    remarks += [f"signed by {result.signed_by}"] if result.signed_by else []
     if not result.with_reference:
         remarks.append(
             "No reference pack fits this checkpoint and size: others cannot compare the models with the original, and "

@@ -52,6 +52,7 @@ from sshtool.package.manifest import (
     Verification,
     dump_sums,
 )
+from sshtool.package.openssf import SigningKey
 from sshtool.package.packaged_model import packaged_model, read_contract
 from sshtool.package.sbom import FILE as BILL, dump_bill
 from sshtool.parity.pack import PackReference, demo_pack_path, has_demo_pack, read_pack
@@ -68,7 +69,7 @@ REFERENCE: Final = "reference.npz"
 
 @dataclass(frozen=True)
 class PackageOptions:
-    """The contents and the form of a package. `archive` is "", "zip" or "tar.gz"."""
+    """The contents and the form of a package. `archive` is "", "zip" or "tar.gz", `key` the key that signs it."""
 
     artifacts: tuple[Path, ...] = ()
     verification: Path | None = None
@@ -78,14 +79,15 @@ class PackageOptions:
     layout: str = "flat"
     archive: str = ""
     allow_unverified: bool = False
+    key: SigningKey | None = None
 
 
 @dataclass(frozen=True)
 class PackageResult:
     """The paths and files of a package. `sha256` is that of `SHA256SUMS`, which covers every other file.
 
-    Without a reference pack, others can check the files' hashes, but not what the models compute. With `dry_run`,
-    `files` and `sha256` are empty.
+    Without a reference pack, others can check the files' hashes, but not what the models compute. `signed_by` names the
+    key, "" without one. With `dry_run`, `files` and `sha256` are empty.
     """
 
     model: str
@@ -95,6 +97,7 @@ class PackageResult:
     with_reference: bool
     sha256: str
     files: tuple[PackagedFile, ...]
+    signed_by: str
 
 
 def package(
@@ -114,7 +117,8 @@ def package(
     progress("reading the artifacts and their evidence")
     plan = _Plan.make(workspace, layout, options)
     verified = plan.verification.status == "passed"
-    result = PackageResult(model.name, target, archive, verified, plan.pack is not None, "", ())
+    signer = options.key.signer if options.key else ""
+    result = PackageResult(model.name, target, archive, verified, plan.pack is not None, "", (), signer)
     if dry_run:
         return result
     _check_target(target)
@@ -123,6 +127,9 @@ def package(
         folder.mkdir()
         progress("writing the package")
         manifest, sums = _write(folder, plan)
+        if options.key:
+            progress("signing the package")
+            options.key.sign(folder)
         replace_folder(folder, target, keep_others=False)
     if archive:
         progress("writing the archive")

@@ -6,7 +6,7 @@ claims. A package passes only if all of its models were compared with the origin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -39,15 +39,8 @@ from sshtool.package.manifest import (
     parse_sums,
 )
 from sshtool.package.rebuild import check_rebuildable, rebuilt
-from sshtool.package.signing import (
-    LARGEST_SIGNATURE,
-    SIGNATURE,
-    SignatureError,
-    how_to_check,
-    read_signers,
-    signatures,
-    signer_of,
-)
+from sshtool.package.signers import Signers, open_signers
+from sshtool.package.signing import LARGEST_SIGNATURE, SignatureError, how_to_check, signatures
 from sshtool.package.unpacking import opened as unpacked
 from sshtool.parity.pack import PackReference, read_pack
 from sshtool.parity.recompute import check_answers, prove
@@ -74,8 +67,8 @@ class Verdict(StrEnum):
 class CheckResult:
     """The checks that ran, their findings, and the package's claims.
 
-    `parity` holds the largest difference from the original's answers for each model that ran. `signed_by` is the
-    trusted signer, "" without a signature or without signers.
+    `parity` holds the largest difference from the original's answers for each model that ran. `signed_by` has the
+    trusted signers, "" without a signature or without signers.
     """
 
     path: Path
@@ -108,9 +101,9 @@ class Checker:
         self.signed_by = ""
 
     def run(
-        self, *, signers: Path | None = None, models: bool = True, original: OpenCheckpoint | None = None
+        self, *, signers: Sequence[Signers] = (), models: bool = True, original: OpenCheckpoint | None = None
     ) -> CheckResult:
-        """Check everything. `signers` is ssh-keygen's file of allowed signers."""
+        """Check everything. Each of `signers` must have signed the package."""
         self._signatures(self._files(), signers)
         if self.manifest and not self.findings and models:
             self._models(self.manifest, original)
@@ -204,23 +197,31 @@ class Checker:
             self.fail("manifest", name, error)
         return None
 
-    def _signatures(self, sizes: Mapping[str, int], signers: Path | None) -> None:
-        """Check the SSH signature if `signers` is given. All other signatures are claims."""
+    def _signatures(self, sizes: Mapping[str, int], signers: Sequence[Signers]) -> None:
+        """Check the signatures of the given signers. All other signatures are claims.
+
+        A signature of a package whose files are not those of its manifest is not checked: it is of other files.
+        """
+        required = {item.signature for item in signers}
         for name, size in sizes.items():
             if size > LARGEST_SIGNATURE:
                 self.fail("signature", name, f"has more than {LARGEST_SIGNATURE} bytes, which no signature has")
-            elif name != SIGNATURE or signers is None:
+            elif name not in required:
                 self.claim(name, "", f"a signature; {how_to_check(name)}")
-        if signers is None:
+        for name in sorted(required - sizes.keys()):
+            self.fail("signature", name, "is missing, and --signers requires it")
+        if self.findings:
             return
-        if SIGNATURE not in sizes:
-            self.fail("signature", SIGNATURE, "is missing, and --signers requires it")
-            return
-        self.checks.append("signature")
+        self.checks += ["signature"] if signers else []
+        names = [name for item in signers if (name := self._signer(item))]
+        self.signed_by = ", ".join(names)
+
+    def _signer(self, signers: Signers) -> str:
         try:
-            self.signed_by = signer_of(self.folder / SUMS, self.folder / SIGNATURE, signers)
+            return signers.signer_of(self.folder)
         except SignatureError as error:
-            self.fail("signature", SIGNATURE, error)
+            self.fail("signature", signers.signature, error)
+            return ""
 
     def _models(self, manifest: Manifest, original: OpenCheckpoint | None) -> None:
         """Compare the models' declarations with the manifest, and the models with the original."""
@@ -344,15 +345,15 @@ def _check_origin(reference: PackReference, manifest: Manifest) -> None:
 
 
 def check(
-    path: Path, *, signers: Path | None = None, rebuild: Path | None = None, progress: Progress = silent
+    path: Path, *, signers: Sequence[Path] = (), rebuild: Path | None = None, progress: Progress = silent
 ) -> CheckResult:
     """Check a package: a folder or an archive.
 
-    With `rebuild`, a checkpoint, convert it again and compare the bytes. Raises UsageError if `signers` holds no keys,
-    PackageError if the package cannot be opened, and what opening the checkpoint raises.
+    `signers` are files of trusted keys, at most one of each kind, as `open_signers` describes. With `rebuild`, a
+    checkpoint, convert it again and compare the bytes. Raises what `open_signers` raises, PackageError if the package
+    cannot be opened, and what opening the checkpoint raises.
     """
-    if signers is not None:
-        read_signers(signers)
+    trusted = open_signers(signers)
     original = None if rebuild is None else partial(open_checkpoint, rebuild)
     with unpacked(path) as folder:
-        return replace(Checker(folder, progress).run(signers=signers, original=original), path=path)
+        return replace(Checker(folder, progress).run(signers=trusted, original=original), path=path)
