@@ -39,7 +39,7 @@ class Package(Verb):
     reference: Annotated[
         Path | None, Option("The reference pack to include; by default the one beside the artifacts, or the demo's.")
     ] = None
-    layout: Annotated[str, Option("flat, huggingface, ovms or triton.")] = "flat"
+    layout: Annotated[str, Option("flat, huggingface, ovms, triton or web.")] = "flat"
     archive: Annotated[str, Option("Write an archive too: zip or tar.gz.")] = ""
     allow_unverified: Annotated[bool, Option("Take artifacts that have not passed `verify`; the package says so.")] = (
         False
@@ -50,6 +50,9 @@ class Package(Verb):
             "Sign the package with this EC private key in PEM: model.sig of OpenSSF Model Signing. The password of an "
             f"encrypted key is in {PASSWORD}, or is asked for."
         ),
+    ] = None
+    runtime_files: Annotated[
+        Path | None, Option("The folder `dist` of the npm package onnxruntime-web, for --layout web.")
     ] = None
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)
@@ -69,6 +72,7 @@ class Package(Verb):
             self.archive.lower(),
             self.allow_unverified,
             read_signing_key(self.sign, ask_password) if self.sign else None,
+            self.runtime_files,
         )
         result = package(self.place.open()[0], options, dry_run=self.dry_run, progress=session.progress)
         session.finish(result, render)

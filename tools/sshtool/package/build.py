@@ -40,7 +40,7 @@ from sshtool.package.evidence import (
     verification_of,
 )
 from sshtool.package.layouts import LAYOUTS, Layout
-from sshtool.package.licences import licence_texts
+from sshtool.package.licences import licence_texts, mit_text
 from sshtool.package.manifest import (
     DESCRIPTION,
     MANIFEST,
@@ -55,6 +55,7 @@ from sshtool.package.manifest import (
 from sshtool.package.openssf import SigningKey
 from sshtool.package.packaged_model import packaged_model, read_contract
 from sshtool.package.sbom import FILE as BILL, dump_bill
+from sshtool.package.web.page import FOLDER as WEB_FOLDER
 from sshtool.parity.pack import PackReference, demo_pack_path, has_demo_pack, read_pack
 from sshtool.parity.recompute import prove
 from sshtool.parity.samples import draw_sample
@@ -80,6 +81,7 @@ class PackageOptions:
     archive: str = ""
     allow_unverified: bool = False
     key: SigningKey | None = None
+    runtime_files: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,8 @@ class _Plan:
     items: tuple[_Artifact, ...]
     pack: Path | None
     bench: Bench | None
+    layout_files: Mapping[str, bytes]
+    vendored_files: Mapping[str, Path]
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -205,6 +209,8 @@ class _Plan:
             _artifact(model, layout, path, contract, evidence, measurements)
             for path, contract in zip(paths, contracts, strict=True)
         )
+        layout_files = _layout_files(model, layout, items)
+        vendored_files = _vendored_files(layout, options.runtime_files)
         _check_verified(items, paths, evidence, allow=options.allow_unverified)
         weights = {Contract(item.described.model.options).weights for item in items}
         targets = [path for item in items for path in item.files]
@@ -225,6 +231,8 @@ class _Plan:
             items,
             pack,
             measurements.bench,
+            layout_files,
+            vendored_files,
             report.environment if report else environment(),
         )
 
@@ -255,6 +263,27 @@ def _artifact(
     packaged = packaged.model_copy(update={"verified": report is not None})
     size = sum(source.stat().st_size for source in sources)
     return _Artifact(files, hashes, CardModel(packaged, size, report, *measurements.about(hashes)))
+
+
+def _layout_files(model: ModelSpec, layout: Layout, items: Sequence[_Artifact]) -> Mapping[str, bytes]:
+    """The layout's own files. Raises UsageError for artifacts that it cannot hold."""
+    files = layout.configuration([item.described.model for item in items], model)
+    for item in items:
+        if layout.largest and item.described.bytes > layout.largest:
+            raise UsageError(
+                f"--layout {layout.key}: {item.described.model.label} has {item.described.megabytes} MB, at most "
+                f"{layout.largest / 1e6:g} MB are taken; choose a smaller one with --artifact, such as FP16 or INT8"
+            )
+    return files
+
+
+def _vendored_files(layout: Layout, folder: Path | None) -> Mapping[str, Path]:
+    """The files that come from elsewhere, by path in the package. Raises UsageError."""
+    if layout.vendored:
+        return layout.vendored.sources(folder)
+    if folder:
+        raise UsageError(f"--runtime-files: the layout {layout.key} takes none; omit the option")
+    return {}
 
 
 def _check_verified(
@@ -378,8 +407,13 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
         for path, source in item.files.items():
             writer.copy(path, Role.MODEL, source, item.hashes[path])
     models = [item.described.model for item in plan.items]
-    for path, data in plan.layout.configuration(models).items():
-        writer.put(path, Role.CONFIGURATION, data)
+    for path, data in plan.layout_files.items():
+        writer.put(path, plan.layout.role, data)
+    vendored = plan.layout.vendored
+    for path, source in plan.vendored_files.items():
+        writer.copy(path, plan.layout.role, source, vendored.hashes[path] if vendored else "")
+    if vendored:
+        writer.put(f"{LICENCES}/{vendored.name}.txt", Role.LICENCE, mit_text(vendored.copyright))
     if plan.pack:
         writer.copy(REFERENCE, Role.REFERENCE, plan.pack)
     if plan.report:
@@ -394,7 +428,12 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
     else:
         writer.put(DESCRIPTION, Role.DESCRIPTION, dump_model(plan.model))
     described = [item.described for item in plan.items]
-    links = CardLinks(PAGE if plan.report else "", REFERENCE if plan.pack else "", "" if ships else DESCRIPTION)
+    links = CardLinks(
+        PAGE if plan.report else "",
+        REFERENCE if plan.pack else "",
+        "" if ships else DESCRIPTION,
+        WEB_FOLDER if plan.layout.role is Role.PAGE else "",
+    )
     card = render_card(plan.model, plan.source, plan.verification, described, plan.bench, links)
     writer.put(CARD, Role.CARD, card)
     writer.files.sort(key=lambda file: file.path)
@@ -407,7 +446,7 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
         }
         for row in evaluation_rows(described)
     ]
-    bill = dump_bill(plan.model, plan.source, models, writer.files, metrics, plan.versions, licence)
+    bill = dump_bill(plan.model, plan.source, models, writer.files, metrics, plan.versions, licence, vendored)
     writer.put(BILL, Role.BILL, bill)
     manifest = Manifest(
         model=plan.model.name,

@@ -57,11 +57,12 @@ class CardModel:
 
 @dataclass(frozen=True)
 class CardLinks:
-    """Paths of optional files that the card links to; "" for a file that is not in the package."""
+    """Paths of optional files, and of the page's folder, that the card names; "" for what is not in the package."""
 
     page: str = ""
     pack: str = ""
     description: str = ""
+    web: str = ""
 
 
 def render_card(

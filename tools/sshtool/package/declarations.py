@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sshconvert.contract import TOOL, WEIGHTS, Contract
 from sshconvert.digest import bytes_sha256
-from sshconvert.errors import ArtifactError, PackageError, RuntimeUnavailableError
+from sshconvert.errors import ArtifactError, PackageError, RuntimeUnavailableError, UsageError
 from sshconvert.formats.registry import FORMATS
 from sshconvert.messages import listed, shown
 from sshconvert.models.spec import ModelSpec
@@ -38,6 +38,7 @@ _ROLES: Final = {
     VERIFICATION: Role.REPORT,
     PAGE: Role.REPORT,
 }
+_OF_LAYOUTS: Final = (Role.CONFIGURATION, Role.PAGE)
 _TEXTS: Final = (Role.DESCRIPTION, Role.CARD, Role.REPORT, Role.BILL, Role.LICENCE)
 
 
@@ -82,9 +83,10 @@ class Declarations:
             self._model(number, item, layout, evidence)
         self._source()
         self._verification(evidence)
-        self._roles()
+        expected = self._layout_files(layout)
+        self._roles(expected)
         if not self.findings:
-            self._configuration(layout)
+            self._configuration(layout, expected)
         self._texts()
 
     def _model(self, number: int, item: PackagedModel, layout: Layout, evidence: Evidence | None) -> None:
@@ -159,29 +161,33 @@ class Declarations:
             if report.weights:
                 self._equal(VERIFICATION, "weights", report.weights, self.manifest.source.weights)
 
-    def _roles(self) -> None:
-        configured = {path for path, _ in self._configured()}
+    def _roles(self, configured: Mapping[str, str]) -> None:
         for file in self.manifest.files:
             known = _ROLES.get(file.path) or (Role.LICENCE if file.path.startswith(f"{LICENCES}/") else None)
             if known and file.role is not known:
                 self._fail(file.path, f"role: expected {known.value}, the manifest says {file.role.value}")
             elif not known and file.role in _TEXTS:
                 self._fail(file.path, f"role: no package has a {file.role.value} of that name")
-            elif file.role is Role.CONFIGURATION and file.path not in configured:
-                self._fail(file.path, "role: the layout has no such configuration")
+            elif file.role in _OF_LAYOUTS and file.path not in configured:
+                self._fail(file.path, f"role: the layout has no such {file.role.value}")
 
-    def _configured(self) -> Iterable[tuple[str, bytes]]:
+    def _layout_files(self, layout: Layout) -> Mapping[str, str]:
+        """SHA-256 by path of the layout's files for these models."""
         try:
-            return LAYOUTS[self.manifest.layout].configuration(self.manifest.models).items()
-        except (KeyError, IndexError):  # the models contradict the layout, which `_model` reports
-            return ()
+            own = layout.configuration(self.manifest.models, self.model)
+        except (KeyError, IndexError, ValueError):  # the models contradict the layout, which `_model` reports
+            return {}
+        except UsageError as error:
+            self._fail(MANIFEST, error)
+            return {}
+        vendored = layout.vendored.hashes if layout.vendored else {}
+        return {path: bytes_sha256(data) for path, data in own.items()} | vendored
 
-    def _configuration(self, layout: Layout) -> None:
-        hashes = {file.path: file.sha256 for file in self.manifest.files if file.role is Role.CONFIGURATION}
-        expected = {path: bytes_sha256(data) for path, data in self._configured()}
+    def _configuration(self, layout: Layout, expected: Mapping[str, str]) -> None:
+        hashes = {file.path: file.sha256 for file in self.manifest.files if file.role is layout.role}
         for path in sorted(expected.keys() | hashes.keys()):
             if expected.get(path) != hashes.get(path):
-                self._fail(path, f"is not the configuration of the layout {layout.key} for these models")
+                self._fail(path, f"is not the {layout.role.value} of the layout {layout.key} for these models")
 
     def _texts(self) -> None:
         """The texts of files for readers and other programs are claims; only their hashes are checked."""

@@ -1,4 +1,4 @@
-"""The layouts of a package: Open Model Zoo's, a hub's, or a model server's.
+"""The layouts of a package: Open Model Zoo's, a hub's, a model server's, or a page for browsers.
 
 A layout is a subclass of `Layout` in this module. The rules come from each server's documentation.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import ClassVar, Final
 
 from sshconvert.errors import UsageError
 from sshconvert.formats.registry import FORMATS
-from sshtool.package.manifest import PackagedModel, Tensor
+from sshconvert.models.spec import ModelSpec
+from sshtool.package.manifest import PackagedModel, Role, Tensor
+from sshtool.package.web import page
+from sshtool.package.web.runtime import RUNTIME, Vendored
 
 LFS: Final = "filter=lfs diff=lfs merge=lfs -text"
 
@@ -22,6 +25,9 @@ class Layout(ABC):
     """The paths of the models and the configuration of a server. All other files are at the top of the package."""
 
     key: ClassVar[str]
+    role: ClassVar[Role] = Role.CONFIGURATION  # of its files
+    vendored: ClassVar[Vendored | None] = None  # files that come from elsewhere
+    largest: ClassVar[int | None] = None  # bytes of a model
 
     @abstractmethod
     def main_file(self, name: str, form: str, precision: str) -> str:
@@ -31,8 +37,11 @@ class Layout(ABC):
         """Paths of the main file and its companions."""
         return (main, *(str(PurePosixPath(main).with_suffix(item)) for item in FORMATS[form].companion_suffixes))
 
-    def configuration(self, models: Iterable[PackagedModel]) -> Mapping[str, bytes]:
-        """The server's configuration files by path; by default none."""
+    def configuration(self, models: Sequence[PackagedModel], spec: ModelSpec) -> Mapping[str, bytes]:
+        """The layout's own files by path, such as a server's configuration; by default none.
+
+        Raises UsageError for models that the layout cannot hold.
+        """
         return {}
 
 
@@ -57,7 +66,7 @@ class HuggingFace(Layout):
         stem = "openvino/openvino_model" if form == "openvino" else f"{form}/model"
         return stem + ("" if precision == "FP32" else f"_{precision.lower()}") + _suffix(form)
 
-    def configuration(self, models: Iterable[PackagedModel]) -> Mapping[str, bytes]:
+    def configuration(self, models: Sequence[PackagedModel], spec: ModelSpec) -> Mapping[str, bytes]:
         texts = {item.suffix for item in FORMATS.values() if item.is_text}
         suffixes = sorted({PurePosixPath(path).suffix for model in models for path in model.files} - texts | {".npz"})
         return {".gitattributes": "".join(f"*{suffix} {LFS}\n" for suffix in suffixes).encode()}
@@ -74,7 +83,7 @@ class ModelServer(Layout):
     def main_file(self, name: str, form: str, precision: str) -> str:
         return f"models/{_served(name, form, precision)}/1/{name}{_suffix(form)}"
 
-    def configuration(self, models: Iterable[PackagedModel]) -> Mapping[str, bytes]:
+    def configuration(self, models: Sequence[PackagedModel], spec: ModelSpec) -> Mapping[str, bytes]:
         names = [PurePosixPath(model.path).parts[1] for model in models]
         configs = [{"config": {"name": name, "base_path": f"/models/{name}"}} for name in names]
         return {"models/config.json": (json.dumps({"model_config_list": configs}, indent=2) + "\n").encode()}
@@ -91,9 +100,24 @@ class Triton(Layout):
     def main_file(self, name: str, form: str, precision: str) -> str:
         return f"model_repository/{_served(name, form, precision)}/1/model{_suffix(form)}"
 
-    def configuration(self, models: Iterable[PackagedModel]) -> Mapping[str, bytes]:
+    def configuration(self, models: Sequence[PackagedModel], spec: ModelSpec) -> Mapping[str, bytes]:
         folders = [(PurePosixPath(model.path).parent.parent, model) for model in models]
         return {f"{path}/config.pbtxt": _triton_config(path.name, model).encode() for path, model in folders}
+
+
+class Web(Layout):
+    """A static page that detects in a picture, on the device: any server of files serves the folder `web`."""
+
+    key = "web"
+    role = Role.PAGE
+    vendored = RUNTIME
+    largest = page.LARGEST
+
+    def main_file(self, name: str, form: str, precision: str) -> str:
+        return f"{page.FOLDER}/{page.MODELS}/{_served(name, form, precision)}{_suffix(form)}"
+
+    def configuration(self, models: Sequence[PackagedModel], spec: ModelSpec) -> Mapping[str, bytes]:
+        return page.page_files(models, spec)
 
 
 LAYOUTS: Final[Mapping[str, Layout]] = {layout.key: layout() for layout in Layout.__subclasses__()}

@@ -22,5 +22,10 @@ def licence_texts(model: ModelSpec) -> dict[str, bytes]:
     project, stated = urlsplit(model.homepage).path.rpartition("/")[2], _MIT.fullmatch(model.licence.code)
     if stated and re.fullmatch(r"[\w.-]+", project):
         holders = {project: stated.group(1), **holders}
+    return {f"{name}.txt": mit_text(holder) for name, holder in holders.items()}
+
+
+def mit_text(holder: str) -> bytes:
+    """Return the MIT licence of the holder of a copyright: "Copyright (c) …"."""
     template = resources("sshtool.package").joinpath("mit.txt").read_text(encoding="utf-8")
-    return {f"{name}.txt": template.format(copyright=holder).encode() for name, holder in holders.items()}
+    return template.format(copyright=holder).encode()

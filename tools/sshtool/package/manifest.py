@@ -36,6 +36,7 @@ class Role(StrEnum):
     BILL = "bill of materials"
     LICENCE = "licence"
     CONFIGURATION = "configuration"
+    PAGE = "page"
 
 
 Text = Annotated[str, pydantic.StringConstraints(max_length=1000)]

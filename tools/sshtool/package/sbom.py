@@ -15,6 +15,7 @@ from sshconvert import __version__
 from sshconvert.models.spec import ModelSpec
 from sshtool.package.bundle import source_date
 from sshtool.package.manifest import PackagedFile, PackagedModel, Provenance, Tensor
+from sshtool.package.web.runtime import Vendored
 
 FILE: Final = "bom.cdx.json"
 
@@ -30,6 +31,7 @@ def dump_bill(
     metrics: Iterable[Mapping[str, str]],
     versions: Mapping[str, str],
     licence: str,
+    vendored: Vendored | None = None,
 ) -> bytes:
     """The bytes of the bill of all `files` but itself. `metrics` are CycloneDX's performance metrics."""
     files, models = list(files), list(models)
@@ -47,7 +49,7 @@ def dump_bill(
             "tools": {"components": [{"type": "application", "name": "sshtool", "version": __version__}]},
             "component": _component(model, source, models[0], list(metrics), licence),
         },
-        "components": [*(_file(file, paths) for file in files), *filter(None, libraries)],
+        "components": [*(_file(file, paths) for file in files), *filter(None, libraries), *_vendored(vendored)],
     }
     return (json.dumps(bill, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -111,3 +113,12 @@ def _library(item: tuple[str, str]) -> dict[str, Any]:
         return {}
     purl = f"pkg:pypi/{name}@{version}"
     return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl, "scope": "excluded"}
+
+
+def _vendored(package: Vendored | None) -> list[dict[str, Any]]:
+    """The npm package whose files are in this one."""
+    if package is None:
+        return []
+    purl = f"pkg:npm/{package.name}@{package.version}"
+    component = {"type": "library", "bom-ref": purl, "name": package.name, "version": package.version, "purl": purl}
+    return [component | {"licenses": [{"license": {"id": "MIT"}}], "copyright": package.copyright}]
