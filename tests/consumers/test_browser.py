@@ -7,13 +7,16 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import jsonschema
 import numpy as np
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from PIL import Image
 
 from command_line import sshtool
@@ -22,7 +25,7 @@ from mask_detector import masked_checkpoint, trained_checkpoint
 from pages import find_chromium
 from sshconvert.arrays import Pixels
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
-from sshconvert.convert import convert
+from sshconvert.convert import Artifact, convert
 from sshconvert.digest import bytes_sha256
 from sshconvert.models.registry import dump_model, load_model
 from sshconvert.options import Color, InputType, Layout, Options, Postprocessing, Precision
@@ -30,6 +33,9 @@ from sshtool.demo.network import write_demo
 from sshtool.demo.scenes import draw_scene
 from sshtool.images import Resize, fit
 from sshtool.package.manifest import MANIFEST, SUMS, dump_sums, parse_sums
+from sshtool.package.web.runtime import RUNTIME
+from sshtool.quantization import QuantizationOptions, quantization_for
+from sshtool.report.schema import shipped_schema
 
 pytestmark = pytest.mark.independent
 
@@ -48,7 +54,7 @@ POINTS: Final = """Array.from(document.querySelectorAll('#boxes circle'), point 
     ['cx', 'cy'].map(name => Number(point.getAttribute(name))))"""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Site:
     """A package with a page, and the artifact in it."""
 
@@ -81,11 +87,16 @@ class Site:
 
 
 def built(checkpoint: Checkpoint, folder: Path, options: Options, modules: Path, model: str) -> Site:
-    (artifact,) = convert(checkpoint, folder, options)
-    arguments: list[str | Path] = ["--model", model, "-o", folder, "--artifact", artifact.path, "--allow-unverified"]
+    return packaged(convert(checkpoint, folder, options), folder, modules, model)
+
+
+def packaged(artifacts: Sequence[Artifact], folder: Path, modules: Path, model: str) -> Site:
+    """A site of artifacts; `detect` uses the first."""
+    arguments: list[str | Path] = ["--model", model, "-o", folder, "--allow-unverified"]
+    arguments += [word for artifact in artifacts for word in ("--artifact", artifact.path)]
     arguments += ["--layout", "web", "--runtime-files", modules / "onnxruntime-web" / "dist", "--json"]
     package = json.loads(sshtool("package", *arguments).stdout)["result"]["folder"]
-    return Site(Path(package), artifact.path, model, folder)
+    return Site(Path(package), artifacts[0].path, model, folder)
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +192,8 @@ def test_a_broken_picture_gives_an_error_and_the_next_one_is_shown(demo: Site, t
                 f"{file.name}: is no picture that this browser can decode; save it as PNG or JPEG"
             )
             assert not page.evaluate(SHOWN)
+        page.drop(whole, whole)
+        page.wait("document.getElementById('error').textContent.includes('2 files')")
         page.choose("#file", whole)
         page.wait(SHOWN)
         assert not page.evaluate(FAILED)
@@ -300,6 +313,59 @@ def test_every_form_of_the_input_shows_the_same(
             (row,) = dropped(page, photo)
             assert largest_difference(page, expected) <= 0.002
             assert float(row[-1]) == pytest.approx(expected[0]["attributes"]["mask"], abs=0.006)
+
+
+@pytest.mark.consumer
+def test_the_bill_and_the_licences_name_the_runtime(demo: Site) -> None:
+    bill = (demo.package / "bom.cdx.json").read_text(encoding="utf-8")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill) is None
+    (component,) = (item for item in json.loads(bill)["components"] if item["name"] == RUNTIME.name)
+    assert (component["version"], component["licenses"]) == (RUNTIME.version, [{"license": {"id": "MIT"}}])
+    assert RUNTIME.copyright in (demo.package / "LICENSES" / f"{RUNTIME.name}.txt").read_text(encoding="utf-8")
+    manifest = json.loads((demo.package / MANIFEST).read_bytes())
+    jsonschema.validate(manifest, json.loads(shipped_schema("manifest")))
+    assert {file["path"] for file in manifest["files"] if file["role"] == "page"} == {
+        f"web/{path.relative_to(demo.pages).as_posix()}" for path in demo.pages.rglob("*.*") if path.suffix != ".onnx"
+    }
+    assert "python3 -m http.server --directory web" in (demo.package / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.long
+def test_another_model_computes_the_shown_picture_again(
+    shared_data: Path, node_modules: Callable[..., Path], photo: Path, tmp_path: Path
+) -> None:
+    """FP32 and INT8, whose boxes differ by more than that of INT8 from one runtime to the other."""
+    checkpoint = trained_checkpoint(tmp_path / "checkpoint", shared_data)
+    precisions = (Precision.FP32, Precision.INT8)
+    options = Options(("onnx",), precisions, postprocessing=Postprocessing(score_threshold=0.02))
+    (tmp_path / "images").mkdir()
+    shutil.copy(photo, tmp_path / "images")
+    levels = quantization_for(checkpoint, options, QuantizationOptions(tmp_path / "images"))
+    artifacts = convert(checkpoint, tmp_path / "out", options, quantization=levels)
+    site = packaged(artifacts, tmp_path / "out", node_modules("onnxruntime"), MODEL.name)
+    with site.opened(tmp_path) as page:
+        assert page.evaluate("document.getElementById('score').min") == "0.02"
+        dropped(page, photo)
+        for number, close in ((1, 0.2), (0, 0.002)):
+            page.evaluate(f"""(model => {{ model.value = {number}; model.dispatchEvent(new Event("change")); }})
+                (document.getElementById("model"))""")
+            page.wait("document.getElementById('status').textContent.startsWith('Found')")
+            own, other = (
+                replace(site, artifact=artifacts[place].path).detected(photo) for place in (number, 1 - number)
+            )
+            assert largest_difference(page, own) <= close
+            assert largest_difference(page, other) > close
+
+
+@pytest.mark.long
+def test_a_page_opened_as_a_file_says_how_to_serve_it(demo: Site, tmp_path: Path) -> None:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium: the page is not opened")
+    with live_page(program, tmp_path, (demo.pages / "index.html").as_uri()) as page:
+        status = page.evaluate("document.getElementById('status').textContent")
+        assert "python3 -m http.server" in status
+        assert page.evaluate("document.getElementById('file').disabled")
 
 
 @pytest.mark.long

@@ -86,7 +86,8 @@ async function decoded(blob) {
 }
 
 async function take(blobs) {
-  if (file.disabled || !blobs.length) return;
+  if (file.disabled) throw new Error("no model is loaded yet; give the picture again when the page is ready");
+  if (blobs.length !== 1) throw new Error(`${blobs.length} files came; give one picture at a time`);
   const number = ++last;
   forget();
   say(`Reading ${blobs[0].name} …`);
@@ -151,7 +152,7 @@ function draw(visible, { width, height }) {
 
 function list(visible) {
   const points = Array.from(visible[0]?.landmarks ?? [], (_, number) => `point ${number + 1} (x, y)`);
-  const columns = ["", "score", "left", "top", "right", "bottom", ...points, ...chosen.model.attributes];
+  const columns = ["no.", "score", "left", "top", "right", "bottom", ...points, ...chosen.model.attributes];
   element("columns").replaceChildren();
   columns.forEach((name) => create(element("columns"), "th", { scope: "col" }, name));
   element("rows").replaceChildren();
@@ -176,7 +177,7 @@ function on(target, name, act) {
 }
 
 const over = (is) => element("drop").classList.toggle("over", is);
-on(file, "change", () => take(file.files));
+on(file, "change", () => file.files.length && take(file.files));
 on(element("model"), "change", load);
 on(score, "input", () => (showLeast(), shown && show()));
 on(document, "dragover", (event) => (event.preventDefault(), over(true)));
