@@ -23,7 +23,7 @@ LAYERS: Final[Mapping[str, str]] = {
     "formats of others": "mxnet onnx boxes validation editable",
     "meaning": "operators tasks network cutting rounding evaluation models cost",
     "checkpoint": "checkpoint export options undescribed",
-    "artifact": "contract passes formats ir editing nncf rounded",
+    "artifact": "contract model_api passes formats ir editing nncf rounded",
     "conversion": "convert calibration __init__",
     "inputs": "progress limits memory interruption environment bilinear images image_claims selection config document"
     " archives sandbox wider_face framing",

@@ -1,7 +1,7 @@
 """The contract of an artifact: metadata that a conversion writes and a reader parses.
 
 This is the only module that knows the keys. ONNX files store them as `metadata_props`, OpenVINO IR as
-`rt_info/model_info`, which Model API reads too (`Contract.model_api`).
+`rt_info/sshtool`. What Model API reads beside them is that of `sshconvert.model_api`.
 
 | key | value |
 |---|---|
@@ -11,6 +11,7 @@ This is the only module that knows the keys. ONNX files store them as `metadata_
 | `inputs` | `tensors` if the inputs are no image: the caller feeds what the original takes, by name |
 | `preprocessing_inside` | the steps before the original's first layer, in words |
 | `postprocessing_inside`, `score_threshold`, `iou_threshold`, `top_k` | post-processing inside: outputs and limits |
+| `output_form` | `model-api` if those outputs are not in the plain form |
 | `strides`, `landmarks`, `attributes` | the task's own entries (`Task.metadata`) |
 | `license_code`, `license_weights`, `license_note` | the licences |
 | the keys in `QUANTIZATION` | the record of an INT8 file |
@@ -36,8 +37,8 @@ from sshconvert.numerals import LARGEST_WHOLE, number, whole_number
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Postprocessing, Precision
 from sshconvert.schema import one_line
-from sshconvert.tasks.detection import DetectionTask, detection_task
-from sshconvert.tasks.inside import Inside
+from sshconvert.tasks.detection import detection_task
+from sshconvert.tasks.inside import Inside, OutputForm, in_form
 
 DEMO_LICENCE: Final = "MIT, made by sshtool, not the trained detector"
 FREE: Final = -1  # a size that every run may choose
@@ -74,6 +75,7 @@ _TENSORS: Final = "tensors"
 _LAYOUT: Final = "input_layout"
 _PRECISION: Final = "precision"
 _POSTPROCESSING: Final = "postprocessing_inside"
+_OUTPUT_FORM: Final = "output_form"
 _NO_MEAN: Final = "0 0 0"
 _GREY: Final = (128.0, 128.0, 128.0)
 
@@ -141,7 +143,9 @@ class Declaration:
             layout=Layout(self.input_layout),
             input_type=InputType.UINT8 if self.input_type == "uint8" else InputType.FLOAT32,
             color=Color(self.color_order.lower()),
-            postprocessing=Postprocessing(inside.score_threshold, inside.iou_threshold, inside.top_k, keep_heads)
+            postprocessing=Postprocessing(
+                inside.score_threshold, inside.iou_threshold, inside.top_k, keep_heads, inside.form
+            )
             if inside
             else None,
         )
@@ -159,14 +163,14 @@ class Declaration:
 class Contract:
     """The metadata and tensors of an artifact.
 
-    `metadata` are the entries by key, `hints` further entries for Model API. `inputs` and `outputs` are in the file's
-    order.
+    `metadata` are the entries by key, `model_info` those for Model API (`sshconvert.model_api`). `inputs` and `outputs`
+    are in the file's order.
     """
 
     metadata: Mapping[str, str]
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
-    hints: Mapping[str, str] = field(default_factory=dict)
+    model_info: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -194,10 +198,10 @@ class Contract:
             TOOL: f"sshtool {__version__}",
         }
         stated = {key: text for key, text in entries.items() if text}
-        return cls({**stated, **quantization, _PRECISION: precision}, hints=_model_api(model, options))
+        return cls({**stated, **quantization, _PRECISION: precision})
 
-    def declaring(self, model: OnnxModel) -> Contract:
-        """Return the contract with the tensors of its model."""
+    def declaring(self, model: OnnxModel, model_info: Mapping[str, str] = MappingProxyType({})) -> Contract:
+        """Return the contract with the tensors of its model, and with what Model API reads."""
         inputs, outputs = (
             tuple(
                 Tensor(
@@ -209,7 +213,7 @@ class Contract:
             )
             for tensors in (model.inputs, model.outputs)
         )
-        return replace(self, inputs=inputs, outputs=outputs)
+        return replace(self, inputs=inputs, outputs=outputs, model_info=model_info)
 
     @classmethod
     def from_plain(cls, value: Any) -> Contract:
@@ -219,11 +223,6 @@ class Contract:
     def to_plain(self) -> Any:
         """Return the contract as JSON's types."""
         return _CONTRACT.dump_python(self, mode="json")
-
-    @property
-    def model_api(self) -> dict[str, str]:
-        """The metadata and the hints, for an application with images in BGR."""
-        return {**self.metadata, **self.hints}
 
     @property
     def layout(self) -> str:
@@ -382,7 +381,13 @@ def _inside(path: Path, metadata: Mapping[str, Any]) -> Inside | None:
         return None
     top_k = _positive(path, metadata, TOP_K, whole_number, LARGEST_WHOLE)
     score, iou = (_positive(path, metadata, key, number, 1) for key in (SCORE_THRESHOLD, IOU_THRESHOLD))
-    return Inside(score, iou, int(top_k))
+    form = metadata.get(_OUTPUT_FORM, OutputForm.PLAIN.value)
+    if form not in list(OutputForm):
+        raise ArtifactError(
+            f"{path}: its metadata say {_OUTPUT_FORM} {one_line(form)!r}, expected {' or '.join(OutputForm)}; "
+            "convert again"
+        )
+    return Inside(score, iou, int(top_k), OutputForm(form))
 
 
 def _positive(path: Path, metadata: Mapping[str, Any], key: str, read: Callable[[str], float], largest: float) -> float:
@@ -405,25 +410,9 @@ def _postprocessing(model: ModelSpec, options: Postprocessing | None) -> dict[st
         return {}
     task = detection_task(model.name, options.task(model))
     return {
-        _POSTPROCESSING: " ".join(task.inside_outputs),
+        _POSTPROCESSING: " ".join(in_form(task.inside_outputs, options.form)),
+        _OUTPUT_FORM: "" if options.form is OutputForm.PLAIN else options.form.value,
         SCORE_THRESHOLD: str(task.score_threshold),
         IOU_THRESHOLD: str(task.iou_threshold),
         TOP_K: str(options.top_k),
     }
-
-
-def _model_api(model: ModelSpec, options: Options) -> dict[str, str]:
-    """Return the entries that tell Model API to scale nothing, and to reverse the channels if the file takes RGB."""
-    if not model.takes_image:
-        return {}
-    task = (options.postprocessing or Postprocessing()).task(model)
-    entries = {
-        "scale_values": "1 1 1",
-        "reverse_input_channels": str(_color_order(model, options) == "RGB"),
-        "resize_type": "standard",
-    }
-    if isinstance(task, DetectionTask):
-        entries["labels"] = " ".join(task.labels)
-        entries["confidence_threshold"] = f"{task.score_threshold:g}"
-        entries[IOU_THRESHOLD] = f"{task.iou_threshold:g}"
-    return entries

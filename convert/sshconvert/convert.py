@@ -15,6 +15,7 @@ from sshconvert.files import check_replaceable, staging_folder
 from sshconvert.formats.base import ExportedNetwork
 from sshconvert.formats.registry import FORMATS, artifact_files
 from sshconvert.graph import Dimensions, Shape
+from sshconvert.model_api import model_info, onnx_entries
 from sshconvert.models.spec import InputSpec, ModelSpec
 from sshconvert.onnx.model import OnnxModel
 from sshconvert.options import Dynamic, InputType, Layout, Options, Precision
@@ -111,8 +112,9 @@ def _write(
     models = _models(checkpoint, options, quantization)
     contracts: dict[str, dict[Path, Contract]] = {}
     for artifact in artifacts:
+        model = models[artifact.precision.value]
         contract = _contract(checkpoint, options, artifact.precision, quantization)
-        declared = contract.declaring(models[artifact.precision.value])
+        declared = contract.declaring(model, model_info(checkpoint.model, options, model.outputs))
         contracts.setdefault(artifact.format, {})[artifact.path] = declared
     with staging_folder(output_dir) as staging:
         released = checkpoint.release if release else lambda: None
@@ -129,8 +131,8 @@ def _models(checkpoint: Checkpoint, options: Options, quantization: Quantization
         return {Precision.INT8.value: model}
     models = {Precision.FP32.value: model}
     if Precision.FP16 in options.precisions:
-        metadata = _contract(checkpoint, options, Precision.FP16).metadata
-        models[Precision.FP16.value] = replace(StoreWeightsAsFp16().apply(model), metadata=metadata)
+        half = StoreWeightsAsFp16().apply(model)
+        models[Precision.FP16.value] = _with_metadata(half, checkpoint, options, Precision.FP16)
     return models
 
 
@@ -140,7 +142,19 @@ def to_onnx(checkpoint: Checkpoint, options: Options, quantization: Quantization
     for step in passes(checkpoint.model, options, quantization):
         model = step.apply(model)
     precision = Precision.INT8 if quantization else Precision.FP32
-    return replace(model, metadata=_contract(checkpoint, options, precision, quantization).metadata)
+    return _with_metadata(model, checkpoint, options, precision, quantization)
+
+
+def _with_metadata(
+    model: OnnxModel,
+    checkpoint: Checkpoint,
+    options: Options,
+    precision: Precision,
+    quantization: Quantization | None = None,
+) -> OnnxModel:
+    """Return the model with its contract as metadata, and what Model API reads."""
+    metadata = _contract(checkpoint, options, precision, quantization).metadata
+    return replace(model, metadata={**metadata, **onnx_entries(model_info(checkpoint.model, options, model.outputs))})
 
 
 def original_onnx(checkpoint: Checkpoint, options: Options) -> OnnxModel:

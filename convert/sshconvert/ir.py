@@ -7,14 +7,16 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from sshconvert.libraries import import_openvino
+from sshconvert.model_api import MODEL_INFO
 from sshconvert.operators.registry import weighted_operations
 from sshconvert.passes.fp16 import SMALLEST_HALVED
 
-# The part of the IR from which Model API, and applications that use it, read the contract.
-MODEL_INFO: Final = "model_info"
+# The part of the IR that holds the contract. Model API, and applications like it, read another one (`model_api`).
+CONTRACT: Final = "sshtool"
 
 # Some versions of OpenVINO copy the ONNX file's metadata here, with a precision that is not the IR's.
 FRAMEWORK: Final = "framework"
@@ -23,9 +25,9 @@ FRAMEWORK: Final = "framework"
 _CONSTANT: Final = re.compile(rb'offset="(\d+)" size="(\d+)"')
 
 
-def read_model_info(path: Path) -> dict[str, str]:
-    """Return the metadata of an IR whose .xml has been screened."""
-    info = ET.parse(path).find(f"rt_info/{MODEL_INFO}")  # noqa: S314  # screened
+def read_info(path: Path, part: str) -> dict[str, str]:
+    """Return the entries of a part of `rt_info` of an IR whose .xml has been screened."""
+    info = ET.parse(path).find(f"rt_info/{part}")  # noqa: S314  # screened
     return {entry.tag: entry.get("value", "") for entry in ([] if info is None else info)}
 
 
@@ -51,13 +53,16 @@ class IntermediateRepresentation:
             del self._model.rt_info[FRAMEWORK]
         self._name_constants()
 
-    def save(self, path: Path, info: Mapping[str, str]) -> None:
-        """Write `path` (.xml) and the .bin beside it, with `info` as `rt_info/model_info`. Raises OSError.
+    def save(
+        self, path: Path, contract: Mapping[str, str], model_info: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Write `path` (.xml) and the .bin beside it, with these entries of `rt_info`. Raises OSError.
 
         OpenVINO reports no error for a full disk, so this method checks the ends of the files.
         """
-        for key, value in info.items():
-            self._model.set_rt_info(value, [MODEL_INFO, key])
+        for part, entries in ((CONTRACT, contract), (MODEL_INFO, model_info)):
+            for key, value in entries.items():
+                self._model.set_rt_info(value, [part, key])
         try:
             self._openvino.save_model(self._model, str(path), compress_to_fp16=False)
         except RuntimeError as error:

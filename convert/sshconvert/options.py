@@ -8,6 +8,7 @@ from enum import StrEnum
 from sshconvert.graph import Shape
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.base import Task
+from sshconvert.tasks.inside import OutputForm
 
 
 class Precision(StrEnum):
@@ -52,13 +53,14 @@ class Color(StrEnum):
 class Postprocessing:
     """Post-processing inside the artifact (`Task.append_to`). None selects the threshold of the task.
 
-    With `keep_heads`, the network's outputs follow the results.
+    With `keep_heads`, the network's outputs follow the results. `form` is that of the results.
     """
 
     score_threshold: float | None = None
     iou_threshold: float | None = None
     top_k: int = 1000
     keep_heads: bool = False
+    form: OutputForm = OutputForm.PLAIN
 
     def task(self, model: ModelSpec) -> Task:
         """Return the model's task with these thresholds. Raises UsageError for a task without thresholds."""

@@ -66,8 +66,8 @@ def make_workspace(folder: Path, checkpoint: Checkpoint, weights: str = WEIGHTS)
     place.mkdir(parents=True)
     onnx, ir = place / f"{MODEL.name}.onnx", place / f"{MODEL.name}.xml"
     save(declaring(weights), onnx)
-    info = Contract.of(MODEL, weights, Options(), "FP32").model_api
-    IntermediateRepresentation(onnx, name=MODEL.name).save(ir, info)
+    metadata = Contract.of(MODEL, weights, Options(), "FP32").metadata
+    IntermediateRepresentation(onnx, name=MODEL.name).save(ir, metadata)
     pack = Workspace(MODEL, folder).reference_pack
     free = folder / "free.onnx"
     save(small_onnx(MODEL, SCALE, free=True), free)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from sshconvert.arrays import Pixels
 from sshconvert.errors import DetectionError, NonfiniteError
+from sshconvert.model_api import padding
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.detection import detection_task
+from sshconvert.tasks.inside import OutputForm
 from sshconvert.tasks.results import Detections
 from sshtool.concurrency import SharedRuntime
-from sshtool.images import Placement, Resize, fit
+from sshtool.images import Placement, Resize, fit, fit_as_model_api
 from sshtool.runtimes.base import Outputs, Settings, check_finite
 from sshtool.runtimes.loading import load
 
@@ -56,6 +58,7 @@ class Detector:
         self._path = path
         self._resize = options.resize
         self._padding = model.image.mean_pixel  # becomes zero, as a convolution's own padding
+        self._grey = padding(model) if inside and inside.form is OutputForm.MODEL_API else None
 
     def find(self, images: Sequence[Pixels]) -> list[Detections]:
         """The detections in each image (uint8 [H, W, 3], BGR), in its pixels, best first.
@@ -72,7 +75,9 @@ class Detector:
         return results
 
     def fit(self, image: Pixels) -> Fitted:
-        """Resize an image to the network's size."""
+        """Resize an image to the network's size: for a file in Model API's form as Model API letterboxes it."""
+        if self._grey is not None and self._resize is Resize.LETTERBOX:
+            return Fitted(*fit_as_model_api(image, *self._size, self._grey))
         return Fitted(*fit(image, *self._size, self._resize, self._padding))
 
     def find_in_fitted(self, images: Sequence[Fitted]) -> list[Detections | NonfiniteError]:

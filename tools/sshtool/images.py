@@ -22,6 +22,7 @@ from sshconvert.reading import open_regular, state
 from sshconvert.recognition import IMAGE, mistaken
 from sshconvert.schema import one_line
 from sshconvert.tasks.results import Detections
+from sshtool.bilinear import resize
 from sshtool.image_claims import Claims, check_exif, read_claims
 from sshtool.memory import Budget
 
@@ -91,22 +92,28 @@ class Placement:
     Coordinates of boxes that include their corner pixels are relative to pixel centres: pixel k covers k - 0.5 to
     k + 0.5, and image and input begin at -0.5. Therefore x_image = (x_input + 0.5) / scale - 0.5. Coordinates of other
     boxes begin at 0.
+
+    With `is_model_apis`, the image lies at `left` and `top`, and x_image = (x_input - left) / scale for all boxes.
     """
 
     height: int
     width: int
     scale_y: float
     scale_x: float
+    left: int = 0
+    top: int = 0
+    is_model_apis: bool = False
 
     def to_image(self, detections: Detections, last_pixel: int = 1) -> Detections:
         """Move detections from the input to the image and clip their boxes. Drops detections in the padding.
 
         `last_pixel` is 1 for boxes with the corner pixels included, otherwise 0.
         """
-        half = last_pixel / 2
-        moved = detections.moved(lambda points: (points + half) / (self.scale_x, self.scale_y) - half)
-        left, top, _, _ = moved.boxes.T
-        inside = (left < self.width - half) & (top < self.height - half)
+        half = 0 if self.is_model_apis else last_pixel / 2
+        scale, corner = (self.scale_x, self.scale_y), (self.left, self.top)
+        moved = detections.moved(lambda points: (points - corner + half) / scale - half)
+        left, top, right, bottom = moved.boxes.T
+        inside = (left < self.width - half) & (top < self.height - half) & (right >= -half) & (bottom >= -half)
         return moved[inside].clipped((self.height, self.width), last_pixel).as_float32()
 
 
@@ -177,6 +184,22 @@ def fit(image: Pixels, height: int, width: int, resize: Resize, padding: Colour)
     canvas[:] = padding
     canvas[:used_height, :used_width] = _resized(image, used_height, used_width)
     return canvas, placement
+
+
+def fit_as_model_api(image: Pixels, height: int, width: int, padding: int) -> tuple[Pixels, Placement]:
+    """Resize an image, uint8 [H, W, 3], as Model API does for `fit_to_window_letterbox`, and return its placement.
+
+    The image lies in the middle, half a pixel higher or further left if need be, among pixels of the value `padding`.
+    The filter is bilinear without antialiasing.
+    """
+    image_height, image_width = image.shape[:2]
+    scale = min(width / image_width, height / image_height)
+    used_height, used_width = (max(1, round(size * scale)) for size in (image_height, image_width))
+    top, left = (height - used_height) // 2, (width - used_width) // 2
+    canvas = np.full((height, width, 3), padding, np.uint8)
+    scales = used_height / image_height, used_width / image_width
+    canvas[top : top + used_height, left : left + used_width] = resize(image, (used_height, used_width), *scales)
+    return canvas, Placement(image_height, image_width, scale, scale, left, top, is_model_apis=True)
 
 
 def _resized(image: Pixels, height: int, width: int) -> Pixels:

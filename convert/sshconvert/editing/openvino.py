@@ -11,7 +11,7 @@ import numpy as np
 
 from sshconvert.arrays import Array
 from sshconvert.editable import ALL_BEFORE, Arithmetic, EditableModel, NotThereError
-from sshconvert.ir import MODEL_INFO
+from sshconvert.ir import CONTRACT
 from sshconvert.operators.convolution import Deconvolution
 from sshconvert.operators.registry import weighted_operations
 
@@ -108,13 +108,13 @@ class EditableIr(EditableModel[ET.Element]):
         self._port_behind(self._result(output)).set("precision", PRECISIONS[name])
 
     def declared(self, key: str) -> str:
-        entry = self._tree.getroot().find(f"rt_info/{MODEL_INFO}/{key}")
+        entry = self._tree.getroot().find(f"rt_info/{CONTRACT}/{key}")
         return "" if entry is None else entry.get("value", "")
 
     def declare(self, key: str, value: str) -> None:
         self.changed = True
         element = self._tree.getroot()
-        for name in ("rt_info", MODEL_INFO, key):
+        for name in ("rt_info", CONTRACT, key):
             child = element.find(name)
             element = ET.SubElement(element, name) if child is None else child
         element.set("value", value)

@@ -13,6 +13,7 @@ from sshconvert.contract import FREE, Contract, Tensor
 from sshconvert.editable import EditableModel, NotThereError
 from sshconvert.formats.base import ExportedNetwork, Format
 from sshconvert.formats.registry import FORMATS
+from sshconvert.model_api import split_entries
 from sshconvert.network import Network
 from sshconvert.onnx.model import weights_path
 from sshconvert.reading import is_there
@@ -56,11 +57,12 @@ class Onnx(Format):
         model = _screened(path)
         weights = {tensor.name for tensor in model.graph.initializer}
         inputs = tuple(_tensor(value) for value in model.graph.input if value.name not in weights)
-        return Contract(_metadata(model), inputs, tuple(map(_tensor, model.graph.output)))
+        metadata, model_info = _metadata(model)
+        return Contract(metadata, inputs, tuple(map(_tensor, model.graph.output)), model_info)
 
     @classmethod
     def read_metadata(cls, path: Path) -> Mapping[str, str]:
-        return _metadata(_screened(path))
+        return _metadata(_screened(path))[0]
 
     @classmethod
     def is_quantized(cls, path: Path) -> bool:
@@ -81,8 +83,9 @@ class Onnx(Format):
         return EditableOnnx(path)
 
 
-def _metadata(model: onnx.ModelProto) -> dict[str, str]:
-    return {entry.key: entry.value for entry in model.metadata_props}
+def _metadata(model: onnx.ModelProto) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the entries of the contract, and those of Model API."""
+    return split_entries({entry.key: entry.value for entry in model.metadata_props})
 
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:

@@ -15,8 +15,9 @@ from sshconvert.errors import ArtifactError
 from sshconvert.files import replace_files
 from sshconvert.formats.base import ExportedNetwork, Format
 from sshconvert.formats.registry import FORMATS
-from sshconvert.ir import IntermediateRepresentation, read_model_info
+from sshconvert.ir import CONTRACT, IntermediateRepresentation, read_info
 from sshconvert.libraries import import_openvino
+from sshconvert.model_api import MODEL_INFO
 from sshconvert.network import Network
 from sshconvert.options import Precision
 from sshconvert.rounded.places import Places
@@ -28,7 +29,7 @@ _TYPES = {"f32": "float32", "u8": "uint8", "i32": "int32"}
 
 @FORMATS.register("openvino")
 class OpenVinoIr(Format):
-    """OpenVINO converts the ONNX file. The contract is `rt_info/model_info`."""
+    """OpenVINO converts the ONNX file. The contract is `rt_info/sshtool`; Model API reads `rt_info/model_info`."""
 
     key = "openvino"
     suffix = ".xml"
@@ -54,11 +55,7 @@ class OpenVinoIr(Format):
             if contract.precision == Precision.FP16.value:
                 ir.compress_to_fp16()
             with cls._staged(path, network.staging / contract.precision) as part:
-                ir.save(part, cls.entries(contract))
-
-    @classmethod
-    def entries(cls, contract: Contract) -> Mapping[str, str]:
-        return contract.model_api
+                ir.save(part, cls.entries(contract), contract.model_info)
 
     @classmethod
     def screen(cls, path: Path) -> None:
@@ -69,12 +66,12 @@ class OpenVinoIr(Format):
         metadata = cls.read_metadata(path)
         model = _read(path)
         inputs = tuple(_tensor(port, port.get_node().get_friendly_name()) for port in model.inputs)
-        return Contract(metadata, inputs, tuple(map(_tensor, model.outputs)))
+        return Contract(metadata, inputs, tuple(map(_tensor, model.outputs)), read_info(path, MODEL_INFO))
 
     @classmethod
     def read_metadata(cls, path: Path) -> Mapping[str, str]:
         _screen(path)
-        return read_model_info(path)
+        return read_info(path, CONTRACT)
 
     @classmethod
     def is_quantized(cls, path: Path) -> bool:

@@ -20,7 +20,7 @@ from sshconvert.tasks.comparison import DetectionComparison, Thresholds, compare
 from sshconvert.tasks.detection_faults import image_faults, inside_faults, threshold_faults
 from sshconvert.tasks.faults import Fault, Outputs, Size
 from sshconvert.tasks.findings import Discrepancy, ImageComparison, judge_detections
-from sshconvert.tasks.inside import LANDMARKS, Columns, Inside
+from sshconvert.tasks.inside import ATTRIBUTES, LANDMARKS, Columns, Inside, OutputForm, in_form
 from sshconvert.tasks.made_up import Canvas, Easel, Limits, MadeUp, made_up
 from sshconvert.tasks.results import Box, Detections
 from sshconvert.tasks.tolerances import Profile, Tolerance
@@ -31,6 +31,12 @@ THRESHOLD: Final = 0.5  # the least score of detections in pictures, and of FP32
 _USAGE: Final = """\
 boxes, scores, count = (output[0] for output in outputs[:3])
 {noun}s = np.column_stack([boxes, scores])[:count]  # x1, y1, x2, y2, score
+print({noun}s)"""
+
+_MODEL_API_USAGE: Final = """\
+boxes, labels = (output[0] for output in outputs[:2])
+count = np.count_nonzero(boxes[:, 4])
+{noun}s = boxes[:count]  # x1, y1, x2, y2, score
 print({noun}s)"""
 
 
@@ -277,6 +283,7 @@ class DetectionTask(Task):
         return {
             inside.BOXES: f": x1, y1, x2, y2 of each {self.noun}",
             inside.SCORES: ": from 0 to 1",
+            inside.LABELS: f": 0 for each {self.noun}, the number of the label",
             inside.COUNT: f": how many of the boxes are {self.noun}s",
             inside.LANDMARKS: f": x and y of the {self.columns.points} landmarks of each {self.noun}",
             inside.ATTRIBUTES: f": from 0 to 1, {', '.join(self.columns.attributes)}",
@@ -285,20 +292,27 @@ class DetectionTask(Task):
     def card(self, declared: Inside | None) -> str:
         if declared is None:
             return ""
+        is_plain = declared.form is OutputForm.PLAIN
+        rows = f"The rows after the `count` {self.noun}s are\nzeros" if is_plain else "Empty rows are\nzeros"
         return (
-            f"Boxes are x1, y1, x2, y2 in pixels of the input,{' corner pixels included,' if self.last_pixel else ''} "
-            f"the best first. The rows after the `count` {self.noun}s are\nzeros. The model drops scores below "
-            f"{declared.score_threshold}, and suppresses boxes that overlap a better one by "
+            f"Boxes are x1, y1, x2, y2{'' if is_plain else ', score'} in pixels of the input,"
+            f"{' corner pixels included,' if self.last_pixel else ''} the best first. {rows}. The model drops scores "
+            f"below {declared.score_threshold}, and suppresses boxes that overlap a better one by "
             f"{'' if self.suppresses_equal else 'more than '}{declared.iou_threshold}"
             f"{' or more' if self.suppresses_equal else ''}."
             f"{' Landmarks are in the same pixels, and may lie outside the image.' if self.columns.points else ''}"
         )
 
     def usage(self, *, inside: bool) -> tuple[str, str] | None:
-        if not inside:
-            return None
-        lines = [_USAGE.format(noun=self.noun)]
-        for number, name in enumerate(self.columns.outputs[3:], start=3):
+        return self.usage_inside(OutputForm.PLAIN) if inside else None
+
+    def usage_inside(self, form: OutputForm) -> tuple[str, str]:
+        """Return the title and the Python lines of `usage` for outputs in a form."""
+        lines = [(_USAGE if form is OutputForm.PLAIN else _MODEL_API_USAGE).format(noun=self.noun)]
+        names = in_form(self.columns.outputs, form)
+        for number, name in enumerate(names):
+            if name not in (LANDMARKS, ATTRIBUTES):
+                continue
             meaning = "x, y" if name == LANDMARKS else ", ".join(self.columns.attributes)
             lines.append(f"print(outputs[{number}][0, :count])  # {name} of each {self.noun}: {meaning}")
         return f"From the outputs to {self.noun}s", "\n".join(lines)

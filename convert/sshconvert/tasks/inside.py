@@ -1,6 +1,6 @@
-"""The outputs of a file with the post-processing inside.
+"""The outputs of a file with the post-processing inside, in one of two forms.
 
-For N images and at most K detections of each, in pixels of the network's input:
+The plain form. For N images and at most K detections of each, in pixels of the network's input:
 
 - `boxes`: float32 [N, K, 4], x1, y1, x2, y2 with the corner pixels included, best first; zeros after the last
 - `scores`: float32 [N, K]
@@ -9,12 +9,20 @@ For N images and at most K detections of each, in pixels of the network's input:
 - `attributes`: float32 [N, K, A], in the order of the task's names, if it has any
 
 K is the smaller of `top_k` and the number of candidates.
+
+The form for OpenVINO's Model API, whose `SSD` wrapper reads it, has two outputs in place of the first three:
+
+- `boxes`: float32 [N, K, 5], the plain boxes with their scores behind; zeros after the last
+- `labels`: int32 [N, K], the number of each box's label: 0, because all tasks with this form have one
+
+Every score is above 0, so the scores tell the count, and `plain_outputs` restores the plain form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -28,6 +36,7 @@ from sshconvert.tasks.results import Detections
 BOXES: Final = "boxes"
 SCORES: Final = "scores"
 COUNT: Final = "count"
+LABELS: Final = "labels"
 LANDMARKS: Final = "landmarks"
 ATTRIBUTES: Final = "attributes"
 OUTPUTS: Final = (BOXES, SCORES, COUNT)  # of every task
@@ -39,13 +48,21 @@ POSTPROCESSING: Final = "post-processing"  # that of the test apart from the net
 NOT_DECODED: Final = "the faces are not what they have to be"
 
 
+class OutputForm(StrEnum):
+    """The form of the outputs."""
+
+    PLAIN = "plain"
+    MODEL_API = "model-api"
+
+
 @dataclass(frozen=True)
 class Inside:
-    """The post-processing inside a file: its thresholds, and the largest number of detections of an image."""
+    """The post-processing inside a file: its thresholds, the largest number of detections of an image, and its form."""
 
     score_threshold: float
     iou_threshold: float
     top_k: int
+    form: OutputForm = OutputForm.PLAIN
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,33 @@ class Columns:
         if self.attributes:
             shapes[ATTRIBUTES] = (images, most, len(self.attributes))
         return shapes
+
+
+def in_form(names: Sequence[str], form: OutputForm) -> tuple[str, ...]:
+    """Return the names of the outputs in a form; `names` are those of the plain form."""
+    if form is OutputForm.PLAIN:
+        return tuple(names)
+    return (BOXES, LABELS, *(name for name in names if name not in OUTPUTS))
+
+
+def plain_outputs(outputs: Mapping[str, Array], form: OutputForm) -> dict[str, Array]:
+    """Return the outputs of a file in the plain form. Other outputs stay.
+
+    Raises DetectionError if they are not in this form.
+    """
+    if form is OutputForm.PLAIN:
+        return dict(outputs)
+    boxes, labels = (outputs.get(name, np.zeros(0)) for name in (BOXES, LABELS))
+    if boxes.ndim != 3 or boxes.shape[2] != 5 or labels.shape != boxes.shape[:2]:
+        raise DetectionError(
+            f"the outputs {BOXES} {boxes.shape} and {LABELS} {labels.shape} are not [N, K, 5] and [N, K]"
+        )
+    if labels.dtype != np.int32 or labels.any():
+        raise DetectionError(f"the output {LABELS}, {labels.dtype}, is not int32 and 0 everywhere")
+    scores = np.ascontiguousarray(boxes[..., 4])
+    counts = np.count_nonzero(scores, axis=1).astype(np.int32)
+    others = {name: values for name, values in outputs.items() if name not in (BOXES, LABELS)}
+    return {BOXES: np.ascontiguousarray(boxes[..., :4]), SCORES: scores, COUNT: counts, **others}
 
 
 def detections_of(outputs: Mapping[str, Array], columns: Columns) -> list[Detections]:

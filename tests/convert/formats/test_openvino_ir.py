@@ -15,8 +15,9 @@ import pytest
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact, convert, to_onnx
 from sshconvert.errors import PrecisionError
-from sshconvert.ir import MODEL_INFO, IntermediateRepresentation
+from sshconvert.ir import CONTRACT, IntermediateRepresentation
 from sshconvert.libraries import import_openvino
+from sshconvert.model_api import MODEL_INFO
 from sshconvert.options import Options, Precision
 from sshconvert.passes.fp16 import SMALLEST_HALVED
 
@@ -89,26 +90,11 @@ def test_fp16_keeps_exact_what_is_small(artifacts: tuple[Artifact, ...]) -> None
     assert len(halves) == 30
 
 
-def test_model_info_leaves_nothing_for_the_consumer_to_subtract_or_reverse(artifacts: tuple[Artifact, ...]) -> None:
-    expected = {
-        "reverse_input_channels": "False",
-        "mean_values": "0 0 0",
-        "scale_values": "1 1 1",
-        "color_order": "BGR",
-        "labels": "face",
-        "precision": "FP32",
-    }
+def test_the_contract_is_apart_from_what_model_api_reads(artifacts: tuple[Artifact, ...]) -> None:
+    expected = {"mean_values": "0 0 0", "color_order": "BGR", "precision": "FP32"}
     model = read(artifacts[0])
-    assert {key: model.get_rt_info([MODEL_INFO, key]).value for key in expected} == expected
-
-
-def test_without_preprocessing_model_info_says_what_the_consumer_has_to_do(
-    plain_checkpoint: Checkpoint, tmp_path: Path
-) -> None:
-    options = Options(("openvino",), (Precision.FP32,), (1, 3, 64, 64), preprocessing=False)
-    model = read(convert(plain_checkpoint, tmp_path, options)[0])
-    assert model.get_rt_info([MODEL_INFO, "reverse_input_channels"]).value == "True"
-    assert model.get_rt_info([MODEL_INFO, "mean_values"]).value == "123.68 116.779 103.939"
+    assert {key: model.get_rt_info([CONTRACT, key]).value for key in expected} == expected
+    assert not model.has_rt_info(MODEL_INFO)  # heads need the caller's decoding
 
 
 def test_a_second_conversion_gives_the_same_bytes_in_this_process_and_in_another(

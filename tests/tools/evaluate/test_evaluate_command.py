@@ -44,6 +44,7 @@ from sshconvert.errors import (
 from sshconvert.models.protocols import WiderRules
 from sshconvert.models.registry import load_model
 from sshconvert.options import Dynamic, Options, Postprocessing, Precision
+from sshtool.bilinear import resize
 from sshtool.cli.evaluate import render
 from sshtool.cli.parsing import shard_of
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime, overlapped
@@ -51,7 +52,7 @@ from sshtool.demo.dataset import write_dataset
 from sshtool.demo.scenes import draw_scene
 from sshtool.evaluate import evaluation as command, feeding, omz, run
 from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
-from sshtool.evaluate.feeding import Fitted, Omz, UpstreamScales, resize
+from sshtool.evaluate.feeding import Fitted, Omz, UpstreamScales
 from sshtool.evaluate.figures import (
     ArtifactFigures,
     EvaluateResult,

@@ -310,6 +310,9 @@ class Conversion:
         1000
     )
     keep_heads: Annotated[bool, Option("With --postprocess: keep the heads as outputs.")] = False
+    output_form: Annotated[
+        str, Option("With --postprocess: plain, or model-api for OpenVINO's Model API: boxes with scores, and labels.")
+    ] = "plain"
     calibration_data: Annotated[
         Path | None, Option("For INT8: a folder of images like those of its use; the demo draws its own.")
     ] = None
@@ -327,7 +330,9 @@ class Conversion:
     def options(self, model: ModelSpec) -> Options:
         """The options of the conversion. Raises UsageError."""
         from sshconvert.formats.registry import FORMATS
+        from sshconvert.model_api import takes_one_image
         from sshconvert.options import Color, Dynamic, InputType, Layout, Options, Precision
+        from sshconvert.tasks.inside import OutputForm
 
         shape, postprocessing = self._shape(model), self._postprocessing()
         if not model.takes_image and self.input_color:
@@ -336,7 +341,7 @@ class Conversion:
             raise UsageError(
                 f"--input-color: the original takes {model.image.color}; leave out --no-preprocessing to feed another"
             )
-        return Options(
+        options = Options(
             formats=tuple(choices("--format", self.format, list(FORMATS))),
             precisions=tuple(map(Precision, choices("--precision", self.precision, list(Precision)))),
             input_shape=shape,
@@ -347,6 +352,11 @@ class Conversion:
             color=Color(choice("--input-color", self.input_color or Color.BGR, list(Color))),
             postprocessing=postprocessing,
         )
+        if postprocessing and postprocessing.form is OutputForm.MODEL_API and not takes_one_image(model, options):
+            raise UsageError(
+                "--output-form: Model API feeds one image of a fixed size; leave out --dynamic, and give a batch of 1"
+            )
+        return options
 
     def quantization(self) -> QuantizationOptions:
         from sshtool.quantization import QuantizationOptions
@@ -368,11 +378,15 @@ class Conversion:
 
     def _postprocessing(self) -> Postprocessing | None:
         from sshconvert.options import Postprocessing
+        from sshconvert.tasks.inside import OutputForm
 
-        postprocessing = Postprocessing(self.score_threshold, self.iou_threshold, self.top_k, self.keep_heads)
+        form = OutputForm(choice("--output-form", self.output_form, list(OutputForm)))
+        postprocessing = Postprocessing(self.score_threshold, self.iou_threshold, self.top_k, self.keep_heads, form)
         if not self.postprocess:
             if postprocessing != Postprocessing():
-                raise UsageError("--score-threshold, --iou-threshold, --top-k, --keep-heads: give --postprocess too")
+                raise UsageError(
+                    "--score-threshold, --iou-threshold, --top-k, --keep-heads, --output-form: give --postprocess too"
+                )
             return None
         for option, value in (("--score-threshold", self.score_threshold), ("--iou-threshold", self.iou_threshold)):
             if value is not None and not 0 < value <= 1:

@@ -14,20 +14,17 @@ from typing import Final
 
 import numpy as np
 
-from sshconvert.arrays import Floats, Indices, Pixels
+from sshconvert.arrays import Pixels
 from sshconvert.contract import Declaration
 from sshconvert.models.protocols import OmzRules
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.detection import DetectionTask, detection_task
 from sshconvert.tasks.results import Detections
-from sshtool.bilinear import neighbours
+from sshtool.bilinear import resize
 from sshtool.evaluate import omz
 from sshtool.evaluate.predictions import Predictions, from_corners
 from sshtool.images import Resize, fit
 from sshtool.runtimes.base import Outputs
-
-# Pixels that a resize processes at once.
-_PART: Final = 1 << 18
 
 # Before the settings of omz that are not SSH's.
 RULES: Final = "; "
@@ -153,36 +150,6 @@ def upstream_scale(height: int, width: int, shorter: int, longer: int) -> float:
     """The factor that makes the shorter side `shorter`, or the longer one `longer` if it would exceed that."""
     scale = shorter / min(height, width)
     return scale if round(scale * max(height, width)) <= longer else longer / max(height, width)
-
-
-def resize(image: Pixels, size: Size, scale_y: float, scale_x: float) -> Pixels:
-    """Resize bilinearly as OpenCV does: uint8 [H, W, 3] of `size`.
-
-    The new pixel k samples the image at (k + 0.5) / scale - 0.5. Downscaling does not average.
-    """
-    if image.shape[:2] == size and scale_y == scale_x == 1:
-        return image
-    top, bottom, down = _neighbours(image.shape[0], size[0], scale_y)
-    left, right, across = _neighbours(image.shape[1], size[1], scale_x)
-    down, across = down[:, None, None], across[None, :, None]
-    columns = np.arange(image.shape[1])
-    if len(columns) > 2 * len(left):  # drop the columns that no new pixel samples
-        columns, places = np.unique(np.concatenate([left, right]), return_inverse=True)
-        left, right = np.split(places.reshape(-1), 2)
-    resized = np.empty((*size, 3), np.uint8)
-    step = max(1, _PART // len(columns))
-    for start in range(0, size[0], step):
-        part = slice(start, start + step)
-        rows = image[np.ix_(top[part], columns)] * (1 - down[part]) + image[np.ix_(bottom[part], columns)] * down[part]
-        resized[part] = np.rint(rows[:, left] * (1 - across) + rows[:, right] * across)
-    return resized
-
-
-def _neighbours(length: int, new_length: int, scale: float) -> tuple[Indices, Indices, Floats]:
-    """For each new pixel its two neighbours in the image, and the weight of the second one, 0-1."""
-    places = np.clip((np.arange(new_length) + 0.5) / scale - 0.5, 0, length - 1)
-    first, second, share = neighbours(places, length)
-    return first, second, share.astype(np.float32)
 
 
 def _scaled(height: int, width: int, scale: float) -> Size:

@@ -25,9 +25,9 @@ from sshconvert.reading import is_folder
 from sshconvert.tasks.classification import Classification
 from sshconvert.tasks.embedding import Embedding
 from sshconvert.tasks.results import Scores, Vectors
+from sshtool.bilinear import resize
 from sshtool.candidates import Candidate, find_candidates, labelled, left_out
 from sshtool.evaluate import imagenet, lfw
-from sshtool.evaluate.feeding import resize
 from sshtool.evaluate.figures import REFERENCE, EvaluateResult, NotEvaluated
 from sshtool.evaluate.pairs_file import PairsFile, read_pairs
 from sshtool.framing import central

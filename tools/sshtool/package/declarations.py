@@ -15,6 +15,7 @@ from sshconvert.digest import bytes_sha256
 from sshconvert.errors import ArtifactError, PackageError, RuntimeUnavailableError, UsageError
 from sshconvert.formats.registry import FORMATS
 from sshconvert.messages import listed, shown
+from sshconvert.model_api import MODEL_INFO, model_info
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Precision
 from sshconvert.schema import one_line
@@ -120,6 +121,8 @@ class Declarations:
             self._fail(item.path, error)
             return
         converted = Contract.of(self.model, self.manifest.source.weights, options, item.precision)
+        outputs = {output.name: output.shape for output in item.outputs}
+        self._equal(item.path, MODEL_INFO, dict(contract.model_info), model_info(self.model, options, outputs))
         expected = FORMATS[item.format].entries(converted)
         for key, value in sorted(contract.metadata.items()):
             if key in expected and key != TOOL:

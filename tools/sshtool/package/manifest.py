@@ -12,6 +12,7 @@ import pydantic
 from sshconvert.formats.registry import FORMATS
 from sshconvert.models.spec import Sha256
 from sshconvert.schema import Strict, one_line, parse_json
+from sshconvert.tasks.inside import OutputForm
 from sshtool.package.names import PackagePath, collision, fault
 
 MANIFEST: Final = "manifest.json"
@@ -66,6 +67,7 @@ class Thresholds(Strict):
     score_threshold: float
     iou_threshold: float
     top_k: int
+    form: OutputForm = OutputForm.PLAIN
 
 
 def _known_format(key: str) -> str:

@@ -13,7 +13,7 @@ from sshconvert.digest import file_sha256
 from sshconvert.errors import PackageError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.options import Options, Precision
-from sshconvert.tasks.inside import Inside
+from sshconvert.tasks.inside import Inside, OutputForm, in_form
 from sshtool.package.manifest import Manifest, PackagedModel
 
 REBUILT: Final = (Precision.FP32.value, Precision.FP16.value)  # from a checkpoint alone
@@ -53,7 +53,8 @@ def options_of(item: PackagedModel, model: ModelSpec) -> Options:
         item.input.dtype,
         item.color_order,
         item.mean_values,
-        faces=Inside(inside.score_threshold, inside.iou_threshold, inside.top_k) if inside else None,
+        faces=Inside(**inside.model_dump()) if inside else None,
     )
-    kept = len(item.outputs) > len(model.task.inside_outputs)
+    results = in_form(model.task.inside_outputs, inside.form if inside else OutputForm.PLAIN)
+    kept = len(item.outputs) > len(results)
     return declaration.options(item.format, item.precision, model, keep_heads=kept)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from sshconvert.models.spec import ModelSpec
+from sshconvert.tasks.detection import detection_task
+from sshconvert.tasks.inside import OutputForm
 from sshtool.package.manifest import PackagedModel
 from sshtool.runtimes.registry import RUNTIMES
 
@@ -32,6 +34,15 @@ data = np.zeros({shape}, np.{dtype})  # in place of your own, as the original ta
 {run}
 """
 
+_WRAPPED: Final = """\
+import numpy as np
+from model_api.models import Model
+from PIL import Image
+
+image = np.asarray(Image.open("{image}").convert("RGB"))[..., ::-1]  # BGR, of any size
+print(Model.create_model("{path}", device="CPU")(image))
+"""
+
 
 def examples(model: ModelSpec, models: Iterable[PackagedModel]) -> list[tuple[str, str]]:
     """The titles and programs of the model card: for the first file of each format, and for the decoding.
@@ -47,8 +58,13 @@ def examples(model: ModelSpec, models: Iterable[PackagedModel]) -> list[tuple[st
         for form, item in first.items()
         if form in runtimes and (_takes_images(item) or _takes_one_tensor(item))
     ]
-    decoding = model.task.usage(inside=next(iter(first.values())).postprocessing is not None)
-    return [*programs, decoding] if programs and decoding else programs
+    item = next(iter(first.values()))
+    if item.postprocessing is not None and item.postprocessing.form is OutputForm.MODEL_API:
+        wrapped = ("Model API", _WRAPPED.format(image=IMAGE, path=item.path))
+        decoding = detection_task(model.name, model.task).usage_inside(OutputForm.MODEL_API)
+        return [*programs, *([decoding] if programs else []), wrapped]
+    usual = model.task.usage(inside=item.postprocessing is not None)
+    return [*programs, usual] if programs and usual else programs
 
 
 def _takes_images(item: PackagedModel) -> bool:

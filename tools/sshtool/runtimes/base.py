@@ -16,12 +16,13 @@ import numpy as np
 
 from sshconvert.arrays import Array, Floats, Images
 from sshconvert.contract import Declaration
-from sshconvert.errors import ArtifactError, NonfiniteError
+from sshconvert.errors import ArtifactError, DetectionError, NonfiniteError
 from sshconvert.formats.registry import FORMATS
 from sshconvert.libraries import is_installed
 from sshconvert.messages import printable
 from sshconvert.models.spec import ModelSpec
 from sshconvert.schema import one_line
+from sshconvert.tasks.inside import plain_outputs
 from sshconvert.threads import usable_cores
 
 Outputs = dict[str, Floats]
@@ -64,7 +65,10 @@ class Settings:
 
 
 class Runtime(ABC):
-    """A loaded model. `run` takes raw images and feeds them in the form that the model declares, or takes tensors."""
+    """A loaded model. `run` takes raw images and feeds them in the form that the model declares, or takes tensors.
+
+    Results of post-processing inside are given in the plain form (`sshconvert.tasks.inside`), whatever the file's is.
+    """
 
     key: ClassVar[str]  # its name in options
     name: ClassVar[str]  # its name in messages and reports
@@ -163,6 +167,16 @@ def prepare(images: Images, declaration: Declaration) -> Array:
     if declaration.input_layout != "NHWC":
         pixels = pixels.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(pixels, declaration.input_type)  # one copy for both the type and the layout
+
+
+def plain(outputs: Mapping[str, Array], declaration: Declaration, path: Path) -> Outputs:
+    """Return the outputs of a file with post-processing inside in the plain form. Raises ArtifactError."""
+    if declaration.faces is None:
+        return dict(outputs)
+    try:
+        return plain_outputs(outputs, declaration.faces.form)
+    except DetectionError as error:
+        raise ArtifactError(f"{path}: {error}; convert again") from None
 
 
 def missing_tensor(path: Path, names: Iterable[str]) -> ArtifactError:

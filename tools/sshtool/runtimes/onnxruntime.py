@@ -24,6 +24,7 @@ from sshtool.runtimes.base import (
     Runtime,
     Settings,
     missing_tensor,
+    plain,
     prepared,
     reason,
     shown,
@@ -82,7 +83,7 @@ class OnnxRuntime(Runtime):
         return cls(path, settings)
 
     def run(self, feed: Feed) -> Outputs:
-        return self._run(self._session, feed)
+        return plain(self._run(self._session, feed), self.declaration, self._path)
 
     def layers(self, feed: Feed) -> Outputs:
         model = read_onnx(self._path)
@@ -103,7 +104,8 @@ class OnnxRuntime(Runtime):
         inputs = {**prepared(feed, self.declaration, self._input), **tensors}
         taken = {item.name: inputs[item.name] for item in part.get_inputs()}
         outputs = [item.name for item in part.get_outputs()]
-        return dict(zip(outputs, self._compute(part, outputs, taken, feed), strict=True))
+        values = dict(zip(outputs, self._compute(part, outputs, taken, feed), strict=True))
+        return plain(values, self.declaration, self._path)
 
     def tensors(self, feed: Feed, names: Collection[str]) -> Outputs:
         key = frozenset(names)
@@ -114,7 +116,7 @@ class OnnxRuntime(Runtime):
             outputs = {output.name for output in model.graph.output}
             model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(key - outputs))
             self._shown[key] = self._open(model.SerializeToString())
-        return self._run(self._shown[key], feed)
+        return plain(self._run(self._shown[key], feed), self.declaration, self._path)
 
     def inferences(self, feed: Feed) -> list[Inference]:
         names = [output.name for output in self._session.get_outputs()]

@@ -30,6 +30,7 @@ from sshtool.runtimes.base import (
     Runtime,
     Settings,
     missing_tensor,
+    plain,
     prepared,
     reason,
     shown,
@@ -90,7 +91,7 @@ outputs = list(model(data).values())""",
         return cls(path, settings)
 
     def run(self, feed: Feed) -> Outputs:
-        return self._run(self._requests, feed)
+        return plain(self._run(self._requests, feed), self.declaration, self._path)
 
     def layers(self, feed: Feed) -> Outputs:
         model = self._read()
@@ -114,7 +115,7 @@ outputs = list(model(data).values())""",
             self._parts[sizes] = _requests(self._compile(part), 1)
         own = len(self._compiled.inputs)
         given = {own + number: tensors[name] for number, name in enumerate(names)}
-        return self._infer_once(self._parts[sizes], inputs | given, feed)
+        return plain(self._infer_once(self._parts[sizes], inputs | given, feed), self.declaration, self._path)
 
     def _part_behind(self, names: Sequence[str], shapes: Mapping[Any, Sequence[int]]) -> Any:
         """Return the model with further inputs in place of its tensors of these names, after its own inputs.
@@ -151,7 +152,8 @@ outputs = list(model(data).values())""",
         requests, ports = self._shown[key]
         values = self._run(requests, feed)
         wanted = key | {port.any_name for port in self._compiled.outputs}
-        return {name: values[port.any_name] for port in ports for name in port.get_names() & wanted}
+        shown_values = {name: values[port.any_name] for port in ports for name in port.get_names() & wanted}
+        return plain(shown_values, self.declaration, self._path)
 
     def inferences(self, feed: Feed) -> list[Inference]:
         requests = [self._compiled.create_infer_request() for _ in range(self._count)]
