@@ -3,62 +3,36 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from project import ROOT
+from socket_guard import HAS_GUARD, guarded
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.options import Options
 
-# A seccomp filter: socket() of the families IPv4 and IPv6 kills the process; everything else is allowed. It binds the
-# process and all its children, native code included.
-GUARD = """
-import ctypes, struct, sys
-SOCKET, ARCHITECTURE = {number}, {architecture:#x}
-LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
-KILL, ALLOW = 0x80000000, 0x7FFF0000
-rules = [
-    (LOAD, 0, 0, 4), (EQUAL, 0, 5, ARCHITECTURE),
-    (LOAD, 0, 0, 0), (EQUAL, 0, 3, SOCKET),
-    (LOAD, 0, 0, 16), (EQUAL, 2, 0, 2), (EQUAL, 1, 0, 10),
-    (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, KILL),
-]
-code = b"".join(struct.pack("<HBBI", *rule) for rule in rules)
-buffer = ctypes.create_string_buffer(code)
-program = ctypes.create_string_buffer(struct.pack("<H6xQ", len(rules), ctypes.addressof(buffer)))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-assert libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()
-"""
-SYSTEMS = {"x86_64": (41, 0xC000003E), "aarch64": (198, 0xC00000B7)}
-
 pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() not in SYSTEMS,
+    not HAS_GUARD,
     reason="the guard is a filter of the Linux kernel for x86_64 and aarch64",
 )
-
-
-def guarded(
-    code: str, *arguments: str, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    number, architecture = SYSTEMS[platform.machine()]
-    script = GUARD.format(number=number, architecture=architecture) + code
-    command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6"])
 def test_the_guard_kills_whoever_opens_a_socket(family: str) -> None:
     assert guarded(f"import socket; socket.socket(socket.{family})").returncode == -signal.SIGSYS
+
+
+def test_the_guard_of_connections_kills_whoever_connects() -> None:
+    code = "import socket; one = socket.socket(); print('alive', flush=True); one.connect(('127.0.0.1', 9))"
+    process = guarded(code, connections=True)
+    assert (process.returncode, process.stdout) == (-signal.SIGSYS, "alive\n")
 
 
 def test_the_guard_lets_everything_else_live() -> None:

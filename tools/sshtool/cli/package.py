@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -71,22 +71,21 @@ class Package(Verb):
             self.layout.lower(),
             self.archive.lower(),
             self.allow_unverified,
-            read_signing_key(self.sign, ask_password) if self.sign else None,
+            read_signing_key(self.sign, partial(_password, session=session)) if self.sign else None,
             self.runtime_files,
         )
         result = package(self.place.open()[0], options, dry_run=self.dry_run, progress=session.progress)
         session.finish(result, render)
 
 
-def ask_password(path: Path) -> str:
+def _password(path: Path, session: Session) -> str:
     """The password of a private key, from the environment or the terminal. Raises UsageError if there is neither."""
-    password = os.environ.get(PASSWORD)
-    if password is None and sys.stdin is not None and sys.stdin.isatty():
+    if (password := os.environ.get(PASSWORD)) is not None:
+        return password
+    if sys.stdin is not None and sys.stdin.isatty():
         with contextlib.suppress(EOFError):
-            password = getpass.getpass(f"password of {printable(path)}: ")
-    if password is None:
-        raise UsageError(f"--sign: {path} is encrypted; set {PASSWORD}, or run sshtool at a terminal, which asks")
-    return password
+            return session.ask_password(f"password of {printable(path)}: ")
+    raise UsageError(f"--sign: {path} is encrypted; set {PASSWORD}, or run sshtool at a terminal, which asks")
 
 
 def render(result: PackageResult, plain: bool) -> RenderableType:
@@ -101,7 +100,7 @@ def render(result: PackageResult, plain: bool) -> RenderableType:
     files = table(["file", "role", ">MB", "SHA-256"], rows, title=f"{result.model}, {status}", plain=plain)
     remarks = [f"package: {result.folder}", *([f"archive: {result.archive}"] if result.archive else [])]
     remarks.append(f"SHA-256 of {SUMS}: {result.sha256}" if result.sha256 else "nothing was written")
-    remarks += [f"signed by {result.signed_by}"] if result.signed_by else []
+    remarks += [f"signed by {result.signed_by}"] if result.sha256 and result.signed_by else []
     if not result.with_reference:
         remarks.append(
             "No reference pack fits this checkpoint and size: others cannot compare the models with the original, and "

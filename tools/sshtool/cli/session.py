@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import logging
 import sys
 import traceback
@@ -91,6 +92,15 @@ class Session:
                     self.status.start()
 
         return show
+
+    def ask_password(self, prompt: str) -> str:
+        """Ask for a password at the terminal, while the spinner pauses. Raises EOFError if the input ends."""
+        self._stop()
+        try:
+            return getpass.getpass(prompt)
+        finally:
+            if self.status:
+                self.status.start()
 
     def emit(self, body: dict[str, Any]) -> None:
         """With --json, print one of several documents. On a terminal the spinner pauses."""

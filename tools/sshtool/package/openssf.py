@@ -23,7 +23,7 @@ from sshconvert.files import output_errors, scratch_folder
 from sshconvert.libraries import MODEL_SIGNING, importing
 from sshconvert.messages import printable
 from sshconvert.reading import read_small
-from sshconvert.schema import one_line, parse_json
+from sshconvert.schema import one_line, parse_json, problems
 from sshtool.package.manifest import SUMS
 from sshtool.package.signing import ATTESTATION, LARGEST_SIGNATURE, MODEL_SIGNATURE, SIGNATURE, SignatureError
 
@@ -233,9 +233,10 @@ def _verify(folder: Path, data: bytes, key: bytes, files: set[str]) -> None:
         try:
             config.verify(folder, scratch / "signature")
         except Exception as error:  # noqa: BLE001  # whatever the library raises for a hostile file
-            # A wrong signature raises an exception without a text.
-            reason = f": {one_line(error)}" if str(error) else " by the key that it names"
-            raise SignatureError(f"is not of these files{reason}") from None
+            if not str(error):  # so the library says that the signature is wrong
+                raise SignatureError("is not by the key that it names") from None
+            text = problems(error) if isinstance(error, pydantic.ValidationError) else one_line(error)
+            raise SignatureError(f"is not a signature of these files: {text}") from None
 
 
 # --- Keys -------------------------------------------------------------------------------------------------------------
