@@ -80,8 +80,17 @@ class Site:
             assert all(request.startswith((url, f"blob:{url}", "data:,")) for request in page.requests), page.requests
         shutil.rmtree(tmp_path / "profile", ignore_errors=True)
 
-    def detected(self, image: Path) -> list[dict[str, Any]]:
-        arguments = ("--model", self.model, "--artifact", self.artifact, "-o", self.folder, "--json")
+    def detected(self, image: Path, *options: str) -> list[dict[str, Any]]:
+        arguments: tuple[str | Path, ...] = (
+            "--model",
+            self.model,
+            "--artifact",
+            self.artifact,
+            "-o",
+            self.folder,
+            *options,
+            "--json",
+        )
         found: list[dict[str, Any]] = json.loads(sshtool("detect", image, *arguments).stdout)["detections"]
         return found
 
@@ -366,6 +375,26 @@ def test_a_page_opened_as_a_file_says_how_to_serve_it(demo: Site, tmp_path: Path
         status = page.evaluate("document.getElementById('status').textContent")
         assert "python3 -m http.server" in status
         assert page.evaluate("document.getElementById('file').disabled")
+
+
+@pytest.mark.long
+def test_boxes_without_their_corner_pixels_are_shown_as_detect_gives_them(
+    node_modules: Callable[..., Path], tmp_path: Path
+) -> None:
+    """YOLOv3's, at a low score, since the weights are seeded."""
+    shipped = load_model("mobilefacedet-v1-mxnet")
+    model = shipped.model_copy(update={"name": "objects", "task": shipped.task.with_thresholds(0.1)})
+    (tmp_path / "objects.toml").write_bytes(dump_model(model))
+    write_demo(tmp_path, model)
+    checkpoint, options = open_checkpoint(tmp_path, model), Options(("onnx",), postprocessing=Postprocessing())
+    site = built(checkpoint, tmp_path / "out", options, node_modules("onnxruntime"), str(tmp_path / "objects.toml"))
+    picture = drawn(tmp_path / "scene.png", 480, 640)
+    expected = site.detected(picture, "--threshold", "0.1")
+    with site.opened(tmp_path) as page:
+        assert dropped(page, picture) == []
+        page.evaluate("""(score => { score.value = 0.1; score.dispatchEvent(new Event("input")); })
+            (document.getElementById("score"))""")
+        assert largest_difference(page, expected, last_pixel=0) <= 0.002
 
 
 @pytest.mark.long

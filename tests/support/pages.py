@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-FLAGS = (
+QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--enable-logging=stderr",
-    "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=2000",
+    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+)  # fmt: skip
+FLAGS = (
+    *QUIET, "--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=2000",
 )  # fmt: skip
 LIGHT, DARK = "--blink-settings=preferredColorScheme=1", "--blink-settings=preferredColorScheme=0"
 # What Chromium asks for on its own account comes from nowhere.
