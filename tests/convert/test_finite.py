@@ -23,7 +23,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.mxnet.params import read_params, write_params
 from sshtool.checkpoint.archive import opened, pack
 from sshtool.demo.dataset import demo_dataset
-from sshtool.report.picture import save_picture
+from sshtool.picture import save_picture
 
 MODEL: Final = load_model("ssh-mxnet")
 REFUSED: Final = "weights not finite: 2 NaN, 1 Inf"

@@ -14,7 +14,7 @@ import sshconvert
 from project import ROOT
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact
-from sshconvert.tasks.results import Detections
+from sshtool import ImageDetections
 
 EXAMPLES: Final = re.findall(
     r"^```python\n(.*?)^```$", (ROOT / "convert" / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
@@ -49,7 +49,8 @@ def test_an_example_converts_a_network_without_a_description(names: dict[str, An
 
 def test_an_example_detects(names: dict[str, Any]) -> None:
     pytest.importorskip("onnxruntime")
-    assert isinstance(run(EXAMPLES[2], names)["detections"], Detections)
+    assert isinstance(run(EXAMPLES[2], names)["detections"], ImageDetections)
+    assert Path("picture.png").is_file()
 
 
 @pytest.mark.usefixtures("mxnet")

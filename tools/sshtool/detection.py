@@ -22,7 +22,7 @@ from sshtool.candidates import usual_artifact
 from sshtool.detector import Detector, DetectorOptions, Fitted
 from sshtool.document import Error
 from sshtool.images import reading
-from sshtool.report.picture import save_picture
+from sshtool.picture import save_picture
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace
 

@@ -132,6 +132,11 @@ def read_image(path: Path) -> Pixels:
         return image
 
 
+def pixels_of(image: PillowImage.Image) -> Pixels:
+    """Return an image that Pillow has opened as `read_image` does."""
+    return _to_bgr(image, _orientation(image))
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[Pixels]:
     """`read_image` for threads: reserves the memory of the image, and of `fit`, for the block.

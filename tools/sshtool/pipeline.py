@@ -28,9 +28,9 @@ from sshtool.parity.reference import LiveReference, Reference, all_answers, half
 from sshtool.parity.samples import SCENE
 from sshtool.parity.verification import ConvertedAgain, VerifyOptions, VerifyResult, find_reference, write_record
 from sshtool.parity.verify import ArtifactReport, VerifyReport, verify
+from sshtool.picture import save_picture
 from sshtool.progress import Progress, silent
 from sshtool.quantization import QuantizationOptions, check, quantization_for, quantization_needs
-from sshtool.report.picture import save_picture
 from sshtool.report.verification import ReportFiles
 from sshtool.runtimes.exact import EXACT
 from sshtool.runtimes.mxnet import MXNET

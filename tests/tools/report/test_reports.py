@@ -39,6 +39,7 @@ from sshtool.parity.samples import Sample, draw_sample, sample_names
 from sshtool.parity.tensors import TensorComparison
 from sshtool.parity.verification import VerifyResult
 from sshtool.parity.verify import FEW_STEPS, ArtifactReport, Failure, SampleComparison, VerifyReport, verify
+from sshtool.picture import save_picture
 from sshtool.report import histogram, html, summary
 from sshtool.report.comparison import comparison_table
 from sshtool.report.html import MOST_PICTURED, pictured, render_html
@@ -46,7 +47,6 @@ from sshtool.report.junit import TIMES, render_junit
 from sshtool.report.markdown import MOST_FAILURES, render_markdown
 from sshtool.report.markup import escape
 from sshtool.report.overlay import COLOURS, data_uri, pictures
-from sshtool.report.picture import save_picture
 from sshtool.report.schema import shipped_schema
 from sshtool.report.terminal import console
 from sshtool.runtimes.exact import SINGLE, Exact

@@ -35,8 +35,8 @@ from sshtool.evaluate.evaluation import EvaluateOptions, evaluate
 from sshtool.parity.reference import Answer, LiveReference, Reference
 from sshtool.parity.verification import VerifyOptions, verify_artifacts
 from sshtool.parity.verify import Rules, SampleComparison, _Judge, _profile_name, verify
+from sshtool.picture import save_picture
 from sshtool.progress import silent
-from sshtool.report.picture import save_picture
 from sshtool.runtimes.base import Settings
 from sshtool.runtimes.loading import load
 from sshtool.runtimes.openvino import OpenVino

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from sshconvert.arrays import Pixels
 from sshconvert.files import staged
 from sshconvert.libraries import PILLOW, importing
 from sshconvert.tasks.results import Box, landmarks_of, score_of
+
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
 
 BOX: Final = (0, 230, 60)
 LANDMARK: Final = (255, 90, 60)
@@ -23,6 +26,13 @@ def save_picture(path: Path, image: Pixels, boxes: Iterable[Box], *, least: floa
 
     Raises RuntimeUnavailableError without Pillow, OutputError if the file cannot be written.
     """
+    picture = drawn(image, boxes, least=least)
+    with staged(path) as part:
+        picture.save(part, format="PNG")
+
+
+def drawn(image: Pixels, boxes: Iterable[Box], *, least: float = 0) -> PillowImage.Image:
+    """Return the picture that `save_picture` saves. Raises RuntimeUnavailableError without Pillow."""
     with importing(PILLOW):
         from PIL import Image, ImageDraw, ImageFont
     picture = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
@@ -40,5 +50,4 @@ def save_picture(path: Path, image: Pixels, boxes: Iterable[Box], *, least: floa
         left, top, right, bottom = draw.textbbox((x1, max(0, y1 - 18)), label, font=font)
         draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill=BOX)
         draw.text((x1, max(0, y1 - 18)), label, fill=TEXT, font=font)
-    with staged(path) as part:
-        picture.save(part, format="PNG")
+    return picture
