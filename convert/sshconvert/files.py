@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -254,18 +255,18 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
     This locks the folder itself: `filelock` would leave a lock file in the user's folder.
     """
-    try:
+    if sys.platform == "win32":
+        yield
+    else:
         import fcntl
-    except ImportError:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -112,7 +112,8 @@ class Exporters:
         """The files that all programs get: those of the zoo, cut where MXNet cannot compute the network's own heads."""
         with tempfile.TemporaryDirectory(dir=self.cache) as name:
             files = Files(network, Path(name), self.answers)
-            np.savez(files.inputs, **zoo.inputs(network))  # type: ignore[arg-type]  # its flag may be an array, they say
+            inputs: dict[str, Any] = zoo.inputs(network)  # numpy 2 types its flag among them
+            np.savez(files.inputs, **inputs)
             self._write(files)
             yield files
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 SIZE = 640
 
@@ -39,7 +40,7 @@ def artifact(path: Path) -> Callable[[], object]:
     return lambda: runtime.run(images)
 
 
-def image() -> np.ndarray:
+def image() -> NDArray[np.float32]:
     return np.random.RandomState(0).randint(0, 256, (SIZE, SIZE, 3)).astype(np.float32)
 
 

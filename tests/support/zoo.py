@@ -307,14 +307,16 @@ def _grid(name: str, shape: Shape, random: np.random.Generator) -> Array:
     rows, columns = np.meshgrid(np.arange(shape[2]), np.arange(shape[3]), indexing="ij")
     centres = np.stack([columns, rows], axis=-1)[None, None].astype(np.float32)
     if shape[-1] == 2:
-        return np.broadcast_to(centres, shape).copy()
+        points: Array = np.broadcast_to(centres, shape).copy()
+        return points
     boxes = (*shape[:-1], shape[-1] // 4, 2)
     in_pixels = "rpn" in name
     step = (4 if "mask" in name else 16) * 2**level if in_pixels else 2**level / 38
     sizes = random.uniform(16, 256, boxes) if in_pixels else random.uniform(0.05, 0.4, boxes)
     middles = np.broadcast_to((centres[..., None, :] + 0.5) * step, boxes)
     ends = (middles - sizes / 2, middles + sizes / 2) if in_pixels else (middles, sizes)
-    return np.concatenate(ends, axis=-1).reshape(shape).astype(np.float32)
+    values: Array = np.concatenate(ends, axis=-1).reshape(shape).astype(np.float32)
+    return values
 
 
 MOST_TIED: Final = 16  # rows that rank equally

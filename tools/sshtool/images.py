@@ -332,7 +332,8 @@ def _deep_converter(image: PillowImage.Image) -> Callable[[PillowImage.Image], P
         low, high = 0.0, next(top for top in customary if high <= top)
 
     def convert(part: PillowImage.Image) -> Pixels:
-        return np.rint((_grey(part) - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)[..., None]
+        pixels: Pixels = np.rint((_grey(part) - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)[..., None]
+        return pixels
 
     return convert
 

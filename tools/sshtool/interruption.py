@@ -45,7 +45,7 @@ class Interrupted(BaseException):  # like KeyboardInterrupt, but no library catc
 def catch_signals() -> None:
     """Handle the signals from now on, except those that the parent process set to be ignored."""
     caught = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    if os.name == "posix":  # elsewhere a signal cannot write to a pipe
+    if sys.platform != "win32":  # there a signal cannot write to a pipe
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

@@ -100,7 +100,8 @@ class _Deformable(Operator):
             )
         ]
         down, across = np.broadcast_arrays(axes[0][:, :, None, None], axes[1][None, None])
-        return np.stack([down, across], axis=-1).astype(np.float32)
+        places: Array = np.stack([down, across], axis=-1).astype(np.float32)
+        return places
 
     def evaluate(self, *inputs: Array) -> tuple[Array, ...]:
         named = dict(zip(self.inputs, inputs, strict=False))

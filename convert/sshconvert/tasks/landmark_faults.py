@@ -69,8 +69,8 @@ def _faults(name: str, heads: Mapping[str, AnchorHead], change: Change) -> tuple
 
 
 def _exchange_x_and_y(_: AnchorHead, values: Array) -> Array:
-    order = np.arange(len(values)).reshape(-1, 2)[:, ::-1].ravel()
-    return values[order]
+    exchanged: Array = values[np.arange(len(values)).reshape(-1, 2)[:, ::-1].ravel()]
+    return exchanged
 
 
 def _change_channels(copy: Editable, heads: Mapping[str, AnchorHead], change: Change) -> None:

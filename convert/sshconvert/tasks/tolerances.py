@@ -91,7 +91,7 @@ def errors(expected: Array, actual: Array, *, saturates: bool) -> Doubles:
 
     A probability's difference below the floor says nothing about its logit, and counts as 0.
     """
-    distances = np.abs(expected.astype(np.float64) - actual)
+    distances: Doubles = np.abs(expected.astype(np.float64) - actual)
     if not saturates:
         return distances
     least = FLOOR * magnitude(expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,7 @@ class NumPy(Runtime):
 
     def _convolution(self, name: str, values: Array) -> Array:
         weight, bias = self._weights[f"{name}_weight"], self._weights[f"{name}_bias"]
-        windows = np.lib.stride_tricks.sliding_window_view(values, weight.shape[2:], axis=(2, 3))
+        sliding: Any = np.lib.stride_tricks.sliding_window_view  # numpy 1 types only one axis
+        windows = sliding(values, weight.shape[2:], axis=(2, 3))
         result: Array = np.einsum("nchwij,ocij->nohw", windows, weight, optimize=True) + bias[:, None, None]
         return result

@@ -987,9 +987,12 @@ def at_scales(scores: dict[int, float], stride: int, image: Pixels) -> Predictio
     """What the pyramid finds if the first anchor of a stride has these scores, by the number of the scale."""
     feed = UpstreamScales(MODEL, pyramid=True)
     sizes = feed.sizes(*image.shape[:2])
-    return feed.find(
-        image, lambda pixels: one_face(stride, 0, 0, scores.get(sizes.index(pixels.shape[:2]), 0.0))(pixels)
-    )
+
+    def network(pixels: Pixels) -> Outputs:
+        height, width, _ = pixels.shape
+        return one_face(stride, 0, 0, scores.get(sizes.index((height, width)), 0.0))(pixels)
+
+    return feed.find(image, network)
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ def best_of_all(predictions: Floats, faces: Floats, measure: Measure) -> list[in
 def boxes(chance: np.random.Generator, count: int, extent: int, largest: int) -> Floats:
     """Of whole pixels, some without extent: many are equal, and overlap equally."""
     places, sizes = chance.integers(0, extent, (count, 2)), chance.integers(-2, largest, (count, 2))
-    return np.concatenate([places, sizes], axis=1).astype(np.float64)
+    drawn: Floats = np.concatenate([places, sizes], axis=1).astype(np.float64)
+    return drawn
 
 
 @MEASURES

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -140,10 +142,10 @@ def _check(options: BenchOptions) -> None:
 
 
 def _load() -> float | None:
-    try:
-        return os.getloadavg()[0]
-    except (OSError, AttributeError):  # Windows has none
-        return None
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            return os.getloadavg()[0]
+    return None
 
 
 def _feed(options: BenchOptions) -> Feed:

@@ -149,9 +149,9 @@ def peak_bytes() -> int | None:
         return next(int(line.split()[1]) * KILOBYTE for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
         pass
-    try:
+    peak = None
+    if sys.platform != "win32":
         import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else KILOBYTE
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else KILOBYTE)
+    return peak

@@ -15,6 +15,7 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final
@@ -105,11 +106,11 @@ class Entry:
         """Raises DownloadError if another user could put links or other archives into the cache.
 
         The cache belongs to this user or to root; only they and the user's own group may write there. In a sticky
-        folder such as /tmp, where all users may write, the entry's own folder decides.
+        folder such as /tmp, where all users may write, the entry's own folder decides. Windows keeps a user's folders
+        from others itself.
         """
-        if os.name == "posix":
-            _require_own(self.cache, sticky=True)
-            _require_own(self.folder, sticky=False)
+        _require_own(self.cache, sticky=True)
+        _require_own(self.folder, sticky=False)
 
     def origin(self) -> Origin | None:
         """The origin of the archive or its part; None if it is unknown."""
@@ -255,16 +256,21 @@ def _output_errors(folder: Path) -> Iterator[None]:
 
 def _require_own(folder: Path, *, sticky: bool) -> None:
     try:
-        status = folder.stat(follow_symlinks=sticky)
+        problem = _access_of_others(folder.stat(follow_symlinks=sticky), sticky=sticky)
     except OSError:  # creating the folder reports the reason
         return
-    others = stat.S_IWOTH if status.st_gid == os.getegid() else stat.S_IWOTH | stat.S_IWGRP
-    if stat.S_ISLNK(status.st_mode):
-        problem = "is a link"
-    elif status.st_uid not in (os.geteuid(), 0):
-        problem = f"belongs to another user (number {status.st_uid})"
-    elif status.st_mode & others and not (sticky and status.st_mode & stat.S_ISVTX):
-        problem = "can be written by others"
-    else:
-        return
-    raise DownloadError(f"{folder}: {problem}; use a folder of your own with --cache-dir")
+    if problem:
+        raise DownloadError(f"{folder}: {problem}; use a folder of your own with --cache-dir")
+
+
+def _access_of_others(status: os.stat_result, *, sticky: bool) -> str:
+    """Return what lets other users into a folder of this status, "" for nothing."""
+    if sys.platform != "win32":
+        others = stat.S_IWOTH if status.st_gid == os.getegid() else stat.S_IWOTH | stat.S_IWGRP
+        if stat.S_ISLNK(status.st_mode):
+            return "is a link"
+        if status.st_uid not in (os.geteuid(), 0):
+            return f"belongs to another user (number {status.st_uid})"
+        if status.st_mode & others and not (sticky and status.st_mode & stat.S_ISVTX):
+            return "can be written by others"
+    return ""

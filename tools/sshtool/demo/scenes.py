@@ -83,7 +83,8 @@ class _Painter:
 
     def image(self) -> Pixels:
         """The canvas in whole numbers."""
-        return np.floor(np.clip(self.canvas, 0, 255) + 0.5).astype(np.uint8)
+        image: Pixels = np.floor(np.clip(self.canvas, 0, 255) + 0.5).astype(np.uint8)
+        return image
 
     def uniform(self, low: float, high: float) -> float:
         return float(low + (high - low) * self.random.random_sample())

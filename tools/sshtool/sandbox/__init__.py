@@ -40,10 +40,10 @@ _PATIENCE: Final = 10.0  # seconds; processes of the child may hold its pipe ope
 
 def usual_memory() -> int:
     """The default memory limit of a child in bytes: the larger of 8 GB and half of the machine's memory."""
-    try:
-        return max(8 * GIGABYTE, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
-    except (AttributeError, ValueError, OSError):  # Windows
-        return 8 * GIGABYTE
+    if sys.platform != "win32":
+        with contextlib.suppress(ValueError, OSError):
+            return max(8 * GIGABYTE, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    return 8 * GIGABYTE
 
 
 @dataclass(frozen=True)
@@ -226,9 +226,8 @@ def _signal_name(number: int) -> str:
 
 def _widen(pipe: int) -> None:
     """Enlarge a pipe where possible, so that an image passes in fewer pieces."""
-    try:
+    if sys.platform == "linux":
         import fcntl
 
-        fcntl.fcntl(pipe, _SET_PIPE_SIZE, _PIPE)
-    except (ImportError, OSError):
-        pass
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, _SET_PIPE_SIZE, _PIPE)

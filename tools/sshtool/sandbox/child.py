@@ -79,22 +79,20 @@ def _error(name: str, message: str) -> dict[str, Any]:
 
 
 def _limit_memory(limit: int) -> None:
-    """Limit the allocated memory, used or not. Mapped files do not count."""
-    try:
+    """Limit the allocated memory, used or not. Mapped files do not count. Windows has no such limit."""
+    if sys.platform != "win32":
         import resource
 
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if hard == resource.RLIM_INFINITY or limit <= hard:
-            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-    except (ImportError, OSError, ValueError):  # Windows has no limits
-        pass
+        with contextlib.suppress(OSError, ValueError):
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            if hard == resource.RLIM_INFINITY or limit <= hard:
+                resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _die_with_parent() -> None:
     """End with the parent, even during native code. On systems other than Linux, the end of the questions ends it."""
-    if sys.platform != "linux":
-        return
-    import ctypes
+    if sys.platform == "linux":
+        import ctypes
 
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
