@@ -8,6 +8,7 @@ import sys
 import warnings
 import zipfile
 from importlib.metadata import metadata, requires
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -68,15 +69,42 @@ def test_the_base_install_is_lean() -> None:
     assert metadata("sshtool")["License-Expression"] == "MIT"
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-legacy.lock"])
+def pins_of(lock: str) -> list[str]:
+    lines = (ROOT / lock).read_text(encoding="utf-8").splitlines()
+    return [line.removesuffix(" \\") for line in lines if line and not line.startswith((" ", "#", "\t"))]
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-legacy.lock"])
 def test_locks_pin_everything_with_hashes_and_name_no_address(lock: str) -> None:
-    text = (ROOT / lock).read_text(encoding="utf-8")
-    pins = [line for line in text.splitlines() if line and not line.startswith((" ", "#", "\t"))]
+    text, pins = (ROOT / lock).read_text(encoding="utf-8"), pins_of(lock)
     assert len(pins) >= 10
     assert all("==" in pin for pin in pins)
     assert text.count("--hash=sha256:") >= len(pins)
     assert "://" not in text
     assert "index" not in text
+
+
+def test_what_runs_is_locked_as_what_is_tested() -> None:
+    for version, system, machine in product(
+        ("3.11", "3.12", "3.13", "3.14"), ("linux", "darwin", "win32"), ("x86_64", "arm64")
+    ):
+        where = {
+            "python_version": version,
+            "python_full_version": f"{version}.0",
+            "sys_platform": system,
+            "platform_machine": machine,
+            "platform_system": {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}[system],
+        }
+        run, develop = installed("requirements.lock", where), installed("requirements-dev.lock", where)
+        assert run <= develop
+        assert "mypy" not in str(run)
+        assert len(run) <= (60 if "mxnet==1.9.1" not in run else 61)
+
+
+def installed(lock: str, where: dict[str, str]) -> set[str]:
+    """The packages that a lock brings on a system."""
+    pins = map(Requirement, pins_of(lock))
+    return {f"{pin.name}{pin.specifier}" for pin in pins if not pin.marker or pin.marker.evaluate(where)}
 
 
 def packages_of(extra: str) -> set[str]:
