@@ -15,6 +15,7 @@ from small_release import MODEL, Verified, described, make_workspace
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.errors import UsageError
 from sshconvert.models.registry import load_model
+from sshconvert.tasks.inside import OutputForm
 from sshtool.images import BACKGROUND
 from sshtool.package.build import PackageOptions, package
 from sshtool.package.manifest import PackagedModel, Tensor, Thresholds
@@ -24,6 +25,7 @@ from sshtool.package.web.runtime import RUNTIME
 from sshtool.workspace import Workspace
 
 TEXTS: Final = {name: resources("sshtool.package.web").joinpath(name).read_text("utf-8") for name in FILES}
+INSIDE: Final = Thresholds(score_threshold=0.05, iou_threshold=0.3, top_k=100)
 READABLE: Final = 4.5  # WCAG's AA for text
 VISIBLE: Final = 3.0  # for frames and marks
 
@@ -37,8 +39,7 @@ def workspace(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFact
 def fit(workspace: Verified) -> PackagedModel:
     """A model as the page takes it."""
     model = described(read_contract(workspace.onnx), workspace.onnx)
-    inside = Thresholds(score_threshold=0.05, iou_threshold=0.3, top_k=100)
-    return model.model_copy(update={"postprocessing": inside, "path": "web/models/small.onnx"})
+    return model.model_copy(update={"postprocessing": INSIDE, "path": "web/models/small.onnx"})
 
 
 def taking(model: PackagedModel, *shape: int) -> PackagedModel:
@@ -47,10 +48,12 @@ def taking(model: PackagedModel, *shape: int) -> PackagedModel:
 
 def test_only_models_that_the_page_can_run_are_taken(fit: PackagedModel) -> None:
     assert page_files([fit], MODEL).keys() == {f"web/{name}" for name in (*FILES, "models.json")}
+    model_api = INSIDE.model_copy(update={"form": OutputForm.MODEL_API})
     assert page_files([taking(fit, -1, 3, 64, 64)], MODEL)
     for unfit, remedy in (
         (fit.model_copy(update={"format": "openvino"}), "choose ONNX files with --artifact"),
         (fit.model_copy(update={"postprocessing": None}), "convert with --postprocess"),
+        (fit.model_copy(update={"postprocessing": model_api}), "--output-form plain"),
         (taking(fit, 8, 3, 64, 64), "convert without --batch"),
         (taking(fit, 1, 3, -1, -1), "with --dynamic batch at most"),
     ):
@@ -64,7 +67,7 @@ def test_a_package_without_a_page_is_refused_before_anything_is_written(workspac
     place = Workspace(MODEL, workspace.folder)
     for options, remedy in (
         (PackageOptions((workspace.ir,), layout="web"), "choose ONNX files"),
-        (PackageOptions((workspace.onnx,), layout="web"), "--postprocess"),
+        (PackageOptions((workspace.onnx,), layout="web"), "convert with --postprocess"),
         (PackageOptions(runtime_files=tmp_path), "--runtime-files: the layout flat takes none"),
     ):
         with pytest.raises(UsageError, match=remedy):

@@ -12,6 +12,7 @@ from sshconvert.contract import Contract
 from sshconvert.errors import UsageError
 from sshconvert.models.spec import ModelSpec
 from sshconvert.tasks.detection import THRESHOLD, DetectionTask, detection_task
+from sshconvert.tasks.inside import OutputForm
 from sshtool.demo.network import detects_faces
 from sshtool.package.manifest import PackagedModel
 from sshtool.package.web.runtime import RUNTIME
@@ -48,8 +49,11 @@ def _entry(model: PackagedModel, spec: ModelSpec, task: DetectionTask) -> Mappin
     """What the page needs to know about a model. Colours are R, G, B; other members as in the manifest."""
     if model.format != "onnx":
         raise UsageError(f"--layout web: {model.label} does not run in a browser; choose ONNX files with --artifact")
-    if model.postprocessing is None:
-        raise UsageError(f"--layout web: {model.label} gives no {task.noun}s; convert with --postprocess")
+    if model.postprocessing is None or model.postprocessing.form is not OutputForm.PLAIN:
+        raise UsageError(
+            f"--layout web: {model.label} gives no {task.noun}s in the form that the page reads; convert with "
+            f"--postprocess and --output-form {OutputForm.PLAIN.value}"
+        )
     sizes = dict(zip(model.input_layout, model.input.shape, strict=True))
     if sizes["N"] not in (1, -1) or sizes["H"] < 1 or sizes["W"] < 1:
         raise UsageError(
