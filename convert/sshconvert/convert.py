@@ -77,8 +77,8 @@ def convert(
             and ends the use of the checkpoint.
         progress: receives the name of each step.
 
-    Raises UnsupportedGraphError, ShapeError, PreprocessingError, PrecisionError, RuntimeUnavailableError and
-    OutputError.
+    Raises UnsupportedGraphError, ShapeError, PreprocessingError, PrecisionError, FormatError,
+    RuntimeUnavailableError and OutputError.
 
     """
     if Precision.INT8 in options.precisions and quantization is None:
@@ -87,7 +87,8 @@ def convert(
     for path in (path for artifact in artifacts for path in artifact.files):
         check_replaceable(path)
     for key in options.formats:
-        FORMATS[key].require()  # before anything is written
+        FORMATS[key].accept(options)  # before anything is written
+        FORMATS[key].require()
     progress("reading the network")
     floats = [artifact for artifact in artifacts if artifact.precision is not Precision.INT8]
     integers = [artifact for artifact in artifacts if artifact.precision is Precision.INT8]

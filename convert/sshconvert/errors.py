@@ -47,6 +47,10 @@ class PrecisionError(SSHToolError):
     """Weights that the requested precision cannot hold."""
 
 
+class FormatError(SSHToolError):
+    """An option or a network that the requested format has no form for."""
+
+
 class DownloadError(SSHToolError):
     """A download that failed from every source."""
 

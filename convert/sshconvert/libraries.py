@@ -60,6 +60,8 @@ SCIPY: Final = Library("SciPy", "scipy", "evaluate")
 MODEL_SIGNING: Final = Library("Model Signing", "model_signing", "sign")
 OPENVINO: Final = Library("OpenVINO", "openvino", base="openvino")
 ONNXRUNTIME: Final = Library("ONNX Runtime", "onnxruntime", "runtime")
+NCNN: Final = Library("ncnn", "ncnn", "ncnn")
+PNNX: Final = Library("pnnx", "pnnx", "ncnn")
 NNCF: Final = Library("NNCF", "nncf", "int8", base="openvino", upgrade=True)  # it needs a recent OpenVINO
 
 

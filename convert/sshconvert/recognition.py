@@ -12,12 +12,13 @@ from sshconvert.reading import open_regular
 
 HEAD: Final = 512  # bytes: up to and including the mark of a tar archive
 
-EMPTY, PARAMS, SYMBOL, ONNX, IR, ZIP, TAR, PACK, IMAGE = (
+EMPTY, PARAMS, SYMBOL, ONNX, IR, NCNN, ZIP, TAR, PACK, IMAGE = (
     "an empty file",
     "an MXNet .params file",
     "an MXNet symbol",
     "an ONNX model",
     "an OpenVINO IR",
+    "an ncnn network",
     "a zip archive",
     "a tar archive",
     "a NumPy archive, as reference packs are",
@@ -50,6 +51,7 @@ _TESTS: Final[Mapping[str, Callable[[bytes], bool]]] = MappingProxyType(
         PARAMS: _begins(struct.pack("<Q", 0x112)),
         SYMBOL: lambda head: head.lstrip().startswith(b"{") and b'"nodes"' in head,
         IR: lambda head: head.lstrip().startswith((b"<?xml", b"<net")) and b"<net" in head,
+        NCNN: _begins(b"7767517\n", b"7767517\r\n"),
         "a PyTorch checkpoint": lambda head: head.startswith(b"PK\x03\x04") and b"/data.pkl" in head[:128],
         PACK: lambda head: (
             head.startswith(b"PK\x03\x04") and any(name in head[:160] for name in (b".npy", b"reference.json"))

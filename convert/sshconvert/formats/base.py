@@ -18,8 +18,14 @@ from sshconvert.editable import EditableModel, NotThereError
 from sshconvert.errors import PrecisionError
 from sshconvert.network import Network
 from sshconvert.onnx.model import OnnxModel, move_model, weights_path
+from sshconvert.options import Options
 from sshconvert.reading import is_there
 from sshconvert.rounding import Rounding
+
+
+def has_suffix(path: Path, suffix: str) -> bool:
+    """Return whether a name ends in a suffix, in any case, after at least one letter. A suffix may have two dots."""
+    return path.name.lower().endswith(suffix) and len(path.name) > len(suffix)
 
 
 class ExportedNetwork:
@@ -81,6 +87,7 @@ class Format(ABC):
     suffix: ClassVar[str]  # of the main file, which readers open
     companion_suffixes: ClassVar[tuple[str, ...]] = ()  # of the files that always lie beside it, under the same name
     is_text: ClassVar[bool] = False  # the main file is text
+    text_companions: ClassVar[tuple[str, ...]] = ()  # those of `companion_suffixes` that are text
     is_editable: ClassVar[bool] = False  # the class has `edit`
     reads_file: ClassVar[bool] = False  # `write` reads `ExportedNetwork.linked`, after the formats that read models
 
@@ -88,15 +95,30 @@ class Format(ABC):
     def require(cls) -> None:
         """Raise RuntimeUnavailableError if a library that `write` needs is not installed."""
 
+    @classmethod  # noqa: B027  # most formats take all options
+    def accept(cls, options: Options) -> None:
+        """Raise FormatError for options that the format has no form for."""
+
     @classmethod
     def companions(cls, path: Path) -> tuple[Path, ...]:
         """Return the files beside the main file `path` that belong to the artifact."""
-        return tuple(path.with_suffix(suffix) for suffix in cls.companion_suffixes)
+        return tuple(path.with_name(name) for name in cls.companion_names(path.name))
+
+    @classmethod
+    def companion_names(cls, name: str) -> tuple[str, ...]:
+        """Return the names of the files in `companion_suffixes` that lie beside a main file of this name."""
+        return tuple(name[: -len(cls.suffix)] + suffix for suffix in cls.companion_suffixes)
+
+    @classmethod
+    def text_suffixes(cls) -> tuple[str, ...]:
+        """Return the suffixes of the files that are text."""
+        return (*([cls.suffix] if cls.is_text else []), *cls.text_companions)
 
     @classmethod
     def main_of(cls, path: Path) -> Path | None:
         """Return the main file to which `path` has the name of a companion."""
-        return path.with_suffix(cls.suffix) if path.suffix.lower() in cls.companion_suffixes else None
+        ending = next((suffix for suffix in cls.companion_suffixes if has_suffix(path, suffix)), None)
+        return path.with_name(path.name[: -len(ending)] + cls.suffix) if ending else None
 
     @classmethod
     @abstractmethod

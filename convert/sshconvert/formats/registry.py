@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.errors import ArtifactError
-from sshconvert.formats.base import Format
+from sshconvert.formats.base import Format, has_suffix
 from sshconvert.registry import Registry
 
 FORMATS: Final[Registry[type[Format]]] = Registry("sshconvert.formats")
@@ -14,7 +14,7 @@ FORMATS: Final[Registry[type[Format]]] = Registry("sshconvert.formats")
 
 def known_format(path: Path) -> type[Format] | None:
     """Return the format whose main files have the suffix of `path`."""
-    return next((entry for entry in FORMATS.values() if entry.suffix == path.suffix.lower()), None)
+    return next((entry for entry in FORMATS.values() if has_suffix(path, entry.suffix)), None)
 
 
 def format_of(path: Path) -> type[Format]:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
 from sshconvert.errors import ArtifactError
-from sshconvert.recognition import IR, ONNX, mistaken
+from sshconvert.recognition import IR, NCNN, ONNX, mistaken
 from sshconvert.schema import one_line
-from sshconvert.validation import ir, ir_sizes, onnx as onnx_file
+from sshconvert.validation import ir, ir_sizes, ncnn, onnx as onnx_file
 
 if TYPE_CHECKING:
     import onnx
@@ -47,6 +47,14 @@ def check_ir_sizes(path: Path, model: Any) -> None:
         ir_sizes.check(model)
     except ValueError as error:
         raise _refused(path, error, IR) from None
+
+
+def check_ncnn(path: Path) -> ncnn.NcnnNetwork:
+    """Check an ncnn network, whose .param has a .bin with exactly its weights beside it. Raises ArtifactError."""
+    try:
+        return ncnn.read(path)
+    except (OSError, ValueError) as error:
+        raise _refused(path, error, NCNN) from None
 
 
 def _refused(path: Path, error: OSError | ValueError, expected: str) -> ArtifactError:

@@ -35,7 +35,8 @@ class Layout(ABC):
 
     def files(self, main: str, form: str) -> tuple[str, ...]:
         """Paths of the main file and its companions."""
-        return (main, *(str(PurePosixPath(main).with_suffix(item)) for item in FORMATS[form].companion_suffixes))
+        path = PurePosixPath(main)
+        return (main, *(str(path.with_name(name)) for name in FORMATS[form].companion_names(path.name)))
 
     def configuration(self, models: Sequence[PackagedModel], spec: ModelSpec) -> Mapping[str, bytes]:
         """The layout's own files by path, such as a server's configuration; by default none.
@@ -67,8 +68,9 @@ class HuggingFace(Layout):
         return stem + ("" if precision == "FP32" else f"_{precision.lower()}") + _suffix(form)
 
     def configuration(self, models: Sequence[PackagedModel], spec: ModelSpec) -> Mapping[str, bytes]:
-        texts = {item.suffix for item in FORMATS.values() if item.is_text}
-        suffixes = sorted({PurePosixPath(path).suffix for model in models for path in model.files} - texts | {".npz"})
+        texts = tuple(suffix for item in FORMATS.values() for suffix in item.text_suffixes())
+        large = {PurePosixPath(path).suffix for model in models for path in model.files if not path.endswith(texts)}
+        suffixes = sorted(large | {".npz"})
         return {".gitattributes": "".join(f"*{suffix} {LFS}\n" for suffix in suffixes).encode()}
 
 

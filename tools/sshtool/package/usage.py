@@ -75,10 +75,15 @@ def _takes_one_tensor(item: PackagedModel) -> bool:
     return not item.input_layout and not item.other_inputs
 
 
+def _call(item: PackagedModel, run: str) -> str:
+    outputs = json.dumps([output.name for output in item.outputs])
+    return run.format(path=item.path, name=json.dumps(item.input.name), outputs=outputs)
+
+
 def _run(model: ModelSpec, item: PackagedModel, import_: str, run: str) -> str:
     if _takes_one_tensor(item):
         shape = tuple(max(size, 1) for size in item.input.shape)
-        call = run.format(path=item.path, name=json.dumps(item.input.name))
+        call = _call(item, run)
         return _OPEN_TENSOR.format(import_=import_, shape=shape, dtype=item.input.dtype, run=call).rstrip()
     sizes = dict(zip(item.input_layout, item.input.shape, strict=True))
     _, _, own_height, own_width = model.image_shape
@@ -91,5 +96,5 @@ def _run(model: ModelSpec, item: PackagedModel, import_: str, run: str) -> str:
         color=item.color_order,
         transpose="" if item.input_layout == "NHWC" else ".transpose(0, 3, 1, 2)",
         dtype=item.input.dtype,
-        run=run.format(path=item.path, name=json.dumps(item.input.name)),
+        run=_call(item, run),
     ).rstrip()

@@ -15,9 +15,9 @@ from sshconvert.checkpoint import Checkpoint, CheckpointFiles
 from sshconvert.contract import Declaration
 from sshconvert.convert import convert
 from sshconvert.digest import bytes_sha256
-from sshconvert.errors import ImageError, RuntimeUnavailableError, UsageError
+from sshconvert.errors import FormatError, ImageError, RuntimeUnavailableError, UsageError
 from sshconvert.files import scratch_folder, staged
-from sshconvert.formats.registry import format_key
+from sshconvert.formats.registry import format_key, format_of
 from sshconvert.libraries import PILLOW, require
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
@@ -283,6 +283,10 @@ class ConvertedAgain:
             return None
         own = declaration.options(format_key(candidate.path), name, self.model)
         options = replace(own, input_shape=OTHER_SHAPE, dynamic=Dynamic.NOTHING)
+        try:
+            format_of(candidate.path).accept(options)
+        except FormatError:  # ncnn has no batch
+            return None
         number = self._folders.setdefault(options, len(self._folders))
         return convert(self._checkpoint, self._folder / str(number), options)[0].path
 

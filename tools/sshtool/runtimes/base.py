@@ -17,6 +17,7 @@ import numpy as np
 from sshconvert.arrays import Array, Floats, Images
 from sshconvert.contract import Declaration
 from sshconvert.errors import ArtifactError, DetectionError, NonfiniteError
+from sshconvert.formats.base import has_suffix
 from sshconvert.formats.registry import FORMATS
 from sshconvert.libraries import is_installed
 from sshconvert.messages import printable
@@ -75,7 +76,8 @@ class Runtime(ABC):
     module: ClassVar[str]  # the library to import
     formats: ClassVar[tuple[str, ...]]  # the keys of the formats that it loads; it is the usual runtime of the first
     inference_precisions: ClassVar[tuple[str, ...]] = (F32,)  # the types that it can compute in on request
-    # For the model card: the import, and the statement that computes `outputs` from `data`, with {path} and {name}.
+    # For the model card: the import, and the statement that computes `outputs` from `data`, with {path},
+    # {name} and {outputs}.
     usage: ClassVar[tuple[str, ...]] = ()
     needs_sandbox: ClassVar[bool] = True  # whether it loads untrusted files, in the sandbox if there is one
 
@@ -96,7 +98,7 @@ class Runtime(ABC):
     @classmethod
     def loads(cls, path: Path) -> bool:
         """Return whether the file has one of these suffixes."""
-        return path.suffix.lower() in cls.suffixes()
+        return any(has_suffix(path, suffix) for suffix in cls.suffixes())
 
     @classmethod
     @abstractmethod

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from sshconvert.errors import UsageError
+from sshconvert.formats.base import has_suffix
 from sshconvert.formats.registry import FORMATS, main_file
 from sshconvert.registry import Registry
 from sshtool.runtimes.base import Runtime
@@ -31,7 +32,12 @@ def usual_runtime(path: Path, key: str = "") -> type[Runtime]:
         suffixes = sorted({suffix for runtime in runtimes for suffix in runtime.suffixes()})
         raise UsageError(f"{path}: {_refusal(path, runtimes[0].name if key else 'a runtime', suffixes)}")
     available = [runtime for runtime in suitable if runtime.is_available()]
-    return min(available or suitable, key=lambda runtime: runtime.suffixes().index(path.suffix.lower()))
+    return min(available or suitable, key=lambda runtime: _place(runtime, path))
+
+
+def _place(runtime: type[Runtime], path: Path) -> int:
+    """Return the place of the file's suffix among those that a runtime loads."""
+    return next(place for place, suffix in enumerate(runtime.suffixes()) if has_suffix(path, suffix))
 
 
 def _refusal(path: Path, name: str, suffixes: list[str]) -> str:
