@@ -230,9 +230,9 @@ def test_mxnet_computes_one_at_a_time(plain_checkpoint: Checkpoint) -> None:
 
 
 def test_who_decides_how_many_to_compute_at_once() -> None:
-    """OpenVINO knows best; ONNX Runtime gets one stream for each thread; MXNet has one."""
+    """OpenVINO knows best; ONNX Runtime gets one stream for each thread; MXNet and ncnn have one."""
     assert {key: kind.default_requests(6) for key, kind in RUNTIMES.items()} == {
-        "mxnet": 1, "onnxruntime": 6, "openvino": 0,
+        "mxnet": 1, "ncnn": 1, "onnxruntime": 6, "openvino": 0,
     }  # fmt: skip
 
 

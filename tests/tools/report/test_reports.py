@@ -24,7 +24,6 @@ from sshconvert.arrays import Images
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import convert
 from sshconvert.errors import RuntimeUnavailableError
-from sshconvert.formats.registry import FORMATS
 from sshconvert.messages import printable
 from sshconvert.models.registry import load_model
 from sshconvert.options import Options, Precision
@@ -92,8 +91,8 @@ def made(demo_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) 
     good, again = (
         {artifact.path.suffix: artifact.path for artifact in convert(demo_checkpoint, folder / name, options)}
         for name, options in (
-            ("good", Options(tuple(FORMATS), input_shape=(1, 3, SIZE, SIZE))),
-            ("again", Options(tuple(FORMATS), input_shape=PAIR.images.transpose(0, 3, 1, 2).shape)),
+            ("good", Options(input_shape=(1, 3, SIZE, SIZE))),
+            ("again", Options(input_shape=PAIR.images.transpose(0, 3, 1, 2).shape)),
         )
     )
     reference = FewSamples(good[".onnx"], again[".onnx"])

@@ -48,7 +48,7 @@ def runtime(request: pytest.FixtureRequest, artifacts: dict[str, Artifact], chec
 
 
 def test_every_module_here_is_a_runtime_that_can_be_named() -> None:
-    assert list(RUNTIMES) == ["mxnet", "onnxruntime", "openvino"]
+    assert list(RUNTIMES) == ["mxnet", "ncnn", "onnxruntime", "openvino"]
     assert all(kind.key == key and kind.name and kind.suffixes() for key, kind in RUNTIMES.items())
 
 

@@ -56,6 +56,10 @@ outputs = [np.array(extractor.extract(name)[1])[None] for name in {outputs}]""",
     def load(cls, path: Path, model: ModelSpec, settings: Settings) -> Runtime:
         return cls(path, settings)
 
+    @classmethod
+    def default_requests(cls, threads: int) -> int:
+        return 1  # its binding holds Python's lock while it computes
+
     def run(self, feed: Feed) -> Outputs:
         inputs = self._checked(feed)
         return infer(self._net, inputs, self._outputs, self._path)
