@@ -561,7 +561,7 @@ def test_the_page_shows_a_bar_and_a_row_for_each_candidate(result: BenchResult) 
     assert reader.count("b") == 0
     assert "//" not in page
     for width in map(float, (attributes["width"] for tag, attributes in reader.tags if tag == "rect")):
-        assert 0 < width <= 536
+        assert 0 < width <= 632
     assert render_bench(result) == render_bench(result)
 
 

@@ -23,11 +23,11 @@ TITLES: Final = {
 # The geometry of the bars, in units of the SVG's view box.
 WIDTH: Final = 640
 LEFT: Final = 4
-RIGHT: Final = 540  # the end of the longest whisker, left of the figures
-STEP: Final = 42
+RIGHT: Final = 636  # the end of the longest whisker, and of the figures above the bars
+STEP: Final = 44
 THICK: Final = 16
-TOP: Final = 22  # of the first bar, below its name
-LONGEST_NAME: Final = 90  # a name may be a path; the table holds all of it
+TOP: Final = 24  # of the first bar, below its name
+LONGEST_NAME: Final = 44  # a name may be a path; the table holds all of it
 
 # The load average above which the machine counts as busy.
 BUSY: Final = 0.25
