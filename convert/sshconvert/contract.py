@@ -164,13 +164,15 @@ class Contract:
     """The metadata and tensors of an artifact.
 
     `metadata` are the entries by key, `model_info` those for Model API (`sshconvert.model_api`). `inputs` and `outputs`
-    are in the file's order.
+    are in the file's order. If the file is `batched`, the first dimensions of all of them are one free dimension. Only
+    ONNX says so: IR has no names for dimensions.
     """
 
     metadata: Mapping[str, str]
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     model_info: Mapping[str, str] = field(default_factory=dict)
+    batched: bool = False
 
     @classmethod
     def of(

@@ -56,9 +56,17 @@ class Onnx(Format):
     def read_contract(cls, path: Path) -> Contract:
         model = _screened(path)
         weights = {tensor.name for tensor in model.graph.initializer}
-        inputs = tuple(_tensor(value) for value in model.graph.input if value.name not in weights)
+        inputs = [value for value in model.graph.input if value.name not in weights]
+        outputs = model.graph.output
+        firsts = {_first_name(value) for value in (*inputs, *outputs)}
         metadata, model_info = _metadata(model)
-        return Contract(metadata, inputs, tuple(map(_tensor, model.graph.output)), model_info)
+        return Contract(
+            metadata,
+            tuple(map(_tensor, inputs)),
+            tuple(map(_tensor, outputs)),
+            model_info,
+            batched=len(firsts) == 1 and "" not in firsts,  # equal names mean equal sizes
+        )
 
     @classmethod
     def read_metadata(cls, path: Path) -> Mapping[str, str]:
@@ -92,6 +100,12 @@ def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     kind = value.type.tensor_type
     shape = tuple(size.dim_value if size.HasField("dim_value") else FREE for size in kind.shape.dim)
     return Tensor(value.name, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, shape)
+
+
+def _first_name(value: onnx.ValueInfoProto) -> str:
+    """Return the name of the first dimension, "" if it has a size or no name."""
+    dimensions = value.type.tensor_type.shape.dim
+    return dimensions[0].dim_param if dimensions else ""
 
 
 def _screened(path: Path) -> onnx.ModelProto:

@@ -77,7 +77,8 @@ class HuggingFace(Layout):
 class ModelServer(Layout):
     """OpenVINO Model Server: a folder for each model with a folder for each version, and `config.json` above them.
 
-    Mount `models` as `/models`, as the server's documentation does, and pass `/models/config.json`.
+    Mount `models` as `/models`, as the server's documentation does, and pass `/models/config.json`. The server reads the
+    layout of IR from the file. ONNX has no place for it, and the server resizes encoded photos only for a stated NHWC.
     """
 
     key = "ovms"
@@ -86,15 +87,18 @@ class ModelServer(Layout):
         return f"models/{_served(name, form, precision)}/1/{name}{_suffix(form)}"
 
     def configuration(self, models: Sequence[PackagedModel], spec: ModelSpec) -> Mapping[str, bytes]:
-        names = [PurePosixPath(model.path).parts[1] for model in models]
-        configs = [{"config": {"name": name, "base_path": f"/models/{name}"}} for name in names]
+        configs = [{"config": _ovms_config(PurePosixPath(model.path).parts[1], model)} for model in models]
         return {"models/config.json": (json.dumps({"model_config_list": configs}, indent=2) + "\n").encode()}
 
 
 class Triton(Layout):
     """Triton Inference Server: a folder for each model with `config.pbtxt` and a folder for each version.
 
-    The backends look for `model.onnx` or `model.xml`. With max_batch_size 0, the dimensions include the batch.
+    The backends look for `model.onnx` or `model.xml`. With max_batch_size 0, the dimensions include the batch. ONNX files
+    of a free batch get dynamic batching, as Triton's guide to optimization advises. The OpenVINO backend would then
+    compute exactly max_batch_size images at a time and refuse or pad all others, so its models take any batch of one
+    request instead; it runs on the CPU alone, and does not load where a GPU is the default. Otherwise Triton's own
+    choices hold: the latest version, one instance on each GPU or those that it gives a backend on the CPU.
     """
 
     key = "triton"
@@ -125,6 +129,9 @@ class Web(Layout):
 LAYOUTS: Final[Mapping[str, Layout]] = {layout.key: layout() for layout in Layout.__subclasses__()}
 
 _BACKENDS: Final = {"onnx": "onnxruntime", "openvino": "openvino"}
+_LARGEST_BATCH: Final = 8  # as in the examples of Triton's documentation
+_ON_CPU: Final = "instance_group [\n  {\n    kind: KIND_CPU\n  }\n]\n"
+_IN_BATCHES: Final = "dynamic_batching { }\n"
 _TRITON_TYPES: Final = {
     "float32": "TYPE_FP32",
     "float64": "TYPE_FP64",
@@ -147,14 +154,23 @@ def _served(name: str, form: str, precision: str) -> str:
 def _triton_config(name: str, model: PackagedModel) -> str:
     if model.format not in _BACKENDS:
         raise UsageError(f"--layout triton: Triton has no backend for {model.format}; choose another layout")
-    tensors = [_triton_tensor("input", item) for item in (model.input, *model.other_inputs)]
-    tensors += [_triton_tensor("output", item) for item in model.outputs]
-    return f'name: "{name}"\nbackend: "{_BACKENDS[model.format]}"\nmax_batch_size: 0\n' + "".join(tensors)
+    batched = model.batched and model.format == "onnx"
+    tensors = [_triton_tensor("input", item, batched=batched) for item in (model.input, *model.other_inputs)]
+    tensors += [_triton_tensor("output", item, batched=batched) for item in model.outputs]
+    head = f'name: "{name}"\nbackend: "{_BACKENDS[model.format]}"\nmax_batch_size: {_LARGEST_BATCH if batched else 0}\n'
+    return head + "".join(tensors) + _IN_BATCHES * batched + _ON_CPU * (model.format == "openvino")
 
 
-def _triton_tensor(field: str, tensor: Tensor) -> str:
-    dims = ", ".join(map(str, tensor.shape))
+def _triton_tensor(field: str, tensor: Tensor, *, batched: bool) -> str:
+    shape = tensor.shape[batched:]
+    # A tensor needs a dimension besides the batch. Where there is none, it is one of size 1 that the backend never sees.
+    dims = f"[ {', '.join(map(str, shape))} ]" if shape else "[ 1 ]\n    reshape: { shape: [ ] }"
     return (
         f'{field} [\n  {{\n    name: "{tensor.name}"\n    data_type: {_TRITON_TYPES[tensor.dtype]}\n'
-        f"    dims: [ {dims} ]\n  }}\n]\n"
+        f"    dims: {dims}\n  }}\n]\n"
     )
+
+
+def _ovms_config(name: str, model: PackagedModel) -> Mapping[str, str]:
+    layout = {"layout": "NHWC"} if (model.format, model.input_layout) == ("onnx", "NHWC") else {}
+    return {"name": name, "base_path": f"/models/{name}", **layout}

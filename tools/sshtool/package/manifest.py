@@ -80,7 +80,8 @@ class PackagedModel(Strict):
     """A converted model: its main file, all of its files, its inputs and outputs, and whether it is verified.
 
     `input` is the first input. If the inputs are no image, `other_inputs` are the others, and the layout, the order of
-    the channels and the mean are empty.
+    the channels and the mean are empty. `batched` says that the first dimension of every tensor is the free number of
+    images.
     """
 
     label: Text
@@ -91,6 +92,7 @@ class PackagedModel(Strict):
     input: Tensor
     other_inputs: Annotated[tuple[Tensor, ...], pydantic.Field(max_length=MOST_TENSORS)] = ()
     outputs: Annotated[tuple[Tensor, ...], pydantic.Field(max_length=MOST_TENSORS)]
+    batched: bool = False
     input_layout: Literal["NCHW", "NHWC", ""]
     color_order: Literal["BGR", "RGB", ""]
     mean_values: Annotated[tuple[float, ...], pydantic.Field(max_length=3)]

@@ -63,6 +63,8 @@ def packaged_model(path: Path, contract: Contract, model: str, layout: Layout, *
                 "input": asdict(contract.inputs[0]),
                 "other_inputs": tuple(map(asdict, declaration.tensors[1:])),
                 "outputs": tuple(map(asdict, contract.outputs)),
+                # Images do not depend on each other. The steps of a sequence do, whatever their dimension is called.
+                "batched": contract.batched and declaration.input_layout != "",
                 "input_layout": declaration.input_layout,
                 "color_order": declaration.color_order,
                 "mean_values": declaration.mean_values,
