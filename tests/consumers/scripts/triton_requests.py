@@ -3,9 +3,9 @@
     triton_requests.py HTTP_ADDRESS GRPC_ADDRESS FOLDER
 
 `FOLDER/requests.json` lists requests as {"model": NAME, "file": FILE.npz, "copies": NUMBER}. The copies of a request go
-out at the same time, each with one image of the file's arrays, if there are several. The answers are written beside it as
-NUMBER-PROTOCOL-COPY.npz. The document printed has each model's state, metadata, configuration and statistics, and for
-each request the errors by protocol.
+out at the same time, each with one image of the file's arrays, if there are several. The answers lie beside it as
+NUMBER-PROTOCOL-COPY.npz. The document printed has the metadata, configuration and statistics of each ready model,
+and for each request the errors by protocol.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ def main() -> None:
     _, client = client_of("http", addresses)
     models = {
         item["name"]: {
-            "state": item["state"],
             "metadata": client.get_model_metadata(item["name"]),
             "config": client.get_model_config(item["name"]),
             "statistics": client.get_inference_statistics(item["name"])["model_stats"][0],
         }
         for item in client.get_model_repository_index()
+        if item["state"] == "READY"
     }
-    print(json.dumps({"models": models, "errors": errors}))
+    print(json.dumps({"models": models, "errors": errors}))  # noqa: T201  # a script
 
 
 main()

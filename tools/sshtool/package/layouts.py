@@ -77,8 +77,9 @@ class HuggingFace(Layout):
 class ModelServer(Layout):
     """OpenVINO Model Server: a folder for each model with a folder for each version, and `config.json` above them.
 
-    Mount `models` as `/models`, as the server's documentation does, and pass `/models/config.json`. The server reads the
-    layout of IR from the file. ONNX has no place for it, and the server resizes encoded photos only for a stated NHWC.
+    Mount `models` as `/models`, as the server's documentation does, and pass `/models/config.json`. The server
+    reads the layout of IR from the file. ONNX has no place for it, and the server resizes encoded photos only for a
+    stated NHWC.
     """
 
     key = "ovms"
@@ -94,11 +95,12 @@ class ModelServer(Layout):
 class Triton(Layout):
     """Triton Inference Server: a folder for each model with `config.pbtxt` and a folder for each version.
 
-    The backends look for `model.onnx` or `model.xml`. With max_batch_size 0, the dimensions include the batch. ONNX files
-    of a free batch get dynamic batching, as Triton's guide to optimization advises. The OpenVINO backend would then
-    compute exactly max_batch_size images at a time and refuse or pad all others, so its models take any batch of one
-    request instead; it runs on the CPU alone, and does not load where a GPU is the default. Otherwise Triton's own
-    choices hold: the latest version, one instance on each GPU or those that it gives a backend on the CPU.
+    The backends look for `model.onnx` or `model.xml`. With max_batch_size 0, the dimensions include the batch.
+
+    ONNX files of a free batch get dynamic batching, as Triton's guide to optimization advises. The OpenVINO backend
+    would compute exactly max_batch_size images at a time, and refuse or pad fewer, so its models take the batches of
+    single requests. It loads nothing on a GPU, where Triton would place it. Otherwise Triton's own choices hold: the
+    latest version, and one instance on each GPU or its number of them on the CPU.
     """
 
     key = "triton"
@@ -163,7 +165,7 @@ def _triton_config(name: str, model: PackagedModel) -> str:
 
 def _triton_tensor(field: str, tensor: Tensor, *, batched: bool) -> str:
     shape = tensor.shape[batched:]
-    # A tensor needs a dimension besides the batch. Where there is none, it is one of size 1 that the backend never sees.
+    # A tensor needs a dimension besides the batch. Where there is none, it has one that the backend never sees.
     dims = f"[ {', '.join(map(str, shape))} ]" if shape else "[ 1 ]\n    reshape: { shape: [ ] }"
     return (
         f'{field} [\n  {{\n    name: "{tensor.name}"\n    data_type: {_TRITON_TYPES[tensor.dtype]}\n'

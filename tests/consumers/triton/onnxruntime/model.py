@@ -7,9 +7,9 @@ from typing import Any
 
 site.addsitedir(os.environ["BACKEND_PACKAGES"])  # the server's interpreter ignores PYTHONPATH
 
-import numpy as np  # noqa: E402  # found by the line above
-import onnxruntime  # noqa: E402  # found by the line above
-import triton_python_backend_utils as triton  # noqa: E402  # found by the line above
+import numpy as np  # found by the line above
+import onnxruntime  # found by the line above
+import triton_python_backend_utils as triton  # found by the line above
 
 
 class TritonPythonModel:

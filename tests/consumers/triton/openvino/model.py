@@ -7,8 +7,8 @@ from typing import Any
 
 site.addsitedir(os.environ["BACKEND_PACKAGES"])  # the server's interpreter ignores PYTHONPATH
 
-import openvino  # noqa: E402  # found by the line above
-import triton_python_backend_utils as triton  # noqa: E402  # found by the line above
+import openvino  # found by the line above
+import triton_python_backend_utils as triton  # found by the line above
 
 
 class TritonPythonModel:
