@@ -37,8 +37,10 @@ from detections import table
 from small_model import METADATA, SIZE, small_onnx
 from small_release import MODEL, WEIGHTS, Verified, copied, described, make_workspace
 from sshconvert.checkpoint import Checkpoint
+from sshconvert.contract import Contract
 from sshconvert.convert import convert
 from sshconvert.errors import ArtifactError, PackageError, UsageError, VerificationError
+from sshconvert.formats.registry import FORMATS
 from sshconvert.libraries import NO_TELEMETRY
 from sshconvert.messages import printable
 from sshconvert.models.registry import load_model
@@ -72,7 +74,7 @@ from sshtool.package.manifest import (
     parse_sums,
 )
 from sshtool.package.names import collision, fault
-from sshtool.package.packaged_model import read_contract
+from sshtool.package.packaged_model import packaged_model, read_contract
 from sshtool.package.usage import IMAGE
 from sshtool.parity.pack import demo_pack_path
 from sshtool.parity.samples import draw_sample
@@ -565,6 +567,9 @@ def test_triton_reads_its_configuration_and_finds_the_files(workspace: Verified)
         assert config.name == place.name
         assert config.backend == {"onnx": "onnxruntime", "openvino": "openvino"}[model.format]
         assert config.max_batch_size == 0
+        assert not config.HasField("dynamic_batching")
+        kinds = [protocol.ModelInstanceGroup.KIND_CPU] if model.format == "openvino" else []
+        assert [group.kind for group in config.instance_group] == kinds
         found = [(item.name, item.data_type, tuple(item.dims)) for item in (*config.input, *config.output)]
         assert found == [(item.name, types[item.dtype], item.shape) for item in (model.input, *model.outputs)]
         # The backends' default names, in a version's folder.
@@ -573,6 +578,47 @@ def test_triton_reads_its_configuration_and_finds_the_files(workspace: Verified)
     assert {path.name for path in (folder / "model_repository").iterdir()} == {
         Path(model.path).parts[1] for model in manifest.models
     }
+
+
+def free_model(path: Path, name: str = "n", *, inputs: str = "") -> PackagedModel:
+    """The small model of any number of images, whose last output has `name` as its first dimension, and no other."""
+    model = small_onnx(MODEL, free=True)
+    last = model.graph.output[-1].type.tensor_type.shape.dim
+    last[0].dim_param = name
+    del last[1:]
+    entries = {**Contract.of(MODEL, "demo", Options(), "FP32").metadata, **({"inputs": inputs} if inputs else {})}
+    onnx.helper.set_model_props(model, entries)
+    onnx.save(model, path)
+    return packaged_model(path, FORMATS["onnx"].read_contract(path), NAME, LAYOUTS["triton"], verified=True)
+
+
+def test_triton_batches_a_file_whose_tensors_all_begin_with_the_number_of_images(tmp_path: Path) -> None:
+    model = free_model(tmp_path / "free.onnx")
+    assert model.batched
+    protocol = model_config()
+    (text,) = LAYOUTS["triton"].configuration([model], MODEL).values()
+    config = text_format.Parse(text.decode(), protocol.ModelConfig())
+    assert config.max_batch_size == 8
+    assert config.HasField("dynamic_batching")
+    assert not config.instance_group
+    for item, tensor in zip((*config.input, *config.output), (model.input, *model.outputs), strict=True):
+        assert tuple(item.reshape.shape if item.HasField("reshape") else item.dims) == tensor.shape[1:]
+    assert tuple(config.output[-1].dims) == (1,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": "m"}, {"name": ""}, {"inputs": "tensors"}],
+    ids=["another dimension", "no name", "steps of a sequence, perhaps"],
+)
+def test_triton_batches_nothing_else_that_is_free(change: dict[str, str], tmp_path: Path) -> None:
+    model = free_model(tmp_path / "free.onnx", **change)
+    assert not model.batched
+    (text,) = LAYOUTS["triton"].configuration([model], MODEL).values()
+    config = text_format.Parse(text.decode(), model_config().ModelConfig())
+    assert config.max_batch_size == 0
+    for item, tensor in zip((*config.input, *config.output), (model.input, *model.outputs), strict=True):
+        assert tuple(item.dims) == tensor.shape
 
 
 def test_a_model_server_finds_every_model_that_its_configuration_names(workspace: Verified) -> None:
