@@ -73,7 +73,8 @@ def selected_ranks(build: Builder, selected: str, role: str = "") -> tuple[str, 
     )
     shape = build.node(f"{role}selected_shape", "Shape", [places])
     number = build.node(f"{role}selected_number", "Gather", [shape, build.integers(f"{role}first_axis", 0)])
-    falling = build.node(
-        f"{role}falling", "Range", [number, build.integers(f"{role}last", 0), build.integers(f"{role}downwards", -1)]
-    )
+    steps = [build.integers(f"{role}{name}", value) for name, value in (("first_rank", 0), ("next_rank", 1))]
+    # Upwards, because tract computes another length of a Range that counts down.
+    rising = build.node(f"{role}rising", "Range", [steps[0], number, steps[1]])
+    falling = build.node(f"{role}falling", "Sub", [number, rising])
     return places, build.cast(f"{role}ranks", falling)

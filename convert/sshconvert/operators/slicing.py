@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ class SliceAxis(Operator):
     """The part of one axis from `begin` to `end`, which count from the back if they are negative."""
 
     name = "slice_axis"
-    value_preserving = ("Slice", "Split")
+    value_preserving = ("Slice", "Reshape")
 
     axis: int
     begin: int
@@ -57,7 +58,7 @@ class SliceAxis(Operator):
     def emit(self, build: NodeBuilder) -> None:
         """Emit a Slice. MXNet refuses a window that reaches outside the input, but a Slice clips it.
 
-        So if the size is free and the window's is not, a Split into one part of the window's size fails.
+        So if the size is free and the window's is not, a Reshape to the window's size fails.
         """
         axis = axis_in(self.axis, build.input_shapes[0])
         end = MAX_INTEGER if self.end is None else self.end
@@ -69,7 +70,7 @@ class SliceAxis(Operator):
             build.finish("Slice", [build.inputs[0], *limits])
             return
         window = build.node("window", "Slice", [build.inputs[0], *limits])
-        build.finish("Split", [window, build.integers("size", (build.output_shapes[0][axis],))], axis=axis)
+        build.finish("Reshape", [window, _expected(build, {axis: build.output_shapes[0][axis]})])
 
 
 @register
@@ -136,7 +137,7 @@ class SliceLike(Operator):
 
     name = "slice_like"
     inputs = ("data", "shape_like")
-    value_preserving = ("Slice", "Split")
+    value_preserving = ("Slice", "Reshape")
 
     axes: Shape
 
@@ -165,22 +166,27 @@ class SliceLike(Operator):
     def emit(self, build: NodeBuilder) -> None:
         """Emit a Slice. MXNet refuses a size larger than the input's, but a Slice clips it.
 
-        So for each free axis a Split into one part of the size fails.
+        So if a size is free, a Reshape to the sizes fails.
         """
         axes = self._axes(*build.input_shapes)
-        free = [axis for axis in axes if build.free_input(0)[axis] or build.free_input(1)[axis]]
         end = emit_sizes(build, "end", build.inputs[1], axes)
         window = [build.inputs[0], build.integers("begin", (0,) * len(axes)), end, build.integers("axes", axes)]
-        if not free:
+        if not any(build.free_input(0)[axis] or build.free_input(1)[axis] for axis in axes):
             build.finish("Slice", window)
             return
-        data = build.node("window", "Slice", window)
-        for axis in free[:-1]:
-            data = build.node(
-                "checked", "Split", [data, emit_sizes(build, "size", build.inputs[1], (axis,))], axis=axis
-            )
-        size = emit_sizes(build, "size", build.inputs[1], (free[-1],))
-        build.finish("Split", [data, size], axis=free[-1])
+        like = build.node("like", "Shape", [build.inputs[1]])
+        parts = [
+            build.node(f"size{axis}", "Gather", [like, build.integers(f"at{axis}", (axis,))])
+            if axis in axes
+            else build.integers(f"size{axis}", (0,))
+            for axis in range(len(build.input_shapes[0]))
+        ]
+        build.finish("Reshape", [build.node("window", "Slice", window), build.node("sizes", "Concat", parts, axis=0)])
+
+
+def _expected(build: NodeBuilder, sizes: Mapping[int, int]) -> str:
+    """Add the constant shape of a Reshape that keeps an input's shape, and fails if it has other `sizes` by axis."""
+    return build.integers("expected", [sizes.get(axis, 0) for axis in range(len(build.output_shapes[0]))])
 
 
 @register
@@ -219,7 +225,7 @@ class Crop(Operator):
 
     name = "Crop"
     inputs = ()
-    value_preserving = ("Slice", "Split")
+    value_preserving = ("Slice", "Reshape")
     restrictions = "NCHW only. The window lies inside the input, also at the sizes of each run."
 
     count: int
@@ -255,18 +261,15 @@ class Crop(Operator):
     def emit(self, build: NodeBuilder) -> None:
         """Emit nodes that compute the window from the shapes of each run.
 
-        MXNet refuses a window that reaches outside the input, but a Slice clips it. A Split into one part of the
-        window's size then fails.
+        MXNet refuses a window that reaches outside the input, but a Slice clips it. A Reshape to the window's size
+        then fails. A Split would fail too, but ONNX Runtime's symbolic shape inference wants its sizes as numbers.
         """
+        axes = build.integers("axes", (2, 3))
         if self.count == 2:
-            like = build.node("like", "Shape", [build.inputs[1]])
-            sizes = [
-                build.node(role, "Gather", [like, build.integers(f"{role}_axis", (axis,))])
-                for role, axis in (("height", 2), ("width", 3))
-            ]
+            size = build.node("size", "Gather", [build.node("like", "Shape", [build.inputs[1]]), axes])
+            expected = build.node("expected", "Concat", [build.integers("unchanged", (0, 0)), size], axis=0)
         else:
-            sizes = [build.integers(role, (size,)) for role, size in zip(("height", "width"), self.size, strict=True)]
-        size, axes = build.node("size", "Concat", sizes, axis=0), build.integers("axes", (2, 3))
+            size, expected = build.integers("size", self.size), _expected(build, dict(enumerate(self.size, start=2)))
         if self.centre:
             full = build.node("whole", "Gather", [build.node("shape", "Shape", [build.inputs[0]]), axes])
             margin = build.node("margin", "Sub", [full, size])
@@ -277,7 +280,7 @@ class Crop(Operator):
         # Without steps, OpenVINO computes them from the size of a computed `begin`.
         steps = [build.integers("steps", (1, 1))] if self.centre else []
         window = build.node("window", "Slice", [build.inputs[0], begin, end, axes, *steps])
-        build.finish("Split", [build.node("rows", "Split", [window, sizes[0]], axis=2), sizes[1]], axis=3)
+        build.finish("Reshape", [window, expected])
 
     def _begin(self, data: Shape, size: Shape) -> Shape:
         if not self.centre:

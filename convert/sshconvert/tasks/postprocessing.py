@@ -23,6 +23,9 @@ from sshconvert.tasks.inside import ATTRIBUTES, BOXES, COUNT, LANDMARKS, NODES, 
 _CORNERS: Final = 4
 _CHANNELS: Final = 3
 
+# More than a tensor can have candidates. tract wants the limit of a suppression as a constant.
+_ANY_NUMBER: Final = 2**31 - 1
+
 
 def append_postprocessing(
     model: OnnxModel,
@@ -216,7 +219,7 @@ def _suppress(build: Builder, faces: Candidates, task: DetectionTask) -> str:
         [
             boxes,
             build.node("one_class", "Unsqueeze", [scores, build.integers("class_axis", [1])]),
-            row_count(build, faces.scores, "candidates"),
+            build.integers("most_selected", [_ANY_NUMBER]),
             build.floats("iou_threshold", [threshold]),
             build.floats("no_score", [0]),
         ],

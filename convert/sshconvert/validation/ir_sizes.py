@@ -102,17 +102,28 @@ class _Sizes:
         return (most, 3) if output.partial_shape.rank.get_length() == 2 else (1,)
 
     def _longest_range(self, op: Any) -> int:
-        """The length of a Range from a size down to a constant, the only size that may depend on data."""
+        """The length of a Range between a size and a constant, the only size that may depend on data."""
+        counted, constant, step = self._counted(op)
+        while counted.get_type_name() in ("Convert", "Gather", "Reshape", "Squeeze"):
+            counted = counted.input_value(0).get_node()
+        if counted.get_type_name() != "ShapeOf":
+            raise ValueError("it makes as much as the data decide")
+        distance = max(self._most[_keys(counted)[0]]) - constant
+        return max(0, math.ceil(distance / abs(step)))
+
+    def _counts(self, op: Any, growing: list[int]) -> bool:
+        counted, *_ = self._counted(op)
+        return [op.input_value(number).get_node().get_name() for number in growing] == [counted.get_name()]
+
+    @staticmethod
+    def _counted(op: Any) -> tuple[Any, int, int]:
+        """The number that a Range counts down from or up to, its other end, and the step."""
         start, limit, step = (value.get_node() for value in op.input_values())
-        if not limit.get_type_name() == step.get_type_name() == "Constant" or step.data.item() >= 0:
-            raise ValueError("it makes as much as the data decide")
-        node = start
-        while node.get_type_name() in ("Convert", "Gather", "Reshape", "Squeeze"):
-            node = node.input_value(0).get_node()
-        if node.get_type_name() != "ShapeOf":
-            raise ValueError("it makes as much as the data decide")
-        longest = max(self._most[_keys(node)[0]]) - int(limit.data.item())
-        return max(0, math.ceil(longest / -int(step.data.item())))
+        if step.get_type_name() == "Constant" and step.data.item() != 0:
+            counted, other = (start, limit) if step.data.item() < 0 else (limit, start)
+            if other.get_type_name() == "Constant":
+                return counted, int(other.data.item()), int(step.data.item())
+        raise ValueError("it makes as much as the data decide")
 
     def _trace(self, op: Any, op_type: str, output: Key) -> None:
         keys = set(_keys(op))
@@ -125,7 +136,7 @@ class _Sizes:
     def _is_loose(self, op: Any, op_type: str, output: Key) -> bool:
         keys, shape = _keys(op), self._most[output]
         growing = [number for number in _GROWING.get(op_type, ()) if number < len(keys) and keys[number] in self._loose]
-        if growing and not (op_type == "Range" and growing == [0] and self._longest_range(op) >= 0):
+        if growing and not (op_type == "Range" and self._counts(op, growing)):
             raise ValueError("it makes as much as the data, or arithmetic, decide")
         if op_type == "NonMaxSuppression" or (output in self._sizes and op_type not in _CHOOSING):
             return True

@@ -142,7 +142,7 @@ class _Sizes:
 
     def _is_loose(self, node: onnx.NodeProto, outputs: Mapping[str, onnx.TypeProto]) -> bool:
         growing = [name for name in _inputs(node, _GROWING) if name in self._loose]
-        if growing and not self._counts_down(node, growing):
+        if growing and not self._counts(node, growing):
             raise ValueError("it makes as much as the data, or arithmetic, decide")
         if node.op_type == "NonMaxSuppression" or self._is_arithmetic(node):
             return True
@@ -161,11 +161,12 @@ class _Sizes:
             value is not None and np.issubdtype(value.dtype, np.integer) for value in known
         )
 
-    def _counts_down(self, node: onnx.NodeProto, loose: Sequence[str]) -> bool:
-        """Whether the node is a Range from a number down to a constant, the only size that may depend on data."""
+    def _counts(self, node: onnx.NodeProto, loose: Sequence[str]) -> bool:
+        """Whether the node is a Range between a number and a constant, the only size that may depend on data."""
         start, limit, delta = node.input if node.op_type == "Range" else ("", "", "")
-        exact = [name for name in (limit, delta) if name in self._values and name not in self._loose]
-        return list(loose) == [start] and len(exact) == 2 and int(self._values[delta]) < 0
+        exact = [name for name in (start, limit, delta) if name in self._values and name not in self._loose]
+        counted = start if delta in exact and int(self._values[delta]) < 0 else limit
+        return list(loose) == [counted] and len(exact) == 2
 
     def _compute(self, node: onnx.NodeProto) -> None:
         """Compute and keep the values of sizes whose inputs are known."""
