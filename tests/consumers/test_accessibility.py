@@ -14,6 +14,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from accessibility import NARROW, PAPER, WIDE, pale_texts, show, small_texts, violations
 from command_line import sshtool
 from live_pages import LivePage, live_page, served
 from pages import find_chromium
@@ -23,43 +24,6 @@ from sshconvert.checkpoint import Checkpoint
 pytestmark = [pytest.mark.consumer, pytest.mark.independent]
 
 PAGES: Final = ("verify", "bench", "evaluate")
-WIDE, NARROW = 1280, 400
-PAPER: Final = 718  # pixels: A4 without its margins
-SMALLEST: Final = 11  # pixels of a label
-CONTRAST: Final = 4.5  # WCAG 2.2 AA
-
-RUN_AXE: Final = """axe.run(document, {resultTypes: ['violations']}).then(result =>
-    result.violations.flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.target.join(' ')}`)))"""
-# Sizes of all texts in pixels of the screen; those in an SVG grow and shrink with it.
-SIZES: Final = """(() => {
-    const sizes = []
-    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
-    while (texts.nextNode()) {
-        const text = texts.currentNode, element = text.parentElement
-        if (!text.data.trim() || element.closest('title, style, .hidden')) continue
-        const range = document.createRange()
-        range.selectNodeContents(text)
-        if (!range.getClientRects().length) continue
-        const matrix = element.getScreenCTM ? element.getScreenCTM() : {a: 1, b: 0}
-        const size = parseFloat(getComputedStyle(element).fontSize) * Math.hypot(matrix.a, matrix.b)
-        sizes.push([size, text.data.trim().slice(0, 40)])
-    }
-    return sizes
-})()"""
-# Contrasts of the texts in drawings with the page below them, which axe-core cannot tell.
-CONTRASTS: Final = """(() => {
-    const light = color => {
-        const [r, g, b] = color.match(/[0-9.]+/g).map(Number).map(value => value / 255)
-            .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b
-    }
-    const page = light(getComputedStyle(document.body).backgroundColor)
-    return Array.from(document.querySelectorAll('main svg text'), text => {
-        if (text.closest('.pictures')) return 21  // on images, with an edge of their own
-        const own = light(getComputedStyle(text).fill)
-        return (Math.max(own, page) + 0.05) / (Math.min(own, page) + 0.05)
-    })
-})()"""
 TABLES: Final = """Array.from(document.querySelectorAll('.scroll'), table => [
     table.scrollWidth > table.clientWidth + 1,
     ...['::before', '::after'].map(edge => Number(getComputedStyle(table, edge).opacity)),
@@ -80,7 +44,7 @@ class Site:
     """A folder with the pages, and a browser of its own that opens them."""
 
     folder: Path
-    axe: str
+    axe: Path
     program: str
 
     @contextmanager
@@ -95,19 +59,6 @@ class Site:
         with served(folder) as url, live_page(self.program, folder, f"{url}page.html") as page:
             yield page
 
-    def violations(self, page: LivePage, scheme: str, width: int) -> list[str]:
-        show(page, scheme, width)
-        page.evaluate(f"{self.axe}; 0")
-        found: list[str] = page.evaluate(RUN_AXE)
-        return found
-
-
-def show(page: LivePage, scheme: str, width: int, media: str = "screen") -> None:
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    page.call("Emulation.setEmulatedMedia", features=features, media=media)
-    page.call("Emulation.setDeviceMetricsOverride", width=width, height=1000, deviceScaleFactor=1, mobile=False)
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
 
 @pytest.fixture(scope="module")
 def site(
@@ -115,12 +66,12 @@ def site(
 ) -> Site:
     if (program := find_chromium()) is None:
         pytest.skip("Chromium is not installed")
-    axe = (node_modules("axe") / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    axe = node_modules("axe")
     folder = tmp_path_factory.mktemp("pages")
     made = make_workspace(folder, demo_checkpoint)
-    faulty = [altered(made.onnx, folder / f"faulty-{number}.onnx") for number in range(1)]
+    faulty = altered(made.onnx, folder / "faulty.onnx")
     out = ("-o", folder, "--quiet")
-    artifacts = [word for path in (made.ir, made.onnx, *faulty) for word in ("--artifact", path)]
+    artifacts = [word for path in (made.ir, made.onnx, faulty) for word in ("--artifact", path)]
     sshtool("verify", *out, *artifacts, "--reference", made.pack, "--html", folder / "verify.html", code=3)
     sshtool("bench", *out, "--runs", "1", "--rounds", "1", "--html", folder / "bench.html")
     sshtool("demo-dataset", *out)
@@ -146,9 +97,10 @@ def altered(source: Path, target: Path) -> Path:
 
 def test_axe_finds_nothing_and_labels_are_large_enough(site: Site, page: LivePage) -> None:
     for scheme, width in (("light", NARROW), ("dark", NARROW), ("dark", WIDE)):
-        assert site.violations(page, scheme, width) == [], (scheme, width)
-        assert min(page.evaluate(CONTRASTS), default=21) >= CONTRAST, (scheme, width)
-        assert [text for size, text in page.evaluate(SIZES) if size < SMALLEST] == [], (scheme, width)
+        show(page, scheme, width)
+        assert violations(page, site.axe) == [], (scheme, width)
+        assert pale_texts(page) == [], (scheme, width)
+        assert small_texts(page) == [], (scheme, width)
 
 
 def test_a_table_that_goes_on_behind_an_edge_has_a_stripe_there(page: LivePage) -> None:
@@ -187,17 +139,21 @@ def test_on_paper_a_page_is_light_and_nothing_is_cut_off(page: LivePage) -> None
 
 
 def test_planted_faults_are_found(site: Site) -> None:
-    with site.opened(
-        "bench",
+    pale = (
         ("--soft: #52606d", "--soft: #a0a8b0"),
         (".bars text { fill: var(--text)", ".bars text { fill: var(--soft)"),
-    ) as page:
-        assert "color-contrast" in rules(site.violations(page, "light", WIDE))
-        assert min(page.evaluate(CONTRASTS)) < CONTRAST
-        assert site.violations(page, "dark", WIDE) == []
+    )
+    with site.opened("bench", *pale) as page:
+        show(page, "light", WIDE)
+        assert "color-contrast" in rules(violations(page, site.axe))
+        assert pale_texts(page)
+        show(page, "dark", WIDE)
+        assert violations(page, site.axe) == []
+        assert not pale_texts(page)
     with site.opened("bench", (' tabindex="0"', ""), ("font-size: 19px", "font-size: 17px")) as page:
-        assert "scrollable-region-focusable" in rules(site.violations(page, "light", NARROW))
-        assert any(size < SMALLEST for size, _ in page.evaluate(SIZES))
+        show(page, "light", NARROW)
+        assert "scrollable-region-focusable" in rules(violations(page, site.axe))
+        assert small_texts(page)
     with site.opened("evaluate", ("@media screen and (prefers", "@media (prefers")) as page:
         show(page, "dark", PAPER, "print")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"

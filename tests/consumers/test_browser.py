@@ -19,6 +19,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from PIL import Image
 
+from accessibility import NARROW, PAPER, WIDE, show, small_texts, violations
 from command_line import sshtool
 from live_pages import LivePage, live_page, served
 from mask_detector import masked_checkpoint, trained_checkpoint
@@ -183,6 +184,24 @@ def test_a_dropped_picture_shows_what_detect_finds(demo: Site, tmp_path: Path) -
         least = float(page.evaluate("document.getElementById('score').value"))
         assert least > 0.5
         assert len(page.evaluate(TABLE)) == sum(item["score"] >= least for item in expected)
+
+
+@pytest.mark.consumer
+def test_axe_finds_nothing_in_the_page_and_its_table_shows_that_it_goes_on(
+    demo: Site, node_modules: Callable[..., Path], tmp_path: Path
+) -> None:
+    with demo.opened(tmp_path) as page:
+        dropped(page, drawn(tmp_path / "scene.png", 480, 640))
+        for scheme, width in (("light", NARROW), ("dark", NARROW), ("light", WIDE)):
+            show(page, scheme, width)
+            assert violations(page, node_modules("axe")) == []
+            assert small_texts(page) == []
+        show(page, "light", NARROW)
+        edge = "Number(getComputedStyle(document.querySelector('.scroll'), '::after').opacity)"
+        assert page.evaluate(f"document.querySelector('.scroll').scrollLeft = 0; {edge}") == 1
+        show(page, "dark", PAPER, "print")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert page.evaluate("document.documentElement.scrollWidth") <= PAPER
 
 
 @pytest.mark.consumer

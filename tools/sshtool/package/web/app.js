@@ -131,6 +131,7 @@ function show() {
   draw(visible, picture);
   list(visible);
   element("result").hidden = false;
+  scaleNumbers();
 }
 
 function draw(visible, { width, height }) {
@@ -145,9 +146,16 @@ function draw(visible, { width, height }) {
     create(boxes, "rect", { class: "edge", ...place });
     create(boxes, "rect", { class: "box", ...place });
     landmarks.forEach(([x, y]) => create(boxes, "circle", { cx: x + last / 2, cy: y + last / 2, r: 0.5 * unit }));
-    const above = top > 3 * unit ? top - 0.75 * unit : top + 2.75 * unit;
-    create(boxes, "text", { x: left + 0.5 * unit, y: above, "font-size": 2.5 * unit }, String(number + 1));
+    const beside = top > 3 * unit ? "-0.3em" : "1.1em";
+    create(boxes, "text", { x: left, y: top, dx: "0.2em", dy: beside }, String(number + 1));
   });
+}
+
+/** Keep the numbers of the boxes as large as text, whatever the size of the shown picture. */
+function scaleNumbers() {
+  const boxes = element("boxes");
+  const { width } = boxes.getBoundingClientRect();
+  if (width && shown) boxes.setAttribute("font-size", (14 * shown.picture.width) / width);
 }
 
 function list(visible) {
@@ -176,6 +184,7 @@ function on(target, name, act) {
   });
 }
 
+new ResizeObserver(scaleNumbers).observe(element("boxes"));
 const over = (is) => element("drop").classList.toggle("over", is);
 on(file, "change", () => file.files.length && take(file.files));
 on(element("model"), "change", load);
