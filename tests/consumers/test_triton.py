@@ -10,11 +10,8 @@ import importlib.metadata
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,28 +22,25 @@ import numpy as np
 import pytest
 
 from environments import HERE, LOCKS, run
-from scaled_checkpoint import MODEL
+from served_models import (
+    FIXED_IR,
+    FIXED_ONNX,
+    FREE_IR,
+    FREE_ONNX,
+    NAMES,
+    free_ports,
+    is_there,
+    local,
+    packaged,
+    photos,
+    same,
+    tensors,
+)
 from sshconvert.arrays import Array
 from sshconvert.checkpoint import Checkpoint
-from sshconvert.convert import convert
-from sshconvert.options import Dynamic, InputType, Layout, Options, Postprocessing, Precision
-from sshtool.package.build import PackageOptions, package
-from sshtool.workspace import Workspace
 
 pytestmark = pytest.mark.consumer
 
-FORMATS: Final = ("onnx", "openvino")
-FIXED: Final = Options(FORMATS, (Precision.FP32,), (1, 3, 96, 128))
-FREE: Final = Options(
-    FORMATS,
-    (Precision.FP16,),
-    dynamic=Dynamic.ALL,
-    layout=Layout.NHWC,
-    input_type=InputType.UINT8,
-    postprocessing=Postprocessing(keep_heads=True),
-)
-NAMES: Final = tuple(f"{MODEL.name}-{precision}-{form}" for precision in ("fp16", "fp32") for form in FORMATS)
-FREE_ONNX, FREE_IR, FIXED_ONNX, FIXED_IR = NAMES
 CLIENTS: Final = 24
 START_SECONDS: Final = 120
 
@@ -89,14 +83,6 @@ def _loaded(path: Path) -> dict[str, Array]:
         return dict(file)
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [item.getsockname()[1] for item in sockets]
-    for item in sockets:
-        item.close()
-    return ports
-
-
 def _backends(folder: Path, packages: Path) -> Path:
     """Lay out the backends as the server wants them: a folder for each, the interpreter beside the Python backend."""
     wheel = packages / "pytriton" / "tritonserver"
@@ -117,7 +103,7 @@ def started(python: Path, repository: Path, folder: Path) -> Iterator[Server]:
     )
     found = subprocess.run([python, "-c", script], check=True, capture_output=True, text=True).stdout
     packages, libraries = map(Path, json.loads(found))
-    http, grpc = _free_ports(2)
+    http, grpc = free_ports(2)
     command = [
         str(packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"),
         f"--model-repository={repository}",
@@ -138,7 +124,7 @@ def started(python: Path, repository: Path, folder: Path) -> Iterator[Server]:
         process = subprocess.Popen(command, env=variables, stdout=stream, stderr=subprocess.STDOUT)
     try:
         end = time.monotonic() + START_SECONDS
-        while not _is_live(http):
+        while not is_there(f"http://127.0.0.1:{http}/v2/health/live"):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.1)
@@ -148,14 +134,6 @@ def started(python: Path, repository: Path, folder: Path) -> Iterator[Server]:
         process.wait()
 
 
-def _is_live(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/live", timeout=5) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
-
-
 @pytest.fixture(scope="module")
 def python(environment: Callable[..., Path]) -> Path:
     return environment("triton")
@@ -163,51 +141,13 @@ def python(environment: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def repository(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("triton")
-    for options in (FIXED, FREE):
-        convert(plain_checkpoint, folder, options)
-    packaged = package(Workspace(MODEL, folder), PackageOptions(layout="triton", allow_unverified=True))
-    return packaged.folder / "model_repository"
+    return packaged(plain_checkpoint, tmp_path_factory.mktemp("triton"), "triton") / "model_repository"
 
 
 @pytest.fixture(scope="module")
 def server(python: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with started(python, repository, tmp_path_factory.mktemp("server") / "run") as running:
         yield running
-
-
-def photos(count: int, height: int = 96, width: int = 128) -> Array:
-    return np.random.default_rng(5).integers(0, 256, (count, height, width, 3), np.uint8)
-
-
-def tensors(count: int) -> Array:
-    return np.ascontiguousarray(photos(count).transpose(0, 3, 1, 2), np.float32)
-
-
-def local(repository: Path, name: str, data: Array) -> dict[str, Array]:
-    """The answers of the same file in this process."""
-    import onnxruntime
-    import openvino
-
-    if name.endswith("onnx"):
-        session = onnxruntime.InferenceSession(
-            repository / name / "1" / "model.onnx", providers=["CPUExecutionProvider"]
-        )
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, {"data": data}), strict=True))
-    compiled = openvino.Core().compile_model(repository / name / "1" / "model.xml", "CPU")
-    result = compiled({"data": data})
-    return {port.any_name: result[port] for port in compiled.outputs}
-
-
-def same(served: Mapping[str, Array], own: Mapping[str, Array]) -> bool:
-    """Equal bit for bit. Besides the batch, Triton gives each output a dimension, if only of size 1."""
-    return served.keys() == own.keys() and all(
-        (served[name].shape == own[name].shape or served[name].shape == (*own[name].shape, 1))
-        and served[name].dtype == own[name].dtype
-        and served[name].tobytes() == own[name].tobytes()
-        for name in own
-    )
 
 
 def test_the_server_computes_with_the_runtimes_of_this_environment() -> None:
