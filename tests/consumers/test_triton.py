@@ -41,7 +41,7 @@ from sshconvert.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.consumer
 
-CLIENTS: Final = 24
+CLIENTS: Final = 16
 START_SECONDS: Final = 120
 
 
