@@ -6,6 +6,7 @@ import contextlib
 import io
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,14 +44,15 @@ INSIDE: Final = Postprocessing(form=OutputForm.MODEL_API)
 CORNER: Final = 0.01
 SCORE: Final = 0.002
 
-# Inputs and outputs of the SSH demo's files, and the suffix.
+# Forms of the inputs and outputs of the SSH demo's files.
+USUAL: Final = Options(input_shape=(1, 3, SIZE, SIZE), postprocessing=INSIDE)
+IR: Final = replace(USUAL, formats=("openvino",))
+ONNX: Final = replace(USUAL, formats=("onnx",))
 FORMS: Final = {
-    "ir": (".xml", {}),
-    "onnx": (".onnx", {}),
-    "bytes": (".xml", {"layout": Layout.NHWC, "input_type": InputType.UINT8, "color": Color.RGB}),
-    "onnx bytes": (".onnx", {"layout": Layout.NHWC, "input_type": InputType.UINT8}),
-    "original input": (".xml", {"preprocessing": False}),
-    "with heads": (".xml", {"postprocessing": Postprocessing(form=OutputForm.MODEL_API, keep_heads=True)}),
+    "ir": IR,
+    "onnx": ONNX,
+    "bytes": replace(IR, layout=Layout.NHWC, input_type=InputType.UINT8, color=Color.RGB),
+    "original input": replace(ONNX, preprocessing=False, postprocessing=replace(INSIDE, keep_heads=True)),
 }
 # With landmarks, and without corner pixels. The weights of the second are random, and few scores reach its threshold.
 OTHERS: Final = (("retinaface-mnet25", None), ("mobilefacedet-v1-mxnet", 0.1))
@@ -76,7 +78,7 @@ def demo(name: str, folder: Path, threshold: float | None = None) -> Checkpoint:
 
 def results(python: Path, images: Mapping[str, Pixels], folder: Path, *files: Path) -> list[Any]:
     """What Model API says of each file."""
-    np.savez(folder / "images.npz", **images)
+    np.savez(folder / "images.npz", **images)  # type: ignore[arg-type]  # the stub takes them for `allow_pickle`
     answers: list[Any] = run(python, "model_api_results", folder / "images.npz", *files)
     return answers
 
@@ -105,9 +107,7 @@ def test_a_detectors_boxes_are_ours_to_the_rounded_pixel(
 ) -> None:
     model = demo_checkpoint.model
     paths = {}
-    for name, (suffix, changed) in FORMS.items():
-        form = "openvino" if suffix == ".xml" else "onnx"
-        options = Options((form,), input_shape=(1, 3, SIZE, SIZE), **{"postprocessing": INSIDE, **changed})
+    for name, options in FORMS.items():
         (artifact,) = convert(demo_checkpoint, tmp_path / name, options)
         paths[name] = artifact.path
     first, *others = paths.values()
@@ -116,8 +116,7 @@ def test_a_detectors_boxes_are_ours_to_the_rounded_pixel(
     some = {name: scenes[name] for name in ("190x570", "610x200")}
     for path, answer in zip(others, results(python, some, tmp_path, *others), strict=True):
         assert is_same(answer, some, path, model), path
-    plain = Options(("openvino",), input_shape=(1, 3, SIZE, SIZE), postprocessing=Postprocessing())
-    (other,) = convert(demo_checkpoint, tmp_path / "plain", plain)
+    (other,) = convert(demo_checkpoint, tmp_path / "plain", replace(IR, postprocessing=Postprocessing()))
     assert not is_same(of_first, scenes, other.path, model)  # another letterbox gives other boxes
 
 
@@ -126,10 +125,7 @@ def test_other_detectors_are_ours_too(
     python: Path, scenes: dict[str, Pixels], name: str, threshold: float | None, tmp_path: Path
 ) -> None:
     checkpoint = demo(name, tmp_path / "checkpoint", threshold)
-    shape = (1, 3, SIZE, SIZE)
-    (artifact,) = convert(
-        checkpoint, tmp_path / "out", Options(("openvino",), input_shape=shape, postprocessing=INSIDE)
-    )
+    (artifact,) = convert(checkpoint, tmp_path / "out", IR)
     (answer,) = results(python, scenes, tmp_path, artifact.path)
     assert is_same(answer, scenes, artifact.path, checkpoint.model)
 
@@ -166,8 +162,7 @@ def test_model_api_opens_no_other_file(python: Path, demo_checkpoint: Checkpoint
 
 
 def test_the_program_of_the_model_card_runs(python: Path, demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    options = Options(("openvino",), input_shape=(1, 3, SIZE, SIZE), postprocessing=INSIDE)
-    path = convert(demo_checkpoint, tmp_path, options)[0].path
+    path = convert(demo_checkpoint, tmp_path, IR)[0].path
     item = packaged_model(path, read_contract(path), demo_checkpoint.model.name, LAYOUTS["flat"], verified=False)
     Image.fromarray(draw_scene(7, 400, 600).image[..., ::-1]).save(tmp_path / demo_checkpoint.model.name / "photo.jpg")
     (*_, (plain, decoding), (title, program)) = examples(demo_checkpoint.model, [item])

@@ -510,7 +510,7 @@ def test_whatever_a_file_says_of_itself_is_compared_or_named_as_a_claim(original
     path = Path("FP32") / f"{NAME}.onnx"
     keys = [entry.key for entry in onnx.load(original / path).metadata_props]
     claimed = set()
-    for key in [*keys, "author", "postprocessing_inside"]:
+    for key in [*keys, "author", "postprocessing_inside", "model_info model_type"]:
         folder = tmp_path / original.name
         shutil.copytree(original, folder)
         model = onnx.load(folder / path)

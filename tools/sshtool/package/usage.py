@@ -60,7 +60,8 @@ def examples(model: ModelSpec, models: Iterable[PackagedModel]) -> list[tuple[st
     ]
     item = next(iter(first.values()))
     if item.postprocessing is not None and item.postprocessing.form is OutputForm.MODEL_API:
-        wrapped = ("Model API", _WRAPPED.format(image=IMAGE, path=item.path))
+        path = first.get("openvino", item).path  # Model API needs a further package for ONNX
+        wrapped = ("Model API", _WRAPPED.format(image=IMAGE, path=path).rstrip())
         decoding = detection_task(model.name, model.task).usage_inside(OutputForm.MODEL_API)
         return [*programs, *([decoding] if programs else []), wrapped]
     usual = model.task.usage(inside=item.postprocessing is not None)
