@@ -78,7 +78,8 @@ def demo(name: str, folder: Path, threshold: float | None = None) -> Checkpoint:
 
 def results(python: Path, images: Mapping[str, Pixels], folder: Path, *files: Path) -> list[Any]:
     """What Model API says of each file."""
-    np.savez(folder / "images.npz", **images)  # type: ignore[arg-type]  # the stub takes them for `allow_pickle`
+    arrays: dict[str, Any] = dict(images)  # numpy 2 types its flag among them
+    np.savez(folder / "images.npz", **arrays)
     answers: list[Any] = run(python, "model_api_results", folder / "images.npz", *files)
     return answers
 
