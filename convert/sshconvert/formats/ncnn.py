@@ -11,10 +11,12 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import onnx
 
 from sshconvert.arrays import Array
 from sshconvert.contract import FREE, Contract, Tensor
@@ -24,7 +26,8 @@ from sshconvert.formats.base import ExportedNetwork, Format
 from sshconvert.formats.registry import FORMATS
 from sshconvert.libraries import NCNN, PNNX, import_openvino, importing, require
 from sshconvert.network import Network
-from sshconvert.onnx.model import weights_path
+from sshconvert.onnx.builder import Builder
+from sshconvert.onnx.model import OnnxModel, weights_path
 from sshconvert.options import Dynamic, InputType, Layout, Options, Precision
 from sshconvert.reading import is_file, is_there, read_small
 from sshconvert.rounded.places import Places
@@ -137,7 +140,12 @@ def _checked(network: ExportedNetwork, contract: Contract) -> Path:
     network.progress("converting to ncnn")
     folder = network.staging / "pnnx"
     folder.mkdir()
-    _convert(network.path, folder)
+    source = network.path
+    (model, *_) = network.models.values()
+    if (changed := _without_permutations(model)) is not model:
+        source = folder / "changed.onnx"
+        changed.write(source)
+    _convert(source, folder)
     target = folder / f"checked{Ncnn.suffix}"
     weights, description = Ncnn.companions(target)
     target.write_text(_named((folder / "model.ncnn.param").read_text("utf-8"), contract), encoding="ascii")
@@ -151,6 +159,30 @@ def _checked(network: ExportedNetwork, contract: Contract) -> Path:
     network.progress("checking ncnn")
     _check_answers(network.path, target, contract)
     return target
+
+
+def _without_permutations(model: OnnxModel) -> OnnxModel:
+    """Return the model with parts and their concatenation in place of each Gather that permutes an axis.
+
+    pnnx takes a Gather for the choice of a single index.
+    """
+    nodes: list[onnx.NodeProto] = []
+    constants: dict[str, Array] = {}
+    for node in model.nodes:
+        order = model.initializers.get(node.input[1]) if node.op_type == "Gather" else None
+        if order is None or order.ndim != 1 or sorted(order.tolist()) != list(range(order.size)):
+            nodes.append(node)
+            continue
+        (axis,) = (attribute.i for attribute in node.attribute)
+        build = Builder.of(model, f"{node.output[0]}_")
+        sizes = build.integers("sizes", [1] * order.size)
+        parts = build.split("part", "Split", [node.input[0], sizes], order.size, axis=axis)
+        build.output(node.output[0], "Concat", [parts[index] for index in order], axis=axis)
+        nodes += build.nodes
+        constants |= build.constants
+    if not constants:
+        return model
+    return replace(model, nodes=tuple(nodes), initializers={**model.initializers, **constants})
 
 
 def _described(contract: Contract) -> str:

@@ -1,0 +1,143 @@
+"""Converts demos to ncnn, and gives what each verb says of them: FOLDER, an empty folder.
+
+sshtool runs as its users run it, beside real pnnx and ncnn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from sshconvert import Options, convert, load_model, open_checkpoint
+from sshconvert.errors import SSHToolError
+from sshconvert.formats import ncnn as ncnn_format
+from sshconvert.options import Precision
+from sshtool.demo.scenes import draw_scene
+
+DETECTOR: Final = "retinaface-mnet25"
+EMBEDDER: Final = "face-recognition-mobilefacenet-arcface"
+BEYOND: Final = "mobilefacedet-v1-mxnet"  # its network selects boxes
+SIZE: Final = (160, 192)
+
+
+def sshtool(*arguments: object) -> dict[str, Any]:
+    """Give the exit code and the last line of complaint, and the document of `--json`."""
+    command = [sys.executable, "-m", "sshtool", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    document = json.loads(result.stdout) if "--json" in arguments and result.stdout else {}
+    lines = result.stderr.splitlines()
+    return {"code": result.returncode, "error": lines[-1] if lines else "", "document": document}
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Give the hashes of the files of a folder by their paths."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+def detector(folder: Path) -> dict[str, Any]:
+    """Take a detector with landmarks through the verbs."""
+    place = ("--model", DETECTOR, "-o", folder)
+    shape = ",".join(map(str, (1, 3, *SIZE)))
+    say: dict[str, Any] = {"download": sshtool("download", "--demo", *place)["code"]}
+    converting = ("convert", *place, "--format", "ncnn,onnx", "--precision", "FP32,FP16", "--input-shape", shape)
+    artifacts = folder / DETECTOR
+    say["files"] = []
+    for _ in range(2):
+        say["convert"] = sshtool(*converting)
+        say["files"].append(files(artifacts))
+    say["param"] = (artifacts / "FP32" / f"{DETECTOR}.ncnn.param").read_text()
+    Image.fromarray(draw_scene(0, *SIZE).image[..., ::-1]).save(folder / "scene.png")
+    say["detections"] = {}
+    for name in ("FP32/{}.ncnn.param", "FP32/{}.onnx", "FP16/{}.ncnn.param", "FP16/{}.onnx"):
+        given = ("--artifact", artifacts / name.format(DETECTOR))
+        answer = sshtool("detect", folder / "scene.png", *place, *given, "--json")
+        say["detections"][name[5:].partition(".")[2] + " " + name[:4]] = answer["document"]
+    for path in artifacts.rglob("*.onnx"):
+        path.unlink()
+    say["verify"] = sshtool("verify", *place, "--json")
+    say["bench"] = sshtool("bench", *place, "--runs", "1", "--rounds", "1", "--mode", "latency", "--json")
+    say["package"] = sshtool("package", *place, "--layout", "huggingface")
+    package = next((folder / "releases").glob(f"{DETECTOR}*"))
+    say["packaged"] = sorted(files(package))
+    say["attributes"] = (package / ".gitattributes").read_text()
+    say["check"] = sshtool("check", package, "--rebuild", folder / "checkpoints" / DETECTOR, "--json")
+    say["card"] = card(package, folder / "scene.png")
+    say["hostile"] = hostile(artifacts / "FP32" / f"{DETECTOR}.ncnn.param", place, folder / "scene.png")
+    return say
+
+
+def card(package: Path, image: Path) -> list[list[int]]:
+    """Run the model card's example, and give the shapes of its outputs."""
+    (program, *_) = re.findall(r"```python\n(.*?)```", (package / "README.md").read_text(), re.DOTALL)
+    (package / "photo.jpg").write_bytes(image.read_bytes())
+    program += "\nimport json\nprint(json.dumps([output.shape for output in outputs]))\n"
+    result = subprocess.run([sys.executable, "-c", program], cwd=package, capture_output=True, text=True, check=True)
+    (package / "photo.jpg").unlink()
+    shapes: list[list[int]] = json.loads(result.stdout.splitlines()[-1])
+    return shapes
+
+
+def hostile(path: Path, place: tuple[Any, ...], image: Path) -> dict[str, Any]:
+    """Give what `detect` says of a file with a layer that no network has, and of one without half its weights."""
+    text, weights = path.read_text(), ncnn_format.Ncnn.companions(path)[0]
+    data = weights.read_bytes()
+    say = {}
+    for name, changed, cut in (
+        ("layer", text.replace("ReLU ", "Exp  "), data),
+        ("weights", text, data[: len(data) // 2]),
+    ):
+        path.write_text(changed)
+        weights.write_bytes(cut)
+        say[name] = sshtool("detect", image, *place, "--artifact", path)
+    path.write_text(text)
+    weights.write_bytes(data)
+    return say
+
+
+def embedder(folder: Path) -> dict[str, Any]:
+    place = ("--model", EMBEDDER, "-o", folder)
+    sshtool("download", "--demo", *place)
+    converted = sshtool("convert", *place, "--format", "ncnn", "--precision", "FP32,FP16")
+    return {"convert": converted, "verify": sshtool("verify", *place, "--json")}
+
+
+def refused(folder: Path) -> dict[str, Any]:
+    """Give the refusal of a network beyond pnnx, and of one whose weights something spoils on the way."""
+    place = ("--model", BEYOND, "-o", folder)
+    sshtool("download", "--demo", *place)
+    say = {"operator": sshtool("convert", *place, "--format", "ncnn"), "left": sorted(files(folder / BEYOND))}
+    honest = ncnn_format._convert  # the fault is planted behind pnnx
+
+    def spoiled(source: Path, target: Path) -> None:
+        honest(source, target)
+        data = bytearray((target / "model.ncnn.bin").read_bytes())
+        values = np.frombuffer(data, np.float32)
+        values[len(values) // 2 :] *= 1.01
+        (target / "model.ncnn.bin").write_bytes(data)
+
+    ncnn_format._convert = spoiled  # as above
+    model = load_model(EMBEDDER)
+    checkpoint = open_checkpoint(folder / "checkpoints" / EMBEDDER, model)
+    try:
+        convert(checkpoint, folder / "spoiled", Options(("ncnn",), (Precision.FP32,)))
+        say["spoiled"] = ""
+    except SSHToolError as error:
+        say["spoiled"] = str(error)
+    return {**say, "written": sorted(files(folder / "spoiled"))}
+
+
+def main(folder: Path) -> dict[str, Any]:
+    return {"detector": detector(folder), "embedder": embedder(folder), "refused": refused(folder)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]))))  # noqa: T201  # the answer
