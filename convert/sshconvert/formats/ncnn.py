@@ -329,9 +329,9 @@ def infer(
 
     extractor = net.create_extractor()
     extractor.set_light_mode(all(outputs.values()))  # it frees blobs that the next layer has read
-    held = {name: np.ascontiguousarray(array[0], np.float32) for name, array in inputs.items()}  # ncnn copies none
-    for name, array in held.items():
-        extractor.input(name, ncnn.Mat(array))
+    for name, array in inputs.items():
+        # A copy, because layers compute in place, and would write into the caller's array, or behind it.
+        extractor.input(name, ncnn.Mat(np.ascontiguousarray(array[0], np.float32)).clone())
     values = {}
     for name, shape in outputs.items():
         status, blob = extractor.extract(name)

@@ -1,4 +1,4 @@
-"""Converts demos to ncnn, and gives what each verb says of them: FOLDER, an empty folder.
+"""Converts networks to ncnn, and gives what each verb says: FOLDER, with the detector `tiny` and the network `beyond`.
 
 sshtool runs as its users run it, beside real pnnx and ncnn.
 """
@@ -22,10 +22,9 @@ from sshconvert.formats import ncnn as ncnn_format
 from sshconvert.options import Precision
 from sshtool.demo.scenes import draw_scene
 
-DETECTOR: Final = "retinaface-mnet25"
+DETECTOR: Final = "tiny"
 EMBEDDER: Final = "face-recognition-mobilefacenet-arcface"
-BEYOND: Final = "mobilefacedet-v1-mxnet"  # its network selects boxes
-SIZE: Final = (160, 192)
+SIZE: Final = 64
 
 
 def sshtool(*arguments: object) -> dict[str, Any]:
@@ -44,34 +43,33 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def detector(folder: Path) -> dict[str, Any]:
-    """Take a detector with landmarks through the verbs."""
-    place = ("--model", DETECTOR, "-o", folder)
-    shape = ",".join(map(str, (1, 3, *SIZE)))
-    say: dict[str, Any] = {"download": sshtool("download", "--demo", *place)["code"]}
-    converting = ("convert", *place, "--format", "ncnn,onnx", "--precision", "FP32,FP16", "--input-shape", shape)
-    artifacts = folder / DETECTOR
-    say["files"] = []
+    """Take a detector through the verbs: its description and its checkpoint are there."""
+    place = ("--model", folder / f"{DETECTOR}.toml", "-o", folder / "out")
+    artifacts = folder / "out" / DETECTOR
+    converting = ("convert", *place, "--checkpoint", folder, "--precision", "FP32,FP16")
+    say: dict[str, Any] = {"files": []}
     for _ in range(2):
-        say["convert"] = sshtool(*converting)
+        say["convert"] = sshtool(*converting, "--format", "ncnn")
         say["files"].append(files(artifacts))
-    say["param"] = (artifacts / "FP32" / f"{DETECTOR}.ncnn.param").read_text()
-    Image.fromarray(draw_scene(0, *SIZE).image[..., ::-1]).save(folder / "scene.png")
+    say["other"] = sshtool(*converting, "--format", "onnx")
+    param = artifacts / "FP32" / f"{DETECTOR}.ncnn.param"
+    say["param"] = param.read_text()
+    Image.fromarray(draw_scene(0, SIZE, SIZE).image[..., ::-1]).save(folder / "scene.png")
     say["detections"] = {}
-    for name in ("FP32/{}.ncnn.param", "FP32/{}.onnx", "FP16/{}.ncnn.param", "FP16/{}.onnx"):
-        given = ("--artifact", artifacts / name.format(DETECTOR))
-        answer = sshtool("detect", folder / "scene.png", *place, *given, "--json")
-        say["detections"][name[5:].partition(".")[2] + " " + name[:4]] = answer["document"]
+    for name in (f"FP32/{DETECTOR}.ncnn.param", f"FP32/{DETECTOR}.onnx", f"FP16/{DETECTOR}.ncnn.param"):
+        answer = sshtool("detect", folder / "scene.png", *place, "--artifact", artifacts / name, "--json")
+        say["detections"][name] = answer["document"]["detections"]
     for path in artifacts.rglob("*.onnx"):
         path.unlink()
-    say["verify"] = sshtool("verify", *place, "--json")
+    say["verify"] = sshtool("verify", *place, "--checkpoint", folder, "--reference", folder / "reference.npz", "--json")
     say["bench"] = sshtool("bench", *place, "--runs", "1", "--rounds", "1", "--mode", "latency", "--json")
-    say["package"] = sshtool("package", *place, "--layout", "huggingface")
-    package = next((folder / "releases").glob(f"{DETECTOR}*"))
+    say["package"] = sshtool("package", *place, "--layout", "huggingface", "--reference", folder / "reference.npz")
+    package = next((folder / "out" / "releases").iterdir())
     say["packaged"] = sorted(files(package))
     say["attributes"] = (package / ".gitattributes").read_text()
-    say["check"] = sshtool("check", package, "--rebuild", folder / "checkpoints" / DETECTOR, "--json")
+    say["check"] = sshtool("check", package, "--rebuild", folder, "--json")
     say["card"] = card(package, folder / "scene.png")
-    say["hostile"] = hostile(artifacts / "FP32" / f"{DETECTOR}.ncnn.param", place, folder / "scene.png")
+    say["hostile"] = hostile(param, place, folder / "scene.png")
     return say
 
 
@@ -92,7 +90,7 @@ def hostile(path: Path, place: tuple[Any, ...], image: Path) -> dict[str, Any]:
     data = weights.read_bytes()
     say = {}
     for name, changed, cut in (
-        ("layer", text.replace("ReLU ", "Exp  "), data),
+        ("layer", text.replace("Softmax ", "Softplus "), data),
         ("weights", text, data[: len(data) // 2]),
     ):
         path.write_text(changed)
@@ -104,25 +102,26 @@ def hostile(path: Path, place: tuple[Any, ...], image: Path) -> dict[str, Any]:
 
 
 def embedder(folder: Path) -> dict[str, Any]:
+    """Take an embedder, whose mean stays in front of it. Its conversion compares the answers."""
     place = ("--model", EMBEDDER, "-o", folder)
     sshtool("download", "--demo", *place)
-    converted = sshtool("convert", *place, "--format", "ncnn", "--precision", "FP32,FP16")
-    return {"convert": converted, "verify": sshtool("verify", *place, "--json")}
+    return sshtool("convert", *place, "--format", "ncnn", "--precision", "FP32,FP16")
 
 
 def refused(folder: Path) -> dict[str, Any]:
     """Give the refusal of a network beyond pnnx, and of one whose weights something spoils on the way."""
-    place = ("--model", BEYOND, "-o", folder)
-    sshtool("download", "--demo", *place)
-    say = {"operator": sshtool("convert", *place, "--format", "ncnn"), "left": sorted(files(folder / BEYOND))}
+    beyond = folder / "beyond"
+    network = ("--symbol", beyond / "tiny-symbol.json", "--params", beyond / "tiny-0000.params", "--input", "data=1,12")
+    operator = sshtool("convert", *network, "-o", beyond / "out", "--format", "ncnn")
+    say = {"operator": operator, "left": sorted(files(beyond / "out"))}
     honest = ncnn_format._convert  # the fault is planted behind pnnx
 
-    def spoiled(source: Path, target: Path) -> None:
-        honest(source, target)
-        data = bytearray((target / "model.ncnn.bin").read_bytes())
+    def spoiled(source: Path, folder: Path) -> None:
+        honest(source, folder)
+        data = bytearray((folder / "model.ncnn.bin").read_bytes())
         values = np.frombuffer(data, np.float32)
         values[len(values) // 2 :] *= 1.01
-        (target / "model.ncnn.bin").write_bytes(data)
+        (folder / "model.ncnn.bin").write_bytes(data)
 
     ncnn_format._convert = spoiled  # as above
     model = load_model(EMBEDDER)

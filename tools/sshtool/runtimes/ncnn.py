@@ -35,8 +35,7 @@ net = ncnn.Net()
 net.load_param("{path}")
 net.load_model("{path}".replace(".param", ".bin"))
 extractor = net.create_extractor()
-tensor = data[0]
-extractor.input({name}, ncnn.Mat(tensor))  # which copies nothing
+extractor.input({name}, ncnn.Mat(data[0]).clone())  # layers compute in place
 outputs = [np.array(extractor.extract(name)[1])[None] for name in {outputs}]""",
     )
 
