@@ -130,8 +130,8 @@ def started(python: Path, repository: Path, folder: Path) -> Iterator[Server]:
             time.sleep(0.1)
         yield Server(python, (f"127.0.0.1:{http}", f"127.0.0.1:{grpc}"), repository, log)
     finally:
-        process.kill()  # it holds nothing that it would have to store
-        process.wait()
+        process.terminate()  # so that it removes its folders
+        process.wait(START_SECONDS)
 
 
 @pytest.fixture(scope="module")
