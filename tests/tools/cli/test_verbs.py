@@ -89,5 +89,5 @@ def test_the_parameters_are_visible_to_inspection() -> None:
     (command,) = app.registered_commands
     assert command.callback is not None
     assert list(inspect.signature(command.callback).parameters) == [
-        *("images", "target", "largest_side", "format", "quiet", "json", "debug")
+        *("images", "target", "largest_side", "format", "quiet", "json", "debug", "help_all")
     ]

@@ -76,6 +76,14 @@ class _Program(TyperGroup):
         with self._one_line_errors():
             return super().make_context(info_name, args, *arguments, **extra)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        from sshtool.cli.hints import hint
+
+        hinted = "" if args[0] in VERBS else hint(args[0])
+        if hinted:
+            ctx.fail(hinted)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         with self._one_line_errors():
             return super().invoke(ctx)
@@ -105,7 +113,7 @@ app = typer.Typer(
     name="sshtool",
     help="Move MXNet networks such as ssh-mxnet to ONNX and OpenVINO, and prove that they compute the same.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     # Open Model Zoo's options have underscores.
     context_settings={

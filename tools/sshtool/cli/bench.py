@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from sshtool import limits
 from sshtool.cli.options import (
+    COMPUTING_PRECISIONS,
+    RUNTIME,
+    RUNTIME_NAMES,
     AllowNonfinite,
     Artifacts,
     CheckpointPath,
@@ -39,35 +42,42 @@ class Bench(Verb):
     runtime: Annotated[
         tuple[str, ...],
         Option(
-            "onnxruntime, openvino, mxnet; several with commas, or repeated. By default the usual runtime of each "
-            "file, and MXNet with the checkpoint if MXNet is installed."
+            "Several with commas; by default the file's usual one, and MXNet if it is installed.",
+            short="-r",
+            choices=RUNTIME_NAMES,
+            panel=RUNTIME,
         ),
     ] = ()
     inference_precision: Annotated[
-        tuple[str, ...], Option("Type that the runtime computes in: f32, bf16; several with commas, or repeated.")
+        tuple[str, ...],
+        Option(
+            "Type to compute in; several with commas.",
+            choices=COMPUTING_PRECISIONS,
+            panel=RUNTIME,
+            rare=True,
+        ),
     ] = ("f32",)
-    mode: Annotated[str, Option("latency, throughput or both.")] = "both"
-    baseline: Annotated[
-        str, Option("Candidate that the others are compared with: its label in the table, or file.")
-    ] = ""
+    mode: Annotated[str, Option("What to measure.", choices=("latency", "throughput", "both"))] = "both"
+    baseline: Annotated[str, Option("What the others are compared with: a label of the table, or a file.")] = ""
     duration: Annotated[
         float,
-        Option("Seconds for each candidate and mode; 10 unless --runs is given.", min=0, max=limits.LONGEST_DURATION),
+        Option("Seconds of each measurement; 10 without --runs.", min=0, max=limits.LONGEST_DURATION),
     ] = 0.0
-    runs: Annotated[
-        int, Option("Computations for each candidate and mode, instead of --duration.", min=0, max=limits.MOST_RUNS)
-    ] = 0
+    runs: Annotated[int, Option("Computations instead of --duration.", min=0, max=limits.MOST_RUNS)] = 0
     rounds: Annotated[
-        int, Option("Rounds; in each, every candidate runs its share.", min=1, max=limits.MOST_ROUNDS)
+        int, Option("Rounds; in each, every candidate runs its share.", min=1, max=limits.MOST_ROUNDS, rare=True)
     ] = 5
     requests: Annotated[
-        int, Option("Concurrent requests for throughput; 0: the runtime chooses.", min=0, max=limits.MOST_REQUESTS)
+        int,
+        Option(
+            "Concurrent requests for throughput; 0: the runtime chooses.", min=0, max=limits.MOST_REQUESTS, rare=True
+        ),
     ] = 0
     threads: Threads = 0
     device: Device = "CPU"
-    input_shape: Annotated[str, Option("N,C,H,W for artifacts with dynamic dimensions.")] = ""
+    input_shape: Annotated[str, Option("N,C,H,W for artifacts with dynamic dimensions.", rare=True)] = ""
     batch: Annotated[
-        int, Option("Images in a batch, for artifacts with a dynamic batch.", min=0, max=limits.MOST_AT_ONCE)
+        int, Option("Images in a batch, for artifacts with a dynamic batch.", min=0, max=limits.MOST_AT_ONCE, rare=True)
     ] = 0
     html: HtmlPath = None
     allow_nonfinite: AllowNonfinite = False

@@ -37,7 +37,7 @@ class Detect(Verb):
         typer.Argument(
             metavar="IMAGE",
             help="Image files, folders (without their subfolders) and patterns such as 'photos/**/*.jpg'; "
-            f"at most {limits.MOST_FILES} images.",
+            f"at most {limits.MOST_FILES}.",
             show_default=False,
         ),
     ]
@@ -45,11 +45,13 @@ class Detect(Verb):
     artifact: OneArtifact = None
     computing: Computing = field(default_factory=Computing)
     threshold: Annotated[
-        float | None, Option("The least score; by default 0.5, or the model's own if that is higher.", min=0, max=1)
+        float | None,
+        Option("The least score; by default 0.5, or the model's own if that is higher.", short="-t", min=0, max=1),
     ] = None
-    resize: Annotated[str, Option("letterbox keeps the proportions and pads the image; stretch does not.")] = (
-        "letterbox"
-    )
+    resize: Annotated[
+        str,
+        Option("letterbox pads the image, stretch deforms it.", choices=("letterbox", "stretch")),
+    ] = "letterbox"
     save_images: Annotated[bool, Option("Draw the boxes on copies in <output-dir>/<model>/detections.")] = False
     allow_nonfinite: AllowNonfinite = False
     dry_run: DryRun = False

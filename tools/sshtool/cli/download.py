@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from sshtool.cli.options import AllowNonfinite, DryRun, Fetching, Option, Output, Place
+from sshtool.cli.options import OUTPUT, AllowNonfinite, DryRun, Fetching, Option, Output, Place
 from sshtool.cli.parsing import choice
 from sshtool.cli.verbs import Verb
 
@@ -23,7 +23,12 @@ class Download(Verb):
     place: Place = field(default_factory=Place)
     fetching: Fetching = field(default_factory=Fetching)
     allow_nonfinite: AllowNonfinite = False
-    progress_format: Annotated[str, Option("text, or json: Open Model Zoo's events on stdout, one a line.")] = "text"
+    progress_format: Annotated[
+        str,
+        Option(
+            "json: Open Model Zoo's events on stdout, one a line.", choices=("text", "json"), panel=OUTPUT, rare=True
+        ),
+    ] = "text"
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)
 

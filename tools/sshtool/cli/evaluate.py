@@ -27,6 +27,8 @@ _OF_DETECTORS: Final = frozenset(
     {"protocol", "shard", "resume", "merge", "predictions", "save_predictions", "pyramid", "resize", "html"}
 )
 
+PARTS: Final = "Work in parts"  # a panel of the help
+
 MOST_LISTED: Final = 20  # images that were not evaluated; --json has all
 
 
@@ -41,25 +43,35 @@ class Evaluate(Verb):
     dataset: Annotated[
         Path | None,
         Option(
-            "The folder that WIDER FACE's archives unpack to, InsightFace's lfw.bin, a folder with ImageNet's images "
-            "and val.txt, or the folder that `demo-dataset` wrote."
+            "Folder of WIDER FACE's unpacked archives, of ImageNet's images and val.txt, or of `demo-dataset`; or "
+            "InsightFace's lfw.bin.",
+            short="-d",
         ),
     ] = None
     artifact: Artifacts = ()
-    protocol: Annotated[str, Option("omz (Open Model Zoo's), wider (WIDER FACE's own), or both.")] = "omz"
+    protocol: Annotated[
+        str, Option("omz is Open Model Zoo's, wider WIDER FACE's own.", choices=("omz", "wider", "both"))
+    ] = "omz"
     limit: Annotated[int, Option("Evaluate the first images only; 0: all.", min=0, max=limits.MOST_EVALUATED)] = 0
-    shard: Annotated[str, Option("I/N: the I-th of N parts of the images.")] = "1/1"
-    resume: Annotated[bool, Option("Continue an interrupted run with the same options.")] = False
-    merge: Annotated[tuple[Path, ...], Option(f"Merge the journals of shards: files, or their folders; {MANY}.")] = ()
-    predictions: Annotated[Path | None, Option("Score a folder of predictions in WIDER FACE's text format.")] = None
-    save_predictions: Annotated[
-        Path | None, Option("Write predictions in that format to this folder; several artifacts get a folder each.")
+    shard: Annotated[str, Option("I/N: the I-th of N parts of the images.", panel=PARTS)] = "1/1"
+    resume: Annotated[bool, Option("Continue an interrupted run with the same options.", panel=PARTS)] = False
+    merge: Annotated[
+        tuple[Path, ...], Option(f"Merge the journals of shards: files, or their folders; {MANY}.", panel=PARTS)
+    ] = ()
+    predictions: Annotated[
+        Path | None, Option("Score a folder of predictions in WIDER FACE's text format.", rare=True)
     ] = None
-    pyramid: Annotated[bool, Option("Run wider at the four scales of upstream's pyramid.")] = False
+    save_predictions: Annotated[
+        Path | None,
+        Option("Write predictions in that format to this folder; several artifacts get a folder each.", rare=True),
+    ] = None
+    pyramid: Annotated[bool, Option("Run wider at the four scales of upstream's pyramid.", rare=True)] = False
     resize: Annotated[
         str,
         Option(
-            "Run wider on artifacts of a fixed size, by letterbox or stretch: not comparable with upstream's figures."
+            "Run wider on artifacts of a fixed size; not comparable with upstream's figures.",
+            choices=("letterbox", "stretch"),
+            rare=True,
         ),
     ] = ""
     html: HtmlPath = None

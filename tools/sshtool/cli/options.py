@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from sshconvert.errors import UsageError
 from sshtool import limits
@@ -24,53 +24,81 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """An option's help, short name and bounds. The field gives its name."""
+    """An option's help, short name, bounds and known values. The field gives its name.
+
+    A dataclass of options may name the panel of its options in the help as `PANEL`. `--help` leaves out the `rare`
+    ones, and `--help-all` shows them.
+    """
 
     text: str
     short: str = ""
     min: float | None = None
     max: float | None = None
+    choices: tuple[str, ...] = ()
+    panel: str = ""
+    rare: bool = False
 
+
+ARTIFACTS: Final = "Artifacts"
+POSTPROCESSING: Final = "With --postprocess"
+INT8: Final = "With --precision INT8"
+CHECKPOINT: Final = "Checkpoint"
+RUNTIME: Final = "Runtime"
+OUTPUT: Final = "Output"
+
+# The known values of options, for the help and the completion. Importing the enumerations would make both slow.
+PRECISIONS: Final = ("FP32", "FP16", "INT8")
+FORMAT_NAMES: Final = ("onnx", "openvino")
+RUNTIME_NAMES: Final = ("onnxruntime", "openvino", "mxnet")
+COMPUTING_PRECISIONS: Final = ("f32", "bf16")
+COLORS: Final = ("rgb", "bgr")
 
 MANY: Final = f"at most {limits.MOST_NAMED} of them"
 
-OutputDir = Annotated[Path, Option("Folder of checkpoints, artifacts and packages.", short="-o")]
-DryRun = Annotated[bool, Option("List the files, and write nothing.")]
+OutputDir = Annotated[Path, Option("Folder of checkpoints, artifacts and packages.", short="-o", panel="Model")]
+DryRun = Annotated[bool, Option("List the files, and write nothing.", short="-n", panel=OUTPUT)]
 CheckpointPath = Annotated[
-    Path | None, Option("A folder, .params file or archive; by default the downloaded checkpoint.")
+    Path | None,
+    Option("A folder, .params file or archive; by default the downloaded one.", short="-c", panel=CHECKPOINT),
 ]
 InputShape = Annotated[
     str,
     Option(
-        "N,C,H,W; by default the model's own. Height and width need not be multiples of 32. "
-        f"At most N={limits.MOST_AT_ONCE} and N*H*W={limits.MOST_PIXELS}."
+        f"N,C,H,W; by default the model's; at most N={limits.MOST_AT_ONCE}, N*H*W={limits.MOST_PIXELS}.",
     ),
 ]
-AllowNonfinite = Annotated[bool, Option("Take weights that are NaN or infinite, and report their number.")]
-OneArtifact = Annotated[Path | None, Option("A converted model; by default the one that `convert` wrote, FP32 first.")]
-Artifacts = Annotated[
-    tuple[Path, ...], Option(f"A converted model, repeatable, {MANY}; by default every one that `convert` wrote.")
+AllowNonfinite = Annotated[
+    bool, Option("Take weights that are NaN or infinite, and report their number.", panel=CHECKPOINT, rare=True)
 ]
-Scenes = Annotated[int, Option("Number of drawn scenes to compare on.", min=2, max=limits.MOST_SCENES)]
-Device = Annotated[str, Option("Device of the runtime.")]
+OneArtifact = Annotated[Path | None, Option("A converted model; by default that of `convert`, FP32 first.", short="-a")]
+Artifacts = Annotated[
+    tuple[Path, ...],
+    Option("A converted model, repeatable; by default all of `convert`.", short="-a"),
+]
+Scenes = Annotated[int, Option("Number of drawn scenes to compare on.", min=2, max=limits.MOST_SCENES, rare=True)]
+Device = Annotated[str, Option("Device of the runtime.", panel=RUNTIME, rare=True)]
 Threads = Annotated[
     int,
     Option(
-        f"Number of threads, at most {limits.THREADS_OF_A_CORE} for each core; 0: the runtime chooses.",
+        f"At most {limits.THREADS_OF_A_CORE} for each core; 0: the runtime chooses.",
         min=0,
         max=limits.MOST_THREADS,
+        panel=RUNTIME,
+        rare=True,
     ),
 ]
-HtmlPath = Annotated[Path | None, Option("Write the report as one self-contained page.")]
+HtmlPath = Annotated[Path | None, Option("Write the report as one page.", panel=OUTPUT)]
 
 
 @dataclass(frozen=True)
 class Output:
     """How a verb prints progress, result and errors."""
 
+    PANEL: ClassVar[str] = OUTPUT
+
     quiet: Annotated[bool, Option("Print the result only, no progress.", short="-q")] = False
-    json: Annotated[bool, Option("Print one JSON document on stdout, and nothing else.")] = False
-    debug: Annotated[bool, Option("Show the traceback of an error.")] = False
+    json: Annotated[bool, Option("Print one JSON document on stdout.")] = False
+    debug: Annotated[bool, Option("Show the traceback of an error.", rare=True)] = False
 
     def session(self, verb: str, **more: Any) -> Session:
         from sshtool.cli.session import Session
@@ -82,7 +110,7 @@ class Output:
 class LineOutput(Output):
     """An `Output` whose --json prints a document for each image."""
 
-    json: Annotated[bool, Option("Print one JSON document for each image on stdout, each on one line.")] = False
+    json: Annotated[bool, Option("Print one JSON document a line on stdout, for each image.")] = False
 
 
 USUAL_MODEL: Final = "ssh-mxnet"
@@ -92,8 +120,11 @@ USUAL_MODEL: Final = "ssh-mxnet"
 class Place:
     """The model and the output folder."""
 
+    PANEL: ClassVar[str] = "Model"
+
     model: Annotated[
-        str, Option("Name of a model, or path of a TOML file that describes your own; by default ssh-mxnet.")
+        str,
+        Option("A model's name, or a TOML file; by default ssh-mxnet.", short="-m", panel="Model"),
     ] = ""
     output_dir: OutputDir = Path("artifacts")
 
@@ -108,34 +139,41 @@ class Place:
 class Network(Place):
     """The model, or the files and the inputs of a network without a description."""
 
-    symbol: Annotated[Path | None, Option("Symbol of a network without a description, whose outputs are tensors.")] = (
-        None
-    )
-    params: Annotated[Path | None, Option("Its parameters; their symbol is beside them unless --symbol names it.")] = (
-        None
-    )
+    PANEL: ClassVar[str] = "Network without a description"
+
+    symbol: Annotated[Path | None, Option("Its symbol file. The outputs are tensors.")] = None
+    params: Annotated[Path | None, Option("Its parameters; by default the symbol is beside them.")] = None
     epoch: Annotated[
         int | None,
         Option(
             "With --checkpoint PREFIX: the files are PREFIX-symbol.json and PREFIX-<epoch>.params.",
             min=0,
             max=limits.MOST_EPOCH,
+            rare=True,
         ),
     ] = None
     input: Annotated[
         tuple[str, ...],
-        Option("Its input as NAME=SHAPE or NAME=SHAPE:TYPE, such as data=1,3,112,112 or ids=1,20:int32; repeatable."),
+        Option("Its input, such as data=1,3,112,112 or ids=1,20:int32; repeatable."),
     ] = ()
     outputs: Annotated[
-        tuple[str, ...], Option("Inner tensors as outputs, by MXNet's names; several with commas, or repeated.")
+        tuple[str, ...],
+        Option("Inner tensors as outputs, by MXNet's names; several with commas, or repeated.", rare=True),
     ] = ()
     mean: Annotated[
-        str, Option("Its input is an image minus this: a number for each channel in the order of --color, or one.")
+        str,
+        Option(
+            "Its input is an image minus this: a number for each channel in the order of --color, or one.", rare=True
+        ),
     ] = ""
     scale: Annotated[
-        float | None, Option("Its input is an image times this, after --mean.", min=0, max=limits.MOST_SCALE)
+        float | None,
+        Option("Its input is an image times this, after --mean.", min=0, max=limits.MOST_SCALE, rare=True),
     ] = None
-    color: Annotated[str, Option("Its input is an image of rgb or bgr; rgb with --mean or --scale alone.")] = ""
+    color: Annotated[
+        str,
+        Option("Its input is an image of these channels; rgb with --mean or --scale alone.", choices=COLORS, rare=True),
+    ] = ""
 
     def open(self, checkpoint: Path | None = None) -> tuple[Workspace, Path | CheckpointFiles | None]:
         """The workspace, and the checkpoint if options name one. Raises UsageError, ModelError and CheckpointError."""
@@ -197,13 +235,15 @@ class Network(Place):
             return None
         if self.scale == 0:
             raise UsageError("--scale: 0 leaves nothing of the image; give a number above 0")
-        color = choice("--color", self.color or "rgb", ("rgb", "bgr"))
+        color = choice("--color", self.color or "rgb", COLORS)
         return ImageSpec.model_validate({"color": color, "mean": mean_of(self.mean), "scale": self.scale})
 
 
 @dataclass(frozen=True)
 class Confinement:
     """The limits of the child process that runs models."""
+
+    PANEL: ClassVar[str] = RUNTIME
 
     memory_limit: Annotated[
         float | None,
@@ -212,6 +252,7 @@ class Confinement:
             "if that is more.",
             min=limits.LEAST_MEMORY,
             max=limits.MOST_MEMORY,
+            rare=True,
         ),
     ] = None
     time_limit: Annotated[
@@ -220,6 +261,7 @@ class Confinement:
             "Seconds that a model may take to load, and to compute each answer.",
             min=limits.SHORTEST_PATIENCE,
             max=limits.LONGEST_PATIENCE,
+            rare=True,
         ),
     ] = 300.0
 
@@ -234,11 +276,18 @@ class Confinement:
 class Computing:
     """The runtime and its settings."""
 
-    runtime: Annotated[str, Option("onnxruntime, openvino or mxnet; by default the usual runtime of the file.")] = ""
+    PANEL: ClassVar[str] = RUNTIME
+
+    runtime: Annotated[str, Option("By default the usual runtime of the file.", short="-r", choices=RUNTIME_NAMES)] = ""
     device: Device = "CPU"
     threads: Threads = 0
     inference_precision: Annotated[
-        str, Option("Type that the runtime computes in: f32, or bf16 if OpenVINO and the CPU support it.")
+        str,
+        Option(
+            "Type that the runtime computes in; bf16 if OpenVINO and the CPU support it.",
+            choices=COMPUTING_PRECISIONS,
+            rare=True,
+        ),
     ] = "f32"
 
     def settings(self, *, allow_nonfinite: bool) -> Settings:
@@ -258,20 +307,25 @@ def settings_of(device: str, threads: int, inference_precision: str = "f32", *, 
 class Fetching:
     """The origin of a checkpoint, and where `download` looks for the archive."""
 
-    demo: Annotated[bool, Option("Make the demo checkpoint: it detects drawn faces, not real ones.")] = False
-    from_archive: Annotated[Path | None, Option("Unpack an archive that you have, such as ssh-model-final.zip.")] = None
+    PANEL: ClassVar[str] = CHECKPOINT
+
+    demo: Annotated[bool, Option("Make the demo checkpoint, which detects drawn faces only.")] = False
+    from_archive: Annotated[Path | None, Option("Unpack an archive that you have.")] = None
     source: Annotated[
         tuple[str, ...],
         Option(
             f"A mirror of the archive: an https URL, a folder or a file. Repeatable, {MANY}; `download` tries it "
-            "before SSHTOOL_SOURCES, the config file's sources and the model's own."
+            "before SSHTOOL_SOURCES, the config file's sources and the model's own.",
+            rare=True,
         ),
     ] = ()
-    offline: Annotated[bool, Option("Use the cache and local mirrors only, never the network.")] = False
+    offline: Annotated[bool, Option("Use the cache and local mirrors only, never the network.", rare=True)] = False
     cache_dir: Annotated[
-        Path | None, Option("Folder of downloaded archives; by default the platform's cache folder.")
+        Path | None, Option("Folder of downloaded archives; by default the platform's cache folder.", rare=True)
     ] = None
-    allow_unverified: Annotated[bool, Option("Take an archive whose hash is not that of the published one.")] = False
+    allow_unverified: Annotated[
+        bool, Option("Take an archive whose hash is not that of the published one.", rare=True)
+    ] = False
 
     def options(self, *, allow_nonfinite: bool, checkpoint: Path | None = None) -> DownloadOptions:
         """The options of a download. Raises UsageError if several of them name an origin of the checkpoint."""
@@ -288,44 +342,69 @@ class Fetching:
 class Conversion:
     """Formats and precisions of the artifacts, and the form of their inputs and outputs."""
 
-    precision: Annotated[tuple[str, ...], Option("FP32, FP16, INT8; several with commas, or repeated.")] = ("FP32",)
-    format: Annotated[tuple[str, ...], Option("onnx, openvino; several with commas, or repeated.")] = ("onnx,openvino",)
+    PANEL: ClassVar[str] = ARTIFACTS
+
+    precision: Annotated[tuple[str, ...], Option("Several with commas.", short="-p", choices=PRECISIONS)] = ("FP32",)
+    format: Annotated[tuple[str, ...], Option("Several with commas.", short="-f", choices=FORMAT_NAMES)] = (
+        "onnx,openvino",
+    )
     input_shape: InputShape = ""
     batch: Annotated[
-        int, Option("Images in a batch; 0: the batch of the input shape.", min=0, max=limits.MOST_AT_ONCE)
+        int, Option("Images in a batch; 0: the batch of the input shape.", min=0, max=limits.MOST_AT_ONCE, rare=True)
     ] = 0
-    dynamic: Annotated[str, Option("Dimensions that stay free: none, batch, size or all.")] = "none"
-    input_layout: Annotated[str, Option("NCHW or NHWC; by default the model's.")] = ""
-    input_dtype: Annotated[str, Option("f32, or u8 as images have it; both from 0 to 255.")] = "f32"
-    input_color: Annotated[str, Option("bgr or rgb; by default bgr, also if the original takes rgb.")] = ""
-    postprocess: Annotated[bool, Option("Put decoding and suppression into the model: boxes, scores, count.")] = False
+    dynamic: Annotated[str, Option("Dimensions that stay free.", choices=("none", "batch", "size", "all"))] = "none"
+    input_layout: Annotated[str, Option("By default the model's.", choices=("NCHW", "NHWC"), rare=True)] = ""
+    input_dtype: Annotated[
+        str, Option("u8 as images have it; both from 0 to 255.", choices=("f32", "u8"), rare=True)
+    ] = "f32"
+    input_color: Annotated[
+        str, Option("By default bgr, also if the original takes rgb.", choices=COLORS, rare=True)
+    ] = ""
+    postprocess: Annotated[bool, Option("Put decoding and suppression into the model.")] = False
     score_threshold: Annotated[
-        float | None, Option("With --postprocess: the least score; by default the model's.", min=0, max=1)
+        float | None,
+        Option("The least score; by default the model's.", min=0, max=1, panel=POSTPROCESSING, rare=True),
     ] = None
     iou_threshold: Annotated[
         float | None,
-        Option("With --postprocess: least overlap (IoU) to suppress a box; by default the model's.", min=0, max=1),
+        Option(
+            "Least overlap (IoU) to suppress a box; by default the model's.",
+            min=0,
+            max=1,
+            panel=POSTPROCESSING,
+            rare=True,
+        ),
     ] = None
-    top_k: Annotated[int, Option("With --postprocess: most results of an image.", min=1, max=limits.MOST_RESULTS)] = (
-        1000
-    )
-    keep_heads: Annotated[bool, Option("With --postprocess: keep the heads as outputs.")] = False
+    top_k: Annotated[
+        int, Option("Most results of an image.", min=1, max=limits.MOST_RESULTS, panel=POSTPROCESSING, rare=True)
+    ] = 1000
+    keep_heads: Annotated[bool, Option("Keep the heads as outputs.", panel=POSTPROCESSING, rare=True)] = False
     output_form: Annotated[
-        str, Option("With --postprocess: plain, or model-api for OpenVINO's Model API: boxes with scores, and labels.")
+        str,
+        Option(
+            "model-api is the form of OpenVINO's Model API: boxes with scores, and labels.",
+            choices=("plain", "model-api"),
+            panel=POSTPROCESSING,
+            rare=True,
+        ),
     ] = "plain"
     calibration_data: Annotated[
-        Path | None, Option("For INT8: a folder of images like those of its use; the demo draws its own.")
+        Path | None, Option("A folder of images like those of its use; the demo draws its own.", panel=INT8, rare=True)
     ] = None
     max_drop: Annotated[
         float | None,
         Option(
-            "For INT8: most points to lose of AP@0.5, of the mean cosine or of top-1 agreement; layers stay in float "
+            "Most points to lose of AP@0.5, of the mean cosine or of top-1 agreement; layers stay in float "
             "until the loss is small enough.",
             min=0,
             max=limits.MOST_POINTS,
+            panel=INT8,
+            rare=True,
         ),
     ] = None
-    no_preprocessing: Annotated[bool, Option("Keep the original's input, such as RGB minus the mean.")] = False
+    no_preprocessing: Annotated[bool, Option("Keep the original's input, such as RGB minus the mean.", rare=True)] = (
+        False
+    )
 
     def options(self, model: ModelSpec) -> Options:
         """The options of the conversion. Raises UsageError."""

@@ -31,28 +31,30 @@ class Package(Verb):
 
     place: Network = field(default_factory=Network)
     artifact: Artifacts = ()
-    verification: Annotated[
-        Path | None, Option("The output of `verify --json`; by default the record beside the artifacts.")
-    ] = None
-    evaluation: Annotated[Path | None, Option("The output of `evaluate --json`, for the model card.")] = None
-    bench: Annotated[Path | None, Option("The output of `bench --json`, for the model card.")] = None
-    reference: Annotated[
-        Path | None, Option("The reference pack to include; by default the one beside the artifacts, or the demo's.")
-    ] = None
-    layout: Annotated[str, Option("flat, huggingface, ovms, triton or web.")] = "flat"
-    archive: Annotated[str, Option("Write an archive too: zip or tar.gz.")] = ""
-    allow_unverified: Annotated[bool, Option("Take artifacts that have not passed `verify`; the package says so.")] = (
-        False
+    verification: Annotated[Path | None, Option("Of `verify --json`; by default the record beside the artifacts.")] = (
+        None
     )
+    evaluation: Annotated[Path | None, Option("Of `evaluate --json`, for the model card.")] = None
+    bench: Annotated[Path | None, Option("Of `bench --json`, for the model card.")] = None
+    reference: Annotated[Path | None, Option("Pack to include; by default that beside the artifacts.")] = None
+    layout: Annotated[
+        str,
+        Option("Where the models lie.", choices=("flat", "huggingface", "ovms", "triton", "web")),
+    ] = "flat"
+    archive: Annotated[str, Option("Write an archive too.", choices=("zip", "tar.gz"))] = ""
+    allow_unverified: Annotated[
+        bool, Option("Take artifacts that have not passed `verify`; the package says so.", rare=True)
+    ] = False
     sign: Annotated[
         Path | None,
         Option(
-            "Sign the package with this EC private key in PEM: model.sig of OpenSSF Model Signing. The password of an "
-            f"encrypted key is in {PASSWORD}, or is asked for."
+            "EC private key in PEM for a signature of OpenSSF Model Signing. The password of an encrypted key is in "
+            f"{PASSWORD}, or is asked for.",
+            rare=True,
         ),
     ] = None
     runtime_files: Annotated[
-        Path | None, Option("The folder `dist` of the npm package onnxruntime-web, for --layout web.")
+        Path | None, Option("The folder `dist` of the npm package onnxruntime-web, for --layout web.", rare=True)
     ] = None
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)

@@ -41,7 +41,7 @@ class Run(Verb):
     conversion: Conversion = field(default_factory=_fp32_and_fp16)
     allow_nonfinite: AllowNonfinite = False
     live: Annotated[
-        bool, Option("Compare with MXNet itself also where sshtool ships its answers, as for the demo.")
+        bool, Option("Compare with MXNet itself also where sshtool ships its answers, as for the demo.", rare=True)
     ] = False
     dry_run: DryRun = False
     output: Output = field(default_factory=Output)

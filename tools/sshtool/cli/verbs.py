@@ -13,11 +13,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from functools import cache
 from inspect import Parameter, Signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
@@ -32,6 +34,10 @@ Options = TypeVar("Options")
 
 # Options that take several values: `--atol 1e-5 NAME:1e-4`, as other comparison tools write it.
 MANY_VALUES: Final = ("--atol", "--rtol", "--merge")
+
+
+# What stands for an option's value in the help.
+_METAVARS: Final[dict[Any, str]] = {bool: "", str: "TEXT", int: "N", float: "X", Path: "PATH"}
 
 
 class Verb(ABC):
@@ -56,7 +62,7 @@ def add(app: typer.Typer, name: str, verb_type: type[Verb]) -> None:
         with verb.session(name) as session:
             verb.run(session)
 
-    parameters = list(_parameters(verb_type, None))
+    parameters = [*_parameters(verb_type, None), _HELP_ALL]
     command.__name__ = name.replace("-", "_")
     command.__doc__ = verb_type.__doc__
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -65,7 +71,11 @@ def add(app: typer.Typer, name: str, verb_type: type[Verb]) -> None:
 
 
 class _Command(TyperCommand):
-    """Accepts several values after one of MANY_VALUES."""
+    """Accepts several values after one of MANY_VALUES, and completes the rare options too."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        with _unhidden(self):
+            return super().shell_complete(ctx, incomplete)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         repeated: list[str] = []
@@ -92,14 +102,83 @@ def _parameters(options_type: type[Any], defaults: object) -> Iterator[Parameter
         if get_origin(value_type) is tuple:  # a list to Typer
             value_type = list[get_args(value_type)[0]]  # type: ignore[misc]  # at run time
             default = list(default) if isinstance(default, tuple) else default
-        info = _typer_option(info, item.name) if isinstance(info, Option) else info
+        if isinstance(info, Option):
+            kind = next(known for known in (value_type, *get_args(value_type)) if known in _METAVARS)
+            info = _typer_option(info, item.name, info.panel or getattr(options_type, "PANEL", None), kind)
         yield Parameter(item.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[value_type, info])
 
 
 @cache
-def _typer_option(option: Option, field: str) -> Any:
-    name = f"--{field.replace('_', '-')}"
-    return typer.Option(name, *filter(None, [option.short]), help=option.text, min=option.min, max=option.max)
+def _typer_option(option: Option, field: str, panel: str | None, kind: Any) -> Any:
+    return typer.Option(
+        option_name(field),
+        *filter(None, [option.short]),
+        help=option.text,
+        min=option.min,
+        max=option.max,
+        metavar="|".join(option.choices) or _METAVARS[kind],
+        hidden=option.rare,
+        rich_help_panel=panel,
+        autocompletion=_completion(option.choices) if option.choices else None,
+    )
+
+
+def option_name(field: str) -> str:
+    """The option of a field: `--output-dir` for `output_dir`."""
+    return f"--{field.replace('_', '-')}"
+
+
+def _completion(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """Complete the last of the values that commas separate, in the case that was typed."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, _, last = incomplete.rpartition(",")
+        given = before.casefold().split(",")
+        return [
+            incomplete + choice[len(last) :]
+            for choice in choices
+            if choice.casefold().startswith(last.casefold()) and choice.casefold() not in given
+        ]
+
+    return complete
+
+
+def _show_all_options(context: typer.Context, requested: bool) -> None:
+    if requested:
+        with _unhidden(context.command):
+            typer.echo(context.get_help())  # noqa: TID251  # before there is a Session
+        raise typer.Exit
+
+
+@contextlib.contextmanager
+def _unhidden(command: Any) -> Iterator[None]:
+    """Show the rare options of a command, which the next `--help` of this process hides again."""
+    hidden = [parameter for parameter in command.params if getattr(parameter, "hidden", False)]
+    for parameter in hidden:
+        parameter.hidden = False
+    try:
+        yield
+    finally:
+        for parameter in hidden:
+            parameter.hidden = True
+
+
+_HELP_ALL: Final = Parameter(
+    "help_all",
+    Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option(
+            "--help-all",
+            metavar="",
+            is_eager=True,
+            expose_value=False,
+            callback=_show_all_options,
+            help="Show all options and exit.",
+        ),
+    ],
+)
 
 
 def _build(options_type: type[Options], values: Mapping[str, Any]) -> Options:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from sshtool import limits
 from sshtool.cli.options import (
+    OUTPUT,
     AllowNonfinite,
     Artifacts,
     CheckpointPath,
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from sshtool.parity.verification import VerifyResult
 
 
+COMPARING: Final = "Tolerances"  # a panel of the help
+PROFILES: Final = ("FP32", "FP16", "BF16", "INT8")
+
+
 @dataclass(frozen=True)
 class Verify(Verb):
     """Compare artifacts with the original, and show the evidence. Exit code 3 if one differs."""
@@ -41,27 +46,41 @@ class Verify(Verb):
     against: Annotated[
         str,
         Option(
-            "exact (the network in double precision, which needs no MXNet), mxnet, or both. By default both where "
-            "MXNet is installed."
+            "exact needs no MXNet; by default both where MXNet is installed.",
+            choices=("exact", "mxnet", "both"),
         ),
     ] = ""
     images: Annotated[
         tuple[str, ...],
-        Option(f"Compare on your own images too: files, folders, patterns; at most {limits.MOST_VERIFIED}."),
+        Option(f"Your own images too: files, folders, patterns; at most {limits.MOST_VERIFIED}."),
     ] = ()
     scenes: Scenes = 2
     seed: Annotated[
-        int | None, Option("Compare on samples too that are drawn with this seed.", min=0, max=limits.MOST_SEED)
+        int | None,
+        Option("Compare on samples too that are drawn with this seed.", min=0, max=limits.MOST_SEED, rare=True),
     ] = None
-    profile: Annotated[str, Option("Apply the tolerances of FP32, FP16, BF16 or INT8 to all artifacts.")] = ""
-    atol: Annotated[tuple[str, ...], Option("Absolute tolerance for all outputs, or for one: 1e-5 NAME:1e-4 …")] = ()
-    rtol: Annotated[tuple[str, ...], Option("Tolerance relative to the expected value: 1e-5 NAME:1e-4 …")] = ()
+    profile: Annotated[
+        str,
+        Option(
+            "Apply the tolerances of this precision to all artifacts.", choices=PROFILES, panel=COMPARING, rare=True
+        ),
+    ] = ""
+    atol: Annotated[
+        tuple[str, ...],
+        Option("Absolute tolerance for all outputs, or for one: 1e-5 NAME:1e-4 …", panel=COMPARING, rare=True),
+    ] = ()
+    rtol: Annotated[
+        tuple[str, ...],
+        Option("Tolerance relative to the expected value: 1e-5 NAME:1e-4 …", panel=COMPARING, rare=True),
+    ] = ()
     computing: Computing = field(default_factory=Computing)
-    layers: Annotated[bool, Option("If an output differs, name the first layer that differs.")] = False
-    self_test: Annotated[bool, Option("Plant faults in copies of the artifacts; verify must catch each.")] = False
+    layers: Annotated[bool, Option("If an output differs, name the first layer that does.")] = False
+    self_test: Annotated[bool, Option("Plant faults in copies of the artifacts; each must be caught.", rare=True)] = (
+        False
+    )
     html: HtmlPath = None
-    junit: Annotated[Path | None, Option("Write the report as JUnit XML, for CI.")] = None
-    markdown: Annotated[Path | None, Option("Write the report as Markdown, for a job's summary.")] = None
+    junit: Annotated[Path | None, Option("Write the report as JUnit XML, for CI.", panel=OUTPUT)] = None
+    markdown: Annotated[Path | None, Option("Write the report as Markdown, for a job's summary.", panel=OUTPUT)] = None
     allow_nonfinite: AllowNonfinite = False
     confinement: Confinement = field(default_factory=Confinement)
     output: Output = field(default_factory=Output)
