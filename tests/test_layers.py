@@ -29,7 +29,7 @@ LAYERS: Final[Mapping[str, str]] = {
     " archives sandbox wider_face framing picture",
     "computation": "runtimes checkpoint demo workspace candidates catalogue concurrency detector predictor"
     " quantization",
-    "evidence": "parity evaluate bench conversion report detection prediction package pipeline",
+    "evidence": "parity evaluate bench conversion report detection prediction package pipeline inspection",
     "command line": "cli main __main__ __init__",
 }
 LIBRARY: Final = tuple(LAYERS)[:7]  # the layers of sshconvert; the others are sshtool's

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -80,6 +81,14 @@ class ExportedNetwork:
             move_model(self.path, self._target, self.staging)
 
 
+@dataclass(frozen=True)
+class Structure:
+    """The number of nodes by operator, and the number of weights in millions. None if it is not known."""
+
+    operators: Mapping[str, int] = field(default_factory=dict)
+    mparams: float | None = None
+
+
 class Format(ABC):
     """A format. The registry holds the class, which has no instances."""
 
@@ -144,6 +153,12 @@ class Format(ABC):
     def read_metadata(cls, path: Path) -> Mapping[str, str]:
         """Screen a file and read its metadata alone. Raises ArtifactError."""
         return cls.read_contract(path).metadata
+
+    @classmethod
+    def read_structure(cls, path: Path) -> Structure:  # not of every format
+        """Screen a file, and count its operators and weights. Raises ArtifactError."""
+        cls.screen(path)
+        return Structure()
 
     @classmethod
     def is_quantized(cls, path: Path) -> bool:  # most formats have no INT8

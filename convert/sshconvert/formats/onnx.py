@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx
 
 from sshconvert.arrays import Array
 from sshconvert.contract import FREE, Contract, Tensor
 from sshconvert.editable import EditableModel, NotThereError
-from sshconvert.formats.base import ExportedNetwork, Format
+from sshconvert.formats.base import ExportedNetwork, Format, Structure
 from sshconvert.formats.registry import FORMATS
 from sshconvert.model_api import split_entries
 from sshconvert.network import Network
@@ -19,6 +21,9 @@ from sshconvert.onnx.model import weights_path
 from sshconvert.reading import is_there
 from sshconvert.rounded.places import Places
 from sshconvert.rounding import Rounding
+
+# Types of constants that are sizes and positions, not weights.
+_COUNTS: Final = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
 
 
 @FORMATS.register("onnx")
@@ -71,6 +76,13 @@ class Onnx(Format):
     @classmethod
     def read_metadata(cls, path: Path) -> Mapping[str, str]:
         return _metadata(_screened(path))[0]
+
+    @classmethod
+    def read_structure(cls, path: Path) -> Structure:
+        graph = _screened(path).graph
+        counts = Counter(node.op_type for node in graph.node)
+        weights = sum(math.prod(item.dims) for item in graph.initializer if item.data_type not in _COUNTS)
+        return Structure(dict(sorted(counts.items())), weights / 1e6)
 
     @classmethod
     def is_quantized(cls, path: Path) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sshconvert.arrays import Array
 from sshconvert.contract import FREE, Contract, Tensor
 from sshconvert.editable import EditableModel
 from sshconvert.errors import ArtifactError
 from sshconvert.files import replace_files
-from sshconvert.formats.base import ExportedNetwork, Format
+from sshconvert.formats.base import ExportedNetwork, Format, Structure
 from sshconvert.formats.registry import FORMATS
 from sshconvert.ir import CONTRACT, IntermediateRepresentation, read_info
 from sshconvert.libraries import import_openvino
@@ -25,6 +27,10 @@ from sshconvert.rounding import Rounding
 from sshconvert.schema import one_line
 
 _TYPES = {"f32": "float32", "u8": "uint8", "i32": "int32"}
+
+# Types of constants that are sizes and positions, not weights; layers that compute nothing.
+_COUNTS: Final = ("i64", "i32", "boolean")
+_NO_OPERATORS: Final = ("Parameter", "Const", "Result")
 
 
 @FORMATS.register("openvino")
@@ -74,6 +80,18 @@ class OpenVinoIr(Format):
         return read_info(path, CONTRACT)
 
     @classmethod
+    def read_structure(cls, path: Path) -> Structure:
+        _screen(path)
+        layers = ET.parse(path).findall("layers/layer")  # noqa: S314  # screened
+        counts = Counter(layer.get("type", "") for layer in layers)
+        constants = [
+            data for layer in layers if layer.get("type") == "Const" if (data := layer.find("data")) is not None
+        ]
+        weights = sum(_elements(data) for data in constants if data.get("element_type") not in _COUNTS)
+        operators = {name: count for name, count in sorted(counts.items()) if name not in _NO_OPERATORS}
+        return Structure(operators, weights / 1e6)
+
+    @classmethod
     def is_quantized(cls, path: Path) -> bool:
         layers = ET.parse(path).iterfind("layers/layer")  # noqa: S314  # screened
         return any(layer.get("type") == "FakeQuantize" for layer in layers)
@@ -100,6 +118,11 @@ class OpenVinoIr(Format):
         yield part
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_files([part, *cls.companions(part)], [path, *cls.companions(path)], folder.parent)
+
+
+def _elements(data: ET.Element) -> int:
+    """Return the number of elements of a constant of a screened file."""
+    return math.prod(int(size) for size in data.get("shape", "").split(",") if size.strip())
 
 
 def _read(path: Path) -> Any:

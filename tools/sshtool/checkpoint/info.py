@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sshconvert.arrays import Array
 from sshconvert.checkpoint import CheckpointFiles, variable_names
@@ -39,6 +40,7 @@ class InfoResult:
     says why they are not known. Shapes of inputs are None if no option and no file gives them.
     """
 
+    kind: Literal["checkpoint", "network"]  # with or without a description
     model: str
     title: str
     weights: str
@@ -83,6 +85,7 @@ def info(
         cost = original_cost(network, model, shapes)
         card = folded_cost(network, model, shapes) if model.published.rule == "folded" else cost
         return InfoResult(
+            kind="checkpoint",
             model=model.name,
             title=model.title,
             weights=loaded.weights,
@@ -128,6 +131,7 @@ def info_of_network(
         unknown = ", ".join(name for name, shape in shapes.items() if not shape)
         problem = f"the shape of {unknown} is not known; give --input {unknown}=SHAPE" if unknown else str(error)
     return InfoResult(
+        kind="network",
         model=model_name(files.symbol),
         title="",
         weights=weights,

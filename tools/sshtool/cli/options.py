@@ -195,12 +195,16 @@ class Network(Place):
         """
         if self.epoch is not None and checkpoint is None:
             raise UsageError("--epoch: give the prefix of the files with --checkpoint too")
-        own: dict[str, object] = {"--symbol": self.symbol, "--params": self.params, "--input": self.input}
-        own |= {"--outputs": self.outputs, "--mean": self.mean, "--scale": self.scale, "--color": self.color}
-        given = [option for option, value in own.items() if value not in (None, "", ())]
+        given = self.given()
         if self.model and given:
             raise UsageError(f"--model and {given[0]} contradict each other; give one")
         return self._named_files(checkpoint) if given or self.epoch is not None else None
+
+    def given(self) -> list[str]:
+        """The names of the given options of a network without a description."""
+        own: dict[str, object] = {"--symbol": self.symbol, "--params": self.params, "--input": self.input}
+        own |= {"--outputs": self.outputs, "--mean": self.mean, "--scale": self.scale, "--color": self.color}
+        return [option for option, value in own.items() if value not in (None, "", ())]
 
     def inputs(self) -> list[InputSpec]:
         """The given inputs. Raises UsageError."""

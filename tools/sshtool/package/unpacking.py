@@ -11,7 +11,7 @@ import pydantic
 
 from sshconvert.errors import PackageError
 from sshconvert.files import output_errors, scratch_folder
-from sshconvert.reading import is_folder, is_there, open_regular
+from sshconvert.reading import is_folder, is_there, open_regular, read_small
 from sshconvert.schema import one_line
 from sshtool.archives.tar_layout import read_files
 from sshtool.archives.zip_check import ArchiveLimits, check
@@ -50,6 +50,47 @@ def opened(path: Path) -> Iterator[Path]:
         except (RefusedError, ValueError) as error:
             raise PackageError(f"{path}: {one_line(error)}; get the package again from a source you trust") from None
         yield package
+
+
+def read_file(path: Path, name: str, largest: int) -> bytes | None:
+    """Read one file of a package, without unpacking the others; None if the folder or archive has no such file.
+
+    Raises PackageError.
+    """
+    try:
+        if is_folder(path):
+            return read_small(path / name, largest) if is_there(path / name) else None
+        with open_regular(path) as file:
+            is_tar = file.read(2) == _GZIP
+            for member, pieces in _tar_members(file) if is_tar else _zip_members(file):
+                if member.partition("/")[2] == name:
+                    return _whole(pieces, largest)
+    except OSError as error:
+        raise PackageError(f"{path}: cannot be read ({error.strerror}); give a package's folder or archive") from None
+    except (RefusedError, ValueError) as error:
+        raise PackageError(f"{path}: {one_line(error)}; get the package again from a source you trust") from None
+    return None
+
+
+def _zip_members(file: BinaryIO) -> Iterator[tuple[str, Iterable[bytes]]]:
+    members = read_members(file)
+    check(members, _limits())
+    return ((member.name, stream(file, member)) for member in members)
+
+
+def _tar_members(file: BinaryIO) -> Iterator[tuple[str, Iterable[bytes]]]:
+    file.seek(0)
+    return ((member.name, member.pieces) for member in read_files(file, _limits()))
+
+
+def _whole(pieces: Iterable[bytes], largest: int) -> bytes:
+    """The bytes of a member. Raises ValueError if it has more than `largest`."""
+    data = bytearray()
+    for piece in pieces:
+        data += piece
+        if len(data) > largest:
+            raise ValueError(f"a description in it has more than {largest} bytes")
+    return bytes(data)
 
 
 def _unpack_zip(file: BinaryIO, folder: Path) -> None:

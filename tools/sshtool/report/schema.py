@@ -30,7 +30,7 @@ KINDS: Final = {
     "download": "sshtool.checkpoint.download.DownloadResult",
     "evaluate": "sshtool.evaluate.recognition.AnyEvaluation",
     "event": "sshtool.report.transfer.Event",
-    "info": "sshtool.checkpoint.info.InfoResult",
+    "info": "sshtool.inspection.AnyInfo",
     "manifest": "sshtool.package.manifest.Manifest",
     "models": "sshtool.catalogue.ModelsResult",
     "package": "sshtool.package.build.PackageResult",
