@@ -95,13 +95,13 @@ def inspect(path: Path) -> ArtifactInfo | PackageInfo | None:
         return _package(path) if is_there(path / MANIFEST) else None
     if known_format(path):
         return _artifact(path)
-    if path.suffix in (".params", SYMBOL_SUFFIX):
-        return None
-    if is_archive(path) or path.name.endswith((".gz", ".tgz")):
-        return _package(path)
     main = main_file(path)
     if main and is_file(main):
-        raise UsageError(f"{path}: holds the weights of {main.name}; give that file")
+        raise UsageError(f"{path}: belongs to {main.name}; give that file")
+    if is_archive(path) or path.name.endswith((".gz", ".tgz")):
+        return _package(path)
+    if path.suffix in (".params", SYMBOL_SUFFIX):
+        return None
     if not is_there(path):
         raise UsageError(f"{path}: does not exist; correct the path")
     description = mistaken(path, "")

@@ -10,6 +10,7 @@ import re
 import shutil
 import struct
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from sshconvert.arrays import Array
 from sshconvert.contract import FREE, Contract, Tensor
 from sshconvert.errors import ArtifactError, FormatError, PrecisionError
 from sshconvert.files import replace_files
-from sshconvert.formats.base import ExportedNetwork, Format
+from sshconvert.formats.base import ExportedNetwork, Format, Structure
 from sshconvert.formats.registry import FORMATS
 from sshconvert.libraries import NCNN, PNNX, import_openvino, importing, require
 from sshconvert.network import Network
@@ -113,6 +114,14 @@ class Ncnn(Format):
                     f"{cls.companions(path)[1].name} declares; convert again"
                 )
         return contract
+
+    @classmethod
+    def read_structure(cls, path: Path) -> Structure:
+        from sshconvert.validation import check_ncnn
+
+        network = check_ncnn(path)
+        counts = Counter(layer.kind for layer in network.layers if layer.kind != "Input")
+        return Structure(dict(sorted(counts.items())), sum(item.number for item in network.weights) / 1e6)
 
     @classmethod
     def read_rounding(cls, path: Path, network: Network, parameters: Mapping[str, Array]) -> Rounding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import shlex
 from typing import Any, Final, get_args
 
 import pytest
@@ -15,6 +15,7 @@ from sshconvert.options import Color, Dynamic, InputType, Layout, Precision
 from sshconvert.tasks.inside import OutputForm
 from sshtool.bench.measuring import MODES
 from sshtool.cli.app import VERBS, app, verb_type
+from sshtool.cli.hints import hint
 from sshtool.cli.options import Option
 from sshtool.cli.verbs import Verb, _options
 from sshtool.evaluate.score import PROTOCOLS
@@ -136,20 +137,8 @@ def test_what_is_no_file_of_a_known_kind_gets_no_hint(word: str) -> None:
 
 
 def test_the_commands_of_the_hints_are_ones_that_the_program_takes() -> None:
-    from sshtool.cli.hints import hint
-
     program: Any = typer.main.get_command(app)
     for file in HINTS:
         for command in hint(file).split("`")[1::2]:
-            verb, *options = command.split("'")[0].split()[1:]
-            words = [*options, file] if "'" in command else options
+            _, verb, *words = shlex.split(command)
             program.commands[verb].make_context(verb, words)
-
-
-def test_every_option_of_a_verb_is_a_parameter_of_its_command() -> None:
-    program: Any = typer.main.get_command(app)
-    for verb in VERBS:
-        names = {parameter.name for parameter in program.commands[verb].params}
-        assert options_of(verb_type(verb)).keys() <= names
-        assert "help_all" in names
-        assert inspect.isclass(verb_type(verb))

@@ -42,7 +42,7 @@ class Bench(Verb):
     runtime: Annotated[
         tuple[str, ...],
         Option(
-            "Several with commas; by default the file's usual one, and MXNet if it is installed.",
+            "Several with commas; by default each file's usual one, and MXNet's.",
             short="-r",
             choices=RUNTIME_NAMES,
             panel=RUNTIME,

@@ -48,8 +48,8 @@ OUTPUT: Final = "Output"
 
 # The known values of options, for the help and the completion. Importing the enumerations would make both slow.
 PRECISIONS: Final = ("FP32", "FP16", "INT8")
-FORMAT_NAMES: Final = ("onnx", "openvino")
-RUNTIME_NAMES: Final = ("onnxruntime", "openvino", "mxnet")
+FORMAT_NAMES: Final = ("onnx", "openvino", "ncnn")
+RUNTIME_NAMES: Final = ("onnxruntime", "openvino", "ncnn", "mxnet")
 COMPUTING_PRECISIONS: Final = ("f32", "bf16")
 COLORS: Final = ("rgb", "bgr")
 
