@@ -37,11 +37,11 @@ def help_of(*arguments: str) -> str:
 def options_of(kind: type[Any]) -> dict[str, Option]:
     """The options of a dataclass and of its nested dataclasses, by the field."""
     options: dict[str, Option] = {}
-    for item, hint in _options(kind):
-        if isinstance(hint, type):
-            options |= options_of(hint)
-        elif isinstance(get_args(hint)[1], Option):
-            options[item.name] = get_args(hint)[1]
+    for item, declared in _options(kind):
+        if isinstance(declared, type):
+            options |= options_of(declared)
+        elif isinstance(get_args(declared)[1], Option):
+            options[item.name] = get_args(declared)[1]
     return options
 
 
