@@ -247,7 +247,8 @@ def _convert(source: Path, folder: Path) -> None:
         result = subprocess.run(  # noqa: S603  # the package's program on a file of this conversion
             command, cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=CONVERSION_SECONDS, check=False
         )
-        reason = one_line((result.stderr or result.stdout)[-300:].decode("utf-8", "replace").strip())
+        lines = (result.stderr or result.stdout).decode("utf-8", "replace").strip().splitlines()
+        reason = one_line(f"it ended with {result.returncode}: {lines[-1].strip() if lines else ''}"[:200])
         is_done = result.returncode == 0 and is_file(folder / "model.ncnn.bin")
     except subprocess.TimeoutExpired:
         is_done, reason = False, f"took more than {CONVERSION_SECONDS} s"
