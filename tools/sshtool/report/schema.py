@@ -69,14 +69,18 @@ def _import(path: str) -> Any:
 def make_schema(name: str = "verify") -> dict[str, Any]:
     """Generate a schema. It allows unknown keys, because a new key does not change the version."""
     schema = TypeAdapter(_import(KINDS[name])).json_schema(mode="serialization", schema_generator=_Generator)
-    title = f"sshtool {name}"
     if name in VERSIONS:
-        constant, key, definition = VERSIONS[name]
-        version = _import(constant)
-        title += f", version {version}"
+        _, key, definition = VERSIONS[name]
         holder = schema["$defs"][definition] if definition else schema
-        holder["properties"][key] = {"const": version}
+        holder["properties"][key] = {"const": version_of(name)}
+    title = f"sshtool {name}, version {version_of(name)}"
     return {**schema, "$schema": GenerateJsonSchema.schema_dialect, "title": title}
+
+
+def version_of(name: str) -> int:
+    """Return the version of a schema: the result's own, or that of the document. Within it, keys are only added."""
+    version: int = _import(VERSIONS[name][0] if name in VERSIONS else "sshtool.document.SCHEMA_VERSION")
+    return version
 
 
 def dump_schema(name: str = "verify") -> str:
