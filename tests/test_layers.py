@@ -26,7 +26,7 @@ LAYERS: Final[Mapping[str, str]] = {
     "artifact": "contract model_api passes formats ir editing nncf rounded",
     "conversion": "convert calibration __init__",
     "inputs": "progress limits memory interruption environment bilinear images image_claims selection config document"
-    " archives sandbox wider_face framing picture",
+    " archives sandbox wider_face framing picture results",
     "computation": "runtimes checkpoint demo workspace candidates catalogue concurrency detector predictor"
     " quantization",
     "evidence": "parity evaluate bench conversion report detection prediction package pipeline inspection",

@@ -56,6 +56,7 @@ class Library:
 PILLOW: Final = Library("Pillow", "PIL", "report")
 JINJA: Final = Library("Jinja", "jinja2", "report")
 YAML: Final = Library("PyYAML", "yaml", "report")
+PYARROW: Final = Library("PyArrow", "pyarrow", "parquet")
 SCIPY: Final = Library("SciPy", "scipy", "evaluate")
 MODEL_SIGNING: Final = Library("Model Signing", "model_signing", "sign")
 OPENVINO: Final = Library("OpenVINO", "openvino", base="openvino")

@@ -36,7 +36,7 @@ from sshtool.candidates import usual_artifact
 from sshtool.cli.session import Session
 from sshtool.concurrency import THREADS, WAITING, SharedRuntime
 from sshtool.demo.scenes import Scene, draw_scene
-from sshtool.detection import Detected, NotRead, Outcome, detect
+from sshtool.detection import Saving, detect
 from sshtool.detector import Detector, DetectorOptions
 from sshtool.images import (
     BACKGROUND,
@@ -50,6 +50,7 @@ from sshtool.images import (
     readable_extensions,
     reading,
 )
+from sshtool.results.outcomes import Detected, ImageJob, NotRead, Outcome
 from sshtool.runtimes.base import Settings
 from sshtool.runtimes.loading import load
 from sshtool.runtimes.onnxruntime import OnnxRuntime
@@ -743,7 +744,7 @@ def test_many_images_at_once_have_the_bits_and_the_order_of_one_after_another(
     together = detect(Workspace(MODEL, tmp_path), paths, ALL, artifact=artifact).images
     one_by_one = Detector(artifact, MODEL, ALL)
     for item, path in zip(together, paths, strict=True):
-        assert [item] == list(detect_command.detect_each(one_by_one, [detect_command.ImageJob(path)]))
+        assert [item] == list(detect_command.detect_each(one_by_one, [ImageJob(path, path.stem)]))
     assert all(isinstance(item, Detected) and item.detections for item in together)
 
 
@@ -964,7 +965,7 @@ def test_an_original_is_never_overwritten(onnx_file: Path, tmp_path: Path, scene
     path = save(tmp_path / MODEL.name / "detections" / "a.png", scene.image)
     before = path.read_bytes()
     with pytest.raises(UsageError, match="--output-dir"):
-        detect(Workspace(MODEL, tmp_path), [path], artifact=onnx_file, save_images=True)
+        detect(Workspace(MODEL, tmp_path), [path], artifact=onnx_file, saving=Saving(images=True))
     assert path.read_bytes() == before
 
 

@@ -18,12 +18,12 @@ from sshconvert.errors import DetectionError, UsageError
 from sshconvert.models.registry import load_model
 from sshconvert.options import Dynamic, Options
 from sshtool.cli.predict import render
-from sshtool.detection import NotRead
 from sshtool.framing import central
 from sshtool.images import Resize, fit
 from sshtool.prediction import Classified, Embedded, PredictOptions, as_json, predict, read_labels
 from sshtool.report.schema import shipped_schema
 from sshtool.report.terminal import console
+from sshtool.results.outcomes import NotRead
 from sshtool.workspace import Workspace
 from tiny_predictors import CLASSES, SIZE, pictures, predictor_workspace
 

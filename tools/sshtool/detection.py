@@ -2,137 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, Literal, NotRequired, TypeAlias
-
-from pydantic import ConfigDict
-from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+from typing import Final
 
 from sshconvert.arrays import Pixels
 from sshconvert.errors import ImageError, NonfiniteError, UsageError
 from sshconvert.libraries import PILLOW, require
-from sshconvert.tasks.detection import detection_task
+from sshconvert.tasks.detection import DetectionTask, detection_task
 from sshconvert.tasks.results import Box, Detections, landmarks_of
 from sshtool.candidates import usual_artifact
 from sshtool.detector import Detector, DetectorOptions, Fitted
-from sshtool.document import Error
 from sshtool.images import reading
 from sshtool.picture import save_picture
+from sshtool.results.base import RESULTS, Meaning
+from sshtool.results.crops import MARGIN, save_crop
+from sshtool.results.outcomes import Detected, Detection, ImageJob, NotRead, Outcome
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace
 
 # Bytes of an image that stays in memory for its picture; `detect` reads a larger one again.
 MOST_KEPT: Final = 64 << 20
-# Decimal places in JSON: the precision of float32.
-BOX_DIGITS: Final = 3
-SCORE_DIGITS: Final = 6
 
 
 @dataclass(frozen=True)
-class ImageJob:
-    """An image to detect in, and the path of the picture to draw, if any."""
+class Saving:
+    """What `detect` saves beside its lines.
 
-    image: Path
-    picture: Path | None = None
-
-
-@dataclass(frozen=True)
-class Detection:
-    """A box (x1, y1, x2, y2 in pixels of the upright image) and its score. Anchors' boxes include their corner pixels.
-
-    `label` is the class, "" if the task has one class. `landmarks` are points (x, y) in the same pixels, `attributes`
-    values 0-1 by name, if the task has any.
+    `images` are copies with the boxes, `crops` cut-outs of the detections with the `margin` of
+    `sshtool.results.crops`, `results` keys of formats.
     """
 
-    box: tuple[float, float, float, float]
-    score: float
-    label: str = ""
-    landmarks: tuple[tuple[float, float], ...] = ()
-    attributes: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Detected:
-    """The detections in an image, best first. `width` and `height` are those of the upright image.
-
-    `inference_precision` is the type that the runtime reports to have computed in.
-    """
-
-    image: Path
-    width: int
-    height: int
-    detections: tuple[Detection, ...]
-    picture: Path | None
-    inference_precision: str
-
-
-@dataclass(frozen=True)
-class NotRead:
-    """An image that is unreadable, or whose outputs are not finite, and the error."""
-
-    image: Path
-    error: str  # the name of the exception
-    message: str
-
-
-class DetectionLine(TypedDict):
-    """A detection in a line of JSON."""
-
-    box: tuple[float, float, float, float]
-    score: float
-    label: NotRequired[str]
-    landmarks: NotRequired[list[tuple[float, float]]]
-    attributes: NotRequired[dict[str, float]]
-
-
-class PlannedLine(TypedDict):
-    """The JSON line of an image with --dry-run."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic's setting, not a key
-
-    schema_version: Literal[1]
-    verb: Literal["detect"]
-    image: str
-    picture: NotRequired[str]
-
-
-class DetectedLine(PlannedLine):
-    """The JSON line of an image with detections."""
-
-    width: int
-    height: int
-    inference_precision: str
-    detections: list[DetectionLine]
-
-
-class NotReadLine(TypedDict):
-    """The JSON line of an image with an error."""
-
-    schema_version: Literal[1]
-    verb: Literal["detect"]
-    image: str
-    error: Error
-
-
-Line: TypeAlias = DetectedLine | NotReadLine | PlannedLine
-
-Outcome = ImageJob | Detected | NotRead
+    images: bool = False
+    crops: bool = False
+    margin: float = MARGIN
+    results: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class DetectResult:
-    """The outcome of each image, or with `dry_run` its job."""
+    """The outcome of each image, or with `dry_run` its job, and the files of all results."""
 
     model: str
     weights: str
     artifact: Path
     runtime: str
     images: tuple[Outcome, ...]
+    saved: tuple[Path, ...] = ()
 
     @property
     def not_read(self) -> tuple[NotRead, ...]:
@@ -145,7 +65,7 @@ def detect(
     options: DetectorOptions = DetectorOptions(),  # noqa: B008  # frozen
     *,
     artifact: Path | None = None,
-    save_images: bool = False,
+    saving: Saving = Saving(),  # frozen
     dry_run: bool = False,
     report: Callable[[Outcome], None] = lambda _: None,
     progress: Callable[[str], None] = lambda _: None,
@@ -157,7 +77,7 @@ def detect(
         images: Files, folders and patterns.
         options: The runtime, the threshold and the resizing.
         artifact: The converted model; by default the usual one of the workspace.
-        save_images: Draw the boxes on copies of the images in `workspace.detections`.
+        saving: What to save in `workspace.detections`.
         dry_run: Load the model, and list the jobs only.
         report: Receives each outcome as soon as it is known. An unreadable image is an outcome too.
         progress: Receives each step.
@@ -170,18 +90,37 @@ def detect(
     model = workspace.model
     require(PILLOW)
     detection_task(model.name, model.task).for_display(options.threshold)
-    jobs = _jobs(select_images(images), workspace.detections if save_images else None)
+    for key in saving.results:
+        if library := RESULTS[key].library:
+            require(library)
+    jobs = _jobs(select_images(images), workspace.detections, saving)
     path = artifact or usual_artifact(workspace, options.runtime, options.settings.inference_precision)
     progress(f"loading {path}")
     settings = replace(options.settings, throughput=len(jobs) > 1, images=len(jobs))
     detector = Detector(path, model, replace(options, settings=settings))
     outcomes: list[Outcome] = []
-    with closing(detect_each(detector, () if dry_run else jobs, progress=progress)) as detected:
+    with ExitStack() as stack:
+        detected = stack.enter_context(closing(detect_each(detector, () if dry_run else jobs, progress=progress)))
+        writers = [] if dry_run else [stack.enter_context(file) for file in _opened(workspace, saving, detector.task)]
         for item in jobs if dry_run else detected:
             report(item)
             outcomes.append(item)
+            if isinstance(item, Detected):
+                for write in writers:
+                    write(item)
+    saved = tuple(workspace.detections / RESULTS[key].place for key in saving.results if not dry_run)
     weights = detector.runtime.declaration.weights
-    return DetectResult(model.name, weights, path, str(detector.runtime), tuple(outcomes))
+    return DetectResult(model.name, weights, path, str(detector.runtime), tuple(outcomes), saved)
+
+
+def _opened(
+    workspace: Workspace, saving: Saving, task: DetectionTask
+) -> Iterator[AbstractContextManager[Callable[[Detected], None]]]:
+    columns = task.columns
+    meaning = Meaning(task.labels, task.last_pixel, columns.attributes, columns.points)
+    for key in saving.results:
+        form = RESULTS[key]
+        yield form.opened(workspace.detections / form.place, meaning)
 
 
 def detect_each(
@@ -200,50 +139,23 @@ def detect_each(
             yield from next(results)
 
 
-def as_json(item: Outcome) -> dict[str, Any]:
-    """The body of the JSON line of an image."""
-    body: dict[str, Any] = {"image": item.image}
-    if isinstance(item, NotRead):
-        return body | {"error": {"type": item.error, "message": item.message}}
-    if isinstance(item, Detected):
-        body |= {"width": item.width, "height": item.height, "inference_precision": item.inference_precision}
-        body |= {"detections": [_rounded(detection) for detection in item.detections]}
-    return body if item.picture is None else body | {"picture": item.picture}
-
-
-def _rounded(detection: Detection) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "box": [round(value, BOX_DIGITS) for value in detection.box],
-        "score": round(detection.score, SCORE_DIGITS),
-    }
-    if detection.label:
-        line["label"] = detection.label
-    if detection.landmarks:
-        line["landmarks"] = [[round(value, BOX_DIGITS) for value in point] for point in detection.landmarks]
-    if detection.attributes:
-        line["attributes"] = {name: round(value, SCORE_DIGITS) for name, value in detection.attributes.items()}
-    return line
-
-
-def _jobs(images: Sequence[Path], folder: Path | None) -> tuple[ImageJob, ...]:
-    """A job for each image. With a folder, each has a picture named after the image, with a number if it is taken."""
-    if folder is None:
-        return tuple(ImageJob(image) for image in images)
+def _jobs(images: Sequence[Path], folder: Path, saving: Saving) -> tuple[ImageJob, ...]:
+    """A job for each image, with its own name: the image's, with a number if another one has it."""
     jobs = []
     taken: set[str] = set()
-    originals = {image.resolve() for image in images}
+    originals = {image.resolve() for image in images} if saving.images else set()
     for image in images:
         name, number = image.stem, 1
         while name.casefold() in taken:  # some file systems ignore case
             number += 1
             name = f"{image.stem}-{number}"
         taken.add(name.casefold())
-        picture = folder / f"{name}.png"
-        if picture.resolve() in originals:
+        picture = folder / f"{name}.png" if saving.images else None
+        if picture is not None and picture.resolve() in originals:
             raise UsageError(
                 f"{picture}: is one of the images, and its picture would overwrite it; use another --output-dir"
             )
-        jobs.append(ImageJob(image, picture))
+        jobs.append(ImageJob(image, name, picture, folder / "crops" if saving.crops else None, saving.margin))
     return tuple(jobs)
 
 
@@ -267,7 +179,7 @@ def _detect_group(detector: Detector, jobs: Sequence[ImageJob]) -> list[Detected
 def _read(detector: Detector, job: ImageJob) -> _Read | NotRead:
     try:
         with reading(job.image) as image:
-            return _Read(detector.fit(image), image if job.picture is not None and image.nbytes <= MOST_KEPT else None)
+            return _Read(detector.fit(image), image if job.is_drawn and image.nbytes <= MOST_KEPT else None)
     except ImageError as error:
         return NotRead(job.image, type(error).__name__, str(error))
 
@@ -278,18 +190,31 @@ def _outcome(
     if isinstance(detections, NonfiniteError):
         return NotRead(job.image, type(detections).__name__, f"{job.image}: {detections}")
     rows = detections.rows(None)
-    try:
-        if job.picture is not None and read.original is not None:
-            save_picture(job.picture, read.original, rows)
-        elif job.picture is not None:
-            with reading(job.image) as image:
-                save_picture(job.picture, image, rows)
-    except ImageError as error:
-        return NotRead(job.image, type(error).__name__, str(error))
     attributes = detections.attribute_rows(detector.task.columns.attributes)
     best_first = tuple(map(_detection, rows, attributes, detections.labels(detector.task.labels)))
     placement, precision = read.fitted.placement, detector.runtime.inference_precision
-    return Detected(job.image, placement.width, placement.height, best_first, job.picture, precision)
+    done = Detected(job.image, placement.width, placement.height, best_first, job.picture, precision, job.name)
+    try:
+        if not job.is_drawn:
+            return done
+        if read.original is not None:
+            return _drawn(job, done, rows, read.original, detector.task.last_pixel)
+        with reading(job.image) as image:
+            return _drawn(job, done, rows, image, detector.task.last_pixel)
+    except ImageError as error:
+        return NotRead(job.image, type(error).__name__, str(error))
+
+
+def _drawn(job: ImageJob, done: Detected, rows: Sequence[Box], image: Pixels, last_pixel: int) -> Detected:
+    """Save the picture and the cut-outs of an image."""
+    if job.picture is not None:
+        save_picture(job.picture, image, rows)
+    if job.crops is None:
+        return done
+    files = tuple(job.crops / f"{job.name}-{number}.png" for number in range(1, len(done.detections) + 1))
+    for file, detection in zip(files, done.detections, strict=True):
+        save_crop(file, image, detection, margin=job.margin, last_pixel=last_pixel)
+    return replace(done, crops=files)
 
 
 def _detection(row: Box, attributes: Mapping[str, float], label: str) -> Detection:

@@ -35,6 +35,7 @@ MOST_DRAWN: Final = 10_000  # scenes of a data set
 MOST_SEED: Final = 100_000
 MOST_EPOCH: Final = 999_999  # of a parameter file's name
 MOST_SCALE: Final = 1e6  # of an image
+MOST_MARGIN: Final = 10.0  # of a cut-out, in sides of its box
 MOST_POINTS: Final = 100.0  # average precision
 
 # The process that runs models: gigabytes, and seconds without an answer.

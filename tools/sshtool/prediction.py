@@ -22,10 +22,10 @@ from sshconvert.tasks.classification import Classification
 from sshconvert.tasks.embedding import Embedding
 from sshconvert.tasks.results import Scores, Vectors
 from sshtool.candidates import usual_artifact
-from sshtool.detection import NotRead
 from sshtool.document import Error
 from sshtool.images import reading
 from sshtool.predictor import Predictor, predicting_task
+from sshtool.results.outcomes import NotRead
 from sshtool.runtimes.base import Settings
 from sshtool.selection import select_images
 from sshtool.workspace import Workspace

@@ -18,14 +18,15 @@ from sshtool.cli.options import (
     OneArtifact,
     Option,
 )
-from sshtool.cli.parsing import choice
+from sshtool.cli.parsing import choice, choices
 from sshtool.cli.verbs import Verb
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from sshtool.cli.session import Session
-    from sshtool.detection import DetectResult, Outcome
+    from sshtool.detection import DetectResult
+    from sshtool.results.outcomes import Outcome
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,19 @@ class Detect(Verb):
         Option("letterbox pads the image, stretch deforms it.", choices=("letterbox", "stretch")),
     ] = "letterbox"
     save_images: Annotated[bool, Option("Draw the boxes on copies in <output-dir>/<model>/detections.")] = False
+    save_crops: Annotated[
+        bool,
+        Option(
+            "Cut out each detection, into the subfolder crops: with five landmarks an aligned face of 112x112 pixels, "
+            "otherwise the box with --crop-margin."
+        ),
+    ] = False
+    crop_margin: Annotated[
+        float, Option("The share of the box's longer side that is added on each side.", min=0, max=limits.MOST_MARGIN)
+    ] = 0.2
+    save_results: Annotated[
+        list[str], Option("Also write all detections as jsonl, csv, coco, yolo, wider or parquet; several with commas.")
+    ] = field(default_factory=list)
     allow_nonfinite: AllowNonfinite = False
     dry_run: DryRun = False
     confinement: Confinement = field(default_factory=Confinement)
@@ -63,9 +77,11 @@ class Detect(Verb):
 
     def run(self, session: Session) -> None:
         self.confinement.apply()
-        from sshtool.detection import as_json, detect
+        from sshtool.detection import Saving, detect
         from sshtool.detector import DetectorOptions
         from sshtool.images import Resize
+        from sshtool.results.base import RESULTS
+        from sshtool.results.outcomes import as_json
 
         options = DetectorOptions(
             runtime=self.computing.runtime,
@@ -78,7 +94,12 @@ class Detect(Verb):
             self.images,
             options,
             artifact=self.artifact,
-            save_images=self.save_images,
+            saving=Saving(
+                self.save_images,
+                self.save_crops,
+                self.crop_margin,
+                tuple(choices("--save-results", self.save_results, list(RESULTS))) if self.save_results else (),
+            ),
             dry_run=self.dry_run,
             report=lambda item: session.emit(as_json(item)),
             progress=session.progress,
@@ -98,11 +119,12 @@ def render(result: DetectResult, plain: bool) -> RenderableType:
     rows = [[item.image, *_cells(item)] for item in result.images]
     images = table(["image", ">size", ">found", ">best score", "picture"], rows, plain=plain)
     headline = f"{result.model}, weights {result.weights}, {result.runtime}: {_summary(result)}"
-    return Group(lines(headline), images, lines(*(item.message for item in result.not_read)))
+    saved = (f"results: {path}" for path in result.saved)
+    return Group(lines(headline), images, lines(*(item.message for item in result.not_read), *saved))
 
 
 def _summary(result: DetectResult) -> str:
-    from sshtool.detection import Detected, ImageJob
+    from sshtool.results.outcomes import Detected, ImageJob
 
     detections = sum(len(item.detections) for item in result.images if isinstance(item, Detected))
     planned = sum(isinstance(item, ImageJob) for item in result.images)
@@ -111,7 +133,7 @@ def _summary(result: DetectResult) -> str:
 
 
 def _cells(item: Outcome) -> list[str]:
-    from sshtool.detection import ImageJob, NotRead
+    from sshtool.results.outcomes import ImageJob, NotRead
 
     if isinstance(item, NotRead):
         return ["not read", "", "", ""]

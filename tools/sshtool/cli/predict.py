@@ -130,8 +130,8 @@ def _vector_cells(item: Outcome) -> list[str]:
 
 
 def _class_cells(item: Outcome) -> list[list[str]]:
-    from sshtool.detection import NotRead
     from sshtool.prediction import Classified
+    from sshtool.results.outcomes import NotRead
 
     if not isinstance(item, Classified):
         return [["not read" if isinstance(item, NotRead) else "to do", "", "", "", ""]]

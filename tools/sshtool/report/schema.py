@@ -25,7 +25,7 @@ KINDS: Final = {
     "check": "sshtool.package.check.CheckResult",
     "convert": "sshtool.conversion.ConvertResult",
     "demo-dataset": "sshtool.demo.recognition_dataset.DrawnResult",
-    "detect": "sshtool.detection.Line",
+    "detect": "sshtool.results.outcomes.Line",
     "document": "sshtool.document.Document",
     "download": "sshtool.checkpoint.download.DownloadResult",
     "evaluate": "sshtool.evaluate.recognition.AnyEvaluation",

@@ -1,0 +1,1 @@
+"""What `detect` finds in images, and the formats in which it is saved."""
