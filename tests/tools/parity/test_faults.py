@@ -581,7 +581,7 @@ def test_what_an_artifact_does_not_have_is_named(plain: Bench) -> None:
             edited.weight("conv9_9")
         with pytest.raises(NotThereError, match="ssh_m2_red_upsampling"):
             edited.set_bias("ssh_m2_red_upsampling", np.zeros(128, np.float32))
-    with pytest.raises(ArtifactError, match=r"ends in \.onnx or \.xml"):
+    with pytest.raises(ArtifactError, match=r"ends in .*\.onnx or \.xml"):
         format_of(Path("sshb-0000.params"))
 
 
