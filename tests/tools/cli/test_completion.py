@@ -18,8 +18,9 @@ from typing import Final
 import pytest
 
 PROGRAMS: Final = Path(sys.executable).parent
-SECONDS: Final = 60.0
+SECONDS: Final = 30.0
 PROMPT: Final = "ready> "
+BELL: Final = "\a"
 
 # What is typed before the Tab key, and what stands on the line behind it.
 COMPLETIONS: Final = {
@@ -62,6 +63,10 @@ def line_after_tab(shell: list[str], home: Path, typed: str, expected: str) -> s
     try:
         text = _read_until(terminal, PROMPT)
         os.write(terminal, f"{typed}\t".encode())
+        if shell[0] == "zsh":  # the first Tab of a session loads Typer's function, and only rings the bell
+            _read_until(terminal, BELL)
+            os.write(terminal, b"\t")
+            return typed + _read_until(terminal, expected.removeprefix(typed))
         text = _read_until(terminal, expected)
     finally:
         os.kill(process, signal.SIGKILL)
@@ -72,12 +77,12 @@ def line_after_tab(shell: list[str], home: Path, typed: str, expected: str) -> s
 
 def _read_until(terminal: int, expected: str) -> str:
     text, end = "", time.monotonic() + SECONDS
-    while expected not in text and time.monotonic() < end:
+    while expected not in text and expected not in text.replace(BELL, "") and time.monotonic() < end:
         if select.select([terminal], [], [], 0.2)[0]:
             with contextlib.suppress(OSError):
                 text += os.read(terminal, 4096).decode(errors="replace")
-        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\x07|.\x08", "", text)
-    return text
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|.\x08", "", text)
+    return text.replace(BELL, "")
 
 
 @pytest.mark.parametrize("case", COMPLETIONS)
