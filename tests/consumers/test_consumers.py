@@ -13,6 +13,7 @@ import pytest
 
 import environments
 from consumer_table import Cell, rounded, rows_of, stated
+from detections import anchor_task
 from project import ROOT
 from sshconvert.calibration import CalibrationImages, calibrate
 from sshconvert.checkpoint import Checkpoint, open_checkpoint
@@ -22,6 +23,7 @@ from sshconvert.models.registry import load_model
 from sshconvert.options import Dynamic, Options, Postprocessing, Precision
 from sshtool.demo.scenes import draw_scene
 
+MODEL: Final = load_model("ssh-mxnet")
 SIZE: Final = 128
 OPTIONS: Final = Options(formats=("onnx",), input_shape=(1, 3, SIZE, SIZE))
 KINDS: Final = {
@@ -175,3 +177,34 @@ def convolved(node: onnx.NodeProto, data: Any, kernel: Any) -> Any:
     opset = [onnx.helper.make_opsetid("", 13)]
     model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=7)
     return session(model, "DISABLE_ALL").run(None, {"data": data, "kernel": kernel})[0]
+
+
+LEVELS: Final = ("DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED", "ENABLE_LAYOUT", "ENABLE_ALL")
+
+
+@pytest.mark.long
+def test_int8_keeps_its_accuracy_at_every_level_of_optimisation(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    size, task = 320, anchor_task(MODEL).for_quality()
+    options = replace(OPTIONS, input_shape=(1, 3, size, size))
+    images = CalibrationImages(20, lambda number: draw_scene(300_000 + number, size, size).image, {})
+    levels = calibrate(demo_checkpoint, options, images)
+    precisions = replace(options, precisions=(Precision.FP32, Precision.INT8))
+    files = {
+        artifact.precision: onnx.load(artifact.path)
+        for artifact in convert(demo_checkpoint, tmp_path, precisions, quantization=levels)
+    }
+    scenes = [draw_scene(500_000 + number, size, size) for number in range(30)]
+
+    def accuracy(precision: Precision, level: str) -> float:
+        loaded = session(files[precision], level)
+        names = [output.name for output in loaded.get_outputs()]
+        results = []
+        for scene in scenes:
+            fed = {"data": scene.image.transpose(2, 0, 1)[None].astype(np.float32)}
+            results += task.decode(dict(zip(names, loaded.run(names, fed), strict=True)), (size, size))
+        return 100 * task.quality(results, [scene.faces for scene in scenes])
+
+    exact = accuracy(Precision.FP32, "DISABLE_ALL")
+    reached = {level: accuracy(Precision.INT8, level) for level in LEVELS}
+    assert min(reached.values()) > exact - 3, (exact, reached)
+    assert max(reached.values()) - min(reached.values()) < 1, reached
