@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pty
 import re
 import select
 import shutil
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
+pty = pytest.importorskip("pty", reason="Windows has no terminals of this kind")
 
 PROGRAMS: Final = Path(sys.executable).parent
 SECONDS: Final = 30.0
