@@ -136,7 +136,7 @@ class _Sizes:
     def _is_loose(self, op: Any, op_type: str, output: Key) -> bool:
         keys, shape = _keys(op), self._most[output]
         growing = [number for number in _GROWING.get(op_type, ()) if number < len(keys) and keys[number] in self._loose]
-        if growing and not (op_type == "Range" and self._counts(op, growing)):
+        if growing and not (op_type == "Range" and self._counts(op, growing) and self._longest_range(op) >= 0):
             raise ValueError("it makes as much as the data, or arithmetic, decide")
         if op_type == "NonMaxSuppression" or (output in self._sizes and op_type not in _CHOOSING):
             return True
