@@ -336,7 +336,7 @@ def _padding(parameters: Parameters, inputs: list[Shape]) -> Result:
 def _slice(parameters: Parameters, inputs: list[Shape]) -> Result:
     shape = _one(inputs)
     axis = _axis(parameters.whole(1, 0, -4, 3), shape)
-    parts = parameters.wholes(0) or [UNSET] * parameters.writes
+    parts = parameters.wholes(0)  # without them, ncnn crashes
     written, begun = [], 0
     for number, part in enumerate(parts):
         size = (shape[axis] - begun) // (len(parts) - number) if part == UNSET else part

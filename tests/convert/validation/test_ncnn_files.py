@@ -93,6 +93,7 @@ def test_a_network_of_known_layers_passes_with_the_shapes_that_it_computes(tmp_p
         ("0=0 1=1", "0=3 1=1", "its axis 3 is not one of"),
         ("-23300=2,1,-233", "-23300=2,1,3", r"cuts \[1, 3\] of 2"),
         ("-23300=2,1,-233", "-23300=3,1,-233", "another length than it declares"),
+        ("-23300=2,1,-233 1=0", "1=0", "writes 2 blobs, expected 0"),
         ("-23300=2,1,-233", "-23300=1,-233", "writes 2 blobs, expected 1"),
         ("-23310=2,6,8", "-23310=2,6,10", "cuts 0 to 10 of 9"),
         ("0=16 1=12 2=3", "0=16 1=12 2=4", r"combines \[4, 12, 16\] with \[3, 1, 1\]"),
