@@ -21,6 +21,7 @@ from sshtool.cli.verbs import Verb, _options
 from sshtool.evaluate.score import PROTOCOLS
 from sshtool.images import Resize
 from sshtool.package.layouts import LAYOUTS
+from sshtool.results.base import RESULTS
 from sshtool.runtimes.base import INFERENCE_PRECISIONS
 from sshtool.runtimes.registry import RUNTIMES
 
@@ -82,6 +83,7 @@ KNOWN: Final[dict[str, list[str]]] = {
     "archive": ["zip", "tar.gz"],
     "against": ["exact", "mxnet", "both"],
     "profile": ["FP32", "FP16", "BF16", "INT8"],
+    "save_results": list(RESULTS),
     "progress_format": ["text", "json"],
 }
 

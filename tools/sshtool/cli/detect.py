@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from sshtool.cli.session import Session
     from sshtool.detection import DetectResult
     from sshtool.results.outcomes import Outcome
+
+
+SAVING: Final = "Files of results"  # a panel of the help
+RESULT_FORMATS: Final = ("jsonl", "csv", "coco", "yolo", "wider", "parquet")
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,24 @@ class Detect(Verb):
         bool,
         Option(
             "Cut out each detection, into the subfolder crops: with five landmarks an aligned face of 112x112 pixels, "
-            "otherwise the box with --crop-margin."
+            "otherwise the box with --crop-margin.",
+            panel=SAVING,
+            rare=True,
         ),
     ] = False
     crop_margin: Annotated[
-        float, Option("The share of the box's longer side that is added on each side.", min=0, max=limits.MOST_MARGIN)
+        float,
+        Option(
+            "The share of the box's longer side that is added on each side.",
+            min=0,
+            max=limits.MOST_MARGIN,
+            panel=SAVING,
+            rare=True,
+        ),
     ] = 0.2
     save_results: Annotated[
-        list[str], Option("Also write all detections as jsonl, csv, coco, yolo, wider or parquet; several with commas.")
+        list[str],
+        Option("Also write all detections; several with commas.", choices=RESULT_FORMATS, panel=SAVING, rare=True),
     ] = field(default_factory=list)
     allow_nonfinite: AllowNonfinite = False
     dry_run: DryRun = False
