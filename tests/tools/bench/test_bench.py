@@ -577,7 +577,7 @@ def test_the_page_is_drawn_by_a_browser_that_finds_nothing_wrong(result: BenchRe
 def test_the_command_line_names_the_option_that_is_wrong(small: Path) -> None:
     cases = {
         ("--mode", "fast"): "--mode: fast is not one of latency, throughput, both",
-        ("--runtime", "tvm"): "--runtime: tvm is not one of mxnet, onnxruntime, openvino",
+        ("--runtime", "tvm"): "--runtime: tvm is not one of mxnet, ncnn, onnxruntime, openvino",
         ("--runs", "1", "--duration", "1"): "--duration and --runs contradict",
     }
     for arguments, message in cases.items():
