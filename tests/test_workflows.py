@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -16,10 +17,13 @@ from project import ROOT
 
 GITHUB: Final = ROOT / ".github"
 WORKFLOWS: Final = sorted((GITHUB / "workflows").glob("*.yml"))
+ACTION: Final = GITHUB / "actions" / "convert" / "action.yml"
+SCRIPT: Final = ACTION.with_name("convert.sh")
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS: Final = [line for line in README.splitlines() if line.startswith("python3 -m venv ")]
 CI: Final = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 PINNED: Final = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
+INPUT: Final = re.compile(r"\$\{\{ inputs\.([\w-]+) \}\}")
 
 
 def loaded(path: Path) -> Any:
@@ -27,7 +31,7 @@ def loaded(path: Path) -> Any:
 
 
 def steps(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    return [(name, step) for name, job in loaded(path)["jobs"].items() for step in job["steps"]]
+    return [(name, step) for name, job in loaded(path)["jobs"].items() for step in job.get("steps", [])]
 
 
 def tool(name: str) -> str:
@@ -42,9 +46,10 @@ def check_schema(schema: str, *paths: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def test_workflows_follow_the_schema_of_github() -> None:
+def test_workflows_and_the_action_follow_the_schemas_of_github() -> None:
     check_schema("github-workflows", *WORKFLOWS)
     check_schema("dependabot", GITHUB / "dependabot.yml")
+    check_schema("github-actions", ACTION)
 
 
 def test_a_workflow_that_does_not_follow_the_schema_is_noticed(tmp_path: Path) -> None:
@@ -59,8 +64,8 @@ def audit(*paths: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_zizmor_finds_nothing_in_the_workflows() -> None:
-    result = audit(*WORKFLOWS, GITHUB / "dependabot.yml")
+def test_zizmor_finds_nothing_in_the_workflows_and_the_action() -> None:
+    result = audit(*WORKFLOWS, GITHUB / "dependabot.yml", ACTION)
     assert result.returncode == 0, result.stdout
 
 
@@ -82,7 +87,7 @@ def test_a_workflow_has_no_more_permissions_than_its_jobs_name(path: Path) -> No
     for name, job in workflow["jobs"].items():
         writes = {kind for kind, access in job["permissions"].items() if access == "write"}
         assert writes == ({"contents", "id-token", "attestations"} if name == "publish" else set())
-        assert job["timeout-minutes"]
+        assert "uses" in job or job["timeout-minutes"]
 
 
 def test_what_ci_runs_is_what_ci_run_runs() -> None:
@@ -102,55 +107,118 @@ def test_ci_tests_every_python_that_is_supported() -> None:
     assert matrix == re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
 
 
-def test_the_release_installs_as_the_readme_says() -> None:
-    install = next(
-        step["run"] for _, step in steps(GITHUB / "workflows" / "release.yml") if step.get("name") == "Install"
-    )
+def action_step(name: str) -> dict[str, Any]:
+    """The step of the action with that name."""
+    return next(step for step in loaded(ACTION)["runs"]["steps"] if step.get("name") == name)
+
+
+def handed_on(values: dict[str, str]) -> list[str]:
+    """The inputs that `values` consist of: each of them is one input and nothing else."""
+    matches = [INPUT.fullmatch(value) for value in values.values()]
+    assert all(matches), values
+    return [match[1] for match in matches if match]
+
+
+def test_the_action_installs_as_the_readme_says() -> None:
+    _, found, install = action_step("Install")["run"].partition('cd "$GITHUB_ACTION_PATH/../../.." && ')
+    assert found
     assert COMMANDS[0].startswith(f"{install} && ")
+    assert ACTION.parents[3] == ROOT
 
 
-def release_commands() -> list[str]:
-    """What the release runs behind the installation, in order."""
-    commands = [step["run"] for _, step in steps(GITHUB / "workflows" / "release.yml") if "run" in step]
-    return commands[1:]
+def test_every_input_of_the_workflow_reaches_the_action_and_every_input_of_the_action_the_commands() -> None:
+    action = loaded(ACTION)["inputs"]
+    workflow = loaded(GITHUB / "workflows" / "convert.yml")
+    inputs = workflow["on"]["workflow_call"]["inputs"]
+    call = next(step for step in workflow["jobs"]["convert"]["steps"] if step.get("name") == "Convert")
+    assert handed_on(call["with"]) == list(call["with"]) == [name for name in inputs if name != "artifact"]
+    assert {name: inputs[name]["default"] for name in call["with"]} == {
+        name: value["default"] for name, value in action.items() if name != "output-dir"
+    }
+    variables = action_step("Convert, verify, package and check")["env"]
+    assert handed_on(variables) == list(action)
+    assert [name.lower().replace("_", "-") for name in variables] == list(action)
+    script = SCRIPT.read_text(encoding="utf-8")
+    assert [name for name in variables if not re.search(rf"\$\{{?{name}\b", script)] == []
+    release = loaded(GITHUB / "workflows" / "release.yml")["jobs"]["package"]
+    assert release["uses"] == "$/.github/workflows/convert.yml"
+    assert set(release["with"]) <= set(inputs)
 
 
-def test_nothing_of_a_release_is_put_into_a_command_by_the_workflow() -> None:
+def test_nothing_is_put_into_a_command_by_a_workflow_or_the_action() -> None:
     """Values come by the environment, where a shell does not read them as code."""
-    assert not any("${{" in command for command in release_commands())
+    commands = [step["run"] for path in WORKFLOWS for _, step in steps(path) if "run" in step]
+    commands += [step["run"] for step in loaded(ACTION)["runs"]["steps"] if "run" in step]
+    assert len(commands) > 10
+    assert not any("${{" in command for command in commands)
 
 
-def release(folder: Path, **environment: str) -> None:
-    """Run the commands of the release in `folder`, as the runner would: each in a shell of its own."""
+@pytest.mark.parametrize("given", [{}, {"SOURCE": "demo", "CHECKPOINT": "model.params"}], ids=["neither", "both"])
+def test_the_action_takes_a_source_or_a_checkpoint(given: dict[str, str], tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], **given}
+    result = subprocess.run([SCRIPT], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "Set either SOURCE or CHECKPOINT; SOURCE=demo makes the demo\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_container_has_a_pinned_base_no_root_and_the_commands_of_the_action() -> None:
+    """Without a daemon nothing is built here: the parts of which the file consists are run by other tests."""
+    text = (GITHUB / "Dockerfile").read_text(encoding="utf-8")
+    lines = [line.split(" ", 1) for line in text.splitlines() if line and line[0] not in "# "]
+    of = {
+        kind: [rest for name, rest in lines if name == kind] for kind in ("FROM", "COPY", "RUN", "USER", "ENTRYPOINT")
+    }
+    assert [
+        re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}", base) is not None for base in of["FROM"]
+    ] == [True]
+    sources = [source for copy in of["COPY"] for source in copy.split()[:-1]]
+    assert [source for source in sources if not (ROOT / source).exists()] == []
+    assert of["ENTRYPOINT"] == [f'["{SCRIPT.name}"]']
+    assert str(SCRIPT.relative_to(ROOT)) in sources
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", of["USER"][-1])
+    install = " && ".join(of["RUN"]).replace("/opt/venv", ".venv")
+    options = re.compile(r" --no-(?:compile|cache-dir)| -e")
+    assert options.sub("", COMMANDS[0]).startswith(options.sub("", install) + " && ")
+
+
+def shell(command: str, folder: Path, environment: dict[str, str]) -> None:
+    """Run a command of a workflow in `folder` as the runner does."""
+    subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", command],
+        cwd=folder,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def release(folder: Path, **inputs: str) -> None:
+    """Run the commands of the release in `folder`, as the runner does: the action's, then those of its workflow."""
     program = folder / ".venv" / "bin" / "sshtool"
     program.parent.mkdir(parents=True)
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sshtool "$@"\n', encoding="utf-8")
     program.chmod(0o755)
-    (folder / "artifacts").mkdir(exist_ok=True)
-    given = {
-        "PRECISIONS": "FP32",
-        "INPUT_SHAPE": "1,3,64,64",
-        "SSHTOOL_SOURCES": "",
-        "DATASET": "",
-        "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
-    }
-    for command in release_commands():
-        if command == release_commands()[2] and find_spec("mxnet") is None:
-            continue  # `sshtool reference`: the release has MXNet, and the demo's answers ship with sshtool
-        subprocess.run(
-            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", command],
-            cwd=folder,
-            env=os.environ | given | environment,
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
+    action = folder / ".github" / "actions" / "convert"
+    shutil.copytree(ACTION.parent, action)
+    given = {name: value["default"] for name, value in loaded(ACTION)["inputs"].items()} | inputs
+    step = action_step("Convert, verify, package and check")
+    environment = {name: given[handed_on({name: value})[0]] for name, value in step["env"].items()}
+    output = folder / "output"
+    paths = {"GITHUB_OUTPUT": output, "GITHUB_STEP_SUMMARY": folder / "summary.md", "GITHUB_ACTION_PATH": action}
+    shell(step["run"], folder, environment | {name: str(path) for name, path in paths.items()})
+    outputs = dict(line.split("=", 1) for line in output.read_text(encoding="utf-8").splitlines())
+    assert set(outputs) == set(loaded(ACTION)["outputs"])
+    gather = next(step for _, step in steps(GITHUB / "workflows" / "convert.yml") if "run" in step)
+    shell(gather["run"], folder, {name.upper(): value for name, value in outputs.items()})
 
 
 def test_the_commands_of_a_release_make_one(tmp_path: Path) -> None:
     if find_spec("mxnet") is None:
-        pytest.skip("MXNet is not installed: there are no answers at the small size that this test releases")
+        pytest.skip("MXNet is not installed: the reference environment spends the minute that this takes")
     sshtool("demo-dataset", "-o", tmp_path / "artifacts", "--images", "3", "--quiet")
-    release(tmp_path, DATASET="artifacts/datasets/wider-demo")
+    dataset = "artifacts/datasets/wider-demo"
+    release(tmp_path, **{"source": "demo", "precisions": "FP32", "input-shape": "1,3,64,64", "dataset": dataset})
     assert {path.name for path in (tmp_path / "assets").iterdir()} == {
         "SHA256SUMS",
         "ssh-mxnet-flat.zip",
@@ -163,7 +231,7 @@ def test_the_commands_of_a_release_make_one(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_the_commands_of_a_release_make_a_whole_one(tmp_path: Path) -> None:
-    release(tmp_path, PRECISIONS="FP16,FP32,INT8", INPUT_SHAPE="1,3,640,640")
+    release(tmp_path, source="demo", precisions="FP16,FP32,INT8")
     assert (tmp_path / "assets" / "ssh-mxnet-flat.zip").is_file()
     assert (tmp_path / "artifacts" / "releases" / "ssh-mxnet-flat" / "INT8" / "ssh-mxnet.onnx").is_file()
 

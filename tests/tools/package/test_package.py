@@ -632,6 +632,11 @@ def test_a_model_server_finds_every_model_that_its_configuration_names(workspace
         versions = list((folder / "models" / entry["config"]["name"]).iterdir())
         assert [path.name for path in versions] == ["1"]
         assert {path.suffix for path in versions[0].iterdir()} == {Path(path).suffix for path in model.files}
+    # By the server's documentation, the options are these two; the mount makes the configuration's paths true.
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    command = next(line for line in card.splitlines() if line.startswith("docker run "))
+    assert '-v "$PWD/models:/models:ro" -p 8000:8000 openvino/model_server' in command
+    assert command.endswith(" --config_path /models/config.json --rest_port 8000")
 
 
 def test_a_hub_gets_large_files_by_lfs_and_a_card_that_it_can_read(workspace: Verified) -> None:
@@ -642,6 +647,7 @@ def test_a_hub_gets_large_files_by_lfs_and_a_card_that_it_can_read(workspace: Ve
     card = ModelCard.load(folder / "README.md")
     assert (card.data.license, card.data.pipeline_tag) == ("mit", "object-detection")
     assert {"face-detection", "onnx", "openvino"} <= set(card.data.tags)
+    assert "\n```shell\nhf upload USER/NAME . .\n```\n" in card.text  # the repository, this folder, and its root there
 
 
 @pytest.mark.parametrize("precision", ["FP32", "FP16", "INT8"])
@@ -855,7 +861,7 @@ def test_every_file_that_a_card_points_to_is_in_the_package(workspace: Verified,
         assert ("verification.html" in inside) is (folder == workspace.folder)
         assert all((made / link).is_file() for link in inside)
         named = re.findall(r"[\w./-]+\.(?:html|json|npz|onnx|xml)\b", card)
-        assert all((made / name).is_file() for name in named)
+        assert all((made / name.lstrip("/")).is_file() for name in named)  # a server's mount of `models` is /models
         assert "wider_face" not in card
         assert ModelCard.load(made / "README.md").data.get("datasets") is None
 

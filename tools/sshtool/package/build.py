@@ -433,6 +433,7 @@ def _write(folder: Path, plan: _Plan) -> tuple[Manifest, str]:
         REFERENCE if plan.pack else "",
         "" if ships else DESCRIPTION,
         WEB_FOLDER if plan.layout.role is Role.PAGE else "",
+        plan.layout.usage,
     )
     card = render_card(plan.model, plan.source, plan.verification, described, plan.bench, links)
     writer.put(CARD, Role.CARD, card)

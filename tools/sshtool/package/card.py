@@ -57,12 +57,16 @@ class CardModel:
 
 @dataclass(frozen=True)
 class CardLinks:
-    """Paths of optional files, and of the page's folder, that the card names; "" for what is not in the package."""
+    """Paths of optional files, and of the page's folder, that the card names; "" for what is not in the package.
+
+    `command` is `Layout.usage`.
+    """
 
     page: str = ""
     pack: str = ""
     description: str = ""
     web: str = ""
+    command: tuple[str, str] = ("", "")
 
 
 def render_card(
@@ -97,6 +101,7 @@ def render_card(
         outputs_text=Markdown(model.task.card(inside)),
         sizes=lambda tensor: Markdown(f"[{', '.join(map(str, tensor.shape))}]"),
         usage=[(title, Markdown(lines)) for title, lines in examples(model, models)],
+        deployment=[(title, Markdown(command)) for title, command in (links.command,) if title],
         evaluated=list(evaluation_rows(described)),
         speeds=_speeds(described),
         bench=bench,

@@ -28,6 +28,7 @@ class Layout(ABC):
     role: ClassVar[Role] = Role.CONFIGURATION  # of its files
     vendored: ClassVar[Vendored | None] = None  # files that come from elsewhere
     largest: ClassVar[int | None] = None  # bytes of a model
+    usage: ClassVar[tuple[str, str]] = ("", "")  # for the card: where the package goes, and the command for it
 
     @abstractmethod
     def main_file(self, name: str, form: str, precision: str) -> str:
@@ -62,6 +63,7 @@ class HuggingFace(Layout):
     """
 
     key = "huggingface"
+    usage = ("Upload to the Hugging Face Hub", "hf upload USER/NAME . .")
 
     def main_file(self, name: str, form: str, precision: str) -> str:
         stem = "openvino/openvino_model" if form == "openvino" else f"{form}/model"
@@ -83,6 +85,13 @@ class ModelServer(Layout):
     """
 
     key = "ovms"
+    usage = (
+        "OpenVINO Model Server, with REST on port 8000",
+        (
+            'docker run --rm -v "$PWD/models:/models:ro" -p 8000:8000 openvino/model_server:latest '
+            "--config_path /models/config.json --rest_port 8000"
+        ),
+    )
 
     def main_file(self, name: str, form: str, precision: str) -> str:
         return f"models/{_served(name, form, precision)}/1/{name}{_suffix(form)}"
