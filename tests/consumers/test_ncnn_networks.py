@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 
+from command_line import sshtool
 from environments import SCRIPTS
 from project import ROOT
 from socket_guard import HAS_GUARD, guarded
@@ -70,6 +71,7 @@ def result(environment: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
     other = live.other_size()
     assert other is not None
     write_pack(folder / "reference.npz", checkpoint, "ONNX Runtime", [*live.answers(SIZE, SIZE), other])
+    sshtool("demo-dataset", "-o", folder / "drawn", "--images", "2")
     variables = {**os.environ, "HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": PATHS}
     arguments = (str(SCRIPTS / "ncnn_networks.py"), str(folder))
     process = guarded(RUN, *arguments, environment=variables, python=environment("ncnn"), connections=True)
@@ -115,7 +117,7 @@ def test_detections_are_those_of_the_onnx_file(detector: dict[str, Any]) -> None
 
 
 def test_both_precisions_are_verified_measured_packaged_and_built_again(detector: dict[str, Any]) -> None:
-    for verb in ("verify", "bench", "package"):
+    for verb in ("verify", "evaluate", "bench", "package"):
         assert detector[verb]["code"] == 0, detector[verb]
     artifacts = detector["verify"]["document"]["result"]["report"]["artifacts"]
     assert [item["label"] for item in artifacts] == ["ncnn FP32", "ncnn FP16"]
@@ -145,4 +147,5 @@ def test_a_network_beyond_pnnx_and_one_that_it_spoils_are_refused_and_leave_no_f
     assert refused["operator"]["code"] == 1
     assert "ncnn: pnnx cannot" in refused["operator"]["error"]
     assert "ncnn: pnnx's network computes another" in refused["spoiled"]
+    assert refused["crashed"].startswith("ncnn: ncnn cannot compute pnnx's network (it ended with -11)")
     assert refused["left"] == refused["written"] == []

@@ -62,6 +62,8 @@ def detector(folder: Path) -> dict[str, Any]:
     for path in artifacts.rglob("*.onnx"):
         path.unlink()
     say["verify"] = sshtool("verify", *place, "--checkpoint", folder, "--reference", folder / "reference.npz", "--json")
+    dataset = folder / "drawn" / "datasets" / "wider-demo"
+    say["evaluate"] = sshtool("evaluate", *place, "--dataset", dataset, "--protocol", "omz", "--json")
     say["bench"] = sshtool("bench", *place, "--runs", "1", "--rounds", "1", "--mode", "latency", "--json")
     say["package"] = sshtool("package", *place, "--layout", "huggingface", "--reference", folder / "reference.npz")
     package = next((folder / "out" / "releases").iterdir())
@@ -124,14 +126,21 @@ def refused(folder: Path) -> dict[str, Any]:
         (folder / "model.ncnn.bin").write_bytes(data)
 
     ncnn_format._convert = spoiled  # as above
-    model = load_model(EMBEDDER)
-    checkpoint = open_checkpoint(folder / "checkpoints" / EMBEDDER, model)
+    say["spoiled"] = failure(folder)
+    ncnn_format._convert = honest
+    vars(ncnn_format)["_ANSWERING"] = "import os; os.kill(os.getpid(), 11)"  # a crash of ncnn
+    say["crashed"] = failure(folder)
+    return {**say, "written": sorted(files(folder / "spoiled"))}
+
+
+def failure(folder: Path) -> str:
+    """Give the error of converting the embedder."""
+    checkpoint = open_checkpoint(folder / "checkpoints" / EMBEDDER, load_model(EMBEDDER))
     try:
         convert(checkpoint, folder / "spoiled", Options(("ncnn",), (Precision.FP32,)))
-        say["spoiled"] = ""
     except SSHToolError as error:
-        say["spoiled"] = str(error)
-    return {**say, "written": sorted(files(folder / "spoiled"))}
+        return str(error)
+    return ""
 
 
 def main(folder: Path) -> dict[str, Any]:
