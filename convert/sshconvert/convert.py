@@ -113,9 +113,10 @@ def _write(
     models = _models(checkpoint, options, quantization)
     contracts: dict[str, dict[Path, Contract]] = {}
     for artifact in artifacts:
-        model = models[artifact.precision.value]
+        precision = artifact.precision.value  # no name for the model, which would keep its weights in memory
         contract = _contract(checkpoint, options, artifact.precision, quantization)
-        declared = contract.declaring(model, model_info(checkpoint.model, options, model.outputs))
+        info = model_info(checkpoint.model, options, models[precision].outputs)
+        declared = contract.declaring(models[precision], info)
         contracts.setdefault(artifact.format, {})[artifact.path] = declared
     with staging_folder(output_dir) as staging:
         released = checkpoint.release if release else lambda: None

@@ -279,8 +279,8 @@ def test_the_first_layer_that_differs_is_named_in_the_order_of_computation() -> 
     assert first_divergence("onnx FP32", "scene-0", expected, found, 1e-3).layer == "fourth"
 
 
-def test_the_readme_gives_the_limits() -> None:
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_the_guide_gives_the_limits() -> None:
+    readme = " ".join((ROOT / "tools" / "README.md").read_text(encoding="utf-8").split())
     assert f"more than {FACTOR:g} times as far from the exact result" in readme
     assert f"on average no more than {MEAN_FACTOR:g} times" in readme
     limits = (f"{PROFILES[name].tensors.atol:g} ({name})" for name in ("FP16", "INT8"))

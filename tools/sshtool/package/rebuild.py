@@ -53,7 +53,7 @@ def options_of(item: PackagedModel, model: ModelSpec) -> Options:
         item.input.dtype,
         item.color_order,
         item.mean_values,
-        faces=Inside(**inside.model_dump()) if inside else None,
+        faces=Inside(inside.score_threshold, inside.iou_threshold, inside.top_k, inside.form) if inside else None,
     )
     results = in_form(model.task.inside_outputs, inside.form if inside else OutputForm.PLAIN)
     kept = len(item.outputs) > len(results)
