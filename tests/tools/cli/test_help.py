@@ -25,6 +25,8 @@ from sshtool.results.base import RESULTS
 from sshtool.runtimes.base import INFERENCE_PRECISIONS
 from sshtool.runtimes.registry import RUNTIMES
 
+pytestmark = pytest.mark.independent
+
 LINES: Final = 50
 COLUMNS: Final = 80
 

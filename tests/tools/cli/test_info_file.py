@@ -19,6 +19,8 @@ from sshtool.package.build import PackageOptions, package
 from sshtool.report.schema import shipped_schema
 from sshtool.workspace import Workspace
 
+pytestmark = pytest.mark.independent
+
 
 @pytest.fixture(scope="module")
 def workspace(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Any:

@@ -11,6 +11,8 @@ import pytest
 from sshtool.report.schema import KINDS, shipped_schema, version_of
 from stored_schemas import broken, present, stored
 
+pytestmark = pytest.mark.independent
+
 COMMAND: Final = "python tests/support/stored_schemas.py"
 
 
