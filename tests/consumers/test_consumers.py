@@ -16,7 +16,7 @@ from consumer_table import Cell, rounded, rows_of, stated
 from detections import anchor_task
 from project import ROOT
 from sshconvert.calibration import CalibrationImages, calibrate
-from sshconvert.checkpoint import Checkpoint, open_checkpoint
+from sshconvert.checkpoint import Checkpoint, CheckpointFiles, open_checkpoint
 from sshconvert.convert import convert
 from sshconvert.libraries import import_onnxruntime
 from sshconvert.models.registry import load_model
@@ -92,9 +92,7 @@ def test_consumers_take_the_trained_weights_of_retinaface(
     symbol = shared_data / "zoo/symbols/retinaface-mnet25.json"
     if not params.is_file() or not symbol.is_file():
         pytest.skip("the trained weights of retinaface-mnet25 are not there")
-    (tmp_path / model.checkpoint.params).write_bytes(params.read_bytes())
-    (tmp_path / model.checkpoint.symbol).write_bytes(symbol.read_bytes())
-    write_files(open_checkpoint(tmp_path, model), tmp_path)
+    write_files(open_checkpoint(CheckpointFiles(symbol, params), model), tmp_path)
     for name, _, cells in rows_of(environments.run(environment("others"), "others", tmp_path, timeout=900)):
         assert not isinstance(cells[0], str), name
         assert cells[0] < 1e-3 or name == "its `quantize_dynamic`", name
