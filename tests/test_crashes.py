@@ -32,7 +32,7 @@ TIDYING: Final = ("os.remove", "os.rmdir", "fcntl.flock")
 DOSES: Final[dict[str, dict[str, dict[str, int]]]] = {
     "short": {
         "kills": {"event": 1},
-        "signals": {"interrupt": 1, "terminate": 1},
+        "signals": {"interrupt": 1},
         "limits": {"limit": 1},
         "disks": {"full": 1, "read-only": 1},
     },

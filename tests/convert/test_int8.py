@@ -456,6 +456,7 @@ def test_the_search_leaves_the_worst_layer_in_float_and_says_so(
     assert float(said[1]) <= 5
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few")
 def test_a_drop_that_cannot_be_kept_is_an_error_and_nothing_is_written(
     demo_checkpoint: Checkpoint, demo_quantization: Quantization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -501,7 +502,7 @@ GROSS: Final = (
 )
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.parametrize("kind", ["onnx", pytest.param("openvino", marks=pytest.mark.long)])
 def test_a_healthy_int8_file_passes_and_one_with_a_gross_fault_does_not(
     kind: str, demo_artifacts: dict[tuple[str, str], Artifact], exact: LiveReference
 ) -> None:

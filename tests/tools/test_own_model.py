@@ -53,6 +53,7 @@ def own(tmp_path: Path) -> tuple[str | Path, ...]:
     return "--model", tmp_path / "mine.toml", "--output-dir", tmp_path / "out"
 
 
+@pytest.mark.long
 def test_a_real_detector_of_ten_lines_goes_the_whole_way(
     own: tuple[str | Path, ...], shared_data: Path, tmp_path: Path
 ) -> None:

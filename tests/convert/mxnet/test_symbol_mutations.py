@@ -11,7 +11,7 @@ from fuzzing import run_fuzzer
 from symbol_check import check
 from symbol_mutations import LINUX_ONLY, seeds, try_in_little_memory
 
-DOSE: Final = 5_000
+DOSE: Final = 2_500
 FULL_DOSE: Final = 50_000
 
 

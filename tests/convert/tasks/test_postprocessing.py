@@ -199,6 +199,7 @@ def test_detect_cannot_find_what_the_file_leaves_out(checkpoint: Checkpoint, tmp
     assert Detector(path, MODEL, DetectorOptions(threshold=0.7)).task.iou_threshold == RULES.iou_threshold
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "keep", [pytest.param(True, id="with heads", marks=pytest.mark.long), pytest.param(False, id="faces alone")]
 )

@@ -376,6 +376,7 @@ def test_a_file_is_measured_with_each_runtime_that_was_named(small: Path) -> Non
     assert result.baseline == "openvino FP32 (openvino)"
 
 
+@pytest.mark.long
 def test_a_dynamic_file_with_faces_is_fed_what_the_user_says(plain_checkpoint: Checkpoint, tmp_path: Path) -> None:
     options = Options(("onnx",), (Precision.FP16,), dynamic=Dynamic.ALL, postprocessing=Postprocessing(0.05, 0.3))
     path = convert(plain_checkpoint, tmp_path, options)[0].path

@@ -691,6 +691,7 @@ def test_figures_of_an_evaluation_stand_in_the_card_for_the_files_that_they_are_
     assert "91.93" not in (folder / "README.md").read_text()
 
 
+@pytest.mark.long
 def test_speeds_stand_in_the_card_for_the_files_that_they_are_of(workspace: Verified, tmp_path: Path) -> None:
     copied(workspace, tmp_path)
     result = sshtool("bench", "-o", tmp_path, "--runs", "4", "--rounds", "2", "--json", "--quiet")

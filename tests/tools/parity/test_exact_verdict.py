@@ -97,6 +97,7 @@ def test_a_filter_that_is_off_by_a_thousandth_is_caught(
     assert max(excess for excess in tensors if excess is not None) > 1.5
 
 
+@pytest.mark.long
 def test_random_weights_on_a_wide_image_pass_although_equal_scores_abound(
     plain_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:

@@ -368,7 +368,7 @@ def any_batch(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFac
     return convert(plain_checkpoint, tmp_path_factory.mktemp("any-batch"), options)[0].path
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.long)])
 def test_a_file_that_takes_any_number_of_images_is_run_on_several(
     runtime: str, any_batch: Path, plain: Bench, tmp_path: Path
 ) -> None:

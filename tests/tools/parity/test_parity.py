@@ -64,6 +64,7 @@ def test_every_format_and_precision_computes_what_mxnet_computes(
         assert found <= LARGEST[artifact.precision], (artifact.format, artifact.precision, found)
 
 
+@pytest.mark.long
 def test_stored_halves_are_at_most_as_far_from_fp32_as_a_full_fp16_conversion(
     demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
