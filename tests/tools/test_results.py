@@ -149,7 +149,7 @@ def test_the_landmarks_of_a_turned_and_large_face_come_to_those_of_the_template(
 
 def test_landmarks_in_one_point_or_outside_give_a_black_face() -> None:
     assert not np.asarray(aligned(noise(50, 50), np.full((5, 2), 20.0))).any()
-    assert not np.asarray(aligned(noise(50, 50), TEMPLATE + 5000)).any()
+    assert not np.asarray(aligned(noise(50, 50), TEMPLATE + np.full(2, 5000.0))).any()
 
 
 def test_a_box_is_cut_out_with_its_margin_inside_the_image(tmp_path: Path) -> None:
