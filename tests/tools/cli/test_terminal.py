@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -165,7 +166,9 @@ def test_nothing_that_verbs_print_is_obeyed_by_a_terminal(
     code, written = on_a_terminal(runner(calls.with_name("files.json")))
     assert code == 0
     assert not obeyed(written, by_rich=True)
-    assert not any(line.lstrip().startswith("sshtool: passed") for line in written.splitlines())
+    lines = written.splitlines()
+    forged = (after for before, after in pairwise(lines) if not before.endswith("\\n"))  # a fold behind the escape
+    assert not any(line.lstrip().startswith("sshtool: passed") for line in forged)
 
 
 @pytest.mark.parametrize("character", ["\x1b", "\x07", "\x9b", "\x7f", "\u202e", "\u2028", "\u200b", "\t"])
