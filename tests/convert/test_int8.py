@@ -441,6 +441,7 @@ def coarse(quantization: Quantization, layers: Sequence[str]) -> Quantization:
     return replace(quantization, weights={**quantization.weights, **worse})
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few")
 def test_the_search_leaves_the_worst_layer_in_float_and_says_so(
     demo_checkpoint: Checkpoint, demo_quantization: Quantization, monkeypatch: pytest.MonkeyPatch

@@ -214,6 +214,7 @@ def test_an_unwritable_folder_is_one_line(checkpoint: Path, tmp_path: Path) -> N
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.long  # README's first command does the same, and `.ci/run` calls it
 def test_run_does_the_whole_job_on_the_demo(tmp_path: Path) -> None:
     result = sshtool("run", "--demo", "-o", tmp_path, "--input-shape", "1,3,128,128", "--precision", "FP32", "--json")
     document: dict[str, Any] = json.loads(result.stdout)
