@@ -10,6 +10,7 @@ import zipfile
 from importlib.metadata import metadata, requires
 from itertools import product
 from pathlib import Path
+from typing import Final
 
 import pytest
 from packaging.requirements import Requirement
@@ -173,3 +174,20 @@ def test_no_message_names_a_way_of_its_own_to_install_something() -> None:
         path: path.read_text(encoding="utf-8") for part in ("convert", "tools") for path in (ROOT / part).rglob("*.py")
     }
     assert [path.name for path, text in texts.items() if "pip install" in text or "sshtool[" in text] == []
+
+
+AGREED: Final = {
+    ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "CHANGELOG.md", "LICENSE", "README.md", "artifacts",
+    "convert", "pyproject.toml", "requirements-dev.lock", "requirements-legacy.lock", "requirements.lock", "tests",
+    "tools",
+}  # fmt: skip
+LARGEST: Final = 2 << 20  # bytes; the demo's reference pack has almost as many
+
+
+def test_the_repository_has_its_agreed_entries_and_no_weights() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no clone of the repository")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name]
+    assert {path.relative_to(ROOT).parts[0] for path in files} == AGREED
+    assert [path.name for path in files if path.is_file() and path.stat().st_size > LARGEST] == []

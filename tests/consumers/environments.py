@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -67,12 +68,16 @@ def node_modules(name: str) -> Path:
 def run(python: Path, script: str, *arguments: object, timeout: float = 300) -> Any:
     """Run `scripts/SCRIPT.py` in an environment, and give the JSON document that it prints last.
 
-    The script can import sshtool where the lock has what sshtool needs.
+    The script can import sshtool where the lock has what sshtool needs. It starts in an empty folder, because some
+    libraries leave files where they run.
     """
     command = [str(python), str(SCRIPTS / f"{script}.py"), *map(str, arguments)]
     sources = os.pathsep.join(str(ROOT / folder) for folder in ("convert", "tools"))
     variables = {**os.environ, "PYTHONPATH": sources}
-    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout, env=variables)
+    with tempfile.TemporaryDirectory() as folder:
+        result = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=timeout, env=variables, cwd=folder
+        )
     assert result.returncode == 0, f"{script}.py ended with {result.returncode}:\n{result.stdout}\n{result.stderr}"
     return json.loads(result.stdout.splitlines()[-1])
 

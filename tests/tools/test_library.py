@@ -1,4 +1,4 @@
-"""`sshtool.Detector`, as a program of somebody else uses it."""
+"""`sshtool.Detector`, the detector that other programs import."""
 
 from __future__ import annotations
 

@@ -91,8 +91,8 @@ def detect(
     require(PILLOW)
     detection_task(model.name, model.task).for_display(options.threshold)
     for key in saving.results:
-        if library := RESULTS[key].library:
-            require(library)
+        if needed := RESULTS[key].needs:
+            require(needed)
     jobs = _jobs(select_images(images), workspace.detections, saving)
     path = artifact or usual_artifact(workspace, options.runtime, options.settings.inference_precision)
     progress(f"loading {path}")

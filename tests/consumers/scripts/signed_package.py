@@ -97,7 +97,7 @@ def said(folder: Path, key: Path) -> Saying:
 
 
 def resealed(folder: Path) -> None:
-    """Make the manifest and the checksums right again, as somebody who tampers on purpose would."""
+    """Adapt the manifest and the checksums to the changed files, as an attacker does."""
     manifest = json.loads((folder / MANIFEST).read_bytes())
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     roles = {file["path"]: file["role"] for file in manifest["files"]}

@@ -70,7 +70,7 @@ def problems(folder: Path, **options: Any) -> list[str]:
 
 
 def resealed(folder: Path, change: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
-    """Make sizes and hashes right again, as somebody who tampers on purpose would."""
+    """Adapt the sizes and hashes to the changed files, as an attacker does."""
     manifest = json.loads((folder / MANIFEST).read_bytes())
     change(manifest)
     for file in manifest["files"]:

@@ -47,12 +47,12 @@ class ResultFormat(ABC):
 
     Attributes:
         place: The name of its file or folder, beside those of other formats.
-        library: The optional library that it needs.
+        needs: The optional library without which it cannot be written.
 
     """
 
     place: ClassVar[str]
-    library: ClassVar[Library | None] = None
+    needs: ClassVar[Library | None] = None
 
     @classmethod
     @abstractmethod

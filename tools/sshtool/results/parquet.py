@@ -24,7 +24,7 @@ class Parquet(ResultFormat):
     """
 
     place = "detections.parquet"
-    library = PYARROW
+    needs = PYARROW
 
     @classmethod
     @contextmanager
