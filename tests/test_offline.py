@@ -29,7 +29,7 @@ def test_the_guard_kills_whoever_opens_a_socket(family: str) -> None:
     assert guarded(f"import socket; socket.socket(socket.{family})").returncode == -signal.SIGSYS
 
 
-def test_the_guard_of_connections_kills_whoever_connects() -> None:
+def test_the_guard_of_connections_kills_a_process_that_connects() -> None:
     code = "import socket; one = socket.socket(); print('alive', flush=True); one.connect(('127.0.0.1', 9))"
     process = guarded(code, connections=True)
     assert (process.returncode, process.stdout) == (-signal.SIGSYS, "alive\n")

@@ -49,7 +49,7 @@ class Site:
 
     @contextmanager
     def opened(self, name: str, *faults: tuple[str, str]) -> Iterator[LivePage]:
-        """Open a page; each fault replaces one text of it by another."""
+        """Open a page; each fault replaces one text by another."""
         text = (self.folder / f"{name}.html").read_text(encoding="utf-8")
         for before, after in faults:
             assert before in text, before

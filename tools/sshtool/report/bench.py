@@ -27,7 +27,7 @@ RIGHT: Final = 636  # the end of the longest whisker, and of the figures above t
 STEP: Final = 44
 THICK: Final = 16
 TOP: Final = 24  # of the first bar, below its name
-LONGEST_NAME: Final = 44  # a name may be a path; the table holds all of it
+LONGEST_NAME: Final = 44  # a name may be a path; the table shows it whole
 
 # The load average above which the machine counts as busy.
 BUSY: Final = 0.25
