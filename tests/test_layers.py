@@ -26,8 +26,8 @@ LAYERS: Final[Mapping[str, str]] = {
     "artifact": "contract model_api passes formats ir editing nncf rounded",
     "conversion": "convert calibration __init__",
     "inputs": "progress limits memory interruption environment bilinear images image_claims selection config document"
-    " archives sandbox wider_face framing picture results",
-    "computation": "runtimes checkpoint demo workspace candidates catalogue concurrency detector predictor"
+    " archives sandbox wider_face framing picture results journal stores",
+    "computation": "runtimes checkpoint demo workspace candidates catalogue concurrency cluster detector predictor"
     " quantization",
     "evidence": "parity evaluate bench conversion report detection prediction package pipeline inspection",
     "command line": "cli main __main__ __init__",

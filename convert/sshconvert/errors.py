@@ -91,6 +91,10 @@ class DatasetError(SSHToolError):
     """Missing, malformed or contradictory annotations or ground truth of a data set."""
 
 
+class ClusterError(SSHToolError):
+    """A Dask cluster that cannot be reached, has other versions, or fails beyond what can be repeated."""
+
+
 class EvaluationError(SSHToolError):
     """Predictions or records of an evaluation that cannot be read or do not belong together."""
 

@@ -23,6 +23,7 @@ from sshtool.results.base import RESULTS, Meaning
 from sshtool.results.crops import MARGIN, save_crop
 from sshtool.results.outcomes import Detected, Detection, ImageJob, NotRead, Outcome
 from sshtool.selection import select_images
+from sshtool.stores import ImageFile
 from sshtool.workspace import Workspace
 
 # Bytes of an image that stays in memory for its picture; `detect` reads a larger one again.
@@ -139,7 +140,7 @@ def detect_each(
             yield from next(results)
 
 
-def _jobs(images: Sequence[Path], folder: Path, saving: Saving) -> tuple[ImageJob, ...]:
+def _jobs(images: Sequence[ImageFile], folder: Path, saving: Saving) -> tuple[ImageJob, ...]:
     """A job for each image, with its own name: the image's, with a number if another one has it."""
     jobs = []
     taken: set[str] = set()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from pathlib import PurePath
 from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel
@@ -65,7 +65,7 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, str):
         return without_surrogates(value)
-    if isinstance(value, PurePath):
+    if isinstance(value, os.PathLike):
         return name_text(value)
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]

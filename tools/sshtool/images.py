@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,13 +19,14 @@ import numpy as np
 from sshconvert.arrays import Doubles, Pixels
 from sshconvert.errors import ImageError
 from sshconvert.libraries import PILLOW, importing
-from sshconvert.reading import open_regular, state
+from sshconvert.reading import open_regular
 from sshconvert.recognition import IMAGE, mistaken
 from sshconvert.schema import one_line
 from sshconvert.tasks.results import Detections
 from sshtool.bilinear import resize
 from sshtool.image_claims import Claims, check_exif, read_claims
 from sshtool.memory import Budget
+from sshtool.stores import ImageFile, StoredFile
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -117,7 +119,7 @@ class Placement:
         return moved[inside].clipped((self.height, self.width), last_pixel).as_float32()
 
 
-def read_image(path: Path) -> Pixels:
+def read_image(path: ImageFile) -> Pixels:
     """Read an image file of any mode as uint8 [H, W, 3], BGR, upright as its EXIF orientation says.
 
     Reads the first frame of an animation, blends transparent pixels with `BACKGROUND`, scales 16-bit, 32-bit and
@@ -138,7 +140,7 @@ def pixels_of(image: PillowImage.Image) -> Pixels:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Pixels]:
+def reading(path: ImageFile) -> Iterator[Pixels]:
     """`read_image` for threads: reserves the memory of the image, and of `fit`, for the block.
 
     Other threads wait for theirs. A thread reads one image at a time. Raises what `read_image` raises.
@@ -153,7 +155,7 @@ def reading(path: Path) -> Iterator[Pixels]:
         yield image
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: ImageFile) -> tuple[int, int]:
     """Height and width of the image that `read_image` returns, without decoding it. Raises what `read_image` raises."""
     _pillow()
     with _open(path) as file, _decoding_errors(path):
@@ -221,23 +223,31 @@ def _resized(image: Pixels, height: int, width: int) -> Pixels:
     return np.asarray(source.resize((width, height), _pillow().Resampling.BICUBIC))
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: ImageFile) -> BinaryIO:
+    if isinstance(path, StoredFile):
+        return io.BytesIO(path.read(LARGEST_FILE))
     try:
         file = open_regular(path)
     except OSError as error:
         raise ImageError(f"{path}: cannot be opened ({error.strerror}); name an image file") from None
-    size = state(file)[0]
+    size = _size(file)
     if size > LARGEST_FILE:
         file.close()
         raise ImageError(f"{path}: has {size} bytes, more than any image that can be read; scale it down")
     return file
 
 
+def _size(file: BinaryIO) -> int:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    return size
+
+
 def _checked_claims(file: BinaryIO) -> Claims:
     """The image's claims, compared with the file's size. Raises ValueError, and Pillow's DecompressionBombError."""
     from PIL import UnidentifiedImageError
 
-    size = state(file)[0]
+    size = _size(file)
     claims = read_claims(file, size)
     if not claims.width or not claims.height:
         raise UnidentifiedImageError
@@ -372,7 +382,7 @@ _bombs_raised: Final = _BombsRaised()
 
 
 @contextmanager
-def _decoding_errors(path: Path) -> Iterator[None]:
+def _decoding_errors(path: ImageFile) -> Iterator[None]:
     """Turn Pillow's errors and bomb warning into ImageError."""
     from PIL import UnidentifiedImageError
 
@@ -389,9 +399,9 @@ def _decoding_errors(path: Path) -> Iterator[None]:
             raise _no_image(path, problem) from None
 
 
-def _no_image(path: Path, problem: str) -> ImageError:
+def _no_image(path: ImageFile, problem: str) -> ImageError:
     """The error for a file of another known type, or else for the problem."""
-    if actual := mistaken(path, IMAGE):
+    if isinstance(path, Path) and (actual := mistaken(path, IMAGE)):
         problem = f"is {actual}, and no image; name an image file"
     return ImageError(f"{path}: {problem}")
 

@@ -25,6 +25,7 @@ MOST_ELEMENTS: Final = 3 * MOST_PIXELS
 MOST_RESULTS: Final = 100_000  # per image: more than the candidates of any network
 MOST_SCENES: Final = 1000
 MOST_FILES: Final = 100_000  # images
+MOST_IMAGES: Final = 10_000_000  # images of a job on a cluster
 MOST_VERIFIED: Final = 10_000  # images, whose figures the report lists
 MOST_NAMED: Final = 1000  # artifacts, sources, journals, tolerances
 MOST_EVALUATED: Final = 10_000_000

@@ -28,6 +28,7 @@ from sshtool.predictor import Predictor, predicting_task
 from sshtool.results.outcomes import NotRead
 from sshtool.runtimes.base import Settings
 from sshtool.selection import select_images
+from sshtool.stores import ImageFile
 from sshtool.workspace import Workspace
 
 # Decimal places in JSON: the precision of float32.
@@ -57,7 +58,7 @@ class PredictOptions:
 class Planned:
     """An image to predict."""
 
-    image: Path
+    image: ImageFile
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Class:
 class Classified:
     """The best classes of an image, best first. `width` and `height` are those of the upright image."""
 
-    image: Path
+    image: ImageFile
     width: int
     height: int
     inference_precision: str
@@ -84,7 +85,7 @@ class Classified:
 class Embedded:
     """The embedding of an image: a vector of length 1, and the length of the network's own."""
 
-    image: Path
+    image: ImageFile
     width: int
     height: int
     inference_precision: str
@@ -96,7 +97,7 @@ class Embedded:
 class Pair:
     """Two images and the cosine of their embeddings, -1 to 1; None if one was not read."""
 
-    images: tuple[Path, Path]
+    images: tuple[ImageFile, ImageFile]
     cosine: float | None
 
 
@@ -271,14 +272,14 @@ def _task(model: str, task: Classification | Embedding, options: PredictOptions)
     return task.model_copy(update=changed)
 
 
-def _is_paired(task: Classification | Embedding, paths: Sequence[Path], options: PredictOptions) -> bool:
+def _is_paired(task: Classification | Embedding, paths: Sequence[ImageFile], options: PredictOptions) -> bool:
     if options.pairs and len(paths) % 2:
         raise UsageError(f"--pairs: {len(paths)} different images are no pairs; give an even number")
     return options.pairs or (isinstance(task, Embedding) and len(paths) == 2)
 
 
 def _predict_each(
-    predictor: Predictor, paths: Sequence[Path], progress: Callable[[str], None]
+    predictor: Predictor, paths: Sequence[ImageFile], progress: Callable[[str], None]
 ) -> Generator[Outcome, None, None]:
     """Yield the outcome of each image, in order. Threads read images while the runtime computes others."""
     batch = predictor.shared.batch
@@ -299,7 +300,7 @@ class _Read:
     size: tuple[int, int]
 
 
-def _predict_group(predictor: Predictor, paths: Sequence[Path]) -> list[Outcome]:
+def _predict_group(predictor: Predictor, paths: Sequence[ImageFile]) -> list[Outcome]:
     read = [_read(predictor, path) for path in paths]
     results = iter(predictor.predict_framed([item.framed for item in read if isinstance(item, _Read)]))
     return [
@@ -308,7 +309,7 @@ def _predict_group(predictor: Predictor, paths: Sequence[Path]) -> list[Outcome]
     ]
 
 
-def _read(predictor: Predictor, path: Path) -> _Read | NotRead:
+def _read(predictor: Predictor, path: ImageFile) -> _Read | NotRead:
     try:
         with reading(path) as image:
             height, width, _ = image.shape
@@ -317,7 +318,7 @@ def _read(predictor: Predictor, path: Path) -> _Read | NotRead:
         return NotRead(path, type(error).__name__, str(error))
 
 
-def _outcome(path: Path, read: _Read, result: Scores | Vectors | NonfiniteError, predictor: Predictor) -> Outcome:
+def _outcome(path: ImageFile, read: _Read, result: Scores | Vectors | NonfiniteError, predictor: Predictor) -> Outcome:
     if isinstance(result, NonfiniteError):
         return NotRead(path, type(result).__name__, f"{path}: {result}")
     (height, width), precision = read.size, predictor.runtime.inference_precision

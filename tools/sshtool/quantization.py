@@ -132,7 +132,7 @@ def calibration_images(
         return _scenes(options, model, CALIBRATION_SEEDS)
     if not is_folder(folder):
         raise UsageError(f"--calibration-data: {folder} is not a folder; name one that holds images")
-    available = select_images([folder])
+    available = [image for image in select_images([folder]) if isinstance(image, Path)]  # a folder gives no URLs
     count = min(len(available), MOST_IMAGES)
     paths = [available[number * len(available) // count] for number in range(count)]
     size = _size(options, model)

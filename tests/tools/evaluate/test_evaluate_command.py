@@ -323,8 +323,8 @@ def test_a_disk_that_fills_while_a_journal_is_kept_is_an_error(whole: Whole, tmp
     source = whole.journal("onnx-FP32")
     (finding, *_) = read_findings(source)
     with Journal(tmp_path / "journal.jsonl", read_header(source), resume=False) as made:
-        made._file.close()
-        made._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115  # the journal closes it
+        made._writer._file.close()
+        made._writer._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115  # the journal closes it
         with pytest.raises(OutputError, match=r"journal\.jsonl"):
             made.append(finding)
 

@@ -14,25 +14,22 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, Self
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from sshconvert.arrays import Doubles
-from sshconvert.digest import bytes_sha256
-from sshconvert.errors import EvaluationError, OutputError
-from sshconvert.files import check_replaceable
-from sshconvert.reading import open_itself, open_regular
+from sshconvert.errors import EvaluationError
 from sshconvert.schema import Strict, one_line, parse_json
 from sshtool.evaluate.predictions import LARGEST_NUMBER, MOST_PREDICTIONS, Predictions
 from sshtool.evaluate.score import PROTOCOLS
+from sshtool.journal import Kind, Lines, Writer, opened
 from sshtool.wider_face.annotations import MOST_IMAGES
 
 VERSION: Final = 2
@@ -42,7 +39,7 @@ LONGEST_HEADER: Final = 64 << 10
 LONGEST_LINE: Final = 2 * 54 * MOST_PREDICTIONS + (64 << 10)
 LONGEST_FAILURE: Final = 4096
 
-_DIGEST: Final = 64
+KIND: Final = Kind("evaluate", "evaluate this part again")
 
 Texts = Mapping[str, str]
 
@@ -127,37 +124,17 @@ class Journal:
         Raises EvaluationError if the existing journal belongs to another run, is damaged or is no regular file;
         OutputError if the journal cannot be written.
         """
-        self.path, self.done, self._digest = path, 0, ""
-        with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            exists = resume and os.path.lexists(path)
-        if not (exists and self._resume(header)):
-            with _writing(path):
-                check_replaceable(path)
-                path.unlink(missing_ok=True)  # replace a link, not its target
-                self._file: BinaryIO = path.open("xb")
-                self._write({"header": asdict(header)})
-
-    def _resume(self, header: Header) -> bool:
-        """Open the journal after its last whole line. Returns False if it holds no whole header."""
-        with _opened(self.path) as old:
-            if old.readline(LONGEST_HEADER + 1)[-1:] not in (b"\n", b"") and old.tell() <= LONGEST_HEADER:
-                return False
-            if not old.tell():
-                return False
-            old.seek(0)
-            lines = _Lines(old, self.path)
-            existing = _header(lines)
-            _check_same(self.path, header, existing)
-            self.done = sum(1 for _ in _findings(lines, existing))
-            with _writing(self.path):
-                self._file = open(self.path, "r+b", opener=open_itself)  # noqa: SIM115  # closed as a context
-                if not os.path.samestat(os.fstat(self._file.fileno()), os.fstat(old.fileno())):
-                    raise OSError(errno.EBUSY, "another file came into its place")
-                self._file.seek(lines.end)
-                self._file.truncate()
-        self._digest = lines.digest
-        return True
+        self.done = 0
+        if resume and os.path.lexists(path):
+            with opened(path, KIND) as lines:
+                if lines.has_first(LONGEST_HEADER):
+                    existing = _header(lines)
+                    _check_same(path, header, existing)
+                    self.done = sum(1 for _ in _findings(lines, existing))
+                    self._writer = Writer(path, lines)
+                    return
+        self._writer = Writer(path)
+        self._writer.append({"header": asdict(header)})
 
     def append(self, finding: ImageFinding) -> None:
         """Write a finding. Raises OutputError if it cannot be written."""
@@ -170,59 +147,25 @@ class Journal:
             },
             "failure": finding.failure[:LONGEST_FAILURE],
         }
-        with _writing(self.path):
-            self._write(body)
-
-    def _write(self, body: Any) -> None:
-        text = json.dumps(body, separators=(",", ":")).encode()
-        self._digest = _digest(self._digest, text)
-        self._file.write(_prefix(self._digest) + text[1:] + b"\n")
-        self._file.flush()
+        self._writer.append(body)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._writer.__exit__()
 
 
 def read_header(path: Path) -> Header:
     """Read the header. Raises EvaluationError if the file is no journal of this version, or cannot be read."""
-    with _opened(path) as file:
-        return _header(_Lines(file, path))
+    with opened(path, KIND) as lines:
+        return _header(lines)
 
 
 def read_findings(path: Path) -> Iterator[ImageFinding]:
     """Yield all findings, without a torn last line. Raises EvaluationError for a malformed or unreadable journal."""
-    with _opened(path) as file:
-        lines = _Lines(file, path)
+    with opened(path, KIND) as lines:
         yield from _findings(lines, _header(lines))
-
-
-class _Lines:
-    """Reads the whole lines of a journal, and checks their digests. `end` is the offset after the last line read."""
-
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self._file, self.path = file, path
-        self.number, self.end, self.digest = 0, 0, ""
-
-    def take(self, longest: int) -> bytes | None:
-        """The next line, as JSON; None at the end and for a torn line there."""
-        line = self._file.readline(longest + 1)
-        self.number += 1
-        if len(line) > longest:
-            raise self.error(f"has more than {longest} bytes")
-        if not line.endswith(b"\n"):
-            return None
-        text = b"{" + line[len(_prefix("")) + _DIGEST : -1]
-        digest = _digest(self.digest, text)
-        if not line.startswith(_prefix(digest)):
-            raise self.error("has a wrong digest: this line, or one before it, is damaged, exchanged or missing")
-        self.digest, self.end = digest, self.end + len(line)
-        return text
-
-    def error(self, problem: str) -> EvaluationError:
-        return EvaluationError(f"{self.path}: line {self.number}: {problem}; evaluate this part again")
 
 
 def _check_same(path: Path, header: Header, old: Header) -> None:
@@ -235,7 +178,7 @@ def _check_same(path: Path, header: Header, old: Header) -> None:
         )
 
 
-def _header(lines: _Lines) -> Header:
+def _header(lines: Lines) -> Header:
     problem = "it does not begin with a header"
     with contextlib.suppress(EvaluationError, KeyError, TypeError, ValueError, RecursionError):
         body = json.loads(lines.take(LONGEST_HEADER) or b"")["header"]
@@ -252,7 +195,7 @@ def _possible(header: Header) -> bool:
     return 0 < which <= count <= header.images and known and bool(header.protocols)
 
 
-def _findings(lines: _Lines, header: Header) -> Iterator[ImageFinding]:
+def _findings(lines: Lines, header: Header) -> Iterator[ImageFinding]:
     expected = iter(header.numbers())
     while (text := lines.take(LONGEST_LINE)) is not None:
         try:
@@ -284,41 +227,6 @@ def _encode(values: Doubles) -> str:
 
 def _decode(text: str) -> Doubles:
     return np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
-
-
-def _digest(before: str, text: bytes) -> str:
-    return bytes_sha256(before.encode() + text)
-
-
-def _prefix(digest: str) -> bytes:
-    return b'{"sha256":"' + digest.encode() + b'",'
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    try:
-        file = open_regular(path, follow=False)
-    except FileNotFoundError:
-        raise EvaluationError(f"{path}: does not exist; name a journal that `sshtool evaluate` wrote") from None
-    except OSError as error:
-        raise EvaluationError(
-            f"{path}: cannot be opened ({error.strerror}); name a journal of `sshtool evaluate`, and no link to it"
-        ) from None
-    with file:
-        try:
-            yield file
-        except OSError as error:
-            raise EvaluationError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); free space or use another --output-dir"
-        ) from None
 
 
 def _short(value: Any) -> str:

@@ -42,6 +42,7 @@ from sshtool.runtimes.exact import EXACT, Exact
 from sshtool.runtimes.loading import load
 from sshtool.runtimes.mxnet import Mxnet
 from sshtool.selection import select_images
+from sshtool.stores import ImageFile
 from sshtool.workspace import Workspace
 
 BOTH: Final = "both"
@@ -254,7 +255,7 @@ def user_images(images: Sequence[str], model: ModelSpec) -> dict[str, Draw]:
 class UserImage:
     """Reads its image for each drawing. Raises ImageError if the image cannot be read or has changed."""
 
-    def __init__(self, path: Path, model: ModelSpec) -> None:
+    def __init__(self, path: ImageFile, model: ModelSpec) -> None:
         self._path, self._model = path, model
         self._hash = ""
 

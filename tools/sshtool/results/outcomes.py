@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from sshtool.document import Error
+from sshtool.stores import ImageFile
 
 # Decimal places in JSON: the precision of float32.
 BOX_DIGITS: Final = 3
@@ -25,7 +26,7 @@ class ImageJob:
     `crops` the folder of the cut-outs, if any; `margin` is that of `sshtool.results.crops`.
     """
 
-    image: Path
+    image: ImageFile
     name: str = ""
     picture: Path | None = None
     crops: Path | None = None
@@ -60,7 +61,7 @@ class Detected:
     `crops` are the files of the cut-outs, one for each detection if there are any.
     """
 
-    image: Path
+    image: ImageFile
     width: int
     height: int
     detections: tuple[Detection, ...]
@@ -74,7 +75,7 @@ class Detected:
 class NotRead:
     """An image that is unreadable, or whose outputs are not finite, and the error."""
 
-    image: Path
+    image: ImageFile
     error: str  # the name of the exception
     message: str
 
