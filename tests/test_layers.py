@@ -26,10 +26,11 @@ LAYERS: Final[Mapping[str, str]] = {
     "artifact": "contract model_api passes formats ir editing nncf rounded",
     "conversion": "convert calibration __init__",
     "inputs": "progress limits memory interruption environment bilinear images image_claims selection config document"
-    " archives sandbox wider_face framing picture results journal stores",
+    " archives sandbox wider_face framing picture results journal stores meter video",
     "computation": "runtimes checkpoint demo workspace candidates catalogue concurrency cluster detector predictor"
     " quantization",
-    "evidence": "parity evaluate bench conversion report detection prediction package pipeline inspection",
+    "evidence": "parity evaluate bench conversion report frame_detection detection prediction package pipeline"
+    " inspection",
     "command line": "cli main __main__ __init__",
 }
 LIBRARY: Final = tuple(LAYERS)[:7]  # the layers of sshconvert; the others are sshtool's

@@ -71,6 +71,10 @@ class ImageError(SSHToolError):
     """An image file that cannot be read."""
 
 
+class VideoError(ImageError):
+    """A video file or camera that cannot be read, or a video that cannot be written."""
+
+
 class RuntimeUnavailableError(SSHToolError):
     """A runtime or library that is not installed."""
 

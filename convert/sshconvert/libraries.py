@@ -62,6 +62,7 @@ FSSPEC: Final = Library("fsspec", "fsspec", "cluster")  # Dask requires it
 S3FS: Final = Library("s3fs", "s3fs", "s3")
 GCSFS: Final = Library("gcsfs", "gcsfs", "gcs")
 ADLFS: Final = Library("adlfs", "adlfs", "azure")
+AV: Final = Library("PyAV", "av", "video")
 SCIPY: Final = Library("SciPy", "scipy", "evaluate")
 MODEL_SIGNING: Final = Library("Model Signing", "model_signing", "sign")
 OPENVINO: Final = Library("OpenVINO", "openvino", base="openvino")

@@ -918,7 +918,7 @@ def test_a_person_gets_a_table_and_the_reasons_below_it(
     assert rows[1] == ["broken.png", "not", "read"]
     assert rows[2] == ["[/b]", "ü.png", "40x30", "0", "b]", "ü.png"]
     assert " ".join(rows[3]).startswith("broken.png: is not an image")
-    assert "broken.png" in result.stderr
+    assert "detecting" in result.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")

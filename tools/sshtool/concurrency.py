@@ -37,10 +37,16 @@ class SharedRuntime:
         """The number of items that are in work, and in memory, at the same time."""
         return self.runtime.parallel + min(os.cpu_count() or 1, MOST_HELPERS)
 
-    def each(self, work: Callable[[Item], Done], items: Iterable[Item]) -> Generator[Done, None, None]:
-        """`overlapped` for `work` that calls `run`. Closing the generator ends the computation."""
+    def each(
+        self, work: Callable[[Item], Done], items: Iterable[Item], *, most: int | None = None
+    ) -> Generator[Done, None, None]:
+        """`overlapped` for `work` that calls `run`, on at most `most` threads for items that take much memory.
+
+        Closing the generator ends the computation.
+        """
         self._stopped.clear()
-        return overlapped(work, items, workers=self.workers, stop=self._stopped.set)
+        workers = self.workers if most is None else min(self.workers, most)
+        return overlapped(work, items, workers=workers, stop=self._stopped.set)
 
     def run(self, images: Sequence[Pixels]) -> Outputs:
         """The outputs for at most `batch` images of one size, uint8 [H, W, 3]. Raises what `Runtime.run` raises."""

@@ -1,33 +1,41 @@
-"""Runs a converted detector on image files."""
+"""Runs a converted detector on image files, videos and cameras."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 from sshconvert.arrays import Pixels
 from sshconvert.errors import ImageError, NonfiniteError, UsageError
-from sshconvert.libraries import PILLOW, require
+from sshconvert.libraries import AV, PILLOW, require
 from sshconvert.tasks.detection import DetectionTask, detection_task
-from sshconvert.tasks.results import Box, Detections, landmarks_of
+from sshconvert.tasks.results import Box, Detections
 from sshtool.candidates import usual_artifact
 from sshtool.detector import Detector, DetectorOptions, Fitted
+from sshtool.frame_detection import Sampling, detect_frames
 from sshtool.images import reading
+from sshtool.interruption import ended_by_signal
+from sshtool.meter import Meter
 from sshtool.picture import save_picture
+from sshtool.progress import Progress, silent
 from sshtool.results.base import RESULTS, Meaning
-from sshtool.results.crops import MARGIN, save_crop
-from sshtool.results.outcomes import Detected, Detection, ImageJob, NotRead, Outcome
+from sshtool.results.crops import MARGIN, save_crops
+from sshtool.results.outcomes import Detected, ImageJob, NotRead, Outcome, VideoDetected, listed
 from sshtool.selection import select_images
 from sshtool.stores import ImageFile
+from sshtool.video.naming import device_of, is_camera, is_video
 from sshtool.workspace import Workspace
 
 # Bytes of an image that stays in memory for its picture; `detect` reads a larger one again.
 MOST_KEPT: Final = 64 << 20
+# Frames of a video that cannot be read, whose messages the result keeps.
+MOST_MESSAGES: Final = 20
 
 
 @dataclass(frozen=True)
@@ -46,18 +54,42 @@ class Saving:
 
 @dataclass(frozen=True)
 class DetectResult:
-    """The outcome of each image, or with `dry_run` its job, and the files of all results."""
+    """The outcome of each image or video, or with `dry_run` its job, and the files of all results.
+
+    Of a video, the first frames that could not be read are listed too.
+    """
 
     model: str
     weights: str
     artifact: Path
     runtime: str
-    images: tuple[Outcome, ...]
+    images: tuple[Outcome | VideoDetected, ...]
     saved: tuple[Path, ...] = ()
 
     @property
     def not_read(self) -> tuple[NotRead, ...]:
         return tuple(item for item in self.images if isinstance(item, NotRead))
+
+
+@dataclass
+class _Outcomes:
+    """The outcomes for `DetectResult`, with one for all frames of a video."""
+
+    items: list[Outcome | VideoDetected] = field(default_factory=list)
+    _place: int | None = None  # of the last video among the items
+
+    def add(self, item: Outcome) -> None:
+        if isinstance(item, ImageJob) or item.frame is None:
+            self.items.append(item)
+            return
+        if self._place is None or self.items[self._place].image != item.image:
+            self._place = len(self.items)
+            self.items.append(VideoDetected(item.image))
+        video = self.items[self._place]
+        assert isinstance(video, VideoDetected)
+        self.items[self._place] = video.and_frame(item)
+        if isinstance(item, NotRead) and video.not_read < MOST_MESSAGES:
+            self.items.append(item)
 
 
 def detect(
@@ -67,24 +99,29 @@ def detect(
     *,
     artifact: Path | None = None,
     saving: Saving = Saving(),  # frozen
+    sampling: Sampling = Sampling(),  # noqa: B008  # frozen
     dry_run: bool = False,
     report: Callable[[Outcome], None] = lambda _: None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> DetectResult:
-    """Detect in images.
+    """Detect in images and videos.
+
+    A signal ends a camera's frames, and then the results are complete.
 
     Args:
         workspace: The model and the output folder.
-        images: Files, folders and patterns.
+        images: Files, folders and patterns, or one camera.
         options: The runtime, the threshold and the resizing.
         artifact: The converted model; by default the usual one of the workspace.
         saving: What to save in `workspace.detections`.
+        sampling: Which frames of a video or camera count.
         dry_run: Load the model, and list the jobs only.
-        report: Receives each outcome as soon as it is known. An unreadable image is an outcome too.
+        report: Receives each outcome as soon as it is known: that of an image, unreadable or not, or of a frame.
         progress: Receives each step.
 
     Raises:
         UsageError: Before the first image, for options or images that make no sense.
+        RuntimeUnavailableError: A library for videos or results is missing.
         SSHToolError: What loading and running the artifact and writing the pictures raise.
 
     """
@@ -94,24 +131,29 @@ def detect(
     for key in saving.results:
         if needed := RESULTS[key].needs:
             require(needed)
-    jobs = _jobs(select_images(images), workspace.detections, saving)
+    jobs = _jobs(_selected(images), workspace.detections, saving)
+    has_videos = any(_has_frames(job.image) for job in jobs)
+    if has_videos:
+        require(AV)
     path = artifact or usual_artifact(workspace, options.runtime, options.settings.inference_precision)
     progress(f"loading {path}")
-    settings = replace(options.settings, throughput=len(jobs) > 1, images=len(jobs))
+    settings = replace(options.settings, throughput=len(jobs) > 1 or has_videos, images=0 if has_videos else len(jobs))
     detector = Detector(path, model, replace(options, settings=settings))
-    outcomes: list[Outcome] = []
+    outcomes = _Outcomes()
     with ExitStack() as stack:
-        detected = stack.enter_context(closing(detect_each(detector, () if dry_run else jobs, progress=progress)))
+        if any(is_camera(job.image) for job in jobs):
+            sampling = replace(sampling, end=stack.enter_context(ended_by_signal()))
+        detected = stack.enter_context(closing(_detect_all(detector, jobs, sampling, progress)))
         writers = [] if dry_run else [stack.enter_context(file) for file in _opened(workspace, saving, detector.task)]
         for item in jobs if dry_run else detected:
             report(item)
-            outcomes.append(item)
+            outcomes.add(item)
             if isinstance(item, Detected):
                 for write in writers:
                     write(item)
     saved = tuple(workspace.detections / RESULTS[key].place for key in saving.results if not dry_run)
     weights = detector.runtime.declaration.weights
-    return DetectResult(model.name, weights, path, str(detector.runtime), tuple(outcomes), saved)
+    return DetectResult(model.name, weights, path, str(detector.runtime), tuple(outcomes.items), saved)
 
 
 def _opened(
@@ -124,40 +166,97 @@ def _opened(
         yield form.opened(workspace.detections / form.place, meaning)
 
 
-def detect_each(
-    detector: Detector, jobs: Sequence[ImageJob], *, progress: Callable[[str], None] = lambda _: None
+def _detect_all(
+    detector: Detector, jobs: Sequence[ImageJob], sampling: Sampling, progress: Progress
 ) -> Generator[Detected | NotRead, None, None]:
+    for has_frames, run in groupby(jobs, key=lambda job: _has_frames(job.image)):
+        if has_frames:
+            for job in run:
+                with closing(detect_frames(detector, job, sampling, progress=progress)) as outcomes:
+                    yield from outcomes
+        else:
+            images = tuple(run)
+            meter = Meter("detecting", len(images), 0, progress)
+            with closing(detect_each(detector, images)) as outcomes:
+                for outcome in outcomes:
+                    meter.step()
+                    yield outcome
+
+
+def detect_each(detector: Detector, jobs: Sequence[ImageJob]) -> Generator[Detected | NotRead, None, None]:
     """Yield the outcome of each image, in order. Threads read images while the runtime computes others.
 
     Closing the generator ends its threads.
     """
     groups = [jobs[start : start + detector.shared.batch] for start in range(0, len(jobs), detector.shared.batch)]
-    numbers = count(1)
     with closing(detector.shared.each(partial(_detect_group, detector), groups)) as results:
-        for group in groups:
-            for job in group:
-                progress(f"{next(numbers)} of {len(jobs)}: {job.image}")
-            yield from next(results)
+        for group in results:
+            yield from group
+
+
+def _selected(arguments: Sequence[str | Path]) -> tuple[ImageFile, ...]:
+    """The files of the arguments, or the one camera. Raises UsageError."""
+    cameras = [Path(argument) for argument in arguments if is_camera(argument)]
+    if cameras and len(arguments) > 1:
+        raise UsageError(f"{cameras[0]}: a camera has no end of its own; name it alone")
+    if cameras:
+        device_of(str(cameras[0]))
+    return tuple(cameras) or select_images(arguments)
+
+
+def _has_frames(image: ImageFile) -> bool:
+    return is_camera(image) or is_video(image)
 
 
 def _jobs(images: Sequence[ImageFile], folder: Path, saving: Saving) -> tuple[ImageJob, ...]:
     """A job for each image, with its own name: the image's, with a number if another one has it."""
     jobs = []
-    taken: set[str] = set()
+    names = _Names()
     originals = {image.resolve() for image in images} if saving.images else set()
     for image in images:
-        name, number = image.stem, 1
-        while name.casefold() in taken:  # some file systems ignore case
-            number += 1
-            name = f"{image.stem}-{number}"
-        taken.add(name.casefold())
-        picture = folder / f"{name}.png" if saving.images else None
+        has_frames = _has_frames(image)
+        stem = image.stem.replace(":", "-") if is_camera(image) else image.stem
+        name = names.add(stem, has_frames=has_frames)
+        picture = folder / f"{name}.{'mp4' if has_frames else 'png'}" if saving.images else None
         if picture is not None and picture.resolve() in originals:
             raise UsageError(
                 f"{picture}: is one of the images, and its picture would overwrite it; use another --output-dir"
             )
         jobs.append(ImageJob(image, name, picture, folder / "crops" if saving.crops else None, saving.margin))
     return tuple(jobs)
+
+
+class _Names:
+    """Names for the results of images and videos, without regard to case, which some file systems ignore.
+
+    A video `clip` has frames with the names `clip-000000` and so on, which no image may have.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._videos: set[str] = set()
+        self._like_frames: set[str] = set()  # the names of the videos whose frames would have names that are taken
+
+    def add(self, stem: str, *, has_frames: bool) -> str:
+        name, number = stem, 1
+        while self._is_taken(name.casefold(), has_frames):
+            number += 1
+            name = f"{stem}-{number}"
+        folded = name.casefold()
+        self._taken.add(folded)
+        self._like_frames.add(_video_of(folded))
+        if has_frames:
+            self._videos.add(folded)
+        return name
+
+    def _is_taken(self, name: str, has_frames: bool) -> bool:
+        return name in self._taken or _video_of(name) in self._videos or (has_frames and name in self._like_frames)
+
+
+def _video_of(frame: str) -> str:
+    """The name of the video that a frame of this name has, or ""."""
+    match = re.fullmatch(r"(.+)-\d{6,}", frame)
+    return match[1] if match else ""
 
 
 @dataclass(frozen=True)
@@ -190,9 +289,7 @@ def _outcome(
 ) -> Detected | NotRead:
     if isinstance(detections, NonfiniteError):
         return NotRead(job.image, type(detections).__name__, f"{job.image}: {detections}")
-    rows = detections.rows(None)
-    attributes = detections.attribute_rows(detector.task.columns.attributes)
-    best_first = tuple(map(_detection, rows, attributes, detections.labels(detector.task.labels)))
+    rows, best_first = detections.rows(None), listed(detections, detector.task)
     placement, precision = read.fitted.placement, detector.runtime.inference_precision
     done = Detected(job.image, placement.width, placement.height, best_first, job.picture, precision, job.name)
     try:
@@ -210,14 +307,4 @@ def _drawn(job: ImageJob, done: Detected, rows: Sequence[Box], image: Pixels, la
     """Save the picture and the cut-outs of an image."""
     if job.picture is not None:
         save_picture(job.picture, image, rows)
-    if job.crops is None:
-        return done
-    files = tuple(job.crops / f"{job.name}-{number}.png" for number in range(1, len(done.detections) + 1))
-    for file, detection in zip(files, done.detections, strict=True):
-        save_crop(file, image, detection, margin=job.margin, last_pixel=last_pixel)
-    return replace(done, crops=files)
-
-
-def _detection(row: Box, attributes: Mapping[str, float], label: str) -> Detection:
-    x1, y1, x2, y2, score, *_ = row
-    return Detection((x1, y1, x2, y2), score, label, landmarks_of(row), attributes)
+    return save_crops(job, image, done, last_pixel)

@@ -9,10 +9,12 @@ This module imports little, because it runs first.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
@@ -31,6 +33,8 @@ SHOW_CURSOR: Final = "\x1b[?25h"  # a spinner hides it
 
 _first = threading.Event()
 _settled = threading.Event()
+_told = threading.Event()  # the first signal was for `_ends`
+_ends: list[threading.Event] = []  # of `ended_by_signal`
 
 
 class Interrupted(BaseException):  # like KeyboardInterrupt, but no library catches it
@@ -54,6 +58,20 @@ def catch_signals() -> None:
         signal.signal(number, _interrupt)
 
 
+@contextlib.contextmanager
+def ended_by_signal() -> Iterator[threading.Event]:
+    """Yield an event that the first signal during the block sets, for work without an end of its own, as of a camera.
+
+    A second signal raises `Interrupted`.
+    """
+    end = threading.Event()
+    _ends.append(end)
+    try:
+        yield end
+    finally:
+        _ends.remove(end)
+
+
 def settle() -> None:
     """Ignore signals at the end of the program, and clean up after one that interrupted the cleanup."""
     for number in SIGNALS:
@@ -63,13 +81,19 @@ def settle() -> None:
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:
-    if not _first.is_set():
+    if _ends and not _told.is_set():
+        _told.set()
+        _ends[-1].set()
+    elif not _first.is_set():
         _first.set()
         raise Interrupted(number)
 
 
 def _watch(reader: int) -> None:
     number = os.read(reader, 1)[0]
+    if _ends:  # `_interrupt` sets the event, or this thread while native code runs
+        _ends[-1].set()
+        number = os.read(reader, 1)[0]
     if _settled.wait(GRACE):
         return
     stop = Interrupted(number)

@@ -28,6 +28,7 @@ MOST_FILES: Final = 100_000  # images
 MOST_IMAGES: Final = 10_000_000  # images of a job on a cluster
 MOST_VERIFIED: Final = 10_000  # images, whose figures the report lists
 MOST_NAMED: Final = 1000  # artifacts, sources, journals, tolerances
+MOST_FRAMES: Final = 10_000_000  # of a video: four days
 MOST_EVALUATED: Final = 10_000_000
 MOST_RUNS: Final = 10_000_000
 MOST_ROUNDS: Final = 10_000

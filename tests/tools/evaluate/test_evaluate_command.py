@@ -62,11 +62,11 @@ from sshtool.evaluate.figures import (
     compared,
 )
 from sshtool.evaluate.journal import ImageFinding, Journal, read_findings, read_header
-from sshtool.evaluate.meter import PERIOD, Meter
 from sshtool.evaluate.predictions import NONE, Predictions, read_predictions
 from sshtool.evaluate.run import Evaluator, Job
 from sshtool.evaluate.score import finish, judge_image
 from sshtool.images import Resize, fit, read_image, read_size, reading
+from sshtool.meter import PERIOD, Meter
 from sshtool.report.evaluation import write_evaluation
 from sshtool.report.figures import figure_tables, remarks
 from sshtool.runtimes.base import Feed, Outputs

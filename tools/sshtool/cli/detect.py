@@ -1,4 +1,4 @@
-"""`sshtool detect`: run a converted detector on image files."""
+"""`sshtool detect`: run a converted detector on image files, videos and cameras."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ if TYPE_CHECKING:
 
     from sshtool.cli.session import Session
     from sshtool.detection import DetectResult
-    from sshtool.results.outcomes import Outcome
+    from sshtool.results.outcomes import Outcome, VideoDetected
 
 
-SAVING: Final = "Files of results"  # a panel of the help
+SAVING: Final = "Files of results"  # panels of the help
+VIDEOS: Final = "Videos"
 RESULT_FORMATS: Final = ("jsonl", "csv", "coco", "yolo", "wider", "parquet")
 
 
 @dataclass(frozen=True)
 class Detect(Verb):
-    """Run a converted detector on images. It reports unreadable images and continues with the others."""
+    """Run a converted detector on images and videos. It reports unreadable ones and continues with the others."""
 
     images: Annotated[
         tuple[str, ...],
         typer.Argument(
             metavar="IMAGE",
-            help="Image files, folders (without their subfolders) and patterns such as 'photos/**/*.jpg'; "
-            f"at most {limits.MOST_FILES}.",
+            help="Images, folders (their images, no subfolders), videos, patterns such as 'photos/**/*.jpg', at most "
+            f"{limits.MOST_FILES}; or camera:0.",
             show_default=False,
         ),
     ]
@@ -81,6 +82,26 @@ class Detect(Verb):
         list[str],
         Option("Also write all detections; several with commas.", choices=RESULT_FORMATS, panel=SAVING, rare=True),
     ] = field(default_factory=list)
+    every: Annotated[
+        int,
+        Option(
+            "Take each N-th frame of a video, from its first on.",
+            min=1,
+            max=limits.MOST_FRAMES,
+            panel=VIDEOS,
+            rare=True,
+        ),
+    ] = 1
+    frames: Annotated[
+        int,
+        Option(
+            "Take at most N frames of a video or camera; 0: all, of a camera until Ctrl-C.",
+            min=0,
+            max=limits.MOST_FRAMES,
+            panel=VIDEOS,
+            rare=True,
+        ),
+    ] = 0
     allow_nonfinite: AllowNonfinite = False
     dry_run: DryRun = False
     confinement: Confinement = field(default_factory=Confinement)
@@ -93,6 +114,7 @@ class Detect(Verb):
         self.confinement.apply()
         from sshtool.detection import Saving, detect
         from sshtool.detector import DetectorOptions
+        from sshtool.frame_detection import Sampling
         from sshtool.images import Resize
         from sshtool.results.base import RESULTS
         from sshtool.results.outcomes import as_json
@@ -114,6 +136,7 @@ class Detect(Verb):
                 self.crop_margin,
                 tuple(choices("--save-results", self.save_results, list(RESULTS))) if self.save_results else (),
             ),
+            sampling=Sampling(self.every, self.frames),
             dry_run=self.dry_run,
             report=lambda item: session.emit(as_json(item)),
             progress=session.progress,
@@ -125,12 +148,14 @@ class Detect(Verb):
 
 
 def render(result: DetectResult, plain: bool) -> RenderableType:
-    """Render a row for each image, then the errors of the unreadable ones."""
+    """Render a row for each image and video, then the errors of the unreadable ones."""
     from rich.console import Group
 
     from sshtool.report.terminal import lines, table
+    from sshtool.results.outcomes import NotRead
 
-    rows = [[item.image, *_cells(item)] for item in result.images]
+    shown = [item for item in result.images if not (isinstance(item, NotRead) and item.frame is not None)]
+    rows = [[item.image, *_cells(item)] for item in shown]
     images = table(["image", ">size", ">found", ">best score", "picture"], rows, plain=plain)
     headline = f"{result.model}, weights {result.weights}, {result.runtime}: {_summary(result)}"
     saved = (f"results: {path}" for path in result.saved)
@@ -138,21 +163,34 @@ def render(result: DetectResult, plain: bool) -> RenderableType:
 
 
 def _summary(result: DetectResult) -> str:
-    from sshtool.results.outcomes import Detected, ImageJob
+    from sshtool.results.outcomes import Detected, ImageJob, VideoDetected
 
-    detections = sum(len(item.detections) for item in result.images if isinstance(item, Detected))
-    planned = sum(isinstance(item, ImageJob) for item in result.images)
-    counts = {"images": len(result.images), "found": detections, "not read": len(result.not_read), "not done": planned}
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in ("images", "found"))
+    videos = [item for item in result.images if isinstance(item, VideoDetected)]
+    listed = sum(item.frame is not None for item in result.not_read)
+    images = len(result.images) - len(videos) - listed
+    counts = {
+        "images": images,
+        "videos": len(videos),
+        "frames": sum(video.frames for video in videos),
+        "found": sum(len(item.detections) for item in result.images if isinstance(item, Detected))
+        + sum(video.detections for video in videos),
+        "not read": len(result.not_read) - listed + sum(video.not_read for video in videos),
+        "not done": sum(isinstance(item, ImageJob) for item in result.images),
+    }
+    always = ("found",) if videos else ("images", "found")
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in always)
 
 
-def _cells(item: Outcome) -> list[str]:
-    from sshtool.results.outcomes import ImageJob, NotRead
+def _cells(item: Outcome | VideoDetected) -> list[str]:
+    from sshtool.results.outcomes import ImageJob, NotRead, VideoDetected
 
     if isinstance(item, NotRead):
         return ["not read", "", "", ""]
     picture = item.picture.name if item.picture is not None else ""
     if isinstance(item, ImageJob):
         return ["to do", "", "", picture]
+    if isinstance(item, VideoDetected):
+        found = f"{item.detections} in {item.frames} frames"
+        return [f"{item.width}x{item.height}", found, f"{item.best:.2f}" if item.detections else "", picture]
     best = f"{item.detections[0].score:.2f}" if item.detections else ""
     return [f"{item.width}x{item.height}", str(len(item.detections)), best, picture]

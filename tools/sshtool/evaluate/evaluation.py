@@ -35,12 +35,12 @@ from sshtool.evaluate.figures import (
 )
 from sshtool.evaluate.journal import Header, ImageFinding, Journal, read_findings
 from sshtool.evaluate.merge import JOURNAL, read_runs
-from sshtool.evaluate.meter import Meter
 from sshtool.evaluate.omz import SETTING
 from sshtool.evaluate.predictions import prediction_file, read_predictions
 from sshtool.evaluate.run import Entry, Evaluator, Illustration, Job, judged
 from sshtool.evaluate.score import PROTOCOLS, finish, score_predictions
 from sshtool.images import Resize, read_size
+from sshtool.meter import Meter
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import Runtime, Settings
 from sshtool.runtimes.loading import load

@@ -8,6 +8,7 @@ margin.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ import numpy as np
 from sshconvert.arrays import Doubles, Pixels
 from sshconvert.files import staged
 from sshconvert.libraries import PILLOW, importing
-from sshtool.results.outcomes import Detection
+from sshtool.results.outcomes import Detected, Detection, ImageJob
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,6 +43,16 @@ def save_crop(path: Path, image: Pixels, detection: Detection, *, margin: float,
         crop = _picture(_part(image, detection.box, margin, last_pixel))
     with staged(path) as part:
         crop.save(part, format="PNG")
+
+
+def save_crops(job: ImageJob, image: Pixels, done: Detected, last_pixel: int) -> Detected:
+    """Save the cut-outs of an image's detections, and return the same with their files."""
+    if job.crops is None:
+        return done
+    files = tuple(job.crops / f"{done.name}-{number}.png" for number in range(1, len(done.detections) + 1))
+    for file, detection in zip(files, done.detections, strict=True):
+        save_crop(file, image, detection, margin=job.margin, last_pixel=last_pixel)
+    return replace(done, crops=files)
 
 
 def similarity(points: Doubles, targets: Doubles) -> Doubles:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NotRequired, TypeAlias
 
 from pydantic import ConfigDict
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
+from sshconvert.tasks.detection import DetectionTask
+from sshconvert.tasks.results import Box, Detections, landmarks_of
 from sshtool.document import Error
 from sshtool.stores import ImageFile
 
@@ -20,10 +22,11 @@ SCORE_DIGITS: Final = 6
 
 @dataclass(frozen=True)
 class ImageJob:
-    """An image to detect in.
+    """An image or a video to detect in.
 
-    `name` is that of its results' files, which no other image has. `picture` is the path of the picture to draw, and
-    `crops` the folder of the cut-outs, if any; `margin` is that of `sshtool.results.crops`.
+    `name` is that of its results' files, which no other image has; those of a frame have its number too. `picture` is
+    the path of the picture or video to draw, and `crops` the folder of the cut-outs, if any; `margin` is that of
+    `sshtool.results.crops`.
     """
 
     image: ImageFile
@@ -58,7 +61,8 @@ class Detected:
     """The detections in an image, best first. `width` and `height` are those of the upright image.
 
     `inference_precision` is the type that the runtime reports to have computed in. `name` is that of the job, and
-    `crops` are the files of the cut-outs, one for each detection if there are any.
+    `crops` are the files of the cut-outs, one for each detection if there are any. Of a frame, `image` is the video,
+    `frame` its number there, from 0, and `time` the seconds since the start of the video.
     """
 
     image: ImageFile
@@ -69,15 +73,53 @@ class Detected:
     inference_precision: str
     name: str = ""
     crops: tuple[Path, ...] = ()
+    frame: int | None = None
+    time: float | None = None
 
 
 @dataclass(frozen=True)
 class NotRead:
-    """An image that is unreadable, or whose outputs are not finite, and the error."""
+    """An image, video or frame that is unreadable, or whose outputs are not finite, and the error.
+
+    `frame` is the number of a frame, and `time` its time if the video states it.
+    """
 
     image: ImageFile
     error: str  # the name of the exception
     message: str
+    frame: int | None = None
+    time: float | None = None
+
+
+@dataclass(frozen=True)
+class VideoDetected:
+    """The detections in a video altogether: the sizes of its largest frame, and numbers of frames and detections.
+
+    `not_read` is the number of frames that could not be decoded, and `best` the highest score, 0 without detections.
+    """
+
+    image: ImageFile
+    width: int = 0
+    height: int = 0
+    frames: int = 0
+    detections: int = 0
+    best: float = 0
+    not_read: int = 0
+    picture: Path | None = None
+
+    def and_frame(self, item: Detected | NotRead) -> VideoDetected:
+        """Return the same with one more frame."""
+        if isinstance(item, NotRead):
+            return replace(self, not_read=self.not_read + 1)
+        return replace(
+            self,
+            width=max(self.width, item.width),
+            height=max(self.height, item.height),
+            frames=self.frames + 1,
+            detections=self.detections + len(item.detections),
+            best=max([self.best, *(detection.score for detection in item.detections)]),
+            picture=item.picture,
+        )
 
 
 class DetectionLine(TypedDict):
@@ -102,22 +144,26 @@ class PlannedLine(TypedDict):
 
 
 class DetectedLine(PlannedLine):
-    """The JSON line of an image with detections."""
+    """The JSON line of an image or frame with detections."""
 
     width: int
     height: int
     inference_precision: str
     detections: list[DetectionLine]
     crops: NotRequired[list[str]]
+    frame: NotRequired[int]
+    time: NotRequired[float]
 
 
 class NotReadLine(TypedDict):
-    """The JSON line of an image with an error."""
+    """The JSON line of an image, video or frame with an error."""
 
     schema_version: Literal[1]
     verb: Literal["detect"]
     image: str
     error: Error
+    frame: NotRequired[int]
+    time: NotRequired[float]
 
 
 Line: TypeAlias = DetectedLine | NotReadLine | PlannedLine
@@ -125,9 +171,23 @@ Line: TypeAlias = DetectedLine | NotReadLine | PlannedLine
 Outcome = ImageJob | Detected | NotRead
 
 
+def listed(detections: Detections, task: DetectionTask) -> tuple[Detection, ...]:
+    """Return the detections in an image one by one, in their order."""
+    labels, columns = detections.labels(task.labels), task.columns.attributes
+    rows = zip(detections.rows(None), detections.attribute_rows(columns), labels, strict=True)
+    return tuple(_detection(row, attributes, label) for row, attributes, label in rows)
+
+
+def _detection(row: Box, attributes: Mapping[str, float], label: str) -> Detection:
+    x1, y1, x2, y2, score, *_ = row
+    return Detection((x1, y1, x2, y2), score, label, landmarks_of(row), attributes)
+
+
 def as_json(item: Outcome) -> dict[str, Any]:
-    """The body of the JSON line of an image."""
+    """The body of the JSON line of an image or frame."""
     body: dict[str, Any] = {"image": item.image}
+    if not isinstance(item, ImageJob):
+        body |= {key: value for key in ("frame", "time") if (value := getattr(item, key)) is not None}
     if isinstance(item, NotRead):
         return body | {"error": {"type": item.error, "message": item.message}}
     if isinstance(item, Detected):

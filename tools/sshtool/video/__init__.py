@@ -1,0 +1,1 @@
+"""Video files and cameras: their frames, and videos with the boxes drawn."""
