@@ -29,8 +29,8 @@ LAYERS: Final[Mapping[str, str]] = {
     " archives sandbox wider_face framing picture results journal stores meter video",
     "computation": "runtimes checkpoint demo workspace candidates catalogue concurrency cluster detector predictor"
     " quantization",
-    "evidence": "parity evaluate bench conversion report frame_detection detection prediction package pipeline"
-    " inspection",
+    "evidence": "parity evaluate bench conversion report frame_detection detection detection_journal detection_run"
+    " prediction package pipeline inspection",
     "command line": "cli main __main__ __init__",
 }
 LIBRARY: Final = tuple(LAYERS)[:7]  # the layers of sshconvert; the others are sshtool's

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -102,8 +102,3 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:  # a loop of links
         return False
-
-
-def consecutive(names: Sequence[str], start: int) -> Iterator[tuple[int, ImageFile]]:
-    """Yield the number and the image of each name, from number `start` on."""
-    return ((number, image_of(names[number])) for number in range(start, len(names)))

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from sshtool.cli.session import Session
-    from sshtool.detection import DetectResult
+    from sshtool.detection import DetectResult, Saving
+    from sshtool.detection_run import DetectionRun
+    from sshtool.detector import DetectorOptions
     from sshtool.results.outcomes import Outcome, VideoDetected
 
 
 SAVING: Final = "Files of results"  # panels of the help
 VIDEOS: Final = "Videos"
+MANY_IMAGES: Final = "Many images"
 RESULT_FORMATS: Final = ("jsonl", "csv", "coco", "yolo", "wider", "parquet")
 
 
@@ -102,13 +105,25 @@ class Detect(Verb):
             rare=True,
         ),
     ] = 0
+    scheduler: Annotated[
+        str,
+        Option(
+            "Detect on the workers of a Dask cluster: the scheduler's address, or the JSON file that it wrote.",
+            panel=MANY_IMAGES,
+        ),
+    ] = ""
+    resume: Annotated[
+        bool, Option("Keep a journal, and go on after an interrupted run of the same options.", panel=MANY_IMAGES)
+    ] = False
     allow_nonfinite: AllowNonfinite = False
     dry_run: DryRun = False
     confinement: Confinement = field(default_factory=Confinement)
     output: LineOutput = field(default_factory=LineOutput)
 
     def session(self, name: str) -> Session:
-        return self.output.session(name, lines=True)
+        if not (self.scheduler or self.resume):
+            return self.output.session(name, lines=True)
+        return self.output.session(name, lines=True, interrupted="the outcomes so far are kept; continue with --resume")
 
     def run(self, session: Session) -> None:
         self.confinement.apply()
@@ -125,17 +140,21 @@ class Detect(Verb):
             threshold=self.threshold,
             resize=Resize(choice("--resize", self.resize, list(Resize))),
         )
+        saving = Saving(
+            self.save_images,
+            self.save_crops,
+            self.crop_margin,
+            tuple(choices("--save-results", self.save_results, list(RESULTS))) if self.save_results else (),
+        )
+        if self.scheduler or self.resume:
+            self._run_many(session, options, saving)
+            return
         result = detect(
             self.place.open()[0],
             self.images,
             options,
             artifact=self.artifact,
-            saving=Saving(
-                self.save_images,
-                self.save_crops,
-                self.crop_margin,
-                tuple(choices("--save-results", self.save_results, list(RESULTS))) if self.save_results else (),
-            ),
+            saving=saving,
             sampling=Sampling(self.every, self.frames),
             dry_run=self.dry_run,
             report=lambda item: session.emit(as_json(item)),
@@ -145,6 +164,52 @@ class Detect(Verb):
             session.finish(result, render)
         if result.not_read:
             raise typer.Exit(1)
+
+    def _run_many(self, session: Session, options: DetectorOptions, saving: Saving) -> None:
+        from sshconvert.errors import UsageError
+        from sshtool.detection_run import run_detection
+        from sshtool.results.outcomes import as_json
+
+        if self.dry_run:
+            raise UsageError("--dry-run lists the images of a usual run; leave out --scheduler and --resume")
+        result = run_detection(
+            self.place.open()[0],
+            self.images,
+            options,
+            artifact=self.artifact,
+            saving=saving,
+            scheduler=self.scheduler,
+            resume=self.resume,
+            report=lambda item: session.emit(as_json(item)),
+            progress=session.progress,
+        )
+        if not self.output.json:
+            session.finish(result, render_run)
+        if result.unreadable:
+            raise typer.Exit(1)
+
+
+def render_run(result: DetectionRun, plain: bool) -> RenderableType:  # noqa: ARG001  # no table is in it
+    """Render the counts, then the first errors, then the files."""
+    from rich.console import Group
+
+    from sshtool.report.terminal import lines
+
+    counts = [f"{result.images} images", f"{result.detections} found"]
+    counts += [f"{result.unreadable} not read"] if result.unreadable else []
+    counts += [f"{result.resumed} of them before"] if result.resumed else []
+    parts = [f"{result.model}, weights {result.weights}, {result.runtime}: {', '.join(counts)}"]
+    parts += [f"{result.rate:.3g} images/s"] if result.images > result.resumed else []
+    if result.cluster is not None:
+        cluster = result.cluster
+        parts.append(
+            f"cluster: at most {cluster.workers} workers, {cluster.partitions} partitions, {cluster.repeated} of them "
+            f"computed again, {cluster.restarts} restarts of the scheduler"
+        )
+    parts += [item.message for item in result.not_read]
+    if result.unreadable > len(result.not_read):
+        parts.append(f"… and {result.unreadable - len(result.not_read)} more")
+    return Group(lines(*parts, f"journal: {result.journal}", *(f"results: {path}" for path in result.saved)))
 
 
 def render(result: DetectResult, plain: bool) -> RenderableType:

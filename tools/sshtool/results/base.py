@@ -47,11 +47,13 @@ class ResultFormat(ABC):
 
     Attributes:
         place: The name of its file or folder, beside those of other formats.
+        names_files: Whether it names a file after each image, so that images need distinct names.
         needs: The optional library without which it cannot be written.
 
     """
 
     place: ClassVar[str]
+    names_files: ClassVar[bool] = False
     needs: ClassVar[Library | None] = None
 
     @classmethod

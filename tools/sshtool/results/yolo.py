@@ -22,6 +22,7 @@ class Yolo(ResultFormat):
     """
 
     place = "yolo"
+    names_files = True
 
     @classmethod
     @contextmanager
