@@ -81,15 +81,10 @@ class DetectWork(Work[ImageJob, Detected | NotRead]):
                 for item in outcomes
             ]
 
-        return Opened(compute, computer(detector))
+        return Opened(compute, str(detector.runtime))
 
     def lost(self, item: ImageJob, reason: str) -> NotRead:
         return NotRead(item.image, "ClusterError", f"{item.image}: {reason}; look at it on one machine")
-
-
-def computer(detector: Detector) -> str:
-    """A description of what computes."""
-    return f"{detector.runtime} in {detector.runtime.inference_precision or 'an unreported precision'}"
 
 
 def run_detection(
@@ -153,7 +148,7 @@ def run_detection(
                 jobs = jobs_of([image_of(name) for name in names], workspace.detections, saving)
                 new = detect_each(detector, jobs[done:])
             else:
-                work = DetectWork(path, computer(detector), model, options)
+                work = DetectWork(path, str(detector.runtime), model, options)
                 new = cluster.each(work, islice(_jobs_of_millions(names, saving), done, None))
             with closing(new):
                 for outcome in new:
@@ -213,7 +208,7 @@ def _header(
         model=model.name,
         weights=detector.runtime.declaration.weights,
         files={name_text(file.name): file_sha256(file) for file in artifact_files(path)},
-        computer=computer(detector),
+        computer=str(detector.runtime),
         options=chosen,
         images=len(names),
         names=_digest(names),

@@ -839,7 +839,9 @@ class Watched(OnnxRuntime):
 
 def jobs_of(dataset: Path) -> list[Job]:
     images = read_ground_truth(dataset).images
-    return [Job(number, image, dataset / "WIDER_val" / "images" / image.image) for number, image in enumerate(images)]
+    return [
+        Job(number, image.image, dataset / "WIDER_val" / "images" / image.image) for number, image in enumerate(images)
+    ]
 
 
 def test_images_are_read_while_others_are_computed_and_no_more_than_there_are_workers(

@@ -24,7 +24,19 @@ if TYPE_CHECKING:
 
 # Options that make no sense for embedders and classifiers.
 _OF_DETECTORS: Final = frozenset(
-    {"protocol", "shard", "resume", "merge", "predictions", "save_predictions", "pyramid", "resize", "html"}
+    {
+        "protocol",
+        "shard",
+        "scheduler",
+        "images",
+        "resume",
+        "merge",
+        "predictions",
+        "save_predictions",
+        "pyramid",
+        "resize",
+        "html",
+    }
 )
 
 PARTS: Final = "Work in parts"  # a panel of the help
@@ -54,6 +66,17 @@ class Evaluate(Verb):
     ] = "omz"
     limit: Annotated[int, Option("Evaluate the first images only; 0: all.", min=0, max=limits.MOST_EVALUATED)] = 0
     shard: Annotated[str, Option("I/N: the I-th of N parts of the images.", panel=PARTS)] = "1/1"
+    scheduler: Annotated[
+        str,
+        Option(
+            "Evaluate on the workers of a Dask cluster: the scheduler's address, or the JSON file that it wrote.",
+            panel=PARTS,
+        ),
+    ] = ""
+    images: Annotated[
+        str,
+        Option("The images' folder or URL, as the workers find it; by default in the dataset.", panel=PARTS),
+    ] = ""
     resume: Annotated[bool, Option("Continue an interrupted run with the same options.", panel=PARTS)] = False
     merge: Annotated[
         tuple[Path, ...], Option(f"Merge the journals of shards: files, or their folders; {MANY}.", panel=PARTS)
@@ -136,6 +159,8 @@ class Evaluate(Verb):
             save_predictions=self.save_predictions,
             pyramid=self.pyramid,
             resize=Resize(choice("--resize", self.resize, list(Resize))) if self.resize else None,
+            images=self.images,
+            scheduler=self.scheduler,
             runtime=self.computing.runtime,
             settings=self.computing.settings(allow_nonfinite=self.allow_nonfinite),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -23,6 +23,7 @@ from sshconvert.models.spec import ModelSpec
 from sshconvert.reading import is_file, is_folder
 from sshconvert.schema import one_line
 from sshtool.candidates import Candidate, find_candidates, labelled, left_out
+from sshtool.cluster.client import Cluster
 from sshtool.evaluate import journal
 from sshtool.evaluate.feeding import RULES, Feed, Fitted, Omz, Size, UpstreamScales, accepts
 from sshtool.evaluate.figures import (
@@ -37,13 +38,15 @@ from sshtool.evaluate.journal import Header, ImageFinding, Journal, read_finding
 from sshtool.evaluate.merge import JOURNAL, read_runs
 from sshtool.evaluate.omz import SETTING
 from sshtool.evaluate.predictions import prediction_file, read_predictions
-from sshtool.evaluate.run import Entry, Evaluator, Illustration, Job, judged
+from sshtool.evaluate.run import Entry, EvaluateWork, Evaluator, Illustration, Job, judged, save
 from sshtool.evaluate.score import PROTOCOLS, finish, score_predictions
 from sshtool.images import Resize, read_size
 from sshtool.meter import Meter
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import Runtime, Settings
 from sshtool.runtimes.loading import load
+from sshtool.selection import image_of
+from sshtool.stores import ImageFile, check_url, is_url
 from sshtool.wider_face.ground_truth import GroundTruth, ImageTruth, read_ground_truth
 from sshtool.workspace import Workspace
 
@@ -61,8 +64,10 @@ SMALL: Final = 64
 class EvaluateOptions:
     """What to evaluate, and how. `shard` is (number, total), from 1; `limit` 0 takes all images.
 
-    `resize` lets `wider` run on artifacts that cannot take upstream's test scale. `merge` (journals, or folders of
-    journals) and `predictions` (a folder in the official text format) replace a run.
+    `images` is the folder or URL of the images, by default in the dataset. `scheduler` is the address of a Dask
+    scheduler, whose workers find the images under the same name. `resize` lets `wider` run on artifacts that cannot
+    take upstream's test scale. `merge` (journals, or folders of journals) and `predictions` (a folder in the official
+    text format) replace a run.
     """
 
     dataset: Path | None = None
@@ -76,6 +81,8 @@ class EvaluateOptions:
     save_predictions: Path | None = None
     pyramid: bool = False
     resize: Resize | None = None
+    images: str = ""
+    scheduler: str = ""
     runtime: str = ""
     settings: Settings = field(default_factory=Settings)
 
@@ -119,6 +126,8 @@ def _check(options: EvaluateOptions) -> None:
         "--shard": options.shard != (1, 1),
         "--resume": options.resume,
         "--save-predictions": options.save_predictions is not None,
+        "--scheduler": bool(options.scheduler),
+        "--images": bool(options.images),
         "--pyramid": options.pyramid,
         "--resize": options.resize is not None,
     }
@@ -153,17 +162,18 @@ class _Run:
     def __init__(self, workspace: Workspace, options: EvaluateOptions, truth: GroundTruth, progress: Progress) -> None:
         self.model, self.options, self.truth, self.progress = workspace.model, options, truth, progress
         assert options.dataset is not None
-        self.images = images_folder(options.dataset)
+        self.images = _given_images(options.images) if options.images else images_folder(options.dataset)
+        self.cluster = Cluster(options.scheduler, progress) if options.scheduler else None
         self.journals = workspace.journals
         which, count = options.shard
         numbers = range(which - 1, len(truth.images), count)
-        self.jobs = [Job(number, truth.images[number], self._path(number)) for number in numbers]
+        self.jobs = [Job(number, truth.images[number].image, self._path(number)) for number in numbers]
         if not self.jobs:
             raise UsageError(f"--shard: there are {len(truth.images)} images, and none is in shard {which} of {count}")
         criteria = {"runtime": options.runtime, "inference_precision": options.settings.inference_precision}
         self.candidates = labelled(find_candidates(workspace, options.artifacts, **criteria))
         self._notes = left_out(workspace, options.artifacts, **criteria)
-        self._sizes: dict[Path, Size] | None = None
+        self._sizes: dict[ImageFile, Size] | None = None
 
     def result(self) -> Evaluation:
         options = self.options
@@ -193,8 +203,10 @@ class _Run:
                 height, width = (size or SMALL for size in runtime.declaration.input_shape[2:])
                 evaluator.warm_up((height, width), self.model.output_names)
                 meter = Meter(label, len(self.jobs), output.done, self.progress)
-                with contextlib.closing(evaluator.evaluate(jobs)) as findings:
+                with contextlib.closing(self._findings(candidate, runtime, feeds, evaluator, jobs)) as findings:
                     for finding in findings:
+                        if self.cluster is not None and not finding.failure:
+                            save(finding, evaluator.saved)
                         output.append(finding)
                         meter.step()
                 rate = meter.rate
@@ -202,6 +214,15 @@ class _Run:
         entries, rules = list(_judged(path, self.truth, self.model.omz)), self.model.omz
         figures, illustrations = _figures(header, entries, self.truth, self.images, rules, rate)
         return figures, illustrations, [f"{label}: {note}" for note in notes]
+
+    def _findings(
+        self, candidate: Candidate, runtime: Runtime, feeds: Sequence[Feed], evaluator: Evaluator, jobs: Sequence[Job]
+    ) -> Generator[ImageFinding, None, None]:
+        if self.cluster is None:
+            return evaluator.evaluate(jobs)
+        settings = replace(self.options.settings, throughput=True)
+        work = EvaluateWork(candidate.path, str(runtime), self.model, candidate.runtime, settings, tuple(feeds))
+        return self.cluster.each(work, jobs)
 
     def _load(self, candidate: Candidate) -> Runtime:
         settings = replace(self.options.settings, throughput=True)
@@ -271,7 +292,7 @@ class _Run:
                     self._sizes[job.path] = read_size(job.path)
         return self._sizes.values()
 
-    def _path(self, number: int) -> Path:
+    def _path(self, number: int) -> ImageFile:
         return self.images / PurePosixPath(self.truth.images[number].image)
 
     def _journal(self, label: str) -> Path:
@@ -308,6 +329,15 @@ def images_folder(dataset: Path) -> Path:
     if folder is None:
         raise DatasetError(f"{dataset}: has no folder {' or '.join(IMAGES)}; unpack WIDER_val.zip there")
     return folder
+
+
+def _given_images(place: str) -> ImageFile:
+    """The folder of images that the user names. Raises UsageError if it does not exist."""
+    if is_url(place):
+        check_url(place)
+    elif not is_folder(Path(place)):
+        raise UsageError(f"--images: {place} is not a folder; name the folder or the URL of the dataset's images")
+    return image_of(place)
 
 
 def _file_name(label: str) -> str:
@@ -418,7 +448,7 @@ def _figures(
     header: Header,
     entries: Sequence[Entry],
     truth: GroundTruth,
-    images: Path | None,
+    images: ImageFile | None,
     rules: OmzRules,
     rate: float | None = None,
 ) -> tuple[ArtifactFigures, list[Illustration]]:
@@ -454,7 +484,7 @@ def _figures(
 
 
 def _illustration(
-    artifact: str, protocol: str, entry: Entry, truth: ImageTruth, images: Path | None, rules: OmzRules
+    artifact: str, protocol: str, entry: Entry, truth: ImageTruth, images: ImageFile | None, rules: OmzRules
 ) -> Illustration:
     path = None if images is None else images / PurePosixPath(truth.image)
     return Illustration(artifact, protocol, entry, truth, path, rules)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,8 @@ from sshconvert.arrays import Pixels
 from sshconvert.errors import ArtifactError, DetectionError, ImageError, NonfiniteError
 from sshconvert.messages import printable
 from sshconvert.models.protocols import OmzRules
+from sshconvert.models.spec import ModelSpec
+from sshtool.cluster.work import Opened, Work
 from sshtool.concurrency import SharedRuntime
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.feeding import Feed, Size
@@ -21,7 +23,9 @@ from sshtool.evaluate.predictions import NONE, Predictions, write_predictions
 from sshtool.evaluate.records import ImageRecord
 from sshtool.evaluate.score import judge_image
 from sshtool.images import reading
-from sshtool.runtimes.base import Outputs, Runtime, check_finite
+from sshtool.runtimes.base import Outputs, Runtime, Settings, check_finite
+from sshtool.runtimes.loading import load
+from sshtool.stores import ImageFile
 from sshtool.wider_face.ground_truth import ImageTruth
 
 Box = tuple[float, float, float, float, float]
@@ -32,11 +36,11 @@ MOST_SHOWN: Final = 200
 
 @dataclass(frozen=True)
 class Job:
-    """An image to evaluate: its number in the dataset, its ground truth, and its path."""
+    """An image to evaluate: its number and its name in the dataset, and its file."""
 
     index: int
-    truth: ImageTruth
-    path: Path
+    image: str
+    path: ImageFile
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Illustration:
     protocol: str
     entry: Entry
     truth: ImageTruth
-    path: Path | None
+    path: ImageFile | None
     rules: OmzRules
 
 
@@ -84,19 +88,18 @@ class Evaluator:
         Raises ArtifactError and DetectionError for faults of the artifact, OutputError if predictions cannot be
         written, RuntimeUnavailableError without Pillow.
         """
-        return self._shared.each(self._evaluate, jobs)
+        return self._shared.each(self.evaluate_one, jobs)
 
-    def _evaluate(self, job: Job) -> ImageFinding:
+    def evaluate_one(self, job: Job) -> ImageFinding:
+        """Return the finding of an image. Raises what `evaluate` raises."""
         try:
             with reading(job.path) as image:
                 predictions = {feed.protocol: self._find(feed, image) for feed in self._feeds}
         except (ImageError, NonfiniteError) as error:
-            return ImageFinding(
-                job.index, job.truth.image, {feed.protocol: NONE for feed in self._feeds}, printable(error)
-            )
-        for protocol, folder in self.saved.items():
-            write_predictions(folder, job.truth.image, predictions[protocol])
-        return ImageFinding(job.index, job.truth.image, predictions)
+            return failed(job, self._feeds, printable(error))
+        finding = ImageFinding(job.index, job.image, predictions)
+        save(finding, self.saved)
+        return finding
 
     def _find(self, feed: Feed, image: Pixels) -> Predictions:
         try:
@@ -110,6 +113,43 @@ class Evaluator:
         outputs = self._shared.run([image])
         check_finite(outputs)
         return outputs
+
+
+def failed(job: Job, feeds: Sequence[Feed], failure: str) -> ImageFinding:
+    """The finding of an image that was not evaluated."""
+    return ImageFinding(job.index, job.image, {feed.protocol: NONE for feed in feeds}, failure)
+
+
+def save(finding: ImageFinding, folders: Mapping[str, Path]) -> None:
+    """Write the predictions of a finding, by protocol. Raises OutputError."""
+    for protocol, folder in folders.items():
+        write_predictions(folder, finding.image, finding.predictions[protocol])
+
+
+@dataclass(frozen=True)
+class EvaluateWork(Work[Job, ImageFinding]):
+    """Evaluation on a worker, which computes with the threads that Dask gives it unless the settings name a number."""
+
+    artifact: Path
+    computer: str
+    model: ModelSpec
+    runtime: str
+    settings: Settings
+    feeds: tuple[Feed, ...]
+
+    def open(self, artifact: Path, threads: int) -> Opened[Job, ImageFinding]:
+        settings = replace(self.settings, threads=self.settings.threads or threads)
+        runtime = load(artifact, self.model, settings, key=self.runtime)
+        evaluator, own, others = Evaluator(artifact, runtime, self.feeds), str(artifact), str(self.artifact)
+
+        def compute(jobs: Sequence[Job]) -> list[ImageFinding]:
+            findings = map(evaluator.evaluate_one, jobs)
+            return [replace(finding, failure=finding.failure.replace(own, others)) for finding in findings]
+
+        return Opened(compute, str(runtime))
+
+    def lost(self, item: Job, reason: str) -> ImageFinding:
+        return failed(item, self.feeds, f"{item.path}: {reason}; look at it on one machine")
 
 
 @dataclass(frozen=True)
