@@ -110,10 +110,12 @@ class Detect(Verb):
         Option(
             "Detect on the workers of a Dask cluster: the scheduler's address, or the JSON file that it wrote.",
             panel=MANY_IMAGES,
+            rare=True,
         ),
     ] = ""
     resume: Annotated[
-        bool, Option("Keep a journal, and go on after an interrupted run of the same options.", panel=MANY_IMAGES)
+        bool,
+        Option("Keep a journal, and go on after an interrupted run of the same options.", panel=MANY_IMAGES, rare=True),
     ] = False
     allow_nonfinite: AllowNonfinite = False
     dry_run: DryRun = False

@@ -71,11 +71,12 @@ class Evaluate(Verb):
         Option(
             "Evaluate on the workers of a Dask cluster: the scheduler's address, or the JSON file that it wrote.",
             panel=PARTS,
+            rare=True,
         ),
     ] = ""
     images: Annotated[
         str,
-        Option("The images' folder or URL, as the workers find it; by default in the dataset.", panel=PARTS),
+        Option("The images' folder or URL, as the workers find it; by default in the dataset.", panel=PARTS, rare=True),
     ] = ""
     resume: Annotated[bool, Option("Continue an interrupted run with the same options.", panel=PARTS)] = False
     merge: Annotated[
