@@ -131,7 +131,7 @@ def detect(
     for key in saving.results:
         if needed := RESULTS[key].needs:
             require(needed)
-    jobs = _jobs(_selected(images), workspace.detections, saving)
+    jobs = jobs_of(_selected(images), workspace.detections, saving)
     has_videos = any(_has_frames(job.image) for job in jobs)
     if has_videos:
         require(AV)
@@ -144,7 +144,9 @@ def detect(
         if any(is_camera(job.image) for job in jobs):
             sampling = replace(sampling, end=stack.enter_context(ended_by_signal()))
         detected = stack.enter_context(closing(_detect_all(detector, jobs, sampling, progress)))
-        writers = [] if dry_run else [stack.enter_context(file) for file in _opened(workspace, saving, detector.task)]
+        writers = (
+            [] if dry_run else [stack.enter_context(file) for file in opened_results(workspace, saving, detector.task)]
+        )
         for item in jobs if dry_run else detected:
             report(item)
             outcomes.add(item)
@@ -156,7 +158,7 @@ def detect(
     return DetectResult(model.name, weights, path, str(detector.runtime), tuple(outcomes.items), saved)
 
 
-def _opened(
+def opened_results(
     workspace: Workspace, saving: Saving, task: DetectionTask
 ) -> Iterator[AbstractContextManager[Callable[[Detected], None]]]:
     columns = task.columns
@@ -189,7 +191,7 @@ def detect_each(detector: Detector, jobs: Sequence[ImageJob]) -> Generator[Detec
     Closing the generator ends its threads.
     """
     groups = [jobs[start : start + detector.shared.batch] for start in range(0, len(jobs), detector.shared.batch)]
-    with closing(detector.shared.each(partial(_detect_group, detector), groups)) as results:
+    with closing(detector.shared.each(partial(detect_group, detector), groups)) as results:
         for group in results:
             yield from group
 
@@ -208,7 +210,7 @@ def _has_frames(image: ImageFile) -> bool:
     return is_camera(image) or is_video(image)
 
 
-def _jobs(images: Sequence[ImageFile], folder: Path, saving: Saving) -> tuple[ImageJob, ...]:
+def jobs_of(images: Sequence[ImageFile], folder: Path, saving: Saving) -> tuple[ImageJob, ...]:
     """A job for each image, with its own name: the image's, with a number if another one has it."""
     jobs = []
     names = _Names()
@@ -267,7 +269,7 @@ class _Read:
     original: Pixels | None
 
 
-def _detect_group(detector: Detector, jobs: Sequence[ImageJob]) -> list[Detected | NotRead]:
+def detect_group(detector: Detector, jobs: Sequence[ImageJob]) -> list[Detected | NotRead]:
     read = [_read(detector, job) for job in jobs]
     detections = iter(detector.find_in_fitted([item.fitted for item in read if isinstance(item, _Read)]))
     return [

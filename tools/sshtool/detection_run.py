@@ -17,18 +17,20 @@ from sshconvert.formats.registry import artifact_files
 from sshconvert.libraries import PILLOW, require
 from sshconvert.messages import name_text
 from sshconvert.models.spec import ModelSpec
+from sshconvert.schema import one_line
 from sshconvert.tasks.detection import detection_task
 from sshtool.candidates import usual_artifact
 from sshtool.cluster.client import Cluster, Summary
 from sshtool.cluster.work import Opened, Work
-from sshtool.detection import Saving, _detect_group as detect_group, _jobs as jobs_of, _opened as writers, detect_each
+from sshtool.detection import Saving, detect_each, detect_group, jobs_of, opened_results
 from sshtool.detection_journal import VERSION, DetectionJournal, Header, read_outcomes
 from sshtool.detector import Detector, DetectorOptions
-from sshtool.evaluate.meter import Meter
+from sshtool.meter import Meter
 from sshtool.progress import Progress, silent
 from sshtool.results.base import RESULTS
 from sshtool.results.outcomes import Detected, ImageJob, NotRead
 from sshtool.selection import image_of, list_images
+from sshtool.video.naming import is_camera, is_video
 from sshtool.workspace import Workspace
 
 JOURNAL: Final = "detections.journal"
@@ -128,7 +130,7 @@ def run_detection(
             "--save-images and --save-crops write where the model runs, so they exclude --scheduler; detect again in "
             "the images that you want to see"
         )
-    names = list_images(images)
+    names = _images(images)
     path = artifact or usual_artifact(workspace, options.runtime, options.settings.inference_precision)
     progress(f"loading {path}")
     options = replace(options, settings=replace(options.settings, throughput=True))
@@ -139,7 +141,7 @@ def run_detection(
     place = workspace.detections / JOURNAL
     with ExitStack() as stack:
         journal = stack.enter_context(DetectionJournal(place, header, resume=resume))
-        write = [stack.enter_context(file) for file in writers(workspace, saving, detector.task)]
+        write = [stack.enter_context(file) for file in opened_results(workspace, saving, detector.task)]
         done = journal.done
         meter = Meter("detecting", len(names), done, progress)
 
@@ -177,6 +179,18 @@ def run_detection(
         tuple(workspace.detections / RESULTS[key].place for key in saving.results),
         cluster.summary if cluster else None,
     )
+
+
+def _images(arguments: Sequence[str | Path]) -> list[str]:
+    """The names of the images. Raises UsageError for videos and cameras, which have no names for their frames."""
+    video = next((argument for argument in map(str, arguments) if is_camera(argument)), None)
+    names = [] if video else list_images(arguments)
+    video = video or next((name for name in names if is_video(image_of(name))), None)
+    if video:
+        raise UsageError(
+            f"{one_line(video)}: --scheduler and --resume are for images; leave them out for a video or camera"
+        )
+    return names
 
 
 def _jobs_of_millions(names: Iterable[str], saving: Saving) -> Iterator[ImageJob]:

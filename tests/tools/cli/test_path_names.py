@@ -141,4 +141,5 @@ def test_whether_something_is_there_is_asked_in_one_way() -> None:
     """Python's own ways raise an error for a name that is too long, which ones depends on its version."""
     own = (".exists()", ".is_file()", ".is_dir()")
     for path in (path for part in ("convert", "tools") for path in (ROOT / part).rglob("*.py")):
-        assert not any(way in path.read_text(encoding="utf-8") for way in own), path
+        text = path.read_text(encoding="utf-8").replace("entry.is_file()", "")  # that of `os.scandir` does not raise
+        assert not any(way in text for way in own), path
