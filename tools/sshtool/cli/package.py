@@ -106,6 +106,6 @@ def render(result: PackageResult, plain: bool) -> RenderableType:
     if not result.with_reference:
         remarks.append(
             "No reference pack fits this checkpoint and size: others cannot compare the models with the original, and "
-            '`sshtool check` ends with "not proven". `sshtool reference` makes a pack where MXNet is installed.'
+            '`sshtool check` ends with "not proven". `sshtool reference` makes a pack.'
         )
     return Group(*([files] if rows else []), lines(*remarks))

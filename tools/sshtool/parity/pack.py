@@ -178,7 +178,7 @@ class PackReference(Reference):
             sizes = sorted({answer.sample.image_size for answer in singles})
             raise ReferencePackError(
                 f"{self.path}: holds answers for {_sizes(sizes)}, not for {_sizes([size])}; "
-                "make another with `sshtool reference --input-shape` where MXNet is installed"
+                "make another with `sshtool reference --input-shape`"
             )
         return answers
 

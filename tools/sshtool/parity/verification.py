@@ -15,7 +15,7 @@ from sshconvert.checkpoint import Checkpoint, CheckpointFiles
 from sshconvert.contract import Declaration
 from sshconvert.convert import convert
 from sshconvert.digest import bytes_sha256
-from sshconvert.errors import FormatError, ImageError, RuntimeUnavailableError, UsageError
+from sshconvert.errors import FormatError, ImageError, ReferencePackError, RuntimeUnavailableError, UsageError
 from sshconvert.files import scratch_folder, staged
 from sshconvert.formats.registry import format_key, format_of
 from sshconvert.libraries import PILLOW, require
@@ -112,6 +112,16 @@ def verify_artifacts(
     ReferencePackError, and the errors of opening the checkpoint.
     """
     _check(options)
+    try:
+        return _verify_artifacts(workspace, options, write, progress)
+    except ReferencePackError:
+        if options.reference is not None:
+            raise
+    # The pack that ships has the demo's answers at the model's own size only.
+    return _verify_artifacts(workspace, replace(options, against=EXACT), write, progress)
+
+
+def _verify_artifacts(workspace: Workspace, options: VerifyOptions, write: Write, progress: Progress) -> VerifyResult:
     model, settings = workspace.model, options.rules.settings
     choice = {"runtime": options.runtime, "inference_precision": settings.inference_precision}
     candidates = find_candidates(workspace, options.artifacts, **choice, profile=options.profile)
