@@ -2,36 +2,20 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-from ruamel.yaml import YAML
 
-from command_line import sshtool
 from project import ROOT
+from workflows import ACTION, GITHUB, SCRIPT, WORKFLOWS, action_step, handed_on, loaded, steps
 
-GITHUB: Final = ROOT / ".github"
-WORKFLOWS: Final = sorted((GITHUB / "workflows").glob("*.yml"))
-ACTION: Final = GITHUB / "actions" / "convert" / "action.yml"
-SCRIPT: Final = ACTION.with_name("convert.sh")
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS: Final = [line for line in README.splitlines() if line.startswith("python3 -m venv ")]
 CI: Final = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 PINNED: Final = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
-INPUT: Final = re.compile(r"\$\{\{ inputs\.([\w-]+) \}\}")
-
-
-def loaded(path: Path) -> Any:
-    return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-
-
-def steps(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    return [(name, step) for name, job in loaded(path)["jobs"].items() for step in job.get("steps", [])]
 
 
 def tool(name: str) -> str:
@@ -107,18 +91,6 @@ def test_ci_tests_every_python_that_is_supported() -> None:
     assert matrix == re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
 
 
-def action_step(name: str) -> dict[str, Any]:
-    """The step of the action with that name."""
-    return next(step for step in loaded(ACTION)["runs"]["steps"] if step.get("name") == name)
-
-
-def handed_on(values: dict[str, str]) -> list[str]:
-    """The inputs that `values` consist of: each of them is one input and nothing else."""
-    matches = [INPUT.fullmatch(value) for value in values.values()]
-    assert all(matches), values
-    return [match[1] for match in matches if match]
-
-
 def test_the_action_installs_as_the_readme_says() -> None:
     _, found, install = action_step("Install")["run"].partition('cd "$GITHUB_ACTION_PATH/../../.." && ')
     assert found
@@ -180,60 +152,6 @@ def test_the_container_has_a_pinned_base_no_root_and_the_commands_of_the_action(
     install = " && ".join(of["RUN"]).replace("/opt/venv", ".venv")
     options = re.compile(r" --no-(?:compile|cache-dir)| -e")
     assert options.sub("", COMMANDS[0]).startswith(options.sub("", install) + " && ")
-
-
-def shell(command: str, folder: Path, environment: dict[str, str]) -> None:
-    """Run a command of a workflow in `folder` as the runner does."""
-    subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", command],
-        cwd=folder,
-        env=os.environ | environment,
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-
-
-def release(folder: Path, **inputs: str) -> None:
-    """Run the commands of the release in `folder`, as the runner does: the action's, then those of its workflow."""
-    program = folder / ".venv" / "bin" / "sshtool"
-    program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sshtool "$@"\n', encoding="utf-8")
-    program.chmod(0o755)
-    action = folder / ".github" / "actions" / "convert"
-    shutil.copytree(ACTION.parent, action)
-    given = {name: value["default"] for name, value in loaded(ACTION)["inputs"].items()} | inputs
-    step = action_step("Convert, verify, package and check")
-    environment = {name: given[handed_on({name: value})[0]] for name, value in step["env"].items()}
-    output = folder / "output"
-    paths = {"GITHUB_OUTPUT": output, "GITHUB_STEP_SUMMARY": folder / "summary.md", "GITHUB_ACTION_PATH": action}
-    shell(step["run"], folder, environment | {name: str(path) for name, path in paths.items()})
-    outputs = dict(line.split("=", 1) for line in output.read_text(encoding="utf-8").splitlines())
-    assert set(outputs) == set(loaded(ACTION)["outputs"])
-    gather = next(step for _, step in steps(GITHUB / "workflows" / "convert.yml") if "run" in step)
-    shell(gather["run"], folder, {name.upper(): value for name, value in outputs.items()})
-
-
-def test_the_commands_of_a_release_make_one(tmp_path: Path) -> None:
-    if find_spec("mxnet") is None:
-        pytest.skip("MXNet is not installed: the reference environment spends the minute that this takes")
-    sshtool("demo-dataset", "-o", tmp_path / "artifacts", "--images", "3", "--quiet")
-    dataset = "artifacts/datasets/wider-demo"
-    release(tmp_path, **{"source": "demo", "precisions": "FP32", "input-shape": "1,3,64,64", "dataset": dataset})
-    assert {path.name for path in (tmp_path / "assets").iterdir()} == {
-        "SHA256SUMS",
-        "ssh-mxnet-flat.zip",
-        "verification.html",
-    }
-    assert "| " in (tmp_path / "summary.md").read_text(encoding="utf-8")
-    card = (tmp_path / "artifacts" / "releases" / "ssh-mxnet-flat" / "README.md").read_text(encoding="utf-8")
-    assert "| omz | 3 | mAP |" in card
-
-
-@pytest.mark.long
-def test_the_commands_of_a_release_make_a_whole_one(tmp_path: Path) -> None:
-    release(tmp_path, source="demo", precisions="FP16,FP32,INT8")
-    assert (tmp_path / "assets" / "ssh-mxnet-flat.zip").is_file()
-    assert (tmp_path / "artifacts" / "releases" / "ssh-mxnet-flat" / "INT8" / "ssh-mxnet.onnx").is_file()
 
 
 def test_the_guide_names_places_that_are_there() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from typing import Final
 
 import pytest
 
+from guides import BLOCKS, TOOLS
 from project import ROOT
 
 pytestmark = [pytest.mark.consumer, pytest.mark.independent]
@@ -117,12 +119,15 @@ def test_uvx_runs_the_checkout(environment: Callable[..., Path], pins: Path, tmp
 def test_uvx_and_pipx_run_everything(
     source: str, environment: Callable[..., Path], wheel: Path, pins: Path, tmp_path: Path
 ) -> None:
+    """The commands of the guide, with this Python and the pinned versions."""
     tools = environment("installers").parent
     package = f"{ROOT if source == 'checkout' else wheel}[run]"
-    options = ("--no-python-downloads", "--python", sys.executable, "--constraints", pins, "--from", package)
-    out, _ = call(tools / "uvx", *options, "sshtool", "run", "--demo", "-o", tmp_path / "uvx")
-    assert "passed: the same detector" in out
-    homes = {"PIPX_HOME": str(tmp_path / "pipx"), "PIP_CONSTRAINT": str(pins)}
-    command = (tools / "pipx", "run", "--python", sys.executable, "--spec", package, "sshtool", "run", "--demo")
-    out, _ = call(*command, "-o", tmp_path / "out", variables=homes)
-    assert "passed: the same detector" in out
+    commands = [shlex.split(line) for line in BLOCKS[f"{TOOLS}#installation"].text.splitlines()]
+    assert [words[0] for words in commands] == ["uvx", "pipx"]
+    homes = {"PIPX_HOME": str(tmp_path / "pipx"), "PIP_CONSTRAINT": str(pins), "UV_CONSTRAINT": str(pins)}
+    for name, *words in commands:
+        given = [package if word == ".[run]" else word for word in words]
+        place = given.index("sshtool")
+        given[place:place] = ["--python", sys.executable]
+        out, _ = call(tools / name, *given, "-o", tmp_path / name, variables=homes)
+        assert "passed: the same detector" in out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +10,12 @@ from typing import Any, Final
 import pytest
 
 import sshconvert
-from project import ROOT
+from guides import BLOCKS, LIBRARY
 from sshconvert.checkpoint import Checkpoint
 from sshconvert.convert import Artifact
 from sshtool import ImageDetections
 
-EXAMPLES: Final = re.findall(
-    r"^```python\n(.*?)^```$", (ROOT / "convert" / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-)
+EXAMPLES: Final = [block.text for block in BLOCKS.values() if block.name.startswith(f"{LIBRARY}#examples")]
 SIZE: Final = "640, 640"  # the examples' input; a smaller one shows as much
 
 
@@ -53,7 +50,6 @@ def test_an_example_detects(names: dict[str, Any]) -> None:
     assert Path("picture.png").is_file()
 
 
-@pytest.mark.usefixtures("mxnet")
 def test_an_example_verifies(names: dict[str, Any]) -> None:
     assert run(EXAMPLES[3], names)["result"].passed
 

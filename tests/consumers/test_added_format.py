@@ -23,6 +23,8 @@ from sshtool.runtimes.onnxruntime import OnnxRuntime
 from sshtool.workspace import Workspace
 from tiny_checkpoint import node, write_tiny_checkpoint
 
+pytestmark = [pytest.mark.consumer, pytest.mark.independent]
+
 SIZE: Final = 64
 STRIDE: Final = 16
 TINY: Final = f"""\

@@ -17,6 +17,8 @@ from extensions import install
 from sshtool.demo.scenes import draw_scene
 from tiny_checkpoint import node, write_tiny_checkpoint
 
+pytestmark = [pytest.mark.consumer, pytest.mark.independent]
+
 SIZE: Final = 64
 TINY: Final = f"""\
 name = "tiny"

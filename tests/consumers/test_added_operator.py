@@ -21,6 +21,8 @@ from sshconvert.arrays import Array
 from sshconvert.graph import Entry, Graph, Node, Shape
 from sshconvert.mxnet.params import write_params
 
+pytestmark = [pytest.mark.consumer, pytest.mark.independent]
+
 TINY: Final = """\
 name = "tiny"
 inputs = [{ name = "data", shape = [1, 3, 64, 64], image = { mean = [120, 110, 100] } }]
@@ -96,7 +98,6 @@ def write(folder: Path, graph: Graph, arrays: dict[str, Array]) -> None:
     write_params(folder / "tiny-0000.params", {f"arg:{name}": array for name, array in arrays.items()})
 
 
-@pytest.mark.long
 def test_an_operator_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
     arrays = parameters()
