@@ -5,15 +5,20 @@ from __future__ import annotations
 import ast
 import os
 import re
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from pydoc import locate
+from typing import Any, Final
 
 import pytest
+from typer.main import get_command
 
 from guides import BLOCKS, CONTRIBUTING, GUIDES, LIBRARY, README, TESTING, TOOLS, anchor, commands
 from project import ROOT
 from sshconvert.errors import ModelError
 from sshconvert.models.registry import model_names, parse_model
+from sshconvert.registry import EXTENSIONS
 from sshtool.cli.app import VERBS, app
 from workflows import ACTION, GITHUB, SCRIPT, loaded
 
@@ -90,9 +95,7 @@ def test_each_link_leads_to_a_file_and_its_heading(guide: str) -> None:
 @pytest.mark.independent
 @pytest.mark.parametrize("guide", GUIDES)
 def test_the_program_takes_each_command_of_the_guides(guide: str) -> None:
-    import typer
-
-    program = typer.main.get_command(app)
+    program = get_command(app)
     for verb, *options in commands(GUIDES[guide]):
         command = program.commands[verb]  # type: ignore[attr-defined]  # a group has them
         if options:  # the text also names the verb alone
@@ -223,3 +226,80 @@ def test_the_figures_of_the_readme_are_those_of_their_sources() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     versions = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
     assert f"Python {versions[0]} to {versions[-1]}" in readme
+
+
+# What the names of a section of CONTRIBUTING are members of.
+MEMBERS: Final = {
+    "Adding an operator": "sshconvert.operators.base sshconvert.operators.base.Operator sshconvert.operators.registry "
+    "sshconvert.mxnet.attributes.Attributes sshconvert.onnx.builder",
+    "Adding a format": "sshconvert.formats.base sshconvert.formats.base.Format sshconvert.formats.registry",
+    "Adding a runtime": "sshtool.runtimes.base sshtool.runtimes.base.Runtime sshtool.runtimes.registry",
+    "Adding a task": "sshconvert.tasks.base sshconvert.tasks.base.Task sshconvert.tasks.registry "
+    "sshconvert.tasks.detection sshconvert.tasks.detection.DetectionTask",
+    "Adding a verb": "sshtool.cli.app sshtool.cli.verbs sshtool.cli.verbs.Verb sshtool.cli.demo_dataset",
+    "Adding a model": "sshconvert.models.spec.ModelSpec",
+}
+# What is no name of the code: programs, and what stands for something else.
+OTHER: Final = {
+    "sshconvert", "sshtool", EXTENSIONS, "[task]", ".toml", "vX.Y.Z", 'name: Annotated[type, Option("help")]', "--name",
+    "--help", "pre-commit install", "ruff format --check .", "ruff check .", "mypy", ".ci/run",
+}  # fmt: skip
+PLACES: Final = ("", "convert", "convert/sshconvert/models", "tools/sshtool", "tools/sshtool/cli")
+
+
+def members_of(section: str) -> list[Any]:
+    return [locate(name) for name in MEMBERS.get(section, "").split()]
+
+
+def names(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+def sections() -> dict[str, str]:
+    heading, *parts = re.split(r"^## (.*)$", GUIDES[CONTRIBUTING], flags=re.MULTILINE)
+    return {"": heading, **dict(zip(parts[::2], parts[1::2], strict=True))}
+
+
+def is_name(name: str, members: Sequence[Any]) -> bool:
+    """Whether a path, command, option, verb or member of the code has this name."""
+    if any((ROOT / place / name).exists() for place in PLACES):
+        return True
+    words = name.split()
+    if words[0] in ("python", "sshtool"):
+        return True  # other tests run these, or look for them
+    if words[0] in VERBS:
+        return all(is_name(word, ()) for word in words[1:])
+    if name.startswith("--"):
+        return any(
+            words[0] in option.opts
+            for verb in VERBS
+            for option in get_command(app).commands[verb].params  # type: ignore[attr-defined]  # a group has them
+        )
+    for member in members:
+        known = {*dir(member), *getattr(member, "model_fields", ())}
+        known |= {field for kind in getattr(member, "__mro__", ()) for field in vars(kind).get("__annotations__", ())}
+        if re.sub(r"^@?(\w+)(\.register\(.*\))?$", r"\1", name) in known:
+            return True
+    return importable(name)
+
+
+def importable(name: str) -> bool:
+    return re.fullmatch(r"\w+(\.\w+)+", name) is not None and find_spec(name) is not None
+
+
+@pytest.mark.parametrize("section", sections())
+def test_contributing_names_what_is_there(section: str) -> None:
+    members = members_of(section)
+    mentioned = set(names(sections()[section])) - OTHER
+    assert [name for name in sorted(mentioned) if not is_name(name, members)] == []
+    assert not is_name("no_such_name", members)
+    assert not is_name("--no-such-option", members)
+
+
+@pytest.mark.parametrize("section", ["Adding an operator", "Adding a format", "Adding a runtime", "Adding a task"])
+def test_contributing_names_every_method_that_has_to_be_written(section: str) -> None:
+    abstract = {
+        name for member in members_of(section) for name in getattr(member, "__abstractmethods__", ()) if name[0] != "_"
+    }
+    assert len(abstract) >= 2
+    assert abstract - set(names(sections()[section])) == set()

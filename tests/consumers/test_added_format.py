@@ -72,6 +72,9 @@ def test_a_format_and_its_runtime_are_a_file_each(tmp_path: Path, monkeypatch: p
     pack = Workspace(model, tmp_path / "out").reference_pack
     write_pack(pack, checkpoint, "ONNX Runtime", [*live.answers(SIZE, SIZE), other])
 
+    described = json.loads(sshtool("info", artifact, "--json").stdout)["result"]
+    assert (described["kind"], described["model"]) == ("artifact", "tiny")
+
     sshtool("verify", *place, "--checkpoint", tmp_path, "--reference", pack)
     verified = json.loads((tmp_path / "out" / "tiny" / "verification.json").read_bytes())["result"]["report"]
     assert [item["label"] for item in verified["artifacts"]] == ["onnx FP32", "npz FP32"]
@@ -85,7 +88,12 @@ def test_a_format_and_its_runtime_are_a_file_each(tmp_path: Path, monkeypatch: p
     ]
     assert len(found[0]) == len(found[1]) > 0
 
-    options = ("--runs", "1", "--rounds", "1", "--mode", "latency", "--json")
+    sshtool("demo-dataset", "-o", tmp_path / "out", "--images", "2")
+    given = ("--artifact", artifact, "--runtime", "numpy", "--json")
+    evaluated = sshtool("evaluate", *place, *given, "--dataset", tmp_path / "out" / "datasets" / "wider-demo")
+    assert '"npz FP32 (numpy)"' in evaluated.stdout
+
+    options = ("--runs", "1", "--rounds", "1", "--mode", "latency", "--runtime", "numpy", "--json")
     benched = json.loads(sshtool("bench", *place, "--artifact", artifact, *options).stdout)["result"]
     assert [item["label"] for item in benched["candidates"]] == ["npz FP32"]
 
