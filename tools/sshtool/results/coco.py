@@ -21,6 +21,9 @@ class Coco(ResultFormat):
 
     A box with its corner pixels included, x1 to x2, is x1 and the width x2 - x1 + 1. Landmarks are `keypoints`, all of
     them visible (2). Images without detections are listed.
+
+    Of a frame, `file_name` is the name that an extracted frame would have, and `video_id`, `frame_id` and `videos` are
+    those of CocoVID.
     """
 
     place = "coco.json"
@@ -38,11 +41,18 @@ class Coco(ResultFormat):
         ):
             file.write(f'{{"categories": {json.dumps(categories, ensure_ascii=False)},\n"images": [')
             images, numbers = count(1), count(1)
+            videos: dict[str, int] = {}
 
             def write(item: Detected) -> None:
                 image = next(images)
                 size = {"width": item.width, "height": item.height}
-                _append(file, {"id": image, "file_name": name_text(item.image), **size}, first=image == 1)
+                name = name_text(item.image)
+                frame = {}
+                if item.frame is not None:
+                    number = videos.setdefault(name, len(videos) + 1)
+                    frame = {"video_id": number, "frame_id": item.frame, "time": item.time}
+                    name = f"{name_text(item.name)}.png"
+                _append(file, {"id": image, "file_name": name, **size, **frame}, first=image == 1)
                 for detection in item.detections:
                     number = next(numbers)
                     line = rounded(detection)
@@ -56,7 +66,11 @@ class Coco(ResultFormat):
             annotations.seek(0)
             for text in annotations:
                 file.write(text)
-            file.write("\n]}\n")
+            file.write("\n]")
+            if videos:
+                listed = [{"id": number, "name": name} for name, number in videos.items()]
+                file.write(f',\n"videos": {json.dumps(listed, ensure_ascii=False)}')
+            file.write("}\n")
 
 
 def _append(file: IO[str], entry: dict[str, Any], *, first: bool) -> None:

@@ -18,9 +18,10 @@ ROWS_AT_ONCE: Final = 10_000  # in memory, and in a row group
 
 @RESULTS.register("parquet")
 class Parquet(ResultFormat):
-    """Columns: image, width, height, label, score, x1, y1, x2, y2, landmarks (x and y in turn), and the attributes.
+    """Columns: image, frame, time, width, height, label, score, x1, y1, x2, y2, landmarks (x, y in turn), attributes.
 
-    Numbers are float32, not rounded. An image without detections has one row without a score.
+    Numbers are float32, not rounded; times are float64. An image without detections has one row without a score. An
+    image that is no frame has neither frame nor time.
     """
 
     place = "detections.parquet"
@@ -36,6 +37,8 @@ class Parquet(ResultFormat):
         number = pa.float32()
         fields = {
             "image": pa.string(),
+            "frame": pa.int32(),
+            "time": pa.float64(),
             "width": pa.int32(),
             "height": pa.int32(),
             "label": pa.string(),
@@ -61,7 +64,8 @@ class Parquet(ResultFormat):
 
 
 def _rows(item: Detected, meaning: Meaning) -> Iterator[dict[str, Any]]:
-    image = {"image": name_text(item.image), "width": item.width, "height": item.height}
+    place = {"image": name_text(item.image), "frame": item.frame, "time": item.time}
+    image = {**place, "width": item.width, "height": item.height}
     if not item.detections:
         yield image
     for detection in item.detections:
