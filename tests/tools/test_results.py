@@ -54,7 +54,7 @@ def test_csv_has_a_row_for_each_detection(tmp_path: Path) -> None:
     assert [row["image"] for row in rows] == ["photos/a,b.jpg", "photos/a,b.jpg", "photos/c\\xff.jpg"]
     assert rows[0] == {
         "image": "photos/a,b.jpg", "label": "dog", "score": "0.75", "x1": "10", "y1": "20", "x2": "29", "y2": "49",
-        "x_landmark1": "15.0", "y_landmark1": "25.5", "mask": "0.25",
+        "x_landmark1": "15.0", "y_landmark1": "25.5", "mask": "0.25", "frame": "", "time": "",
     }  # fmt: skip
 
 
@@ -93,14 +93,6 @@ def test_wider_is_what_evaluate_reads(tmp_path: Path) -> None:
     assert predictions.boxes.tolist() == [[10, 20, 19, 29], [0, 0, 99, 79]]
     assert predictions.scores.tolist() == [0.75, 0.5]
     assert len(read_predictions(folder, "photos/empty.jpg").scores) == 0
-
-
-def test_parquet_is_what_arrow_reads(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="PyArrow is not installed (extra parquet)")
-    rows = parquet.read_table(saved("parquet", tmp_path)).to_pylist()
-    assert [row["label"] for row in rows] == ["dog", "cat", None, "cat"]
-    assert rows[0]["landmarks"] == [15.0, 25.5]
-    assert rows[2]["score"] is None
 
 
 @pytest.mark.parametrize("key", ["jsonl", "csv", "coco"])

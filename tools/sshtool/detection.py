@@ -29,7 +29,7 @@ from sshtool.results.crops import MARGIN, save_crops
 from sshtool.results.outcomes import Detected, ImageJob, NotRead, Outcome, VideoDetected, listed
 from sshtool.selection import select_images
 from sshtool.stores import ImageFile
-from sshtool.video.naming import device_of, is_camera, is_video
+from sshtool.video.naming import device_of, has_frames, is_camera
 from sshtool.workspace import Workspace
 
 # Bytes of an image that stays in memory for its picture; `detect` reads a larger one again.
@@ -132,7 +132,7 @@ def detect(
         if needed := RESULTS[key].needs:
             require(needed)
     jobs = jobs_of(_selected(images), workspace.detections, saving)
-    has_videos = any(_has_frames(job.image) for job in jobs)
+    has_videos = any(has_frames(job.image) for job in jobs)
     if has_videos:
         require(AV)
     path = artifact or usual_artifact(workspace, options.runtime, options.settings.inference_precision)
@@ -171,8 +171,8 @@ def opened_results(
 def _detect_all(
     detector: Detector, jobs: Sequence[ImageJob], sampling: Sampling, progress: Progress
 ) -> Generator[Detected | NotRead, None, None]:
-    for has_frames, run in groupby(jobs, key=lambda job: _has_frames(job.image)):
-        if has_frames:
+    for are_videos, run in groupby(jobs, key=lambda job: has_frames(job.image)):
+        if are_videos:
             for job in run:
                 with closing(detect_frames(detector, job, sampling, progress=progress)) as outcomes:
                     yield from outcomes
@@ -206,20 +206,15 @@ def _selected(arguments: Sequence[str | Path]) -> tuple[ImageFile, ...]:
     return tuple(cameras) or select_images(arguments)
 
 
-def _has_frames(image: ImageFile) -> bool:
-    return is_camera(image) or is_video(image)
-
-
 def jobs_of(images: Sequence[ImageFile], folder: Path, saving: Saving) -> tuple[ImageJob, ...]:
     """A job for each image, with its own name: the image's, with a number if another one has it."""
     jobs = []
     names = _Names()
     originals = {image.resolve() for image in images} if saving.images else set()
     for image in images:
-        has_frames = _has_frames(image)
         stem = image.stem.replace(":", "-") if is_camera(image) else image.stem
-        name = names.add(stem, has_frames=has_frames)
-        picture = folder / f"{name}.{'mp4' if has_frames else 'png'}" if saving.images else None
+        name = names.add(stem, is_video=has_frames(image))
+        picture = folder / f"{name}.{'mp4' if has_frames(image) else 'png'}" if saving.images else None
         if picture is not None and picture.resolve() in originals:
             raise UsageError(
                 f"{picture}: is one of the images, and its picture would overwrite it; use another --output-dir"
@@ -239,20 +234,20 @@ class _Names:
         self._videos: set[str] = set()
         self._like_frames: set[str] = set()  # the names of the videos whose frames would have names that are taken
 
-    def add(self, stem: str, *, has_frames: bool) -> str:
+    def add(self, stem: str, *, is_video: bool) -> str:
         name, number = stem, 1
-        while self._is_taken(name.casefold(), has_frames):
+        while self._is_taken(name.casefold(), is_video):
             number += 1
             name = f"{stem}-{number}"
         folded = name.casefold()
         self._taken.add(folded)
         self._like_frames.add(_video_of(folded))
-        if has_frames:
+        if is_video:
             self._videos.add(folded)
         return name
 
-    def _is_taken(self, name: str, has_frames: bool) -> bool:
-        return name in self._taken or _video_of(name) in self._videos or (has_frames and name in self._like_frames)
+    def _is_taken(self, name: str, is_video: bool) -> bool:
+        return name in self._taken or _video_of(name) in self._videos or (is_video and name in self._like_frames)
 
 
 def _video_of(frame: str) -> str:

@@ -231,27 +231,28 @@ def render(result: DetectResult, plain: bool) -> RenderableType:
 
 def _summary(result: DetectResult) -> str:
     from sshtool.results.outcomes import Detected, ImageJob, VideoDetected
+    from sshtool.video.naming import has_frames
 
     videos = [item for item in result.images if isinstance(item, VideoDetected)]
+    of_videos = {item.image for item in result.images if has_frames(item.image)}
     listed = sum(item.frame is not None for item in result.not_read)
-    images = len(result.images) - len(videos) - listed
     counts = {
-        "images": images,
-        "videos": len(videos),
+        "images": sum(item.image not in of_videos for item in result.images),
+        "videos": len(of_videos),
         "frames": sum(video.frames for video in videos),
         "found": sum(len(item.detections) for item in result.images if isinstance(item, Detected))
         + sum(video.detections for video in videos),
         "not read": len(result.not_read) - listed + sum(video.not_read for video in videos),
         "not done": sum(isinstance(item, ImageJob) for item in result.images),
     }
-    always = ("found",) if videos else ("images", "found")
+    always = ("found",) if of_videos else ("images", "found")
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in always)
 
 
 def _cells(item: Outcome | VideoDetected) -> list[str]:
     from sshtool.results.outcomes import ImageJob, NotRead, VideoDetected
 
-    if isinstance(item, NotRead):
+    if isinstance(item, NotRead) or (isinstance(item, VideoDetected) and not item.frames):
         return ["not read", "", "", ""]
     picture = item.picture.name if item.picture is not None else ""
     if isinstance(item, ImageJob):

@@ -50,6 +50,11 @@ def is_camera(argument: str | ImageFile) -> bool:
     return str(argument).startswith(CAMERA)
 
 
+def has_frames(path: ImageFile) -> bool:
+    """Return whether it is a video or a camera."""
+    return is_camera(path) or is_video(path)
+
+
 def device_of(camera: str) -> tuple[str, str]:
     """Return FFmpeg's name of the library for cameras, and of the device of `camera:DEVICE`.
 

@@ -81,7 +81,7 @@ class Frame:
         try:
             image: Pixels = picture.to_ndarray(format="bgr24", **colours)
         except _failures() as error:
-            raise VideoError(f"cannot be converted ({one_line(error)}); export the video again") from None
+            raise VideoError(f"cannot be converted ({_reason(error)}); export the video again") from None
         a, b, c, d = self.turn
         across, down = (c, b) if self.is_sideways else (a, d)
         if self.is_sideways:
@@ -143,7 +143,7 @@ class Video:
                 if isinstance(error, EOFError):
                     break
                 time = None if packet.pts is None else self._seconds(packet.pts - (start or 0))
-                yield Damaged(number, time, one_line(error))
+                yield Damaged(number, time, _reason(error))
                 number += 1
                 continue
             for picture in pictures:
@@ -298,9 +298,16 @@ def _errors_of(name: ImageFile) -> Iterator[None]:
         yield
     except _failures() as error:
         if is_camera(name):
-            problem = f"cannot be read ({one_line(error)}); check that the camera is there and free"
+            problem = f"cannot be read ({_reason(error)}); check that the camera is there and free"
         elif isinstance(name, Path) and (kind := mistaken(name, "")):
             problem = f"is {kind}, and no video; name a video file"
+        elif lacking := missing(name):
+            raise VideoError(lacking) from None
         else:
-            problem = f"is damaged, or of a kind that is not read ({one_line(error)}); export it as MP4 with H.264"
+            problem = f"is damaged, or of a kind that is not read ({_reason(error)}); export it as MP4 with H.264"
         raise VideoError(f"{name}: {problem}") from None
+
+
+def _reason(error: Exception) -> str:
+    """FFmpeg's own words, without its number and function."""
+    return one_line(getattr(error, "strerror", None) or error)

@@ -1,0 +1,290 @@
+"""`sshtool detect` with videos and cameras: real files, made and read by PyAV at the locked version."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from environments import SCRIPTS
+from media import Media
+from sshconvert.checkpoint import Checkpoint
+from sshconvert.convert import convert
+from sshconvert.options import Options
+
+pytestmark = [
+    pytest.mark.consumer,
+    pytest.mark.skipif(sys.platform != "linux", reason="the environment's folders are those of Linux"),
+]
+
+CONTAINERS: Final = ("clip.mp4", "clip.mkv", "clip.ts", "clip.mov", "clip.avi", "clip.webm")
+PLAYLISTS: Final = {"concat.mp4", "dash.mp4", "playlist.mp4", "playlist.ts", "session.mp4"}
+THRESHOLD: Final = ("--threshold", "0.3")
+GREEN: Final = (0, 230, 60)
+LIMITED: Final = """
+import resource
+from sshtool.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def media(environment: Callable[..., Path]) -> Media:
+    return Media(environment)
+
+
+@pytest.fixture(scope="module")
+def folder(media: Media, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The videos of `make_videos.py`."""
+    folder = tmp_path_factory.mktemp("videos")
+    media.script("make_videos", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def artifacts(plain_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with a small detector."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    convert(plain_checkpoint, folder, Options(("onnx",), input_shape=(1, 3, 64, 64)))
+    return folder
+
+
+@pytest.fixture
+def output(artifacts: Path, tmp_path: Path) -> tuple[str | Path, ...]:
+    """Options for results in a folder of the test."""
+    artifact = artifacts / "ssh-mxnet" / "FP32" / "ssh-mxnet.onnx"
+    return "-o", tmp_path, "--artifact", artifact, "-q", *THRESHOLD
+
+
+def detections_in(folder: Path) -> Path:
+    return folder / "ssh-mxnet" / "detections"
+
+
+def found(line: dict[str, Any]) -> Any:
+    return line["detections"]
+
+
+def test_each_container_gives_its_frames_in_order_with_their_times(media: Media, folder: Path, output: Any) -> None:
+    """The rate varies; the transport stream starts at 1.4 seconds, of which players show nothing."""
+    lines = media.lines("detect", *(folder / name for name in CONTAINERS), *output)
+    times = [0, 0.04, 0.1, 0.12, 0.3, 0.34, 0.5, 1.0]
+    for name in CONTAINERS:
+        of_one = [line for line in lines if line["image"].endswith(name)]
+        assert [line["frame"] for line in of_one] == list(range(len(times))), name
+        assert [line["time"] for line in of_one] == times, name
+        assert all((line["width"], line["height"]) == (96, 80) for line in of_one)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "turned.mp4", "odd.mkv"])
+def test_a_frame_has_the_detections_of_the_same_picture(
+    media: Media, folder: Path, output: Any, tmp_path: Path, name: str
+) -> None:
+    """PyAV alone extracts the pictures, and Pillow turns them. No frame is like the next, so none can be missed."""
+    (tmp_path / "pictures").mkdir()
+    media.script("frames_of", folder / name, tmp_path / "pictures")
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    frames = media.lines("detect", folder / name, *output)
+    images = media.lines("detect", *pictures, *output)
+    assert [found(line) for line in frames] == [found(line) for line in images]
+    assert all(found(one) != found(following) for one, following in pairwise(frames))
+    assert all(found(line) for line in frames)
+    size = Image.open(pictures[0]).size
+    assert all((line["width"], line["height"]) == size for line in frames)
+
+
+def test_the_drawn_video_has_the_times_and_the_sizes_and_the_boxes(
+    media: Media, folder: Path, output: Any, tmp_path: Path
+) -> None:
+    names = ("clip.mp4", "clip.ts", "turned.mp4", "odd.mkv")
+    lines = media.lines("detect", *(folder / name for name in names), "--save-images", *output)
+    for name in names:
+        of_one = [line for line in lines if line["image"].endswith(name)]
+        (picture,) = {line["picture"] for line in of_one}
+        pictures = tmp_path / f"frames of {name}"
+        pictures.mkdir()
+        size = [of_one[0]["width"], of_one[0]["height"]]
+        assert media.script("frames_of", picture, pictures) == [[line["time"], *size] for line in of_one], name
+        for line, file in zip(of_one, sorted(pictures.iterdir()), strict=True):
+            x1, _, x2, y2 = map(round, found(line)[0]["box"])
+            drawn = np.asarray(Image.open(file)).astype(int)
+            below = drawn[min(y2, size[1] - 1), max(x1, 2) + 2 : min(x2, size[0] - 1) - 2]
+            assert np.median(np.abs(below - GREEN)) < 40, (name, line["frame"])
+
+
+def test_the_same_video_gives_the_same_bytes(media: Media, folder: Path, output: Any, tmp_path: Path) -> None:
+    made = []
+    for _ in range(2):
+        media.sshtool("detect", folder / "clip.mp4", "--save-images", *output)
+        made.append((detections_in(tmp_path) / "clip.mp4").read_bytes())
+    assert made[0] == made[1]
+
+
+def test_every_format_of_results_names_the_frames(media: Media, folder: Path, output: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "clip-000001.png")  # has the name of a frame
+    arguments = (folder / "clip.mp4", tmp_path / "clip-000001.png", folder / "clip.mkv", *output)
+    saving = ("--save-results", "jsonl,csv,coco,yolo,wider,parquet", "--save-crops")
+    lines = media.lines("detect", *arguments, *saving)
+    place = detections_in(tmp_path)
+    frames = [line for line in lines if "frame" in line]
+    assert len(frames) == 16
+    assert [json.loads(line) for line in (place / "detections.jsonl").read_text("utf-8").splitlines()] == lines
+    names = [line["crops"][0].rpartition("/")[2].rpartition("-")[0] for line in frames]
+    first, second = names[0][:-7], names[8][:-7]
+    assert names == [f"{name}-{number:06}" for name in (first, second) for number in range(8)]
+    assert first != second
+    labels = {path.stem for path in (place / "yolo" / "labels").iterdir()}
+    assert len(labels) == len(lines)
+    assert labels >= set(names)
+    assert {path.stem for path in (place / "wider").rglob("*.txt")} == labels
+    coco = json.loads((place / "coco.json").read_text("utf-8"))
+    of_frames = [entry for entry in coco["images"] if "video_id" in entry]
+    assert [entry["file_name"] for entry in of_frames] == [f"{name}.png" for name in names]
+    assert [entry["frame_id"] for entry in of_frames] == [*range(8), *range(8)]
+    assert [entry["time"] for entry in of_frames] == [line["time"] for line in frames]
+    assert [video["id"] for video in coco["videos"]] == [1, 2]
+    rows = (place / "detections.csv").read_text("utf-8").splitlines()
+    assert rows[0].endswith(",frame,time")
+    assert rows[-1].endswith(",7,1.0")
+
+
+def test_one_frame_that_cannot_be_decoded_is_reported_and_the_others_are_read(
+    media: Media, folder: Path, output: Any
+) -> None:
+    lines = media.lines("detect", folder / "damaged.mp4", "--save-images", *output, code=1)
+    (lost,) = [line for line in lines if "error" in line]
+    assert (lost["frame"], lost["time"], lost["error"]["type"]) == (4, 0.16, "VideoError")
+    assert "frame 4 cannot be decoded" in lost["error"]["message"]
+    assert [line["frame"] for line in lines] == list(range(8))
+    (picture,) = {line["picture"] for line in lines if "picture" in line}
+    assert len(media.script("frames_of", picture)) == 7
+    text = media.sshtool("detect", folder / "damaged.mp4", *output, code=1).stdout
+    assert "1 videos, 7 frames" in text
+    assert "1 not read" in text
+
+
+@pytest.mark.parametrize("name", ["cut.mkv", "cut.avi"])
+def test_a_video_that_is_cut_off_is_read_as_far_as_it_goes_and_reported(
+    media: Media, folder: Path, output: Any, name: str
+) -> None:
+    lines = media.lines("detect", folder / name, *output, code=1)
+    assert 2 <= sum("detections" in line for line in lines) < 8
+    assert "is cut off" in lines[-1]["error"]["message"]
+
+
+def test_no_other_file_is_read_and_no_hostile_one_leaves_anything(
+    media: Media, folder: Path, output: Any, tmp_path: Path
+) -> None:
+    hostile = folder / "hostile"
+    # The playlist is one: FFmpeg itself opens the other file.
+    assert len(media.script("frames_of", hostile / "concat.mp4")) == 8
+    os.mkfifo(tmp_path / "pipe.mp4")
+    files = sorted({*hostile.iterdir()} - {hostile / "clip.ts"})
+    result = media.sshtool("detect", *files, tmp_path / "pipe.mp4", "--save-images", "--json", *output, code=1)
+    assert result.stderr == ""
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {Path(line["image"]).name for line in lines} == {*(path.name for path in files), "pipe.mp4"}
+    assert {path.name for path in files} > PLAYLISTS
+    for line in lines:
+        assert "detections" not in line
+        assert line["error"]["type"] == "VideoError"
+        assert "\n" not in line["error"]["message"]
+        assert "; " in line["error"]["message"]
+    messages = {Path(line["image"]).name: line["error"]["message"] for line in lines}
+    assert "is cut off" in messages["cut.mp4"]
+    assert "is an empty file" in messages["empty.mp4"]
+    assert "is an image" in messages["picture.mp4"]
+    assert "its codec snow" in messages["codec.avi"]
+    assert "holds no video" in messages["sound.mp4"]
+    assert "it is not a file" in messages["pipe.mp4"]
+    assert list(detections_in(tmp_path).rglob("*")) == []
+
+
+def test_a_title_in_another_encoding_does_not_matter(media: Media, folder: Path, output: Any) -> None:
+    assert b"TIT\xe9\xff" in (folder / "titled.mp4").read_bytes()
+    (line,) = media.lines("detect", folder / "titled.mp4", *output)
+    assert line["frame"] == 0
+
+
+def test_a_full_disk_leaves_no_part_of_a_video(media: Media, folder: Path, output: Any, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LIMITED, "detect", str(folder / "clip.mp4"), "--save-images", *map(str, output)]
+    result = subprocess.run(command, env=media.variables, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "cannot be written (File too large)" in result.stderr
+    assert list(detections_in(tmp_path).rglob("*")) == []
+
+
+def test_frames_are_chosen_by_number(media: Media, folder: Path, output: Any, tmp_path: Path) -> None:
+    lines = media.lines("detect", folder / "clip.mp4", "--every", "3", "--save-images", *output)
+    assert [(line["frame"], line["time"]) for line in lines] == [(0, 0), (3, 0.12), (6, 0.5)]
+    frames = media.script("frames_of", detections_in(tmp_path) / "clip.mp4")
+    assert [time for time, _, _ in frames] == [0, 0.12, 0.5]
+    lines = media.lines("detect", folder / "clip.mp4", "--every", "2", "--frames", "2", *output)
+    assert [line["frame"] for line in lines] == [0, 2]
+
+
+def peak(media: Media, command: list[str]) -> int:
+    """The most memory of a process, in bytes."""
+    with subprocess.Popen(command, env=media.variables, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss << 10
+
+
+def test_the_memory_does_not_grow_with_the_number_of_frames(media: Media, folder: Path, output: Any) -> None:
+    """A frame takes half a megabyte. A program that holds all of them shows what that would be."""
+    arguments = ["detect", *map(str, output), "--save-results", "jsonl"]
+    short = peak(media, media.command(*arguments, folder / "long100.mp4"))
+    long = peak(media, media.command(*arguments, folder / "long1000.mp4"))
+    leaking = [sys.executable, str(SCRIPTS / "leaking_detect.py"), *arguments, str(folder / "long1000.mp4")]
+    assert long - short < 30 << 20
+    assert peak(media, leaking) - short > 200 << 20
+
+
+def test_a_signal_ends_a_camera_and_all_results_are_complete(media: Media, output: Any, tmp_path: Path) -> None:
+    saving = ("--save-images", "--save-results", "jsonl,coco", "--json")
+    command = [sys.executable, str(SCRIPTS / "lavfi_camera.py"), "detect", "camera:0", *map(str, output), *saving]
+    with subprocess.Popen(
+        command, env=media.variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = [process.stdout.readline() for _ in range(3)]
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        lines = [json.loads(line) for line in [*first, *process.stdout]]
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
+    assert [line["frame"] for line in lines] == list(range(len(lines)))
+    assert {line["image"] for line in lines} == {"camera:0"}
+    place = detections_in(tmp_path)
+    assert [json.loads(line) for line in (place / "detections.jsonl").read_text("utf-8").splitlines()] == lines
+    assert len(json.loads((place / "coco.json").read_text("utf-8"))["images"]) == len(lines)
+    frames = media.script("frames_of", place / "camera-0.mp4")
+    assert frames == [[round(line["time"], 4), 320, 240] for line in lines]
+    assert sorted(path.name for path in place.iterdir()) == ["camera-0.mp4", "coco.json", "detections.jsonl"]
+
+
+def test_a_camera_ends_after_the_given_number_of_frames(media: Media, output: Any) -> None:
+    command = [sys.executable, str(SCRIPTS / "lavfi_camera.py"), "detect", "camera:0", "--frames", "4", "--json"]
+    result = subprocess.run(
+        [*command, *map(str, output)], env=media.variables, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert [json.loads(line)["frame"] for line in result.stdout.splitlines()] == [0, 1, 2, 3]
+
+
+def test_a_camera_that_is_not_there_is_one_error(media: Media, output: Any) -> None:
+    (line,) = media.lines("detect", "camera:99", *output, code=1)
+    assert line["error"]["type"] == "VideoError"
+    assert "check that the camera is there" in line["error"]["message"]
