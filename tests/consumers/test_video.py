@@ -12,9 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from environments import SCRIPTS
 from media import Media
@@ -28,9 +27,9 @@ pytestmark = [
 ]
 
 CONTAINERS: Final = ("clip.mp4", "clip.mkv", "clip.ts", "clip.mov", "clip.avi", "clip.webm")
+EXTRACTED: Final = ("clip.mp4", "turned.mp4", "odd.mkv")
 PLAYLISTS: Final = {"concat.mp4", "dash.mp4", "playlist.mp4", "playlist.ts", "session.mp4"}
 THRESHOLD: Final = ("--threshold", "0.3")
-GREEN: Final = (0, 230, 60)
 LIMITED: Final = """
 import resource
 from sshtool.main import main
@@ -71,10 +70,6 @@ def detections_in(folder: Path) -> Path:
     return folder / "ssh-mxnet" / "detections"
 
 
-def found(line: dict[str, Any]) -> Any:
-    return line["detections"]
-
-
 def test_each_container_gives_its_frames_in_order_with_their_times(media: Media, folder: Path, output: Any) -> None:
     """The rate varies; the transport stream starts at 1.4 seconds, of which players show nothing."""
     lines = media.lines("detect", *(folder / name for name in CONTAINERS), *output)
@@ -86,40 +81,46 @@ def test_each_container_gives_its_frames_in_order_with_their_times(media: Media,
         assert all((line["width"], line["height"]) == (96, 80) for line in of_one)
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "turned.mp4", "odd.mkv"])
-def test_a_frame_has_the_detections_of_the_same_picture(
-    media: Media, folder: Path, output: Any, tmp_path: Path, name: str
-) -> None:
-    """PyAV alone extracts the pictures, and Pillow turns them. No frame is like the next, so none can be missed."""
-    (tmp_path / "pictures").mkdir()
-    media.script("frames_of", folder / name, tmp_path / "pictures")
-    pictures = sorted((tmp_path / "pictures").iterdir())
-    frames = media.lines("detect", folder / name, *output)
-    images = media.lines("detect", *pictures, *output)
-    assert [found(line) for line in frames] == [found(line) for line in images]
-    assert all(found(one) != found(following) for one, following in pairwise(frames))
-    assert all(found(line) for line in frames)
-    size = Image.open(pictures[0]).size
-    assert all((line["width"], line["height"]) == size for line in frames)
+@pytest.fixture(scope="module")
+def pictures(media: Media, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The frames of some videos, as PyAV alone extracts them and Pillow turns them."""
+    made = tmp_path_factory.mktemp("pictures")
+    for name in EXTRACTED:
+        media.script("frames_of", folder / name, made)
+    return made
 
 
-def test_the_drawn_video_has_the_times_and_the_sizes_and_the_boxes(
-    media: Media, folder: Path, output: Any, tmp_path: Path
+def test_a_frame_has_the_detections_of_the_same_picture_and_is_drawn_alike(
+    media: Media, folder: Path, pictures: Path, output: Any, tmp_path: Path
 ) -> None:
-    names = ("clip.mp4", "clip.ts", "turned.mp4", "odd.mkv")
-    lines = media.lines("detect", *(folder / name for name in names), "--save-images", *output)
-    for name in names:
-        of_one = [line for line in lines if line["image"].endswith(name)]
+    """No frame is like the next, so none can be missed. H.264 blurs the drawn ones a little."""
+    frames = media.lines("detect", *(folder / name for name in EXTRACTED), "--save-images", *output)
+    names = [f"{Path(line['image']).stem}-{line['frame']:06}" for line in frames]
+    images = media.lines("detect", *(pictures / f"{name}.png" for name in names), "--save-images", *output)
+    assert len(frames) == 19
+    assert [line["detections"] for line in frames] == [line["detections"] for line in images]
+    assert all(one["detections"] != following["detections"] for one, following in pairwise(frames))
+    assert all(
+        (one["width"], one["height"]) == (two["width"], two["height"]) for one, two in zip(frames, images, strict=True)
+    )
+    drawn = tmp_path / "drawn"
+    drawn.mkdir()
+    for name in EXTRACTED:
+        of_one = [line for line in frames if line["image"].endswith(name)]
         (picture,) = {line["picture"] for line in of_one}
-        pictures = tmp_path / f"frames of {name}"
-        pictures.mkdir()
         size = [of_one[0]["width"], of_one[0]["height"]]
-        assert media.script("frames_of", picture, pictures) == [[line["time"], *size] for line in of_one], name
-        for line, file in zip(of_one, sorted(pictures.iterdir()), strict=True):
-            x1, _, x2, y2 = map(round, found(line)[0]["box"])
-            drawn = np.asarray(Image.open(file)).astype(int)
-            below = drawn[min(y2, size[1] - 1), max(x1, 2) + 2 : min(x2, size[0] - 1) - 2]
-            assert np.median(np.abs(below - GREEN)) < 40, (name, line["frame"])
+        assert media.script("frames_of", picture, drawn) == [[line["time"], *size] for line in of_one], name
+    for name, image in zip(names, images, strict=True):
+        found, expected, plain = (
+            Image.open(path).convert("RGB")
+            for path in (drawn / f"{name}.png", image["picture"], pictures / f"{name}.png")
+        )
+        assert difference(found, expected) < min(10, difference(plain, expected) / 3), name
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """The mean difference in brightness."""
+    return float(ImageStat.Stat(ImageChops.difference(one.convert("L"), other.convert("L"))).mean[0])
 
 
 def test_the_same_video_gives_the_same_bytes(media: Media, folder: Path, output: Any, tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_a_video_that_is_cut_off_is_read_as_far_as_it_goes_and_reported(
     media: Media, folder: Path, output: Any, name: str
 ) -> None:
     lines = media.lines("detect", folder / name, *output, code=1)
-    assert 2 <= sum("detections" in line for line in lines) < 8
+    assert 1 <= sum("detections" in line for line in lines) < 8
     assert "is cut off" in lines[-1]["error"]["message"]
 
 
@@ -247,10 +248,10 @@ def test_the_memory_does_not_grow_with_the_number_of_frames(media: Media, folder
     """A frame takes half a megabyte. A program that holds all of them shows what that would be."""
     arguments = ["detect", *map(str, output), "--save-results", "jsonl"]
     short = peak(media, media.command(*arguments, folder / "long100.mp4"))
-    long = peak(media, media.command(*arguments, folder / "long1000.mp4"))
-    leaking = [sys.executable, str(SCRIPTS / "leaking_detect.py"), *arguments, str(folder / "long1000.mp4")]
+    long = peak(media, media.command(*arguments, folder / "long400.mp4"))
+    leaking = [sys.executable, str(SCRIPTS / "leaking_detect.py"), *arguments, str(folder / "long400.mp4")]
     assert long - short < 30 << 20
-    assert peak(media, leaking) - short > 200 << 20
+    assert peak(media, leaking) - short > 80 << 20
 
 
 def test_a_signal_ends_a_camera_and_all_results_are_complete(media: Media, output: Any, tmp_path: Path) -> None:
