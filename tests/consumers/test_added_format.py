@@ -95,7 +95,7 @@ def test_a_format_and_its_runtime_are_a_file_each(tmp_path: Path, monkeypatch: p
 
     options = ("--runs", "1", "--rounds", "1", "--mode", "latency", "--runtime", "numpy", "--json")
     benched = json.loads(sshtool("bench", *place, "--artifact", artifact, *options).stdout)["result"]
-    assert [item["label"] for item in benched["candidates"]] == ["npz FP32"]
+    assert [item["label"] for item in benched["candidates"]] == ["npz FP32 (numpy)"]
 
     sshtool("package", *place, "--artifact", artifact)
     package = tmp_path / "out" / "releases" / "tiny-flat"
