@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -14,6 +15,7 @@ from typing import Any, Final, TypeAlias
 import pytest
 
 import environments
+from guards import MUTANTS
 from operator_suite import OperatorSuite
 from pages import Browser, find_chromium
 from project import SHARED
@@ -31,6 +33,11 @@ MODEL: Final = load_model("ssh-mxnet")
 
 # `.ci/run` says which environment it made, so that its tests cannot all be skipped there without anybody noticing.
 ENVIRONMENT: Final = os.environ.get("SSHTOOL_TEST_ENVIRONMENT", "")
+
+# Hundreds of children import the program: without bytecode, as a user's setting may want it, each compiles it anew.
+if os.environ.get("PYTHONDONTWRITEBYTECODE") != MUTANTS:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 # Tests that import ONNX Runtime themselves do not phone home either.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -27,8 +27,8 @@ Workshop: TypeAlias = Callable[[str], dict[str, list[Trial]]]
 # What is done when everything is in place.
 TIDYING: Final = ("os.remove", "os.rmdir", "fcntl.flock")
 
-# For each job: how many moments of each way. Of kills, those after a rename come on top. The long run
-# takes every operation.
+# For each job: how many moments of each way. Of kills, a few after renames come on top. The long run takes every
+# operation.
 DOSES: Final[dict[str, dict[str, dict[str, int]]]] = {
     "short": {
         "kills": {"event": 1},

@@ -40,6 +40,9 @@ PATIENCE: Final = 900  # seconds for the tests of one module; then one of them h
 LIMITS: Final = {resource.RLIMIT_AS: 8 << 30, resource.RLIMIT_FSIZE: 17 << 30}
 IGNORED: Final = shutil.ignore_patterns(".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "artifacts")
 
+# The value of PYTHONDONTWRITEBYTECODE that the tests obey: two versions of a module may be of the same size and second.
+MUTANTS: Final = "mutants"
+
 # The name of a file and a guard in it, such as "files.py output_errors: except OSError", and why no test can notice.
 EXCUSES: Final[Mapping[str, str]] = {}
 
@@ -92,7 +95,7 @@ def run_tests(copy: Path, tests: Sequence[str], *front: str) -> tuple[bool, str]
     """Whether these tests pass, and the last line that pytest prints."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(str(copy / source) for source in SOURCES),
-        "PYTHONDONTWRITEBYTECODE": "1",  # two versions of a module may be of one size and second
+        "PYTHONDONTWRITEBYTECODE": MUTANTS,
     }
     options = ["-x", "-q", "-n0", "-p", "no:cacheprovider", f"--rootdir={copy}"]
     command = [sys.executable, *front, "-m", "pytest", *options, *tests]

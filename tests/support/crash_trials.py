@@ -58,6 +58,9 @@ WATCHED: Final = frozenset(
 )
 WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
+# So many kills after a rename, unless every operation gets one.
+MOST_AFTER: Final = 4
+
 HIDDEN: Final = ".sshtool-"
 # Ways whose moments are sizes in bytes.
 SIZES: Final = ("size", "limit", "full", "read-only")
@@ -260,7 +263,7 @@ class Workshop:
             # Most can go wrong just after something came into its place, or went from there.
             every = range(1, len(self.events) + 1)
             after = [at + 1 for at, event in zip(every, self.events, strict=True) if _moves_a_target(event)]
-            chosen = (*(after if way == "event" else _spread(after, dose - dose // 2)), *_spread(every, dose // 2))
+            chosen = (*_spread(after, MOST_AFTER if way == "event" else dose - dose // 2), *_spread(every, dose // 2))
             yield from (Stop(way, at) for at in (every if dose < 0 else chosen))
 
     def trial(self, stop: Stop, *, fresh: bool) -> dict[str, Any]:

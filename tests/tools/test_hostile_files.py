@@ -1253,7 +1253,7 @@ def test_an_ir_whose_weights_are_not_there_is_refused(kind: str, small: Path, tm
 
 
 def test_damaged_models_are_refused_or_run() -> None:
-    assert "refused" in run_limited("test_hostile_files:mutate_models(150)")
+    assert "refused" in run_limited("test_hostile_files:mutate_models(75)")
 
 
 @pytest.mark.long

@@ -763,7 +763,7 @@ def test_a_flipped_bit_is_refused_or_changes_nothing_that_is_unpacked(fast_folde
 
 
 def test_mutations_are_refused_or_change_nothing_with_little_memory_and_time() -> None:
-    assert "refused" in run_limited("test_archive:mutate(5_000)")
+    assert "refused" in run_limited("test_archive:mutate(2_500)")
 
 
 @pytest.mark.long

@@ -77,7 +77,7 @@ def test_faces_lie_inside_the_scene(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     "scenes",
-    [pytest.param(UNSEEN[:4], id="4 scenes"), pytest.param(UNSEEN, id="50 scenes", marks=pytest.mark.long)],
+    [pytest.param(UNSEEN[:2], id="2 scenes"), pytest.param(UNSEEN, id="50 scenes", marks=pytest.mark.long)],
 )
 def test_the_demo_finds_the_faces_of_scenes_that_the_fit_never_saw(
     demo_checkpoint: Checkpoint, tmp_path: Path, scenes: range

@@ -466,6 +466,7 @@ def test_a_dry_run_writes_nothing(workspace: Verified, tmp_path: Path) -> None:
 
 # --- Same inputs, same bytes ------------------------------------------------------------------------------------------
 
+CARD_SIZE: Final = 320  # of the image for the code of a card
 ZONES: Final = ("UTC", "Asia/Kathmandu", "America/St_Johns")
 LOCALES: Final = ("C", "C.UTF-8", "tr_TR.UTF-8")
 UMASKS: Final = (0o022, 0o077, 0o002)
@@ -895,12 +896,13 @@ def test_an_evaluation_of_another_model_is_refused(workspace: Verified, tmp_path
 def test_the_code_of_the_card_finds_the_faces(
     change: dict[str, Any], demo_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    convert(demo_checkpoint, tmp_path, Options(("onnx", "openvino"), **change))
+    shape = (1, 3, CARD_SIZE, CARD_SIZE)
+    convert(demo_checkpoint, tmp_path, Options(("onnx", "openvino"), input_shape=shape, **change))
     folder = package(Workspace(MODEL, tmp_path), PackageOptions(allow_unverified=True)).folder
-    sample = draw_sample("scene-0", MODEL, 640, 640)
+    sample = draw_sample("scene-0", MODEL, *shape[2:])
     Image.fromarray(sample.images[0][..., ::-1]).save(folder / "photo.png")
-    heads = convert(demo_checkpoint, tmp_path / "heads", Options(("onnx",)))[0].path
-    expected = table(MODEL.task.decode(OnnxRuntime(heads).run(sample.images), (640, 640))[0].from_score(0.5))
+    heads = convert(demo_checkpoint, tmp_path / "heads", Options(("onnx",), input_shape=shape))[0].path
+    expected = table(MODEL.task.decode(OnnxRuntime(heads).run(sample.images), shape[2:])[0].from_score(0.5))
     assert len(expected)
     card = (folder / "README.md").read_text(encoding="utf-8")
     parts = dict(re.findall(r"### ([^\n]+)\n\n```python\n(.*?)\n```", card, re.DOTALL))
@@ -918,7 +920,7 @@ def test_the_code_of_the_card_finds_the_faces(
         )
         found = np.load(folder / "faces.npy")
         assert found.shape == expected.shape
-        clipped = np.column_stack([np.clip(found[:, :4], 0, 639), found[:, 4]])
+        clipped = np.column_stack([np.clip(found[:, :4], 0, CARD_SIZE - 1), found[:, 4]])
         np.testing.assert_allclose(clipped, expected, atol=1e-2)
 
 
