@@ -201,28 +201,21 @@ VERDICTS: Final[dict[str, Verdict]] = {
 }
 
 
-def _is_repeat(fault: str, resumed: bool) -> bool:
-    return fault in SLOW or (resumed and VERDICTS[fault].resumed is None)
+def cases(*, fail: bool, without_repeats: bool = False) -> list[Any]:
+    """Each fault that fails or not, without a part of the archive (fresh) and with one (resumed).
 
-
-FAILING: Final = [
-    pytest.param(fault, resumed, id=f"{fault}, {'resumed' if resumed else 'fresh'}")
-    for fault, verdict in VERDICTS.items()
-    for resumed in (False, True)
-    if verdict.of(resumed=resumed)
-]
-# Whichever way the first source fails, the next is asked alike: the default dose leaves out most faults that take time,
-# and a part that is there already where it changes nothing.
-FAILING_FIRST: Final = [
-    pytest.param(*item.values, id=item.id, marks=pytest.mark.long if _is_repeat(*item.values) else ())
-    for item in FAILING
-]
-SUCCEEDING: Final = [
-    pytest.param(fault, resumed, id=f"{fault}, {'resumed' if resumed else 'fresh'}")
-    for fault, verdict in VERDICTS.items()
-    for resumed in (False, True)
-    if not verdict.of(resumed=resumed)
-]
+    Repeats are the faults that take time but one, and resumed ones with the verdict of the fresh one.
+    """
+    made = []
+    for fault, verdict in VERDICTS.items():
+        for resumed in (False, True):
+            if bool(verdict.of(resumed=resumed)) is fail:
+                repeats = fault in SLOW or (resumed and verdict.resumed is None)
+                marks = [pytest.mark.long] if without_repeats and repeats else []
+                made.append(
+                    pytest.param(fault, resumed, id=f"{fault}, {'resumed' if resumed else 'fresh'}", marks=marks)
+                )
+    return made
 
 
 CONTACTED: Final[list[Any]] = []
@@ -305,7 +298,7 @@ def test_every_fault_of_the_server_has_a_verdict() -> None:
     assert len(VERDICTS) >= 24
 
 
-@pytest.mark.parametrize(("fault", "resumed"), SUCCEEDING)
+@pytest.mark.parametrize(("fault", "resumed"), cases(fail=False))
 def test_a_fault_that_can_be_survived_is(server: Server, fault: str, resumed: bool, tmp_path: Path) -> None:
     source = at(server, fault, f"?{resumed}")
     if resumed:
@@ -316,7 +309,7 @@ def test_a_fault_that_can_be_survived_is(server: Server, fault: str, resumed: bo
     assert leftovers(tmp_path) == set()
 
 
-@pytest.mark.parametrize(("fault", "resumed"), FAILING)
+@pytest.mark.parametrize(("fault", "resumed"), cases(fail=True))
 def test_a_fault_that_cannot_be_survived_is_one_named_error(
     server: Server, fault: str, resumed: bool, tmp_path: Path
 ) -> None:
@@ -339,7 +332,7 @@ def test_a_fault_that_cannot_be_survived_is_one_named_error(
     assert not entry_in(tmp_path).path.exists()
 
 
-@pytest.mark.parametrize(("fault", "resumed"), FAILING_FIRST)
+@pytest.mark.parametrize(("fault", "resumed"), cases(fail=True, without_repeats=True))
 def test_the_next_source_is_asked_when_one_fails(server: Server, fault: str, resumed: bool, tmp_path: Path) -> None:
     source, mirror = at(server, fault, f"?{resumed}"), at(server, "mirror")
     if resumed:
