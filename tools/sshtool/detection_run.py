@@ -66,24 +66,29 @@ class DetectWork(Work[ImageJob, Detected | NotRead]):
 
     artifact: Path
     computer: str
+    folder: Path
     model: ModelSpec
     options: DetectorOptions
 
     def open(self, artifact: Path, threads: int) -> Opened[ImageJob, Detected | NotRead]:
         settings = replace(self.options.settings, threads=self.options.settings.threads or threads)
         detector = Detector(artifact, self.model, replace(self.options, settings=settings))
-        own, others = str(artifact), str(self.artifact)
 
         def compute(jobs: Sequence[ImageJob]) -> list[Detected | NotRead]:
             batch = detector.shared.batch
             groups = (jobs[start : start + batch] for start in range(0, len(jobs), batch))
-            outcomes = (outcome for group in groups for outcome in detect_group(detector, group))
-            return [
-                replace(item, message=item.message.replace(own, others)) if isinstance(item, NotRead) else item
-                for item in outcomes
-            ]
+            outcomes = (outcome for group in groups for outcome in detect_group(detector, self._placed(group)))
+            return [self._named(artifact, job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
 
         return Opened(compute, str(detector.runtime))
+
+    def _placed(self, jobs: Iterable[ImageJob]) -> list[ImageJob]:
+        return [replace(job, image=self.place(job.image)) for job in jobs]
+
+    def _named(self, artifact: Path, job: ImageJob, outcome: Detected | NotRead) -> Detected | NotRead:
+        if isinstance(outcome, Detected):
+            return replace(outcome, image=job.image)
+        return replace(outcome, image=job.image, message=self.named(outcome.message, artifact, job.image))
 
     def lost(self, item: ImageJob, reason: str) -> NotRead:
         return NotRead(item.image, "ClusterError", f"{item.image}: {reason}; look at it on one machine")
@@ -150,7 +155,7 @@ def run_detection(
                 jobs = jobs_of([image_of(name) for name in names], workspace.detections, saving)
                 new = detect_each(detector, jobs[done:])
             else:
-                work = DetectWork(path, str(detector.runtime), model, options)
+                work = DetectWork(path, str(detector.runtime), Path.cwd(), model, options)
                 new = cluster.each(work, islice(_jobs_of_millions(names, saving), done, None))
             with closing(new):
                 for outcome in new:

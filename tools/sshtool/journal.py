@@ -92,7 +92,8 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with writing(self.path):  # closing writes what a full disk did not take
+            self._file.close()
 
 
 @contextmanager

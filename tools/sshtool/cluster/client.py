@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import statistics
+import threading
 import time
 import uuid
 from asyncio import CancelledError as AsyncioCancelledError
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -77,11 +78,11 @@ class _Part(Generic[Item]):
 class Cluster:
     """A Dask cluster, by the address of its scheduler or the JSON file in which the scheduler wrote its address."""
 
-    def __init__(self, address: str, progress: Progress = silent, *, patience: float = PATIENCE) -> None:
-        """Raises RuntimeUnavailableError without Dask. `patience` is the seconds without a scheduler or a worker."""
+    def __init__(self, address: str, progress: Progress = silent) -> None:
+        """Raises RuntimeUnavailableError without Dask."""
         require(DISTRIBUTED)
         self.address, self.summary = address, Summary()
-        self._progress, self._patience = progress, patience
+        self.progress = progress
 
     def each(self, work: Work[Item, Done], items: Iterable[Item]) -> Generator[Done, None, None]:
         """Yield the result of each item, in order. Takes items when workers need them.
@@ -121,19 +122,24 @@ class _Run(Generic[Item, Done]):
         client, self._client = self._client, None
         if client is None:
             return
-        with contextlib.suppress(Exception):  # the cluster may be gone
-            client.cancel([future for part in self._parts for future in part.futures], force=True)
-            client.unregister_worker_plugin(self._name)
+        futures = [future for part in self._parts for future in part.futures]
         self._parts.clear()
-        with contextlib.suppress(Exception):
+
+        def end() -> None:
+            client.cancel(futures, force=True)
+            client.unregister_worker_plugin(self._name)
+
+        with contextlib.suppress(Exception, AsyncioCancelledError):  # the cluster may be gone
+            _limited(end)
+        with contextlib.suppress(Exception, AsyncioCancelledError):
             client.close(timeout=_CONNECTION_SECONDS)
 
     # --- the connection ---
 
     def _connect(self) -> None:
         """Reach the scheduler, and give it the model for the workers."""
-        self._cluster._progress(f"connecting to {self._cluster.address}")  # noqa: SLF001  # its own run
-        deadline = time.monotonic() + self._cluster._patience  # noqa: SLF001  # as above
+        self._cluster.progress(f"connecting to {self._cluster.address}")
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 self._client = self._new_client()
@@ -171,8 +177,9 @@ class _Run(Generic[Item, Done]):
         from sshtool.cluster.worker import Model
 
         files = {path.name: path.read_bytes() for path in artifact_files(self._work.artifact)}
+        client, model = self._client, Model(self._name, self._work, files, confined())
         try:
-            self._client.register_plugin(Model(self._name, self._work, files, confined()))
+            _limited(lambda: client.register_plugin(model))  # a worker that stands still gets it when it goes on
         except (*_LOST, SSHToolError):
             raise
         except Exception as error:  # noqa: BLE001  # whatever a worker raises
@@ -266,6 +273,11 @@ class _Run(Generic[Item, Done]):
                     return done.result(timeout=_CONNECTION_SECONDS)
                 except KilledWorker:
                     return None
+                except TimeoutError:  # the worker that keeps the result does not answer
+                    self._repeat(
+                        part, {worker for workers in self._client.who_has([done]).values() for worker in workers}
+                    )
+                    part.futures.remove(done)
                 except (SSHToolError, *_LOST):
                     raise
                 except Exception as error:
@@ -287,9 +299,12 @@ class _Run(Generic[Item, Done]):
         if len(part.futures) > 1 or waited < max(_STRAGGLING_SECONDS, _STRAGGLING * usual):
             return
         key = part.futures[0].key
-        busy = {worker for worker, keys in self._client.processing().items() if key in keys}
-        others = [worker for worker in self._client.nthreads() if worker not in busy]
-        if busy and others:
+        if busy := {worker for worker, keys in self._client.processing().items() if key in keys}:
+            self._repeat(part, busy)
+
+    def _repeat(self, part: _Part[Item], without: set[str]) -> None:
+        """Let other workers compute a partition, too, if there are any."""
+        if others := [worker for worker in self._client.nthreads() if worker not in without]:
             self._cluster.summary.repeated += 1
             self._submit(part, workers=others, allow_other_workers=False)
 
@@ -304,11 +319,11 @@ class _Run(Generic[Item, Done]):
             self._looked = time.monotonic()
 
     def _wait_for_workers(self) -> None:
-        deadline = time.monotonic() + self._cluster._patience  # noqa: SLF001  # its own run
+        deadline = time.monotonic() + PATIENCE
         said = False
         while not (workers := self._client.nthreads()):
             if not said:
-                self._cluster._progress(f"{self._cluster.address}: waiting for workers")  # noqa: SLF001  # as above
+                self._cluster.progress(f"{self._cluster.address}: waiting for workers")
                 said = True
             if time.monotonic() > deadline:
                 raise ClusterError(
@@ -325,6 +340,23 @@ class _Run(Generic[Item, Done]):
             yield
         except _LOST:
             self._reconnect()
+
+
+def _limited(call: Callable[[], Any]) -> None:
+    """Call what waits for each worker, and wait no longer than a worker that answers needs. Raises what it raises."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001  # raised in the caller's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True, name="sshtool-cluster")
+    thread.start()
+    thread.join(_CONNECTION_SECONDS)
+    if errors:
+        raise errors[0]
 
 
 def _silence() -> None:

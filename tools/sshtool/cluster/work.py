@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from sshtool.stores import ImageFile
+
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
@@ -26,11 +28,13 @@ class Work(ABC, Generic[Item, Done]):
     Attributes:
         artifact: The artifact on this machine. Its files travel to the workers.
         computer: The description of what computes on this machine. That of a worker has to be the same.
+        folder: The current folder of this machine's process, which relative names of images begin at.
 
     """
 
     artifact: Path
     computer: str
+    folder: Path
 
     @abstractmethod
     def open(self, artifact: Path, threads: int) -> Opened[Item, Done]:
@@ -39,3 +43,11 @@ class Work(ABC, Generic[Item, Done]):
     @abstractmethod
     def lost(self, item: Item, reason: str) -> Done:
         """The result of an item that ended every worker that tried it."""
+
+    def place(self, image: ImageFile) -> ImageFile:
+        """An image by the name that a worker opens."""
+        return self.folder / image if isinstance(image, Path) else image
+
+    def named(self, message: str, artifact: Path, image: ImageFile) -> str:
+        """A worker's message with this machine's names of the artifact and the image."""
+        return message.replace(str(artifact), str(self.artifact)).replace(str(self.place(image)), str(image))

@@ -221,7 +221,9 @@ class _Run:
         if self.cluster is None:
             return evaluator.evaluate(jobs)
         settings = replace(self.options.settings, throughput=True)
-        work = EvaluateWork(candidate.path, str(runtime), self.model, candidate.runtime, settings, tuple(feeds))
+        work = EvaluateWork(
+            candidate.path, str(runtime), Path.cwd(), self.model, candidate.runtime, settings, tuple(feeds)
+        )
         return self.cluster.each(work, jobs)
 
     def _load(self, candidate: Candidate) -> Runtime:

@@ -132,6 +132,7 @@ class EvaluateWork(Work[Job, ImageFinding]):
 
     artifact: Path
     computer: str
+    folder: Path
     model: ModelSpec
     runtime: str
     settings: Settings
@@ -140,11 +141,14 @@ class EvaluateWork(Work[Job, ImageFinding]):
     def open(self, artifact: Path, threads: int) -> Opened[Job, ImageFinding]:
         settings = replace(self.settings, threads=self.settings.threads or threads)
         runtime = load(artifact, self.model, settings, key=self.runtime)
-        evaluator, own, others = Evaluator(artifact, runtime, self.feeds), str(artifact), str(self.artifact)
+        evaluator = Evaluator(artifact, runtime, self.feeds)
+
+        def find(job: Job) -> ImageFinding:
+            finding = evaluator.evaluate_one(replace(job, path=self.place(job.path)))
+            return replace(finding, failure=self.named(finding.failure, artifact, job.path))
 
         def compute(jobs: Sequence[Job]) -> list[ImageFinding]:
-            findings = map(evaluator.evaluate_one, jobs)
-            return [replace(finding, failure=finding.failure.replace(own, others)) for finding in findings]
+            return list(map(find, jobs))
 
         return Opened(compute, str(runtime))
 
