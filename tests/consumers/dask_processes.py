@@ -35,6 +35,13 @@ def until(condition: Callable[[], Any], what: str) -> None:
         time.sleep(0.05)
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number: int = free.getsockname()[1]
+    return number
+
+
 class Processes:
     """Processes that end with the context. `folder` receives what they log."""
 
@@ -114,9 +121,7 @@ class Cluster(Processes):
 
     def __init__(self, python: Path, folder: Path) -> None:
         super().__init__(python, folder)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = str(free.getsockname()[1])
+        self._port = free_port()
         self.address = f"tcp://127.0.0.1:{self._port}"
 
     def scheduler_file(self) -> Path:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dask_processes import VERSION, Cluster, LocalCluster, until, variables
+from dask_processes import VERSION, Cluster, LocalCluster, Processes, free_port, until, variables
+from environments import SCRIPTS
 from sshtool.demo.scenes import draw_scene
 
 pytestmark = [pytest.mark.consumer, pytest.mark.independent]
@@ -36,12 +38,22 @@ main()
 # A worker's preload that ends the process at one image, as an image does that makes a library crash.
 POISON: Final = """
 from sshtool import detection
-from sshtool.images import reading
 def poisoned(path):
+    import os
+    from sshtool.images import reading
     if path.name == "000100.png":
         os._exit(1)
     return reading(path)
 detection.reading = poisoned
+"""
+SLOW: Final = """
+from sshtool import detection
+def slow(path):
+    import time
+    from sshtool.images import reading
+    time.sleep(0.3)
+    return reading(path)
+detection.reading = slow
 """
 OTHER_VERSION: Final = "from sshtool.cluster import worker\nworker.__version__ = '0.0.1'\n"
 OTHER_RUNTIME: Final = """
@@ -99,12 +111,19 @@ def lines(folder: Path) -> int:
     return journal(folder).read_bytes().count(b"\n") if journal(folder).exists() else 0
 
 
-def begin(dask: Path, folder: Path, *arguments: object, code: str = "", **options: Any) -> subprocess.Popen[str]:
+def begin(
+    dask: Path,
+    folder: Path,
+    *arguments: object,
+    code: str = "",
+    more: Mapping[str, str] | None = None,
+    **options: Any,
+) -> subprocess.Popen[str]:
     start = ("-c", code) if code else ("-m", "sshtool")
     return subprocess.Popen(
         [sys.executable, *start, *map(str, arguments)],
         cwd=folder,
-        env=variables(dask),
+        env=variables(dask, **(more or {})),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -120,8 +139,8 @@ def ended(process: subprocess.Popen[str], code: int = 0) -> str:
     return stdout + stderr
 
 
-def program(dask: Path, folder: Path, *arguments: object, code: int = 0) -> str:
-    return ended(begin(dask, folder, *arguments), code)
+def program(dask: Path, folder: Path, *arguments: object, code: int = 0, more: Mapping[str, str] | None = None) -> str:
+    return ended(begin(dask, folder, *arguments, more=more), code)
 
 
 def check_saved(work: Path, folder: Path) -> None:
@@ -171,6 +190,17 @@ def test_workers_that_are_killed_or_stand_still_lose_no_image(work: Path, own: P
     assert " 0 of them computed again" not in text
 
 
+def test_a_slow_worker_delays_no_other(work: Path, own: Path, dask: Path) -> None:
+    (own / "slow.py").write_text(SLOW)
+    with Cluster(dask, own) as cluster:
+        cluster.scheduler()
+        cluster.worker()
+        cluster.worker("slow", more={"DASK_DISTRIBUTED__WORKER__PRELOAD": str(own / "slow.py")})
+        text = program(dask, own, "detect", "photos", *SAVED, "--scheduler", cluster.address, code=1)
+    check_saved(work, own)
+    assert "2 workers" in text
+
+
 def test_an_image_that_ends_its_workers_is_reported_and_the_others_are_not_lost(
     work: Path, own: Path, dask: Path
 ) -> None:
@@ -179,7 +209,7 @@ def test_an_image_that_ends_its_workers_is_reported_and_the_others_are_not_lost(
         "DASK_DISTRIBUTED__WORKER__PRELOAD": str(own / "poison.py"),
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
     }
-    with LocalCluster(dask, own, more=more) as cluster:
+    with LocalCluster(dask, own, 1, more=more) as cluster:
         arguments = ("detect", "photos", "--save-results", "jsonl", "--scheduler", cluster.address)
         text = program(dask, own, *arguments, code=1)
     assert "photos/000100.png: it ended each worker that tried it" in text
@@ -323,3 +353,74 @@ def test_the_figures_of_a_cluster_are_those_of_one_process_to_the_last_digit(
     many_files = {path.relative_to(own / "many"): path.read_bytes() for path in (own / "many").rglob("*.txt")}
     assert single_files == many_files
     assert len(single_files) == 2 * 2 * 12
+
+
+@pytest.fixture(scope="module")
+def store(work: Path, dask: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The variables by which programs reach a service with the interface of S3 that has the photos."""
+    port, folder = free_port(), tmp_path_factory.mktemp("store")
+    more = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with Processes(dask, folder) as running:
+        running.start("-m", "moto.server", "-H", "127.0.0.1", "-p", port, log="store.log")
+
+        def answers() -> bool:
+            with socket.socket() as client:
+                return client.connect_ex(("127.0.0.1", port)) == 0
+
+        until(answers, "an answer of the store")
+        few = folder / "few"
+        few.mkdir()
+        for number in (0, 1, 50, 60, 61, 62):
+            shutil.copy(work / "photos" / f"{number:06}.png", few)
+        filled = running.start(SCRIPTS / "fill_store.py", few, "archive/2019/few", log="filled.log", more=more)
+        assert filled.wait(60) == 0, (folder / "filled.log").read_text()
+        yield more
+
+
+def test_images_of_an_object_store_give_the_detections_of_files(
+    work: Path, own: Path, dask: Path, store: dict[str, str]
+) -> None:
+    expected = [json.loads(line) for line in (work / "expected" / "detections.jsonl").read_text().splitlines()]
+    boxes = {Path(line["image"]).name: line["detections"] for line in expected}
+    names = [f"{number:06}.png" for number in (0, 1, 50, 60, 61, 62)]
+    url = "s3://archive/2019/few"
+    arguments = ("detect", url, "--json", "--quiet")
+    output = program(dask, own, *arguments, code=1, more=store)
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert [line["image"] for line in lines] == [f"{url}/{name}" for name in names]
+    assert [line.get("detections") for line in lines] == [boxes.get(name) for name in names]
+    assert f"{url}/000050.png: is not an image" in lines[2]["error"]["message"]
+    with LocalCluster(dask, own, 1, more=store) as cluster:
+        assert program(dask, own, *arguments, "--scheduler", cluster.address, code=1, more=store) == output
+    some = program(dask, own, "detect", f"{url}/00006*.png", "--json", "--quiet", more=store)
+    assert some.splitlines() == output.splitlines()[3:]
+    one = program(dask, own, "detect", (own / "photos" / "000060.png").as_uri(), "--json", "--quiet")
+    assert json.loads(one)["detections"] == boxes["000060.png"]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://archive/2020", "s3://archive/2020: holds no image; name a file, a folder of images, or a pattern"),
+        ("s3://nowhere/a.png", "s3://nowhere/a.png: holds no image"),
+        ("s3://archive/2019/few/*.tif", "s3://archive/2019/few/*.tif: holds no image"),
+        ("s3://", "s3://: holds no image"),
+    ],
+)
+def test_a_place_of_a_store_without_images_is_an_error(
+    own: Path, dask: Path, store: dict[str, str], url: str, message: str
+) -> None:
+    text = program(dask, own, "detect", url, code=2, more=store)
+    assert message in text
+
+
+def test_a_store_that_does_not_answer_is_an_error(own: Path, dask: Path) -> None:
+    more = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    text = program(dask, own, "detect", "s3://archive/2019", code=2, more={**more, "AWS_MAX_ATTEMPTS": "1"})
+    assert "s3://archive/2019: cannot be looked up (" in text
+    assert "check the address and the permissions" in text

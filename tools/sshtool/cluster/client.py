@@ -236,23 +236,47 @@ class _Run(Generic[Item, Done]):
         """Wait for the oldest partition, and yield its results. Splits it if it ends its workers."""
         part = self._parts[0]
         partition = self._awaited(part)
-        if partition is None:
-            self._parts.popleft()
-            if len(part.items) == 1:
-                yield self._work.lost(part.items[0], "it ended each worker that tried it")
-                return
-            self._cluster.summary.repeated += 1
-            for number, item in reversed(list(enumerate(part.items))):
-                single = _Part(part.number + number / len(part.items), [item])
-                self._parts.appendleft(single)
-                with self._connected():
-                    self._submit(single)
+        if partition is None and len(part.items) > 1:
+            self._split(part)
             return
+        if partition is None:
+            partition = self._alone(part)
         self._parts.popleft()
+        if partition is None:
+            yield self._work.lost(part.items[0], "it ended each worker that tried it")
+            return
         self._adapt(partition.seconds, len(part.items))
         for future in part.futures:
             future.release()
         yield from partition.results
+
+    def _split(self, part: _Part[Item]) -> None:
+        """Compute each item of the oldest partition on its own."""
+        self._parts.popleft()
+        self._cluster.summary.repeated += 1
+        for number, item in reversed(list(enumerate(part.items))):
+            single = _Part(part.number + number / len(part.items), [item])
+            self._parts.appendleft(single)
+            with self._connected():
+                self._submit(single)
+
+    def _alone(self, part: _Part[Item]) -> Any:
+        """The result of the oldest partition while no other is computed; None if it ends its workers even so.
+
+        Dask suspects everything that a worker has when it ends, and so also what waits behind a dangerous item.
+        """
+        others = [other for other in self._parts if other is not part]
+        with self._connected():
+            self._client.cancel([future for other in others for future in other.futures], force=True)
+            for other in others:
+                other.futures.clear()
+            part.futures.clear()
+            self._submit(part)
+        partition = self._awaited(part)
+        with self._connected():
+            for other in others:
+                self._submit(other)
+        return partition
 
     def _awaited(self, part: _Part[Item]) -> Any:
         """The result of a partition; None if each worker that tried it has ended."""
@@ -287,7 +311,7 @@ class _Run(Generic[Item, Done]):
                     ) from error
 
     def _check_lost(self, part: _Part[Item]) -> None:
-        if any(future.status in ("cancelled", "lost") for future in part.futures):
+        if any(future.status == "cancelled" for future in part.futures):  # "lost" results are computed again
             raise ConnectionResetError("the scheduler was restarted")
         if self._client.status not in ("running", "connecting"):
             raise ConnectionResetError(f"the client is {self._client.status}")
@@ -307,6 +331,8 @@ class _Run(Generic[Item, Done]):
         if others := [worker for worker in self._client.nthreads() if worker not in without]:
             self._cluster.summary.repeated += 1
             self._submit(part, workers=others, allow_other_workers=False)
+        elif not part.futures:
+            self._submit(part)
 
     def _adapt(self, seconds: float, items: int) -> None:
         self._times.append(seconds)
