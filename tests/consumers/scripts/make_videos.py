@@ -124,6 +124,7 @@ def main(folder: Path) -> None:
         ("clip.mov", "mpeg4"),
         ("clip.avi", "mpeg4"),
         ("clip.webm", "libvpx-vp9"),
+        ("reordered.avi", "libx264"),
     ):
         make(folder / name, codec, options={"deadline": "realtime"} if "vp9" in codec else {})
     make(folder / "odd.mkv", "ffv1", TIMES[:3], size=(67, 51), pixel_format="bgr0")

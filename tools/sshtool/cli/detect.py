@@ -250,11 +250,14 @@ def _summary(result: DetectResult) -> str:
 
 
 def _cells(item: Outcome | VideoDetected) -> list[str]:
+    from sshconvert.reading import is_there
     from sshtool.results.outcomes import ImageJob, NotRead, VideoDetected
 
     if isinstance(item, NotRead) or (isinstance(item, VideoDetected) and not item.frames):
         return ["not read", "", "", ""]
-    picture = item.picture.name if item.picture is not None else ""
+    # The video with the boxes is not there if its frames changed their size.
+    is_drawn = item.picture is not None and (not isinstance(item, VideoDetected) or is_there(item.picture))
+    picture = item.picture.name if item.picture is not None and is_drawn else ""
     if isinstance(item, ImageJob):
         return ["to do", "", "", picture]
     if isinstance(item, VideoDetected):

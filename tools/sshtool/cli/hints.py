@@ -15,6 +15,7 @@ _KINDS: Final[tuple[tuple[tuple[str, ...], str, dict[str, str]], ...]] = (
         "an image",
         {"detect {}": "finds faces", "predict {}": "is for classifiers and embedders"},
     ),
+    ((".mp4", ".mov", ".mkv", ".webm", ".avi"), "a video", {"detect {}": "finds faces in its frames"}),
     (("-symbol.json",), "a symbol", {"info {}": _ABOUT, "convert --symbol {}": "needs --params or its file too"}),
     ((".params",), "a checkpoint", {"info {}": _ABOUT, "convert --params {}": "converts it"}),
     ((".onnx", ".xml"), "a model", {"info {}": _ABOUT, "verify --artifact {}": "compares it with the original"}),

@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 from typing import Any, Final
 
@@ -134,20 +135,24 @@ class Video:
         Raises VideoError, where the file cannot be read any further, and at the end of one without frames.
         """
         number, decoded, ticks = 0, 0, None
-        start = self._start
+        start, waiting = self._start, _Waiting()
         step = max(1, round(1 / (self.rate * self.time_base)))
         for packet in self._packets():
+            if self._states_decoding:
+                waiting.add(packet.dts)
             try:
                 pictures = packet.decode()
             except _failures() as error:
                 if isinstance(error, EOFError):
                     break
+                waiting.remove(packet.dts)
                 time = None if packet.pts is None else self._seconds(packet.pts - (start or 0))
                 yield Damaged(number, time, _reason(error))
                 number += 1
                 continue
             for picture in pictures:
                 stated = picture.pts if picture.pts is not None else picture.dts
+                stated = waiting.next(stated)
                 if start is None:
                     start = stated or 0
                 ticks = stated - start if stated is not None else 0 if ticks is None else ticks + step
@@ -171,6 +176,11 @@ class Video:
             yield packet
 
     @property
+    def _states_decoding(self) -> bool:
+        """Whether the container states when frames are decoded, not when they are shown."""
+        return bool(self._container.format.name == "avi")
+
+    @property
     def _start(self) -> int | None:
         """The start of the container, which players show as 0, in units of `time_base`; None if it states none."""
         start = self._container.start_time
@@ -178,6 +188,29 @@ class Video:
 
     def _seconds(self, ticks: int) -> float:
         return round(float(ticks * self.time_base), 6)
+
+
+class _Waiting:
+    """The times of AVI's packets that have not come out of the decoder.
+
+    Frames come out in the order in which they are shown, so the next frame has the earliest of these times.
+    """
+
+    def __init__(self) -> None:
+        self._times: list[int] = []
+
+    def add(self, time: int | None) -> None:
+        if time is not None:
+            heappush(self._times, time)
+
+    def remove(self, time: int | None) -> None:
+        if time in self._times:
+            self._times.remove(time)
+            heapify(self._times)
+
+    def next(self, stated: int | None) -> int | None:
+        """The earliest time, or the stated one if there is none."""
+        return heappop(self._times) if self._times else stated
 
 
 @contextmanager
@@ -231,8 +264,9 @@ def _video(name: ImageFile, container: Any) -> Video:
         raise VideoError(f"{name}: holds no video; name a video file")
     context = stream.codec_context
     if not is_camera(name):
-        if context.name not in CODECS:
-            raise VideoError(f"{name}: its codec {context.name} is not read; export it as MP4 with H.264")
+        codec = "of its frames" if context is None else context.name  # None: FFmpeg has no decoder
+        if codec not in CODECS:
+            raise VideoError(f"{name}: the codec {codec} is not read; export it as MP4 with H.264")
         if context.width * context.height > MOST_PIXELS:
             size = f"{context.width}x{context.height} pixels, at most {MOST_PIXELS} are read"
             raise VideoError(f"{name}: is too large ({size}); scale it down")
