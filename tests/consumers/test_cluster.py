@@ -424,3 +424,21 @@ def test_a_store_that_does_not_answer_is_an_error(own: Path, dask: Path) -> None
     text = program(dask, own, "detect", "s3://archive/2019", code=2, more={**more, "AWS_MAX_ATTEMPTS": "1"})
     assert "s3://archive/2019: cannot be looked up (" in text
     assert "check the address and the permissions" in text
+
+
+@pytest.mark.parametrize("model", ["face-recognition-mobilefacenet-arcface", "octave-resnet-26-0.25"])
+def test_embedders_and_classifiers_have_the_figures_of_one_process(
+    tmp_path: Path, dask: Path, cluster: LocalCluster, model: str
+) -> None:
+    which = ("--model", model)
+    program(dask, tmp_path, "download", *which, "--demo")
+    program(dask, tmp_path, "convert", *which, "--format", "onnx", "--precision", "FP32")
+    program(dask, tmp_path, "demo-dataset", *which, "--images", "40")
+    (dataset,) = (tmp_path / "artifacts" / "datasets").iterdir()
+    arguments = ("evaluate", *which, "--dataset", dataset.relative_to(tmp_path), "--json", "--quiet")
+    documents = [
+        json.loads(program(dask, tmp_path, *arguments, *more)) for more in ((), ("--scheduler", cluster.address))
+    ]
+    for document in documents:
+        assert document["result"]["artifacts"][0].pop("images_per_second") > 0
+    assert documents[0] == documents[1]

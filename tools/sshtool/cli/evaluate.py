@@ -27,7 +27,6 @@ _OF_DETECTORS: Final = frozenset(
     {
         "protocol",
         "shard",
-        "scheduler",
         "images",
         "resume",
         "merge",
@@ -134,6 +133,7 @@ class Evaluate(Verb):
             dataset=self.dataset,
             artifacts=self.artifact,
             limit=self.limit,
+            scheduler=self.scheduler,
             runtime=self.computing.runtime,
             settings=self.computing.settings(allow_nonfinite=self.allow_nonfinite),
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,11 +29,14 @@ from sshconvert.tasks.embedding import Embedding
 from sshconvert.tasks.results import Scores, Vectors
 from sshtool.bilinear import resize
 from sshtool.candidates import Candidate, find_candidates, labelled, left_out
+from sshtool.cluster.client import Cluster
+from sshtool.cluster.work import Opened, Work
 from sshtool.evaluate import imagenet, lfw
 from sshtool.evaluate.figures import REFERENCE, EvaluateResult, NotEvaluated
 from sshtool.evaluate.pairs_file import PairsFile, read_pairs
 from sshtool.framing import central
 from sshtool.images import reading
+from sshtool.meter import Meter
 from sshtool.predictor import Predictor, predicting_task
 from sshtool.progress import Progress, silent
 from sshtool.runtimes.base import Settings
@@ -42,11 +47,15 @@ PAIRS: Final = "lfw.bin"
 
 @dataclass(frozen=True)
 class RecognitionOptions:
-    """What to evaluate, and how. `limit` 0 takes all images; an embedder takes them in pairs."""
+    """What to evaluate, and how. `limit` 0 takes all images; an embedder takes them in pairs.
+
+    `scheduler` is the address of a Dask scheduler, whose workers find the data set under the same name.
+    """
 
     dataset: Path | None = None
     artifacts: tuple[Path, ...] = ()
     limit: int = 0
+    scheduler: str = ""
     runtime: str = ""
     settings: Settings = field(default_factory=Settings)
 
@@ -152,13 +161,13 @@ class _Pairs:
 
     def __init__(self, dataset: Path, limit: int) -> None:
         """`limit` is a number of images, of which a last one without its pair is left out."""
-        self._file: PairsFile = read_pairs(dataset / PAIRS if is_folder(dataset) else dataset)
-        self.digest = self._file.digest
-        pairs = len(self._file.same)
-        self._same = self._file.same[: limit // 2] if limit else self._file.same
+        self.file: PairsFile = read_pairs(dataset / PAIRS if is_folder(dataset) else dataset)
+        self.digest = self.file.digest
+        pairs = len(self.file.same)
+        self._same = self.file.same[: limit // 2] if limit else self.file.same
         if len(self._same) < lfw.SUBSETS:
             raise DatasetError(
-                f"{self._file.path}: {len(self._same)} pairs cannot be divided into {lfw.SUBSETS} subsets; take more"
+                f"{self.file.path}: {len(self._same)} pairs cannot be divided into {lfw.SUBSETS} subsets; take more"
             )
         taken = len(self._same)
         self.notes = (f"the first {taken} of {pairs} pairs: not the published protocol",) if taken < pairs else ()
@@ -166,16 +175,22 @@ class _Pairs:
     def __len__(self) -> int:
         return 2 * len(self._same)
 
+    def beside(self, folder: Path) -> _Pairs:
+        """A copy for a process with another current folder than `folder`."""
+        other = copy(self)
+        other.file = replace(self.file, path=folder / self.file.path)
+        return other
+
     def text(self, _task: Classification | Embedding, model: ModelSpec) -> str:
         _, _, height, width = model.image_input.image_shape
         return f"stretched to {width}x{height}"
 
     def name(self, number: int) -> str:
-        return f"{self._file.path.name}, image {number}"
+        return f"{self.file.path.name}, image {number}"
 
     def frame(self, number: int, folder: Path, size: tuple[int, ...], _task: Classification | Embedding) -> Pixels:
         path = folder / str(number)
-        path.write_bytes(self._file.read(number))
+        path.write_bytes(self.file.read(number))
         try:
             with reading(path) as image:
                 height, width = size
@@ -198,18 +213,24 @@ class _Labelled:
 
     def __init__(self, dataset: Path, limit: int, task: Classification) -> None:
         listed = imagenet.read_list(dataset)
-        self._images = listed.images[: limit or None]
+        self.images = listed.images[: limit or None]
         self.digest = listed.digest
         count = len(listed.images)
-        taken = len(self._images)
+        taken = len(self.images)
         self.notes = (f"the first {taken} of {count} images: not the published protocol",) if taken < count else ()
         classes = task.classes or len(task.labels)
-        beyond = next((item for item in self._images if classes and item.label >= classes), None)
+        beyond = next((item for item in self.images if classes and item.label >= classes), None)
         if beyond is not None:
             raise DatasetError(f"{dataset}: {beyond.name} has the class {beyond.label}, and the model has {classes}")
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self.images)
+
+    def beside(self, folder: Path) -> _Labelled:
+        """A copy for a process with another current folder than `folder`."""
+        other = copy(self)
+        other.images = tuple(replace(item, path=folder / item.path) for item in self.images)
+        return other
 
     def text(self, task: Classification | Embedding, model: ModelSpec) -> str:
         assert isinstance(task, Classification)
@@ -218,11 +239,11 @@ class _Labelled:
         return f"shorter side to {side}, cubic, then the centre of {width}x{height}"
 
     def name(self, number: int) -> str:
-        return self._images[number].name
+        return self.images[number].name
 
     def frame(self, number: int, _folder: Path, size: tuple[int, ...], task: Classification | Embedding) -> Pixels:
         assert isinstance(task, Classification)
-        with reading(self._images[number].path) as image:
+        with reading(self.images[number].path) as image:
             height, width = size
             return central(image, height, width, task.crop)
 
@@ -233,7 +254,7 @@ class _Labelled:
     def _rank(self, number: int, answer: Answer) -> int | None:
         if not isinstance(answer, Scores):
             return None
-        item = self._images[number]
+        item = self.images[number]
         if item.label >= len(answer):
             raise DatasetError(f"{item.name} has the class {item.label}, and the artifact gives {len(answer)}")
         return answer.best(len(answer)).index(item.label)
@@ -255,11 +276,13 @@ def _figures(
     answers: list[Answer] = []
     failures: list[NotEvaluated] = []
     begin = perf_counter()
-    for number, answer in enumerate(_answers(predictor, task, model, data)):
-        progress(label, number, len(data))
-        if isinstance(answer, str):
-            failures.append(NotEvaluated(data.name(number), answer))
-        answers.append(None if isinstance(answer, str) else answer)
+    meter = Meter(label, len(data), 0, progress)
+    with closing(_results(candidate, predictor, model, data, options, progress)) as results:
+        for number, answer in enumerate(results):
+            if isinstance(answer, str):
+                failures.append(NotEvaluated(data.name(number), answer))
+            answers.append(None if isinstance(answer, str) else answer)
+            meter.step()
     seconds = perf_counter() - begin
     return RecognitionFigures(
         artifact=label,
@@ -276,15 +299,72 @@ def _figures(
     )
 
 
-def _answers(
-    predictor: Predictor, task: Classification | Embedding, model: ModelSpec, data: _Pairs | _Labelled
-) -> Iterator[Scores | Vectors | str]:
+def _results(
+    candidate: Candidate,
+    predictor: Predictor,
+    model: ModelSpec,
+    data: _Pairs | _Labelled,
+    options: RecognitionOptions,
+    progress: Progress,
+) -> Generator[Scores | Vectors | str, None, None]:
     """Yield the result of each image, in order, or why there is none."""
+    if not options.scheduler:
+        return _answers(predictor, model, data)
+    settings = replace(options.settings, throughput=True)
+    whose = candidate.path, str(predictor.runtime), Path.cwd(), model, predictor.task
+    return Cluster(options.scheduler, progress).each(
+        RecognitionWork(*whose, candidate.runtime, settings, data), range(len(data))
+    )
+
+
+@dataclass(frozen=True)
+class RecognitionWork(Work[int, Scores | Vectors | str]):
+    """Evaluation on a worker. Items are the numbers of images in the data set."""
+
+    artifact: Path
+    computer: str
+    folder: Path
+    model: ModelSpec
+    task: Classification | Embedding
+    runtime: str
+    settings: Settings
+    data: _Pairs | _Labelled
+
+    def open(self, artifact: Path, threads: int) -> Opened[int, Scores | Vectors | str]:
+        settings = replace(self.settings, threads=self.settings.threads or threads)
+        predictor = Predictor(artifact, self.model, self.task, settings, runtime=self.runtime)
+        data, size = self.data.beside(self.folder), predictor.runtime.declaration.image_size(self.model)
+
+        def compute(numbers: Sequence[int]) -> list[Scores | Vectors | str]:
+            groups = _groups(numbers, predictor.shared.batch)
+            with scratch_folder() as folder:
+                answers = [
+                    answer
+                    for group in groups
+                    for answer in _answer_group(predictor, self.task, data, folder, size, group)
+                ]
+            return [self._named(answer, artifact) if isinstance(answer, str) else answer for answer in answers]
+
+        return Opened(compute, str(predictor.runtime))
+
+    def _named(self, message: str, artifact: Path) -> str:
+        return message.replace(str(artifact), str(self.artifact)).replace(f"{self.folder}{os.sep}", "")
+
+    def lost(self, item: int, reason: str) -> str:
+        return f"{self.data.name(item)}: {reason}; look at it on one machine"
+
+
+def _groups(numbers: Sequence[int], batch: int) -> list[Sequence[int]]:
+    return [numbers[start : start + batch] for start in range(0, len(numbers), batch)]
+
+
+def _answers(
+    predictor: Predictor, model: ModelSpec, data: _Pairs | _Labelled
+) -> Generator[Scores | Vectors | str, None, None]:
     size = predictor.runtime.declaration.image_size(model)
-    batch = predictor.shared.batch
-    groups = [range(start, min(start + batch, len(data))) for start in range(0, len(data), batch)]
+    groups = _groups(range(len(data)), predictor.shared.batch)
     with scratch_folder() as folder:
-        work = partial(_answer_group, predictor, task, data, folder, size)
+        work = partial(_answer_group, predictor, predictor.task, data, folder, size)
         with closing(predictor.shared.each(work, groups)) as results:
             for answers in results:
                 yield from answers
