@@ -50,6 +50,7 @@ RUN_BY: Final = {
     f"{TOOLS}#networks-without-a-description": "tests/consumers/test_guides.py::"
     "test_two_files_are_converted_and_verified",
     f"{TOOLS}#model-api-and-dl-streamer": "tests/consumers/test_guides.py::test_model_api_opens_the_file_of_the_guide",
+    f"{TOOLS}#many-images": "tests/consumers/test_cluster.py::test_the_commands_of_the_guide_use_a_cluster",
     f"{TOOLS}#a-page-for-browsers": "tests/consumers/test_guides.py::test_the_commands_of_the_page_make_and_serve_it",
     f"{CONTRIBUTING}#contributing": "tests/test_workflows.py::test_the_guide_names_places_that_are_there",
 }

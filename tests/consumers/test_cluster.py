@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from PIL import Image
 
 from dask_processes import VERSION, Cluster, LocalCluster, Processes, free_port, until, variables
 from environments import SCRIPTS
+from guides import BLOCKS, TOOLS
 from sshtool.demo.scenes import draw_scene
 
 pytestmark = [pytest.mark.consumer, pytest.mark.independent]
@@ -442,3 +444,24 @@ def test_embedders_and_classifiers_have_the_figures_of_one_process(
     for document in documents:
         assert document["result"]["artifacts"][0].pop("images_per_second") > 0
     assert documents[0] == documents[1]
+
+
+def test_the_commands_of_the_guide_use_a_cluster(work: Path, own: Path, dask: Path) -> None:
+    program(dask, own, "demo-dataset", "--images", "3")
+    shutil.move(own / "artifacts" / "datasets" / "wider-demo", own / "WIDER")
+    lines = BLOCKS[f"{TOOLS}#many-images"].text.splitlines()
+    places = {"head": "127.0.0.1", "8786": str(free_port()), "/archive": str(own), "4": "1", "8": "1"}
+    commands = [re.sub(r"/archive|\b(head|8786|4|8)\b", lambda name: places[name[0]], line).split() for line in lines]
+    assert commands[0] == ["pip", "install", "-e", "'.[run,cluster]'"]
+    with Processes(dask, own) as running:
+        for words in commands[1:]:
+            if words[0] == "dask":
+                running.start("-m", *words, log=f"{words[1]}.log")
+            else:
+                code = 1 if words[1] == "detect" else 0  # two images are damaged
+                program(dask, own, *words[1:], code=code)
+    expected = work / "expected"
+    for name in ("detections.jsonl", "detections.csv"):
+        text = (saved(own) / name).read_text()
+        assert text.replace(f"{own}/", "") == (expected / name).read_text()
+    assert [words[0] for words in commands[1:]].count("sshtool") == 3
