@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any, Final, get_args
 
 import pytest
@@ -58,6 +59,7 @@ def test_the_help_fits_one_screen_and_help_all_shows_every_option(verb: str) -> 
         assert name in whole
         assert (name in short) is not option.rare
     assert help_of(verb, "--help") == short  # `--help-all` leaves nothing behind
+    assert "<bool>" not in whole + help_of("--help")
 
 
 def test_options_stand_in_the_panel_of_their_group() -> None:
@@ -115,6 +117,8 @@ HINTS: Final = {
     "my photo.PNG": "sshtool detect 'my photo.PNG'",
     "det1-0001.params": "sshtool convert --params det1-0001.params",
     "det1-symbol.json": "sshtool info det1-symbol.json",
+    "clip.mp4": "sshtool detect clip.mp4",
+    "model.ncnn.param": "sshtool info model.ncnn.param",
     "model.onnx": "sshtool info model.onnx",
     "a/model.xml": "sshtool verify --artifact a/model.xml",
     "release.zip": "sshtool check release.zip",
@@ -131,6 +135,29 @@ def test_a_file_instead_of_a_verb_is_one_line_that_names_the_verb(file: str) -> 
     assert HINTS[file] in result.stderr
     assert result.stderr.count("\n") == 1
     assert not result.stdout
+
+
+def test_a_folder_instead_of_a_verb_is_one_line_by_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    contents = {"manifest.json": "check", "det1-0001.params": "convert --checkpoint", "a.jpg": "detect"}
+    for number, (file, command) in enumerate(contents.items()):
+        Path(str(number)).mkdir()
+        Path(str(number), file).touch()
+        result = CliRunner().invoke(app, [str(number)])
+        assert result.exit_code == UsageError.exit_code
+        assert f"`sshtool {command} {number}`" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_a_file_of_no_known_kind_is_said_to_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.touch()
+    result = CliRunner().invoke(app, [str(path)])
+    assert result.exit_code == UsageError.exit_code
+    assert "is a file of no known kind" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("word", ["convrt", ".jpg", "", "nothing"])

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from sshtool.cli.verbs import Verb, add
+from sshtool.cli.verbs import Verb, add, without_values
 
 VERBS: Final = (  # in the order of the help
     "download",
@@ -70,6 +70,9 @@ class _Program(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings | {"commands": _Commands()})
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return without_values(super().get_params(ctx))
 
     def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **extra: Any) -> Any:
         self._json = "--json" in args  # the options are not parsed yet

@@ -1,4 +1,4 @@
-"""`sshtool reference`: store MXNet's answers in a reference pack."""
+"""`sshtool reference`: store the exact answers in a reference pack."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reference(Verb):
-    """Store MXNet's answers in one file, for `verify --reference` on machines without MXNet."""
+    """Store the exact answers in one file, for `verify --reference` without the checkpoint."""
 
     place: Network = field(default_factory=Network)
     checkpoint: CheckpointPath = None

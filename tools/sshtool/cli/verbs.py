@@ -70,8 +70,19 @@ def add(app: typer.Typer, name: str, verb_type: type[Verb]) -> None:
     app.command(name, cls=_Command)(command)
 
 
+def without_values(parameters: list[Any]) -> list[Any]:
+    """Leave out the word for a value behind the flags that Typer itself adds."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    return parameters
+
+
 class _Command(TyperCommand):
     """Accepts several values after one of MANY_VALUES, and completes the rare options too."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return without_values(super().get_params(ctx))
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         with _unhidden(self):
