@@ -270,8 +270,9 @@ def _video(name: ImageFile, container: Any) -> Video:
         if context.width * context.height > MOST_PIXELS:
             size = f"{context.width}x{context.height} pixels, at most {MOST_PIXELS} are read"
             raise VideoError(f"{name}: is too large ({size}); scale it down")
-        # "explode": report damage instead of guessing the pixels
-        context.options = {"max_pixels": str(MOST_PIXELS), "err_detect": "explode"}
+        # The decoder's other options stay as they are: `err_detect=explode` refuses frames that every player skips or
+        # shows, such as the first ones of a recording that begins between two key frames.
+        context.options = {"max_pixels": str(MOST_PIXELS)}
     time_base = _fraction(stream.time_base) or Fraction(1, _MICRO)
     rate = _fraction(stream.average_rate) or Fraction(25)
     return Video(name, time_base, rate, _total(container, stream, rate), _aspect(context), container, stream)
