@@ -90,7 +90,7 @@ def release(slim: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("small", [SMALL, AS_IT_STANDS])
-def test_the_verbs_of_the_readme_work_in_their_order(small: bool, slim: Path, tmp_path: Path) -> None:
+def test_the_verbs_of_the_readme_work_in_their_order(small: bool, slim: Path, release: Path, tmp_path: Path) -> None:
     (table,) = re.findall(r"^## Verbs$(.*?)^## ", GUIDES[README], re.MULTILINE | re.DOTALL)
     rows = [command for line in table.splitlines() if line.startswith("| `") for command in commands(line)]
     assert sorted(words[0] for words in rows) == sorted(VERBS)
@@ -109,6 +109,21 @@ def test_the_verbs_of_the_readme_work_in_their_order(small: bool, slim: Path, tm
     if not small:
         lines = without_figures(printed)
         assert [line for line in shown(BLOCKS[f"{README}#two-commands:3"]) if line not in lines] == []
+    described = [path for path in artifact_paths() if not any(any(place.glob(path)) for place in (tmp_path, release))]
+    assert described == []
+
+
+def artifact_paths() -> list[str]:
+    """Patterns of the paths that `artifacts/README.md` describes."""
+    names = {"<model>": "ssh-mxnet", "<PRECISION>": "FP16", "<layout>": "flat"}
+    paths = []
+    for line in (ROOT / "artifacts" / "README.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `"):
+            first, *others = re.findall(r"`([^`]+)`", line.split("|")[1])
+            for name, value in names.items():
+                first = first.replace(name, value)
+            paths += [first, *(str(Path(first).with_suffix(other)) for other in others if other == ".bin")]
+    return [f"artifacts/{path}" for path in paths]
 
 
 @pytest.fixture(scope="module")

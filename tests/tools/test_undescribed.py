@@ -305,6 +305,14 @@ def test_what_makes_no_sense_for_tensors_is_refused_in_one_line(tmp_path: Path) 
         assert document["ok"] is False, name
 
 
+def test_a_symbol_that_is_not_beside_its_parameters_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "det1-0001.params").touch()
+    refused = sshtool("convert", "--params", tmp_path / "det1-0001.params", "--input", "data=1,3,8,8", code=2)
+    assert (
+        f"{tmp_path / 'det1-symbol.json'} does not exist; put the symbol there, or give --symbol FILE" in refused.stderr
+    )
+
+
 def test_parameters_of_save_parameters_are_refused_with_the_remedy(tmp_path: Path) -> None:
     small_network(tmp_path, {f"features.{number}": array for number, array in enumerate(parameters().values())})
     files = ["--params", str(tmp_path / "net-0012.params"), "--input", "data=1,3,4,4", "-o", str(tmp_path), "-q"]

@@ -157,6 +157,8 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "one file for two reports": (("verify", "--html", "a", "--junit", "a"), 2, "same file"),
     "images and a pack": (("verify", "--images", ".", "--reference", "a.npz"), 2, "--images"),
     "no image": (("detect", "nowhere"), 2, "nowhere"),
+    "a file without its option": (("convert", "a.params"), 2, "give it as --params FILE or --checkpoint FOLDER"),
+    "an artifact without its option": (("bench", "a.onnx"), 2, "--artifact FILE"),
     "zero in shape": (("convert", "--input-shape", "1,3,0,640"), 2, "--input-shape"),
 }
 

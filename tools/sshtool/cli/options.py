@@ -218,6 +218,7 @@ class Network(Place):
 
     def _named_files(self, checkpoint: Path | None) -> CheckpointFiles:
         from sshconvert.checkpoint import CheckpointFiles, symbol_beside
+        from sshconvert.reading import is_file, is_there
 
         if checkpoint is not None:
             if self.symbol or self.params:
@@ -229,7 +230,10 @@ class Network(Place):
             )
         if self.symbol is None:
             assert self.params is not None
-            return CheckpointFiles(symbol_beside(self.params), self.params)
+            symbol = symbol_beside(self.params)
+            if is_file(self.params) and not is_there(symbol):
+                raise UsageError(f"--params: {symbol} does not exist; put the symbol there, or give --symbol FILE")
+            return CheckpointFiles(symbol, self.params)
         return CheckpointFiles(self.symbol, self.params)
 
     def _image(self) -> ImageSpec | None:

@@ -35,6 +35,8 @@ Options = TypeVar("Options")
 # Options that take several values: `--atol 1e-5 NAME:1e-4`, as other comparison tools write it.
 MANY_VALUES: Final = ("--atol", "--rtol", "--merge")
 
+# The options for files that people give without one, and what each takes.
+FILES: Final = {"--params": "FILE", "--checkpoint": "FOLDER", "--artifact": "FILE", "--dataset": "FOLDER"}
 
 # What stands for an option's value in the help.
 _METAVARS: Final[dict[Any, str]] = {bool: "", str: "TEXT", int: "N", float: "X", Path: "PATH"}
@@ -97,7 +99,19 @@ class _Command(TyperCommand):
             elif current and args[position - 1] != current:
                 repeated.append(current)
             repeated.append(arg)
-        return super().parse_args(ctx, repeated)
+        try:
+            return super().parse_args(ctx, repeated)
+        except Exception as error:
+            if "unexpected extra argument" in getattr(error, "message", ""):
+                _name_options(error, self.params)
+            raise
+
+
+def _name_options(error: Any, parameters: list[Any]) -> None:
+    """Say which options take the file that stands where the verb takes none."""
+    known = {name for parameter in parameters for name in parameter.opts}
+    if options := [f"{option} {name}" for option, name in FILES.items() if option in known]:
+        error.message = f"{error.message.rstrip('.')}: give it as {' or '.join(options)}"
 
 
 def _parameters(options_type: type[Any], defaults: object) -> Iterator[Parameter]:
