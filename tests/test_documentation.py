@@ -266,7 +266,7 @@ def is_name(name: str, members: Sequence[Any]) -> bool:
     if any((ROOT / place / name).exists() for place in PLACES):
         return True
     words = name.split()
-    if words[0] in ("python", "sshtool"):
+    if words[0] in ("python", "pytest", "sshtool"):
         return True  # other tests run these, or look for them
     if words[0] in VERBS:
         return all(is_name(word, ()) for word in words[1:])
