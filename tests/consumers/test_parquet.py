@@ -18,7 +18,6 @@ from sshconvert.options import Options
 pytestmark = [
     pytest.mark.consumer,
     pytest.mark.skipif(sys.platform != "linux", reason="the environment's folders are those of Linux"),
-    pytest.mark.skipif(np.__version__ < "2", reason="this PyArrow needs NumPy 2"),
 ]
 
 

@@ -219,6 +219,14 @@ def test_no_other_file_is_read_and_no_hostile_one_leaves_anything(
     assert list(detections_in(tmp_path).rglob("*")) == []
 
 
+def test_altered_bytes_are_damage_and_never_anything_else(media: Media, folder: Path, tmp_path: Path) -> None:
+    """Bytes in heads, indices and frames are altered, and ends cut off: a video is read or a VideoError."""
+    files = [folder / name for name in ("clip.mp4", "clip.mkv", "clip.ts", "reordered.avi", "odd.mkv")]
+    found = media.script("altered_videos", tmp_path, 60, *files)
+    assert found["read"] + found["refused"] == 60 * len(files)
+    assert min(found["read"], found["refused"], found["damaged frames"]) > 10
+
+
 def test_a_title_in_another_encoding_does_not_matter(media: Media, folder: Path, output: Any) -> None:
     assert b"TIT\xe9\xff" in (folder / "titled.mp4").read_bytes()
     (line,) = media.lines("detect", folder / "titled.mp4", *output)
