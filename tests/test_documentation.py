@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 from typer.main import get_command
 
-from guides import BLOCKS, CONTRIBUTING, GUIDES, LIBRARY, README, TESTING, TOOLS, anchor, commands
+from guides import BLOCKS, CONTRIBUTING, ELSEWHERE, GUIDES, LIBRARY, README, TESTING, TEXT, TOOLS, anchor, commands
 from project import ROOT
 from sshconvert.errors import ModelError
 from sshconvert.models.registry import model_names, parse_model
@@ -110,6 +110,16 @@ def test_the_readme_shows_each_verb() -> None:
 def test_each_block_of_code_is_run_or_stands_in_the_list_of_those_that_cannot_be() -> None:
     assert set(BLOCKS) == {*RUN_BY, *NOT_RUN}
     assert not set(RUN_BY) & set(NOT_RUN)
+
+
+def test_each_command_of_the_text_is_run_or_has_a_reason() -> None:
+    """A verb alone, such as `sshtool info`, is a name in the text."""
+    blocks = [words for block in BLOCKS.values() for words in block.commands]
+    text = [words for name in GUIDES if name != README for words in commands(GUIDES[name])]
+    with_options = {" ".join(words) for words in text if len(words) > 1 and words not in blocks}
+    assert with_options - {*TEXT, *ELSEWHERE} == set()
+    assert {*TEXT, *ELSEWHERE} - with_options == {"demo-dataset"}
+    assert [path for path in ELSEWHERE.values() if path.startswith("tests/") and not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("name", RUN_BY)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from environments import CACHE
-from guides import BLOCKS, GUIDES, README, TESTING, TOOLS, Block, commands
+from guides import BLOCKS, GUIDES, README, TESTING, TEXT, TOOLS, Block, commands
 from project import ROOT
 from sshconvert.checkpoint import Checkpoint
 from sshtool.cli.app import VERBS
@@ -145,36 +145,6 @@ def test_two_files_are_converted_and_verified(name: str, det1: Path) -> None:
     assert [words[0] for words in steps] == ["info", "convert", "verify"]
     *_, verified = (program(*words, folder=det1) for words in steps)
     assert "passed: " in verified
-
-
-# The commands in the text: what stands in them for a path or a model, and the place of it.
-TEXT: Final[dict[str, dict[str, str]]] = {
-    "info FILE": {"FILE": "artifacts/ssh-mxnet/FP32/ssh-mxnet.onnx"},
-    "verify --reference FILE": {"FILE": "artifacts/ssh-mxnet/ssh-mxnet-reference.npz"},
-    "detect photos/ --threshold 0.5 --save-images --json": {},
-    "demo-dataset": {},
-    "evaluate --dataset artifacts/datasets/wider-demo": {},
-    "evaluate --dataset DIR": {"DIR": "artifacts/datasets/wider-demo"},
-    "check PACKAGE": {"PACKAGE": "artifacts/releases/ssh-mxnet-flat"},
-}
-# Those that other tests run, which name them.
-ELSEWHERE: Final = {
-    "convert --postprocess --output-form model-api": "test_model_api_opens_the_file_of_the_guide",
-    "package --sign KEY": "test_a_package_is_signed_and_checked_as_the_guide_says",
-    "predict photos/ --model M": "test_a_folder_of_images_is_predicted",
-    "info --model FILE.toml --checkpoint FOLDER": "tests/consumers/test_added_model.py",
-    "run --model FILE.toml --checkpoint FOLDER": "tests/consumers/test_added_model.py",
-}
-
-
-def test_every_command_of_the_text_is_run() -> None:
-    """A verb alone, such as `sshtool info`, is a name in the text."""
-    blocks = [words for block in BLOCKS.values() for words in block.commands]
-    text = [words for name in GUIDES if name != README for words in commands(GUIDES[name])]
-    assert {" ".join(words) for words in text if len(words) > 1 and words not in blocks} | {"demo-dataset"} == {
-        *TEXT,
-        *ELSEWHERE,
-    }
 
 
 @pytest.mark.parametrize("command", TEXT)

@@ -60,3 +60,24 @@ def _blocks(guide: str) -> Iterator[Block]:
 
 
 BLOCKS: Final = {block.name: block for guide in GUIDES for block in _blocks(guide)}
+
+# The commands in the text that `tests/consumers/test_guides.py` runs, and the places of the names in them.
+TEXT: Final[dict[str, dict[str, str]]] = {
+    "info FILE": {"FILE": "artifacts/ssh-mxnet/FP32/ssh-mxnet.onnx"},
+    "verify --reference FILE": {"FILE": "artifacts/ssh-mxnet/ssh-mxnet-reference.npz"},
+    "detect photos/ --threshold 0.5 --save-images --json": {},
+    "demo-dataset": {},
+    "evaluate --dataset artifacts/datasets/wider-demo": {},
+    "evaluate --dataset DIR": {"DIR": "artifacts/datasets/wider-demo"},
+    "check PACKAGE": {"PACKAGE": "artifacts/releases/ssh-mxnet-flat"},
+}
+# Those that another test runs, or the reason that none does.
+ELSEWHERE: Final = {
+    "convert --postprocess --output-form model-api": "tests/consumers/test_guides.py",
+    "package --sign KEY": "tests/consumers/test_guides.py",
+    "predict photos/ --model M": "tests/consumers/test_guides.py",
+    "info --model FILE.toml --checkpoint FOLDER": "tests/consumers/test_added_model.py",
+    "run --model FILE.toml --checkpoint FOLDER": "tests/consumers/test_added_model.py",
+    "detect clip.mp4": "tests/consumers/test_video.py",
+    "detect camera:0": "needs a camera",
+}
