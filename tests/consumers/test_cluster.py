@@ -351,6 +351,13 @@ def test_the_figures_of_a_cluster_are_those_of_one_process_to_the_last_digit(
     assert many == single
     assert {path.name: path.read_bytes() for path in journals.iterdir()} == kept
     assert len(kept) == 2
+    for path in journals.iterdir():  # as a client leaves them that is killed
+        path.write_bytes(path.read_bytes()[:-30])
+    resumed = json.loads(program(dask, own, *arguments, *place, "--scheduler", cluster.address, "--resume"))
+    for artifact in resumed["result"]["artifacts"]:
+        artifact.pop("images_per_second")
+    assert resumed == single
+    assert {path.name: path.read_bytes() for path in journals.iterdir()} == kept
     single_files = {path.relative_to(own / "single"): path.read_bytes() for path in (own / "single").rglob("*.txt")}
     many_files = {path.relative_to(own / "many"): path.read_bytes() for path in (own / "many").rglob("*.txt")}
     assert single_files == many_files

@@ -17,6 +17,7 @@ from sshconvert.errors import EvaluationError, RuntimeUnavailableError, UsageErr
 from sshtool.cluster.client import Cluster
 from sshtool.detection_journal import VERSION, DetectionJournal, Header, read_outcomes
 from sshtool.results.outcomes import Detected, Detection, NotRead
+from sshtool.runtimes.base import Settings
 from sshtool.selection import list_images, select_images
 from sshtool.stores import StoredFile
 
@@ -94,7 +95,9 @@ def test_a_store_says_which_package_reads_it(scheme: str, package: str) -> None:
 @pytest.mark.skipif(find_spec("distributed") is not None, reason="Dask is installed")
 def test_a_cluster_says_which_package_reaches_it() -> None:
     with pytest.raises(RuntimeUnavailableError, match=r"^Dask: .*install 'distributed>="):
-        Cluster("tcp://127.0.0.1:8786")
+        Cluster("tcp://127.0.0.1:8786", Settings())
+    with pytest.raises(UsageError, match="--threads: a worker computes with the threads that Dask gives it"):
+        Cluster("tcp://127.0.0.1:8786", Settings(threads=2))
 
 
 @given(st.lists(OUTCOMES, max_size=4))

@@ -21,7 +21,7 @@ from sshconvert.schema import one_line
 from sshconvert.tasks.detection import detection_task
 from sshtool.candidates import usual_artifact
 from sshtool.cluster.client import Cluster, Summary
-from sshtool.cluster.work import Opened, Work
+from sshtool.cluster.work import Opened, Work, on_worker
 from sshtool.detection import Saving, detect_each, detect_group, jobs_of, opened_results
 from sshtool.detection_journal import VERSION, DetectionJournal, Header, read_outcomes
 from sshtool.detector import Detector, DetectorOptions
@@ -62,7 +62,7 @@ class DetectionRun:
 
 @dataclass(frozen=True)
 class DetectWork(Work[ImageJob, Detected | NotRead]):
-    """Detection on a worker, which computes with the threads that Dask gives it unless the options name a number."""
+    """Detection on a worker, which computes with the threads that Dask gives it."""
 
     artifact: Path
     computer: str
@@ -71,7 +71,7 @@ class DetectWork(Work[ImageJob, Detected | NotRead]):
     options: DetectorOptions
 
     def open(self, artifact: Path, threads: int) -> Opened[ImageJob, Detected | NotRead]:
-        settings = replace(self.options.settings, threads=self.options.settings.threads or threads)
+        settings = on_worker(self.options.settings, threads)
         detector = Detector(artifact, self.model, replace(self.options, settings=settings))
 
         def compute(jobs: Sequence[ImageJob]) -> list[Detected | NotRead]:
@@ -141,7 +141,7 @@ def run_detection(
     options = replace(options, settings=replace(options.settings, throughput=True))
     detector = Detector(path, model, options)
     header = _header(model, path, detector, options, saving, names)
-    cluster = Cluster(scheduler, progress) if scheduler else None
+    cluster = Cluster(scheduler, options.settings, progress) if scheduler else None
     tally = _Tally()
     place = workspace.detections / JOURNAL
     with ExitStack() as stack:

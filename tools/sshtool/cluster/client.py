@@ -21,13 +21,14 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from sshconvert.errors import ClusterError, SSHToolError
+from sshconvert.errors import ClusterError, SSHToolError, UsageError
 from sshconvert.formats.registry import artifact_files
 from sshconvert.libraries import DISTRIBUTED, importing, require
 from sshconvert.reading import is_file
 from sshconvert.schema import one_line
 from sshtool.cluster.work import Work
 from sshtool.progress import Progress, silent
+from sshtool.runtimes.base import Settings
 from sshtool.sandbox import confined
 
 Item = TypeVar("Item")
@@ -78,8 +79,13 @@ class _Part(Generic[Item]):
 class Cluster:
     """A Dask cluster, by the address of its scheduler or the JSON file in which the scheduler wrote its address."""
 
-    def __init__(self, address: str, progress: Progress = silent) -> None:
-        """Raises RuntimeUnavailableError without Dask."""
+    def __init__(self, address: str, settings: Settings, progress: Progress = silent) -> None:
+        """Raises RuntimeUnavailableError without Dask, and UsageError if the settings give a number of threads."""
+        if settings.threads:
+            raise UsageError(
+                "--threads: a worker computes with the threads that Dask gives it (`dask worker --nthreads`); leave it "
+                "out with --scheduler"
+            )
         require(DISTRIBUTED)
         self.address, self.summary = address, Summary()
         self.progress = progress

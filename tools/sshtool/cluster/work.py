@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from sshtool.runtimes.base import Settings
 from sshtool.stores import ImageFile
 
 Item = TypeVar("Item")
@@ -20,6 +21,11 @@ class Opened(Generic[Item, Done]):
 
     compute: Callable[[Sequence[Item]], list[Done]]
     computer: str
+
+
+def on_worker(settings: Settings, threads: int) -> Settings:
+    """The settings for a worker on which Dask runs as many partitions at a time as it has `threads`."""
+    return replace(settings, threads=threads, requests=threads, throughput=True)
 
 
 class Work(ABC, Generic[Item, Done]):

@@ -163,7 +163,7 @@ class _Run:
         self.model, self.options, self.truth, self.progress = workspace.model, options, truth, progress
         assert options.dataset is not None
         self.images = _given_images(options.images) if options.images else images_folder(options.dataset)
-        self.cluster = Cluster(options.scheduler, progress) if options.scheduler else None
+        self.cluster = Cluster(options.scheduler, options.settings, progress) if options.scheduler else None
         self.journals = workspace.journals
         which, count = options.shard
         numbers = range(which - 1, len(truth.images), count)

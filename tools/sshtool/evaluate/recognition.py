@@ -30,7 +30,7 @@ from sshconvert.tasks.results import Scores, Vectors
 from sshtool.bilinear import resize
 from sshtool.candidates import Candidate, find_candidates, labelled, left_out
 from sshtool.cluster.client import Cluster
-from sshtool.cluster.work import Opened, Work
+from sshtool.cluster.work import Opened, Work, on_worker
 from sshtool.evaluate import imagenet, lfw
 from sshtool.evaluate.figures import REFERENCE, EvaluateResult, NotEvaluated
 from sshtool.evaluate.pairs_file import PairsFile, read_pairs
@@ -312,7 +312,7 @@ def _results(
         return _answers(predictor, model, data)
     settings = replace(options.settings, throughput=True)
     whose = candidate.path, str(predictor.runtime), Path.cwd(), model, predictor.task
-    return Cluster(options.scheduler, progress).each(
+    return Cluster(options.scheduler, options.settings, progress).each(
         RecognitionWork(*whose, candidate.runtime, settings, data), range(len(data))
     )
 
@@ -331,7 +331,7 @@ class RecognitionWork(Work[int, Scores | Vectors | str]):
     data: _Pairs | _Labelled
 
     def open(self, artifact: Path, threads: int) -> Opened[int, Scores | Vectors | str]:
-        settings = replace(self.settings, threads=self.settings.threads or threads)
+        settings = on_worker(self.settings, threads)
         predictor = Predictor(artifact, self.model, self.task, settings, runtime=self.runtime)
         data, size = self.data.beside(self.folder), predictor.runtime.declaration.image_size(self.model)
 

@@ -14,7 +14,7 @@ from sshconvert.errors import ArtifactError, DetectionError, ImageError, Nonfini
 from sshconvert.messages import printable
 from sshconvert.models.protocols import OmzRules
 from sshconvert.models.spec import ModelSpec
-from sshtool.cluster.work import Opened, Work
+from sshtool.cluster.work import Opened, Work, on_worker
 from sshtool.concurrency import SharedRuntime
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.feeding import Feed, Size
@@ -128,7 +128,7 @@ def save(finding: ImageFinding, folders: Mapping[str, Path]) -> None:
 
 @dataclass(frozen=True)
 class EvaluateWork(Work[Job, ImageFinding]):
-    """Evaluation on a worker, which computes with the threads that Dask gives it unless the settings name a number."""
+    """Evaluation on a worker, which computes with the threads that Dask gives it."""
 
     artifact: Path
     computer: str
@@ -139,7 +139,7 @@ class EvaluateWork(Work[Job, ImageFinding]):
     feeds: tuple[Feed, ...]
 
     def open(self, artifact: Path, threads: int) -> Opened[Job, ImageFinding]:
-        settings = replace(self.settings, threads=self.settings.threads or threads)
+        settings = on_worker(self.settings, threads)
         runtime = load(artifact, self.model, settings, key=self.runtime)
         evaluator = Evaluator(artifact, runtime, self.feeds)
 
