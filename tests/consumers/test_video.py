@@ -182,13 +182,14 @@ def test_one_frame_that_cannot_be_decoded_is_reported_and_the_others_are_read(
     assert "1 not read" in text
 
 
-@pytest.mark.parametrize("name", ["cut.mkv", "cut.avi"])
 def test_a_video_that_is_cut_off_is_read_as_far_as_it_goes_and_reported(
-    media: Media, folder: Path, output: Any, name: str
+    media: Media, folder: Path, output: Any
 ) -> None:
-    lines = media.lines("detect", folder / name, *output, code=1)
-    assert 1 <= sum("detections" in line for line in lines) < 8
-    assert "is cut off" in lines[-1]["error"]["message"]
+    found = media.lines("detect", folder / "cut.mkv", folder / "cut.avi", *output, code=1)
+    for name in ("cut.mkv", "cut.avi"):
+        lines = [line for line in found if line["image"].endswith(name)]
+        assert 1 <= sum("detections" in line for line in lines) < 8
+        assert "is cut off" in lines[-1]["error"]["message"]
 
 
 def test_no_other_file_is_read_and_no_hostile_one_leaves_anything(
@@ -263,9 +264,9 @@ def peak(media: Media, command: list[str]) -> int:
 def test_the_memory_does_not_grow_with_the_number_of_frames(media: Media, folder: Path, output: Any) -> None:
     """A frame takes half a megabyte. A program that holds all of them shows what that would be."""
     arguments = ["detect", *map(str, output), "--save-results", "jsonl"]
-    short = peak(media, media.command(*arguments, folder / "long100.mp4"))
-    long = peak(media, media.command(*arguments, folder / "long400.mp4"))
-    leaking = [sys.executable, str(SCRIPTS / "leaking_detect.py"), *arguments, str(folder / "long400.mp4")]
+    short = peak(media, media.command(*arguments, folder / "long30.mp4"))
+    long = peak(media, media.command(*arguments, folder / "long330.mp4"))
+    leaking = [sys.executable, str(SCRIPTS / "leaking_detect.py"), *arguments, str(folder / "long330.mp4")]
     assert long - short < 30 << 20
     assert peak(media, leaking) - short > 80 << 20
 
