@@ -105,6 +105,12 @@ class Task(Strict, ABC):
         """Return what rounding may change in the results of each image; () if the task does not tell."""
         return ()
 
+    def as_chosen(
+        self, expected: Sequence[Any], actual: Sequence[Any], certainties: Sequence[Certainty], profile: Profile
+    ) -> Sequence[Any]:
+        """Return the expected results of each image, with what rounding decides as the results `actual` have it."""
+        return expected
+
     def without_open(
         self, compared: Sequence[Any], certainties: Sequence[Certainty], profile: Profile
     ) -> tuple[Any, ...]:

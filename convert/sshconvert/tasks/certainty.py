@@ -48,6 +48,44 @@ class Certainty:
     excluded: int
     undecided: Detections
 
+    def chosen(self, expected: Detections, actual: Detections, *, overlap: float, corner: float) -> Detections:
+        """Return the `expected` detections of an image as rounding chose them in another run.
+
+        Of two open candidates that suppress each other, each run keeps one. Where the other run has an open candidate
+        in place of an overlapping open detection, that candidate is expected.
+
+        Args:
+            expected: the detections of the exact result.
+            actual: those of the other run.
+            overlap: the overlap of two detections that are compared.
+            corner: how far the corners of one candidate may be apart in two runs, in pixels.
+
+        """
+        table = _apart(expected, actual)
+        alone = np.flatnonzero((table > corner).all(axis=1))
+        others = actual[np.flatnonzero((table > corner).all(axis=0))]
+        if not (len(alone) and len(others) and len(self.undecided)):
+            return expected
+        is_open = (_apart(expected[alone], self.undecided) <= corner).any(axis=1)
+        apart = _apart(others, self.undecided)
+        nearest, is_candidate = apart.argmin(axis=1), apart.min(axis=1) <= corner
+        parts = [expected[np.array([index])] for index in range(len(expected))]
+        for index in alone[is_open]:
+            shared = np.where(is_candidate, overlaps(expected.boxes[[index]], others.boxes)[0], 0)
+            other = int(shared.argmax())
+            if shared[other] >= overlap:
+                parts[index] = self.undecided[nearest[[other]]]
+                is_candidate[other] = False
+        return Detections.join(parts)
+
+
+def _apart(detections: Detections, others: Detections) -> Array:
+    """Return the largest distance of a corner's coordinate, [K, M]; infinite between different classes."""
+    distances = np.abs(detections.boxes[:, None].astype(np.float64) - others.boxes[None]).max(axis=2)
+    if detections.class_ids is not None and others.class_ids is not None:
+        distances[detections.class_ids[:, None] != others.class_ids] = np.inf
+    return np.asarray(distances)
+
 
 def score_errors(scores: Array, tolerance: Tolerance) -> Array:
     """Return how far each probability [K] may be off.

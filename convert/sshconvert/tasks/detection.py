@@ -242,6 +242,21 @@ class DetectionTask(Task):
             images.append(Certainty(int(certain.sum()), int(excluded.sum()), undecided))
         return tuple(images)
 
+    def as_chosen(
+        self,
+        expected: Sequence[Detections],
+        actual: Sequence[Detections],
+        certainties: Sequence[Certainty],
+        profile: Profile,
+    ) -> Sequence[Detections]:
+        if not certainties:
+            return expected
+        limits = {"overlap": profile.overlap, "corner": profile.corner}
+        return [
+            certainty.chosen(original, other, **limits)
+            for original, other, certainty in zip(expected, actual, certainties, strict=True)
+        ]
+
     def without_open(
         self, compared: Sequence[DetectionComparison], certainties: Sequence[Certainty], profile: Profile
     ) -> tuple[DetectionComparison, ...]:

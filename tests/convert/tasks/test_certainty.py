@@ -117,6 +117,59 @@ def test_a_detection_near_a_threshold_counts_if_no_rounding_reaches_the_threshol
     assert (decided.missing, decided.extra, decided.near_threshold) == ((lost,), (gained,), ())
 
 
+def test_an_open_detection_is_expected_as_the_other_run_chose_it() -> None:
+    """Both candidates have the score 1, and their boxes share more than what makes a pair."""
+    kept, tied, far = (np.array([box], np.float64) for box in ([0, 0, 60, 60], [1, 0, 61, 60], [90, 90, 99, 99]))
+    points = np.arange(6.0).reshape(3, 1, 2)
+    every = Detections(np.concatenate([kept, tied, far]), np.array([1.0, 1.0, 0.9]), landmarks=points)
+    expected, other_run = every[np.array([0, 2])], every[np.array([1, 2])]
+    certainty = Certainty(1, 0, every[:2])
+    assert certainty.chosen(expected, other_run, overlap=0.9, corner=0.1).rows() == other_run.rows()
+    assert certainty.chosen(expected, expected, overlap=0.9, corner=0.1).rows() == expected.rows()
+
+    moved = Detections(
+        other_run.boxes + np.array([[0.5, 0, 0.5, 0], [0, 0, 0, 0]]), other_run.scores, landmarks=points[:2]
+    )
+    for actual in (moved, other_run[1:], other_run[:0]):  # no candidate, another detection, nothing
+        assert certainty.chosen(expected, actual, overlap=0.9, corner=0.1).rows() == expected.rows()
+    nothing = Certainty(3, 0, every[:0])
+    assert nothing.chosen(expected, other_run, overlap=0.9, corner=0.1).rows() == expected.rows()
+
+
+def test_verification_takes_the_choice_between_equal_scores_and_sees_wrong_landmarks() -> None:
+    task, profile = load_model("retinaface-mnet25").task, PROFILES["FP32"]
+    assert isinstance(task, AnchorDetection)
+    size, cells = (320, 320), {32: 10, 16: 20, 8: 40}
+    expected: dict[str, Array] = {}
+    for head in task.heads:
+        side = cells[head.stride]
+        expected[head.scores] = np.zeros((1, 4, side, side), np.float32)
+        expected[head.boxes] = np.zeros((1, 8, side, side), np.float32)
+        assert head.landmarks is not None
+        expected[head.landmarks] = np.zeros((1, 20, side, side), np.float32)
+    head = task.heads[2]
+    expected[head.scores][0, 2, 20, 20:22] = 1  # two neighbours of 32 pixels, half a pixel apart
+    expected[head.boxes][0, 0, 20, 21] = -7.5 / 32
+    actual = {output: array.copy() for output, array in expected.items()}
+    expected[head.scores][0, 2, 20, 21] -= np.float32(6e-8)
+    actual[head.scores][0, 2, 20, 20] -= np.float32(6e-8)
+
+    def judged(outputs: dict[str, Array]) -> set[str]:
+        original, other = (task.decode(item, size) for item in (expected, outputs))
+        certainties = task.certainties(expected, size, profile, lambda _: FP32.tensors)
+        chosen = task.as_chosen(original, other, certainties, profile)
+        compared = task.compare(chosen, other, profile, lambda _: FP32.tensors)
+        decided = task.without_open(compared, certainties, profile)
+        return {item.check for item in task.judge([("scene", image) for image in decided], profile)}
+
+    original, other = (task.decode(item, size) for item in (expected, actual))
+    (unchosen,) = task.compare(original, other, profile, lambda _: FP32.tensors)
+    assert unchosen.largest_corner > profile.corner  # what rounding chose otherwise looks like a moved box
+    assert judged(actual) == set()
+    actual[str(head.landmarks)][0, 0, 20, 21] += 1
+    assert judged(actual) == {"landmarks"}
+
+
 @pytest.mark.parametrize("name", ["FP32", "FP16", "BF16", "INT8"])
 def test_coarse_precisions_leave_too_little_certain(name: str) -> None:
     assert PROFILES[name].certain == (name in ("FP32", "FP16"))

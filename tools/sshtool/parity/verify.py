@@ -607,10 +607,12 @@ class _Judge:
         except DetectionError as error:
             return tuple(task.comparison(problem=str(error)) for _ in images)
         allowed = {name: measure.of_results(name, array) for name, array in expected.items()}
-        compared = task.compare(original, results, measure.profile, allowed.__getitem__)
         if top_k and any(len(result) >= top_k for result in original):
-            return compared  # the limit leaves out detections that are certain
+            # The limit leaves out detections that are certain.
+            return task.compare(original, results, measure.profile, allowed.__getitem__)
         certainties = self.certainties(task, images, expected, size, measure.profile, allowed)
+        chosen = task.as_chosen(original, results, certainties, measure.profile)
+        compared = task.compare(chosen, results, measure.profile, allowed.__getitem__)
         return task.without_open(compared, certainties, measure.profile)
 
     def certainties(
