@@ -317,7 +317,7 @@ def test_a_worker_with_other_versions_is_refused(own: Path, dask: Path, preload:
 )
 def test_a_cluster_that_is_not_there_is_an_error(own: Path, dask: Path, address: str, message: str) -> None:
     (own / "model.toml").write_text("name = 'no cluster'\n")
-    code = HASTY.format(name="PATIENCE", value=1.0)
+    code = HASTY.format(name="START", value=1.0)
     text = ended(begin(dask, own, "detect", "photos", "--scheduler", address, code=code), 1)
     assert message in text.replace("\n", " ")
 

@@ -135,13 +135,13 @@ def run_detection(
             "--save-images and --save-crops write where the model runs, so they exclude --scheduler; detect again in "
             "the images that you want to see"
         )
+    cluster = Cluster(scheduler, options.settings, progress) if scheduler else None
     names = _images(images)
     path = artifact or usual_artifact(workspace, options.runtime, options.settings.inference_precision)
     progress(f"loading {path}")
     options = replace(options, settings=replace(options.settings, throughput=True))
     detector = Detector(path, model, options)
     header = _header(model, path, detector, options, saving, names)
-    cluster = Cluster(scheduler, options.settings, progress) if scheduler else None
     tally = _Tally()
     place = workspace.detections / JOURNAL
     with ExitStack() as stack:

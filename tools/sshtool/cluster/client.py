@@ -21,7 +21,8 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from sshconvert.errors import ClusterError, SSHToolError, UsageError
+from sshconvert import __version__
+from sshconvert.errors import ArtifactError, ClusterError, SSHToolError, UsageError
 from sshconvert.formats.registry import artifact_files
 from sshconvert.libraries import DISTRIBUTED, importing, require
 from sshconvert.reading import is_file
@@ -48,7 +49,8 @@ _POLL: Final = 1.0  # seconds between looks at the cluster while a partition is 
 # The oldest partition goes to another worker, too, after this time and this multiple of the usual time of partitions.
 _STRAGGLING_SECONDS: Final = 15.0
 _STRAGGLING: Final = 5.0
-PATIENCE: Final = 600.0  # seconds without a scheduler or without any worker
+START: Final = 30.0  # seconds until a scheduler has to answer
+PATIENCE: Final = 600.0  # seconds without any worker, and without the scheduler after it has answered
 _CONNECTION_SECONDS: Final = 10.0
 _RECENT: Final = 50  # partitions whose times are kept
 
@@ -116,7 +118,7 @@ class _Run(Generic[Item, Done]):
         self._client: Any = None
 
     def results(self) -> Iterator[Done]:
-        self._connect()
+        self._connect(START)
         while True:
             self._fill()
             if not self._parts:
@@ -142,10 +144,10 @@ class _Run(Generic[Item, Done]):
 
     # --- the connection ---
 
-    def _connect(self) -> None:
+    def _connect(self, patience: float) -> None:
         """Reach the scheduler, and give it the model for the workers."""
         self._cluster.progress(f"connecting to {self._cluster.address}")
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while True:
             try:
                 self._client = self._new_client()
@@ -182,8 +184,7 @@ class _Run(Generic[Item, Done]):
     def _ship(self) -> None:
         from sshtool.cluster.worker import Model
 
-        files = {path.name: path.read_bytes() for path in artifact_files(self._work.artifact)}
-        client, model = self._client, Model(self._name, self._work, files, confined())
+        client, model = self._client, Model(self._name, self._work, _contents(self._work.artifact), confined())
         try:
             _limited(lambda: client.register_plugin(model))  # a worker that stands still gets it when it goes on
         except (*_LOST, SSHToolError):
@@ -204,7 +205,7 @@ class _Run(Generic[Item, Done]):
         """Begin with another scheduler: send all partitions again."""
         self._cluster.summary.restarts += 1
         self._drop_client()
-        self._connect()
+        self._connect(PATIENCE)
         for part in self._parts:
             part.futures.clear()
             self._submit(part)
@@ -229,6 +230,7 @@ class _Run(Generic[Item, Done]):
         future = self._client.submit(
             compute,
             self._name,
+            __version__,
             part.items,
             key=f"{self._name}-{next(self._attempts)}",
             pure=False,
@@ -372,6 +374,14 @@ class _Run(Generic[Item, Done]):
             yield
         except _LOST:
             self._reconnect()
+
+
+def _contents(artifact: Path) -> dict[str, bytes]:
+    """The files of an artifact. Raises ArtifactError if one cannot be read."""
+    try:
+        return {path.name: path.read_bytes() for path in artifact_files(artifact)}
+    except OSError as error:
+        raise ArtifactError(f"{artifact}: cannot be read ({error.strerror}); convert again") from None
 
 
 def _limited(call: Callable[[], Any]) -> None:

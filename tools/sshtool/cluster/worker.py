@@ -33,7 +33,6 @@ class Model(WorkerPlugin):  # type: ignore[misc]  # Dask ships no types
 
     def __init__(self, name: str, work: Work[Any, Any], files: Mapping[str, bytes], limits: Limits | None) -> None:
         self.name, self._work, self._files, self._limits = name, work, files, limits
-        self._version = __version__
         self._opened: Opened[Any, Any] | None = None
         self._folder: Path | None = None
 
@@ -41,10 +40,6 @@ class Model(WorkerPlugin):  # type: ignore[misc]  # Dask ships no types
         self._address, self._threads = worker.address, worker.state.nthreads
         self._place = Path(worker.local_directory)
         self._lock = threading.Lock()
-        if self._version != __version__:
-            raise ClusterError(
-                f"{self._address}: has sshtool {__version__}, and the client {self._version}; install the same on all"
-            )
 
     def teardown(self, worker: Any) -> None:
         self._close()
@@ -92,9 +87,14 @@ class Model(WorkerPlugin):  # type: ignore[misc]  # Dask ships no types
         return message if self._folder is None else message.replace(str(self._folder), str(self._work.artifact.parent))
 
 
-def compute(name: str, items: Sequence[Any]) -> Partition:
-    """Compute a partition on the worker that runs this function."""
-    model = get_worker().plugins.get(name)
+def compute(name: str, version: str, items: Sequence[Any]) -> Partition:
+    """Compute a partition on the worker that runs this function, for a client of this version of sshtool."""
+    worker = get_worker()
+    if version != __version__:
+        raise ClusterError(
+            f"worker {worker.address}: has sshtool {__version__}, and the client {version}; install the same on all"
+        )
+    model = worker.plugins.get(name)
     if model is None:  # the worker has come, and its model is on the way
         time.sleep(0.1)
         raise Reschedule

@@ -107,6 +107,7 @@ def evaluate(
     Raises UsageError, DatasetError, EvaluationError, OutputError, and the errors of loading and running an artifact.
     """
     _check(options)
+    cluster = Cluster(options.scheduler, options.settings, progress) if options.scheduler else None
     assert options.dataset is not None  # `_check` refuses it
     progress(f"reading the ground truth of {options.dataset}")
     truth = _limited(read_ground_truth(options.dataset), options.limit)
@@ -115,7 +116,7 @@ def evaluate(
     elif options.predictions is not None:
         result, illustrations = _score(workspace.model, options, truth, options.predictions)
     else:
-        result, illustrations = _Run(workspace, options, truth, progress).result()
+        result, illustrations = _Run(workspace, options, truth, progress, cluster).result()
     return replace(result, written=(*result.written, *write(result, illustrations)))
 
 
@@ -159,11 +160,18 @@ def _limited(truth: GroundTruth, limit: int) -> GroundTruth:
 class _Run:
     """Evaluates artifacts on the images of a shard, one artifact after another."""
 
-    def __init__(self, workspace: Workspace, options: EvaluateOptions, truth: GroundTruth, progress: Progress) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        options: EvaluateOptions,
+        truth: GroundTruth,
+        progress: Progress,
+        cluster: Cluster | None,
+    ) -> None:
         self.model, self.options, self.truth, self.progress = workspace.model, options, truth, progress
+        self.cluster = cluster
         assert options.dataset is not None
         self.images = _given_images(options.images) if options.images else images_folder(options.dataset)
-        self.cluster = Cluster(options.scheduler, options.settings, progress) if options.scheduler else None
         self.journals = workspace.journals
         which, count = options.shard
         numbers = range(which - 1, len(truth.images), count)

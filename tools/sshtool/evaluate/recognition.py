@@ -125,6 +125,7 @@ def evaluate_recognition(
     model = workspace.model
     task = predicting_task(model.name, model.task)
     require(PILLOW)
+    cluster = Cluster(options.scheduler, options.settings, progress) if options.scheduler else None
     if options.dataset is None:
         wanted = f"InsightFace's {PAIRS}" if isinstance(task, Embedding) else f"a folder with {imagenet.LIST}"
         raise UsageError(f"--dataset: name {wanted}, or draw one with `sshtool demo-dataset --model {model.name}`")
@@ -135,7 +136,7 @@ def evaluate_recognition(
     )
     criteria = {"runtime": options.runtime, "inference_precision": options.settings.inference_precision}
     candidates = labelled(find_candidates(workspace, options.artifacts, **criteria))
-    figures = [_figures(label, one, model, task, data, options, progress) for label, one in candidates.items()]
+    figures = [_figures(label, one, model, task, data, options, cluster, progress) for label, one in candidates.items()]
     return RecognitionResult(
         model=model.name,
         protocol=data.protocol,
@@ -267,6 +268,7 @@ def _figures(
     task: Classification | Embedding,
     data: _Pairs | _Labelled,
     options: RecognitionOptions,
+    cluster: Cluster | None,
     progress: Progress,
 ) -> RecognitionFigures:
     progress(f"{label}: loading {candidate.path}")
@@ -277,7 +279,7 @@ def _figures(
     failures: list[NotEvaluated] = []
     begin = perf_counter()
     meter = Meter(label, len(data), 0, progress)
-    with closing(_results(candidate, predictor, model, data, options, progress)) as results:
+    with closing(_results(candidate, predictor, model, data, options, cluster)) as results:
         for number, answer in enumerate(results):
             if isinstance(answer, str):
                 failures.append(NotEvaluated(data.name(number), answer))
@@ -305,16 +307,14 @@ def _results(
     model: ModelSpec,
     data: _Pairs | _Labelled,
     options: RecognitionOptions,
-    progress: Progress,
+    cluster: Cluster | None,
 ) -> Generator[Scores | Vectors | str, None, None]:
     """Yield the result of each image, in order, or why there is none."""
-    if not options.scheduler:
+    if cluster is None:
         return _answers(predictor, model, data)
     settings = replace(options.settings, throughput=True)
     whose = candidate.path, str(predictor.runtime), Path.cwd(), model, predictor.task
-    return Cluster(options.scheduler, options.settings, progress).each(
-        RecognitionWork(*whose, candidate.runtime, settings, data), range(len(data))
-    )
+    return cluster.each(RecognitionWork(*whose, candidate.runtime, settings, data), range(len(data)))
 
 
 @dataclass(frozen=True)
