@@ -45,8 +45,8 @@ class Detect(Verb):
         tuple[str, ...],
         typer.Argument(
             metavar="IMAGE",
-            help="Images, folders (their images, no subfolders), videos, patterns such as 'photos/**/*.jpg', at most "
-            f"{limits.MOST_FILES}; or camera:0.",
+            help="Images, folders (their images, no subfolders), videos, patterns such as 'photos/**/*.jpg', URLs such "
+            f"as s3://bucket/photos, at most {limits.MOST_FILES}; or camera:0.",
             show_default=False,
         ),
     ]
