@@ -34,6 +34,9 @@ MODEL: Final = load_model("ssh-mxnet")
 # `.ci/run` says which environment it made, so that its tests cannot all be skipped there without anybody noticing.
 ENVIRONMENT: Final = os.environ.get("SSHTOOL_TEST_ENVIRONMENT", "")
 
+# Processes of tests share the cores, where NumPy's threads would wait for each other. Workers and children inherit it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Hundreds of children import the program: without bytecode, as a user's setting may want it, each compiles it anew.
 if os.environ.get("PYTHONDONTWRITEBYTECODE") != MUTANTS:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
