@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ from sshconvert.schema import one_line
 from sshconvert.tasks.detection import detection_task
 from sshtool.candidates import usual_artifact
 from sshtool.cluster.client import Cluster, Summary
-from sshtool.cluster.work import Opened, Work, on_worker
+from sshtool.cluster.work import Opened, Work, each, on_worker
 from sshtool.detection import Saving, detect_each, detect_group, jobs_of, opened_results
 from sshtool.detection_journal import VERSION, DetectionJournal, Header, read_outcomes
 from sshtool.detector import Detector, DetectorOptions
@@ -30,6 +31,7 @@ from sshtool.progress import Progress, silent
 from sshtool.results.base import RESULTS
 from sshtool.results.outcomes import Detected, ImageJob, NotRead
 from sshtool.selection import image_of, list_images
+from sshtool.stores import StoredFile
 from sshtool.video.naming import is_camera, is_video
 from sshtool.workspace import Workspace
 
@@ -76,8 +78,9 @@ class DetectWork(Work[ImageJob, Detected | NotRead]):
 
         def compute(jobs: Sequence[ImageJob]) -> list[Detected | NotRead]:
             batch = detector.shared.batch
-            groups = (jobs[start : start + batch] for start in range(0, len(jobs), batch))
-            outcomes = (outcome for group in groups for outcome in detect_group(detector, self._placed(group)))
+            groups = [self._placed(jobs[start : start + batch]) for start in range(0, len(jobs), batch)]
+            remote = any(isinstance(job.image, StoredFile) for job in jobs)
+            outcomes = chain(*each(partial(detect_group, detector), groups, remote=remote))
             return [self._named(artifact, job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
 
         return Opened(compute, str(detector.runtime))

@@ -70,13 +70,12 @@ class StoredFile(os.PathLike[str]):
         """Read the file. Raises ImageError if it cannot be read or has more than `most` bytes."""
         system, path = _opened(self.url)
         try:
-            size = system.size(path)
-            data = system.cat_file(path) if size and size <= most else b""
+            data = bytes(system.cat_file(path, start=0, end=most + 1))  # one request
         except Exception as error:  # noqa: BLE001  # stores have errors of their own
             raise ImageError(f"{self.url}: cannot be read ({_reason(error)}); name a file of the store") from None
-        if size and size > most:
-            raise ImageError(f"{self.url}: has {size} bytes, more than any image that can be read; scale it down")
-        return bytes(data)
+        if len(data) > most:
+            raise ImageError(f"{self.url}: has more than {most} bytes, more than any image has; scale it down")
+        return data
 
 
 ImageFile: TypeAlias = Path | StoredFile

@@ -6,13 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
+from sshtool.concurrency import overlapped
 from sshtool.runtimes.base import Settings
 from sshtool.stores import ImageFile
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
+
+READERS: Final = 8  # threads of a partition that wait for a store
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,13 @@ class Opened(Generic[Item, Done]):
 def on_worker(settings: Settings, threads: int) -> Settings:
     """The settings for a worker on which Dask runs as many partitions at a time as it has `threads`."""
     return replace(settings, threads=threads, requests=threads, throughput=True)
+
+
+def each(work: Callable[[Item], Done], items: Sequence[Item], *, remote: bool) -> list[Done]:
+    """Compute each item. Threads wait for those of a `remote` store, so that the worker need not."""
+    if not remote:
+        return list(map(work, items))
+    return list(overlapped(work, items, workers=READERS, stop=lambda: None))
 
 
 class Work(ABC, Generic[Item, Done]):

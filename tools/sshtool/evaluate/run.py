@@ -14,7 +14,7 @@ from sshconvert.errors import ArtifactError, DetectionError, ImageError, Nonfini
 from sshconvert.messages import printable
 from sshconvert.models.protocols import OmzRules
 from sshconvert.models.spec import ModelSpec
-from sshtool.cluster.work import Opened, Work, on_worker
+from sshtool.cluster.work import Opened, Work, each, on_worker
 from sshtool.concurrency import SharedRuntime
 from sshtool.evaluate.curves import SHOWN
 from sshtool.evaluate.feeding import Feed, Size
@@ -25,7 +25,7 @@ from sshtool.evaluate.score import judge_image
 from sshtool.images import reading
 from sshtool.runtimes.base import Outputs, Runtime, Settings, check_finite
 from sshtool.runtimes.loading import load
-from sshtool.stores import ImageFile
+from sshtool.stores import ImageFile, StoredFile
 from sshtool.wider_face.ground_truth import ImageTruth
 
 Box = tuple[float, float, float, float, float]
@@ -148,7 +148,7 @@ class EvaluateWork(Work[Job, ImageFinding]):
             return replace(finding, failure=self.named(finding.failure, artifact, job.path))
 
         def compute(jobs: Sequence[Job]) -> list[ImageFinding]:
-            return list(map(find, jobs))
+            return each(find, jobs, remote=any(isinstance(job.path, StoredFile) for job in jobs))
 
         return Opened(compute, str(runtime))
 
