@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Final
 
+from sshconvert.reading import is_file, is_folder
+
 _ABOUT: Final = "describes it"
 
 # The suffixes of a kind of file, its name, and the commands for it with what they do. {} is the file.
@@ -54,11 +56,11 @@ def hint(given: str) -> str:
         if name.endswith(suffixes) and name not in suffixes:
             return _line(given, kind, commands)
     path = Path(given)
-    if given and path.is_dir():
+    if given and is_folder(path):
         for pattern, kind, commands in _FOLDERS:
             if not pattern or next(path.glob(pattern), None):
                 return _line(given, kind, commands)
-    if path.is_file():
+    if is_file(path):
         return f"{shlex.quote(given)} is a file of no known kind: {_TAKEN}"
     return ""
 
