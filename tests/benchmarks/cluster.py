@@ -31,6 +31,13 @@ SIDE: Final = 48
 SHAPE: Final = "1,3,32,32"
 SAMPLING: Final = 0.5  # seconds
 
+# A child's peak begins with what its parent has, which is little in a process of its own.
+MEASURED: Final = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
 CLUSTER: Final = """
 import sys, time
 from distributed import LocalCluster
@@ -111,12 +118,11 @@ def draw(folder: Path, images: int) -> None:
 def measured(command: Sequence[str], folder: Path) -> tuple[float, float, int]:
     """Seconds by the clock, CPU seconds of the process and its children, and its peak in MB."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}")
-    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss >> 10
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURED, *command], cwd=folder, stdout=subprocess.PIPE, text=True, check=True
+    )
+    cpu, peak = map(float, result.stdout.split())
+    return time.perf_counter() - start, cpu, int(peak) >> 10
 
 
 @contextmanager
