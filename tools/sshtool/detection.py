@@ -128,9 +128,7 @@ def detect(
     model = workspace.model
     require(PILLOW)
     detection_task(model.name, model.task).for_display(options.threshold)
-    for key in saving.results:
-        if needed := RESULTS[key].needs:
-            require(needed)
+    require_formats(saving)
     jobs = jobs_of(_selected(images), workspace.detections, saving)
     has_videos = any(has_frames(job.image) for job in jobs)
     if has_videos:
@@ -156,6 +154,11 @@ def detect(
     saved = tuple(workspace.detections / RESULTS[key].place for key in saving.results if not dry_run)
     weights = detector.runtime.declaration.weights
     return DetectResult(model.name, weights, path, str(detector.runtime), tuple(outcomes.items), saved)
+
+
+def require_formats(saving: Saving) -> None:
+    """Raise RuntimeUnavailableError if a format of results lacks its library."""
+    require(*(needed for key in saving.results if (needed := RESULTS[key].needs)))
 
 
 def opened_results(
@@ -203,13 +206,13 @@ def _selected(arguments: Sequence[str | Path]) -> tuple[ImageFile, ...]:
         raise UsageError(f"{cameras[0]}: a camera has no end of its own; name it alone")
     if cameras:
         device_of(str(cameras[0]))
-    return tuple(cameras) or select_images(arguments)
+    return tuple(cameras) or select_images(arguments, remedy="name fewer, or take --resume")
 
 
 def jobs_of(images: Sequence[ImageFile], folder: Path, saving: Saving) -> tuple[ImageJob, ...]:
     """A job for each image, with its own name: the image's, with a number if another one has it."""
     jobs = []
-    names = _Names()
+    names = Names()
     originals = {image.resolve() for image in images} if saving.images else set()
     for image in images:
         stem = image.stem.replace(":", "-") if is_camera(image) else image.stem
@@ -223,7 +226,7 @@ def jobs_of(images: Sequence[ImageFile], folder: Path, saving: Saving) -> tuple[
     return tuple(jobs)
 
 
-class _Names:
+class Names:
     """Names for the results of images and videos, without regard to case, which some file systems ignore.
 
     A video `clip` has frames with the names `clip-000000` and so on, which no image may have.
@@ -231,14 +234,17 @@ class _Names:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}  # the last number behind a stem, so that a million equal ones take no longer
         self._videos: set[str] = set()
         self._like_frames: set[str] = set()  # the names of the videos whose frames would have names that are taken
 
     def add(self, stem: str, *, is_video: bool) -> str:
-        name, number = stem, 1
+        number = self._numbers.get(stem.casefold(), 1)
+        name = stem if number == 1 else f"{stem}-{number}"
         while self._is_taken(name.casefold(), is_video):
             number += 1
             name = f"{stem}-{number}"
+        self._numbers[stem.casefold()] = number
         folded = name.casefold()
         self._taken.add(folded)
         self._like_frames.add(_video_of(folded))

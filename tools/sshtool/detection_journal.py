@@ -6,7 +6,6 @@ line is an outcome, in the order of the images, with all digits. `sshtool.journa
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from sshconvert.errors import EvaluationError
 from sshconvert.messages import name_text, path_of, printable
 from sshconvert.schema import Strict, one_line, parse_json
-from sshtool.journal import Kind, Lines, Writer, opened
+from sshtool.journal import Kind, Lines, begin, opened
 from sshtool.limits import MOST_IMAGES
 from sshtool.results.outcomes import Detected, Detection, NotRead
 from sshtool.selection import image_of
@@ -94,16 +93,12 @@ class DetectionJournal:
         Raises EvaluationError if the existing journal belongs to another run or is damaged; OutputError if the journal
         cannot be written.
         """
-        self.path, self.done = path, 0
-        if resume and os.path.lexists(path):
-            with opened(path, KIND) as lines:
-                if lines.has_first(LONGEST_HEADER):
-                    _check_same(lines, header)
-                    self.done = sum(1 for _ in _outcomes(lines))
-                    self._writer = Writer(path, lines)
-                    return
-        self._writer = Writer(path)
-        self._writer.append({"header": asdict(header)})
+
+        def count(lines: Lines) -> int:
+            _check_same(lines, header)
+            return sum(1 for _ in _outcomes(lines))
+
+        self._writer, self.done = begin(path, KIND, asdict(header), LONGEST_HEADER, resume=resume, count=count)
 
     def append(self, outcome: Detected | NotRead) -> None:
         """Write an outcome. Raises OutputError if it cannot be written."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, count, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,7 @@ from sshconvert.tasks.detection import detection_task
 from sshtool.candidates import usual_artifact
 from sshtool.cluster.client import Cluster, Summary
 from sshtool.cluster.work import Opened, Work, each, on_worker
-from sshtool.detection import Saving, detect_each, detect_group, jobs_of, opened_results
+from sshtool.detection import Names, Saving, detect_each, detect_group, jobs_of, opened_results, require_formats
 from sshtool.detection_journal import VERSION, DetectionJournal, Header, read_outcomes
 from sshtool.detector import Detector, DetectorOptions
 from sshtool.meter import Meter
@@ -66,9 +66,6 @@ class DetectionRun:
 class DetectWork(Work[ImageJob, Detected | NotRead]):
     """Detection on a worker, which computes with the threads that Dask gives it."""
 
-    artifact: Path
-    computer: str
-    folder: Path
     model: ModelSpec
     options: DetectorOptions
 
@@ -132,7 +129,7 @@ def run_detection(
     require(PILLOW)
     model = workspace.model
     detection_task(model.name, model.task).for_display(options.threshold)  # raises before the images are listed
-    require(*(needed for key in saving.results if (needed := RESULTS[key].needs)))
+    require_formats(saving)
     if scheduler and (saving.images or saving.crops):
         raise UsageError(
             "--save-images and --save-crops write where the model runs, so they exclude --scheduler; detect again in "
@@ -203,16 +200,9 @@ def _images(arguments: Sequence[str | Path]) -> list[str]:
 
 def _jobs_of_millions(names: Iterable[str], saving: Saving) -> Iterator[ImageJob]:
     """A job for each image. A result format with a file for each image needs distinct names, which stay in memory."""
-    taken: set[str] = set()
+    distinct = Names() if any(RESULTS[key].names_files for key in saving.results) else None
     for image in map(image_of, names):
-        name = image.stem
-        if any(RESULTS[key].names_files for key in saving.results):
-            for number in count(2):
-                if name.casefold() not in taken:
-                    break
-                name = f"{image.stem}-{number}"
-            taken.add(name.casefold())
-        yield ImageJob(image, name)
+        yield ImageJob(image, image.stem if distinct is None else distinct.add(image.stem, is_video=False))
 
 
 def _header(

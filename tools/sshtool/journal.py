@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,24 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         with writing(self.path):  # closing writes what a full disk did not take
             self._file.close()
+
+
+def begin(
+    path: Path, kind: Kind, header: Any, longest: int, *, resume: bool, count: Callable[[Lines], int]
+) -> tuple[Writer, int]:
+    """Begin a journal with its header, or with `resume` go on with an existing one. Returns the lines that it holds.
+
+    `count` counts the whole lines of the existing one behind its header, which it checks. `longest` is the length of
+    a header. A journal whose header is torn is begun anew. Raises EvaluationError and OutputError.
+    """
+    if resume and os.path.lexists(path):
+        with opened(path, kind) as lines:
+            if lines.has_first(longest):
+                done = count(lines)
+                return Writer(path, lines), done
+    writer = Writer(path)
+    writer.append({"header": header})
+    return writer, 0
 
 
 @contextmanager

@@ -19,21 +19,21 @@ from sshtool.stores import ImageFile, StoredFile, is_url, list_store
 STANDARD_INPUT: Final = "-"
 
 
-def select_images(arguments: Sequence[str | Path]) -> tuple[ImageFile, ...]:
+def select_images(arguments: Sequence[str | Path], *, remedy: str = "name fewer") -> tuple[ImageFile, ...]:
     """Return the distinct images of the arguments, in their order.
 
     A file may have any extension. A folder gives its files with an image's extension, sorted, except hidden ones and
     those of subfolders. A pattern (`*`, `?`, `[…]`, and `**` for folders at any depth) gives the files that it
     matches, sorted. A URL of a store (`s3://bucket/folder`) names files, folders and patterns there.
 
-    Raises UsageError if an argument gives no file or they give more than MOST_FILES, and RuntimeUnavailableError
-    without Pillow or the library of a store.
+    Raises UsageError if an argument gives no file or they give more than MOST_FILES, with the `remedy` for that, and
+    RuntimeUnavailableError without Pillow or the library of a store.
     """
     images: dict[ImageFile, ImageFile] = {}
     for image in (image_of(name) for argument in arguments for name in _expand(str(argument), MOST_FILES)):
         images.setdefault(image.resolve(), image)
         if len(images) > MOST_FILES:
-            raise UsageError(f"{one_line(arguments[0])}: more than {MOST_FILES} images; name fewer")
+            raise UsageError(f"{one_line(arguments[0])}: more than {MOST_FILES} images; {remedy}")
     return tuple(images.values())
 
 

@@ -32,7 +32,7 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+)://")
 _MAGIC: Final = re.compile(r"[*?[]")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class StoredFile(os.PathLike[str]):
     """A file in a store, or a folder there. It has the names that a `Path` has."""
 

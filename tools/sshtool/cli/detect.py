@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from sshtool.cli.session import Session
-    from sshtool.detection import DetectResult, Saving
+    from sshtool.detection import DetectResult
     from sshtool.detection_run import DetectionRun
-    from sshtool.detector import DetectorOptions
     from sshtool.results.outcomes import Outcome, VideoDetected
 
 
@@ -122,14 +121,20 @@ class Detect(Verb):
     confinement: Confinement = field(default_factory=Confinement)
     output: LineOutput = field(default_factory=LineOutput)
 
+    @property
+    def _has_journal(self) -> bool:
+        return bool(self.scheduler or self.resume)
+
     def session(self, name: str) -> Session:
-        if not (self.scheduler or self.resume):
+        if not self._has_journal:
             return self.output.session(name, lines=True)
         return self.output.session(name, lines=True, interrupted="the outcomes so far are kept; continue with --resume")
 
     def run(self, session: Session) -> None:
         self.confinement.apply()
+        from sshconvert.errors import UsageError
         from sshtool.detection import Saving, detect
+        from sshtool.detection_run import run_detection
         from sshtool.detector import DetectorOptions
         from sshtool.frame_detection import Sampling
         from sshtool.images import Resize
@@ -148,46 +153,23 @@ class Detect(Verb):
             self.crop_margin,
             tuple(choices("--save-results", self.save_results, list(RESULTS))) if self.save_results else (),
         )
-        if self.scheduler or self.resume:
-            self._run_many(session, options, saving)
-            return
-        result = detect(
-            self.place.open()[0],
-            self.images,
-            options,
-            artifact=self.artifact,
-            saving=saving,
-            sampling=Sampling(self.every, self.frames),
-            dry_run=self.dry_run,
-            report=lambda item: session.emit(as_json(item)),
-            progress=session.progress,
-        )
-        if not self.output.json:
-            session.finish(result, render)
-        if result.not_read:
-            raise typer.Exit(1)
-
-    def _run_many(self, session: Session, options: DetectorOptions, saving: Saving) -> None:
-        from sshconvert.errors import UsageError
-        from sshtool.detection_run import run_detection
-        from sshtool.results.outcomes import as_json
-
-        if self.dry_run:
+        if self._has_journal and self.dry_run:
             raise UsageError("--dry-run lists the images of a usual run; leave out --scheduler and --resume")
-        result = run_detection(
-            self.place.open()[0],
-            self.images,
-            options,
-            artifact=self.artifact,
-            saving=saving,
-            scheduler=self.scheduler,
-            resume=self.resume,
-            report=lambda item: session.emit(as_json(item)),
-            progress=session.progress,
-        )
+        common: dict[str, Any] = {
+            "artifact": self.artifact,
+            "saving": saving,
+            "report": lambda item: session.emit(as_json(item)),
+            "progress": session.progress,
+        }
+        where = self.place.open()[0], self.images, options
+        result: DetectResult | DetectionRun
+        if self._has_journal:
+            result = run_detection(*where, **common, scheduler=self.scheduler, resume=self.resume)
+        else:
+            result = detect(*where, **common, sampling=Sampling(self.every, self.frames), dry_run=self.dry_run)
         if not self.output.json:
-            session.finish(result, render_run)
-        if result.unreadable:
+            session.finish(result, render_run if self._has_journal else render)
+        if result.not_read:
             raise typer.Exit(1)
 
 

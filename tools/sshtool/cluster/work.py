@@ -38,6 +38,7 @@ def each(work: Callable[[Item], Done], items: Sequence[Item], *, remote: bool) -
     return list(overlapped(work, items, workers=READERS, stop=lambda: None))
 
 
+@dataclass(frozen=True)
 class Work(ABC, Generic[Item, Done]):
     """Work with one artifact on items that do not depend on each other. Workers receive it, and all items, by pickle.
 

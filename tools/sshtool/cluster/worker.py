@@ -21,10 +21,9 @@ from sshtool.sandbox import Limits, confine
 
 @dataclass(frozen=True)
 class Partition:
-    """The results of a partition's items, in their order, the worker that computed them, and the seconds it took."""
+    """The results of a partition's items, in their order, and the seconds it took."""
 
     results: list[Any]
-    worker: str
     seconds: float
 
 
@@ -57,7 +56,7 @@ class Model(WorkerPlugin):  # type: ignore[misc]  # Dask ships no types
             raise ClusterError(
                 f"worker {self._address}: cannot keep the model ({error.strerror or error}); free space in its folder"
             ) from None
-        return Partition(results, self._address, time.monotonic() - start)
+        return Partition(results, time.monotonic() - start)
 
     def _open(self) -> Opened[Any, Any]:
         with self._lock:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -29,7 +28,7 @@ from sshconvert.errors import EvaluationError
 from sshconvert.schema import Strict, one_line, parse_json
 from sshtool.evaluate.predictions import LARGEST_NUMBER, MOST_PREDICTIONS, Predictions
 from sshtool.evaluate.score import PROTOCOLS
-from sshtool.journal import Kind, Lines, Writer, opened
+from sshtool.journal import Kind, Lines, begin, opened
 from sshtool.wider_face.annotations import MOST_IMAGES
 
 VERSION: Final = 2
@@ -124,17 +123,13 @@ class Journal:
         Raises EvaluationError if the existing journal belongs to another run, is damaged or is no regular file;
         OutputError if the journal cannot be written.
         """
-        self.done = 0
-        if resume and os.path.lexists(path):
-            with opened(path, KIND) as lines:
-                if lines.has_first(LONGEST_HEADER):
-                    existing = _header(lines)
-                    _check_same(path, header, existing)
-                    self.done = sum(1 for _ in _findings(lines, existing))
-                    self._writer = Writer(path, lines)
-                    return
-        self._writer = Writer(path)
-        self._writer.append({"header": asdict(header)})
+
+        def count(lines: Lines) -> int:
+            existing = _header(lines)
+            _check_same(path, header, existing)
+            return sum(1 for _ in _findings(lines, existing))
+
+        self._writer, self.done = begin(path, KIND, asdict(header), LONGEST_HEADER, resume=resume, count=count)
 
     def append(self, finding: ImageFinding) -> None:
         """Write a finding. Raises OutputError if it cannot be written."""

@@ -321,9 +321,6 @@ def _results(
 class RecognitionWork(Work[int, Scores | Vectors | str]):
     """Evaluation on a worker. Items are the numbers of images in the data set."""
 
-    artifact: Path
-    computer: str
-    folder: Path
     model: ModelSpec
     task: Classification | Embedding
     runtime: str

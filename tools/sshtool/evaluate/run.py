@@ -130,9 +130,6 @@ def save(finding: ImageFinding, folders: Mapping[str, Path]) -> None:
 class EvaluateWork(Work[Job, ImageFinding]):
     """Evaluation on a worker, which computes with the threads that Dask gives it."""
 
-    artifact: Path
-    computer: str
-    folder: Path
     model: ModelSpec
     runtime: str
     settings: Settings
