@@ -172,7 +172,7 @@ def test_a_cluster_detects_the_same_as_one_process_in_the_same_order(
 
 
 def test_json_lines_of_a_cluster_are_those_of_one_process(own: Path, dask: Path, cluster: LocalCluster) -> None:
-    arguments = ("detect", own / "photos" / "00000*.png", "--json", "--quiet")
+    arguments = ("detect", "photos/00000*.png", "--json", "--quiet")
     assert program(dask, own, *arguments, "--scheduler", cluster.address) == program(dask, own, *arguments)
 
 
@@ -253,7 +253,7 @@ def test_a_full_disk_of_the_client_is_an_error_and_the_run_goes_on_later(
     assert 1 < lines(own) < IMAGES
     assert not (saved(own) / "detections.jsonl").exists()
     text = program(dask, own, *arguments[:4], *SAVED, *arguments[4:], "--resume", code=1)
-    assert "of them before" in text
+    assert "from an earlier run" in text
     check_saved(work, own)
 
 
@@ -284,7 +284,7 @@ def test_an_interrupted_client_goes_on_with_the_same_options_and_images_only(
     text = program(dask, own, "detect", "photos/0000*.png", *arguments[2:], "--resume", code=1)
     assert "is of another run: its images is" in text
     text = program(dask, own, *arguments, "--resume", code=1)
-    assert f"{kept - 1} of them before" in text
+    assert f"{kept - 1} from an earlier run" in text
     check_saved(work, own)
     damaged = journal(own).read_bytes().replace(b"photos/000020", b"photos/000021")
     journal(own).write_bytes(damaged)

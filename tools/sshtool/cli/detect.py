@@ -181,7 +181,7 @@ def render_run(result: DetectionRun, plain: bool) -> RenderableType:  # noqa: AR
 
     counts = [f"{result.images} images", f"{result.detections} found"]
     counts += [f"{result.unreadable} not read"] if result.unreadable else []
-    counts += [f"{result.resumed} of them before"] if result.resumed else []
+    counts += [f"{result.resumed} from an earlier run"] if result.resumed else []
     parts = [f"{result.model}, weights {result.weights}, {result.runtime}: {', '.join(counts)}"]
     parts += [f"{result.rate:.3g} images/s"] if result.images > result.resumed else []
     if result.cluster is not None:
